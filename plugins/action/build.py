@@ -1,0 +1,52 @@
+"""Step 3 of a run: build the planned units on this node."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.building import Builder, Farm
+from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/build.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if self.check:
+            return {"changed": False, "units": []}
+        run = Run(arguments["state"], arguments["run"])
+        planned, fetched = run.load("plan"), run.load("fetch")
+        scheduler = Scheduler(planned["plan"], planned["wanted"], planned["existing"], planned["build"], fetched["refused"])
+        python = self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3"))
+        node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])
+        farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
+        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say)
+        node.prepare()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        try:
+            builder.build()
+        finally:
+            run.save("build", {"outcomes": scheduler.outcomes, "timings": builder.timings})
+        units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
+        bad = [unit for unit in units if State(unit["state"]) not in GOOD]
+        return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units, "failures": len(bad)}
+
+    def _execute(self, command: str, stdin: str) -> tuple[int, str, str]:
+        found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
+        return found["rc"], found["stdout"], found["stderr"]
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ansible ends its workers without running any `finally`: an exception here lets ours run first."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt(f"signal {number}, process {os.getpid()}")

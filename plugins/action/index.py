@@ -1,0 +1,114 @@
+"""Step 4 of a run: manifest lists over finished units, image tags last; then the run's summary, and its verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, tags
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/index.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if self.check:
+            return {"changed": False, "moved": []}
+        run = Run(arguments["state"], arguments["run"])
+        planned = run.load("plan")
+        plan: Plan = planned["plan"]
+        outcomes: dict[Key, Outcome] = run.load("build")["outcomes"] if run.has("build") else {}
+        outcomes = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **outcomes}
+        registry = Registry(arguments["registry"])
+        changes = [change for image in dict.fromkeys(key.image for key in planned["wanted"]) if plan.recipes[image].index
+                   for change in self._changes(registry, plan, image, outcomes, planned, arguments)]
+        moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
+        published = self._publish(registry, changes, arguments)
+        run.show("summary", summary(outcomes, moved, published))
+        release(arguments["state"], controller())
+        for line in report(plan, outcomes, moved, published):
+            self.say(line)
+        result: dict[str, Any] = {"changed": bool(moved or published), "moved": moved, "published": published}
+        if self.diff:
+            result["diff"] = [part for change in changes for part in change.diff]
+        bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
+        if bad:
+            result.update(failed=True, msg=verdict(bad, run))
+        return result
+
+    def _changes(self, registry: Registry, plan: Plan, image: str, outcomes: dict[Key, Outcome], planned: dict[str, Any],
+                 arguments: dict[str, Any]) -> list[indexes.Change]:
+        """Compares and pushes one image's index, or the tags of single platforms where only some were chosen."""
+        recipe, repository = plan.recipes[image], f"{arguments['namespace']}/{image}"
+        keys = [Key(image, "", platform) for platform in recipe.platforms]
+        there = [key for key in keys if key in outcomes and outcomes[key].state in GOOD]
+        if not there:
+            return []
+        unit = plan.units[there[0]]
+        names = {"suite": recipe.suites[0], "epoch": unit.epoch}
+        found: list[indexes.Change] = []
+        if len(there) == len(keys) or (arguments["partial"] and planned["chosen"]):
+            manifests = indexes.describe(registry, repository, {key.platform: outcomes[key].digest for key in there})
+            annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
+            first = indexes.compare(registry, repository, manifests, annotations, [])
+            wanted, fixed = tags.render(arguments["tags"], digest=first.digest, **names)
+            found.append(indexes.compare(registry, repository, manifests, annotations, wanted, fixed))
+            indexes.push(registry, found[-1])
+        elif planned["chosen"]:
+            for key in there:
+                wanted, _ = tags.render(arguments["tags"], digest=outcomes[key].digest, suffix=key.platform.slug, **names)
+                found.append(indexes.compare_single(registry, repository, outcomes[key].digest, wanted))
+                indexes.push(registry, found[-1], MANIFEST)
+        return found
+
+    def _publish(self, registry: Registry, changes: list[indexes.Change], arguments: dict[str, Any]) -> list[str]:
+        """Copies finished images to another registry by digest, where it does not have them under their tags."""
+        if not arguments["publish"]:
+            return []
+        address, _, prefix = arguments["publish"].partition("/")
+        other, done = Registry(address), []
+        for change in changes:
+            image = change.repository.rpartition("/")[2]
+            name = f"{prefix}/{image}" if prefix else image
+            wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]
+            if wanted:
+                registry.copy(change.repository, change.digest, other, name, wanted)
+                done += [f"{address}/{name}:{tag}" for tag in wanted]
+        return done
+
+
+def summary(outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
+    """The run in JSON."""
+    units = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
+    return {"units": units, "moved": moved, "published": published}
+
+
+def report(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> list[str]:
+    """The end of a run in words."""
+    counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
+    lines = ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
+    lines += [f"Tagged: {', '.join(moved)}"] if moved else []
+    lines += [f"Published: {', '.join(published)}"] if published else []
+    left_out: dict[str, list[str]] = {}
+    for key, outcome in outcomes.items():
+        if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):
+            left_out.setdefault(suites, []).append(str(key))
+    lines += [f"WITHOUT {suites}: the mirror could not serve them whole when the lock was made: {', '.join(keys)}" for suites, keys in left_out.items()]
+    return lines
+
+
+def verdict(bad: dict[Key, Outcome], run: Run) -> str:
+    """Which units are not there, and why; those that only lost a parent are named, not explained."""
+    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state != State.PARENT_FAILED]
+    lost = [f"{key} ({outcome.error})" for key, outcome in bad.items() if outcome.state == State.PARENT_FAILED]
+    text = f"{len(bad)} units are not there:\n" + "\n".join(own)
+    if lost:
+        text += "\nparent failed: " + ", ".join(lost)
+    return f"{text}\nEvidence: {run.folder}"

@@ -1,0 +1,27 @@
+"""A manifest list on its own: assembled from manifests that are there, pushed only when it differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.modules.oci_index import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import indexes
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/oci_index.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        registry = Registry(arguments["registry"])
+        names = {Platform.parse(platform): name for platform, name in arguments["manifests"].items()}
+        manifests = indexes.describe(registry, arguments["name"], names)
+        change = indexes.compare(registry, arguments["name"], manifests, arguments["annotations"], arguments["tags"], arguments["fixed_tags"])
+        if not self.check:
+            indexes.push(registry, change)
+        result: dict[str, Any] = {"changed": bool(change.moved), "digest": change.digest, "moved": list(change.moved)}
+        return {**result, "diff": change.diff} if self.diff else result

@@ -1,0 +1,86 @@
+"""Step 1 of a run: recipes and locks become a plan; the registry says what exists."""
+
+from __future__ import annotations
+
+import platform as machine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, make, only_parents, reasons
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
+from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import known
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold
+from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe, select
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/plan.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        recipes = load_catalog(arguments["catalog"])
+        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
+        plan = make(recipes, sources, arguments["engine"], arguments["namespace"])
+        native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
+        wanted = select(plan, native, arguments["images"], arguments["platforms"], arguments["select"])
+        if not self.check:
+            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
+        existing = self._existing(plan, wanted, arguments, native[0])
+        todo = [key for key, outcome in Scheduler(plan, wanted, existing, native[0]).outcomes.items() if outcome.state == State.WAITING]
+        why = {key: reasons(plan.units[key].record, known.record(arguments["state"], key)) for key in todo}
+        build = [{**describe(plan, key), "reasons": why[key], "sure": not only_parents(why[key])} for key in todo]
+        sure = sum(unit["sure"] for unit in build)
+        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure}}
+        if arguments["table"] and build:
+            self.say(table(build))
+        if self.diff:
+            result["diff"] = [
+                difference(plan.units[key], known.read(arguments["state"], key), entries(plan, plan.units[key], native[0])) for key in todo]
+        if not self.check:
+            run = Run.begin(arguments["state"])
+            chosen = bool(arguments["platforms"] or arguments["select"])
+            run.save("plan", {"plan": plan, "sources": sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo, "chosen": chosen})
+            run.show("plan", {"units": build, "exist": sorted(map(str, existing))})
+            result["run"] = run.name
+        return result
+
+    def _existing(self, plan: Plan, wanted: list[Key], arguments: dict[str, Any], build: Platform) -> dict[Key, str]:
+        """The digests of the units that the registry has: one HEAD each, in parallel."""
+        registry = Registry(arguments["registry"])
+        try:
+            registry.ping()
+        except Unreachable as error:
+            if not self.check:
+                raise
+            self.warn(f"{error.message}; the plan takes it as empty")
+            return {}
+        keys = plan.closure(wanted, build)
+
+        def ask(key: Key) -> str:
+            found = registry.digest(f"{arguments['namespace']}/{key.image}", f"b-{plan.units[key].id}")
+            return found[0] if found else ""
+
+        with ThreadPoolExecutor(16) as pool:
+            return {key: digest for key, digest in zip(keys, pool.map(ask, keys)) if digest}
+
+
+def table(build: list[dict[str, Any]]) -> str:
+    """The units that will be built, one a line, with the reasons."""
+    width = max(len(unit["unit"]) for unit in build)
+    lines = [f"  {unit['unit']:<{width}}  {'build' if unit['sure'] else 'maybe'}  {'; '.join(unit['reasons'])}" for unit in build]
+    return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])
+
+
+def difference(unit: Unit, before: dict[str, Any], inputs: list[Entry]) -> dict[str, Any]:
+    """Ansible's diff of a unit: its record, and its inputs by name and version rather than by hash."""
+    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned", "before": before, "after": known.view(unit, inputs)}

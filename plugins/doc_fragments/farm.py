@@ -1,0 +1,28 @@
+"""Options that all actions of the farm share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  state:
+    description: The folder that holds everything the farm owns on the controller.
+    type: path
+    required: true
+  registry:
+    description: The farm's registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker client's.
+    type: str
+    required: true
+  namespace:
+    description: The first part of the images' names.
+    type: str
+    default: desimages
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and returns changed status without changing anything.
+  diff_mode:
+    description: Returns what differs in C(diff) mode.
+  idempotent:
+    description: A second run with the same input changes nothing.
+"""

@@ -1,0 +1,16 @@
+"""Canonical JSON and the hashes made of it: the same value gives the same bytes, everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def encode(value: object) -> bytes:
+    """Sorted keys, no spaces, UTF-8, no floats needed: the form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def sha256(value: object) -> str:
+    """The hex sha256 of the canonical form."""
+    return hashlib.sha256(encode(value)).hexdigest()

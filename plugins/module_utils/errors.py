@@ -1,0 +1,60 @@
+"""The one exception tree: what went wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class FarmError(Exception):
+    """A failure that a person can act on. Modules and actions turn it into a result once, in `main()` or `run()`.
+
+    `where` holds the circumstances (node, unit, origin, log, ...): they are printed after the message and are keys of the result.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", **where: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = {key: value for key, value in where.items() if value not in (None, "")}
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.where:
+            text += " (" + ", ".join(f"{key}: {value}" for key, value in self.where.items()) + ")"
+        if self.hint:
+            text += f"\n  what to do: {self.hint}"
+        return text
+
+    def as_result(self) -> dict[str, object]:
+        """The keyword arguments of `fail_json`: `msg`, `error` (the class), `hint` and the circumstances."""
+        return {"msg": str(self), "error": type(self).__name__, "hint": self.hint, **{k: str(v) for k, v in self.where.items()}}
+
+
+class BadInput(FarmError):
+    """Recipes, locks or an inventory that cannot be used. Carries every mistake that was found, not the first one."""
+
+    def __init__(self, problems: list[str], *, what: str = "the catalog") -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        super().__init__(f"{count} mistake{'s' if count != 1 else ''} in {what}:\n" + "\n".join(self.problems))
+
+    def as_result(self) -> dict[str, object]:
+        return {**super().as_result(), "problems": self.problems}
+
+
+class HashMismatch(FarmError):
+    """Content that is not what the lock says. It never enters a store, and it is never taken for a missing file."""
+
+
+class Missing(FarmError):
+    """An origin that answers, and does not have the file."""
+
+
+class Unreachable(FarmError):
+    """A transport failure that retries did not cure."""
+
+
+class NoSpace(FarmError):
+    """A full disk: nothing is retried."""
+
+
+class Busy(FarmError):
+    """Another run holds the farm."""

@@ -1,0 +1,82 @@
+"""Platforms: how OCI, Debian, Go and the kernel name the same machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import FarmError
+
+
+class UnknownPlatform(FarmError):
+    """A text that names no platform of the farm."""
+
+
+@dataclass(frozen=True, order=True)
+class Platform:
+    """An OCI platform. `str()` gives `os/architecture[/variant]`; `parse()` is its inverse."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @property
+    def slug(self) -> str:
+        """The name in tags and file names: `arm64`, `arm-v7`."""
+        return "-".join(part for part in (self.architecture, self.variant) if part)
+
+    @property
+    def as_oci(self) -> dict[str, str]:
+        """The `platform` object of an image index."""
+        found = {"architecture": self.architecture, "os": self.os}
+        return {**found, "variant": self.variant} if self.variant else found
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """`linux/arm/v6` -> Platform. Raises UnknownPlatform, which names the platforms there are."""
+        for platform in ALL:
+            if str(platform) == text:
+                return platform
+        raise UnknownPlatform(f"{text!r} is no platform of the farm", hint="one of " + ", ".join(map(str, ALL)))
+
+
+AMD64 = Platform("linux", "amd64")
+I386 = Platform("linux", "386")
+ARM64 = Platform("linux", "arm64")
+ARMV7 = Platform("linux", "arm", "v7")
+ARMV6 = Platform("linux", "arm", "v6")
+S390X = Platform("linux", "s390x")
+PPC64LE = Platform("linux", "ppc64le")
+RISCV64 = Platform("linux", "riscv64")
+
+ALL = (AMD64, I386, ARM64, ARMV7, ARMV6, S390X, PPC64LE, RISCV64)
+
+DEBIAN = {  # https://www.debian.org/ports/ ; armel ends with trixie
+    AMD64: "amd64",
+    I386: "i386",
+    ARM64: "arm64",
+    ARMV7: "armhf",
+    ARMV6: "armel",
+    S390X: "s390x",
+    PPC64LE: "ppc64el",
+    RISCV64: "riscv64",
+}
+
+KERNEL = {  # `uname -m` -> the platform that such a kernel's own user land has
+    "x86_64": AMD64,
+    "i686": I386,
+    "aarch64": ARM64,
+    "armv7l": ARMV7,
+    "armv6l": ARMV6,
+    "s390x": S390X,
+    "ppc64le": PPC64LE,
+    "riscv64": RISCV64,
+}
+
+
+def go_environment(platform: Platform) -> dict[str, str]:
+    """GOOS, GOARCH and, where the variant decides, GOARM (https://go.dev/doc/install/source#environment)."""
+    found = {"GOOS": platform.os, "GOARCH": platform.architecture}
+    return {**found, "GOARM": platform.variant[1:]} if platform.architecture == "arm" else found

@@ -1,0 +1,76 @@
+"""BuildKit's progress (`buildctl --progress=rawjson`), folded into what a person wants to know.
+
+Source: moby/buildkit client/graph.go, SolveStatus: one JSON object a line, times as text, log data in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import deque
+from dataclasses import dataclass, field
+
+EXPORT = "exporting to "
+
+
+@dataclass
+class Progress:
+    """The state of one solve. `feed()` takes a line and gives the lines that it adds to the log."""
+
+    started: dict[str, str] = field(default_factory=dict)  # vertex digest -> name, in the order in which they started
+    completed: set[str] = field(default_factory=set)
+    cached: set[str] = field(default_factory=set)
+    known: dict[str, str] = field(default_factory=dict)
+    failed: tuple[str, str] = ("", "")  # name of the step, error
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+
+    def feed(self, line: str) -> list[str]:
+        """A line that is no JSON is an error message of buildctl's own: it goes to the log as it is."""
+        try:
+            status = json.loads(line)
+        except ValueError:
+            self.tail.append(line.rstrip())
+            return [line.rstrip()]
+        said: list[str] = []
+        for vertex in status.get("vertexes") or []:
+            said += self._vertex(vertex)
+        for log in status.get("logs") or []:
+            text = base64.b64decode(log.get("data") or "").decode(errors="replace")
+            for part in text.splitlines():
+                said.append(f"    {part}")
+                self.tail.append(part)
+        return said
+
+    def _vertex(self, vertex: dict[str, object]) -> list[str]:
+        digest, name = str(vertex["digest"]), str(vertex.get("name", ""))
+        said: list[str] = []
+        self.known[digest] = name
+        if vertex.get("started") and digest not in self.started:
+            self.started[digest] = name
+            said.append(f"{vertex['started']} {name}")
+        if vertex.get("cached"):
+            self.cached.add(digest)
+        if vertex.get("completed") and digest not in self.completed:
+            self.completed.add(digest)
+            said.append(f"{vertex['completed']} {name}: {'cached' if digest in self.cached else 'done'}")
+        if vertex.get("error"):
+            if "context canceled" not in str(vertex["error"]) or not self.failed[1]:
+                self.failed = (name, str(vertex["error"]))
+            said.append(f"{name}: {vertex['error']}")
+        return said
+
+    @property
+    def running(self) -> str:
+        """The step that started last and still runs."""
+        return next((name for digest, name in reversed(self.started.items()) if digest not in self.completed), "")
+
+    @property
+    def exporting(self) -> bool:
+        """True where the solve failed while it wrote or pushed its result rather than in a step."""
+        return self.failed[0].startswith((EXPORT, "pushing ", "exporting"))
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
+            "failed_step": self.failed[0], "error": self.failed[1], "exporting": self.exporting, "tail": list(self.tail),
+        }

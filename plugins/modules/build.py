@@ -1,0 +1,62 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: build
+short_description: Build the planned units on a node
+description:
+  - Hands out batches of units to the runner on this node, shows their progress, and tags what was pushed.
+  - A unit that fails stops only what descends from it. The task itself does not fail then - M(desimages.farm.index) ends the run.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Builds nothing; M(desimages.farm.plan) says what would be built.}
+  diff_mode: {support: none, description: M(desimages.farm.plan) shows the differences.}
+  idempotent: {support: full, description: Units that exist are not built.}
+options:
+  run:
+    description: The name of the run, from M(desimages.farm.plan).
+    type: str
+    required: true
+  socket:
+    description: The unix socket of buildkitd on the node.
+    type: path
+    required: true
+  buildctl:
+    description: The program buildctl on the node.
+    type: path
+    required: true
+  node_state:
+    description: The state folder on the node; that of the controller, unless set.
+    type: path
+  slots:
+    description: How many solves the node works on at once.
+    type: int
+    default: 2
+"""
+
+EXAMPLES = r"""
+- name: Build
+  desimages.farm.build:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    run: "{{ planned.run }}"
+    socket: /run/buildkit/buildkitd.sock
+    buildctl: /var/lib/desimages/bin/buildctl
+"""
+
+RETURN = r"""
+units:
+  description: What became of every unit of the run.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{unit: debian linux/arm64, state: built, digest: "sha256:..."}]
+failures:
+  description: How many units are not there.
+  returned: not in check mode
+  type: int
+"""

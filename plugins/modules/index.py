@@ -1,0 +1,60 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: index
+short_description: Make the manifest lists of a run's images, and end the run
+description:
+  - Assembles the index of every image whose units all exist, pushes it where it differs, moves the image's tags last.
+  - Where only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)), or the index is a partial one where O(partial) asks for it.
+  - Prints the run's summary, and fails where units are not there.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Changes nothing.}
+  diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
+  idempotent: {support: full, description: Tags that are right are left alone.}
+options:
+  run:
+    description: The name of the run, from M(desimages.farm.plan).
+    type: str
+    required: true
+  tags:
+    description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced; a tag with an id is never moved.
+    type: list
+    elements: str
+    default: ["{suite}-{date}", "{suite}-{date}-{id}", latest]
+  partial:
+    description: Tag an index of the chosen platforms alone.
+    type: bool
+    default: false
+  publish:
+    description: Another registry, C(host[:port][/prefix]), to which finished images are copied by digest.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Make the manifest lists
+  desimages.farm.index:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    run: "{{ planned.run }}"
+"""
+
+RETURN = r"""
+moved:
+  description: The tags that were moved.
+  returned: always
+  type: list
+  elements: str
+  sample: [desimages/debian:latest]
+published:
+  description: What was copied to the other registry.
+  returned: always
+  type: list
+  elements: str
+"""

@@ -1,0 +1,70 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: oci_index
+short_description: Keep a manifest list in a registry
+description:
+  - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it only where it differs.
+  - The index is pushed by its digest first; tags are moved last, so a tag never names something incomplete.
+  - Works on the controller, against any registry, without a container engine.
+author: [Desimages]
+version_added: 0.1.0
+attributes:
+  check_mode: {support: full, description: Says whether tags would move.}
+  diff_mode: {support: full, description: Shows for each tag the platforms and digests before and after.}
+  idempotent: {support: full, description: The same manifests give the same bytes.}
+options:
+  registry:
+    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker client's.
+    type: str
+    required: true
+  name:
+    description: The repository.
+    type: str
+    required: true
+  tags:
+    description: The tags that the index shall have.
+    type: list
+    elements: str
+    required: true
+  fixed_tags:
+    description: Those of O(tags) that are never moved once they are there.
+    type: list
+    elements: str
+    default: []
+  manifests:
+    description: For each platform (V(linux/arm/v7)) the tag or digest of its manifest in the same repository.
+    type: dict
+    required: true
+  annotations:
+    description: Annotations of the index.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: One name for two platforms
+  desimages.farm.oci_index:
+    registry: 127.0.0.1:5000
+    name: team/app
+    tags: [v1, latest]
+    fixed_tags: [v1]
+    manifests:
+      linux/amd64: v1-amd64
+      linux/arm64: v1-arm64
+"""
+
+RETURN = r"""
+digest:
+  description: The digest of the index.
+  returned: success
+  type: str
+moved:
+  description: The tags that were moved, or would be.
+  returned: success
+  type: list
+  elements: str
+"""

@@ -1,0 +1,88 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Say which units of a catalog have to be built, and why
+description:
+  - Reads and checks the catalog, computes the build id of every unit, and asks the registry which of them exist.
+  - Nothing is built. A run begins here - the later steps (M(desimages.farm.fetch), M(desimages.farm.build), M(desimages.farm.index)) get its name.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Plans the same way, and leaves no run behind.}
+  diff_mode: {support: full, description: Shows for each unit what differs from what was built last.}
+  idempotent: {support: full, description: Changed says that there is something to build.}
+options:
+  catalog:
+    description: The folders of images.
+    type: list
+    elements: str
+    required: true
+  images:
+    description: Only these images, and what they need.
+    type: list
+    elements: str
+    default: []
+  platforms:
+    description: Only these platforms, such as V(linux/arm64).
+    type: list
+    elements: str
+    default: []
+  select:
+    description: A jmespath expression over units, such as V([?image=='registry' && platform.variant=='v6']).
+    type: str
+    default: ""
+  engine:
+    description: The engine id that all nodes of the run have.
+    type: str
+    required: true
+  native:
+    description: The platforms that the nodes run natively. That of the controller, unless set.
+    type: list
+    elements: str
+    default: []
+  busy:
+    description: What to do where another run holds the farm.
+    type: str
+    choices: [wait, stop]
+    default: wait
+  table:
+    description: Print the units that have to be built.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Say what would be built
+  desimages.farm.plan:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    catalog: [/srv/farm/images]
+    engine: "{{ buildkitd_engine_id }}"
+    images: [registry]
+  check_mode: true
+  register: planned
+"""
+
+RETURN = r"""
+run:
+  description: The name of the run, for the later steps.
+  returned: not in check mode
+  type: str
+  sample: 20261124T203000-4711
+build:
+  description: The units that will be built.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{unit: debian linux/arm64, id: 0d5c..., sure: true, reasons: [file Dockerfile changed]}]
+counts:
+  description: How many units exist, will be built, and will be built unless a rebuilt parent comes out the same.
+  returned: always
+  type: dict
+  sample: {exist: 40, build: 8, maybe: 0}
+"""

@@ -1,0 +1,78 @@
+"""The shape that all actions of the farm share: arguments checked and turned plain, one place where an error becomes a result."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.json import get_encoder
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+display = Display()
+
+
+def plain(value: Any) -> Any:
+    """The value without Ansible's tags: libraries look at exact types (see docs/architecture.md)."""
+    return json.loads(json.dumps(value, cls=get_encoder("tagless")))
+
+
+class FarmAction(ActionBase):  # type: ignore[misc]
+    """An action whose arguments are those of its DOCUMENTATION; subclasses give that text and `act()`."""
+
+    DOCUMENTATION = ""
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Does the work; returns the result. Raises FarmError."""
+        raise NotImplementedError
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        specification = argument_spec(yaml.safe_load(self.DOCUMENTATION)["options"])
+        checked = ArgumentSpecValidator(specification).validate(plain(self._task.args))
+        if checked.error_messages:
+            raise AnsibleActionFail("; ".join(checked.error_messages))
+        try:
+            return {**result, **self.act(checked.validated_parameters, task_vars or {})}
+        except FarmError as error:
+            return {**result, "failed": True, **error.as_result()}
+
+    @property
+    def check(self) -> bool:
+        return bool(self._task.check_mode)
+
+    @property
+    def diff(self) -> bool:
+        return bool(self._task.diff)
+
+    def say(self, text: str) -> None:
+        """A line that the person sees at once."""
+        display.display(text)
+
+    def warn(self, text: str) -> None:
+        display.warning(text)
+
+
+def argument_spec(options: dict[str, Any]) -> dict[str, Any]:
+    """The argument spec that the options of a DOCUMENTATION describe."""
+    kept = ("type", "required", "default", "choices", "elements", "no_log", "aliases")
+    found = {}
+    for name, option in options.items():
+        spec = {key: option[key] for key in kept if key in option}
+        if isinstance(spec.get("choices"), dict):
+            spec["choices"] = list(spec["choices"])
+        if "suboptions" in option:
+            spec["options"] = argument_spec(option["suboptions"])
+        found[name] = spec
+    return found
+
+
+def controller() -> int:
+    """The process of ansible-playbook itself: this code runs in a worker that it forked."""
+    return os.getppid()

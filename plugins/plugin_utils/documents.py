@@ -1,0 +1,135 @@
+"""YAML documents checked against a JSON Schema: every mistake of a file at once, each with its line and the nearest correct name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+_Path = tuple[Any, ...]
+
+
+class _Loader(yaml.SafeLoader if not hasattr(yaml, "CSafeLoader") else yaml.CSafeLoader):  # type: ignore[misc]
+    """YAML's own loader, but for times and numbers in disguise: only true, false, null, decimal numbers and text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("null", r"^(?:null|~|)$", ["n", "~", ""]),
+    ("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+class Document:
+    """A YAML file: `value` (plain Python), `lines` (path -> line) and `problems` (`file:line: message`)."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self.value: Any = None
+        self.lines: dict[_Path, int] = {}
+        self.problems: list[str] = []
+        try:
+            loader = _Loader(path.read_text(encoding="utf-8"))
+            node = loader.get_single_node()
+            if node is not None:
+                self._walk(node, ())
+                self.value = loader.construct_document(node)
+        except (OSError, UnicodeDecodeError) as error:
+            self.problems.append(f"{name}:1: cannot be read: {error}")
+        except yaml.MarkedYAMLError as error:
+            line = (error.problem_mark.line + 1) if error.problem_mark else 1
+            self.problems.append(f"{name}:{line}: not YAML: {error.problem or error}")
+
+    def _walk(self, node: Any, path: _Path) -> None:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: {key.value!r} stands here for the second time")
+                seen.add(key.value)
+                self.lines[(*path, key.value)] = key.start_mark.line + 1
+                self._walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                self._walk(value, (*path, number))
+
+    def line(self, path: _Path) -> int:
+        """The line of a path, or of the nearest one above it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def say(self, path: _Path, message: str) -> None:
+        self.problems.append(f"{self.name}:{self.line(path)}: {message}")
+
+    def check(self, schema: dict[str, Any]) -> None:
+        """Adds a problem for everything that the schema does not allow."""
+        validator = jsonschema.Draft202012Validator(schema)
+        for error in sorted(validator.iter_errors(self.value), key=lambda error: [str(part) for part in error.absolute_path]):
+            self._tell(error)
+
+    def _tell(self, error: Any) -> None:
+        path = tuple(error.absolute_path)
+        where = ".".join(map(str, path)) or "the file"
+        if error.validator in ("oneOf", "anyOf") and error.context:
+            for inner in _likeliest(error):
+                self._tell(inner)
+        elif error.validator == "additionalProperties" and isinstance(error.instance, dict):
+            allowed = sorted(error.schema.get("properties", {}))
+            for name in sorted(set(error.instance) - set(allowed)):
+                self.say((*path, name), f"{name!r} is not known here{nearest(name, allowed)}; allowed: {', '.join(allowed)}")
+        elif error.validator == "required":
+            missing = [name for name in error.validator_value if name not in error.instance]
+            self.problems += [f"{self.name}:{self.line(path)}: {where} lacks {name!r}" for name in missing if f"'{name}'" in error.message]
+        elif error.validator == "enum":
+            allowed = [str(value) for value in error.validator_value]
+            self.say(path, f"{where} is {error.instance!r}{nearest(str(error.instance), allowed)}; allowed: {', '.join(allowed)}")
+        elif error.validator == "type":
+            self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {error.validator_value}")
+        elif error.validator == "pattern":
+            self.say(path, f"{where} is {error.instance!r}, it must match {error.validator_value}")
+        else:
+            self.say(path, f"{where}: {error.message}")
+
+
+def nearest(name: str, allowed: list[str]) -> str:
+    """`, did you mean 'x'?`, or nothing."""
+    close = difflib.get_close_matches(name, allowed, 1, 0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def load_schema(path: Path) -> dict[str, Any]:
+    """A schema file of the project."""
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _likeliest(error: Any) -> list[Any]:
+    """The mistakes of the alternative that the author most likely meant: the one whose required words are there, else the one with fewest."""
+    branches: dict[int, list[Any]] = {}
+    for inner in error.context:
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+
+    def unlike(found: list[Any]) -> tuple[bool, bool, int]:
+        at_top = [e for e in found if e.absolute_path == error.absolute_path]
+        return (any(e.validator == "type" for e in at_top), any(e.validator in ("required", "const") for e in at_top), len(found))
+
+    return min(branches.values(), key=unlike)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "empty"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,77 @@
+"""A node as the controller sees it: start, poll and cancel jobs through Ansible's connection, one command each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shlex
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+
+_PACKAGE = ("runner.py", "runner_job.py", "progress.py")
+_MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
+_INSTALL = "import base64,os,sys;p=sys.argv[1];os.makedirs(os.path.dirname(p),exist_ok=True);t=p+'.new';open(t,'wb').write(base64.b64decode(sys.stdin.read()));os.replace(t,p)"
+
+Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
+
+
+class Node:
+    """One node. `execute` runs a shell command there; `python` is its interpreter; `state` its state folder."""
+
+    def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
+        self.name, self._execute, self._python = name, execute, python
+        self.jobs = f"{state}/jobs"
+        content = runner_zip()
+        self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
+        self._content = content
+
+    def prepare(self) -> None:
+        """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
+        code, _, _ = self._execute(f"test -f {shlex.quote(self._runner)}", "")
+        if code != 0:
+            self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
+        self._call("cancel", {"jobs": self.jobs, "ids": []})
+
+    def start(self, spec: dict[str, Any]) -> None:
+        self._call("start", {**spec, "jobs": self.jobs})
+
+    def poll(self, ids: list[str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("poll", {"jobs": self.jobs, "ids": ids})
+        return found
+
+    def cancel(self, ids: list[str]) -> list[str]:
+        stopped: list[str] = self._call("cancel", {"jobs": self.jobs, "ids": ids})
+        return stopped
+
+    def collect(self, name: str) -> str:
+        """The whole log of a job that has ended; the node forgets the job."""
+        folder = shlex.quote(f"{self.jobs}/{name}")
+        return self._run(f"cat {folder}/log {folder}/runner.err 2>/dev/null; rm -rf {folder}", "")
+
+    def _call(self, verb: str, value: dict[str, Any]) -> Any:
+        return json.loads(self._run(f"{shlex.quote(self._python)} {shlex.quote(self._runner)} {verb}", json.dumps(value)))
+
+    def _run(self, command: str, stdin: str) -> str:
+        code, out, errors = self._execute(command, stdin)
+        if code == 255:
+            raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
+        if code != 0:
+            raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}", node=self.name)
+        return out
+
+
+def runner_zip() -> bytes:
+    """The runner as one file that Python runs; the same bytes for the same source."""
+    out = io.BytesIO()
+    source = Path(__file__).resolve().parents[1] / "module_utils"
+    files = {"__main__.py": _MAIN, "desimages_runner/__init__.py": "", **{f"desimages_runner/{name}": (source / name).read_text() for name in _PACKAGE}}
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+    return out.getvalue()

@@ -1,0 +1,236 @@
+"""A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
+
+Digests are checked on the way in and on the way out. 5xx answers and dropped connections are retried for about a minute.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import urllib3
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+ACCEPT = ", ".join((INDEX, MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json",
+                    "application/vnd.docker.distribution.manifest.v2+json"))
+# 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
+_RETRY = urllib3.Retry(total=8, backoff_factor=0.5, backoff_max=15, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
+                       raise_on_status=False, respect_retry_after_header=True)
+
+
+class RegistryError(FarmError):
+    """A registry that answers, and refuses."""
+
+
+class Registry:
+    """One registry, `host[:port]`. Loopback addresses are spoken to in plain HTTP, all others in TLS.
+
+    Credentials come from the Docker client's configuration (`~/.docker/config.json`). Safe to use from several threads.
+    """
+
+    def __init__(self, address: str, *, retry: urllib3.Retry = _RETRY, threads: int = 16) -> None:
+        self.address = address
+        self.plain = bool(re.match(r"^(127\.|localhost(:|$)|\[::1\])", address))
+        self.base = f"{'http' if self.plain else 'https'}://{address}"
+        self._pool = urllib3.PoolManager(maxsize=threads, retries=retry, timeout=urllib3.Timeout(connect=5, read=60))
+        self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def ping(self) -> None:
+        """Raises Unreachable where no registry answers."""
+        self._request("GET", "/v2/", retries=urllib3.Retry(0, read=0))
+
+    def digest(self, repository: str, name: str) -> tuple[str, int, str] | None:
+        """(digest, size in bytes, media type) of a tag or digest, or None where the registry has none."""
+        answer = self._request("HEAD", f"/v2/{repository}/manifests/{name}", headers={"Accept": ACCEPT}, missing=True)
+        if answer is None:
+            return None
+        headers = answer.headers
+        return headers["Docker-Content-Digest"], int(headers["Content-Length"]), headers.get("Content-Type", "").partition(";")[0]
+
+    def manifest(self, repository: str, name: str) -> bytes | None:
+        """The bytes of a manifest or index, checked where `name` is a digest; None where the registry has none."""
+        answer = self._request("GET", f"/v2/{repository}/manifests/{name}", headers={"Accept": ACCEPT}, missing=True)
+        if answer is not None and ":" in name and _sha256(answer.data) != name:
+            raise HashMismatch(f"{self.address}/{repository}@{name} came as {_sha256(answer.data)}", hint="the registry's data is damaged")
+        return None if answer is None else answer.data
+
+    def put_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> str:
+        """Puts a manifest under a tag or its digest; returns its digest."""
+        self._request("PUT", f"/v2/{repository}/manifests/{name}", body=data, headers={"Content-Type": media_type})
+        return _sha256(data)
+
+    def tag(self, repository: str, digest: str, name: str) -> None:
+        """Lets a tag name what a digest names."""
+        data = self.manifest(repository, digest)
+        if data is None:
+            raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be tagged {name}")
+        self.put_manifest(repository, name, data, json.loads(data).get("mediaType", MANIFEST))
+
+    def delete(self, repository: str, digest: str) -> None:
+        """Deletes a manifest and every tag on it."""
+        self._request("DELETE", f"/v2/{repository}/manifests/{digest}", missing=True)
+
+    def tags(self, repository: str) -> list[str]:
+        """All tags of a repository, sorted."""
+        found: list[str] = []
+        path: str | None = f"/v2/{repository}/tags/list?n=1000"
+        while path:
+            answer = self._request("GET", path, missing=True)
+            if answer is None:
+                break
+            found += json.loads(answer.data).get("tags") or []
+            link = re.match(r"<([^>]+)>", answer.headers.get("Link", ""))
+            path = link.group(1) if link else None
+        return sorted(found)
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        return self._request("HEAD", f"/v2/{repository}/blobs/{digest}", missing=True) is not None
+
+    def blob(self, repository: str, digest: str) -> Iterator[bytes]:
+        """The bytes of a blob, piece by piece; raises HashMismatch at the end where they are not those of the digest."""
+        answer = self._request("GET", f"/v2/{repository}/blobs/{digest}", preload_content=False)
+        assert answer is not None
+        made = hashlib.sha256()
+        try:
+            for piece in answer.stream(1 << 20):
+                made.update(piece)
+                yield piece
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"{self.address} broke off while it sent {digest}: {error}") from error
+        finally:
+            answer.release_conn()
+        if f"sha256:{made.hexdigest()}" != digest:
+            raise HashMismatch(f"{self.address}/{repository}@{digest} came as sha256:{made.hexdigest()}", hint="the registry's data is damaged")
+
+    def put_blob(self, repository: str, content: bytes | Path, digest: str, mount: str = "") -> bool:
+        """Puts a blob that is not there yet; False where it was. `mount` names a repository that may have it already.
+
+        A connection that drops in the middle starts the upload again.
+        """
+        if self.has_blob(repository, digest):
+            return False
+        query = "?" + urlencode({"mount": digest, "from": mount}) if mount else ""
+        for _ in range(5):
+            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/{query}", headers={"Content-Length": "0"})
+            assert answer is not None
+            if answer.status == 201:
+                return True
+            location = urljoin(self.base, answer.headers["Location"])
+            target = location + ("&" if urlsplit(location).query else "?") + urlencode({"digest": digest})
+            try:
+                self._put(target, content)
+                return True
+            except _Again as again:
+                last = again
+        raise Unreachable(f"{self.address} does not take a blob of {repository}: {last}", hint="look at the registry's log") from last
+
+    def copy(self, repository: str, digest: str, other: Registry, name: str, tags: list[str]) -> None:
+        """Copies a manifest or index with all it names to another registry, by digest, tags last."""
+        data = self.manifest(repository, digest)
+        if data is None:
+            raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be copied")
+        value = json.loads(data)
+        for child in value.get("manifests", []):
+            self.copy(repository, child["digest"], other, name, [])
+        for blob in [*([value["config"]] if "config" in value else []), *value.get("layers", [])]:
+            if not other.has_blob(name, blob["digest"]):
+                other.put_blob(name, b"".join(self.blob(repository, blob["digest"])), blob["digest"])
+        for target in [digest, *tags]:
+            other.put_manifest(name, target, data, value["mediaType"])
+
+    def _put(self, url: str, content: bytes | Path) -> None:
+        headers = {"Content-Type": "application/octet-stream", **self._authorization(url)}
+        body = content if isinstance(content, bytes) else content.open("rb")
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        try:
+            answer = self._pool.request("PUT", url, body=body, headers={**headers, "Content-Length": str(size)}, retries=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise _Again(str(error)) from error
+        finally:
+            if not isinstance(body, bytes):
+                body.close()
+        if answer.status >= 500:
+            raise _Again(f"HTTP {answer.status}")
+        if answer.status != 201:
+            raise RegistryError(f"{self.address} refuses a blob: HTTP {answer.status} {_words(answer.data)}")
+
+    def _request(self, method: str, path: str, *, missing: bool = False, **options: Any) -> urllib3.BaseHTTPResponse | None:
+        url = urljoin(self.base, path)
+        options["headers"] = {**options.get("headers", {}), **self._authorization(url)}
+        try:
+            answer = self._pool.request(method, url, redirect=method in ("GET", "HEAD"), **options)
+            if answer.status == 401 and self._authenticate(url, answer.headers.get("WWW-Authenticate", "")):
+                options["headers"].update(self._authorization(url))
+                answer = self._pool.request(method, url, redirect=method in ("GET", "HEAD"), **options)
+        except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(f"the registry {self.address} cannot be reached: {reason}", hint="is it running? `make status` shows it") from error
+        if answer.status == 404 and missing:
+            return None
+        if answer.status >= 400:
+            raise (Unreachable if answer.status >= 500 else RegistryError)(
+                f"{method} {url}: the registry answers HTTP {answer.status} {_words(answer.data if options.get('preload_content', True) else b'')}")
+        return answer
+
+    def _authorization(self, url: str) -> dict[str, str]:
+        found = self._tokens.get(_scope(url)) or self._tokens.get("")
+        return {"Authorization": found} if found else {}
+
+    def _authenticate(self, url: str, challenge: str) -> bool:
+        """Answers a 401: basic, or a bearer token for the repository of `url` (https://distribution.github.io/distribution/spec/auth/token/)."""
+        kind, _, rest = challenge.partition(" ")
+        user = self._credentials()
+        if kind.lower() == "basic" and user:
+            self._tokens[""] = f"Basic {user}"
+            return True
+        if kind.lower() != "bearer":
+            return False
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        query = urlencode({k: asked[k] for k in ("service", "scope") if k in asked})
+        answer = self._pool.request("GET", f"{asked['realm']}?{query}", headers={"Authorization": f"Basic {user}"} if user else {})
+        if answer.status != 200:
+            return False
+        token = answer.json()
+        self._tokens[_scope(url)] = f"Bearer {token.get('token') or token['access_token']}"
+        return True
+
+    def _credentials(self) -> str:
+        from docker import auth  # the Docker SDK reads credential helpers too; it is slow to import and seldom needed
+
+        found = auth.load_config().resolve_authconfig(self.address) or {}
+        if not found.get("username") and not found.get("Username"):
+            return ""
+        name, word = found.get("username") or found["Username"], found.get("password") or found.get("Secret", "")
+        return base64.b64encode(f"{name}:{word}".encode()).decode()
+
+
+class _Again(Exception):
+    """An upload that broke in the middle."""
+
+
+def _scope(url: str) -> str:
+    match = re.match(r"/v2/(.+?)/(?:manifests|blobs|tags)/", urlsplit(url).path)
+    return match.group(1) if match else ""
+
+
+def _sha256(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _words(data: bytes) -> str:
+    try:
+        return "; ".join(str(error.get("message") or error.get("code")) for error in json.loads(data)["errors"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""

@@ -1,0 +1,111 @@
+"""A run: its folder of evidence, what one step leaves for the next, and who holds the farm."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+
+
+class Run:
+    """`<farm_state>/runs/<id>`: plan.json and summary.json for people, logs/, and the steps' own hand-over (pickled, never from elsewhere)."""
+
+    def __init__(self, state: str, name: str) -> None:
+        self.name = name
+        self.folder = Path(state) / "runs" / name
+
+    @classmethod
+    def begin(cls, state: str) -> Run:
+        """A new run, named by the time."""
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+        run = cls(state, f"{now}-{os.getpid()}")
+        (run.folder / "logs").mkdir(parents=True)
+        latest = Path(state) / "runs" / "latest"
+        temporary = latest.with_name(f".latest.{os.getpid()}")
+        temporary.symlink_to(run.name)
+        os.replace(temporary, latest)
+        return run
+
+    def save(self, step: str, value: object) -> None:
+        self._write(f"{step}.pickle", pickle.dumps(value))
+
+    def load(self, step: str) -> Any:
+        """What a step left. Raises FarmError where it left nothing."""
+        try:
+            return pickle.loads((self.folder / f"{step}.pickle").read_bytes())
+        except FileNotFoundError:
+            raise FarmError(f"run {self.name} has no {step}", hint="the steps of build.yml run in order: plan, fetch, build, index") from None
+
+    def has(self, step: str) -> bool:
+        return (self.folder / f"{step}.pickle").exists()
+
+    def show(self, name: str, value: object) -> None:
+        """Writes a JSON file for people."""
+        self._write(f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+    def log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name.replace(', ', '+').replace(' ', '.').replace('/', '-')}.log"
+
+    def _write(self, name: str, data: bytes) -> None:
+        temporary = self.folder / f".{name}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / name)
+
+
+def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int) -> None:
+    """Takes the farm for the process `pid` (ansible-playbook's own: its workers come and go). Ends with that process.
+
+    Raises Busy, naming the holder, where another one has it and `wait` is false.
+    """
+    path = Path(state) / "holder.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        with open(path, "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            text = file.read()
+            holder = json.loads(text) if text else {}
+            if not holder or holder["pid"] == pid or _started(holder["pid"]) != holder["started"]:
+                file.seek(0)
+                file.truncate()
+                json.dump({"pid": pid, "started": _started(pid), "since": datetime.now().isoformat(" ", "seconds"), "user": os.environ.get("USER", "")}, file)
+                return
+        words = f"the farm in {state} is held by process {holder['pid']}{' of ' + holder['user'] if holder['user'] else ''} since {holder['since']}"
+        if not wait:
+            raise Busy(words, hint="wait for it to end, or say farm_busy=wait")
+        if not told:
+            tell(f"{words}; waiting for it to end")
+            told = True
+        time.sleep(1)  # another program's end gives no event to await
+
+
+def release(state: str, pid: int) -> None:
+    """Gives the farm back, where `pid` has it."""
+    path = Path(state) / "holder.json"
+    if path.exists():
+        with open(path, "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            text = file.read()
+            if text and json.loads(text)["pid"] == pid:
+                file.truncate(0)
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; nothing where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""

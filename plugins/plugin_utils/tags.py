@@ -1,0 +1,29 @@
+"""Tags of finished images, from templates such as `{suite}-{date}`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+
+
+def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str, suffix: str = "") -> tuple[list[str], list[str]]:
+    """(all tags, those of them that never move: the ones with `{id}`). `latest`-like tags come last, so that they move last.
+
+    `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template with unknown fields.
+    """
+    values = {"suite": suite, "date": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d"), "id": digest.partition(":")[2][:8]}
+    problems, found, fixed = [], [], []
+    for template in templates:
+        try:
+            tag = template.format(**values) + (f"-{suffix}" if suffix else "")
+        except (KeyError, ValueError, IndexError):
+            problems.append(f"farm_tags: {template!r} has a field that is none of {', '.join(sorted(values))}")
+            continue
+        found.append(tag)
+        if "{id}" in template:
+            fixed.append(tag)
+    if problems:
+        raise BadInput(problems, what="the inventory")
+    return sorted(found, key=lambda tag: tag not in fixed), fixed

@@ -1,0 +1,76 @@
+"""Recipes: what is refused, and how."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+
+from .conftest import RECIPE, Catalog
+
+
+def problems(catalog: Catalog) -> list[str]:
+    with pytest.raises(BadInput) as found:
+        catalog.plan()
+    return found.value.problems
+
+
+def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> None:
+    chain.write("app/image.yml", "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\n")
+    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\nADD https://example.org/x /\n", "inputs:\n  c: {url: 'https://example.org/c'}\n")
+    found = problems(chain)
+    text = "\n".join(found)
+    assert len(found) >= 10
+    assert "images/app/image.yml:1: 'descripton' is not known here, did you mean 'description'?" in text
+    assert "images/app/image.yml:1: the file lacks 'description'" in text
+    assert "images/app/image.yml:2: home is 'example.org'" in text
+    assert "images/app/image.yml:3: license is a number (3), it must be string" in text
+    assert "images/app/image.yml:4: platforms.0 is 'linux/amd46', did you mean 'linux/amd64'?" in text
+    assert "images/app/image.yml:6: 'debain' is not known here, did you mean 'debian'?" in text
+    assert "images/base/Dockerfile:1: 'debain' is no image of the catalog, did you mean 'debian'?" in text
+    assert "images/base/Dockerfile:2: 'b' is no input of image.yml" in text
+    assert "images/base/Dockerfile:3: ADD https://example.org/x" in text
+    assert "images/base/image.yml:6: c is an input that the Dockerfile does not use" in text
+
+
+def test_a_cycle_is_shown_as_a_path(empty: Catalog) -> None:
+    for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
+        empty.image(name, f"FROM {parent}\n")
+    (found,) = problems(empty)
+    assert any(f"images that need each other: {cycle}" in found for cycle in ("a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"))
+
+
+def test_a_key_that_comes_twice_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\n", "description: again\n")
+    assert problems(empty) == ["images/a/image.yml:5: 'description' stands here for the second time"]
+
+
+def test_text_stays_text_whatever_yaml_1_1_makes_of_it(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\n", "args: {A: no, B: 1.10, C: 2026-11-24}\n")
+    assert empty.plan().recipes["a"].args == {"A": "no", "B": "1.10", "C": "2026-11-24"}
+
+
+def test_a_platform_that_a_parent_lacks_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\n")
+    empty.write("b/image.yml", RECIPE.format(name="b").replace("linux/arm64]", "linux/s390x]"))
+    empty.write("b/Dockerfile", "FROM a\n")
+    assert problems(empty) == ["images/b/Dockerfile:1: a is not built for linux/s390x"]
+
+
+def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
+    assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
+    line = '{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"' + 64 * "a" + '","size":1}\n'
+    empty.write("a/lock.jsonl", '{"lock":1}\n' + line)
+    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/arm64; make it with `make lock`"]
+    empty.write("a/lock.jsonl", '{"lock":1}\n' + line.replace("aaa", "xyz") + "{}\n")
+    assert [problem[:23] for problem in problems(empty)] == ["images/a/lock.jsonl:2: ", "images/a/lock.jsonl:3: "]
+
+
+def test_an_input_for_the_other_platform_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x', for: build}\n")
+    assert "images/a/Dockerfile:2: x comes from build-inputs, not from inputs (`for:` in image.yml)" in problems(empty)
+
+
+def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch AS go\n", "targets: [gp]\n")
+    assert "images/a/image.yml:5: 'gp' is no stage of the Dockerfile, did you mean 'go'?; stages: go" in problems(empty)
