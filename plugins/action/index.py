@@ -12,6 +12,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release
 
+SHOWN = 10  # failures that the verdict explains
+
 
 class ActionModule(FarmAction):
     """See plugins/modules/index.py."""
@@ -106,9 +108,11 @@ def report(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published
 
 def verdict(bad: dict[Key, Outcome], run: Run) -> str:
     """Which units are not there, and why; those that only lost a parent are named, not explained."""
-    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state != State.PARENT_FAILED]
-    lost = [f"{key} ({outcome.error})" for key, outcome in bad.items() if outcome.state == State.PARENT_FAILED]
-    text = f"{len(bad)} units are not there:\n" + "\n".join(own)
-    if lost:
-        text += "\nparent failed: " + ", ".join(lost)
+    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
+    text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
+    if len(own) > SHOWN:
+        text += f"\nand {len(own) - SHOWN} more, see summary.json"
+    for state in (State.PARENT_FAILED, State.LEFT):
+        if lost := [str(key) for key, outcome in bad.items() if outcome.state == state]:
+            text += f"\n{state.value}: {', '.join(lost)}"
     return f"{text}\nEvidence: {run.folder}"

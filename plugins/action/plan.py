@@ -75,9 +75,13 @@ class ActionModule(FarmAction):
 
 
 def table(build: list[dict[str, Any]]) -> str:
-    """The units that will be built, one a line, with the reasons."""
-    width = max(len(unit["unit"]) for unit in build)
-    lines = [f"  {unit['unit']:<{width}}  {'build' if unit['sure'] else 'maybe'}  {'; '.join(unit['reasons'])}" for unit in build]
+    """The units that will be built: one line for the platforms of an image that have the same reasons."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for unit in build:
+        name, _, platform = unit["unit"].partition(" ")
+        rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])), []).append(platform.partition("/")[2])
+    width = max(len(name) for name, _, _ in rows)
+    lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}" for (name, verdict, why), platforms in rows.items()]
     return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 BUILD = ("$BUILDPLATFORM", "${BUILDPLATFORM}")
@@ -95,9 +96,17 @@ class Dockerfile:
 
     def outside(self, target: str = "") -> list[Use]:
         """What a target takes from outside the file: images, `inputs`, `build-inputs`, `unpacked-...`."""
-        return [use for stage in self.reach(target) for use in stage.uses if use.name != "scratch" and not self._inner(stage)(use)]
+        return self._outside(self.reach(target))
 
-    def _inner(self, stage: Stage):  # type: ignore[no-untyped-def]
+    @property
+    def all_outside(self) -> list[Use]:
+        """The same for all stages, needed or not."""
+        return self._outside(self.stages)
+
+    def _outside(self, stages: Iterable[Stage]) -> list[Use]:
+        return [use for stage in stages for use in stage.uses if use.name != "scratch" and not self._inner(stage)(use)]
+
+    def _inner(self, stage: Stage) -> Callable[[Use], Stage | None]:
         """Stages are seen by those after them only: `FROM debian AS debian` takes debian from outside."""
 
         def find(use: Use) -> Stage | None:

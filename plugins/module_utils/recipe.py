@@ -29,9 +29,6 @@ class Recipe:
 
     name: str
     folder: str
-    description: str
-    home: str
-    license: str
     dockerfile: Dockerfile
     inputs: tuple[Input, ...] = ()
     platforms: tuple[Platform, ...] = ()

@@ -61,13 +61,12 @@ def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any]) -> s
     Files with the store's own mode and time are hard links to it, so nothing is copied that need not be.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    times = {mtime for _, _, _, mtime in tree.values()} or {0}
     for path, (digest, size, mode, mtime) in sorted(tree.items()):
         source = stored(spec, digest, size)
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         status = source.stat()
-        if (status.st_mode & 0o777, int(status.st_mtime)) == (mode, mtime):
+        if (status.st_mode & 0o777, status.st_mtime_ns) == (mode, mtime):
             try:
                 os.link(source, target)
                 continue
@@ -76,10 +75,10 @@ def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any]) -> s
                     raise
         shutil.copyfile(source, target)
         target.chmod(mode)
-        os.utime(target, (mtime, mtime))
+        os.utime(target, ns=(mtime, mtime))
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         inner.chmod(0o755)
-        os.utime(inner, (max(times), max(times)))
+        os.utime(inner, (0, 0))
     return str(folder)
 
 

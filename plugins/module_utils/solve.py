@@ -13,15 +13,17 @@ from . import canonical
 from .lockfile import Entry
 from .plan import BUILD_INPUTS, INPUTS, UNPACKED, Plan, Sources, Unit
 from .platforms import Platform
+from .recipe import Recipe
 
 COMPRESSION = {"compression": "zstd", "compression-level": "11", "force-compression": "true"}
 PINNED = {"oci-mediatypes": "true", "rewrite-timestamp": "true", "compatibility-version": "30", **COMPRESSION}
+MAIN = "context"
 INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a context: content by sha256 and size (bytes), mode, and mtime in seconds since 1970."""
+    """A file of a context: content by sha256 and size (bytes), mode, and mtime in nanoseconds since 1970."""
 
     sha256: str
     size: int
@@ -74,7 +76,6 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     options = {
         "platform": ",".join(str(unit.key.platform) for unit in units),
         "force-network-mode": "none",
-        "build-arg:BUILDKIT_SYNTAX": "dockerfile.v0",
         "build-arg:BUILDKIT_MULTI_PLATFORM": "1",
         "build-arg:SOURCE_DATE_EPOCH": str(first.epoch),
         "filename": "Dockerfile",
@@ -89,9 +90,8 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         contexts[name] = tree
         return name
 
-    text = recipe.dockerfile.text.encode()
-    options["dockerfilekey"] = local({"Dockerfile": File(hashlib.sha256(text).hexdigest(), len(text), 0o644, first.epoch)})
-    options["contextkey"] = local({path: File(sha, size, mode, first.epoch) for path, (mode, sha, size) in sources.files.items()})
+    options["dockerfilekey"] = local({"Dockerfile": dockerfile(recipe)})
+    contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
     if first.build_inputs:
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
     for name in first.unpacked:
@@ -112,6 +112,12 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output, policy(registry, namespace))
 
 
+def dockerfile(recipe: Recipe) -> File:
+    """A recipe's Dockerfile as a file of the store."""
+    text = recipe.dockerfile.text.encode()
+    return File(hashlib.sha256(text).hexdigest(), len(text))
+
+
 def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform, sources: Sources) -> dict[str, File]:
     """The files of `inputs` or `build-inputs`: the locked ones, and beside a Go module's the wrapper that builds it."""
     recipe = plan.recipes[unit.key.image]
@@ -120,6 +126,15 @@ def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platfo
         for path, (_, sha, size) in sources.wrappers.get(name, {}).items():
             tree[f"{name}/{path}"] = File(sha, size)
     return tree
+
+
+def staged_time(epoch: int, sha256: str) -> int:
+    """The mtime (ns) of a file of the main context: within the second before the epoch, its nanoseconds made of its content.
+
+    BuildKit keeps what it was sent as `context` and sends again only files whose size or mtime differ; a time that is the same for
+    all contents would let it build from the file of another commit (tried). Other contexts have names of their own instead.
+    """
+    return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
 
 
 def entries(plan: Plan, unit: Unit, build: Platform) -> list[Entry]:

@@ -13,6 +13,7 @@ from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 display = Display()
@@ -34,8 +35,7 @@ class FarmAction(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        specification = argument_spec(yaml.safe_load(self.DOCUMENTATION)["options"])
-        checked = ArgumentSpecValidator(specification).validate(plain(self._task.args))
+        checked = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION))).validate(plain(self._task.args))
         if checked.error_messages:
             raise AnsibleActionFail("; ".join(checked.error_messages))
         try:
@@ -57,6 +57,13 @@ class FarmAction(ActionBase):  # type: ignore[misc]
 
     def warn(self, text: str) -> None:
         display.warning(text)
+
+
+def documented(text: str) -> dict[str, Any]:
+    """The options of a DOCUMENTATION, those of the farm's fragment among them."""
+    value = yaml.safe_load(text)
+    shared = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"] if "desimages.farm.farm" in value.get("extends_documentation_fragment", []) else {}
+    return {**shared, **value["options"]}
 
 
 def argument_spec(options: dict[str, Any]) -> dict[str, Any]:

@@ -60,8 +60,12 @@ class Archive:
         with ThreadPoolExecutor(self.threads) as pool:
             return sum(pool.map(lambda f: self.registry.put_blob(self.repository, self.store.path(f[0]), f"sha256:{f[0]}"), wanted))
 
-    def describe(self, unit: Unit, files: dict[str, File]) -> None:
-        """Pushes the artifact that holds a unit's files (path -> file), so that the registry's collection keeps them."""
+    def describe(self, units: Iterable[tuple[Unit, dict[str, File]]]) -> None:
+        """Pushes the artifacts that hold the files (path -> file) of units, so that the registry's collection keeps them."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(lambda pair: self._describe(*pair), units))
+
+    def _describe(self, unit: Unit, files: dict[str, File]) -> None:
         record = canonical.encode(unit.record)
         self.registry.put_blob(self.repository, record, f"sha256:{unit.id}")
         layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size, "annotations": {_TITLE: path}}

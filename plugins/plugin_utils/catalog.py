@@ -29,6 +29,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
     recipes: dict[str, Recipe] = {}
+    broken: set[str] = set()
     schema = load_schema(HOME / "docs" / "recipe.schema.json")
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -41,9 +42,11 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
                 problems.append(f"{_named(path)}:1: {name} is an image of {recipes[name].folder} already")
             elif recipe := _recipe(path, own, schema, need_locks, problems):
                 recipes[name] = recipe
+            else:
+                broken.add(name)
     if not recipes and not problems:
         problems.append("no image.yml in any folder of farm_catalog")
-    _check_names(recipes, problems)
+    _check_names(recipes, broken, problems)
     _check_cycles(recipes, problems)
     if need_locks:
         for recipe in recipes.values():
@@ -98,9 +101,6 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
     recipe = Recipe(
         name=path.parent.name,
         folder=str(path.parent.resolve()),
-        description=value["description"],
-        home=value["home"],
-        license=value["license"],
         dockerfile=parsed,
         inputs=tuple(_input(name, spec) for name, spec in sorted(value.get("inputs", {}).items())),
         platforms=_platforms(value, defaults),
@@ -143,7 +143,7 @@ def _input(name: str, spec: dict[str, Any]) -> Input:
 def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
     version = value.get("version") or value.get("inputs", {}).get(name, {}).get("version", "")
     found = {
-        "title": value.get("title", name), "description": value["description"], "url": value["home"], "licenses": value["license"],
+        "title": value.get("title", name), "description": value["description"], "url": value.get("home", ""), "licenses": value["license"],
         "version": version, "vendor": defaults.get("vendor", ""), "source": defaults.get("source", ""),
     }
     return {f"org.opencontainers.image.{key}": text for key, text in found.items() if text}
@@ -166,7 +166,7 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
     named = f"{recipe.name}/Dockerfile"
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
-    for use in (use for stage in recipe.dockerfile.stages for use in stage.uses):
+    for use in recipe.dockerfile.all_outside:
         if use.name.startswith(UNPACKED):
             wanted, context, paths = use.name[len(UNPACKED):], BUILD_INPUTS, ("/" + use.name[len(UNPACKED):],)
         elif use.name in (INPUTS, BUILD_INPUTS):
@@ -204,13 +204,16 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
                 problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
 
 
-def _check_names(recipes: dict[str, Recipe], problems: list[str]) -> None:
-    """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it."""
+def _check_names(recipes: dict[str, Recipe], broken: set[str], problems: list[str]) -> None:
+    """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it.
+
+    Of images whose own recipe is broken nothing can be said.
+    """
     known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
     known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
     for recipe in recipes.values():
         for use in {use for target in recipe.targets or ("",) for use in recipe.dockerfile.outside(target)}:
-            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
+            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED) or any(use.name in (b, f"{b}-{use.name[len(b) + 1:]}") for b in broken):
                 continue
             where = f"images/{recipe.name}/Dockerfile:{use.line}: "
             found = reference(use.name, recipes)

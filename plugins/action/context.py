@@ -1,0 +1,84 @@
+"""Lays the contexts of units out, so that anyone can build them by hand with buildctl or docker buildx, to the same digest."""
+
+from __future__ import annotations
+
+import json
+import platform as machine
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.action.fetch import Fetch
+from ansible_collections.desimages.farm.plugins.module_utils import byhand, solve
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, make
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
+from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.selection import select
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/context.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        recipes = load_catalog(arguments["catalog"])
+        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
+        plan = make(recipes, sources, arguments["engine"], arguments["namespace"])
+        build = KERNEL[machine.machine()]
+        keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
+        digests = parents(Registry(arguments["registry"]), plan, keys, build, arguments["namespace"])
+        to = Path(arguments["to"])
+        if self.check:
+            return {"changed": True, "folders": [str(to / key.platform.slug) for key in keys]}
+        fetch = Fetch(plan, sources, build, arguments, self.say)
+        refused = fetch.image(arguments["image"], keys)
+        if refused:
+            raise FarmError("\n".join(f"{key}: {error}" for key, error in refused.items()))
+        folders = []
+        for key in keys:
+            made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
+                              repository=f"{arguments['namespace']}/{key.image}", digests=digests,
+                              unpacked={name: fetch.unpacked[(key.image, name)] for name in plan.units[key].unpacked})
+            folders.append(self._lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments))
+        self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders]))
+        return {"changed": True, "folders": folders}
+
+    def _lay_out(self, folder: Path, made: solve.Solve, arguments: dict[str, Any]) -> str:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        spec = {"store": f"{arguments['state']}/store", "archive": ""}
+        trees = made.as_dict()["contexts"]
+        folders = {name: lay_out(folder / name, tree, spec) for name, tree in trees.items()}  # type: ignore[attr-defined]
+        (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
+        script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
+        script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json"))
+        return str(folder)
+
+
+def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform, namespace: str) -> dict[str, dict[str, str]]:
+    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry lacks."""
+    found: dict[str, dict[str, str]] = {}
+    missing = []
+    for parent in dict.fromkeys(parent for key in keys for parent in plan.parents(plan.units[key], build)):
+        answer = registry.digest(f"{namespace}/{parent.image}", f"b-{plan.units[parent].id}")
+        if answer:
+            found.setdefault(parent.name, {})[str(parent.platform)] = answer[0]
+        else:
+            missing.append(str(parent))
+    if missing:
+        raise FarmError(f"the registry does not have {', '.join(missing)}", hint="build the parents first")
+    return found
+
+
+def script(path: Path, program: str, words: list[str]) -> None:
+    """A shell script of one command, one word a line; more words may follow the script's name."""
+    path.write_text(f"#!/bin/sh\nexec {program} \\\n" + " \\\n".join(f"    {shlex.quote(word)}" for word in words) + ' "$@"\n')
+    path.chmod(0o755)

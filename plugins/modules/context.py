@@ -1,0 +1,67 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: context
+short_description: Lay out what an image is built from, to build it by hand
+description:
+  - Fetches the inputs of an image and lays out, for each platform, the contexts of its build with the modes and times that the farm uses.
+  - Beside them it writes C(buildctl.sh) and C(buildx.sh), one command each, that build the same bytes as the farm.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Lays nothing out.}
+  diff_mode: {support: none, description: Folders are made anew.}
+  idempotent: {support: none, description: Folders are made anew each time.}
+options:
+  catalog:
+    description: The folders of images.
+    type: list
+    elements: str
+    required: true
+  image:
+    description: The image.
+    type: str
+    required: true
+  platforms:
+    description: Only these platforms.
+    type: list
+    elements: str
+    default: []
+  engine:
+    description: The engine id.
+    type: str
+    required: true
+  origins:
+    description: Where inputs come from first, see docs/guide.md.
+    type: dict
+    default: {}
+  to:
+    description: The folder to lay them out in.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Lay debian for arm64 out
+  desimages.farm.context:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    catalog: [/srv/farm/images]
+    engine: "{{ buildkitd_engine_id }}"
+    image: debian
+    platforms: [linux/arm64]
+    to: /tmp/by-hand
+"""
+
+RETURN = r"""
+folders:
+  description: The folders, one a platform.
+  returned: always
+  type: list
+  elements: str
+  sample: [/tmp/by-hand/debian-arm64]
+"""

@@ -1,0 +1,46 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fetch
+short_description: Bring the inputs of the planned units in
+description:
+  - Brings every locked input of the units that will be built into the store, from the farm's own archive or from its origin, checks it against size and
+    sha256 before anything enters, and archives it in the farm's registry.
+  - An input that cannot be had, or is not what the lock says, stops the units that need it and no other.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Fetches nothing.}
+  diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
+  idempotent: {support: full, description: What is in the archive is not fetched again.}
+options:
+  run:
+    description: The name of the run, from M(desimages.farm.plan).
+    type: str
+    required: true
+  origins:
+    description: Where inputs come from first, see docs/guide.md.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Fetch
+  desimages.farm.fetch:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    run: "{{ planned.run }}"
+"""
+
+RETURN = r"""
+refused:
+  description: The units that cannot be built, and why.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{unit: registry linux/amd64, error: "..."}]
+"""

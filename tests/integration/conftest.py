@@ -1,0 +1,106 @@
+"""A real farm on this machine, for the tests alone: its own state folder and ports, provisioned once, used by all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+STATE = Path(os.environ.get("DESIMAGES_TEST_STATE", "/var/tmp/desimages-test"))
+REGISTRY = os.environ.get("DESIMAGES_TEST_REGISTRY", "127.0.0.1:5990")
+
+
+@dataclass
+class Result:
+    """What a playbook did: its exit code, the recap, the events of its tasks, and everything it printed."""
+
+    rc: int
+    stats: dict[str, Any]
+    events: list[dict[str, Any]]
+    text: str
+
+    @property
+    def changed(self) -> int:
+        return sum((self.stats or {}).get("changed", {}).values())
+
+    def task(self, name: str) -> dict[str, Any]:
+        """The result of the last task of a name; empty where it did not run."""
+        found = [e["event_data"]["res"] for e in self.events if e["event"] in ("runner_on_ok", "runner_on_failed") and e["event_data"]["task"] == name]
+        return found[-1] if found else {}
+
+    @property
+    def planned(self) -> set[str]:
+        return {unit["unit"] for unit in self.task("Plan")["build"]}
+
+    def states(self) -> dict[str, str]:
+        """unit -> what became of it."""
+        return {unit["unit"]: unit["state"] for unit in self.task("Build").get("units", [])}
+
+    @property
+    def built(self) -> set[str]:
+        return {unit for unit, state in self.states().items() if state == "built"}
+
+
+@dataclass
+class Farm:
+    """Runs playbooks against the test farm. `defaults` are extra variables of every run."""
+
+    folder: Path
+    defaults: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+
+    def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
+        self.count += 1
+        private = self.folder / str(self.count)
+        private.mkdir(parents=True)
+        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, **self.defaults, **variables}
+        (private / "extra.json").write_text(json.dumps(values))
+        found = ansible_runner.run(
+            private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(PROJECT / "inventory" / "local"),
+            cmdline=" ".join([f"-e @{private / 'extra.json'}", *arguments]), quiet=not os.environ.get("DESIMAGES_TEST_LOUD"),
+            envvars={"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
+        events = list(found.events)
+        return Result(found.rc, found.stats or {}, events, found.stdout.read())
+
+    def on(self, *folders: Path, **variables: Any) -> Farm:
+        """The same farm with another catalog."""
+        return Farm(self.folder / f"catalog-{self.count}-{len(variables)}", {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables})
+
+
+@pytest.fixture(scope="session")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """The provisioned farm, empty but for what earlier tests of this session built."""
+    made = Farm(tmp_path_factory.mktemp("runner"))
+    if not os.environ.get("DESIMAGES_TEST_KEEP"):
+        made.run("playbooks/clean.yml")
+    first = made.run("playbooks/provision.yml")
+    assert first.rc == 0, first.text[-4000:]
+    yield made
+    if not os.environ.get("DESIMAGES_TEST_KEEP"):
+        assert made.run("playbooks/clean.yml").rc == 0
+        assert not STATE.exists()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the project's own catalog, to change."""
+    shutil.copytree(PROJECT / "images", tmp_path / "images")
+    return tmp_path / "images"
+
+
+def sh(*words: str, **options: Any) -> str:
+    """Runs a program and returns its output; a failure shows what it said."""
+    done = subprocess.run(words, capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout

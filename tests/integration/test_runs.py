@@ -1,0 +1,237 @@
+"""Runs on a small catalog: what is built, what is not, what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
+from .small import PLATFORMS, Small, units
+
+
+@pytest.fixture(scope="session")
+def locked(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small catalog with a lock made today."""
+    small = Small(tmp_path_factory.mktemp("small") / "images")
+    done = farm.on(small.root).run("playbooks/lock.yml")
+    assert done.rc == 0, done.text[-3000:]
+    assert (small.root / "box/lock.jsonl").exists()
+    return small.root
+
+
+@pytest.fixture
+def small(locked: Path, tmp_path: Path) -> Small:
+    shutil.copytree(locked, tmp_path / "images")
+    found = Small.__new__(Small)
+    found.root = tmp_path / "images"
+    return found
+
+
+@pytest.fixture
+def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
+    """The farm with the small catalog, under a name of this test's own."""
+    name = request.node.name.replace("_", "-")[:60].strip("-")
+    return farm.on(small.root, farm_namespace=name)
+
+
+def tags(own: Farm, image: str) -> list[str]:
+    """The tags of an image that people see."""
+    with urllib.request.urlopen(f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/{image}/tags/list") as answer:
+        found = json.load(answer)["tags"] or []
+    return sorted(tag for tag in found if not tag.startswith(("b-", "c-")))
+
+
+def index(own: Farm, image: str, tag: str = "latest") -> dict[str, str]:
+    """platform -> digest of an index."""
+    text = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{REGISTRY}/{own.defaults['farm_namespace']}/{image}:{tag}")
+    return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"]
+            for child in json.loads(text)["manifests"]}
+
+
+def test_a_first_run_builds_everything_and_a_second_one_nothing(own: Farm) -> None:
+    first = own.run()
+    assert first.rc == 0, first.text[-3000:]
+    assert first.built == units("box", "child", "grand", "other")
+    assert "latest" in tags(own, "grand")
+    assert set(index(own, "grand")) == set(PLATFORMS)
+    second = own.run()
+    assert (second.rc, second.changed, second.states()) == (0, 0, {})
+
+
+def test_check_mode_lists_exactly_what_the_real_run_builds(own: Farm, small: Small) -> None:
+    first = own.run("build.yml", "--check")
+    assert first.rc == 0, first.text[-3000:]
+    assert first.planned == units("box", "child", "grand", "other")
+    assert own.run().built == first.planned
+    small.edit("child/child.txt", "child", "changed")
+    check = own.run("build.yml", "--check", "--diff")
+    sure = {unit["unit"] for unit in check.task("Plan")["build"] if unit["sure"]}
+    assert sure == units("child")
+    assert check.planned == units("child", "grand")
+    assert "file child.txt changed" in check.text
+    assert own.run().built == check.planned
+
+
+def test_only_descendants_of_a_change_are_built(own: Farm, small: Small) -> None:
+    assert own.run().rc == 0
+    before = index(own, "box")
+    small.edit("child/Dockerfile", "COPY", "ENV A=1\nCOPY")
+    assert own.run().built == units("child", "grand")
+    assert index(own, "box") == before
+
+
+def test_a_rebuilt_parent_that_comes_out_the_same_spares_its_children(own: Farm, small: Small) -> None:
+    assert own.run().rc == 0
+    before = index(own, "grand")
+    small.edit("box/Dockerfile", "FROM scratch", "# a comment changes no byte of the image\nFROM scratch")
+    again = own.run()
+    assert again.built == units("box")
+    assert {unit for unit, state in again.states().items() if state == "same content"} == units("child", "grand")
+    assert index(own, "grand") == before
+    assert own.run().changed == 0
+
+
+def test_a_change_of_the_same_size_is_seen(own: Farm, small: Small) -> None:
+    """BuildKit compares size and mtime of what it was sent before; ours must differ where the content does."""
+    assert own.run().rc == 0
+    before = index(own, "other")
+    small.edit("other/other.txt", "other", "rehto")
+    assert own.run().built == units("other")
+    assert all(index(own, "other")[platform] != before[platform] for platform in PLATFORMS)
+
+
+def test_a_choice_of_platforms_gives_tags_of_their_own(own: Farm) -> None:
+    done = own.run(farm_images=["child"], farm_platforms=["linux/arm64"])
+    assert done.rc == 0, done.text[-3000:]
+    assert done.built == units("box", "child", platforms=("linux/arm64",))
+    assert "latest-arm64" in tags(own, "child")
+    assert "latest" not in tags(own, "child")
+    selected = own.run(farm_select="[?image=='other' && platform.variant=='v6']")
+    assert selected.built == {"other linux/arm/v6"}
+
+
+def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
+    assert own.run().rc == 0
+    done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
+    assert done.rc == 0, done.text[-3000:]
+    folder = tmp_path / "hand/box-arm-v6"
+    sh(str(folder / "buildctl.sh"), env={"PATH": f"{STATE}/bin:/usr/bin:/bin", "BUILDKIT_HOST": f"unix://{STATE}/buildkitd.sock", "HOME": str(tmp_path)})
+    digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
+    with urllib.request.urlopen(f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/box/manifests/{digest}") as answer:
+        (child,) = json.load(answer)["manifests"]
+    assert child["digest"] == index(own, "box")["linux/arm/v6"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("FROM scratch", "FROM alpine", "'alpine' is no image of the catalog"),
+        ("FROM scratch", "# syntax=docker/dockerfile:1\nFROM scratch", ""),
+        ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step fetches nothing"),
+    ],
+)
+def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, small: Small, old: str, new: str, said: str) -> None:
+    if "syntax" in new:
+        small.write("other/Dockerfile", new + "\n" + (small.root / "other/Dockerfile").read_text())
+        said = "a build loads no frontend from outside"
+    else:
+        small.edit("other/Dockerfile", old, new)
+    done = own.run()
+    assert done.rc != 0
+    assert said in done.text
+    assert done.states() == {}
+
+
+def test_a_step_that_wants_the_network_has_none(own: Farm, small: Small) -> None:
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox wget -T 2 -O- http://127.0.0.1/ ; /usr/bin/busybox ip link > /dev/stderr; exit 7")
+    done = own.run()
+    assert done.rc != 0
+    assert {unit for unit, state in done.states().items() if state == "failed"} == units("box")
+    assert {unit for unit, state in done.states().items() if state == "parent failed"} == units("child", "grand")
+    assert done.built == units("other")
+    assert "exit code: 7" in done.text
+    assert "latest" in tags(own, "other")
+    logs = "".join(path.read_text() for path in (STATE / "runs/latest/logs").glob("box*"))
+    assert " lo:" in logs and "eth" not in logs
+
+
+def test_a_flipped_digit_in_a_lock_stops_only_what_needs_it(own: Farm, small: Small) -> None:
+    lock = small.root / "box/lock.jsonl"
+    lines = lock.read_text().splitlines()
+    value = json.loads(lines[1])
+    right = value["sha256"]
+    wrong = ("0" if right[0] != "0" else "1") + right[1:]
+    lock.write_text("\n".join([lines[0], lines[1].replace(right, wrong), *lines[2:]]) + "\n")
+    done = own.run()
+    assert done.rc != 0
+    assert {unit for unit, state in done.states().items() if state == "input failed"} == units("box")
+    assert done.built == units("other")
+    assert right in done.text and wrong in done.text
+    assert not (STATE / "store/sha256" / wrong[:2] / wrong).exists()
+    request = urllib.request.Request(f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/archive/blobs/sha256:{wrong}", method="HEAD")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request)
+    lock.write_text("\n".join(lines) + "\n")
+    assert own.run().built == units("box", "child", "grand")
+
+
+def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, small: Small) -> None:
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 6 && /usr/bin/busybox mkdir /out")
+    run = subprocess.Popen(["python3", "-c", KILLER, str(STATE)])
+    done = own.run()
+    assert run.wait(60) == 0
+    assert done.rc == 0, done.text[-3000:]
+    assert done.built == units("box", "child", "grand", "other")
+    assert "tried again" in done.text
+
+
+def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
+    with subprocess.Popen(["sleep", "600"]) as holder:
+        started = Path(f"/proc/{holder.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        value = {"pid": holder.pid, "started": started, "since": "2026-11-24 10:00:00", "user": "somebody"}
+        (STATE / "holder.json").write_text(json.dumps(value))
+        done = own.run(farm_busy="stop")
+        holder.kill()
+    assert done.rc != 0
+    assert f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00" in done.text
+    assert own.run().rc == 0
+
+
+def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, small: Small) -> None:
+    for image in ("box", "child", "grand", "other"):
+        small.edit(f"{image}/image.yml", "license", "licence")
+    done = own.run()
+    assert done.rc != 0
+    assert done.text.count("'licence' is not known here, did you mean 'license'?") >= 4
+    assert done.states() == {}
+
+
+def test_the_project_is_documented_where_ansible_looks() -> None:
+    text = sh("ansible-doc", "-t", "module", "desimages.farm.oci_index", cwd=PROJECT)
+    assert "Keep a manifest list in a registry" in text
+
+
+KILLER = """
+import os, pathlib, signal, sys, time
+jobs = pathlib.Path(sys.argv[1]) / "jobs"
+deadline = time.monotonic() + 50
+while time.monotonic() < deadline:
+    for log in jobs.glob("*/log"):
+        if "sleep 6" in log.read_text():
+            for name in os.listdir("/proc"):
+                if name.isdigit():
+                    try:
+                        words = pathlib.Path(f"/proc/{name}/cmdline").read_bytes().split(b"\\0")
+                    except OSError:
+                        continue
+                    if words[0] == f"{sys.argv[1]}/bin/buildkitd".encode():
+                        os.kill(int(name), signal.SIGKILL)
+                        sys.exit(0)
+    time.sleep(0.1)
+sys.exit(1)
+"""
