@@ -1,0 +1,68 @@
+# `make build` makes this machine a farm and builds the images. The other targets: `make help`.
+# What follows a target's name is passed on in ARGS: make build ARGS='-e farm_images=base --check'
+
+SHELL := /bin/sh
+ARGS ?=
+WORKERS ?= auto
+venv := .venv
+# the environment's programs, and a Go that it may hold, before the machine's
+export PATH := $(CURDIR)/$(venv)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev build check lock status stop clean test test-full lint bench requirements
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:
+	@scripts/setup.sh run
+
+setup-dev:
+	@scripts/setup.sh dev
+
+build: setup ## make this machine a farm and build the images
+	ansible-playbook build.yml $(ARGS)
+
+check: setup ## say what `make build` would build, and why; change nothing
+	ansible-playbook build.yml --check --diff $(ARGS)
+
+lock: setup ## resolve the inputs of the images again and write their locks
+	ansible-playbook playbooks/lock.yml $(ARGS)
+
+status: setup ## show services, versions, disk, and what the registry holds
+	ansible-playbook playbooks/status.yml $(ARGS)
+
+stop: setup ## stop the services of the farm; everything stays
+	ansible-playbook playbooks/stop.yml $(ARGS)
+
+clean: setup ## stop the farm and remove everything that it made, and say how much that was
+	ansible-playbook playbooks/clean.yml $(ARGS)
+
+test: setup-dev ## run the tests: unit, integration, a molecule scenario
+	pytest -n $(WORKERS) tests/unit $(ARGS)
+	@if [ -d tests/integration ]; then pytest tests/integration -m 'not full' $(ARGS); fi
+	@if [ -d molecule/default ]; then molecule test; fi
+
+test-full: setup-dev ## run all the tests
+	pytest -n $(WORKERS) tests/unit $(ARGS)
+	@if [ -d tests/integration ]; then pytest tests/integration $(ARGS); fi
+	@if [ -d molecule ]; then molecule test --all; fi
+
+lint: setup-dev ## run the linters and the type checker
+	ruff check .
+	yamllint --strict .
+	ansible-lint --strict
+	MYPYPATH=collections mypy -p ansible_collections.desimages.farm.plugins.module_utils -p ansible_collections.desimages.farm.plugins.plugin_utils
+
+bench: setup-dev ## measure; figures and ratios with the machine's load
+	pytest tests/bench -s $(ARGS)
+
+# One hashed file for all Pythons, without the address of any index. uv comes into an environment of its own.
+requirements: ## resolve requirements*.in again and write requirements*.txt
+	@scripts/setup.sh run
+	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }
+	for name in requirements requirements-dev requirements-go; do \
+	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	        $$name.in -o $$name.txt || exit 1; \
+	done

@@ -1,0 +1,92 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of dictionaries as aligned text, sizes as people read them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: table
+short_description: Format a list of dictionaries as lines of aligned text
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - The first dictionary's keys are the columns, in their order. Numbers stand right, all else left.
+options:
+  _input:
+    description: The rows.
+    type: list
+    elements: dict
+    required: true
+  columns:
+    description: The columns to show, in this order. Without it, those of the first row.
+    type: list
+    elements: str
+    default: []
+  sizes:
+    description: Columns with a number of bytes, shown as people read them.
+    type: list
+    elements: str
+    default: []
+  short:
+    description: Columns with digests, of which the first twelve hexadecimal digits are shown.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Show
+  ansible.builtin.debug:
+    msg: "{{ [{'image': 'base', 'platforms': 8}] | desimages.farm.table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: A header and one line a row.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+
+
+def size(count):
+    """22400000 -> `22.4 MB`."""
+    units = ["TB", "GB", "MB", "kB", "B"]
+    while abs(count) >= 1000 and len(units) > 1:
+        count /= 1000
+        units.pop()
+    return f"{count:.{0 if units[-1] == 'B' else 1}f} {units[-1]}"
+
+
+def table(rows, columns=(), sizes=(), short=()):
+    """[{'a': 1}] -> ['a', '1'], aligned."""
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+        raise AnsibleFilterError("desimages.farm.table takes a list of dictionaries")
+    if not rows:
+        return []
+    columns = list(columns or rows[0])
+
+    def cell(column, value):
+        if column in sizes:
+            return size(value)
+        return value.split(":")[-1][:12] if column in short else str(value)
+
+    cells = [columns] + [[cell(column, row.get(column, "")) for column in columns] for row in rows]
+    right = [all(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
+
+    def line(texts):
+        padded = [text.rjust(width) if number else text.ljust(width) for text, width, number in zip(texts, widths, right)]
+        return "  ".join(padded).rstrip()
+
+    return [line(texts) for texts in cells]
+
+
+class FilterModule:
+    """Filters of the collection."""
+
+    def filters(self):
+        return {"table": table}

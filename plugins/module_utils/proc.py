@@ -1,0 +1,138 @@
+"""Who holds a port, a unix socket or a folder: read from /proc. Another root than /proc serves tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A listening TCP socket."""
+
+    address: str
+    port: int
+    inode: int
+
+
+def decode_address(text: str, byteorder: str = sys.byteorder) -> str:
+    """`0100007F` -> 127.0.0.1: /proc/net/tcp prints each 32-bit word in the machine's own byte order."""
+    words = [int(text[at : at + 8], 16).to_bytes(4, "little" if byteorder == "little" else "big") for at in range(0, len(text), 8)]
+    packed = b"".join(words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def parse_tcp(text: str, byteorder: str = sys.byteorder) -> list[Listening]:
+    """The listening sockets of a /proc/net/tcp or tcp6."""
+    found = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN:
+            address, port = fields[1].split(":")
+            found.append(Listening(decode_address(address, byteorder), int(port, 16), int(fields[9])))
+    return found
+
+
+def parse_unix(text: str) -> dict[str, int]:
+    """path -> inode of the listening sockets of a /proc/net/unix."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
+            found[fields[7]] = int(fields[6])
+    return found
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two listeners on one port would collide."""
+    return one == other or bool({one, other} & {"0.0.0.0", "::"}) or f"::ffff:{one}" == other
+
+
+class Proc:
+    """The processes of this machine, as far as this user may see them."""
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+
+    def _read(self, *parts: str) -> bytes:
+        try:
+            with open(os.path.join(self.root, *parts), "rb") as file:
+                return file.read()
+        except OSError:  # gone, or another user's
+            return b""
+
+    def _link(self, *parts: str) -> str:
+        try:
+            return os.readlink(os.path.join(self.root, *parts))
+        except OSError:
+            return ""
+
+    def pids(self) -> list[int]:
+        return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
+
+    def command(self, pid: int) -> str:
+        """The command line as a person would type it, or [name] for what has none."""
+        words = self._read(str(pid), "cmdline").decode(errors="replace").rstrip("\0").split("\0")
+        return " ".join(words) or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
+
+    def parent(self, pid: int) -> int:
+        fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
+        return int(fields[1]) if len(fields) > 1 else 0
+
+    def zombie(self, pid: int) -> bool:
+        """A process that has ended and waits for its parent to ask."""
+        fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
+        return not fields or fields[0] in ("Z", "X")
+
+    def has_variable(self, pid: int, assignment: str) -> bool:
+        """Whether `NAME=value` stands in the environment the process was started with."""
+        return assignment.encode() in self._read(str(pid), "environ").split(b"\0")
+
+    def marked(self, assignment: str) -> list[int]:
+        """The live processes that were started with `NAME=value`."""
+        return [pid for pid in self.pids() if self.has_variable(pid, assignment) and not self.zombie(pid)]
+
+    def ancestors(self, pid: int) -> Iterator[int]:
+        """The process itself, its parent, and so on."""
+        while pid > 0:
+            yield pid
+            pid = self.parent(pid)
+
+    def _descriptors(self) -> Iterator[tuple[int, str]]:
+        for pid in self.pids():
+            try:
+                numbers = os.listdir(os.path.join(self.root, str(pid), "fd"))
+            except OSError:
+                continue
+            for number in numbers:
+                yield pid, self._link(str(pid), "fd", number)
+
+    def listening(self) -> list[Listening]:
+        """All listening TCP sockets of this network namespace."""
+        return [one for name in ("tcp", "tcp6") for one in parse_tcp(self._read("net", name).decode())]
+
+    def unix_sockets(self) -> dict[str, int]:
+        """path -> inode of all listening unix sockets of this network namespace."""
+        return parse_unix(self._read("net", "unix").decode(errors="replace"))
+
+    def owners(self, inode: int) -> list[int]:
+        """The processes that have the socket with this inode open."""
+        wanted = f"socket:[{inode}]"
+        return sorted({pid for pid, target in self._descriptors() if target == wanted})
+
+    def users(self, folder: str) -> list[int]:
+        """The processes that have a file below the folder open, or stand in it."""
+        folder = os.path.realpath(folder)
+
+        def below(path: str) -> bool:
+            return path == folder or path.startswith(folder + "/")
+
+        found = {pid for pid, target in self._descriptors() if below(target)}
+        found |= {pid for pid in self.pids() if below(self._link(str(pid), "cwd"))}
+        return sorted(found)

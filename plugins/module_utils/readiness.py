@@ -1,0 +1,83 @@
+"""Whether a service answers: over HTTP, on its unix socket, or by a command. This file does I/O."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from .supervision import Claims, Ready, parse_port
+
+
+def http_answers(url: str, timeout: float = 2) -> str:
+    """'' where a GET gives a status below 500 (a password asked for is an answer), else why not."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", parts.path or "/")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"GET {url}: {error}"
+    finally:
+        connection.close()
+    return "" if status < 500 else f"GET {url}: status {status}"
+
+
+def socket_answers(path: str, timeout: float = 2) -> str:
+    """'' where someone listens on the unix socket, else why not."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            return f"{path}: {os.strerror(error.errno or 0)}"
+    return ""
+
+
+def port_answers(address: str, port: int, timeout: float = 2) -> str:
+    """'' where someone listens, else why not."""
+    try:
+        socket.create_connection((address, port), timeout).close()
+    except OSError as error:
+        return f"{address}:{port}: {error}"
+    return ""
+
+
+def claims_answer(claims: Claims) -> str:
+    """'' where every claimed port and socket has a listener: the cheapest sign that a service is up."""
+    for text in claims.ports:
+        problem = port_answers(*parse_port(text))
+        if problem:
+            return problem
+    for path in claims.sockets:
+        problem = socket_answers(path)
+        if problem:
+            return problem
+    return ""
+
+
+def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
+    """'' where the service says that it is ready, else why not."""
+    if ready.http:
+        return http_answers(ready.http)
+    if ready.unix:
+        return socket_answers(ready.unix)
+    if ready.command:
+        code, out, err = run(list(ready.command))
+        return "" if code == 0 else f"{' '.join(ready.command)} ended with {code}: {(err or out).strip()[-500:]}"
+    return ""
+
+
+def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
+    """Ask until the answer is yes ('') or the time is over (the last reason)."""
+    deadline, pause = time.monotonic() + ready.timeout, 0.05
+    while True:
+        problem = ask(ready, run)
+        if not problem or time.monotonic() > deadline:
+            return problem
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)

@@ -1,0 +1,141 @@
+"""The farm's public variables: what each may be, and what is wrong with those of an inventory. No I/O."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .platforms import ALL
+from .supervision import SOCKET_LENGTH
+
+REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
+PATH = re.compile(r"(/[A-Za-z0-9._+@-]+){2,}/?\Z")
+NAMESPACE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+ROLES = ("binfmt", "buildkitd", "registry")
+
+
+def _path(value: Any) -> str:
+    good = isinstance(value, str) and PATH.match(value)
+    return "" if good else "an absolute path of at least two parts, of letters, digits and . _ + @ -, such as /var/lib/desimages"
+
+
+def _state(value: Any) -> str:
+    longest = len(f"{value}/buildkitd.sock".encode())
+    short = f"a path of at most {SOCKET_LENGTH - 15} bytes: its unix sockets allow no more"
+    return _path(value) or ("" if longest <= SOCKET_LENGTH else short)
+
+
+def _registry(value: Any) -> str:
+    return "" if isinstance(value, str) and REGISTRY.match(value) else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+
+
+def _publish(value: Any) -> str:
+    good = isinstance(value, str) and (not value or REGISTRY.match(value.split("/")[0]))
+    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme"
+
+
+def _namespace(value: Any) -> str:
+    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and single . _ - / between them"
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) else "a text"
+
+
+def _flag(value: Any) -> str:
+    return "" if isinstance(value, bool) else "true or false"
+
+
+def _texts(value: Any) -> str:
+    good = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
+    return "" if good else "a list of texts"
+
+
+def _platforms(value: Any) -> str:
+    if _texts(value):
+        return _texts(value)
+    known = [str(platform) for platform in ALL]
+    given = [one for one in value.split(",") if one] if isinstance(value, str) else value
+    wrong = [one for one in given if one not in known]
+    return f"a list out of {', '.join(known)}" if wrong else ""
+
+
+def _mapping(value: Any) -> str:
+    return "" if isinstance(value, Mapping) else "a mapping"
+
+
+EMULATION = ("never", "missing", "allowed")
+
+
+def _emulation(value: Any) -> str:
+    given = list(value.values()) if isinstance(value, Mapping) else [value]
+    good = all(one in EMULATION for one in given)
+    return "" if good else f"one of {', '.join(EMULATION)}, or a mapping of platforms to these"
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A public variable. `check` gives '' for a good value, else what is allowed."""
+
+    check: Callable[[Any], str]
+    required: bool = False
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "farm_state": Setting(_state, required=True),
+    "farm_registry": Setting(_registry, required=True),
+    "farm_namespace": Setting(_namespace, required=True),
+    "farm_catalog": Setting(_texts, required=True),
+    "farm_images": Setting(_texts),
+    "farm_platforms": Setting(_platforms),
+    "farm_select": Setting(_text),
+    "farm_publish": Setting(_publish),
+    "farm_tags": Setting(_texts),
+    "farm_origins": Setting(_mapping),
+    "farm_emulation": Setting(_emulation),
+    "farm_relock_missing": Setting(_flag),
+    "farm_allow_missing_suites": Setting(_flag),
+    "farm_partial": Setting(_flag),
+    "farm_busy": Setting(_choice("wait", "stop")),
+}
+
+
+def mistakes(values: Mapping[str, Any]) -> list[str]:
+    """Everything wrong with the public variables of one host: bad values, missing ones, and names that are nearly right."""
+    found = []
+    for name, setting in SETTINGS.items():
+        if name not in values:
+            if setting.required:
+                found.append(f"{name} is not set")
+            continue
+        allowed = setting.check(values[name])
+        if allowed:
+            found.append(f"{name} is {values[name]!r}, it must be {allowed}")
+    for name in sorted(values):
+        if name.startswith("farm_") and name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.9)
+            if near:
+                found.append(f"{name} is no variable of the farm: did you mean {near[0]}?")
+    return found
+
+
+def decides_provisioning(name: str) -> bool:
+    """Whether a variable takes part in how a host is provisioned, as opposed to what is built on it."""
+    return name in ("farm_state", "farm_registry") or name.startswith(tuple(f"{role}_" for role in ROLES))
+
+
+def fingerprint(values: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """Names the way a host is provisioned: the variables that decide it and the roles' own files (relative path -> content)."""
+    found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for path in sorted(files):
+        found.update(f"\0{path}\0{hashlib.sha256(files[path]).hexdigest()}".encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,291 @@
+"""A supervised service: what it is, how runit and systemd write it down, and how two versions of it differ. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BadInput
+
+FORMAT = 1  # of service.json; a change restarts every service once
+MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service: whose it is can be read from /proc
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_STATE = "/var/lib/desimages"
+UNITS = "/etc/systemd/system"
+LIMITS = {  # limit -> (option of chpst, directive of systemd)
+    "core": ("-c", "LimitCORE"),
+    "nofile": ("-o", "LimitNOFILE"),
+    "nproc": ("-p", "LimitNPROC"),
+}
+SOCKET_LENGTH = 107  # bytes of sun_path, unix(7)
+
+_NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[0-9.]+):(?P<port>[0-9]{1,5})\Z")
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """How a service shows that it is up: exactly one of the three, asked until it says yes or `timeout` seconds are over."""
+
+    http: str = ""
+    unix: str = ""
+    command: tuple[str, ...] = ()
+    timeout: int = 30
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What belongs to the service alone: `address:port` texts, paths of unix sockets, data folders."""
+
+    ports: tuple[str, ...] = ()
+    sockets: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.ports or self.sockets or self.data)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service of one farm. `state_dir` is the farm's state folder, which holds the service's folder and its log."""
+
+    name: str
+    state_dir: str
+    command: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    environment: Pairs = ()
+    directory: str = "/"
+    user: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
+    files: Pairs = ()
+    ready: Ready = Ready()
+    claims: Claims = Claims()
+    delegate: bool = False
+    stop_timeout: int = 30
+    log_size: int = 10_000_000
+    log_files: int = 5
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Service:
+        """The parameters of the module `supervised` -> Service. Raises BadInput with every mistake."""
+        ready = params.get("ready") or {}
+        claims = params.get("claims") or {}
+        service = cls(
+            name=params["name"],
+            state_dir=params["state_dir"].rstrip("/"),
+            command=tuple(params.get("command") or ()),
+            after=tuple(params.get("after") or ()),
+            environment=_pairs(params.get("environment")),
+            directory=params.get("directory") or "/",
+            user=params.get("user") or "",
+            limits=tuple(sorted((key, int(value)) for key, value in (params.get("limits") or {}).items() if value is not None)),
+            files=_pairs(params.get("files")),
+            ready=Ready(
+                http=ready.get("http") or "",
+                unix=ready.get("unix") or "",
+                command=tuple(ready.get("command") or ()),
+                timeout=int(ready.get("timeout") or 30),
+            ),
+            claims=Claims(
+                ports=tuple(claims.get("ports") or ()),
+                sockets=tuple(claims.get("sockets") or ()),
+                data=tuple(claims.get("data") or ()),
+            ),
+            delegate=bool(params.get("delegate")),
+            stop_timeout=int(params.get("stop_timeout") or 30),
+        )
+        problems = list(service.problems())
+        if problems:
+            raise BadInput(problems, what=f"the service {service.name}")
+        return service
+
+    def problems(self) -> Iterable[str]:
+        """Every mistake of this definition, as texts."""
+        if not _NAME.match(self.name):
+            yield f"name: {self.name!r} is not lower case letters, digits and dashes"
+        paths = {
+            "state_dir": (self.state_dir,),
+            "directory": (self.directory,),
+            "command[0]": self.command[:1],
+            "after[0]": self.after[:1],
+            "files": tuple(path for path, _ in self.files),
+            "claims.sockets": self.claims.sockets,
+            "claims.data": self.claims.data,
+        }
+        for key, values in paths.items():
+            for value in values:
+                if not value.startswith("/") or "\n" in value:
+                    yield f"{key}: {value!r} is not an absolute path"
+        for key, _ in self.environment:
+            if not _VARIABLE.match(key):
+                yield f"environment: {key!r} is no name of a variable"
+        for value in (*self.command, *self.after, *(value for _, value in self.environment)):
+            if "\n" in value or "\0" in value:
+                yield f"command, after and environment take no line breaks: {value!r}"
+        for port in self.claims.ports:
+            try:
+                parse_port(port)
+            except ValueError as error:
+                yield f"claims.ports: {error}"
+        for socket in self.claims.sockets:
+            length = len(socket.encode())
+            if length > SOCKET_LENGTH:
+                yield f"claims.sockets: {socket} has {length} bytes, a unix socket's path at most {SOCKET_LENGTH}: choose a shorter one"
+        for limit, _ in self.limits:
+            if limit not in LIMITS:
+                yield f"limits: {limit!r} is none of {', '.join(LIMITS)}"
+
+    @property
+    def folder(self) -> str:
+        """Where the service is written down; also the value of MARKER."""
+        return f"{self.state_dir}/services/{self.name}"
+
+    @property
+    def log_folder(self) -> str:
+        """Where svlogd writes `current` and what it has rotated."""
+        return f"{self.state_dir}/log/{self.name}"
+
+    @property
+    def unit(self) -> str:
+        """The systemd unit. A state folder of its own gives a name of its own, so that two farms live on one machine."""
+        farm = "" if self.state_dir == DEFAULT_STATE else f"-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
+        return f"desimages{farm}-{self.name}.service"
+
+
+def _pairs(values: Mapping[str, Any] | None) -> Pairs:
+    return tuple(sorted((str(key), str(value)) for key, value in (values or {}).items()))
+
+
+def parse_port(text: str) -> tuple[str, int]:
+    """`127.0.0.1:5000` or `[::1]:5000` -> (address, port)."""
+    found = _PORT.match(text)
+    if not found or not 0 < int(found["port"]) < 65536:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT with a numeric address, such as 127.0.0.1:5000")
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def definition(service: Service, program: Mapping[str, Any], supervisor: str) -> dict[str, Any]:
+    """What is kept in service.json: all that decides how the service runs. `program` identifies the binary on disk."""
+    return {
+        "format": FORMAT,
+        "supervisor": supervisor,
+        "name": service.name,
+        "state_dir": service.state_dir,
+        "program": dict(program),
+        "command": list(service.command),
+        "after": list(service.after),
+        "environment": dict(service.environment),
+        "directory": service.directory,
+        "user": service.user,
+        "limits": dict(service.limits),
+        "files": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in service.files},
+        "claims": {"ports": list(service.claims.ports), "sockets": list(service.claims.sockets), "data": list(service.claims.data)},
+        "delegate": service.delegate,
+        "stop_timeout": service.stop_timeout,
+        "log": {"size": service.log_size, "files": service.log_files},
+    }
+
+
+def encode(found: Mapping[str, Any]) -> str:
+    """The text of a service.json."""
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def digest(text: str) -> str:
+    """Short name of a definition, shown to people and kept in stamps."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys in which two definitions differ, as reasons for a restart; [] where they are the same."""
+    if not old:
+        return ["it is not there yet"]
+    return [f"{key} changed" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+# --- runit -------------------------------------------------------------------------------------------------------------------
+
+
+def quote(text: str) -> str:
+    """One word of sh(1)."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def runit_files(service: Service) -> dict[str, tuple[str, int]]:
+    """path -> (text, mode) of a runit service folder and its logger. http://smarden.org/runit/runsv.8"""
+    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
+    chpst = ["chpst"]
+    for limit, value in service.limits:
+        chpst += [LIMITS[limit][0], str(value)]
+    if service.user:
+        chpst += ["-u", service.user]
+    words = ["env", "-i", *(f"{key}={value}" for key, value in environment.items())]
+    words += [*(chpst if len(chpst) > 1 else []), *service.command]
+    run = f"""#!/bin/sh
+# {service.name} of the farm in {service.state_dir}. Written by desimages.farm.supervised: changes are lost.
+exec 2>&1
+umask 022
+cd {quote(service.directory)} || exit 111
+exec {" ".join(map(quote, words))}
+"""
+    log = f"""#!/bin/sh
+exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_folder)}
+"""
+    finish = {}
+    if service.after:  # runsv runs it each time the service has ended, however it ended
+        finish[f"{service.folder}/finish"] = (f"#!/bin/sh\nexec {' '.join(map(quote, service.after))}\n", 0o700)
+    return {
+        **finish,
+        f"{service.folder}/run": (run, 0o700),
+        f"{service.folder}/log/run": (log, 0o700),
+        f"{service.log_folder}/config": (f"s{service.log_size}\nn{service.log_files}\n", 0o644),
+    }
+
+
+# --- systemd -----------------------------------------------------------------------------------------------------------------
+
+
+def unit_word(text: str) -> str:
+    """One word of ExecStart= or Environment=: quoted, specifiers and variables taken literally (systemd.syntax(7))."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+
+
+def systemd_files(service: Service) -> dict[str, tuple[str, int]]:
+    """path -> (text, mode) of the unit. Its output goes to the journal, which rotates it."""
+    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
+    command = " ".join(unit_word(word).replace("$", "$$") for word in service.command)
+    lines = [
+        f"# Written by desimages.farm.supervised for the farm in {service.state_dir}: changes are lost.",
+        "[Unit]",
+        f"Description={service.name} of the image farm in {service.state_dir}".replace("%", "%%"),
+        "After=network-online.target",
+        "Wants=network-online.target",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=exec",
+        f"ExecStart={command}",
+        *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after else []),
+        *(f"Environment={unit_word(f'{key}={value}')}" for key, value in environment.items()),
+        f"WorkingDirectory={service.directory.replace('%', '%%')}",
+        *([f"User={service.user}"] if service.user else []),
+        *(f"{LIMITS[limit][1]}={value}" for limit, value in service.limits),
+        "UMask=0022",
+        "Restart=always",
+        "RestartSec=1",
+        "KillMode=mixed",
+        f"TimeoutStopSec={service.stop_timeout}",
+        "TasksMax=infinity",
+        *(["Delegate=yes"] if service.delegate else []),
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return {f"{UNITS}/{service.unit}": ("\n".join(lines) + "\n", 0o644 if not service.environment else 0o600)}

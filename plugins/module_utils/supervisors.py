@@ -1,0 +1,304 @@
+"""Runit and systemd: read what a service is on this machine, and make it what it should be. This file does I/O."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import FarmError
+from .proc import Proc, same_address
+from .supervision import MARKER, Service, parse_port, quote, runit_files, systemd_files
+
+Run = Callable[[list[str]], "tuple[int, str, str]"]  # AnsibleModule.run_command's shape
+Files = Mapping[str, "tuple[str, int]"]
+MARK = ".desimages"  # the file that makes a folder a farm's state folder
+OWN = frozenset(
+    ("bin", "buildkit", "buildkitd.sock", "cache", "engine.json", "etc", "holder.json", "jobs", "known", "log", "lost+found")
+    + ("provisioned.json", "registry", "relocked", "runs", "services", "store")
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the supervisor says: is it watching the service, and does the service run."""
+
+    supervised: bool
+    running: bool
+    pid: int = 0
+
+
+def read(path: str) -> str:
+    """The text of a file, '' where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def write(path: str, text: str, mode: int) -> None:
+    """Replace a file in one step, so that nothing half-written is ever read."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.rename(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def outdated(files: Files) -> list[str]:
+    """The paths whose text or mode is not as wanted."""
+
+    def same(path: str, text: str, mode: int) -> bool:
+        try:
+            return os.stat(path).st_mode & 0o7777 == mode and read(path) == text
+        except FileNotFoundError:
+            return False
+
+    return [path for path, (text, mode) in sorted(files.items()) if not same(path, text, mode)]
+
+
+def program(path: str) -> dict[str, Any]:
+    """What identifies a binary on disk cheaply. A new one under the same name differs; {} where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return {}
+    return {"path": path, "inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def claim_state_folder(path: str) -> None:
+    """Make the farm's state folder and mark it as one. A folder that holds anything else is refused: `clean` removes it whole."""
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    mark = f"{path}/{MARK}"
+    if os.path.exists(mark):
+        return
+    foreign = sorted(set(os.listdir(path)) - OWN)
+    if foreign:
+        raise FarmError(
+            f"{path} is not empty and not a farm's state folder: it holds {', '.join(foreign[:5])}",
+            hint=f"choose another farm_state, or make the file {mark} if all that is in it may be removed with the farm",
+        )
+    write(mark, "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n", 0o644)
+
+
+def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:
+    """What service.json says of a service, and its text; ({}, '') where there is none."""
+    text = read(f"{state_dir}/services/{name}/service.json")
+    try:
+        return (json.loads(text) if text else {}), text
+    except ValueError:
+        return {}, ""
+
+
+class Supervisor:
+    """What runit and systemd have in common."""
+
+    name = ""
+
+    def __init__(self, service: Service, run: Run, proc: Proc) -> None:
+        self.service = service
+        self.run = run
+        self.proc = proc
+
+    @property
+    def marker(self) -> str:
+        return f"{MARKER}={self.service.folder}"
+
+    @property
+    def log(self) -> str:
+        """Where a person finds the log."""
+        raise NotImplementedError
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        raise NotImplementedError
+
+    def status(self) -> Status:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, or start it again with what is written down now."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop it and its supervision; not an error where it does not run."""
+        raise NotImplementedError
+
+    def last_lines(self, count: int = 20) -> str:
+        raise NotImplementedError
+
+    def call(self, *words: str) -> str:
+        code, out, err = self.run(list(words))
+        if code != 0:
+            raise FarmError(
+                f"{' '.join(words)} ended with {code}: {(err or out).strip()}",
+                hint="its log tells more",
+                service=self.service.name,
+                log=self.log,
+            )
+        return out
+
+    def mine(self) -> list[int]:
+        """Every live process of this service, supervised or left over."""
+        return self.proc.marked(self.marker)
+
+    def end_leftovers(self) -> None:
+        """End what a supervisor that died left running, and do what is to be done after the service has ended."""
+        self._end_processes()
+        after = list(self.service.after) or definition_of(self.service.state_dir, self.service.name)[0].get("after")
+        if after:
+            self.run(after)
+
+    def _end_processes(self) -> None:
+        """TERM, and KILL where that does not help."""
+        for number, seconds in ((signal.SIGTERM, self.service.stop_timeout), (signal.SIGKILL, 5)):
+            deadline = time.monotonic() + seconds
+            for pid in self.mine():
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
+            while self.mine():
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+            else:
+                return
+
+    def strangers(self) -> list[str]:
+        """Who else holds what the service claims, in words: one line a claim and process."""
+        proc = self.proc
+        found: list[str] = []
+        ours = set(self.mine())
+
+        def foreign(pids: Sequence[int]) -> list[int]:
+            return [pid for pid in pids if not ours.intersection(proc.ancestors(pid)) and pid != os.getpid()]
+
+        def told(claim: str, pids: Sequence[int]) -> None:
+            found.extend(f"{claim} is held by process {pid}: {proc.command(pid)}" for pid in pids)
+
+        listening = proc.listening() if self.service.claims.ports else []
+        for text in self.service.claims.ports:
+            address, port = parse_port(text)
+            for one in listening:
+                if one.port == port and same_address(address, one.address):
+                    owners = proc.owners(one.inode)
+                    told(f"port {text}", foreign(owners))
+                    if not owners:
+                        found.append(f"port {text} is held by a process that this user may not see")
+        sockets = proc.unix_sockets() if self.service.claims.sockets else {}
+        for path in self.service.claims.sockets:
+            if path in sockets:
+                told(f"socket {path}", foreign(proc.owners(sockets[path])))
+        for folder in self.service.claims.data:
+            if os.path.isdir(folder):
+                told(f"folder {folder}", foreign(proc.users(folder)))
+        return sorted(set(found))
+
+
+class Runit(Supervisor):
+    """`setsid -f runsv FOLDER`: it outlives who started it. http://smarden.org/runit/"""
+
+    name = "runit"
+
+    @property
+    def log(self) -> str:
+        return f"{self.service.log_folder}/current"
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        return runit_files(self.service)
+
+    def _supervised(self) -> bool:
+        try:  # a FIFO that only a living runsv reads
+            os.close(os.open(f"{self.service.folder}/supervise/ok", os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.ENOENT):
+                return False
+            raise
+        return True
+
+    def status(self) -> Status:
+        if not self._supervised():
+            return Status(supervised=False, running=False)
+        pid = read(f"{self.service.folder}/supervise/pid").strip()
+        running = read(f"{self.service.folder}/supervise/stat").startswith("run") and pid.isdigit()
+        return Status(supervised=True, running=running, pid=int(pid) if running else 0)
+
+    def start(self) -> None:
+        folder = self.service.folder
+        if self._supervised():
+            self.call("sv", "-w", str(self.service.stop_timeout), "force-restart", folder)
+            return
+        self.end_leftovers()
+        # its own session, no descriptor of ours: nothing waits for it and no hang-up reaches it
+        self.call("sh", "-c", f"cd / && exec setsid -f runsv {quote(folder)} </dev/null >>{quote(folder)}/runsv.log 2>&1")
+        deadline = time.monotonic() + 5
+        while not self._supervised():
+            if time.monotonic() > deadline:
+                raise FarmError(f"runsv did not start: {read(f'{folder}/runsv.log').strip()}", service=self.service.name)
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._supervised():
+            self.run(["sv", "-w", str(self.service.stop_timeout), "force-shutdown", self.service.folder])
+        self.end_leftovers()
+
+    def last_lines(self, count: int = 20) -> str:
+        return "\n".join((read(f"{self.service.folder}/runsv.log") + read(self.log)).splitlines()[-count:])
+
+
+class Systemd(Supervisor):
+    """A unit of the system manager."""
+
+    name = "systemd"
+
+    @property
+    def log(self) -> str:
+        return f"journalctl -u {self.service.unit}"
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        return systemd_files(self.service)
+
+    def status(self) -> Status:
+        _, out, _ = self.run(["systemctl", "show", "-p", "ActiveState,MainPID,UnitFileState", self.service.unit])
+        found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        running = found.get("ActiveState") == "active"
+        return Status(
+            supervised=found.get("UnitFileState") == "enabled",
+            running=running,
+            pid=int(found.get("MainPID") or 0) if running else 0,
+        )
+
+    def start(self) -> None:
+        self.call("systemctl", "daemon-reload")
+        self.call("systemctl", "enable", self.service.unit)
+        self.call("systemctl", "restart", self.service.unit)
+
+    def stop(self) -> None:
+        if os.path.exists(next(iter(self.files()))):
+            self.call("systemctl", "disable", "--now", self.service.unit)
+        self.end_leftovers()
+
+    def last_lines(self, count: int = 20) -> str:
+        return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
+
+
+KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
+
+
+def supervisor_of_this_machine() -> str:
+    """`systemd` where it is PID 1, else `runit`. sd_booted(3)"""
+    return "systemd" if os.path.isdir("/run/systemd/system") else "runit"

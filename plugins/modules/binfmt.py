@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Register the emulators of qemu-user with the kernel."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: binfmt
+short_description: Register the emulators of qemu-user with the kernel
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Mounts binfmt_misc where it is not, and enables the handlers of Debian's qemu-user-static.
+  - Refuses a handler without the flag C(F), which would not work in containers.
+requirements:
+  - qemu-user-static and binfmt-support
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status without changing anything.
+  diff_mode:
+    support: full
+    description: Returns the enabled handlers before and after.
+  idempotent:
+    support: full
+    description: When run twice with the same parameters, the second run changes nothing.
+options:
+  handlers:
+    description: The handlers that must be enabled, such as V(qemu-aarch64).
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Let this host run programs for arm64
+  desimages.farm.binfmt:
+    handlers: [qemu-aarch64]
+"""
+
+RETURN = r"""
+handlers:
+  description: The handlers that are enabled now, of those that were asked for.
+  type: list
+  elements: str
+  returned: success
+  sample: [qemu-aarch64]
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
+FOLDER = "/proc/sys/fs/binfmt_misc"
+
+
+def handler(text: str) -> tuple:
+    """The text of a handler's file -> (enabled, flags)."""
+    lines = text.splitlines()
+    flags = [line.split(":", 1)[1].strip() for line in lines if line.startswith("flags:")]
+    return lines[:1] == ["enabled"], (flags or [""])[0]
+
+
+def enabled(names: list) -> list:
+    """Those that are enabled; a handler that cannot work in a container is refused."""
+    found = []
+    for name in names:
+        try:
+            with open(os.path.join(FOLDER, name), encoding="ascii") as file:
+                on, flags = handler(file.read())
+        except OSError:
+            continue
+        if on and "F" not in flags:
+            raise FarmError(
+                f"the kernel's handler {name} has the flags {flags!r}, without F: it does not work in containers",
+                hint=f"remove it (`echo -1 > {FOLDER}/{name}`) and run this again",
+            )
+        if on:
+            found.append(name)
+    return found
+
+
+def call(module: AnsibleModule, *words: str) -> None:
+    code, out, err = module.run_command(list(words))
+    if code != 0:
+        raise FarmError(f"{' '.join(words)} ended with {code}: {(err or out).strip()}", hint="it needs root, and a kernel with binfmt_misc")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    wanted = sorted(set(module.params["handlers"]))
+    try:
+        before = after = enabled(wanted)
+        missing = [name for name in wanted if name not in before]
+        if missing and not module.check_mode:
+            if not os.path.exists(os.path.join(FOLDER, "register")):
+                call(module, "mount", "-t", "binfmt_misc", "none", FOLDER)
+            for name in missing:
+                call(module, "update-binfmts", "--enable", name)
+            after = enabled(wanted)
+            if after != wanted:
+                lacking = ", ".join(sorted(set(wanted) - set(after)))
+                raise FarmError(f"the kernel has no handler for {lacking}", hint="see `update-binfmts --display`")
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    after = wanted if module.check_mode else after
+    diff = {"before": "".join(f"{name}\n" for name in before), "after": "".join(f"{name}\n" for name in after)}
+    module.exit_json(changed=bool(missing), handlers=after, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

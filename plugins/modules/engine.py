@@ -1,0 +1,212 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Prove by a golden build that a node's BuildKit gives the expected bytes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine
+short_description: Prove by a golden build that a node's BuildKit gives the expected bytes
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Builds a small fixed context with the settings that every image of the farm is built with. Nothing is pushed and no network is needed.
+  - The digest of the result is the node's engine id. Nodes of one engine id give the same digests for the same inputs.
+  - Fails where it is not the expected one. What was proven is written down with the sha256 of buildkitd and not built again for the same
+    binary.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status without building anything.
+  diff_mode:
+    support: full
+    description: Returns the engine id before and after.
+  idempotent:
+    support: full
+    description: When run twice with the same buildkitd, the second run builds nothing.
+options:
+  buildkitd:
+    description: The binary that runs on the node.
+    type: path
+    required: true
+  buildctl:
+    description: Its client.
+    type: path
+    required: true
+  address:
+    description: Where buildkitd listens, such as V(unix:///run/buildkit/buildkitd.sock).
+    type: str
+    required: true
+  state_dir:
+    description: The farm's state folder. What was proven is written to C(engine.json) there.
+    type: path
+    required: true
+  version:
+    description: The version that buildkitd must report.
+    type: str
+    required: true
+  expected:
+    description: The engine id that this version must give. Without it the proof only tells the id.
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+- name: Prove the engine
+  desimages.farm.engine:
+    buildkitd: /var/lib/desimages/bin/buildkitd
+    buildctl: /var/lib/desimages/bin/buildctl
+    address: unix:///run/buildkit/buildkitd.sock
+    state_dir: /var/lib/desimages
+    version: v0.34.2
+    expected: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+"""
+
+RETURN = r"""
+engine:
+  description: What was proven. The id is empty in check mode where it was not proven yet.
+  type: dict
+  returned: success
+  sample:
+    id: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+    version: v0.34.2
+    buildkitd: 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import golden, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+ARGUMENTS = {
+    "buildkitd": {"type": "path", "required": True},
+    "buildctl": {"type": "path", "required": True},
+    "address": {"type": "str", "required": True},
+    "state_dir": {"type": "path", "required": True},
+    "version": {"type": "str", "required": True},
+    "expected": {"type": "str", "default": ""},
+}
+
+
+def sha256(path: str) -> str:
+    """'' where there is no such file."""
+    found = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                found.update(block)
+    except FileNotFoundError:
+        return ""
+    return found.hexdigest()
+
+
+def inputs() -> str:
+    """Changes with the golden build itself."""
+    found = hashlib.sha256(json.dumps(golden.OUTPUT, sort_keys=True).encode())
+    for entry in golden.context():
+        found.update(repr(entry).encode())
+    return found.hexdigest()
+
+
+def lay_out(folder: str) -> None:
+    """Write the context with its modes and times, whatever the umask is."""
+    entries = list(golden.context())
+    for entry in entries:
+        path = os.path.join(folder, entry.path)
+        if entry.folder:
+            os.mkdir(path)
+        elif entry.target:
+            os.symlink(entry.target, path)
+        else:
+            with open(path, "wb") as file:
+                file.write(entry.content)
+        if not entry.target:
+            os.chmod(path, entry.mode)
+    for entry in reversed(entries):  # folders after what is in them
+        os.utime(os.path.join(folder, entry.path), (entry.mtime, entry.mtime), follow_symlinks=False)
+
+
+class Engine:
+    """One node's BuildKit."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.stamp = os.path.join(self.params["state_dir"], "engine.json")
+        self.wanted = {"version": self.params["version"], "buildkitd": sha256(self.params["buildkitd"]), "inputs": inputs()}
+
+    def proven(self) -> dict:
+        """What engine.json says, {} where it is not about this binary."""
+        try:
+            found = json.loads(supervisors.read(self.stamp) or "{}")
+        except ValueError:
+            return {}
+        return found if found.get("id") and {key: found.get(key) for key in self.wanted} == self.wanted else {}
+
+    def call(self, words: list) -> str:
+        code, out, err = self.module.run_command(words, environ_update={"LC_ALL": "C.UTF-8", "BUILDKIT_HOST": ""})
+        if code != 0:
+            raise FarmError(
+                f"the golden build failed with {code}:\n" + "\n".join((out + err).strip().splitlines()[-20:]),
+                hint="see the log of buildkitd on that node",
+                command=" ".join(words),
+            )
+        return out
+
+    def build(self) -> dict:
+        reported = self.call([self.params["buildkitd"], "--version"]).split()
+        if self.params["version"] not in reported:
+            raise FarmError(f"buildkitd reports {' '.join(reported)}, not {self.params['version']}", hint="install it again")
+        parent = tempfile.mkdtemp(prefix="desimages-golden-")
+        try:
+            folder, output, metadata = (os.path.join(parent, name) for name in ("context", "image.tar", "metadata.json"))
+            os.mkdir(folder)
+            lay_out(folder)
+            self.call(golden.command(self.params["buildctl"], self.params["address"], folder, output, metadata))
+            with open(metadata, encoding="utf-8") as file:
+                found = json.load(file)["containerimage.digest"]
+        finally:
+            shutil.rmtree(parent, ignore_errors=True)
+        return {**self.wanted, "id": found}
+
+    def check(self, engine: dict) -> None:
+        """Refuse an engine that does not give the expected bytes."""
+        expected = self.params["expected"]
+        if expected and engine["id"] != expected:
+            raise FarmError(
+                f"this BuildKit gives other bytes than expected: the golden build is {engine['id']}, it must be {expected}",
+                hint="its digests would differ from those of the other nodes. Is it the buildkitd that this role installs?"
+                " For a new version, commit the new engine id beside it",
+                version=engine["version"],
+                buildkitd=engine["buildkitd"],
+            )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        engine = Engine(module)
+        found = engine.proven()
+        changed = not found
+        if changed and not module.check_mode:
+            found = engine.build()
+        if found:
+            engine.check(found)
+        if changed and not module.check_mode:
+            supervisors.write(engine.stamp, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    proven = {key: found.get(key, "") for key in ("id", "version", "buildkitd")}
+    after = proven["id"] or f"(the golden build of {module.params['version']})"
+    diff = {"before": "" if changed else proven["id"] + "\n", "after": after + "\n"}
+    module.exit_json(changed=changed, engine=proven, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

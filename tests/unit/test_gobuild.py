@@ -1,0 +1,43 @@
+"""Go programs: which toolchain compiles them, and what names the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import gobuild
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7
+
+PROGRAM = gobuild.Program(
+    packages=(("buildctl", "example.org/cmd/buildctl"),),
+    source=(("go.mod", "1"), ("go.sum", "2")),
+    platform=AMD64,
+    toolchain="go1.26.8",
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "tried"),
+    [
+        ("go version go1.26.8 linux/amd64", ["local"]),
+        ("go version go1.27.3 linux/arm64", ["go1.26.8", "local"]),
+        ("go version go1.22 linux/amd64", ["go1.26.8"]),
+        ("go version go1.19.8 linux/amd64", []),
+        ("pyenv: go: command not found", []),
+    ],
+)
+def test_the_pinned_toolchain_is_tried_first_and_a_newer_go_second(here, tried):
+    assert gobuild.toolchains("go1.26.8", here) == tried
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"platform": ARM64}, {"toolchain": "go1.26.9"}, {"ldflags": "-s"}, {"tags": "netgo"}, {"source": (("go.mod", "1"), ("go.sum", "3"))}],
+)
+def test_everything_that_decides_the_bytes_is_in_the_key(changed):
+    assert replace(PROGRAM, **changed).key != PROGRAM.key
+
+
+@pytest.mark.parametrize(("platform", "arm"), [(ARMV6, "6"), (ARMV7, "7"), (ARM64, None)])
+def test_arm_is_compiled_for_its_variant(platform, arm):
+    assert replace(PROGRAM, platform=platform).environment.get("GOARM") == arm

@@ -1,0 +1,63 @@
+"""The small functions of the modules and plugins that provision, look and clean."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.filter.table import table
+from ansible_collections.desimages.farm.plugins.modules.binfmt import handler
+from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
+from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
+from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
+
+
+def test_only_installed_packages_have_a_version():
+    assert parse_versions("runc\tii \t1.1.5\nrunit\tun \t\nold\trc \t2\n") == {"runc": "1.1.5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("enabled\ninterpreter /usr/bin/x\nflags: PF\n", (True, "PF")),
+        ("disabled\ninterpreter /usr/bin/x\nflags: \n", (False, "")),
+        ("", (False, "")),
+    ],
+)
+def test_a_handler_is_read_as_the_kernel_prints_it(text, found):
+    assert handler(text) == found
+
+
+MOUNTS = """21 1 254:0 / / rw - ext4 /dev/vda rw
+30 21 0:40 / /var/farm rw - tmpfs none rw
+31 30 0:41 / /var/farm/a\\040b rw - overlay overlay rw
+32 31 0:42 / /var/farm/a\\040b/c rw - overlay overlay rw
+33 21 0:43 / /var/farm2/x rw - overlay overlay rw
+"""
+
+
+def test_what_was_mounted_last_is_unmounted_first_and_the_folder_itself_is_not():
+    assert mounts_below(MOUNTS, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
+
+
+def test_a_file_with_two_names_is_counted_once(tmp_path):
+    (tmp_path / "one").write_bytes(b"x" * 100_000)
+    single = disk_usage(str(tmp_path), tmp_path.stat().st_dev, set())
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+    assert disk_usage(str(tmp_path), tmp_path.stat().st_dev, set()) == single >= 100_000
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5s"), (60, "1m"), (7380, "2h 3m"), (90_060, "1d 1h 1m"), (86_400, "1d")])
+def test_a_duration_is_short(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_table_is_aligned_and_shows_sizes_and_digests_as_people_read_them():
+    rows = [{"image": "base", "size": 22_400_000, "digest": "sha256:" + "a" * 64}, {"image": "registry", "size": 999, "digest": ""}]
+    assert table(rows, sizes=["size"], short=["digest"]) == [
+        "image        size  digest",
+        "base      22.4 MB  aaaaaaaaaaaa",
+        "registry    999 B",
+    ]
+
+
+def test_an_empty_table_has_no_lines():
+    assert table([]) == []

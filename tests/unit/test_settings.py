@@ -1,0 +1,61 @@
+"""The farm's public variables: mistakes are told all at once, in words, and the fingerprint follows what provisions a host."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import settings
+
+GOOD = {
+    "farm_state": "/var/lib/desimages",
+    "farm_registry": "127.0.0.1:5000",
+    "farm_namespace": "desimages",
+    "farm_catalog": ["/srv/images"],
+    "farm_platforms": "linux/arm64,linux/arm/v6",
+    "farm_emulation": {"linux/s390x": "allowed"},
+    "farm_busy": "wait",
+}
+
+
+def test_good_settings_have_no_mistakes():
+    assert settings.mistakes(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("farm_state", "desimages", "an absolute path of at least two parts"),
+        ("farm_state", "/", "an absolute path of at least two parts"),
+        ("farm_state", "/var/" + "x" * 100, "a path of at most 92 bytes"),
+        ("farm_registry", "http://127.0.0.1:5000", "HOST:PORT without a scheme"),
+        ("farm_namespace", "Desimages", "lower case letters"),
+        ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
+        ("farm_emulation", "always", "one of never, missing, allowed"),
+        ("farm_busy", "fight", "one of wait, stop"),
+        ("farm_relock_missing", "yes", "true or false"),
+        ("farm_publish", "https://example.org/x", "without a scheme"),
+        ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
+    (found,) = settings.mistakes({**GOOD, name: value})
+    assert name in found
+    assert said in found
+
+
+def test_all_mistakes_are_told_at_once():
+    assert len(settings.mistakes({"farm_state": "x", "farm_busy": "x"})) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "decides"),
+    [("farm_state", True), ("farm_registry", True), ("buildkitd_socket", True), ("farm_images", False), ("farm_select", False)],
+)
+def test_what_is_built_does_not_decide_how_a_host_is_provisioned(name, decides):
+    assert settings.decides_provisioning(name) is decides
+
+
+def test_a_change_in_a_role_changes_the_fingerprint():
+    one = settings.fingerprint({"a": 1}, {"roles/x": b"1"})
+    assert one == settings.fingerprint({"a": 1}, {"roles/x": b"1"})
+    assert one != settings.fingerprint({"a": 1}, {"roles/x": b"2"})
+    assert one != settings.fingerprint({"a": 2}, {"roles/x": b"1"})
