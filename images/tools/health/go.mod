@@ -1,0 +1,3 @@
+module desimages/health
+
+go 1.26
