@@ -100,7 +100,7 @@ def view(recipe: Recipe) -> dict[str, Any]:
 
 def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
     return {
-        "name": locked.name, "changed": locked.changed, "new": recipe.lock == Lock(), "lines": len(locked.lock.entries),
+        "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(), "lines": len(locked.lock.entries),
         "snapshot": locked.lock.snapshot, "moved": list(locked.moved), "seconds": seconds, "older": locked.lock.older,
         "left_out": {platform: list(suites) for platform, suites in locked.lock.left_out.items()},
     }

@@ -1,6 +1,6 @@
 """The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
 
-    {"lock":1,"snapshot":"20261123T112238Z","left_out":{"linux/s390x":["trixie-security"]}}
+    {"lock":1,"snapshot":"20261123T112238Z","left_out":{"linux/s390x":["trixie-security"]},"older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
     {"input":"rootfs","kind":"debian","archive":"debian","platform":"linux/arm64","name":"libc6","version":"2.41-12",
      "architecture":"arm64","path":"pool/main/g/glibc/libc6_2.41-12_arm64.deb","sha256":"...","size":2200000}
     {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=","sha256":"...","size":1}
@@ -72,17 +72,20 @@ class Entry:
         """The order of the lines."""
         fact = self.fact
         first = fact.get("module") or fact.get("name") or fact.get("url", "")
-        return (self.input, self.platform, first, fact.get("version", ""), fact.get("file", ""), fact.get("path", ""), self.sha256)
+        rest = (self.kind, str(self.size), *fact.values())  # so that no two lines are equal in order
+        return (self.input, self.platform, first, fact.get("version", ""), fact.get("file", ""), fact.get("path", ""), self.sha256, *rest)
 
 
 @dataclass(frozen=True)
 class Lock:
     """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none);
-    `left_out` maps a platform to the suites that its mirror could not serve whole."""
+    `left_out` maps a platform to the suites that its mirror could not serve whole, `older` to those that it could serve whole only
+    as they were at an earlier time."""
 
     entries: tuple[Entry, ...] = ()
     snapshot: str = ""
     left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    older: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
@@ -111,6 +114,8 @@ def dump(lock: Lock) -> str:
         header["snapshot"] = lock.snapshot
     if lock.left_out:
         header["left_out"] = {platform: sorted(suites) for platform, suites in sorted(lock.left_out.items())}
+    if lock.older:
+        header["older"] = {platform: dict(sorted(suites.items())) for platform, suites in sorted(lock.older.items())}
     lines = [json.dumps(header, separators=(",", ":"))]
     lines += [_line(entry) for entry in sorted(set(lock.entries), key=lambda entry: entry.key)]
     return "\n".join(lines) + "\n"
@@ -143,7 +148,7 @@ def parse(text: str, name: str) -> Lock:
     if problems:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}  # type: ignore[attr-defined]
-    return Lock(tuple(entries), str(header.get("snapshot", "")), left_out)
+    return Lock(tuple(entries), str(header.get("snapshot", "")), left_out, header.get("older", {}))  # type: ignore[arg-type]
 
 
 def _header(values: dict[str, object]) -> dict[str, object]:
@@ -151,6 +156,10 @@ def _header(values: dict[str, object]) -> dict[str, object]:
         raise ValueError(f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}")
     if values.get("snapshot"):
         datetime.strptime(str(values["snapshot"]), SNAPSHOT)
+    for name, kind in (("left_out", list), ("older", dict)):
+        given = values.get(name, {})
+        if not isinstance(given, dict) or not all(isinstance(suites, kind) for suites in given.values()):
+            raise ValueError(f"{name} is no mapping of platforms to suites")
     return values
 
 
@@ -161,10 +170,11 @@ def _entry(values: dict[str, object]) -> Entry:
     wanted = {*COMMON, *FIELDS[str(kind)]}
     missing, unknown = wanted - set(values), set(values) - wanted - set(OPTIONAL)
     if missing or unknown:
-        raise ValueError("; ".join(f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("unknown", unknown)) if names))
+        said = (("lacks", missing), ("unknown", unknown))
+        raise ValueError("; ".join(f"{what} {', '.join(sorted(names))}" for what, names in said if names))
     if not re.fullmatch(r"[0-9a-f]{64}", str(values["sha256"])):
         raise ValueError(f"sha256 {values['sha256']!r} is not 64 hex digits")
-    if not isinstance(values["size"], int) or values["size"] < 0:
+    if type(values["size"]) is not int or values["size"] < 0:
         raise ValueError(f"size {values['size']!r} is not a number of bytes")
     facts = tuple((name, str(values[name])) for name in FIELDS[str(kind)] if name != "platform")
     return Entry(str(values["input"]), str(kind), str(values["sha256"]), values["size"], str(values.get("platform", "")), facts)

@@ -1,6 +1,6 @@
 """One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the same.
 
-What decides the bytes of a layer beside its content is pinned here and nowhere else (D10); the engine id proves it.
+What decides the bytes of a layer beside its content is pinned in golden.py, and nowhere else: the engine id proves it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import canonical
+from .golden import OUTPUT
 from .lockfile import Entry
 from .plan import BUILD_INPUTS, INPUTS, UNPACKED, Plan, Sources, Unit
 from .platforms import Platform
 from .recipe import Recipe
 
-COMPRESSION = {"compression": "zstd", "compression-level": "11", "force-compression": "true"}
-PINNED = {"oci-mediatypes": "true", "rewrite-timestamp": "true", "compatibility-version": "30", **COMPRESSION}
 MAIN = "context"
 INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
 
@@ -105,7 +104,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
             digest = digests[parent.name][str(platform)]
             options[f"context:{parent.name}::{platform}"] = f"docker-image://{registry}/{namespace}/{parent.image}@{digest}"
     output = {
-        "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **PINNED,
+        "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **OUTPUT,
         **{f"annotation.{name}": value for name, value in first.labels.items()},
     }
     name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"

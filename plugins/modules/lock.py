@@ -1,0 +1,138 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lock
+short_description: Resolve the inputs of images and write their locks
+description:
+  - Resolves the inputs of each chosen image for all of its platforms and writes C(lock.jsonl) beside its C(image.yml), and for
+    modules of Go a wrapper in C(go/<input>). The same resolution gives the same bytes.
+  - Debian packages are resolved by apt in a private root, from signed indexes only; Go modules by the go command with the machine's
+    own settings.
+  - An image that cannot be resolved keeps its lock; the others are written, and the task fails at its end.
+author: [Desimages]
+version_added: 0.1.0
+attributes:
+  check_mode:
+    support: full
+    description: Resolves everything and writes no lock. What was downloaded stays in the state folder.
+  diff_mode:
+    support: full
+    description: Says which packages and modules move from which version to which, on which platforms.
+  idempotent:
+    support: partial
+    description: Changes nothing for as long as the origins resolve the same. They publish new versions, and then the locks move.
+options:
+  catalog:
+    description: Folders of images.
+    type: list
+    elements: path
+    required: true
+  images:
+    description: Names of the images to lock; an empty list is all.
+    type: list
+    elements: str
+    default: []
+  select:
+    description:
+      - A jmespath expression over images that have the keys C(image), C(kinds), C(platforms), C(suites) and C(locked), such as
+        C([?contains(kinds, 'go')]).
+    type: str
+    default: ""
+  state:
+    description: The folder that holds everything the farm owns on the controller.
+    type: path
+    required: true
+  origins:
+    description: Where inputs come from first, see docs/guide.md.
+    type: dict
+    default: {}
+  snapshot:
+    description: Lock Debian as it was at this time, C(20261123T112238Z). It needs an origin that serves snapshots.
+    type: str
+    default: ""
+  allow_missing_suites:
+    description:
+      - Where an index does not match its signed InRelease, take the suite in an older state that is whole, or go on without it.
+        Security updates may be missing then; the lock records it and the task warns.
+    type: bool
+    default: false
+  keyring:
+    description: The keyring that Debian's archives are checked against.
+    type: path
+    default: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+
+EXAMPLES = r"""
+- name: Lock all images
+  desimages.farm.lock:
+    catalog: ["{{ playbook_dir }}/images"]
+    state: /var/lib/desimages
+
+- name: Lock the images with Go in them
+  desimages.farm.lock:
+    catalog: ["{{ playbook_dir }}/images"]
+    state: /var/lib/desimages
+    select: "[?contains(kinds, 'go')]"
+"""
+
+RETURN = r"""
+images:
+  description: The chosen images and what moved in each.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The image.
+      type: str
+    changed:
+      description: Whether its lock or a wrapper is another one.
+      type: bool
+    new:
+      description: Whether it had no lock before.
+      type: bool
+    lines:
+      description: How many files its lock names.
+      type: int
+    snapshot:
+      description: The time of its Debian packages.
+      type: str
+    moved:
+      description: What moved, a line each.
+      type: list
+      elements: str
+    left_out:
+      description: For each platform the suites that could not be had whole.
+      type: dict
+    older:
+      description: For each platform the suites that could be had only in an older state, and of when.
+      type: dict
+    seconds:
+      description: How long it took.
+      type: float
+  sample:
+    - name: registry
+      changed: true
+      new: false
+      lines: 206
+      snapshot: ""
+      moved: ["golang.org/x/net v0.50.0 -> v0.51.0"]
+      left_out: {}
+      older: {}
+      seconds: 21.5
+summary:
+  description: One line for each image.
+  returned: always
+  type: list
+  elements: str
+  sample: ["registry: 206 files, nothing moved (21.5 s)"]
+failures:
+  description: The images that could not be resolved, and why.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""

@@ -1,0 +1,197 @@
+"""What this machine is set to: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as values.
+
+Nothing of it is ever written into a file of the project, and no password into a message.
+"""
+
+from __future__ import annotations
+
+import glob
+import netrc
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+DEBIAN, SECURITY = "debian", "debian-security"
+_RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
+             "bullseye", "bookworm", "trixie", "forky", "duke"}  # https://wiki.debian.org/DebianReleases
+_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+
+def redact(url: str) -> str:
+    """The URL without user and password, fit for a message."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of apt's sources: a base URI and a suite. `ours` where it is signed by Debian's own archive keyring by name."""
+
+    uri: str
+    suite: str
+    ours: bool = False
+
+    @property
+    def archive(self) -> str:
+        """`debian`, `debian-security`, or empty for what is not Debian's. A guess by names: signatures and hashes decide."""
+        if re.search(r"ubuntu|raspbian|raspberrypi", self.uri):
+            return ""
+        release = re.sub(r"(-security|/updates|-updates|-backports|-proposed-updates)$", "", self.suite)
+        if release not in _RELEASES:
+            return ""
+        return SECURITY if re.search(r"(-security|/updates)$", self.suite) else DEBIAN
+
+
+def one_line_sources(text: str) -> list[Source]:
+    """The `deb` lines of a sources.list."""
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)", line)
+        if match:
+            found.append(Source(match[2], match[3], "debian-archive" in (match[1] or "")))
+    return found
+
+
+def deb822_sources(text: str) -> list[Source]:
+    """The entries of a .sources file that are for binary packages and switched on."""
+    found = []
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n\s*\n", text):
+        fields: dict[str, str] = {}
+        name = ""
+        for line in stanza.splitlines():
+            if line[:1] in (" ", "\t"):
+                fields[name] = fields.get(name, "") + " " + line.strip()
+            elif ":" in line:
+                name, _, value = line.partition(":")
+                name = name.strip().lower()
+                fields[name] = value.strip()
+        if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() not in ("no", "false", "0"):
+            ours = "debian-archive" in fields.get("signed-by", "")
+            found += [Source(uri, suite, ours) for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+    return found
+
+
+def _expanded(source: Source) -> list[Source]:
+    """A `mirror+file:` list (as Debian's cloud images have) becomes the mirrors that it lists."""
+    if not source.uri.startswith("mirror+file:"):
+        return [source]
+    try:
+        lines = Path(re.sub(r"^mirror\+file:/*", "/", source.uri)).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [Source(line.split()[0], source.suite, source.ours) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def apt_sources(root: str = "/etc/apt") -> list[Source]:
+    """All entries of this machine's apt, those signed by Debian's keyring by name first."""
+    found: list[Source] = []
+    for path in [f"{root}/sources.list", *sorted(glob.glob(f"{root}/sources.list.d/*"))]:
+        if path.endswith((".list", ".sources")) and os.path.isfile(path):
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            found += one_line_sources(text) if path.endswith(".list") else deb822_sources(text)
+    return sorted((entry for source in found for entry in _expanded(source)), key=lambda entry: not entry.ours)
+
+
+def apt_bases(archive: str, root: str = "/etc/apt") -> tuple[str, ...]:
+    """The base URIs of `debian` or `debian-security` that this machine's apt uses, which suites ever they are used for."""
+    uris = [source.uri.rstrip("/") for source in apt_sources(root) if source.archive == archive]
+    return tuple(dict.fromkeys(uri for uri in uris if re.match(r"(https?|file|copy):", uri)))
+
+
+def apt_settings() -> dict[str, str]:
+    """apt's own settings of how to fetch (`Acquire::http*` and `Acquire::https*`), empty where there is no apt."""
+    if not shutil.which("apt-config"):
+        return {}
+    text = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
+    found = re.findall(r'^(Acquire::https?::\S+) "(.*)";$', text, re.M)
+    return {name: value for name, value in found if value}
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who to be at a host, below a path."""
+
+    host: str
+    path: str
+    user: str
+    password: str = field(repr=False)
+
+
+def apt_logins(root: str = "/etc/apt") -> list[Login]:
+    """apt's auth.conf and auth.conf.d (apt_auth.conf(5)): netrc, with an optional scheme, port and path in `machine`."""
+    found = []
+    for path in [f"{root}/auth.conf", *sorted(glob.glob(f"{root}/auth.conf.d/*.conf"))]:
+        try:
+            words = " ".join(line for line in Path(path).read_text(encoding="utf-8").splitlines() if not line.startswith("#")).split()
+        except OSError:
+            continue
+        for entry in re.findall(r"machine (\S+) login (\S+) password (\S+)", " ".join(words)):
+            parts = urlsplit(entry[0] if "://" in entry[0] else f"//{entry[0]}")
+            found.append(Login(parts.netloc, parts.path, entry[1], entry[2]))
+    return found
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How this machine fetches: everything that a client needs to behave as the machine's own clients do."""
+
+    apt: Mapping[str, str] = field(default_factory=dict)
+    logins: tuple[Login, ...] = field(default=(), repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, root: str = "/etc/apt") -> Machine:
+        return cls(apt_settings(), tuple(apt_logins(root)), dict(os.environ))
+
+    def proxy(self, url: str, *, apt: bool = False) -> str:
+        """The proxy for a URL, or empty. apt's own setting counts for what apt would fetch."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if apt:
+            for name in (f"Acquire::{parts.scheme}::Proxy::{host}", f"Acquire::{parts.scheme}::Proxy"):
+                if value := self.apt.get(name):
+                    return "" if value.upper() in ("DIRECT", "FALSE") else value
+            if helper := self.apt.get(f"Acquire::{parts.scheme}::Proxy-Auto-Detect"):
+                done = subprocess.run([helper, url], capture_output=True, text=True, check=False)
+                value = done.stdout.strip()
+                return "" if value.upper() == "DIRECT" else value
+        bypassed = self._variable("no_proxy")
+        if bypassed and urllib.request.proxy_bypass_environment(host, {"no": bypassed}):  # type: ignore[attr-defined]
+            return ""
+        return self._variable(f"{parts.scheme}_proxy") or self._variable("all_proxy")
+
+    def _variable(self, name: str) -> str:
+        return self.environment.get(name) or self.environment.get(name.upper(), "")
+
+    def login(self, url: str) -> tuple[str, str] | None:
+        """User and password for a URL: from the URL itself, from apt's auth.conf, or from netrc."""
+        parts = urlsplit(url)
+        if parts.username:
+            return unquote(parts.username), unquote(parts.password or "")
+        at = parts.netloc.rpartition("@")[2]
+        for entry in self.logins:
+            if entry.host in (at, parts.hostname) and parts.path.startswith(entry.path):
+                return entry.user, entry.password
+        path = self.environment.get("NETRC") or os.path.expanduser("~/.netrc")
+        try:
+            known = netrc.netrc(path).authenticators(parts.hostname or "")
+        except (OSError, netrc.NetrcParseError):
+            return None
+        return (known[0], known[2] or "") if known else None
+
+    def tls(self) -> ssl.SSLContext:
+        """A client context with the CAs that this machine trusts."""
+        named = next((self.environment[name] for name in _CA_VARIABLES if self.environment.get(name)), "")
+        system = ssl.get_default_verify_paths()
+        default = [path for path in (system.cafile, *_CA_FILES) if path and os.path.exists(path)]
+        bundle = named or self.apt.get("Acquire::https::CaInfo", "") or (default[0] if default else "")
+        return ssl.create_default_context(cafile=bundle or None)

@@ -1,0 +1,262 @@
+"""Downloads against a real server on loopback that misbehaves as told."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client, download, fetch_entries, first_contact
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Login, Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+BODY = bytes(range(256)) * 4000
+SHA = hashlib.sha256(BODY).hexdigest()
+
+
+@dataclass
+class Server:
+    """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes dead), `ok`,
+    `deaf` (a server without ranges), `other` (another file of the same size)."""
+
+    url: str = ""
+    answers: list[object] = field(default_factory=lambda: ["ok"])
+    seen: list[dict[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
+            state.seen.append({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}})
+            if isinstance(answer, int):
+                self.send_response(answer)
+                self.send_header("Content-Length", "0")
+                if answer in (429, 503):
+                    self.send_header("Retry-After", "7")
+                if answer == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                return
+            body = bytes(reversed(BODY)) if answer == "other" else BODY[:-1] if answer == "short" else BODY
+            start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0]) if answer != "deaf" else 0
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            if answer == "cut":
+                self.wfile.write(body[start:start + len(body) // 2])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.wfile.write(body[start:])
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{listener.server_port}"
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    yield state
+    listener.shutdown()
+    listener.server_close()
+
+
+@dataclass
+class Time:
+    now: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time_() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def client(time_: Time) -> Client:
+    return Client(Machine(), sleep=time_.sleep, clock=time_.clock)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def files(store: Store) -> list[Path]:
+    return [path for path in store.root.rglob("*") if path.is_file() and path.parent.name != "locks"]
+
+
+def test_a_file_comes_into_the_store_and_is_not_asked_for_again(server, client, store):
+    path = download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert path == store.root / "sha256" / SHA[:2] / SHA
+    assert path.read_bytes() == BODY
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert len(server.seen) == 1
+    assert files(store) == [path]
+
+
+def test_a_dropped_connection_is_taken_up_where_it_broke(server, client, store):
+    server.answers = ["cut", "ok"]
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert server.seen[1]["range"] == f"bytes={len(BODY) // 2}-"
+
+
+def test_what_an_earlier_run_left_is_taken_up(server, client, store):
+    store.partial(SHA).write_bytes(BODY[:1000])
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert server.seen[0]["range"] == "bytes=1000-"
+
+
+def test_what_an_earlier_run_left_damaged_is_fetched_again(server, client, store):
+    store.partial(SHA).write_bytes(b"x" * 1000)
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert [request.get("range", "") for request in server.seen] == ["bytes=1000-", ""]
+
+
+def test_a_server_without_ranges_sends_it_whole(server, client, store):
+    server.answers = ["deaf"]
+    store.partial(SHA).write_bytes(BODY[:1000])
+    assert download(client, [f"{server.url}/a"], SHA, len(BODY), store).read_bytes() == BODY
+
+
+def test_a_busy_server_is_asked_again_when_it_says(server, client, store, time_):
+    server.answers = [503, 429, "ok"]
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert [seconds >= 7 for seconds in time_.slept] == [True, True]
+
+
+@pytest.mark.parametrize("answer", [500, 503, "cut-at-once"])
+def test_patience_ends_after_about_a_minute(server, client, store, time_, answer):
+    server.answers = [502 if answer == "cut-at-once" else answer]
+    with pytest.raises(Unreachable, match=r"HTTP 50\d, \d+ times in \d+ s"):
+        download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert 30 < time_.now <= 60
+
+
+def test_no_one_there_is_unreachable(client, store, time_):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
+        download(client, ["http://127.0.0.1:1/a"], SHA, len(BODY), store)
+    assert 30 < time_.now <= 60
+
+
+@pytest.mark.parametrize("answer", [404, 410])
+def test_a_file_that_is_gone_is_missing_at_once(server, client, store, time_, answer):
+    server.answers = [answer]
+    with pytest.raises(Missing, match=r"relock"):
+        download(client, [f"{server.url}/a", f"{server.url}/b"], SHA, len(BODY), store, "libc6 2.41-12 arm64")
+    assert len(server.seen) == 2
+    assert not time_.slept
+
+
+def test_the_next_origin_has_it(server, client, store):
+    server.answers = [404, "ok"]
+    download(client, [f"{server.url}/a", f"{server.url}/b"], SHA, len(BODY), store)
+    assert [request["path"] for request in server.seen] == ["/a", "/b"]
+
+
+def test_an_origin_that_cannot_be_asked_is_no_proof_that_a_file_is_missing(server, client, store):
+    server.answers = [404]
+    with pytest.raises(Unreachable):
+        download(client, ["http://127.0.0.1:1/a", f"{server.url}/a"], SHA, len(BODY), store)
+
+
+def test_refused_is_neither_missing_nor_tried_again(server, client, store, time_):
+    server.answers = [403]
+    with pytest.raises(Unreachable, match="credentials"):
+        download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert not time_.slept
+
+
+@pytest.mark.parametrize("answer", ["other", "short"])
+def test_another_file_never_enters_and_no_other_origin_hides_it(server, client, store, time_, answer):
+    server.answers = [answer]
+    with pytest.raises(HashMismatch, match=r"(?s)libc6.*the lock says.*compare with another origin"):
+        download(client, [f"{server.url}/a", f"{server.url}/b"], SHA, len(BODY), store, "libc6 2.41-12 arm64")
+    assert [request["path"] for request in server.seen] == ["/a"]
+    assert not time_.slept
+    assert not files(store)
+
+
+def test_a_full_disk_is_not_tried_again(server, client, store, time_, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(client, "into", full)
+    with pytest.raises(NoSpace, match="full"):
+        download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert not time_.slept
+
+
+def test_a_folder_on_disk_is_an_origin_too(client, store, tmp_path):
+    (tmp_path / "a b").write_bytes(BODY)
+    download(client, [f"file://{tmp_path}/gone", f"file://{tmp_path}/a%20b"], SHA, len(BODY), store)
+    assert store.has(SHA, len(BODY))
+    with pytest.raises(Missing):
+        download(client, [f"file://{tmp_path}/gone"], "0" * 64, 1, store)
+
+
+def test_a_password_goes_to_its_host_and_into_no_message(server, store, time_):
+    client = Client(Machine(logins=(Login("127.0.0.1", "/", "me", "secret"),)), sleep=time_.sleep, clock=time_.clock)
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert server.seen[0]["authorization"].startswith("Basic ")
+    server.answers = [404]
+    with pytest.raises(Missing) as error:
+        download(client, [server.url.replace("://", "://me:secret@") + "/a"], "0" * 64, 1, store)
+    assert "secret" not in str(error.value)
+
+
+def test_redirects_are_followed(server, client, store):
+    server.answers = [302, "ok"]
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    assert server.seen[1]["path"] == "/elsewhere"
+
+
+def test_a_damaged_file_in_the_store_is_noticed_by_its_size(server, client, store):
+    path = download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    path.write_bytes(b"")
+    assert download(client, [f"{server.url}/a"], SHA, len(BODY), store).read_bytes() == BODY
+
+
+def test_first_contact_takes_what_there_is(server, client, tmp_path):
+    path, sha256, size = first_contact(client, f"{server.url}/a", tmp_path)
+    assert (sha256, size, path.read_bytes()) == (SHA, len(BODY), BODY)
+
+
+def deb(name: str, sha256: str = SHA, size: int = len(BODY)) -> Entry:
+    facts = {"archive": "debian", "name": name, "version": "1+b", "architecture": "all", "path": f"pool/{name}_1+b_all.deb"}
+    return Entry("rootfs", "debian", sha256, size, "linux/amd64", tuple(facts.items()))
+
+
+def test_one_bad_entry_costs_only_itself(server, client, store, tmp_path):
+    good, bad, twin = deb("good"), deb("bad", "0" * 64), deb("twin")
+    origins = Origins({"debian": [server.url]}, here=Machine())
+    lines: list[tuple[int, int, int]] = []
+    found = fetch_entries([(good, ""), (bad, ""), (twin, "")], origins, store, scratch=tmp_path / "go", client=client,
+                          progress=lambda *line: lines.append(line))
+    assert (found[good], found[twin]) == (None, None)
+    assert isinstance(found[bad], HashMismatch)
+    assert lines[-1] == (2, 2, len(BODY))
+    assert {request["path"] for request in server.seen} == {"/pool/good_1%2Bb_all.deb", "/pool/bad_1%2Bb_all.deb"}

@@ -1,0 +1,198 @@
+"""Closures are solved by the real apt, from an archive that is signed by a key made on the spot."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Debian, Expired, Mixed, Signature, failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+
+from .debian_archive import BASE, NOW, Archive, Package, Signer
+
+pytestmark = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("gpg")), reason="needs apt and gpg")
+SUITES = ("trixie", "trixie-security")
+FIX = Package("libc6", "2.41-12+deb13u1")
+
+
+@pytest.fixture(scope="session")
+def signer() -> Iterator[Signer]:
+    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
+    made = Signer(home)
+    yield made
+    made.close()
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def main(tmp_path: Path, signer: Signer) -> Archive:
+    archive = Archive(tmp_path / "debian", signer)
+    archive.suite("trixie", BASE, name="stable", valid=None, date=NOW - timedelta(days=2))
+    return archive
+
+
+@pytest.fixture
+def security(tmp_path: Path, signer: Signer) -> Archive:
+    archive = Archive(tmp_path / "debian-security", signer)
+    archive.suite("trixie-security", (FIX,), name="stable-security", date=NOW - timedelta(days=1))
+    return archive
+
+
+@pytest.fixture
+def resolver(tmp_path: Path, main: Archive, security: Archive, signer: Signer):
+    def make(keyring: Path = signer.keyring, **options: object) -> Debian:
+        named = {"debian": [main.url], "debian-security": [security.url], **options.pop("origins", {})}
+        origins = Origins(named, here=Machine(), snapshots=False)
+        return Debian(tmp_path / "apt", origins, keyring=str(keyring), sleep=lambda seconds: None, **options)
+
+    return make
+
+
+def names(entries) -> list[str]:
+    return [entry.label for entry in entries]
+
+
+def test_a_closure_is_what_an_empty_system_needs_with_the_newest_of_all_suites(resolver):
+    debian = resolver()
+    closure = debian.closure("rootfs", debian.index(SUITES, ARM64), ["web"], essential=False)
+    assert sorted(names(closure)) == [
+        "libc6 2.41-12+deb13u1 arm64", "tzdata 2026a-1 all", "web 1.0~rc1-1 arm64", "zlib1g 1:1.3+dfsg-1 arm64"]
+    zlib = next(entry for entry in closure if entry.fact["name"] == "zlib1g")
+    assert zlib.fact["path"] == "pool/main/z/zlib1g/zlib1g_1.3+dfsg-1_arm64.deb"
+    assert {entry.fact["name"]: entry.fact["archive"] for entry in closure}["libc6"] == "debian-security"
+
+
+def test_essential_packages_come_where_they_are_asked_for(resolver):
+    debian = resolver()
+    closure = debian.closure("seed", debian.index(SUITES, AMD64), [], essential=True)
+    assert sorted(names(closure)) == ["base-files 13 amd64", "libc6 2.41-12+deb13u1 amd64"]
+
+
+def test_the_date_is_that_of_the_newest_release_file(resolver):
+    assert resolver().index(SUITES, AMD64).date == NOW - timedelta(days=1)
+
+
+def test_a_package_that_is_not_there_is_named_with_its_platform(resolver):
+    debian = resolver()
+    with pytest.raises(FarmError, match=r"(?s)no-such on linux/amd64.*Unable to locate package no-such"):
+        debian.closure("rootfs", debian.index(SUITES, AMD64), ["no-such"], essential=False)
+
+
+def test_a_package_name_is_never_an_option(resolver):
+    debian = resolver()
+    with pytest.raises(FarmError, match="locate package"):
+        debian.closure("rootfs", debian.index(SUITES, AMD64), ["-oAPT::Get::AllowUnauthenticated=true"], essential=False)
+
+
+def test_a_tampered_inrelease_is_refused_whatever_the_inventory_allows(resolver, main):
+    path = main.root / "dists" / "trixie" / "InRelease"
+    path.write_text(path.read_text().replace("Label: Debian", "Label: Debiab"))
+    with pytest.raises(Signature):
+        resolver(allow_missing_suites=True).index(SUITES, AMD64)
+
+
+def test_another_key_is_refused(resolver, tmp_path):
+    home = Path(tempfile.mkdtemp(prefix="gpg"))
+    other = Signer(home)
+    try:
+        with pytest.raises(Signature):
+            resolver(keyring=other.keyring).index(SUITES, AMD64)
+    finally:
+        other.close()
+        shutil.rmtree(home)
+
+
+def test_an_unsigned_archive_is_refused(resolver, main):
+    (main.root / "dists" / "trixie" / "InRelease").unlink()
+    with pytest.raises((Signature, Missing)):
+        resolver(allow_missing_suites=True).index(SUITES, AMD64)
+
+
+def test_an_inrelease_past_its_valid_until_is_refused(resolver, security):
+    security.suite("trixie-security", (FIX,), date=NOW - timedelta(days=9))
+    with pytest.raises(Expired, match="expired"):
+        resolver(allow_missing_suites=True).index(SUITES, AMD64)
+
+
+def test_a_snapshot_may_be_past_its_valid_until(resolver, main, security, tmp_path):
+    security.suite("trixie-security", (FIX,), date=NOW - timedelta(days=9))
+    for name in ("debian", "debian-security"):
+        (tmp_path / "archive" / name).mkdir(parents=True)
+        (tmp_path / "archive" / name / "20260901T000000Z").symlink_to(tmp_path / name)
+    origins = {name: [f"file://{tmp_path}/archive/{name}/{{snapshot}}"] for name in ("debian", "debian-security")}
+    index = resolver(origins=origins, snapshot="20260901T000000Z").index(SUITES, AMD64)
+    assert index.date == NOW - timedelta(days=2)
+
+
+def test_a_snapshot_needs_an_origin_that_serves_them(resolver):
+    with pytest.raises(FarmError, match="serves snapshots"):
+        resolver(snapshot="20260901T000000Z").index(SUITES, AMD64)
+
+
+def test_an_index_that_does_not_match_its_inrelease_is_refused(resolver, security):
+    security.spoil("trixie-security", "armel")
+    debian = resolver()
+    assert debian.index(SUITES, AMD64).left_out == ()
+    with pytest.raises(Mixed, match=r"(?s)armel.*farm_allow_missing_suites"):
+        debian.index(SUITES, ARMV6)
+
+
+def test_where_it_is_allowed_such_a_suite_is_left_out_for_that_platform_alone(resolver, security):
+    security.spoil("trixie-security", "armel")
+    debian = resolver(allow_missing_suites=True)
+    assert debian.index(SUITES, ARM64).left_out == ()
+    index = debian.index(SUITES, ARMV6)
+    assert (index.left_out, index.older) == (("trixie-security",), {})
+    assert "libc6 2.41-12 armel" in names(debian.closure("rootfs", index, ["libc6"], essential=False))
+
+
+def test_or_taken_whole_by_its_other_name_in_an_older_state(resolver, main):
+    main.suite("trixie", (Package("libc6", "2.41-11"),), name="stable", folder="stable", valid=None, date=NOW - timedelta(days=70))
+    main.spoil("trixie", "armel")
+    index = resolver(allow_missing_suites=True).index(SUITES, ARMV6)
+    assert index.left_out == ()
+    assert index.older == {"trixie": (NOW - timedelta(days=70)).strftime("%Y%m%dT%H%M%SZ")}
+
+
+def test_the_other_name_of_a_suite_must_still_mean_it(resolver, main):
+    main.suite("forky", BASE, name="stable", folder="stable", valid=None)
+    main.spoil("trixie", "armel")
+    assert resolver(allow_missing_suites=True).index(SUITES, ARMV6).left_out == ("trixie",)
+
+
+def test_without_any_suite_there_is_nothing_to_resolve_on(resolver, main, security):
+    main.spoil("trixie", "armel")
+    security.spoil("trixie-security", "armel")
+    with pytest.raises(Mixed, match="none of trixie, trixie-security is whole"):
+        resolver(allow_missing_suites=True).index(SUITES, ARMV6)
+
+
+def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
+    debian = resolver()
+    debian.prepare([(SUITES, AMD64), (SUITES, ARM64)])
+    shutil.rmtree(main.root / "dists")
+    assert debian.index(SUITES, AMD64) is debian.index(SUITES, AMD64)
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("E: Failed to fetch http://x/Packages.xz  File has unexpected size (1 != 2). Mirror sync in progress?", "Mixed"),
+        ("E: Failed to fetch http://x/Packages.xz  Hash Sum mismatch", "Mixed"),
+        ("E: Release file for http://x/InRelease is expired (invalid since 2d).", "Expired"),
+        ("W: GPG error: http://x trixie InRelease: The following signatures were invalid: BADSIG 0", "Signature"),
+        ("E: Clearsigned file isn't valid, got 'NODATA' (does the network require authentication?)", "Signature"),
+        ("E: The repository 'http://x trixie Release' does not have a Release file.", "Missing"),
+        ("E: Failed to fetch http://x/InRelease  Could not connect to x:80", "Unreachable"),
+        ("E: write, still have 3 to write but couldn't - write (28: No space left on device)", "NoSpace"),
+    ],
+)
+def test_what_apt_complains_of(output, kind):
+    assert failure(output).__name__ == kind

@@ -1,0 +1,222 @@
+"""Go modules from a proxy on disk, resolved by the real go command."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
+from ansible_collections.desimages.farm.plugins.plugin_utils import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock_go import MADE, Modules, package_path, requires
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
+APP = {"module": "example.com/Big/app", "version": "v1.2.0", "package": "./cmd/app"}
+
+
+def publish(proxy: Path, module: str, version: str, files: dict[str, str], level: int = zipfile.ZIP_DEFLATED) -> None:
+    """One version of a module in a proxy on disk."""
+    place = proxy / "".join(f"!{letter.lower()}" if letter.isupper() else letter for letter in module) / "@v"
+    place.mkdir(parents=True, exist_ok=True)
+    files = {"go.mod": f"module {module}\n\ngo 1.21\n", **files}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", level) as archive:
+        for name, text in sorted(files.items()):
+            archive.writestr(f"{module}@{version}/{name}", text)
+    (place / f"{version}.zip").write_bytes(buffer.getvalue())
+    (place / f"{version}.mod").write_text(files["go.mod"])
+    (place / f"{version}.info").write_text(json.dumps({"Version": version, "Time": "2026-01-01T00:00:00Z"}))
+    with (place / "list").open("a") as file:
+        file.write(f"{version}\n")
+
+
+def module(name: str, *needs: str) -> str:
+    return f"module {name}\n\ngo 1.21\n\n" + "".join(f"require {need}\n" for need in needs)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """app needs lib everywhere, arm on ARM alone, and for its tests a module that a build does not read."""
+    monkeypatch.setenv("GOSUMDB", "off")
+    root = tmp_path / "proxy"
+    publish(root, "example.com/lib", "v1.0.0", {"lib.go": "package lib\n"})
+    publish(root, "example.com/lib", "v1.1.0", {"lib.go": "package lib\n"})
+    publish(root, "example.com/arm", "v1.0.0", {"arm.go": "package arm\n"})
+    publish(root, "example.com/tested", "v1.0.0", {"tested.go": "package tested\n"})
+    publish(root, "example.com/Big/app", "v1.2.0", {
+        "go.mod": module("example.com/Big/app", "example.com/lib v1.0.0", "example.com/arm v1.0.0", "example.com/tested v1.0.0"),
+        "cmd/app/main.go": 'package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n',
+        "cmd/app/main_arm.go": 'package main\n\nimport _ "example.com/arm"\n',
+        "cmd/app/main_test.go": 'package main\n\nimport _ "example.com/tested"\n',
+    })
+    return root
+
+
+@pytest.fixture
+def modules(tmp_path: Path, proxy: Path) -> Callable[[], Modules]:
+    return lambda: Modules(tmp_path / "work", proxy=f"file://{proxy}", store=Store(tmp_path / "store"))
+
+
+def zips(entries: tuple[Entry, ...]) -> set[str]:
+    return {entry.fact["module"] for entry in entries if entry.fact["file"] == "zip"}
+
+
+@needs_go
+def test_exactly_what_a_build_reads_is_locked(modules, tmp_path):
+    amd64 = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock())
+    both = modules().lock("app", "app", APP, [AMD64, ARMV6], tmp_path, Lock())
+    assert zips(amd64.entries) == {"example.com/Big/app", "example.com/lib"}
+    assert zips(both.entries) == {"example.com/Big/app", "example.com/lib", "example.com/arm"}
+    lib = next(entry for entry in both.entries if entry.fact["module"] == "example.com/lib" and entry.fact["file"] == "zip")
+    assert Store(tmp_path / "store").path(lib.sha256).stat().st_size == lib.size
+
+
+@needs_go
+def test_the_same_resolution_gives_the_same_bytes(modules, tmp_path):
+    first = modules().lock("app", "app", APP, [AMD64, ARM64], tmp_path, Lock())
+    shutil.rmtree(tmp_path / "work")
+    assert modules().lock("app", "app", APP, [AMD64, ARM64], tmp_path, Lock()) == first
+    assert first.wrapper["tools.go"].startswith(MADE)
+    assert "toolchain" not in first.wrapper["go.mod"]
+
+
+@needs_go
+def test_a_selection_raised_by_hand_is_kept(modules, tmp_path):
+    wrapper = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock()).wrapper
+    folder = tmp_path / "go" / "app"
+    folder.mkdir(parents=True)
+    (folder / "go.mod").write_text(wrapper["go.mod"].replace("example.com/lib v1.0.0", "example.com/lib v1.1.0"))
+    found = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock())
+    assert "v1.1.0" in {entry.fact["version"] for entry in found.entries if entry.fact["module"] == "example.com/lib"}
+
+
+@needs_go
+def test_a_module_that_is_nowhere_is_missing(modules, tmp_path):
+    with pytest.raises(Missing, match=r"v1\.9\.9"):
+        modules().lock("app", "app", {**APP, "version": "v1.9.9"}, [AMD64], tmp_path, Lock())
+
+
+@needs_go
+def test_a_program_of_the_images_own_has_the_entries_of_its_dependencies(modules, tmp_path):
+    own = tmp_path / "image" / "health"
+    own.mkdir(parents=True)
+    (own / "main.go").write_text("package main\n\nfunc main() {}\n")
+    (own / "go.mod").write_text("module health\n\ngo 1.21\n")
+    spec = {"module": "./health", "version": "", "package": "."}
+    assert modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock()).entries == ()
+    (own / "main.go").write_text('package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n')
+    (own / "go.mod").write_text("module health\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n")
+    with pytest.raises(FarmError, match="go mod tidy"):
+        modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock())
+    modules().go.must("mod", "tidy", folder=own)
+    found = modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock())
+    assert zips(found.entries) == {"example.com/lib"}
+    assert not found.wrapper
+
+
+@needs_go
+def test_a_toolchain_is_one_zip_for_each_platform_that_builds(modules, proxy, tmp_path):
+    for architecture in ("amd64", "arm64"):
+        publish(proxy, "golang.org/toolchain", f"v0.0.1-go1.99.0.linux-{architecture}", {"go.mod": "module golang.org/toolchain\n"})
+    spec = {"module": "golang.org/toolchain", "version": "v0.0.1-go1.99.0.linux-{goarch}", "package": "."}
+    found = modules().lock("builder", "toolchain", spec, [AMD64, ARM64], tmp_path, Lock())
+    assert [(entry.platform, entry.fact["version"]) for entry in found.entries] == [
+        ("linux/amd64", "v0.0.1-go1.99.0.linux-amd64"), ("linux/arm64", "v0.0.1-go1.99.0.linux-arm64")]
+    shutil.rmtree(proxy)
+    shutil.rmtree(tmp_path / "work")
+    assert modules().lock("builder", "toolchain", spec, [AMD64, ARM64], tmp_path, Lock(found.entries)) == found
+
+
+@pytest.fixture
+def locked(modules, tmp_path) -> dict[str, Entry]:
+    entries = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock()).entries
+    return {f"{entry.fact['module']} {entry.fact['file']}": entry for entry in entries}
+
+
+def fetched(entries, proxy: Path, tmp_path: Path) -> dict[Entry, FarmError | None]:
+    store = Store(tmp_path / "fetched")
+    return dict(golang.fetch(entries, store, tmp_path / "scratch", proxy=f"file://{proxy}", patience=0))
+
+
+@needs_go
+def test_module_files_are_fetched_by_the_go_command(locked, proxy, tmp_path):
+    assert set(fetched(list(locked.values()), proxy, tmp_path).values()) == {None}
+    assert all(Store(tmp_path / "fetched").has(entry.sha256, entry.size) for entry in locked.values())
+
+
+@needs_go
+def test_one_module_that_is_gone_or_another_costs_only_itself(locked, proxy, tmp_path):
+    shutil.rmtree(proxy / "example.com" / "arm")
+    publish(proxy, "example.com/lib", "v1.0.0", {"lib.go": "package lib // changed\n"})
+    found = fetched(list(locked.values()), proxy, tmp_path)
+    assert type(found[locked["example.com/lib zip"]]) is HashMismatch
+    assert found[locked["example.com/Big/app zip"]] is None
+    assert not Store(tmp_path / "fetched").has(locked["example.com/lib zip"].sha256)
+
+
+@needs_go
+def test_a_module_that_the_proxy_no_longer_has_is_missing(locked, proxy, tmp_path):
+    shutil.rmtree(proxy / "example.com" / "lib")
+    found = fetched(list(locked.values()), proxy, tmp_path)
+    assert type(found[locked["example.com/lib zip"]]) is Missing
+    assert found[locked["example.com/Big/app zip"]] is None
+
+
+@needs_go
+def test_the_same_files_zipped_by_another_hand_are_told_apart_from_changed_ones(locked, proxy, tmp_path):
+    publish(proxy, "example.com/lib", "v1.0.0", {"lib.go": "package lib\n"}, zipfile.ZIP_STORED)
+    error = fetched([locked["example.com/lib zip"]], proxy, tmp_path)[locked["example.com/lib zip"]]
+    assert type(error) is HashMismatch
+    assert "zipped differently" in str(error)
+
+
+def test_h1_is_that_of_go(tmp_path):
+    # golang.org/x/text v0.3.0/go.mod, as every go.sum with it says
+    (tmp_path / "go.mod").write_text("module golang.org/x/text\n")
+    assert golang.h1_of_mod(tmp_path / "go.mod") == "h1:NqM8EUOU14njkJ3fqMW+pc6Ldnwhi/IjpwHt7yyuwOQ="
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("verifying example.com/a@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR", HashMismatch),
+        ("go: example.com/a@v1.0.0: reading http://x/@v/v1.0.0.zip: 404 Not Found", Missing),
+        ("go: example.com/a@v1.0.0: Get \"http://x/\": dial tcp: lookup x: no such host", Unreachable),
+        ("go: x: reading http://x/: 503 Service Unavailable", Unreachable),
+        ("go: something else", FarmError),
+    ],
+)
+def test_what_the_go_command_complains_of(output, kind):
+    assert type(golang.failure("go", output)) is kind
+
+
+def test_no_password_of_a_proxy_is_in_a_message():
+    assert "secret" not in str(golang.failure("go", 'Get "http://me:secret@x/y": dial tcp'))
+
+
+@pytest.mark.parametrize(
+    ("package", "path"), [(".", "example.com/a"), ("./cmd/x", "example.com/a/cmd/x"), ("cmd/x", "example.com/a/cmd/x")])
+def test_packages_of_a_module(package, path):
+    assert package_path("example.com/a", package) == path
+
+
+def test_which_version_a_go_mod_requires():
+    text = "module x\n\nrequire example.com/a v1.2.0 // why\n\nrequire (\n\texample.com/b v1.0.0 // indirect\n)\n"
+    assert requires(text, "example.com/a", "v1.2.0")
+    assert requires(text, "example.com/b", "v1.0.0")
+    assert not requires(text, "example.com/a", "v1.2.00")
+
+
+def test_hash1_of_a_zip_is_that_of_its_files(tmp_path):
+    publish(tmp_path, "example.com/a", "v1.0.0", {"a.go": "package a\n"})
+    names = {"example.com/a@v1.0.0/a.go": b"package a\n", "example.com/a@v1.0.0/go.mod": b"module example.com/a\n\ngo 1.21\n"}
+    expected = golang.hash1({name: hashlib.sha256(content).digest() for name, content in names.items()})
+    assert golang.h1_of_zip(tmp_path / "example.com" / "a" / "@v" / "v1.0.0.zip") == expected

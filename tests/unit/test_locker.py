@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.action.lock import choose, difference, warnings
+from ansible_collections.desimages.farm.plugins.module_utils import dockerfile, lockfile
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Index, Release
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock_go import MADE
+from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locker, moved, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+
+
+def deb(name: str, version: str, platform: str = "linux/amd64", content: str = "0", given: str = "rootfs") -> Entry:
+    facts = {"archive": "debian", "name": name, "version": version, "architecture": "any", "path": f"pool/{name}_{version}.deb"}
+    return Entry(given, "debian", content * 64, 1, platform, tuple(facts.items()))
+
+
+def go(module: str, version: str, file: str = "zip", h1: str = "h1:a=") -> Entry:
+    facts = {"module": module, "version": version, "file": file, "h1": h1}
+    return Entry("app", "go", "0" * 64, 1, "", tuple(facts.items()))
+
+
+def lock(*entries: Entry, **header: object) -> Lock:
+    return Lock(entries, **header)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (lock(deb("a", "1")), lock(deb("a", "1")), []),
+        (
+            lock(deb("openssl", "3.5.1-1"), deb("openssl", "3.5.1-1", "linux/arm64")),
+            lock(deb("openssl", "3.5.1-2"), deb("openssl", "3.5.1-2", "linux/arm64")),
+            ["openssl 3.5.1-1 -> 3.5.1-2 (linux/amd64, linux/arm64)"],
+        ),
+        (
+            lock(deb("a", "1"), deb("a", "1", "linux/arm64")),
+            lock(deb("a", "2"), deb("a", "3", "linux/arm64")),
+            ["a 1 -> 2 (linux/amd64)", "a 1 -> 3 (linux/arm64)"],
+        ),
+        (lock(), lock(deb("a", "1")), ["a 1 is new (linux/amd64)"]),
+        (lock(deb("a", "1")), lock(), ["a 1 is gone (linux/amd64)"]),
+        (lock(deb("a", "1")), lock(deb("a", "1", content="1")), ["a 1: other content (linux/amd64)"]),
+        (lock(deb("a", "1")), lock(deb("a", "1"), deb("a", "1", given="seed")), []),
+        (lock(go("x", "v1"), go("x", "v1", "mod")), lock(go("x", "v2"), go("x", "v2", "mod")), ["x v1 -> v2"]),
+        (lock(snapshot="20260101T000000Z"), lock(snapshot="20260102T000000Z"), ["snapshot 20260101T000000Z -> 20260102T000000Z"]),
+        (
+            lock(left_out={"linux/386": ("trixie-security",)}),
+            lock(left_out={"linux/arm64": ("trixie-security",)}, older={"linux/386": {"trixie": "20260912T075541Z"}}),
+            ["trixie-security no longer left out (linux/386)", "trixie-security left out (linux/arm64)",
+             "trixie of 20260912T075541Z only in an older state (linux/386)"],
+        ),
+    ],
+)
+def test_what_moves_is_told_per_package_with_its_platforms(old, new, lines):
+    assert moved(old, new) == lines
+
+
+def recipe(folder: Path, *inputs: Input, old: Lock | None = None) -> Recipe:
+    folder.mkdir(exist_ok=True)
+    return Recipe(name=folder.name, folder=str(folder), dockerfile=dockerfile.parse("FROM scratch\n"), inputs=inputs,
+                  platforms=(AMD64, ARM64), build_platforms=(AMD64,), suites=("trixie",), lock=old or Lock())
+
+
+class Packages:
+    """The resolver of Debian packages, with an answer of its own."""
+
+    def __init__(self, version: str, date: datetime, **options: object) -> None:
+        self.version, self.date, self.options = version, date, options
+
+    def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
+        return Index(Path(), platform, (Release("trixie", "trixie", self.date),), **self.options)  # type: ignore[arg-type]
+
+    def closure(self, name: str, index: Index, packages: list[str], essential: bool) -> list[Entry]:
+        return [deb(package, self.version, str(index.platform), given=name) for package in packages]
+
+
+DAY = datetime(2026, 11, 23, tzinfo=timezone.utc)
+ROOTFS = Input("rootfs", "debian", {"packages": ["apt"], "essential": True})
+SEED = Input("seed", "debian", {"packages": ["dpkg"]}, build=True)
+
+
+def locker(tmp_path: Path, version: str = "1", day: int = 23, **options: object) -> Locker:
+    made = Locker(Origins(here=Machine(), snapshots=False), tmp_path / "state")
+    made.debian = Packages(version, DAY.replace(day=day), **options)  # type: ignore[assignment]
+    return made
+
+
+def test_an_input_is_locked_for_the_platforms_it_is_for(tmp_path):
+    found = locker(tmp_path).lock(recipe(tmp_path / "debian", ROOTFS, SEED))
+    assert [(entry.input, entry.platform) for entry in found.lock.entries] == [
+        ("rootfs", "linux/amd64"), ("rootfs", "linux/arm64"), ("seed", "linux/amd64")]
+    assert found.lock.snapshot == "20261123T000000Z"
+    assert found.changed
+
+
+def test_the_old_snapshot_stays_where_no_package_moved(tmp_path):
+    old = locker(tmp_path).lock(recipe(tmp_path / "debian", ROOTFS))
+    write(old)
+    again = recipe(tmp_path / "debian", ROOTFS, old=old.lock)
+    same = locker(tmp_path, day=24).lock(again)
+    assert (same.lock, same.changed, same.moved) == (old.lock, False, ())
+    other = locker(tmp_path, version="2", day=24).lock(again)
+    assert (other.lock.snapshot, other.changed) == ("20261124T000000Z", True)
+
+
+def test_what_could_not_be_had_whole_is_written_down(tmp_path):
+    found = locker(tmp_path, left_out=("trixie-security",)).lock(recipe(tmp_path / "debian", ROOTFS))
+    assert found.lock.left_out == {"linux/amd64": ("trixie-security",), "linux/arm64": ("trixie-security",)}
+
+
+def test_a_lock_is_written_whole_and_read_back(tmp_path):
+    found = locker(tmp_path).lock(recipe(tmp_path / "debian", ROOTFS))
+    assert not list((tmp_path / "debian").iterdir())
+    write(found)
+    assert [path.name for path in (tmp_path / "debian").iterdir()] == ["lock.jsonl"]
+    assert lockfile.parse((tmp_path / "debian" / "lock.jsonl").read_text(), "x") == found.lock
+    assert (tmp_path / "debian" / "lock.jsonl").stat().st_mode & 0o777 == 0o644
+
+
+def test_an_image_without_files_from_outside_has_no_lock(tmp_path):
+    found = locker(tmp_path).lock(recipe(tmp_path / "base"))
+    write(found)
+    assert (found.changed, list((tmp_path / "base").iterdir())) == (False, [])
+
+
+def test_other_kinds_stay_as_they_were_locked(tmp_path):
+    url = Entry("blob", "url", "b" * 64, 3, "", (("url", "https://upstream.example/x"),))
+    inputs = (ROOTFS, Input("blob", "url", {"url": "https://upstream.example/y"}))
+    found = locker(tmp_path).lock(recipe(tmp_path / "x", *inputs, old=Lock((url,))), kinds=["debian"])
+    assert url in found.lock.entries
+    assert len(found.lock.entries) == 3
+
+
+def test_a_wrapper_whose_input_is_gone_goes_too_and_no_other_file(tmp_path):
+    folder = tmp_path / "x"
+    for name, text in (("old", MADE), ("mine", "package mine\n")):
+        (folder / "go" / name).mkdir(parents=True)
+        (folder / "go" / name / "tools.go").write_text(text)
+    found = locker(tmp_path).lock(recipe(folder, ROOTFS))
+    assert found.gone == ("go/old",)
+    write(found)
+    assert sorted(path.name for path in (folder / "go").iterdir()) == ["mine"]
+
+
+def test_a_url_is_downloaded_once_for_as_long_as_it_stays(tmp_path):
+    (tmp_path / "blob").write_bytes(b"abc")
+    given = Input("blob", "url", {"url": f"file://{tmp_path}/blob"})
+    found = locker(tmp_path).lock(recipe(tmp_path / "x", given))
+    assert [(entry.size, entry.platform) for entry in found.lock.entries] == [(3, "")]
+    assert found.lock.snapshot == ""
+    (tmp_path / "blob").unlink()
+    assert locker(tmp_path).lock(recipe(tmp_path / "x", given, old=found.lock)).lock == found.lock
+
+
+def test_a_url_for_each_platform(tmp_path):
+    urls = {}
+    for platform in ("linux/amd64", "linux/arm64"):
+        (tmp_path / platform[6:]).write_text(platform)
+        urls[platform] = f"file://{tmp_path}/{platform[6:]}"
+    found = locker(tmp_path).lock(recipe(tmp_path / "x", Input("blob", "url", {"url": urls})))
+    assert [entry.platform for entry in found.lock.entries] == ["linux/amd64", "linux/arm64"]
+
+
+def test_an_error_names_its_image(tmp_path):
+    made = locker(tmp_path)
+    made.debian.index = lambda suites, platform: (_ for _ in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
+    with pytest.raises(FarmError, match="image: debian"):
+        made.lock(recipe(tmp_path / "debian", ROOTFS))
+
+
+def catalog(tmp_path: Path) -> dict[str, Recipe]:
+    made = [recipe(tmp_path / "debian", ROOTFS), recipe(tmp_path / "base"), recipe(tmp_path / "plex", Input("plex", "url", {"url": "https://x"}))]
+    return {found.name: found for found in made}
+
+
+@pytest.mark.parametrize(
+    ("images", "expression", "chosen"),
+    [([], "", ["debian", "plex"]), (["plex"], "", ["plex"]), ([], "[?contains(kinds, 'debian')]", ["debian"]), (["base"], "", [])],
+)
+def test_images_are_chosen_by_name_and_by_expression(tmp_path, images, expression, chosen):
+    assert [found.name for found in choose(catalog(tmp_path), images, expression)] == chosen
+
+
+def test_wrong_names_and_expressions_are_refused_together(tmp_path):
+    with pytest.raises(BadInput) as error:
+        choose(catalog(tmp_path), ["debain", "x"], "[?")
+    assert len(error.value.problems) == 3
+    assert "debian" in error.value.problems[0]
+
+
+IMAGE = {"name": "debian", "new": False, "lines": 2, "moved": ["a 1 -> 2 (linux/amd64)"], "left_out": {}, "older": {}}
+
+
+def test_a_diff_lists_what_moved():
+    assert difference(IMAGE) == "debian:\n  a 1 -> 2 (linux/amd64)\n"
+    assert difference({**IMAGE, "new": True}) == "debian: 2 files, nothing was locked before\n"
+
+
+def test_missing_security_updates_are_said_once_for_all_images():
+    lacking = {"left_out": {"linux/386": ["trixie-security"], "linux/arm/v6": ["trixie-security"]}, "older": {}}
+    said = warnings([{**IMAGE, **lacking}, {**IMAGE, **lacking, "name": "base"}])
+    assert len(said) == 1
+    assert all(word in said[0] for word in ("trixie-security", "no security updates", "base, debian", "linux/386, linux/arm/v6"))
+
+
+def test_locks_of_the_catalog_are_in_their_one_form():
+    for path in sorted((Path(__file__).resolve().parents[2] / "images").glob("*/lock.jsonl")):
+        text = path.read_text(encoding="utf-8")
+        found = lockfile.parse(text, path.name)
+        assert lockfile.dump(replace(found)) == text, path

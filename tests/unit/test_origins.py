@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils import machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins, archive_of
+
+ONE_LINE = """
+# deb http://old.example/debian trixie main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.example/debian/ bookworm main
+deb http://mirror.example/debian-security bookworm-security main
+deb-src http://mirror.example/src bookworm main
+deb https://vendor.example/apt nodistro main
+deb http://raspberrypi.example/debian trixie main
+deb http://archive.ubuntu.example/ubuntu noble main
+"""
+DEB822 = """
+Types: deb deb-src
+URIs: http://one.example/debian
+ http://two.example/debian
+Suites: trixie trixie-updates
+# a comment
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://one.example/security
+Suites: trixie-security
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://off.example/debian
+Suites: trixie
+
+Types: deb-src
+URIs: http://source.example/debian
+Suites: trixie
+"""
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Path:
+    root = tmp_path / "apt"
+    (root / "sources.list.d").mkdir(parents=True)
+    (root / "sources.list").write_text(ONE_LINE)
+    (root / "sources.list.d" / "debian.sources").write_text(DEB822)
+    (root / "sources.list.d" / "debian.sources.bak").write_text(DEB822.replace("one", "backup"))
+    return root
+
+
+def deb(archive: str = "debian") -> Entry:
+    path = "pool/main/g/glibc/libc6_2+b~1_arm64.deb"
+    facts = {"archive": archive, "name": "libc6", "version": "2+b~1", "architecture": "arm64", "path": path}
+    return Entry("rootfs", "debian", "0" * 64, 1, "linux/arm64", tuple(facts.items()))
+
+
+def origins(apt: Path, configured: dict[str, object] | None = None, snapshots: bool = False) -> Origins:
+    return Origins(configured, here=Machine(), snapshots=snapshots, apt_root=str(apt))
+
+
+def test_debians_own_entries_are_found_in_both_formats(apt):
+    assert machine.apt_bases("debian", str(apt)) == ("http://mirror.example/debian", "http://one.example/debian", "http://two.example/debian")
+    assert machine.apt_bases("debian-security", str(apt)) == ("http://mirror.example/debian-security", "http://one.example/security")
+
+
+def test_a_list_of_mirrors_becomes_its_mirrors(tmp_path):
+    (tmp_path / "mirrors.list").write_text("http://one.example/debian\tpriority:1\nhttp://two.example/debian\n")
+    (tmp_path / "sources.list").write_text(f"deb mirror+file:{tmp_path}/mirrors.list trixie main\n")
+    assert machine.apt_bases("debian", str(tmp_path)) == ("http://one.example/debian", "http://two.example/debian")
+
+
+def test_a_snapshot_is_asked_before_the_machines_mirrors(apt):
+    urls = origins(apt, snapshots=True).urls(deb(), "20261123T112238Z")
+    assert urls[:3] == [
+        "http://snapshot.debian.org/archive/debian/20261123T112238Z/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
+        "http://snapshot.debian.org/archive/debian/20261124T112238Z/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
+        "http://mirror.example/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
+    ]
+
+
+def test_what_the_inventory_names_is_asked_alone(apt):
+    own = origins(apt, {"debian": ["file:///srv/debian/"]}, snapshots=True)
+    assert own.urls(deb(), "20261123T112238Z") == ["file:///srv/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb"]
+    assert own.urls(deb("debian-security"), "20261123T112238Z")[0].startswith("http://snapshot.debian.org/archive/debian-security/")
+
+
+def test_the_longest_prefix_of_a_url_is_replaced(apt):
+    rules = {"url": {"https://up.example/": "http://mirror/", "https://up.example/big/": "file:///srv/"}}
+    entry = Entry("plex", "url", "0" * 64, 1, "", (("url", "https://up.example/big/a.deb"),))
+    assert origins(apt, rules).urls(entry) == ["file:///srv/a.deb"]
+    assert origins(apt).urls(entry) == ["https://up.example/big/a.deb"]
+
+
+def test_a_resolution_does_not_mix_snapshots_and_mirrors(apt):
+    assert origins(apt, snapshots=True).bases("debian", fallback=False) == ("http://snapshot.debian.org/archive/debian/{snapshot}",)
+
+
+def test_no_origin_at_all_says_how_to_name_one(tmp_path):
+    with pytest.raises(FarmError, match="farm_origins"):
+        origins(tmp_path).bases("debian")
+
+
+def test_an_unknown_kind_of_origin_is_refused(tmp_path):
+    with pytest.raises(FarmError, match="npm"):
+        origins(tmp_path, {"npm": "x"})
+
+
+def test_apts_logins_count_for_their_host_and_path(tmp_path):
+    (tmp_path / "auth.conf.d").mkdir()
+    (tmp_path / "auth.conf.d" / "x.conf").write_text("machine https://mirror.example/debian\nlogin me\npassword secret\n")
+    here = Machine(logins=tuple(machine.apt_logins(str(tmp_path))))
+    assert here.login("https://mirror.example/debian/pool/x.deb") == ("me", "secret")
+    assert here.login("https://mirror.example/other") is None
+    assert "secret" not in repr(here)
+
+
+@pytest.mark.parametrize(
+    ("apt", "environment", "url", "proxy"),
+    [
+        ({}, {}, "http://a.example/x", ""),
+        ({}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://p:1"),
+        ({}, {"HTTPS_PROXY": "http://p:1", "no_proxy": "a.example"}, "https://a.example/x", ""),
+        ({"Acquire::http::Proxy": "http://apt:1"}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://apt:1"),
+        ({"Acquire::http::Proxy": "http://apt:1", "Acquire::http::Proxy::a.example": "DIRECT"}, {}, "http://a.example/x", ""),
+    ],
+)
+def test_the_proxy_is_apts_or_the_environments(apt, environment, url, proxy):
+    assert Machine(apt=apt, environment=environment).proxy(url, apt=True) == proxy
+
+
+def test_archives_by_suite():
+    assert [archive_of(suite) for suite in ("trixie", "trixie-updates", "trixie-security")] == ["debian", "debian", "debian-security"]
+
+
+def test_a_password_is_taken_out_of_a_url():
+    assert redact("http://me:secret@mirror.example:8080/debian") == "http://mirror.example:8080/debian"
