@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,12 +58,9 @@ class Farm:
 
     folder: Path
     defaults: dict[str, Any] = field(default_factory=dict)
-    count: int = 0
 
     def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
-        self.count += 1
-        private = self.folder / str(self.count)
-        private.mkdir(parents=True)
+        private = Path(tempfile.mkdtemp(dir=self.folder))
         values = {"farm_state": str(STATE), "farm_registry": REGISTRY, **self.defaults, **variables}
         (private / "extra.json").write_text(json.dumps(values))
         found = ansible_runner.run(
@@ -75,7 +73,7 @@ class Farm:
 
     def on(self, *folders: Path, **variables: Any) -> Farm:
         """The same farm with another catalog."""
-        return Farm(self.folder / f"catalog-{self.count}-{len(variables)}", {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables})
+        return Farm(self.folder, {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables})
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,150 @@
+"""What the benches share: a farm of their own, synthetic catalogs, and the machine's load beside every figure.
+
+The farm lives in DESIMAGES_BENCH_STATE and is kept from one bench to the next: compiled and fetched once. To remove it:
+
+    python tests/bench/common.py clean
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "collections"))
+
+STATE = Path(os.environ.get("DESIMAGES_BENCH_STATE", "/var/tmp/desimages-bench"))
+REGISTRY = os.environ.get("DESIMAGES_BENCH_REGISTRY", "127.0.0.1:5991")
+CACHE = PROJECT / ".cache" / "bench"
+PLATFORMS = ("linux/amd64", "linux/386", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/s390x", "linux/ppc64le", "linux/riscv64")
+RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: all\n"
+
+
+def load() -> str:
+    """The load average of the last minute, and what it is to be compared with."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+def as_root(*words: str) -> list[str]:
+    return list(words) if os.geteuid() == 0 else ["sudo", *words]
+
+
+@dataclass
+class Requests:
+    """What a registry was asked: requests by method, and by how much its data grew (bytes)."""
+
+    methods: dict[str, int] = field(default_factory=dict)
+    grown: int = 0
+
+    def __str__(self) -> str:
+        wrote = sum(number for method, number in self.methods.items() if method not in ("GET", "HEAD"))
+        return f"{sum(self.methods.values())} requests, {wrote} of them writing, {self.grown} bytes pushed"
+
+
+@dataclass
+class Farm:
+    """A farm for benches: state folder, registry, the variables of every run."""
+
+    state: Path = STATE
+    registry: str = REGISTRY
+    project: Path = PROJECT
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.state}/buildkitd.sock"
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> float:
+        """Runs a playbook as a person does; returns its seconds. A failure shows what it said and ends the bench."""
+        # Registry: `info` is the level at which it says what it was asked.
+        values = {"farm_state": str(self.state), "farm_registry": self.registry, "registry_log_level": "info",
+                  "buildkitd_cache": str(CACHE), **self.variables, **variables}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
+            json.dump(values, extra)
+            extra.flush()
+            environment = {**os.environ, "ANSIBLE_CONFIG": str(self.project / "ansible.cfg"),
+                           "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            began = time.perf_counter()
+            done = subprocess.run(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project, env=environment,
+                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            sys.exit(f"{done.stdout[-4000:]}\n{playbook} failed")
+        return time.perf_counter() - began
+
+    def provision(self) -> None:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        seconds = self.play("playbooks/provision.yml")
+        print(f"farm in {self.state}, registry {self.registry}: well after {seconds:.1f} s, {load()}", flush=True)
+
+    def prune(self) -> None:
+        """BuildKit forgets everything that it built."""
+        subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True, stdout=subprocess.DEVNULL)
+
+    def mark(self) -> tuple[str, int]:
+        """A moment, for `requests()`."""
+        time.sleep(0.2)  # the log is written by another process
+        return time.strftime("%Y-%m-%d_%H:%M:%S", time.gmtime()) + f".{time.time() % 1:.5f}"[1:], size(self.state / "registry")
+
+    def requests(self, since: tuple[str, int]) -> Requests:
+        """What the registry was asked since then, from its log (runit's; empty where systemd keeps it)."""
+        time.sleep(0.2)
+        moment, before = since
+        methods: dict[str, int] = {}
+        for path in (self.state / "log" / "registry").glob("*"):
+            for line in path.read_text(errors="replace").splitlines() if path.name == "current" or path.name.startswith("@") else ():
+                asked = re.search(r"response completed.* http\.request\.method=(\w+)", line)
+                if asked and line[: len(moment)] >= moment:
+                    methods[asked.group(1)] = methods.get(asked.group(1), 0) + 1
+        return Requests(methods, size(self.state / "registry") - before)
+
+
+def size(folder: Path) -> int:
+    """Bytes in the files below a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def synthetic(root: Path, images: int, parent_every: int = 0) -> Path:
+    """A catalog of `images` images for all eight platforms, each FROM scratch and one COPY.
+
+    With `parent_every` = n, every nth image starts from an earlier one instead.
+    """
+    shutil.rmtree(root, ignore_errors=True)
+    for number in range(images):
+        name = f"image{number:05d}"
+        folder = root / name
+        folder.mkdir(parents=True)
+        parent = f"image{number // 2:05d}" if parent_every and number % parent_every == parent_every - 1 else "scratch"
+        (folder / "image.yml").write_text(RECIPE.format(name=name))
+        (folder / "Dockerfile").write_text(f"FROM {parent}\nCOPY file /{name}\n")
+        (folder / "file").write_text(f"{name}\n" * 50)
+    return root
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as they need to be; numbers to the right."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    numbers = [all(_number(row[column]) for row in cells[1:]) for column in range(len(header))]
+    lines = ["  ".join(f"{cell:>{width}}" if right else f"{cell:<{width}}" for cell, width, right in zip(row, widths, numbers)).rstrip()
+             for row in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _number(text: str) -> bool:
+    return re.fullmatch(r"-?|[\d.,]+( (MB|s|x))?", text) is not None
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["clean"]:
+        sys.exit(__doc__)
+    print(f"removed {STATE} in {Farm().play('playbooks/clean.yml'):.1f} s")
