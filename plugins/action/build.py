@@ -14,6 +14,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 class ActionModule(FarmAction):
     """See plugins/modules/build.py."""
@@ -29,9 +31,9 @@ class ActionModule(FarmAction):
         python = self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3"))
         node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
-        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say)
+        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert)
         node.prepare()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, _stop)
         try:
             builder.build()
@@ -48,5 +50,6 @@ class ActionModule(FarmAction):
 
 def _stop(number: int, frame: object) -> None:
     """Ansible ends its workers without running any `finally`: an exception here lets ours run first."""
-    signal.signal(number, signal.SIG_IGN)
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)  # Ansible sends SIGINT and then SIGTERM
     raise KeyboardInterrupt(f"signal {number}, process {os.getpid()}")

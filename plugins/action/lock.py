@@ -65,7 +65,11 @@ class ActionModule(FarmAction):
 def alone(state: Path) -> Iterator[None]:
     """Two lock steps over one state folder would write over each other."""
     folder = state / "lock"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        hint = "run as root, or set farm_state to a folder of your own"
+        raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
     with (folder / "in-use").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

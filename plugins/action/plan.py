@@ -6,7 +6,6 @@ import platform as machine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, make, only_parents, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
@@ -57,12 +56,8 @@ class ActionModule(FarmAction):
     def _existing(self, plan: Plan, wanted: list[Key], arguments: dict[str, Any], build: Platform) -> dict[Key, str]:
         """The digests of the units that the registry has: one HEAD each, in parallel."""
         registry = Registry(arguments["registry"])
-        try:
-            registry.ping()
-        except Unreachable as error:
-            if not self.check:
-                raise
-            self.warn(f"{error.message}; the plan takes it as empty")
+        if self.check and not registry.answers():
+            self.warn(f"no registry answers at {arguments['registry']}; the plan takes it as empty")
             return {}
         keys = plan.closure(wanted, build)
 

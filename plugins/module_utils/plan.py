@@ -18,7 +18,7 @@ from .platforms import Platform
 from .recipe import Recipe
 
 FORMAT = 1  # of the record: a change here builds everything anew
-LEFT_OUT = "org.desimages.suites-left-out"
+LEFT_OUT = "org.desimages.suites-left-out"  # `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
 INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"
 
 
@@ -209,6 +209,7 @@ def _rendered(recipe: Recipe, target: str, key: Key, epoch: int, namespace: str,
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
     left_out = {*recipe.lock.left_out.get(str(key.platform), ())}
+    left_out |= {f"{suite}@{time}" for suite, time in recipe.lock.older.get(str(key.platform), {}).items()}
     for unit in above:
         left_out.update(unit.labels.get(LEFT_OUT, "").split())
     if left_out:

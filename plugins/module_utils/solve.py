@@ -95,9 +95,11 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
     for name in first.unpacked:
         options[f"context:{UNPACKED}{name}"] = f"docker-image://{registry}/{unpacked[name]}"
-    for unit in units:
-        if unit.inputs:
-            options[f"context:{INPUTS}::{unit.key.platform}"] = "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources))
+    places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)) for unit in units if unit.inputs}
+    if len(set(places.values())) == 1:  # without a platform in its name, BuildKit asks for it once and not once a platform
+        options[f"context:{INPUTS}"] = next(iter(places.values()))
+    else:
+        options.update({f"context:{INPUTS}::{platform}": place for platform, place in places.items()})
     namespace = repository.rpartition("/")[0]
     for parent in first.parents:
         for platform in {build} if parent.build else {unit.key.platform for unit in units}:
@@ -152,8 +154,8 @@ def policy(registry: str, namespace: str) -> dict[str, object]:
     """The source policy of every solve (D13): the farm's registry by digest and the staged contexts, nothing else. The last matching rule holds."""
     return {
         "rules": [
-            {"action": "DENY", "selector": {"identifier": "*", "matchType": "WILDCARD"}},
-            {"action": "ALLOW", "selector": {"identifier": "local://*", "matchType": "WILDCARD"}},
-            {"action": "ALLOW", "selector": {"identifier": f"docker-image://{registry}/{namespace}/*@sha256:*", "matchType": "WILDCARD"}},
+            {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": "local://*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": f"docker-image://{registry}/{namespace}/*@sha256:*", "match_type": "WILDCARD"}},
         ]
     }

@@ -240,7 +240,8 @@ class Runit(Supervisor):
     def start(self) -> None:
         folder = self.service.folder
         if self._supervised():
-            self.call("sv", "-w", str(self.service.stop_timeout), "force-restart", folder)
+            # Its exit code is not 0 where the service had to be killed; whether the new one is up is seen by what comes after.
+            self.run(["sv", "-w", str(self.service.stop_timeout), "force-restart", folder])
             return
         self.end_leftovers()
         # its own session, no descriptor of ours: nothing waits for it and no hang-up reaches it

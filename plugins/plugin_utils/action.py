@@ -55,6 +55,14 @@ class FarmAction(ActionBase):  # type: ignore[misc]
         """A line that the person sees at once."""
         display.display(text)
 
+    def alert(self, text: str) -> None:
+        """A line that reaches the person even while Ansible ends: then nobody reads what workers say, so it goes to ansible-playbook's own stderr."""
+        try:
+            with open(f"/proc/{controller()}/fd/2", "a") as errors:
+                errors.write(text + "\n")
+        except OSError:
+            display.display(text)
+
     def warn(self, text: str) -> None:
         display.warning(text)
 

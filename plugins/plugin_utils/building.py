@@ -65,6 +65,7 @@ class Builder:
     scheduler: Scheduler
     unpacked: dict[tuple[str, str], str]
     say: Callable[[str], None]
+    alert: Callable[[str], None]
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
     trouble: dict[tuple[Key, ...], _Trouble] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class Builder:
             if self.jobs:
                 self.node.cancel(sorted(self.jobs))
                 left = self.scheduler.leave()
-                self.say(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
+                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
 
     def _start(self) -> bool:
         started = False

@@ -188,7 +188,8 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
         # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version: it is not tried.
         return HashMismatch(
             f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
-            hint="this proxy made its own zip: take the origin the lock was made with, or relock (the image's build id stays the same)",
+            hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was made with, "
+                 "or relock (where only the zip differs, the image's build id stays the same)",
         )
     try:
         partial = store.partial(entry.sha256)

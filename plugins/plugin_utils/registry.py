@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 ACCEPT = ", ".join((INDEX, MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json",
                     "application/vnd.docker.distribution.manifest.v2+json"))
+PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one upload
 # 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
 _RETRY = urllib3.Retry(total=8, backoff_factor=0.5, backoff_max=15, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
                        raise_on_status=False, respect_retry_after_header=True)
@@ -47,9 +49,13 @@ class Registry:
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def ping(self) -> None:
-        """Raises Unreachable where no registry answers."""
-        self._request("GET", "/v2/", retries=urllib3.Retry(0, read=0))
+    def answers(self) -> bool:
+        """Whether a registry answers now; nothing is tried again."""
+        try:
+            self._request("GET", "/v2/", retries=urllib3.Retry(0, read=0))
+        except Unreachable:
+            return False
+        return True
 
     def digest(self, repository: str, name: str) -> tuple[str, int, str] | None:
         """(digest, size in bytes, media type) of a tag or digest, or None where the registry has none."""
@@ -122,7 +128,7 @@ class Registry:
         if self.has_blob(repository, digest):
             return False
         query = "?" + urlencode({"mount": digest, "from": mount}) if mount else ""
-        for _ in range(5):
+        for pause in PAUSES:
             answer = self._request("POST", f"/v2/{repository}/blobs/uploads/{query}", headers={"Content-Length": "0"})
             assert answer is not None
             if answer.status == 201:
@@ -134,6 +140,7 @@ class Registry:
                 return True
             except _Again as again:
                 last = again
+                time.sleep(pause)
         raise Unreachable(f"{self.address} does not take a blob of {repository}: {last}", hint="look at the registry's log") from last
 
     def copy(self, repository: str, digest: str, other: Registry, name: str, tags: list[str]) -> None:

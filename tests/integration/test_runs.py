@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
 from .small import PLATFORMS, Small, units
@@ -35,15 +37,13 @@ def small(locked: Path, tmp_path: Path) -> Small:
 @pytest.fixture
 def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
     """The farm with the small catalog, under a name of this test's own."""
-    name = request.node.name.replace("_", "-")[:60].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:60].strip("-")
     return farm.on(small.root, farm_namespace=name)
 
 
 def tags(own: Farm, image: str) -> list[str]:
     """The tags of an image that people see."""
-    with urllib.request.urlopen(f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/{image}/tags/list") as answer:
-        found = json.load(answer)["tags"] or []
-    return sorted(tag for tag in found if not tag.startswith(("b-", "c-")))
+    return [tag for tag in Registry(REGISTRY).tags(f"{own.defaults['farm_namespace']}/{image}") if not tag.startswith(("b-", "c-"))]
 
 
 def index(own: Farm, image: str, tag: str = "latest") -> dict[str, str]:

@@ -1,0 +1,197 @@
+"""The farm beside `docker buildx bake` on the same Dockerfiles, BuildKit and registry, in one run, inputs fetched beforehand.
+
+    python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--rounds N]
+
+Three cases: nothing built yet, nothing changed, one file of an image changed (of `base` in the real catalog). The farm's time is that
+of the whole `ansible-playbook build.yml`. To reach: nothing changed in 6 s, and in 0.5 of bake's time on the synthetic catalog;
+from nothing at most 1.3 of bake's time on the synthetic catalog, 1.05 on the real one; no byte pushed where nothing changed.
+
+bake gets what the farm gives BuildKit: the same contexts, options and output, images as linked targets. Per image it is one target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common import CACHE, PROJECT, STATE, Farm, Requests, load, synthetic, table
+
+from ansible_collections.desimages.farm.plugins.module_utils import solve
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+
+VERSION = "v0.38.2"
+CASES = ("nothing built yet", "nothing changed", "one file changed")
+REACH = {("synthetic", CASES[0]): 1.3, ("synthetic", CASES[1]): 0.5, ("real", CASES[0]): 1.05}
+WORK = STATE.with_name(STATE.name + "-work")
+
+
+@dataclass
+class Bake:
+    """`docker buildx bake` on a catalog; `namespace` is where its images go, `archive` where the farm keeps unpacked inputs."""
+
+    farm: Farm
+    catalog: Path
+    images: list[str]
+    namespace: str
+    archive: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.program = CACHE / f"buildx-{VERSION}" / "buildx"
+        if not self.program.exists():
+            where = {**os.environ, "GOBIN": str(self.program.parent)}
+            subprocess.run(["go", "install", f"github.com/docker/buildx/cmd/buildx@{VERSION}"], check=True, env=where)
+        self.environment = {**os.environ, "BUILDX_CONFIG": str(WORK / "buildx"), "DOCKER_CONFIG": str(WORK / "docker")}
+        self._buildx("rm", "bench", check=False)
+        self._buildx("create", "--name=bench", "--driver=remote", self.farm.socket)
+
+    def _buildx(self, *words: str, check: bool = True) -> None:
+        done = subprocess.run([self.program, *words], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if check and done.returncode:
+            sys.exit(f"{done.stdout[-4000:]}\nbuildx {words[0]} failed")
+
+    def lay_out(self) -> None:
+        """Contexts and docker-bake.json as of now; takes no part in bake's time."""
+        shutil.rmtree(WORK / "contexts", ignore_errors=True)
+        recipes = load_catalog([str(self.catalog)])
+        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
+        plan = make(recipes, sources, engine(), self.archive)
+        wanted = plan.closure([key for key in plan.units if key.image in self.images or not self.images and recipes[key.image].index], AMD64)
+        names = dict.fromkeys(key.name for key in wanted)
+        targets = {name: self._target(plan, [key for key in wanted if key.name == name], sources) for name in names}
+        (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}}, "target": targets}, indent=1))
+
+    def _target(self, plan: Plan, keys: list, sources: dict) -> dict:
+        units = [plan.units[key] for key in keys]
+        parents: dict = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, AMD64)}
+                         for unit in units for parent in unit.parents}
+        made = solve.make(units, plan, sources[keys[0].image], build=AMD64, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
+                          digests=parents, unpacked={name: self._unpacked(plan, units[0], name) for name in units[0].unpacked})
+        spec = {"store": f"{self.farm.state}/store", "archive": ""}
+        trees = made.as_dict()["contexts"]
+        folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, spec) for name, tree in trees.items()}
+        options = made.options
+        kinds: dict[str, dict[str, str]] = {kind: {name.partition(":")[2]: value for name, value in options.items() if name.startswith(kind + ":")}
+                                            for kind in ("build-arg", "label", "context")}
+        contexts = {name: folders.get(value.removeprefix("local:"), value) for name, value in kinds["context"].items()
+                    if name.partition("::")[0] not in parents}
+        output = {**made.output, "name": f"{self.farm.registry}/{self.namespace}/{keys[0].name}:latest"}
+        for name in ("push-by-digest", "name-canonical"):  # bake pushes tags
+            del output[name]
+        return {
+            "context": folders[solve.MAIN], "dockerfile": f"{folders[options['dockerfilekey']]}/Dockerfile", "platforms": [str(key.platform) for key in keys],
+            "args": kinds["build-arg"], "labels": kinds["label"], "contexts": {**contexts, **{name: f"target:{name}" for name in parents}},
+            "network": "none", "attest": ["type=provenance,disabled=true"],
+            "output": [",".join(solve.csv(f"{name}={value}") for name, value in output.items())],
+            **({"target": keys[0].target} if keys[0].target else {}),
+        }
+
+    def _unpacked(self, plan: Plan, unit, name: str) -> str:
+        """Made by the farm when it fetched; here only asked for. The tag is the archive's business: see Archive.unpacked."""
+        from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
+        from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+        lock = plan.recipes[unit.key.image].lock
+        archive = Archive(Registry(self.farm.registry), self.archive, Store(self.farm.state / "store"))
+        return archive.unpacked(name, lock.of(name, str(AMD64)), AMD64, lock.epoch)
+
+    def run(self) -> float:
+        began = time.perf_counter()
+        self._buildx("bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain", f"--allow=fs.read={WORK}")
+        return time.perf_counter() - began
+
+
+def engine() -> str:
+    """The engine id of the role, as build.yml reads it."""
+    text = (PROJECT / "roles/buildkitd/vars/main.yml").read_text()
+    return next(line.partition(": ")[2].strip() for line in text.splitlines() if line.startswith("__buildkitd_engine:"))
+
+
+def change(folder: Path, number: int) -> None:
+    """Changes one file of an image: one of its context, or where it has none its Dockerfile."""
+    file = folder / "file"
+    if file.exists():
+        file.write_text(f"change {number}\n" * 50)
+    else:
+        with (folder / "Dockerfile").open("a") as dockerfile:
+            dockerfile.write(f"ENV BENCH={number}\n")
+
+
+def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int) -> None:
+    """One catalog: all cases for both sides, printed as a table."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    said: dict[tuple[str, str], str] = {}
+    asked: dict[str, Requests] = {}
+    print(f"{kind} catalog: {', '.join(images) or 'all images'}", flush=True)
+
+    def take(case: str, side: str, run: Callable[[], float]) -> None:
+        seconds.setdefault((case, side), []).append(run())
+        said[(case, side)] = load()
+        print(f"  {case}, {side}: {seconds[(case, side)][-1]:.1f} s, {load()}", flush=True)
+
+    for number in range(rounds):
+        name = f"bench-{kind}-{int(time.time())}"
+        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images, "farm_namespace": f"{name}-farm"})
+        farm.prune()
+        take(CASES[0], "farm", lambda: farm.play("build.yml"))
+        bake = Bake(farm, catalog, images, f"{name}-bake", f"{name}-farm")
+        bake.lay_out()
+        farm.prune()
+        take(CASES[0], "bake", bake.run)
+        for side, run in (("farm", lambda: farm.play("build.yml")), ("bake", bake.run)):
+            since = farm.mark()
+            take(CASES[1], side, run)
+            asked[side] = farm.requests(since)
+        change(catalog / changed, number)
+        take(CASES[2], "farm", lambda: farm.play("build.yml"))
+        bake.lay_out()
+        take(CASES[2], "bake", bake.run)
+    rows = []
+    for case in CASES:
+        ours, theirs = (statistics.median(seconds[(case, side)]) for side in ("farm", "bake"))
+        reach = REACH.get((kind, case))
+        rows.append([case, f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}", f"{reach or '-'}", f"{said[(case, 'farm')]} / {said[(case, 'bake')]}"])
+    print(table(["case", "farm s", "bake s", "ratio", "to reach", f"machine; median of {rounds}"], rows))
+    for side, requests in asked.items():
+        print(f"nothing changed, {side}: {requests}")
+    print(flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--catalog", choices=["synthetic", "real"], action="append", help="default: both")
+    parser.add_argument("--images", default="", help="of the real catalog, separated by commas; their parents come along")
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    farm = Farm()
+    farm.provision()
+    WORK.mkdir(exist_ok=True)
+    for kind in arguments.catalog or ["synthetic", "real"]:
+        catalog = WORK / kind / "images"
+        if kind == "synthetic":
+            compare(kind, synthetic(catalog, 27), [], "image00000", arguments.rounds)
+            continue
+        shutil.rmtree(catalog, ignore_errors=True)
+        shutil.copytree(PROJECT / "images", catalog)
+        images = [name for name in arguments.images.split(",") if name]
+        fetch = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images})
+        print(f"inputs fetched and all built once: {fetch.play('build.yml'):.1f} s, {load()}", flush=True)
+        compare(kind, catalog, images, "base", arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What goes wrong around a run: a registry that fails, a person who presses Ctrl-C, a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, REGISTRY, STATE, Farm
+from .faults import Forwarder
+from .small import Small, units
+from .test_runs import index, locked, own, small, tags  # noqa: F401 (fixtures)
+
+
+@pytest.fixture
+def wire() -> Iterator[Forwarder]:
+    """The way to the test farm's registry, which can fail."""
+    found = Forwarder(REGISTRY)
+    yield found
+    found.close()
+
+
+def through(farm: Farm, wire: Forwarder) -> Farm:
+    return Farm(farm.folder, {**farm.defaults, "farm_registry": wire.address, "registry_address": REGISTRY})
+
+
+@pytest.mark.parametrize(("mode", "times"), [("503", 12), ("drop", 3)])
+def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwarder, mode: str, times: int) -> None:  # noqa: F811
+    farm = through(own, wire)
+    assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0  # provisioned for this address
+    wire.fail(mode, times)
+    done = farm.run()
+    assert done.rc == 0, done.text[-3000:]
+    assert wire.failures >= times
+    assert set(index(own, "grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
+
+
+def test_a_registry_that_takes_no_uploads_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder) -> None:  # noqa: F811
+    farm = through(own, wire)
+    assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0
+    wire.fail("drop")
+    done = farm.run(farm_images=["box"])
+    assert done.rc != 0
+    assert wire.address in done.text
+    assert "latest" not in tags(own, "box")
+    wire.fail("pass")
+    again = farm.run(farm_images=["box"])
+    assert again.rc == 0, again.text[-3000:]
+    assert "latest" in tags(own, "box")
+
+
+def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:  # noqa: F811
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
+    extra = tmp_path / "extra.json"
+    extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **own.defaults}))
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True) as run:
+        assert run.stdout
+        said = ""
+        for line in run.stdout:
+            said += line
+            if "box" in line and "building on" in line:
+                break
+        deadline = time.monotonic() + 60
+        while not _steps("sleep 100") and time.monotonic() < deadline:
+            time.sleep(0.2)  # the step is awaited; nothing tells of its start
+        assert _steps("sleep 100")
+        os.killpg(run.pid, signal.SIGINT)
+        said += run.stdout.read()
+    assert run.returncode != 0
+    assert "units are left" in said, said
+    deadline = time.monotonic() + 30
+    while _steps("sleep 100") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _steps("sleep 100")
+    small.edit("box/Dockerfile", "/usr/bin/busybox sleep 100 && ", "")
+    done = own.run()
+    assert done.rc == 0, done.text[-3000:]
+    assert units("box", "child", "grand") <= done.built
+
+
+def _steps(words: str) -> list[str]:
+    """The processes whose command line has these words as arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if line.strip().endswith(words):
+            found.append(line)
+    return found

@@ -1,0 +1,348 @@
+"""The documentation holds what it says: its examples are good, its links resolve, its names are those of the code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
+from ansible_collections.desimages.farm.plugins.module_utils import settings
+from ansible_collections.desimages.farm.plugins.module_utils.dockerfile import parse
+from ansible_collections.desimages.farm.plugins.module_utils.supervisors import OWN
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import argument_spec, documented
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Document, load_schema
+from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe
+
+from .conftest import Catalog
+
+PROJECT = Path(__file__).resolve().parents[2]
+README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
+PAGES = [README, GUIDE, ARCHITECTURE, *sorted((PROJECT / "roles").glob("*/README.md"))]
+MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
+ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))
+PLAYBOOKS = [PROJECT / "build.yml", *sorted((PROJECT / "playbooks").glob("*.yml"))]
+SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in sorted((PROJECT / folder).rglob("*"))
+           if path.suffix in (".py", ".yml")]
+NEEDED = {"description": "An example", "license": "MIT"}  # by every recipe; examples in the guide show single keys
+SPEC = ("type", "required", "default", "choices", "elements", "no_log", "aliases")
+
+
+class Block(NamedTuple):
+    """A fenced block: its page and first line, its language, the words behind that, its text."""
+
+    page: Path
+    line: int
+    language: str
+    words: tuple[str, ...]
+    text: str
+
+    @property
+    def file(self) -> str:
+        """`jq/image.yml` where the block is a whole file of an example image."""
+        return next((word.partition("=")[2] for word in self.words if word.startswith("file=")), "")
+
+
+def blocks(page: Path) -> list[Block]:
+    found, number = [], 0
+    lines = page.read_text(encoding="utf-8").splitlines()
+    while number < len(lines):
+        if fence := re.match(r"```(.*)", lines[number]):
+            first, (language, *words) = number + 1, fence[1].split() or [""]
+            number = lines.index("```", first)
+            found.append(Block(page, first, language, tuple(words), "\n".join(lines[first:number]) + "\n"))
+        number += 1
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def of(language: str, *words: str) -> list[Any]:
+    return [pytest.param(block, id=f"{block.page.name}:{block.line}") for block in BLOCKS
+            if block.language == language and set(words) <= set(block.words)]
+
+
+def spec(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The part of an argument spec that documentation states, without what is so unless said."""
+    found = {}
+    for name, option in arguments.items():
+        kept: dict[str, Any] = {key: option[key] for key in SPEC if option.get(key) not in (None, False)}
+        kept["type"] = option.get("type", "str")
+        if option.get("options"):
+            kept["options"] = spec(option["options"])
+        found[name] = kept
+    return found
+
+
+# --- pages -------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_yaml_example_says_what_it_is() -> None:
+    kinds = ("recipe", "defaults", "inventory", "tasks")
+    assert [f"{b.page.name}:{b.line}" for b in BLOCKS if b.language == "yaml" and (not b.words or b.words[0] not in kinds)] == []
+
+
+@pytest.mark.parametrize("block", [*of("yaml", "recipe"), *of("yaml", "defaults")])
+def test_an_example_recipe_is_one(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "example.yml"
+    path.write_text(block.text, encoding="utf-8")
+    document = Document(path, f"{block.page.name}:{block.line}")
+    if block.words[0] == "recipe":
+        document.value = document.value if block.file else {**NEEDED, **document.value}
+        document.check(load_schema(PROJECT / "docs/recipe.schema.json"))
+    else:
+        document.check(load_schema(PROJECT / "docs/defaults.schema.json"))
+    assert document.problems == []
+
+
+@pytest.mark.parametrize("block", of("dockerfile"))
+def test_an_example_dockerfile_is_one_and_takes_only_what_there_is(block: Block) -> None:
+    parsed = parse(block.text)
+    assert parsed.refused == ()
+    assert parsed.stages
+
+
+def test_the_example_images_are_good_beside_ours(tmp_path: Path) -> None:
+    files = [block for block in BLOCKS if block.file]
+    for block in files:
+        path = tmp_path / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+    recipes = load_catalog([str(tmp_path), str(PROJECT / "images")], need_locks=False)
+    assert files
+    assert {Path(block.file).parent.name for block in files} <= set(recipes)
+
+
+@pytest.mark.parametrize("block", of("yaml", "inventory"))
+def test_an_example_inventory_has_good_settings(block: Block) -> None:
+    value = yaml.safe_load(block.text)
+    whole = "all" in value
+    given = value["all"]["vars"] if whole else value
+    there = given if whole else {**yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text(encoding="utf-8")), **given}
+    assert settings.mistakes({name: text for name, text in there.items() if name != "farm_catalog"} | {"farm_catalog": ["/images"]}) == []
+    assert {name for name in given if name.startswith("farm_")} <= set(settings.SETTINGS)
+    if whole:  # no variable that build.yml reads without a default is left out
+        text = (PROJECT / "playbooks/build.yml").read_text(encoding="utf-8")
+        assert set(re.findall(r"{{ (farm_\w+|buildkitd_\w+) }}", text)) <= set(given)
+
+
+@pytest.mark.parametrize("block", of("yaml", "tasks"))
+def test_an_example_task_gives_options_that_its_module_has(block: Block) -> None:
+    _check_tasks(yaml.safe_load(block.text))
+
+
+def test_examples_in_json_are_json() -> None:
+    for block in BLOCKS:
+        if block.language == "json":
+            json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_link_resolves(page: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_names_the_makes_targets_and_no_others() -> None:
+    there = set(re.findall(r"(?m)^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text(encoding="utf-8")))
+    text = README.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bmake ([a-z-]+)", re.sub(r"Makefile", "", text))) == there
+
+
+def test_a_page_of_the_docs_names_no_target_that_make_lacks() -> None:
+    there = set(re.findall(r"(?m)^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8")))
+    for page in (GUIDE, ARCHITECTURE):
+        assert set(re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))) <= there
+
+
+def test_the_guide_names_every_variable() -> None:
+    public = set(yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text(encoding="utf-8")))
+    used = {name for path in PLAYBOOKS + sorted((PROJECT / "playbooks/tasks").glob("*.yml"))
+            for name in re.findall(r"(?<!_)\bfarm_[a-z_]+\b", path.read_text(encoding="utf-8")) if name != "farm_info"}
+    named = set(re.findall(r"`(\w+)", GUIDE.read_text(encoding="utf-8")))
+    assert sorted((public | used | set(settings.SETTINGS)) - named) == []
+
+
+@pytest.mark.parametrize("name", ["recipe.schema.json", "defaults.schema.json"])
+def test_the_guide_names_every_key_of_the_schemas(name: str) -> None:
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return {key for one in value for key in keys(one)}
+        if not isinstance(value, dict):
+            return set()
+        return set(value.get("properties", {})) | {key for one in value.values() for key in keys(one)}
+
+    text = GUIDE.read_text(encoding="utf-8")
+    assert [key for key in sorted(keys(load_schema(PROJECT / "docs" / name))) if not re.search(rf"`{key}\b|\b{key}:", text)] == []
+
+
+def test_the_guide_names_all_that_a_selector_sees(chain: Catalog) -> None:
+    plan = chain.plan()
+    unit = describe(plan, next(iter(plan.units)))
+    text = GUIDE.read_text(encoding="utf-8")
+    assert [key for key in (*unit, *unit["platform"]) if f"`{key}`" not in text] == []
+
+
+def test_the_guide_names_all_that_lies_in_the_state_folder() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    assert [name for name in sorted(OWN - {"lost+found"}) if f"`{name}`" not in text] == []
+
+
+def test_every_message_that_the_guide_explains_is_one_of_the_code() -> None:
+    section = GUIDE.read_text(encoding="utf-8").partition("## Messages")[2]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    messages = re.findall(r"(?m)^\| `([^`]+)` \|", section)
+    assert messages
+    assert [message for message in messages if message not in code and message.replace(" the catalog", "") not in code] == []
+
+
+def test_the_architecture_names_every_key_of_a_record(chain: Catalog) -> None:
+    unit = next(iter(chain.plan().units.values()))
+    section = ARCHITECTURE.read_text(encoding="utf-8").partition("## Build id")[2].partition("\n## ")[0]
+    assert [key for key in unit.record if f"`{key}`" not in section] == []
+
+
+def test_every_decision_that_the_code_names_stands_in_the_architecture() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = {name for path in SOURCES for name in re.findall(r"\((?:[^()]*\b)?(D\d+)\b[^()]*\)", path.read_text(encoding="utf-8"))}
+    assert named
+    assert [name for name in sorted(named) if f"**{name} " not in text] == []
+
+
+def test_the_architecture_names_every_folder_of_the_house() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    plugins = [f"plugins/{path.name}/" for path in sorted((PROJECT / "plugins").iterdir()) if path.is_dir() and path.name != "__pycache__"]
+    roles = [f"`{path.name}`" for path in ROLES]
+    assert [name for name in (*plugins, *roles) if name not in text] == []
+
+
+def test_pages_name_no_host_but_their_own_examples_and_sources() -> None:
+    allowed = re.compile(r"(127\.0\.0\.1|snapshot\.debian\.org|github\.com|jqlang\.org|distribution\.github\.io|(.+\.)?example\.org)$")
+    for page in (README, GUIDE, ARCHITECTURE):
+        hosts = set(re.findall(r"https?://([^/:\s\"')>`]+)", page.read_text(encoding="utf-8")))
+        assert [host for host in sorted(hosts) if not allowed.match(host)] == [], page
+
+
+# --- modules, roles, playbooks -----------------------------------------------------------------------------------------------
+
+
+def _module(path: Path) -> Any:
+    return importlib.import_module(f"ansible_collections.desimages.farm.plugins.modules.{path.stem}")
+
+
+def _check_tasks(tasks: list[dict[str, Any]]) -> None:
+    assert tasks
+    for task in tasks:
+        for name, given in task.items():
+            if name.startswith("desimages.farm."):
+                options = documented(_module(PROJECT / "plugins/modules" / f"{name.rpartition('.')[2]}.py").DOCUMENTATION)
+                assert set(given) <= set(options)
+                assert {option for option, said in options.items() if said.get("required")} <= set(given)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_is_documented(path: Path) -> None:
+    module = _module(path)
+    found = yaml.safe_load(module.DOCUMENTATION)
+    assert found["module"] == path.stem
+    assert found["short_description"] and found["description"] and found["version_added"]
+    for option, said in documented(module.DOCUMENTATION).items():
+        assert said.get("description"), option
+    _check_tasks(yaml.safe_load(module.EXAMPLES))
+    for name, said in yaml.safe_load(module.RETURN).items():
+        assert said.get("description") and said.get("type"), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_says_what_it_can_do_and_it_is_true(path: Path) -> None:
+    attributes = yaml.safe_load(_module(path).DOCUMENTATION)["attributes"]
+    assert set(attributes) == {"check_mode", "diff_mode", "idempotent"}
+    for name, said in attributes.items():
+        assert set(said) == {"support", "description"}, (name, said)
+        assert said["support"] in ("full", "partial", "none"), name
+        assert said["description"], name
+    if (action := PROJECT / "plugins/action" / path.name).exists():
+        text = action.read_text(encoding="utf-8")
+        assert ("self.diff" in text) is (attributes["diff_mode"]["support"] == "full")
+        assert "self.check" in text
+    else:
+        module = _module(path)
+        text = path.read_text(encoding="utf-8")
+        for prose in (module.__doc__, module.DOCUMENTATION, module.EXAMPLES, module.RETURN):
+            text = text.replace(prose, "")
+        assert ("diff" in text) is (attributes["diff_mode"]["support"] == "full")
+        assert ("supports_check_mode=True" in text) is (attributes["check_mode"]["support"] != "none")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_options_of_a_module_are_those_of_its_argument_spec(path: Path) -> None:
+    module = _module(path)
+    if hasattr(module, "ARGUMENTS"):
+        assert spec(argument_spec(documented(module.DOCUMENTATION))) == spec(module.ARGUMENTS)
+    else:  # an action reads its spec from this very documentation
+        assert (PROJECT / "plugins/action" / path.name).exists()
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "plugins/action").glob("*.py")), ids=lambda path: path.stem)
+def test_every_action_has_its_documentation(path: Path) -> None:
+    assert (PROJECT / "plugins/modules" / path.name) in MODULES
+
+
+@pytest.mark.parametrize("name", ["lookup.settings", "filter.table"])
+def test_a_plugin_is_documented(name: str) -> None:
+    module = importlib.import_module(f"ansible_collections.desimages.farm.plugins.{name}")
+    found = yaml.safe_load(module.DOCUMENTATION)
+    assert found["name"] == name.partition(".")[2]
+    assert found["short_description"] and found["description"]
+    assert yaml.safe_load(module.EXAMPLES) and yaml.safe_load(module.RETURN)
+
+
+def test_the_shared_options_are_documented() -> None:
+    assert all(option["description"] for option in yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"].values())
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_the_specs_of_a_role_are_its_defaults(role: Path) -> None:
+    found = yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
+    assert found["short_description"] and found["description"]
+    assert set(found["options"]) == set(defaults)
+    assert all(name.startswith(f"{role.name}_") for name in defaults)
+    for name, option in found["options"].items():
+        assert option["description"], name
+        if "default" in option:
+            assert str(option["default"]) == str(defaults[name]), name
+        else:  # worked out from facts: nothing that documentation could state
+            assert "{{" in str(defaults[name]), name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_the_readme_of_a_role_names_its_variables(role: Path) -> None:
+    text = (role / "README.md").read_text(encoding="utf-8")
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
+    assert [name for name in defaults if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_a_playbook_begins_with_what_it_is(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line != "---"]
+    assert lines[0].startswith("# ")
