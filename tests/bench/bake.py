@@ -17,13 +17,12 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import CACHE, PROJECT, STATE, Farm, Requests, load, synthetic, table
+from common import CACHE, PROJECT, STATE, Cost, Farm, Requests, load, synthetic, table
 
 from ansible_collections.desimages.farm.plugins.module_utils import solve
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
@@ -56,13 +55,8 @@ class Bake:
             where = {**os.environ, "GOBIN": str(self.program.parent)}
             subprocess.run(["go", "install", f"github.com/docker/buildx/cmd/buildx@{VERSION}"], check=True, env=where)
         self.environment = {**os.environ, "BUILDX_CONFIG": str(WORK / "buildx"), "DOCKER_CONFIG": str(WORK / "docker")}
-        self._buildx("rm", "bench", check=False)
-        self._buildx("create", "--name=bench", "--driver=remote", self.farm.socket)
-
-    def _buildx(self, *words: str, check: bool = True) -> None:
-        done = subprocess.run([self.program, *words], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if check and done.returncode:
-            sys.exit(f"{done.stdout[-4000:]}\nbuildx {words[0]} failed")
+        shutil.rmtree(WORK / "buildx", ignore_errors=True)
+        self.farm.cost([self.program, "create", "--name=bench", "--driver=remote", self.farm.socket], env=self.environment)
 
     def lay_out(self) -> None:
         """Contexts and docker-bake.json as of now; takes no part in bake's time."""
@@ -109,10 +103,9 @@ class Bake:
         archive = Archive(Registry(self.farm.registry), self.archive, Store(self.farm.state / "store"))
         return archive.unpacked(name, lock.of(name, str(AMD64)), AMD64, lock.epoch)
 
-    def run(self) -> float:
-        began = time.perf_counter()
-        self._buildx("bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain", f"--allow=fs.read={WORK}")
-        return time.perf_counter() - began
+    def run(self) -> Cost:
+        words = [self.program, "bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain", f"--allow=fs.read={WORK}"]
+        return self.farm.cost(words, env=self.environment)
 
 
 def engine() -> str:
@@ -133,15 +126,13 @@ def change(folder: Path, number: int) -> None:
 
 def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int) -> None:
     """One catalog: all cases for both sides, printed as a table."""
-    seconds: dict[tuple[str, str], list[float]] = {}
-    said: dict[tuple[str, str], str] = {}
+    costs: dict[tuple[str, str], list[Cost]] = {}
     asked: dict[str, Requests] = {}
     print(f"{kind} catalog: {', '.join(images) or 'all images'}", flush=True)
 
-    def take(case: str, side: str, run: Callable[[], float]) -> None:
-        seconds.setdefault((case, side), []).append(run())
-        said[(case, side)] = load()
-        print(f"  {case}, {side}: {seconds[(case, side)][-1]:.1f} s, {load()}", flush=True)
+    def take(case: str, side: str, run: Callable[[], Cost]) -> None:
+        costs.setdefault((case, side), []).append(run())
+        print(f"  {case}, {side}: {costs[(case, side)][-1]}", flush=True)
 
     for number in range(rounds):
         name = f"bench-{kind}-{int(time.time())}"
@@ -162,10 +153,12 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
         take(CASES[2], "bake", bake.run)
     rows = []
     for case in CASES:
-        ours, theirs = (statistics.median(seconds[(case, side)]) for side in ("farm", "bake"))
-        reach = REACH.get((kind, case))
-        rows.append([case, f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}", f"{reach or '-'}", f"{said[(case, 'farm')]} / {said[(case, 'bake')]}"])
-    print(table(["case", "farm s", "bake s", "ratio", "to reach", f"machine; median of {rounds}"], rows))
+        wall = [statistics.median(cost.seconds for cost in costs[(case, side)]) for side in ("farm", "bake")]
+        cpu = [statistics.median(cost.cpu for cost in costs[(case, side)]) for side in ("farm", "bake")]
+        rows.append([case, *(f"{number:.1f}" for number in wall), f"{wall[0] / wall[1]:.2f}", f"{REACH.get((kind, case), '-')}",
+                     *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
+    print(table(["case", "farm s", "bake s", "ratio", "to reach", "farm CPU s", "bake CPU s", "ratio"], rows))
+    print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's; {load()}")
     for side, requests in asked.items():
         print(f"nothing changed, {side}: {requests}")
     print(flush=True)
@@ -189,7 +182,7 @@ def main() -> None:
         shutil.copytree(PROJECT / "images", catalog)
         images = [name for name in arguments.images.split(",") if name]
         fetch = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images})
-        print(f"inputs fetched and all built once: {fetch.play('build.yml'):.1f} s, {load()}", flush=True)
+        print(f"inputs fetched and all built once: {fetch.play('build.yml')}", flush=True)
         compare(kind, catalog, images, "base", arguments.rounds)
 
 

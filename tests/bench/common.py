@@ -7,9 +7,11 @@ The farm lives in DESIMAGES_BENCH_STATE and is kept from one bench to the next: 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -39,6 +41,17 @@ def as_root(*words: str) -> list[str]:
     return list(words) if os.geteuid() == 0 else ["sudo", *words]
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: seconds on the clock, and of processors (its own, its descendants', BuildKit's and the registry's)."""
+
+    seconds: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.cpu:.1f} s of processors), {load()}"
+
+
 @dataclass
 class Requests:
     """What a registry was asked: requests by method, and by how much its data grew (bytes)."""
@@ -64,8 +77,20 @@ class Farm:
     def socket(self) -> str:
         return f"unix://{self.state}/buildkitd.sock"
 
-    def play(self, playbook: str, *arguments: str, **variables: Any) -> float:
-        """Runs a playbook as a person does; returns its seconds. A failure shows what it said and ends the bench."""
+    def cost(self, words: Sequence[str | Path], **options: Any) -> Cost:
+        """Runs a command that uses this farm. A failure shows what it said and ends the bench."""
+        services = [int(path.read_text()) for path in self.state.glob("services/*/supervise/pid")]
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what detaches itself, as jobs do, is counted too
+        before = _processors(services)
+        began = time.perf_counter()
+        done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            sys.exit(f"{done.stdout[-4000:]}\n{words[0]} failed")
+        return Cost(seconds, _processors(services) - before)
+
+    def play(self, playbook: str, *arguments: str, **variables: Any) -> Cost:
+        """Runs a playbook as a person does."""
         # Registry: `info` is the level at which it says what it was asked.
         values = {"farm_state": str(self.state), "farm_registry": self.registry, "registry_log_level": "info",
                   "buildkitd_cache": str(CACHE), **self.variables, **variables}
@@ -74,17 +99,11 @@ class Farm:
             extra.flush()
             environment = {**os.environ, "ANSIBLE_CONFIG": str(self.project / "ansible.cfg"),
                            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-            began = time.perf_counter()
-            done = subprocess.run(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project, env=environment,
-                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            sys.exit(f"{done.stdout[-4000:]}\n{playbook} failed")
-        return time.perf_counter() - began
+            return self.cost(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project, env=environment)
 
     def provision(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
-        seconds = self.play("playbooks/provision.yml")
-        print(f"farm in {self.state}, registry {self.registry}: well after {seconds:.1f} s, {load()}", flush=True)
+        print(f"farm in {self.state}, registry {self.registry}: provisioned in {self.play('playbooks/provision.yml')}", flush=True)
 
     def prune(self) -> None:
         """BuildKit forgets everything that it built."""
@@ -106,6 +125,18 @@ class Farm:
                 if asked and line[: len(moment)] >= moment:
                     methods[asked.group(1)] = methods.get(asked.group(1), 0) + 1
         return Requests(methods, size(self.state / "registry") - before)
+
+
+def _processors(others: Iterable[int]) -> float:
+    """Seconds of processors that descendants which have ended, and other processes, have used."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ticks = sum(int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[field]) for pid in others for field in (11, 12, 13, 14))
+    return usage.ru_utime + usage.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def size(folder: Path) -> int:
@@ -147,4 +178,4 @@ def _number(text: str) -> bool:
 if __name__ == "__main__":
     if sys.argv[1:] != ["clean"]:
         sys.exit(__doc__)
-    print(f"removed {STATE} in {Farm().play('playbooks/clean.yml'):.1f} s")
+    print(f"removed {STATE}: {Farm().play('playbooks/clean.yml')}")
