@@ -36,7 +36,8 @@ class ActionModule(FarmAction):
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         existing = self._existing(plan, wanted, arguments, native[0])
         todo = [key for key, outcome in Scheduler(plan, wanted, existing, native[0]).outcomes.items() if outcome.state == State.WAITING]
-        why = {key: reasons(plan.units[key].record, known.record(arguments["state"], key)) for key in todo}
+        place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
+        why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
         build = [{**describe(plan, key), "reasons": why[key], "sure": not only_parents(why[key])} for key in todo]
         sure = sum(unit["sure"] for unit in build)
         result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure}}
@@ -44,7 +45,7 @@ class ActionModule(FarmAction):
             self.say(table(build))
         if self.diff:
             result["diff"] = [
-                difference(plan.units[key], known.read(arguments["state"], key), entries(plan, plan.units[key], native[0])) for key in todo]
+                difference(plan.units[key], known.read(place, key), entries(plan, plan.units[key], native[0])) for key in todo]
         if not self.check:
             run = Run.begin(arguments["state"])
             chosen = bool(arguments["platforms"] or arguments["select"])

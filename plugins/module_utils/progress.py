@@ -22,14 +22,15 @@ class Progress:
     cached: set[str] = field(default_factory=set)
     known: dict[str, str] = field(default_factory=dict)
     failed: tuple[str, str] = ("", "")  # name of the step, error
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what the steps printed
+    own: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what buildctl itself had to say
 
     def feed(self, line: str) -> list[str]:
         """A line that is no JSON is an error message of buildctl's own: it goes to the log as it is."""
         try:
             status = json.loads(line)
         except ValueError:
-            self.tail.append(line.rstrip())
+            self.own.append(line.rstrip())
             return [line.rstrip()]
         said: list[str] = []
         for vertex in status.get("vertexes") or []:
@@ -72,5 +73,5 @@ class Progress:
     def as_dict(self) -> dict[str, object]:
         return {
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
-            "failed_step": self.failed[0], "error": self.failed[1], "exporting": self.exporting, "tail": list(self.tail),
+            "failed_step": self.failed[0], "error": self.failed[1], "exporting": self.exporting, "tail": list(self.tail or self.own),
         }

@@ -13,7 +13,7 @@ author: [Desimages]
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Plans the same way, and leaves no run behind.}
+  check_mode: {support: full, description: Plans the same way and leaves no run behind.}
   diff_mode: {support: full, description: Shows for each unit what differs from what was built last.}
   idempotent: {support: full, description: Changed says that there is something to build.}
 options:

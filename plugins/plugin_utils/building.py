@@ -215,7 +215,8 @@ class Builder:
                 self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
                 digest = held[0]
         self.scheduler.done(key, digest, state)
-        known.write(self.farm.state, unit, solves.entries(self.plan, unit, self.scheduler.build))
+        place = known.Place(self.farm.state, registry.address, self.farm.namespace)
+        known.write(place, unit, solves.entries(self.plan, unit, self.scheduler.build))
 
 
 def _platform(value: dict[str, str]) -> str:

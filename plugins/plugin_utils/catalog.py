@@ -176,6 +176,8 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
         for path in paths:
             name = wanted or path.strip("/").partition("/")[0]
             used.add(name)
+            if wanted and wanted in known and known[wanted].kind != "debian":
+                problems.append(f"images/{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} from {BUILD_INPUTS}")
             if name not in known:
                 where = f"images/{named}:{use.line}: "
                 problems.append(f"{where}{(name or context)!r} is no input of image.yml{nearest(name, sorted(known))}"
@@ -258,7 +260,7 @@ def _check_lock(recipe: Recipe, problems: list[str]) -> None:
 
 
 def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode). Symbolic links are refused by the caller's hash: they are followed."""
+    """The files of the main context: path in the context -> (file, mode). Symbolic links to files are followed."""
     root = Path(recipe.folder)
     found: dict[str, tuple[Path, int]] = {}
     for path in sorted(root.rglob("*")):

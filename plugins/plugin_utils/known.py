@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,30 @@ from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Ent
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Unit
 
 
-def _path(state: str, key: Key) -> Path:
-    return Path(state) / "known" / key.name / f"{key.platform.slug}.json"
+def _path(place: Place, key: Key) -> Path:
+    return Path(place.state) / "known" / place.registry / place.namespace / key.name / f"{key.platform.slug}.json"
 
 
-def read(state: str, key: Key) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where units are kept: one state folder may have built for several registries and namespaces."""
+
+    state: str
+    registry: str
+    namespace: str
+
+
+def read(place: Place, key: Key) -> dict[str, Any]:
     """What `write` wrote, or nothing."""
     try:
-        found: dict[str, Any] = json.loads(_path(state, key).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(_path(place, key).read_text(encoding="utf-8"))
         return found
     except (OSError, ValueError):
         return {}
 
 
-def record(state: str, key: Key) -> Mapping[str, object] | None:
-    return read(state, key).get("record")
+def record(place: Place, key: Key) -> Mapping[str, object] | None:
+    return read(place, key).get("record")
 
 
 def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
@@ -34,9 +44,9 @@ def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
     return {"record": unit.record, "inputs": sorted(f"{entry.input}: {entry.label}" for entry in entries)}
 
 
-def write(state: str, unit: Unit, entries: list[Entry]) -> None:
+def write(place: Place, unit: Unit, entries: list[Entry]) -> None:
     """Keeps a unit's record and the names of its inputs."""
-    path = _path(state, unit.key)
+    path = _path(place, unit.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(view(unit, entries)), encoding="utf-8")

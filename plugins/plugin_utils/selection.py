@@ -29,15 +29,18 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
             kept = {unit["unit"] for unit in found}
         except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
             problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: [?image=='registry' && platform.variant=='v6']")
-    if problems:
-        raise BadInput(problems, what="the choice")
-    return [
-        key for key, unit in plan.units.items()
+    chosen = [
+        key for key in plan.units
         if (key.image in images if images else plan.recipes[key.image].index)
         and (not platforms or str(key.platform) in platforms)
         and (kept is None or str(key) in kept)
-        and set(unit.runs) & set(native)
     ]
+    able = [key for key in chosen if set(plan.units[key].runs) & set(native)]
+    problems += [f"{key}: its steps run code of {' or '.join(map(str, plan.units[key].runs))}, and no node runs that natively"
+                 for key in chosen if key not in able and plan.recipes[key.image].index]
+    if problems:
+        raise BadInput(problems, what="the choice")
+    return able
 
 
 def describe(plan: Plan, key: Key) -> dict[str, Any]:

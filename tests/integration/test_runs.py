@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def small(locked: Path, tmp_path: Path) -> Small:
 @pytest.fixture
 def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
     """The farm with the small catalog, under a name of this test's own."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:60].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", f"{os.getpid()}-{request.node.name}")[:60].strip("-")
     return farm.on(small.root, farm_namespace=name)
 
 
