@@ -38,7 +38,8 @@ class ActionModule(FarmAction):
         try:
             builder.build()
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes, "timings": builder.timings})
+            run.save("build", {"outcomes": scheduler.outcomes})
+            run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]
         return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units, "failures": len(bad)}

@@ -15,6 +15,7 @@ from typing import Any
 
 import ansible_runner
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("DESIMAGES_TEST_STATE", "/var/tmp/desimages-test"))
@@ -88,6 +89,44 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     if not os.environ.get("DESIMAGES_TEST_KEEP"):
         assert made.run("playbooks/clean.yml").rc == 0
         assert not STATE.exists()
+
+
+CHAIN = ("debian", "base", "static")
+PROGRAMS = ("tools", "registry")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The project's own catalog, built: debian, base and static for all platforms, the Go programs for `few` or, in a full test, for all."""
+
+    farm: Farm
+    first: tuple[Result, Result]
+    registry: str = REGISTRY
+    namespace: str = "desimages"
+
+    def index(self, image: str) -> dict[str, str]:
+        """platform -> digest of what the tag `latest` names."""
+        data = Registry(self.registry).manifest(f"{self.namespace}/{image}", "latest")
+        assert data, f"{image} has no tag latest"
+        children = json.loads(data)["manifests"]
+        return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"] for child in children}
+
+    def platforms(self, image: str) -> list[str]:
+        return sorted(self.index(image))
+
+    def reference(self, image: str, platform: str) -> str:
+        return f"{self.registry}/{self.namespace}/{image}@{self.index(image)[platform]}"
+
+
+@pytest.fixture(scope="session")
+def chain(farm: Farm, request: pytest.FixtureRequest) -> Chain:
+    short = "not full" in request.config.getoption("markexpr")
+    few = {"farm_platforms": ["linux/amd64", "linux/arm64", "linux/arm/v6"], "farm_partial": True} if short else {}
+    chain = farm.run(farm_images=list(CHAIN))
+    assert chain.rc == 0, chain.text[-4000:]
+    programs = farm.run(farm_images=list(PROGRAMS), **few)
+    assert programs.rc == 0, programs.text[-4000:]
+    return Chain(farm, (chain, programs))
 
 
 @pytest.fixture

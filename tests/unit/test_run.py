@@ -1,0 +1,50 @@
+"""Who holds the farm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, release
+
+
+def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
+    said: list[str] = []
+    with subprocess.Popen(["sleep", "60"]) as other:
+        hold(str(tmp_path), wait=False, tell=said.append, pid=other.pid)
+        with pytest.raises(Busy, match=f"held by process {other.pid}"):
+            hold(str(tmp_path), wait=False, tell=said.append, pid=os.getpid())
+        other.kill()
+    hold(str(tmp_path), wait=True, tell=said.append, pid=os.getpid())
+    hold(str(tmp_path), wait=False, tell=said.append, pid=os.getpid())
+    assert said == []
+    release(str(tmp_path), os.getpid())
+    assert (tmp_path / "holder.json").read_text() == ""
+
+
+def test_a_second_run_waits_and_says_for_whom(tmp_path: Path) -> None:
+    said: list[str] = []
+    with subprocess.Popen(["sleep", "1"]) as other:
+        hold(str(tmp_path), wait=False, tell=said.append, pid=other.pid)
+        reaper = subprocess.Popen(["sh", "-c", "exit 0"])
+        reaper.wait()
+
+        def tell(text: str) -> None:
+            said.append(text)
+            other.wait()
+
+        hold(str(tmp_path), wait=True, tell=tell, pid=os.getpid())
+    assert len(said) == 1
+    assert f"held by process {other.pid}" in said[0]
+
+
+def test_a_step_gets_what_the_step_before_it_left(tmp_path: Path) -> None:
+    run = Run.begin(str(tmp_path))
+    run.save("plan", {"a": 1})
+    assert Run(str(tmp_path), run.name).load("plan") == {"a": 1}
+    with pytest.raises(FarmError, match="has no fetch"):
+        run.load("fetch")
+    assert (tmp_path / "runs/latest").resolve() == run.folder

@@ -1,0 +1,169 @@
+"""The runner on a node: real processes, with a script in the place of buildctl."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import runner_job
+from ansible_collections.desimages.farm.plugins.module_utils.progress import Progress
+from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node, runner_zip
+
+GOOD = """#!/bin/sh
+for word in "$@"; do case $word in --metadata-file=*) metadata=${word#*=} ;; --local=context=*) context=${word#*=context=} ;; esac; done
+echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z"}]}' >&2
+echo '{"logs":[{"vertex":"sha256:1","data":"aGVsbG8K"}]}' >&2
+cat "$context/etc/motd" >&2
+echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z","completed":"2026-11-24T10:00:01Z"}]}' >&2
+echo '{"containerimage.digest": "sha256:abc"}' > "$metadata"
+"""
+BAD = """#!/bin/sh
+echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z","error":"exit code: 2"}]}' >&2
+echo 'error: failed to solve' >&2
+exit 1
+"""
+SLOW = "#!/bin/sh\nexec sleep 300\n"
+
+
+class Local:
+    """A node that is this machine, with a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.node = Node("here", self.execute, sys.executable, str(root))
+        self.socket = root / "buildkitd.sock"
+        self.engine = socket.socket(socket.AF_UNIX)
+        self.engine.bind(str(self.socket))
+        self.engine.listen()
+        self.node.prepare()
+
+    def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
+        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    def start(self, name: str, script: str, tree: dict[str, Any]) -> None:
+        program = self.root / "buildctl"
+        program.write_text(script)
+        program.chmod(0o755)
+        folder = f"{self.node.jobs}/{name}"
+        self.node.start({
+            "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program), "socket": str(self.socket),
+            "store": str(self.root / "store"), "root": str(self.root), "archive": "http://127.0.0.1:9/v2/x/archive",
+            "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
+        })
+
+    def end(self, name: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            (state,) = self.node.poll([name])
+            if state["state"] != "running":
+                return state
+            time.sleep(0.05)  # a job is asked, it does not call
+        raise AssertionError("the job did not end")
+
+    def keep(self, content: bytes) -> list[Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        path = self.root / "store/sha256" / digest[:2] / digest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, (0, 0))
+        return [digest, len(content), 0o644, 0]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Local]:
+    found = Local(tmp_path)
+    yield found
+    found.node.cancel([])
+    found.engine.close()
+
+
+def test_a_job_gives_digest_progress_and_its_whole_log(local: Local) -> None:
+    local.start("a", GOOD, {"etc/motd": local.keep(b"from the store\n")})
+    state = local.end("a")
+    assert (state["state"], state["digest"], state["done"], state["tail"]) == ("done", "sha256:abc", 1, ["hello"])
+    log = local.node.collect("a")
+    assert "[1/1] RUN make" in log and "    hello" in log and "from the store" in log
+    assert not (local.root / "jobs/a").exists()
+
+
+def test_a_failed_job_says_which_step_and_why(local: Local) -> None:
+    local.start("a", BAD, {})
+    state = local.end("a")
+    assert (state["state"], state["failed_step"], state["error"], state["tail"]) == ("failed", "[1/1] RUN make", "exit code: 2", ["error: failed to solve"])
+
+
+def test_an_engine_that_goes_away_makes_its_jobs_lost_not_failed(local: Local) -> None:
+    local.engine.close()
+    local.start("a", BAD, {})
+    assert local.end("a")["state"] == "lost"
+
+
+def test_a_cancelled_job_ends_with_what_it_started(local: Local) -> None:
+    local.start("a", SLOW, {})
+    deadline = time.monotonic() + 10
+    while local.node.poll(["a"])[0].get("phase") != "build" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert local.node.cancel(["a"]) == ["a"]
+    assert local.end("a")["state"] == "cancelled"
+
+
+def test_a_new_controller_ends_the_jobs_of_one_that_died(local: Local) -> None:
+    local.start("a", SLOW, {})
+    local.node.prepare()
+    assert local.end("a")["state"] == "cancelled"
+
+
+def test_a_job_whose_process_was_killed_is_lost(local: Local) -> None:
+    local.start("a", SLOW, {})
+    deadline = time.monotonic() + 10
+    while not (local.root / "jobs/a/pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(int((local.root / "jobs/a/pid").read_text()), 9)
+    assert local.end("a")["state"] == "lost"
+
+
+def test_what_neither_store_nor_archive_has_fails_the_job(local: Local) -> None:
+    local.start("a", GOOD, {"x": ["0" * 64, 5, 0o644, 0]})
+    state = local.end("a")
+    assert state["state"] == "failed"
+    assert "0" * 64 in state["error"]
+
+
+def test_contexts_have_the_modes_and_times_of_the_solve_whatever_the_store_has(tmp_path: Path) -> None:
+    local = {"store": str(tmp_path / "store"), "archive": ""}
+    digest = hashlib.sha256(b"x").hexdigest()
+    path = tmp_path / "store/sha256" / digest[:2] / digest
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    os.utime(path, (0, 0))
+    path.chmod(0o644)
+    folder = Path(runner_job.lay_out(tmp_path / "context", {"a/linked": [digest, 1, 0o644, 0], "a/copied": [digest, 1, 0o755, 1_700_000_000_000_000_005]}, local))
+    assert (folder / "a/linked").stat().st_ino == path.stat().st_ino
+    copied = (folder / "a/copied").stat()
+    assert (copied.st_mode & 0o777, copied.st_mtime_ns) == (0o755, 1_700_000_000_000_000_005)
+    assert (folder / "a").stat().st_mtime == 0
+
+
+def test_the_runner_is_the_same_file_each_time() -> None:
+    assert runner_zip() == runner_zip()
+
+
+def test_progress_knows_steps_what_runs_and_what_failed() -> None:
+    progress = Progress()
+    progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "one", "started": "1", "completed": "2", "cached": True},
+                                           {"digest": "b", "name": "exporting to image", "started": "3"}, {"digest": "c", "name": "three"}]}))
+    assert progress.as_dict()["steps"] == 3
+    assert progress.running == "exporting to image"
+    progress.feed(json.dumps({"vertexes": [{"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
+    assert progress.exporting
+    assert progress.as_dict()["cached"] == 1
