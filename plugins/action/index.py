@@ -102,7 +102,8 @@ def report(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published
     for key, outcome in outcomes.items():
         if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):
             left_out.setdefault(suites, []).append(str(key))
-    lines += [f"SECURITY UPDATES ARE MISSING from {', '.join(keys)}: the mirror could not serve these suites whole when the lock was made: {suites}" for suites, keys in left_out.items()]
+    lines += [f"NOT UP TO DATE, security updates may be missing: {', '.join(keys)}: when the lock was made, the mirror could not serve whole: {suites}"
+              for suites, keys in left_out.items()]
     return lines
 
 

@@ -272,7 +272,7 @@ def _uses(step: Instruction, refused: list[tuple[int, str]]) -> list[Use]:
         if flag == "security" and value != "sandbox":
             refused.append((step.line, f"RUN --security={value}: build steps have no privileges"))
         if flag == "mount":
-            options = dict((part.partition("=")[0].lower(), part.partition("=")[2]) for part in value.replace('"', "").split(","))
+            options = {part.partition("=")[0].lower(): part.partition("=")[2] for part in value.replace('"', "").split(",")}
             if options.get("from"):
                 found.append(Use(options["from"], step.line, paths=(options.get("source") or options.get("src") or "/",)))
     return found

@@ -12,7 +12,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
@@ -24,7 +23,7 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, cls=get_encoder("tagless")))
 
 
-class FarmAction(ActionBase):  # type: ignore[misc]
+class FarmAction(ActionBase):
     """An action whose arguments are those of its DOCUMENTATION; subclasses give that text and `act()`."""
 
     DOCUMENTATION = ""

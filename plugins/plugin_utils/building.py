@@ -220,7 +220,9 @@ class Builder:
 
 
 def _platform(value: dict[str, str]) -> str:
-    return "/".join(part for part in (value["os"], value["architecture"], value.get("variant", "")) if part and (value["architecture"], part) != ("arm64", "v8"))
+    """The name of an index entry's platform. BuildKit writes no variant for arm64; other tools write v8."""
+    variant = value.get("variant", "") if value["architecture"] == "arm" else ""
+    return "/".join(part for part in (value["os"], value["architecture"], variant) if part)
 
 
 def _clock(seconds: float) -> str:

@@ -166,6 +166,7 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
     named = f"{recipe.name}/Dockerfile"
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
+    paths: tuple[str, ...]
     for use in recipe.dockerfile.all_outside:
         if use.name.startswith(UNPACKED):
             wanted, context, paths = use.name[len(UNPACKED):], BUILD_INPUTS, ("/" + use.name[len(UNPACKED):],)

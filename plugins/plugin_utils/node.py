@@ -16,7 +16,10 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 
 _PACKAGE = ("runner.py", "runner_job.py", "progress.py")
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
-_INSTALL = "import base64,os,sys;p=sys.argv[1];os.makedirs(os.path.dirname(p),exist_ok=True);t=p+'.new';open(t,'wb').write(base64.b64decode(sys.stdin.read()));os.replace(t,p)"
+_INSTALL = (  # writes what comes on standard input to the path that is its argument, in one step
+    "import base64, os, sys; path = sys.argv[1]; os.makedirs(os.path.dirname(path), exist_ok=True); "
+    "open(path + '.new', 'wb').write(base64.b64decode(sys.stdin.read())); os.replace(path + '.new', path)"
+)
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jmespath
-
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform

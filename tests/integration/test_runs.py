@@ -148,7 +148,8 @@ def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, sm
 
 
 def test_a_step_that_wants_the_network_has_none(own: Farm, small: Small) -> None:
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox wget -T 2 -O- http://127.0.0.1/ ; /usr/bin/busybox ip link > /dev/stderr; exit 7")
+    step = "/usr/bin/busybox wget -T 2 -O- http://127.0.0.1/ ; /usr/bin/busybox ip link > /dev/stderr; exit 7"
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", step)
     done = own.run()
     assert done.rc != 0
     assert {unit for unit, state in done.states().items() if state == "failed"} == units("box")

@@ -147,7 +147,8 @@ def test_contexts_have_the_modes_and_times_of_the_solve_whatever_the_store_has(t
     path.write_bytes(b"x")
     os.utime(path, (0, 0))
     path.chmod(0o644)
-    folder = Path(runner_job.lay_out(tmp_path / "context", {"a/linked": [digest, 1, 0o644, 0], "a/copied": [digest, 1, 0o755, 1_700_000_000_000_000_005]}, local))
+    tree = {"a/linked": [digest, 1, 0o644, 0], "a/copied": [digest, 1, 0o755, 1_700_000_000_000_000_005]}
+    folder = Path(runner_job.lay_out(tmp_path / "context", tree, local))
     assert (folder / "a/linked").stat().st_ino == path.stat().st_ino
     copied = (folder / "a/copied").stat()
     assert (copied.st_mode & 0o777, copied.st_mtime_ns) == (0o755, 1_700_000_000_000_000_005)
