@@ -12,13 +12,12 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.action.fetch import Fetch
 from ansible_collections.desimages.farm.plugins.module_utils import byhand, solve
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, make
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.selection import select
 
@@ -29,12 +28,13 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        recipes = load_catalog(arguments["catalog"])
-        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-        plan = make(recipes, sources, arguments["engine"], arguments["namespace"])
+        found = planning.load(arguments)
+        plan, sources = found.plan, dict(found.sources)
         build = KERNEL[machine.machine()]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
         digests = parents(Registry(arguments["registry"]), plan, keys, build, arguments["namespace"])
+        for name, overlay in found.relocked(keys, build).items():
+            self.warn(overlay.words(name))
         to = Path(arguments["to"])
         if self.check:
             return {"changed": True, "folders": [str(to / key.platform.slug) for key in keys]}

@@ -10,6 +10,7 @@ from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATI
 from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release
 
 SHOWN = 10  # failures that the verdict explains
@@ -33,9 +34,10 @@ class ActionModule(FarmAction):
                    for change in self._changes(registry, plan, image, outcomes, planned, arguments)]
         moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
         published = self._publish(registry, changes, arguments)
-        run.show("summary", summary(outcomes, moved, published))
+        relocked: dict[str, Overlay] = planned["relocked"]
+        run.show("summary", {**summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
         release(arguments["state"], controller())
-        for line in report(plan, outcomes, moved, published):
+        for line in report(plan, outcomes, moved, published) + [f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()]:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(moved or published), "moved": moved, "published": published}
         if self.diff:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jmespath
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Lock
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Recipe
 from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.documents import nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locked, Locker, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locked, Locker, alone, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 
 
@@ -59,23 +57,6 @@ class ActionModule(FarmAction):
             result["failed"] = True
             result["msg"] = f"{len(failures)} of {len(recipes)} images could not be locked; they keep the lock they had:\n{named}"
         return result
-
-
-@contextmanager
-def alone(state: Path) -> Iterator[None]:
-    """Two lock steps over one state folder would write over each other."""
-    folder = state / "lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except PermissionError as error:
-        hint = "run as root, or set farm_state to a folder of your own"
-        raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
-    with (folder / "in-use").open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
-        yield
 
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:

@@ -7,15 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, make, only_parents, reasons
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, only_parents, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import known
+from ansible_collections.desimages.farm.plugins.plugin_utils import known, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold
 from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe, select
@@ -27,20 +25,24 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        recipes = load_catalog(arguments["catalog"])
-        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-        plan = make(recipes, sources, arguments["engine"], arguments["namespace"])
+        found = planning.load(arguments)
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
-        wanted = select(plan, native, arguments["images"], arguments["platforms"], arguments["select"])
+        wanted = select(found.plan, native, arguments["images"], arguments["platforms"], arguments["select"])
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
-        existing = self._existing(plan, wanted, arguments, native[0])
-        todo = [key for key, outcome in Scheduler(plan, wanted, existing, native[0]).outcomes.items() if outcome.state == State.WAITING]
+        registry = self._registry(arguments["registry"])
+        found, standing = planning.settle(found, lambda plan: look(registry, plan, wanted, native[0], arguments["namespace"]), native[0], arguments,
+                                          registry=registry, check=self.check, say=self.say, warn=self.warn)
+        plan, existing, todo = found.plan, standing.existing, standing.todo
+        relocked = found.relocked(wanted, native[0])
+        for image, overlay in relocked.items():
+            self.warn(overlay.words(image))
         place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
         why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
         build = [{**describe(plan, key), "reasons": why[key], "sure": not only_parents(why[key])} for key in todo]
         sure = sum(unit["sure"] for unit in build)
-        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure}}
+        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure},
+                                  "relocked": [{"image": image, **overlay.as_dict()} for image, overlay in relocked.items()]}
         if arguments["table"] and build:
             self.say(table(build))
         if self.diff:
@@ -49,25 +51,33 @@ class ActionModule(FarmAction):
         if not self.check:
             run = Run.begin(arguments["state"])
             chosen = bool(arguments["platforms"] or arguments["select"])
-            run.save("plan", {"plan": plan, "sources": sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo, "chosen": chosen})
-            run.show("plan", {"units": build, "exist": sorted(map(str, existing))})
+            run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
+                              "chosen": chosen, "relocked": relocked})
+            run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result
 
-    def _existing(self, plan: Plan, wanted: list[Key], arguments: dict[str, Any], build: Platform) -> dict[Key, str]:
-        """The digests of the units that the registry has: one HEAD each, in parallel."""
-        registry = Registry(arguments["registry"])
+    def _registry(self, address: str) -> Registry | None:
+        """The farm's registry; in check mode None where it does not run."""
+        registry = Registry(address)
         if self.check and not registry.answers():
-            self.warn(f"no registry answers at {arguments['registry']}; the plan takes it as empty")
-            return {}
-        keys = plan.closure(wanted, build)
+            self.warn(f"no registry answers at {address}; the plan takes it as empty")
+            return None
+        return registry
 
-        def ask(key: Key) -> str:
-            found = registry.digest(f"{arguments['namespace']}/{key.image}", f"b-{plan.units[key].id}")
-            return found[0] if found else ""
 
-        with ThreadPoolExecutor(16) as pool:
-            return {key: digest for key, digest in zip(keys, pool.map(ask, keys)) if digest}
+def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str) -> planning.Standing:
+    """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel."""
+    keys = plan.closure(wanted, build)
+
+    def ask(key: Key) -> str:
+        found = registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
+        return found[0] if found else ""
+
+    with ThreadPoolExecutor(16) as pool:
+        existing = {key: digest for key, digest in zip(keys, pool.map(ask, keys)) if digest}
+    waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items() if outcome.state == State.WAITING]
+    return planning.Standing(existing, waiting)
 
 
 def table(build: list[dict[str, Any]]) -> str:

@@ -44,15 +44,15 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         job.write("running", phase="contexts")
         for name, tree in spec["solve"]["contexts"].items():
             lay_out(folder / "contexts" / name, tree, spec)
-        job.build()
+        ended = job.build()
     except Cancelled as error:
-        job.write("cancelled", error=str(error))
+        ended = {"state": "cancelled", "error": str(error)}
     except OSError as error:
-        job.write("failed", error=f"{error.strerror}: {error.filename}", full=error.errno == errno.ENOSPC)
+        ended = {"state": "failed", "error": f"{error.strerror}: {error.filename}", "full": error.errno == errno.ENOSPC}
     except Exception as error:  # the state must say how a job ended, whatever it was
-        job.write("failed", error=f"{type(error).__name__}: {error}")
-    finally:
-        shutil.rmtree(folder / "contexts", ignore_errors=True)
+        ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: on a full disk this makes room for the state
+    job.write(**ended)
 
 
 def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any]) -> str:
@@ -144,7 +144,8 @@ class _Job:
     def write(self, state: str, **more: Any) -> None:
         write_state(self.folder, {"state": state, "started": self.started, **self.progress.as_dict(), **more})
 
-    def build(self) -> None:
+    def build(self) -> dict[str, Any]:
+        """Runs buildctl; returns how it ended."""
         policy, metadata = self.folder / "policy.json", self.folder / "metadata.json"
         policy.write_text(json.dumps(self.spec["solve"]["policy"]))
         engine = engine_identity(self.spec["socket"])
@@ -164,11 +165,10 @@ class _Job:
         if self.why:
             raise Cancelled(self.why)
         if code == 0:
-            self.write("done", digest=json.loads(metadata.read_text())["containerimage.digest"])
-        elif engine != engine_identity(self.spec["socket"]) or not engine:
-            self.write("lost", error="buildkitd went away while it built")
-        else:
-            self.write("failed", full=_full(self.spec["root"]))
+            return {"state": "done", "digest": json.loads(metadata.read_text())["containerimage.digest"]}
+        if engine != engine_identity(self.spec["socket"]) or not engine:
+            return {"state": "lost", "error": "buildkitd went away while it built"}
+        return {"state": "failed", "full": _full(self.spec["root"])}
 
     def _watch(self) -> None:
         """Writes the state while buildctl runs, and ends it where nobody asks any more."""

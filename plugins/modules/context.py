@@ -39,6 +39,10 @@ options:
     description: Where inputs come from first, see docs/guide.md.
     type: dict
     default: {}
+  relock_missing:
+    description: Go by the locks that M(desimages.farm.plan) made with the same option. None is made here.
+    type: bool
+    default: false
   to:
     description: The folder to lay them out in.
     type: path

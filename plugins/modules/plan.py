@@ -13,7 +13,7 @@ author: [Desimages]
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Plans the same way and leaves no run behind.}
+  check_mode: {support: full, description: Plans and resolves the same way and leaves neither a run nor a lock behind.}
   diff_mode: {support: full, description: Shows for each unit what differs from what was built last.}
   idempotent: {support: full, description: Changed says that there is something to build.}
 options:
@@ -50,6 +50,26 @@ options:
     type: str
     choices: [wait, stop]
     default: wait
+  origins:
+    description: Where inputs come from first, see docs/guide.md.
+    type: dict
+    default: {}
+  relock_missing:
+    description:
+      - Look first whether the Debian packages of units that do not exist yet can still be had. Where one is neither in the store nor in the
+        archive, and no origin has it, the packages of that image are resolved again for all platforms, and the plan goes by that lock
+        for as long as the tree has the lock that it was made from. It is kept in the state folder; the tree is not touched.
+      - A file whose hash differs, or an origin that does not answer, is no reason.
+    type: bool
+    default: false
+  allow_missing_suites:
+    description: Where packages are resolved again, as in M(desimages.farm.lock).
+    type: bool
+    default: false
+  keyring:
+    description: The keyring that Debian's archives are checked against.
+    type: path
+    default: /usr/share/keyrings/debian-archive-keyring.gpg
   table:
     description: Print the units that have to be built.
     type: bool
@@ -85,4 +105,10 @@ counts:
   returned: always
   type: dict
   sample: {exist: 40, build: 8, maybe: 0}
+relocked:
+  description: The images whose packages were resolved again (now or by an earlier run), for which missing files, and what that moved.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{image: base, missing: [openssl 3.5.1-1 amd64], moved: ["openssl 3.5.1-1 -> 3.5.2-1 (linux/amd64)"], snapshot: 20261124T081530Z}]
 """

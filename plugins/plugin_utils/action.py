@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any
@@ -13,7 +14,7 @@ from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 
 display = Display()
 
@@ -41,6 +42,8 @@ class FarmAction(ActionBase):
             return {**result, **self.act(checked.validated_parameters, task_vars or {})}
         except FarmError as error:
             return {**result, "failed": True, **error.as_result()}
+        except OSError as error:
+            return {**result, "failed": True, **system_error(error).as_result()}
 
     @property
     def check(self) -> bool:
@@ -64,6 +67,16 @@ class FarmAction(ActionBase):
 
     def warn(self, text: str) -> None:
         display.warning(text)
+
+
+def system_error(error: OSError) -> FarmError:
+    """What the operating system refused, as an error that a person can act on."""
+    where = str(error.filename or "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left for {where or 'what the farm writes'}", hint="make room there and run again; nothing was tried twice")
+    if isinstance(error, PermissionError):
+        return FarmError(f"{where} may not be read or written by this user", hint="who owns it? the state folder is its provisioner's")
+    return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
 
 
 def documented(text: str) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Builder:
             self.trouble.pop(tuple(job.batch), None)
             self._take(job, state["digest"], seconds)
         elif state.get("full"):
-            self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried again", state)
+            self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
         elif state["state"] == "lost" or state.get("exporting"):
             self._again(job, state)
         elif len(job.batch) > 1:

@@ -30,6 +30,8 @@ THREADS = 8  # so no host ever sees more connections than that
 PATIENCE = 60.0  # seconds, over all attempts at one file
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
 REDIRECTS = 5
+LOOKS = 2  # attempts to learn whether a file is there
+LONGEST_LOOK = 10.0  # seconds to wait between them, whatever the server asks
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 
@@ -72,7 +74,7 @@ class Client:
             return self._pools[proxy]
 
     @contextmanager
-    def get(self, url: str, offset: int = 0) -> Iterator[urllib3.BaseHTTPResponse]:
+    def get(self, url: str, offset: int = 0, method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
         """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects."""
         for _ in range(REDIRECTS):
             headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
@@ -83,7 +85,7 @@ class Client:
             pool = self._pool(self.here.proxy(url, apt=True))
             parts = urlsplit(url)
             bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-            response = pool.request("GET", bare, headers=headers, preload_content=False, redirect=False)
+            response = pool.request(method, bare, headers=headers, preload_content=False, redirect=False)
             place = response.get_redirect_location()
             if not place:
                 break
@@ -97,6 +99,37 @@ class Client:
             response.release_conn()
         finally:
             response.close()
+
+    def gone(self, url: str) -> bool:
+        """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not answer."""
+        if url.startswith("file:"):
+            try:
+                os.stat(unquote(urlsplit(url).path))
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+            except OSError as error:
+                raise Unreachable(f"{url}: {error.strerror}", url=url) from error
+            return False
+        for attempt in range(LOOKS):
+            try:  # some proxies know HEAD only of what they hold: a GET has the last word
+                return self._status(url, "HEAD") in _GONE and self._status(url, "GET") in _GONE
+            except (_Again, urllib3.exceptions.HTTPError) as error:
+                last = error
+                if attempt + 1 < LOOKS:
+                    self.sleep(min(LONGEST_LOOK, max(1.0, getattr(error, "seconds", 0.0))))
+        said = str(last) if isinstance(last, _Again) else _plain(last)
+        raise Unreachable(f"{redact(url)}: {said}, {LOOKS} times", url=redact(url)) from last
+
+    def _status(self, url: str, method: str) -> int:
+        with self.get(url, method=method) as response:
+            status: int = response.status
+            if status in _RETRIED:
+                raise _Again(f"HTTP {status}", _retry_after(response))
+            if method == "HEAD" or status in _GONE:
+                response.drain_conn()  # so that the connection is kept
+            else:
+                response.close()
+            return status
 
     def into(self, url: str, path: Path, size: int | None) -> None:
         """Appends to `path` what it lacks of the file at `url`. Raises Missing, HashMismatch (by size) or _Again."""

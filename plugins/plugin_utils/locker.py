@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import lockfile
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import SNAPSHOT, Entry, Lock
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
@@ -147,6 +149,23 @@ class Locker:
         return Locked(recipe.name, recipe.folder, lock, files, gone, tuple(moved(recipe.lock, lock)), changed)
 
 
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Two lock steps over one state folder would write over each other."""
+    folder = state / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        hint = "run as root, or set farm_state to a folder of your own"
+        raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
+    with (folder / "in-use").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
+        yield
+
+
 def platforms_of(recipe: Recipe, found: Input) -> tuple[Platform, ...]:
     """The platforms that an input is for."""
     return recipe.build_platforms if found.build else recipe.platforms
@@ -227,16 +246,17 @@ def write(locked: Locked) -> None:
     """Writes what changed, each file whole or not at all; the lock comes last."""
     folder = Path(locked.folder)
     for path, text in sorted(locked.files.items()):
-        _write(folder / path, text)
+        write_whole(folder / path, text)
     for path in locked.gone:
         shutil.rmtree(folder / path)
         if not any((folder / "go").iterdir()):
             (folder / "go").rmdir()
     if locked.lock.entries or (folder / LOCK).exists():
-        _write(folder / LOCK, lockfile.dump(locked.lock))
+        write_whole(folder / LOCK, lockfile.dump(locked.lock))
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all; one that is so already is left alone."""
     if read(path) == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm
+from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
 from .faults import Forwarder
 from .small import Small, units
 from .test_runs import index, locked, own, small, tags  # noqa: F401 (fixtures)
@@ -85,6 +85,23 @@ def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: S
     done = own.run()
     assert done.rc == 0, done.text[-3000:]
     assert units("box", "child", "grand") <= done.built
+
+
+@pytest.mark.parametrize("folder", ["jobs", "store"])
+def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Small, folder: str) -> None:  # noqa: F811
+    small.write("other/other.txt", "x" * 3_000_000 + folder)
+    place = STATE / folder
+    place.mkdir(parents=True, exist_ok=True)
+    sh("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
+    try:
+        done = own.run(farm_images=["other"])
+    finally:
+        sh("umount", str(place))
+    assert done.rc != 0
+    assert "no space left" in done.text
+    assert "tried again" not in done.text
+    assert tags(own, "other") == []
+    assert own.run(farm_images=["other"]).rc == 0
 
 
 def _steps(words: str) -> list[str]:
