@@ -39,15 +39,17 @@ stop: setup ## stop the services of the farm; everything stays
 clean: setup ## stop the farm and remove everything that it made, and say how much that was
 	ansible-playbook playbooks/clean.yml $(ARGS)
 
-test: setup-dev ## run the tests: unit, integration, a molecule scenario
+test: lint ## lint, and run the tests: unit, integration on a farm of their own, the molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
-	@if [ -d tests/integration ]; then pytest tests/integration -m 'not full' $(ARGS); fi
-	@if [ -d molecule/default ]; then molecule test; fi
+	scripts/test39.sh
+	pytest tests/integration -m 'not full' $(ARGS)
+	molecule test
 
-test-full: setup-dev ## run all the tests
+test-full: lint ## run all the tests, for all platforms
 	pytest -n $(WORKERS) tests/unit $(ARGS)
-	@if [ -d tests/integration ]; then pytest tests/integration $(ARGS); fi
-	@if [ -d molecule ]; then molecule test --all; fi
+	scripts/test39.sh
+	pytest tests/integration $(ARGS)
+	molecule test --all
 
 lint: setup-dev ## run the linters and the type checker
 	ruff check .
@@ -62,7 +64,7 @@ bench: setup-dev ## measure; figures and ratios with the machine's load
 requirements: ## resolve requirements*.in again and write requirements*.txt
 	@scripts/setup.sh run
 	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }
-	for name in requirements requirements-dev requirements-go; do \
-	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	for name in requirements requirements-dev requirements-go requirements-py39; do \
+	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version $$(case $$name in *py39) echo 3.9 ;; *) echo 3.11 ;; esac) --generate-hashes --no-emit-index-url --no-header \
 	        $$name.in -o $$name.txt || exit 1; \
 	done
