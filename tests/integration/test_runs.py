@@ -117,6 +117,40 @@ def test_a_choice_of_platforms_gives_tags_of_their_own(own: Farm) -> None:
     assert selected.built == {"other linux/arm/v6"}
 
 
+def test_finished_images_are_published_by_digest(own: Farm) -> None:
+    place = f"{own.defaults['farm_namespace']}-public"
+    done = own.run(farm_publish=f"{REGISTRY}/{place}")
+    assert done.rc == 0, done.text[-3000:]
+    registry = Registry(REGISTRY)
+    for image in ("box", "child", "grand", "other"):
+        assert registry.manifest(f"{place}/{image}", "latest") == registry.manifest(f"{own.defaults['farm_namespace']}/{image}", "latest")
+    assert not any(tag.startswith("b-") for tag in registry.tags(f"{place}/box"))
+    again = own.run(farm_publish=f"{REGISTRY}/{place}")
+    assert (again.rc, again.changed) == (0, 0)
+
+
+def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
+    assert own.run(farm_images=["other"]).rc == 0
+    name = f"{own.defaults['farm_namespace']}/other"
+    digests = index(own, "other")
+    play = tmp_path / "index.yml"
+    task = {"registry": REGISTRY, "name": name, "tags": ["team", "v1"], "fixed_tags": ["v1"], "manifests": {p: digests[p] for p in PLATFORMS[:2]}}
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    check = own.run(str(play), "--check", "--diff")
+    assert check.task("Keep")["moved"] == ["v1", "team"] or check.task("Keep")["moved"] == ["team", "v1"]
+    assert "team" not in tags(own, "other")
+    first = own.run(str(play))
+    assert (first.rc, first.changed) == (0, 1)
+    assert index(own, "other", "team") == {p: digests[p] for p in PLATFORMS[:2]}
+    assert own.run(str(play)).changed == 0
+    task["manifests"] = {PLATFORMS[0]: "no-such-tag", PLATFORMS[1]: "nor-this"}
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    bad = own.run(str(play))
+    assert bad.rc != 0
+    assert "no-such-tag" in bad.text and "nor-this" in bad.text
+    assert index(own, "other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
+
+
 def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
     done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
