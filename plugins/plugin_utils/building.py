@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
-SAY_EVERY = 5  # seconds between two lines about one batch
+SAY_EVERY = 5  # seconds between two lines about one batch; a tenth of its time, once that is more
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Builder:
         for state in self.node.poll(sorted(self.jobs)):
             job = self.jobs[state["id"]]
             if state["state"] == "running":
-                if time.monotonic() - job.said >= SAY_EVERY and state.get("steps"):
+                if time.monotonic() - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = time.monotonic()
                     self.say(f"{job.name}: step {state['done']} of {state['steps']}, {_clock(state['elapsed'])}, {state['running'][:100]}")
                 continue
