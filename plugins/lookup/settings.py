@@ -11,7 +11,9 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Reads the public variables C(farm_*) and those of the provisioning roles as the current host sees them.
-  - Tells every mistake in them, and a fingerprint of all that decides how the host is provisioned, the roles' own files included.
+  - Tells every mistake in them and in the inventory's groups, and a fingerprint of all that decides how the host is provisioned, the roles'
+    own files included.
+  - Tells who runs the playbook, and whether he can write what the controller writes to C(farm_state) on this machine.
 options:
   _terms:
     description: No terms are taken.
@@ -25,27 +27,30 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: One dictionary with RV(ignore:mistakes) (a list of texts) and RV(ignore:fingerprint).
+  description: One dictionary with RV(ignore:mistakes) (a list of texts), RV(ignore:fingerprint), RV(ignore:user) (a number) and RV(ignore:owned).
   type: list
   elements: dict
   sample:
     - mistakes: []
       fingerprint: 2cf24dba5fb0a30e
+      user: 1000
+      owned: true
 """
 
 import json
+import os
 from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.desimages.farm.plugins.module_utils import settings
+from ansible_collections.desimages.farm.plugins.module_utils import settings, state
 
 COLLECTION = Path(__file__).parent.parent.parent
 PARTS = (
     *(f"roles/{role}" for role in settings.ROLES),
     *(f"plugins/modules/{name}.py" for name in ("supervised", "packages", "go_build", "engine")),
-    *(f"plugins/module_utils/{name}.py" for name in ("supervision", "supervisors", "golden", "gobuild")),
+    *(f"plugins/module_utils/{name}.py" for name in ("supervision", "supervisors", "state", "golden", "gobuild")),
 )
 
 
@@ -65,4 +70,13 @@ class LookupModule(LookupBase):
         values = {name: self._templar.template(variables[name]) for name in names}
         plain = json.loads(json.dumps(values, cls=get_encoder("tagless")))
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
-        return [{"mistakes": settings.mistakes(plain), "fingerprint": settings.fingerprint(decisive, files())}]
+        groups = {name: list(hosts) for name, hosts in ((variables or {}).get("groups") or {}).items()}
+        user = os.geteuid()
+        return [
+            {
+                "mistakes": settings.mistakes(plain, groups),
+                "fingerprint": settings.fingerprint(decisive, files()),
+                "user": user,
+                "owned": not state.not_of(str(plain.get("farm_state", "")), user),
+            }
+        ]

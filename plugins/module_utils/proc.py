@@ -54,6 +54,15 @@ def same_address(one: str, other: str) -> bool:
     return one == other or bool({one, other} & {"0.0.0.0", "::"}) or f"::ffff:{one}" == other
 
 
+def started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; nothing where it is gone. proc_pid_stat(5)"""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
 class Proc:
     """The processes of this machine, as far as this user may see them."""
 

@@ -88,6 +88,7 @@ def stored(spec: dict[str, Any], digest: str, size: int) -> Path:
     if path.exists() and path.stat().st_size == size:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    owner = Path(spec["store"]).stat()  # root brings files into the store of the user who runs the playbook: they are his
     temporary = path.parent / f".{digest}.{os.getpid()}"
     made = hashlib.sha256()
     url = f"{spec['archive']}/blobs/sha256:{digest}"
@@ -103,6 +104,9 @@ def stored(spec: dict[str, Any], digest: str, size: int) -> Path:
             raise ValueError(f"{url} came as sha256:{made.hexdigest()}")
         temporary.chmod(0o644)
         os.utime(temporary, (0, 0))
+        if os.geteuid() == 0:
+            for made_here in (temporary, path.parent, path.parent.parent):
+                os.chown(made_here, owner.st_uid, owner.st_gid)
         os.replace(temporary, path)
     except urllib.error.URLError as error:
         raise ValueError(f"{url}: {error}") from error

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +109,25 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def mistakes(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with the public variables of one host: bad values, missing ones, and names that are nearly right."""
-    found = []
+GROUPS: Mapping[str, tuple[int, str]] = {  # group -> how many hosts it has at least, and why not more
+    "nodes": (1, "this version builds on one node; building on several comes later"),
+    "registries": (0, "a farm has one registry"),
+}
+
+
+def _group_mistakes(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, (least, why) in GROUPS.items():
+        hosts = groups.get(name, ())
+        if len(hosts) > 1:
+            yield f"the group {name} has {len(hosts)} hosts ({', '.join(hosts)}): {why}"
+        elif len(hosts) < least:
+            yield f"the group {name} has no host: the inventory must have one in it, this machine (localhost) for example"
+
+
+def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Everything wrong with the inventory's groups and the public variables of one host: bad values, missing ones, and names that are nearly
+    right."""
+    found = list(_group_mistakes(groups))
     for name, setting in SETTINGS.items():
         if name not in values:
             if setting.required:

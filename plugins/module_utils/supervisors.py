@@ -18,11 +18,6 @@ from .supervision import MARKER, Service, parse_port, quote, runit_files, system
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # AnsibleModule.run_command's shape
 Files = Mapping[str, "tuple[str, int]"]
-MARK = ".desimages"  # the file that makes a folder a farm's state folder
-OWN = frozenset(
-    ("bin", "buildkit", "buildkitd.sock", "cache", "engine.json", "etc", "holder.json", "jobs", "known", "log", "lost+found")
-    + ("provisioned.json", "registry", "relocked", "runs", "services", "store")
-)
 
 
 @dataclass(frozen=True)
@@ -78,21 +73,6 @@ def program(path: str) -> dict[str, Any]:
     except OSError:
         return {}
     return {"path": path, "inode": found.st_ino, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-
-
-def claim_state_folder(path: str) -> None:
-    """Make the farm's state folder and mark it as one. A folder that holds anything else is refused: `clean` removes it whole."""
-    os.makedirs(path, mode=0o755, exist_ok=True)
-    mark = f"{path}/{MARK}"
-    if os.path.exists(mark):
-        return
-    foreign = sorted(set(os.listdir(path)) - OWN)
-    if foreign:
-        raise FarmError(
-            f"{path} is not empty and not a farm's state folder: it holds {', '.join(foreign[:5])}",
-            hint=f"choose another farm_state, or make the file {mark} if all that is in it may be removed with the farm",
-        )
-    write(mark, "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n", 0o644)
 
 
 def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:

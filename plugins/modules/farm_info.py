@@ -68,17 +68,18 @@ disk:
     - part: (free)
       size: 85899345920
 images:
-  description: The images in the registry, one a platform of the tag that was looked at.
+  description: The images in the registry, one row a platform of the tag that was looked at. The archive is none.
   type: list
   elements: dict
   returned: success
   sample:
     - image: desimages/base
       tag: latest
+      tags: 3
+      units: 8
       platform: linux/arm64
       digest: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
       size: 23068672
-      tags: 3
 problems:
   description: What could not be read.
   type: list
@@ -114,6 +115,8 @@ ARGUMENTS = {
 }
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+FARMS = re.compile(r"[bc]-[0-9a-f]{64}\Z")  # tags of units, see docs/architecture.md
+ARCHIVE = "archive"
 VERSION = re.compile(r"\bv?\d+\.\d+[\w.+~-]*")
 
 
@@ -125,6 +128,19 @@ def duration(seconds: float) -> str:
     days, hours = minutes // 1440, minutes // 60 % 24
     parts = [(days, "d"), (hours, "h"), (minutes % 60, "m")]
     return " ".join(f"{count}{unit}" for count, unit in parts if count)
+
+
+def sort_tags(tags: list) -> tuple:
+    """The tags that people see, sorted, and the number of units: the farm tags these by build id and content id."""
+    return sorted(tag for tag in tags if not FARMS.match(tag)), sum(tag.startswith("b-") for tag in tags if FARMS.match(tag))
+
+
+def platform_text(found: dict) -> str:
+    return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key))
+
+
+def layers_size(manifest: dict) -> int:
+    return sum(layer["size"] for layer in manifest.get("layers", []))
 
 
 class Registry:
@@ -160,22 +176,24 @@ class Registry:
             last = page[-1]
 
     def images(self, repository: str) -> list:
-        """One row a platform of the newest tag (`latest` where there is one)."""
-        tags = self.get(f"/v2/{repository}/tags/list")[0].get("tags") or []
-        if not tags:
+        """One row a platform of the newest tag (`latest` where there is one), or one row where there are only units."""
+        everything = self.get(f"/v2/{repository}/tags/list")[0].get("tags") or []
+        tags, units = sort_tags(everything)
+        if not everything:
             return []
-        tag = "latest" if "latest" in tags else sorted(tags)[-1]
+        tag = next((tag for tag in ("latest", *reversed(tags)) if tag in tags), "")
+        common = {"image": repository, "tag": tag, "tags": len(tags), "units": units}
+        if not tag:
+            return [{**common, "platform": "", "digest": "", "size": 0}]
         found, headers = self.get(f"/v2/{repository}/manifests/{tag}")
-        common = {"image": repository, "tag": tag, "tags": len(tags)}
         if "manifests" not in found:
-            size = sum(layer["size"] for layer in found.get("layers", []))
-            return [{**common, "platform": "", "digest": headers.get("Docker-Content-Digest", ""), "size": size}]
+            platform = self.get(f"/v2/{repository}/blobs/{found['config']['digest']}")[0]
+            return [{**common, "platform": platform_text(platform), "digest": headers.get("Docker-Content-Digest", ""), "size": layers_size(found)}]
         rows = []
         for one in found["manifests"]:
-            platform = one.get("platform", {})
-            text = "/".join(platform[key] for key in ("os", "architecture", "variant") if platform.get(key))
-            layers = self.get(f"/v2/{repository}/manifests/{one['digest']}")[0].get("layers", [])
-            rows.append({**common, "platform": text, "digest": one["digest"], "size": sum(layer["size"] for layer in layers)})
+            manifest = self.get(f"/v2/{repository}/manifests/{one['digest']}")[0]
+            platform = platform_text(one.get("platform", {}))
+            rows.append({**common, "platform": platform, "digest": one["digest"], "size": layers_size(manifest)})
         return rows
 
 
@@ -226,7 +244,9 @@ class Info:
             return []
         registry = Registry(self.module.params["registry"])
         try:
-            names = registry.repositories(self.module.params["namespace"])
+            namespace = self.module.params["namespace"]
+            archive = f"{namespace}/{ARCHIVE}" if namespace else ARCHIVE
+            names = [name for name in registry.repositories(namespace) if name != archive]
         except FarmError as error:
             self.problems.append(str(error))
             return []

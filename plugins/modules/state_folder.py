@@ -1,19 +1,21 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Remove everything that a farm made on a host."""
+"""A farm's state folder on a host: make it, or remove it with all that the farm made."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: state_folder
-short_description: Remove everything that a farm made on a host
+short_description: Make a farm's state folder, or remove everything that a farm made on a host
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Stops the services that are described in a farm's state folder, removes what describes them outside of it, unmounts what is mounted
+  - With O(state=present), makes and marks the folder, and gives what the controller writes in it to a user. Actions such as
+    M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it; everything else in the folder is root's.
+  - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them outside of it, unmounts what is mounted
     below it, and removes the folder. A folder that is a mount point stays, empty.
-  - Refuses a folder that does not carry the mark of a farm.
+  - Refuses a folder that has other things in it and does not carry the mark of a farm.
   - Debian packages that the roles installed stay.
 attributes:
   check_mode:
@@ -21,7 +23,7 @@ attributes:
     description: Can run in C(check_mode) and return changed status and sizes without changing anything.
   diff_mode:
     support: full
-    description: Returns the parts of the folder and their sizes.
+    description: Returns the parts of the folder and their sizes, or whose they are.
   idempotent:
     support: full
     description: When run twice, the second run changes nothing.
@@ -36,6 +38,10 @@ options:
     default: absent
     choices:
       absent: It is gone, with its services.
+      present: It is there, and the controller's parts of it are those of O(owner).
+  owner:
+    description: The number of the user who writes the controller's parts. Required for O(state=present).
+    type: int
 """
 
 EXAMPLES = r"""
@@ -43,18 +49,25 @@ EXAMPLES = r"""
   desimages.farm.state_folder:
     path: /var/lib/desimages
     state: absent
+
+- name: Let the user who runs the playbook fetch and lock
+  desimages.farm.state_folder:
+    path: /var/lib/desimages
+    state: present
+    owner: "{{ lookup('ansible.builtin.pipe', 'id -u') }}"
+  become: true
 """
 
 RETURN = r"""
 size:
   description: Bytes on disk that the folder holds, or held.
   type: int
-  returned: success
+  returned: with O(state=absent)
   sample: 4831838208
 parts:
   description: The same for each of its folders.
   type: dict
-  returned: success
+  returned: with O(state=absent)
   sample:
     buildkit: 2147483648
     registry: 1073741824
@@ -62,23 +75,25 @@ services:
   description: The services that were stopped.
   type: list
   elements: str
-  returned: success
+  returned: with O(state=absent)
   sample: [buildkitd, registry]
 """
 
 import os
+import pwd
 import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
 ARGUMENTS = {
     "path": {"type": "path", "required": True},
-    "state": {"type": "str", "default": "absent", "choices": ["absent"]},
+    "state": {"type": "str", "default": "absent", "choices": ["absent", "present"]},
+    "owner": {"type": "int"},
 }
 
 
@@ -117,9 +132,9 @@ class StateFolder:
         self.module = module
         self.path = os.path.realpath(module.params["path"])
         self.there = os.path.isdir(self.path) and bool(os.listdir(self.path))
-        if self.there and not os.path.exists(os.path.join(self.path, supervisors.MARK)):
+        if self.there and not os.path.exists(os.path.join(self.path, state.MARK)):
             raise FarmError(
-                f"{self.path} is not the state folder of a farm: it has no file {supervisors.MARK}",
+                f"{self.path} is not the state folder of a farm: it has no file {state.MARK}",
                 hint="nothing was removed. Is farm_state right?",
             )
 
@@ -155,7 +170,7 @@ class StateFolder:
                 reason = (err or out).strip()
                 raise FarmError(f"cannot unmount {point}: {reason}", hint="something still uses it: see `fuser -vm`, or reboot")
         # the mark last, so that what fails half-way can be repeated
-        for name in sorted(os.listdir(self.path), key=lambda name: name == supervisors.MARK):
+        for name in sorted(os.listdir(self.path), key=lambda name: name == state.MARK):
             path = os.path.join(self.path, name)
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
@@ -165,24 +180,45 @@ class StateFolder:
             os.rmdir(self.path)
 
 
+def absent(module: AnsibleModule) -> dict:
+    folder = StateFolder(module)
+    parts, services = folder.parts(), folder.services() if folder.there else []
+    if folder.there and not module.check_mode:
+        folder.remove()
+    return {
+        "changed": folder.there,
+        "size": sum(parts.values()),
+        "parts": parts,
+        "services": services,
+        "diff": {"before": "".join(f"{name}: {size}\n" for name, size in parts.items()), "after": ""},
+    }
+
+
+def present(module: AnsibleModule) -> dict:
+    path, owner = module.params["path"], module.params["owner"]
+    state.refuse_foreign(path)
+    parts = state.not_of(path, owner)
+    marked = os.path.exists(os.path.join(path, state.MARK))
+    if (parts or not marked) and not module.check_mode:
+        try:
+            group = pwd.getpwuid(owner).pw_gid
+        except KeyError:
+            group = -1  # a number without a name: the group stays
+        state.claim(path)
+        state.hand_over(path, owner, group)
+    before = "".join(f"{name}: {was}\n" for name, was in parts.items() if was != -1)
+    return {"changed": bool(parts) or not marked, "diff": {"before": before, "after": "".join(f"{name}: {owner}\n" for name in parts)}}
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["owner"])])
     try:
-        folder = StateFolder(module)
-        parts, services = folder.parts(), folder.services() if folder.there else []
-        if folder.there and not module.check_mode:
-            folder.remove()
+        result = {"absent": absent, "present": present}[module.params["state"]](module)
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
-        module.fail_json(msg=f"cannot remove {folder.path}: {error}")
-    module.exit_json(
-        changed=folder.there,
-        size=sum(parts.values()),
-        parts=parts,
-        services=services,
-        diff={"before": "".join(f"{name}: {size}\n" for name, size in parts.items()), "after": ""},
-    )
+        module.fail_json(msg=f"cannot change {module.params['path']}: {error}")
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

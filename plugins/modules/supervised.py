@@ -188,7 +188,7 @@ import pwd
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import readiness, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import readiness, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
@@ -295,7 +295,7 @@ class Supervised:
 
     def make_folders(self) -> None:
         service = self.service
-        supervisors.claim_state_folder(service.state_dir)
+        state.claim(service.state_dir)
         for folder in (f"{service.folder}/log", service.log_folder):
             os.makedirs(folder, mode=0o755, exist_ok=True)
         for folder in service.claims.data:

@@ -15,6 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Do
 
 HOME = Path(__file__).resolve().parents[2]
 OWN = HOME / "images"
+NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 LOCK = "lock.jsonl"
 BUILD_INPUTS, INPUTS, UNPACKED = "build-inputs", "inputs", "unpacked-"
 _NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
@@ -23,15 +24,15 @@ _NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
 def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
     """Image name -> Recipe, of all folders. Raises BadInput with every mistake of every file.
 
-    A folder may have a defaults.yml; what it does not say holds as in the project's own. Without `need_locks`, locks that are
-    missing or bad are taken as empty (the lock step makes them).
+    `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; what it does not say holds as
+    in the project's own. Without `need_locks`, locks that are missing or bad are taken as empty (the lock step makes them).
     """
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
     recipes: dict[str, Recipe] = {}
     broken: set[str] = set()
     schema = load_schema(HOME / "docs" / "recipe.schema.json")
-    for folder in map(Path, folders):
+    for folder in (OWN if text == NAME else Path(text) for text in folders):
         if not folder.is_dir():
             problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
             continue

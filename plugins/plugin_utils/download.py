@@ -96,9 +96,11 @@ class Client:
             raise _Again(f"more than {REDIRECTS} redirects")
         try:
             yield response
-            response.release_conn()
+        except BaseException:
+            response.close()  # the rest of the body is not wanted
+            raise
         finally:
-            response.close()
+            response.release_conn()  # also a closed one: the pool waits for each that it gave out
 
     def gone(self, url: str) -> bool:
         """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not answer."""

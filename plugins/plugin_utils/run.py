@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 
 
 class Run:
@@ -77,10 +78,10 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int) -> No
             file.seek(0)
             text = file.read()
             holder = json.loads(text) if text else {}
-            if not holder or holder["pid"] == pid or _started(holder["pid"]) != holder["started"]:
+            if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
                 file.seek(0)
                 file.truncate()
-                json.dump({"pid": pid, "started": _started(pid), "since": datetime.now().isoformat(" ", "seconds"), "user": os.environ.get("USER", "")}, file)
+                json.dump({"pid": pid, "started": started(pid), "since": datetime.now().isoformat(" ", "seconds"), "user": os.environ.get("USER", "")}, file)
                 return
         words = f"the farm in {state} is held by process {holder['pid']}{' of ' + holder['user'] if holder['user'] else ''} since {holder['since']}"
         if not wait:
@@ -101,11 +102,3 @@ def release(state: str, pid: int) -> None:
             text = file.read()
             if text and json.loads(text)["pid"] == pid:
                 file.truncate(0)
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; nothing where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from common import CACHE, PROJECT, STATE, Cost, Farm, Requests, load, synthetic, table
 
+# isort: split
 from ansible_collections.desimages.farm.plugins.module_utils import solve
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64

@@ -79,15 +79,24 @@ class Farm:
 
     def cost(self, words: Sequence[str | Path], **options: Any) -> Cost:
         """Runs a command that uses this farm. A failure shows what it said and ends the bench."""
-        services = [int(path.read_text()) for path in self.state.glob("services/*/supervise/pid")]
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what detaches itself, as jobs do, is counted too
-        before = _processors(services)
+        own, services = _descendants(), self._services()
         began = time.perf_counter()
         done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
         seconds = time.perf_counter() - began
         if done.returncode:
             sys.exit(f"{done.stdout[-4000:]}\n{words[0]} failed")
-        return Cost(seconds, _processors(services) - before)
+        return Cost(seconds, _descendants() - own + sum(used - services.get(pid, 0) for pid, used in self._services().items()))
+
+    def _services(self) -> dict[str, float]:
+        """Process -> seconds of processors that BuildKit and the registry, and what they started, have used (runit's; systemd is not asked)."""
+        found = {}
+        for path in self.state.glob("services/*/supervise/pid"):
+            pid = path.read_text().strip()
+            stat = Path("/proc") / (pid or "-") / "stat"
+            if stat.exists():
+                found[pid] = sum(map(int, stat.read_text().rsplit(")", 1)[1].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+        return found
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Cost:
         """Runs a playbook as a person does."""
@@ -108,6 +117,15 @@ class Farm:
     def prune(self) -> None:
         """BuildKit forgets everything that it built."""
         subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True, stdout=subprocess.DEVNULL)
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until BuildKit and the registry rest: BuildKit writes its history after a build has ended, as long again after bake's."""
+        for _ in range(60):
+            before = sum(self._services().values())
+            time.sleep(0.5)
+            if sum(self._services().values()) - before < 0.05:
+                return
 
     def mark(self) -> tuple[str, int]:
         """A moment, for `requests()`."""
@@ -127,16 +145,15 @@ class Farm:
         return Requests(methods, size(self.state / "registry") - before)
 
 
-def _processors(others: Iterable[int]) -> float:
-    """Seconds of processors that descendants which have ended, and other processes, have used."""
+def _descendants() -> float:
+    """Seconds of processors of all descendants that have ended."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
         pass
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ticks = sum(int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[field]) for pid in others for field in (11, 12, 13, 14))
-    return usage.ru_utime + usage.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+    return usage.ru_utime + usage.ru_stime
 
 
 def size(folder: Path) -> int:

@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils import settings
 from ansible_collections.desimages.farm.plugins.module_utils.dockerfile import parse
-from ansible_collections.desimages.farm.plugins.module_utils.supervisors import OWN
+from ansible_collections.desimages.farm.plugins.module_utils.state import OWN
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import argument_spec, documented
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Document, load_schema
@@ -124,12 +124,10 @@ def test_an_example_inventory_has_good_settings(block: Block) -> None:
     value = yaml.safe_load(block.text)
     whole = "all" in value
     given = value["all"]["vars"] if whole else value
-    there = given if whole else {**yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text(encoding="utf-8")), **given}
-    assert settings.mistakes({name: text for name, text in there.items() if name != "farm_catalog"} | {"farm_catalog": ["/images"]}) == []
+    groups = {name: list(value[name]["hosts"]) for name in settings.GROUPS} if whole else {"nodes": ["localhost"]}
+    there = {**yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8")), **given}
+    assert settings.mistakes(there, groups) == []
     assert {name for name in given if name.startswith("farm_")} <= set(settings.SETTINGS)
-    if whole:  # no variable that build.yml reads without a default is left out
-        text = (PROJECT / "playbooks/build.yml").read_text(encoding="utf-8")
-        assert set(re.findall(r"{{ (farm_\w+|buildkitd_\w+) }}", text)) <= set(given)
 
 
 @pytest.mark.parametrize("block", of("yaml", "tasks"))
@@ -175,7 +173,7 @@ def test_a_page_of_the_docs_names_no_target_that_make_lacks() -> None:
 
 
 def test_the_guide_names_every_variable() -> None:
-    public = set(yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text(encoding="utf-8")))
+    public = set(yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8")))
     used = {name for path in PLAYBOOKS + sorted((PROJECT / "playbooks/tasks").glob("*.yml"))
             for name in re.findall(r"(?<!_)\bfarm_[a-z_]+\b", path.read_text(encoding="utf-8")) if name != "farm_info"}
     named = set(re.findall(r"`(\w+)", GUIDE.read_text(encoding="utf-8")))
@@ -333,6 +331,16 @@ def test_the_specs_of_a_role_are_its_defaults(role: Path) -> None:
             assert str(option["default"]) == str(defaults[name]), name
         else:  # worked out from facts: nothing that documentation could state
             assert "{{" in str(defaults[name]), name
+
+
+def test_every_setting_has_a_default() -> None:
+    assert set(yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8"))) == set(settings.SETTINGS)
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS[1:], ids=lambda path: path.name)
+def test_every_play_takes_the_settings_in_first(path: Path) -> None:
+    for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+        assert play["tasks"][0].get("ansible.builtin.import_tasks") == "tasks/validate.yml", play["name"]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

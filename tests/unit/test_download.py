@@ -118,6 +118,13 @@ def test_a_file_comes_into_the_store_and_is_not_asked_for_again(server, client, 
     assert files(store) == [path]
 
 
+def test_more_files_than_connections_may_be_missing(server, client, store):
+    server.answers = [404]
+    for number in range(20):
+        with pytest.raises(Missing):
+            download(client, [f"{server.url}/{number}"], f"{number:064x}", 1, store)
+
+
 def test_a_dropped_connection_is_taken_up_where_it_broke(server, client, store):
     server.answers = ["cut", "ok"]
     download(client, [f"{server.url}/a"], SHA, len(BODY), store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
 from ansible_collections.desimages.farm.plugins.modules.binfmt import handler
-from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
+from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
 from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
 
@@ -48,6 +48,11 @@ def test_a_file_with_two_names_is_counted_once(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5s"), (60, "1m"), (7380, "2h 3m"), (90_060, "1d 1h 1m"), (86_400, "1d")])
 def test_a_duration_is_short(seconds, text):
     assert duration(seconds) == text
+
+
+def test_what_the_farm_tags_for_itself_counts_as_units_and_not_as_tags():
+    found = ["latest", "b-" + "0" * 64, "c-" + "1" * 64, "b-" + "2" * 64, "b-side", "trixie-20261123"]
+    assert sort_tags(found) == (["b-side", "latest", "trixie-20261123"], 2)
 
 
 def test_a_table_is_aligned_and_shows_sizes_and_digests_as_people_read_them():

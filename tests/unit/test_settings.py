@@ -16,8 +16,25 @@ GOOD = {
 }
 
 
+ALONE = {"nodes": ["localhost"], "registries": ["localhost"]}
+
+
 def test_good_settings_have_no_mistakes():
-    assert settings.mistakes(GOOD) == []
+    assert settings.mistakes(GOOD, ALONE) == []
+    assert settings.mistakes(GOOD, {"nodes": ["localhost"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ({**ALONE, "nodes": ["pi", "rack"]}, "the group nodes has 2 hosts (pi, rack): this version builds on one node; building on several comes later"),
+        ({**ALONE, "registries": ["pi", "rack"]}, "the group registries has 2 hosts (pi, rack): a farm has one registry"),
+        ({"registries": ["localhost"]}, "the group nodes has no host"),
+    ],
+)
+def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
+    (found,) = settings.mistakes(GOOD, groups)
+    assert found.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +54,13 @@ def test_good_settings_have_no_mistakes():
     ],
 )
 def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
-    (found,) = settings.mistakes({**GOOD, name: value})
+    (found,) = settings.mistakes({**GOOD, name: value}, ALONE)
     assert name in found
     assert said in found
 
 
 def test_all_mistakes_are_told_at_once():
-    assert len(settings.mistakes({"farm_state": "x", "farm_busy": "x"})) == 5
+    assert len(settings.mistakes({"farm_state": "x", "farm_busy": "x"}, {})) == 6
 
 
 @pytest.mark.parametrize(

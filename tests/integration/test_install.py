@@ -1,0 +1,100 @@
+"""The collection installed into a project of somebody else: from an archive and from git, with a catalog of that project beside ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, sh
+
+PROGRAMS = Path(sys.executable).parent
+INVENTORY = """\
+nodes:
+  hosts: {localhost: {}}
+registries:
+  hosts: {localhost: {}}
+all:
+  hosts:
+    localhost:
+      ansible_connection: local
+      ansible_python_interpreter: "{{ ansible_playbook_python }}"
+      ansible_become: "{{ lookup('ansible.builtin.pipe', 'id -u') != '0' }}"
+  vars:
+    farm_catalog: [desimages.farm, "{{ inventory_dir }}/images"]
+"""
+RECIPE = "description: Says hello\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64]\n"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean git repository of what is here now, committed or not."""
+    clone = tmp_path_factory.mktemp("sources") / "farm"
+    names = sh("git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        source, target = PROJECT / name, clone / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    git = ("git", "-C", str(clone), "-c", "user.name=test", "-c", "user.email=test@example.org")
+    sh(*git, "init", "-q", "-b", "main")
+    sh(*git, "add", "-A")
+    sh(*git, "commit", "-q", "-m", "as it is")
+    return clone
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Another project: an inventory that names this machine, and one image."""
+    (tmp_path / "images/hello").mkdir(parents=True)
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    (tmp_path / "images/hello/image.yml").write_text(RECIPE)
+    (tmp_path / "images/hello/Dockerfile").write_text("FROM static\nCOPY hello.txt /\n")
+    (tmp_path / "images/hello/hello.txt").write_text("hello\n")
+    return tmp_path
+
+
+def ansible(project: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs one of Ansible's programs in that project, without any configuration of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"), "ANSIBLE_NOCOLOR": "1",
+           "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{program} {words}: {done.stdout[-4000:]}{done.stderr[-2000:]}"
+    return done
+
+
+@pytest.mark.parametrize("way", ["archive", "git"])
+def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(way: str, sources: Path, project: Path) -> None:
+    if way == "archive":
+        ansible(project, "ansible-galaxy", "collection", "build", str(sources), "--output-path", str(project / "built"))
+        (what,) = map(str, (project / "built").glob("desimages-farm-*.tar.gz"))
+    else:
+        what = f"git+file://{sources},main"
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), what)
+    installed = project / "collections/ansible_collections/desimages/farm"
+    assert not [name for name in ("tests", "scripts", "inventory", ".git", "collections") if (installed / name).exists()]
+
+    state = project / "state"
+    settings = {"farm_state": str(state), "farm_registry": "127.0.0.1:1"}  # where nothing answers
+    extra = project / "extra.json"
+    extra.write_text(json.dumps(settings))
+    done = ansible(project, "ansible-playbook", "-i", "inventory.yml", "desimages.farm.build", "--check", "-e", f"@{extra}")
+    shown = done.stdout + done.stderr
+    assert not state.exists()
+    table = {words[0]: words[2:] for words in map(str.split, shown.splitlines()) if words[1:2] == ["build"]}
+    assert {"debian", "static", "base", "tools", "registry"} <= set(table), shown
+    assert table["hello"] == ["amd64", "arm64:", "new"], shown
+    assert "no registry answers at 127.0.0.1:1" in shown
+
+
+def test_each_plugin_of_an_installed_collection_shows_its_documentation(sources: Path, project: Path) -> None:
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    modules = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
+    shown = json.loads(ansible(project, "ansible-doc", "--json", *(f"desimages.farm.{name}" for name in modules)).stdout)
+    assert sorted(shown) == [f"desimages.farm.{name}" for name in modules]

@@ -1,0 +1,436 @@
+"""A lock of which a .deb can be had nowhere: real apt on an archive made on the spot, real HTTP on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import lockfile
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locker, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.planning import Planning, Standing
+from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Finder, Overlays
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+from .conftest import Catalog
+from .debian_archive import BASE, NOW, Archive, Package, Signer
+
+needs_apt = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("gpg")), reason="needs apt and gpg")
+OLD = BASE
+NEW = tuple(Package("libc6", "2.41-13") if package.name == "libc6" else package for package in BASE)
+WEB = "inputs:\n  web: {debian: [web]}\n"
+TAKES_WEB = "FROM scratch\nCOPY --from=inputs /web /web\n"
+
+
+@dataclass
+class Mirror:
+    """An archive served over HTTP. `deaf` answers 500 to all, `no_head` answers 404 to every HEAD."""
+
+    archive: Archive
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    connections: int = 0
+    published: int = 0
+    deaf: bool = False
+    no_head: bool = False
+
+    def publish(self, packages: tuple[Package, ...]) -> None:
+        """The suite as of now; packages that are not in it are no longer in the pool either."""
+        self.published += 1
+        date = NOW - timedelta(days=1) + timedelta(minutes=self.published)
+        self.archive.suite("trixie", packages, date=date)
+        for path in (self.archive.root / "dists").rglob("*"):  # apt asks for what is newer, to the second
+            os.utime(path, (date.timestamp(), date.timestamp()))
+        shutil.rmtree(self.archive.root / "pool", ignore_errors=True)
+        for package in packages:
+            for architecture in ("amd64", "arm64"):
+                stanza = dict(line.split(": ", 1) for line in package.stanza(architecture).splitlines())
+                path = self.archive.root / stanza["Filename"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{package.name} {package.version} {stanza['Architecture']}")
+
+
+@pytest.fixture(scope="module")
+def signer() -> Iterator[Signer]:
+    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
+    made = Signer(home)
+    yield made
+    made.close()
+    shutil.rmtree(home)
+
+
+def serve(mirror: Mirror) -> ThreadingHTTPServer:
+    class Handler(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            mirror.connections += 1
+            super().setup()
+
+        def send_head(self) -> Any:
+            mirror.requests.append(f"{self.command} {self.path}")
+            if mirror.deaf or (mirror.no_head and self.command == "HEAD"):
+                self.send_error(500 if mirror.deaf else 404)
+                return None
+            return super().send_head()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(mirror.archive.root)))
+    mirror.url = f"http://127.0.0.1:{listener.server_port}"
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    return listener
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, signer: Signer) -> Iterator[Mirror]:
+    made = Mirror(Archive(tmp_path / "debian", signer))
+    made.publish(OLD)
+    listener = serve(made)
+    yield made
+    listener.shutdown()
+    listener.server_close()
+
+
+@dataclass
+class Farm:
+    """A catalog that is locked, and what a run plans with. `built` are the ids that the registry has."""
+
+    catalog: Catalog
+    mirror: Mirror
+    state: Path
+    keyring: str
+    built: set[str] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "catalog": [str(self.catalog.root)], "state": str(self.state), "engine": "sha256:e", "namespace": "desimages", "keyring": self.keyring,
+            "origins": {"debian": [self.mirror.url]}, "relock_missing": True, "allow_missing_suites": False,
+        }
+
+    def lock(self) -> None:
+        """`make lock`."""
+        locker = Locker(Origins({"debian": [self.mirror.url]}, here=Machine()), self.state.with_name("locker"), keyring=self.keyring)
+        for recipe in load_catalog([str(self.catalog.root)], need_locks=False).values():
+            write(locker.lock(recipe))
+
+    def plan(self, check: bool = False, **changed: Any) -> tuple[Planning, Standing]:
+        arguments = {**self.arguments, **changed}
+        self.mirror.requests.clear()
+        self.said, self.warned = [], []
+
+        def look(plan: Any) -> Standing:
+            existing = {key: "sha256:d" for key, unit in plan.units.items() if unit.id in self.built}
+            return Standing(existing, [key for key in plan.units if key not in existing])
+
+        return planning.settle(planning.load(arguments), look, AMD64, arguments, registry=None, check=check,
+                               say=self.said.append, warn=self.warned.append)
+
+    def build(self) -> None:
+        found, _ = self.plan()
+        self.built |= {unit.id for unit in found.plan.units.values()}
+
+    def tree(self) -> dict[str, str]:
+        return {str(path): path.read_text() for path in sorted(self.catalog.root.rglob("*")) if path.is_file()}
+
+    def kept(self) -> list[str]:
+        """All files below the state folder."""
+        return sorted(str(path.relative_to(self.state)) for path in self.state.rglob("*") if path.is_file()) if self.state.exists() else []
+
+
+@pytest.fixture
+def farm(empty: Catalog, mirror: Mirror, tmp_path: Path, signer: Signer) -> Farm:
+    """app <- child, both with packages of their own; the lock is that of the old archive."""
+    empty.image("app", TAKES_WEB, WEB)
+    empty.image("child", "FROM app\nCOPY --from=inputs /tz /tz\n", "inputs:\n  tz: {debian: [tzdata]}\n")
+    made = Farm(empty, mirror, tmp_path / "state", str(signer.keyring))
+    made.lock()
+    return made
+
+
+MOVED = "libc6 2.41-12 -> 2.41-13 (linux/amd64, linux/arm64)"
+
+
+@needs_apt
+def test_a_lock_whose_packages_are_there_is_left_alone(farm):
+    found, standing = farm.plan()
+    assert (found.overlays, len(standing.todo), farm.kept()) == ({}, 4, [])
+    assert all(request.startswith("HEAD /pool/") for request in farm.mirror.requests)
+
+
+@needs_apt
+def test_where_a_package_is_nowhere_its_image_alone_is_resolved_again_for_all_platforms(farm):
+    before = farm.tree()
+    old = planning.load(farm.arguments).plan
+    farm.mirror.publish(NEW)
+    found, standing = farm.plan()
+    assert set(found.overlays) == {"app"}
+    assert found.overlays["app"].moved[0] == MOVED
+    assert found.overlays["app"].missing == ("libc6 2.41-12 amd64", "libc6 2.41-12 arm64")
+    assert {entry.fact["version"] for entry in found.plan.recipes["app"].lock.entries if entry.fact["name"] == "libc6"} == {"2.41-13"}
+    assert all(found.plan.units[key].id != old.units[key].id for key in old.units)  # child's too: it descends from app
+    assert len(standing.todo) == 4
+    assert farm.tree() == before
+    assert any("app: no origin has libc6 2.41-12 amd64" in line for line in farm.said)
+
+
+@needs_apt
+def test_the_second_run_uses_what_was_resolved_and_asks_nothing(farm):
+    farm.mirror.publish(NEW)
+    farm.build()
+    found, standing = farm.plan()
+    assert (standing.todo, farm.mirror.requests, farm.said) == ([], [], [])
+    assert found.overlays["app"].moved[0] == MOVED
+
+
+@needs_apt
+def test_units_that_exist_need_no_probe(farm):
+    farm.build()
+    farm.mirror.publish(NEW)
+    found, standing = farm.plan()
+    assert (found.overlays, standing.todo, farm.mirror.requests) == ({}, [], [])
+
+
+@needs_apt
+def test_a_child_that_existed_is_probed_when_its_parent_is_relocked(farm):
+    farm.build()
+    farm.catalog.write("app/image.yml", (farm.catalog.root / "app/image.yml").read_text().replace("MIT", "ISC"))
+    farm.mirror.publish((*[package for package in NEW if package.name != "tzdata"], Package("tzdata", "2026b-1", architecture="all")))
+    found, _ = farm.plan()
+    assert set(found.overlays) == {"app", "child"}
+
+
+@needs_apt
+def test_check_mode_finds_the_same_and_writes_nothing(farm):
+    farm.mirror.publish(NEW)
+    before = sorted(path.name for path in Path(tempfile.gettempdir()).glob("desimages-*"))
+    checked, _ = farm.plan(check=True)
+    assert farm.kept() == []
+    assert sorted(path.name for path in Path(tempfile.gettempdir()).glob("desimages-*")) == before
+    real, _ = farm.plan()
+    assert {key: unit.id for key, unit in checked.plan.units.items()} == {key: unit.id for key, unit in real.plan.units.items()}
+    assert "relocked/app/lock.jsonl" in farm.kept()
+    assert farm.plan(check=True)[0].overlays.keys() == {"app"}
+    assert not any("dists" in request for request in farm.mirror.requests)  # what is kept is used, not resolved again
+
+
+@needs_apt
+def test_a_new_lock_in_the_tree_ends_the_overlay(farm):
+    farm.mirror.publish(NEW)
+    farm.plan()
+    farm.lock()
+    assert planning.load(farm.arguments).overlays == {}
+    assert farm.plan(check=True)[0].overlays == {}
+    assert "relocked/app/lock.jsonl" in farm.kept()  # check mode writes nothing, and removes nothing
+    assert farm.plan()[0].overlays == {}
+    assert not (farm.state / "relocked" / "app").exists()
+    assert any("app: its lock in the tree is another one" in line for line in farm.said)
+
+
+@needs_apt
+def test_an_overlay_that_lost_a_file_too_is_made_again(farm):
+    farm.mirror.publish(NEW)
+    farm.plan()
+    farm.mirror.publish(tuple(Package("libc6", "2.41-14") if package.name == "libc6" else package for package in BASE))
+    found, _ = farm.plan()
+    assert found.overlays["app"].moved[0] == MOVED.replace("-13", "-14")
+    assert planning.load(farm.arguments).overlays == found.overlays
+
+
+@needs_apt
+def test_a_damaged_overlay_is_none(farm):
+    farm.mirror.publish(NEW)
+    found, _ = farm.plan()
+    path = farm.state / "relocked" / "app" / "lock.jsonl"
+    path.write_text(path.read_text() + "{")
+    assert planning.load(farm.arguments).overlays == {}
+    assert farm.plan()[0].overlays == found.overlays
+
+
+@needs_apt
+def test_another_hash_is_not_missing(farm):
+    for path in (farm.catalog.root / "app").glob("lock.jsonl"):
+        text = path.read_text()
+        sha = next(entry.sha256 for entry in lockfile.parse(text, "x").entries if entry.fact["name"] == "libc6")
+        path.write_text(text.replace(sha, "0" * 64))
+    found, _ = farm.plan()
+    assert (found.overlays, farm.warned) == ({}, [])
+
+
+@needs_apt
+@pytest.mark.parametrize("how", ["refuses", "500"])
+def test_an_origin_that_does_not_answer_is_no_reason(farm, how):
+    farm.mirror.publish(NEW)
+    origins: dict[str, Any] = {"debian": [farm.mirror.url]}
+    farm.mirror.deaf = how == "500"
+    if how == "refuses":  # one origin has it not, the other one is away
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            origins["debian"].append(f"http://127.0.0.1:{free.getsockname()[1]}")
+    found, _ = farm.plan(origins=origins)
+    assert (found.overlays, farm.kept()) == ({}, [])
+
+
+@needs_apt
+def test_an_image_that_cannot_be_resolved_keeps_its_lock_and_holds_nothing_up(farm):
+    farm.mirror.publish(NEW)
+    (farm.mirror.archive.root / "dists/trixie/InRelease").write_text("forged")
+    found, standing = farm.plan()
+    assert (found.overlays, len(standing.todo)) == ({}, 4)
+    assert len(farm.warned) == 1
+    assert "app cannot be resolved again, and no origin has libc6 2.41-12 amd64" in farm.warned[0]
+
+
+@needs_apt
+def test_a_mirror_whose_index_names_what_it_has_not_is_said_to(farm):
+    shutil.rmtree(farm.mirror.archive.root / "pool/main/l")
+    found, _ = farm.plan()
+    assert found.overlays == {}
+    assert "its origins still name libc6 2.41-12 amd64" in farm.warned[0]
+
+
+@needs_apt
+def test_where_it_is_not_allowed_nothing_is_asked_and_no_overlay_used(farm):
+    farm.mirror.publish(NEW)
+    farm.plan()
+    found, _ = farm.plan(relock_missing=False)
+    assert (found.overlays, farm.mirror.requests) == ({}, [])
+
+
+@needs_apt
+def test_only_images_that_were_chosen_or_descended_from_are_told(farm):
+    farm.mirror.publish(NEW)
+    farm.catalog.image("other", "FROM scratch\nCOPY a /a\n")
+    farm.catalog.write("other/a", "a")
+    found, _ = farm.plan()
+    assert set(found.relocked([Key("child", "", ARM64)], AMD64)) == {"app"}
+    assert found.relocked([Key("other", "", ARM64)], AMD64) == {}
+
+
+# --- looking for files ---------------------------------------------------------------------------------------------------------
+
+
+def deb(name: str, text: str = "") -> Entry:
+    sha = hashlib.sha256((text or name).encode()).hexdigest()
+    facts = {"archive": "debian", "name": name, "version": "1", "architecture": "all", "path": f"pool/{name}.deb"}
+    return Entry("rootfs", "debian", sha, len(text or name), "linux/amd64", tuple(facts.items()))
+
+
+class Shelf:
+    """A registry that has some blobs."""
+
+    def __init__(self, *digests: str) -> None:
+        self.digests = digests
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        assert repository == "desimages/archive"
+        return digest in self.digests
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Mirror]:
+    """A mirror without a suite, for those who only ask for files."""
+    root = tmp_path / "files"
+    (root / "pool").mkdir(parents=True)
+    made = Mirror(Archive(root, None))  # type: ignore[arg-type]
+    listener = serve(made)
+    yield made
+    listener.shutdown()
+    listener.server_close()
+
+
+def finder(tmp_path: Path, *bases: str, archive: Any = None) -> Finder:
+    here = Machine()
+    return Finder(Origins({"debian": list(bases)}, here=here), Store(tmp_path / "store"), archive, "desimages",
+                  Client(here, sleep=lambda seconds: None))
+
+
+def labels(entries: list[Entry]) -> list[str]:
+    return [entry.fact["name"] for entry in entries]
+
+
+def test_a_file_is_nowhere_only_if_no_place_has_it(tmp_path, plain):
+    (plain.archive.root / "pool/there.deb").write_text("there")
+    stored = deb("stored")
+    store = Store(tmp_path / "store")
+    store.partial("x").write_text("stored")
+    store.put(store.partial("x"), stored.sha256)
+    kept = deb("kept")
+    found = finder(tmp_path, plain.url, archive=Shelf(f"sha256:{kept.sha256}"))
+    assert labels(found.nowhere([(entry, "") for entry in (stored, kept, deb("there"), deb("gone"))])) == ["gone"]
+    assert sorted({request.split()[1] for request in plain.requests}) == ["/pool/gone.deb", "/pool/there.deb"]
+
+
+def test_many_files_are_asked_for_over_eight_connections(tmp_path, plain):
+    (plain.archive.root / "pool/there.deb").write_text("there")
+    entries = [(deb("there", str(number)), "") for number in range(300)]
+    assert finder(tmp_path, plain.url).nowhere(entries) == []
+    assert len(plain.requests) == 300
+    assert plain.connections <= 8
+
+
+def test_what_is_gone_is_asked_for_once(tmp_path, plain):
+    found = finder(tmp_path, plain.url)
+    assert len(found.nowhere([(deb(f"gone{number}"), "") for number in range(40)])) == 40
+    plain.requests.clear()
+    assert len(found.nowhere([(deb(f"gone{number}"), "") for number in range(40)])) == 40
+    assert plain.requests == []
+
+
+def test_a_proxy_that_knows_no_head_is_asked_again_by_get(tmp_path, plain):
+    plain.no_head = True
+    (plain.archive.root / "pool/there.deb").write_text("there")
+    assert finder(tmp_path, plain.url).nowhere([(deb("there"), "")]) == []
+
+
+def test_an_origin_that_is_away_is_not_asked_for_every_file(tmp_path, plain):
+    plain.deaf = True
+    assert finder(tmp_path, plain.url).nowhere([(deb(f"x{number}"), "") for number in range(200)]) == []
+    assert len(plain.requests) <= 16
+
+
+def test_no_address_is_no_answer(tmp_path):
+    """A base with {snapshot}, and a lock without one."""
+    assert finder(tmp_path, "http://127.0.0.1:9/{snapshot}").nowhere([(deb("x"), "")]) == []
+
+
+def test_a_folder_on_disk_is_an_origin(tmp_path, plain):
+    (plain.archive.root / "pool/there.deb").write_text("there")
+    assert labels(finder(tmp_path, f"file://{plain.archive.root}").nowhere([(deb("there"), ""), (deb("gone"), "")])) == ["gone"]
+
+
+def test_what_cannot_be_looked_at_is_not_gone(tmp_path):
+    with pytest.raises(Unreachable):
+        Client(Machine()).gone("file:///" + "x" * 300)
+
+
+def test_a_half_written_overlay_does_not_hold(tmp_path, empty):
+    empty.image("app", "FROM scratch\n")
+    recipe = load_catalog([str(empty.root)])["app"]
+    (tmp_path / "relocked/app").mkdir(parents=True)
+    (tmp_path / "relocked/app/lock.jsonl").write_text('{"lock":1}\n')
+    assert Overlays(tmp_path).read(recipe) is None
