@@ -69,13 +69,6 @@ def _mapping(value: Any) -> str:
     return "" if isinstance(value, Mapping) else "a mapping"
 
 
-EMULATION = ("never", "missing", "allowed")
-
-
-def _emulation(value: Any) -> str:
-    given = list(value.values()) if isinstance(value, Mapping) else [value]
-    good = all(one in EMULATION for one in given)
-    return "" if good else f"one of {', '.join(EMULATION)}, or a mapping of platforms to these"
 
 
 def _choice(*allowed: str) -> Callable[[Any], str]:
@@ -101,7 +94,6 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_publish": Setting(_publish),
     "farm_tags": Setting(_texts),
     "farm_origins": Setting(_mapping),
-    "farm_emulation": Setting(_emulation),
     "farm_relock_missing": Setting(_flag),
     "farm_allow_missing_suites": Setting(_flag),
     "farm_partial": Setting(_flag),

@@ -11,7 +11,6 @@ GOOD = {
     "farm_namespace": "desimages",
     "farm_catalog": ["/srv/images"],
     "farm_platforms": "linux/arm64,linux/arm/v6",
-    "farm_emulation": {"linux/s390x": "allowed"},
     "farm_busy": "wait",
 }
 
@@ -46,7 +45,6 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_registry", "http://127.0.0.1:5000", "HOST:PORT without a scheme"),
         ("farm_namespace", "Desimages", "lower case letters"),
         ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
-        ("farm_emulation", "always", "one of never, missing, allowed"),
         ("farm_busy", "fight", "one of wait, stop"),
         ("farm_relock_missing", "yes", "true or false"),
         ("farm_publish", "https://example.org/x", "without a scheme"),
