@@ -26,7 +26,10 @@ class ActionModule(FarmAction):
         if self.check:
             return {"changed": False, "units": []}
         run = Run(arguments["state"], arguments["run"])
-        planned, fetched = run.load("plan"), run.load("fetch")
+        planned = run.load("plan")
+        if not planned["todo"]:
+            return {"changed": False, "units": [], "failures": 0}
+        fetched = run.load("fetch")
         scheduler = Scheduler(planned["plan"], planned["wanted"], planned["existing"], planned["build"], fetched["refused"])
         python = self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3"))
         node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])

@@ -18,9 +18,9 @@ attributes:
   idempotent: {support: full, description: Units that exist are not built.}
 options:
   run:
-    description: The name of the run, from M(desimages.farm.plan).
+    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
     type: str
-    required: true
+    default: latest
   socket:
     description: The unix socket of buildkitd on the node.
     type: path

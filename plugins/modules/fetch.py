@@ -19,9 +19,9 @@ attributes:
   idempotent: {support: full, description: What is in the archive is not fetched again.}
 options:
   run:
-    description: The name of the run, from M(desimages.farm.plan).
+    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
     type: str
-    required: true
+    default: latest
   origins:
     description: Where inputs come from first, see docs/guide.md.
     type: dict

@@ -19,9 +19,9 @@ attributes:
   idempotent: {support: full, description: Tags that are right are left alone.}
 options:
   run:
-    description: The name of the run, from M(desimages.farm.plan).
+    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
     type: str
-    required: true
+    default: latest
   tags:
     description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced; a tag with an id is never moved.
     type: list

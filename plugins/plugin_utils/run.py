@@ -15,13 +15,20 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 
+LATEST = "latest"
+
 
 class Run:
     """`<farm_state>/runs/<id>`: plan.json and summary.json for people, logs/, and the steps' own hand-over (pickled, never from elsewhere)."""
 
-    def __init__(self, state: str, name: str) -> None:
-        self.name = name
-        self.folder = Path(state) / "runs" / name
+    def __init__(self, state: str, name: str = LATEST) -> None:
+        """The run of a name; `latest` is the one that began last."""
+        root = Path(state) / "runs"
+        try:
+            self.name = os.readlink(root / LATEST) if name == LATEST else name
+        except FileNotFoundError:
+            raise FarmError(f"there is no run in {root}", hint="a run begins with the plan step") from None
+        self.folder = root / self.name
 
     @classmethod
     def begin(cls, state: str) -> Run:
@@ -29,7 +36,7 @@ class Run:
         now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
         run = cls(state, f"{now}-{os.getpid()}")
         (run.folder / "logs").mkdir(parents=True)
-        latest = Path(state) / "runs" / "latest"
+        latest = run.folder.with_name(LATEST)
         temporary = latest.with_name(f".latest.{os.getpid()}")
         temporary.symlink_to(run.name)
         os.replace(temporary, latest)
