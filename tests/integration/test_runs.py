@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import urllib.request
+import zlib
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def small(locked: Path, tmp_path: Path) -> Small:
 @pytest.fixture
 def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
     """The farm with the small catalog, under a name of this test's own."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"{os.getpid()}-{request.node.name}")[:60].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:40].strip("-")
+    name = f"{words}-{zlib.crc32(request.node.nodeid.encode()):08x}-{os.getpid()}"
     return farm.on(small.root, farm_namespace=name)
 
 
