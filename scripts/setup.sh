@@ -55,16 +55,15 @@ apt_install() {
     ' sh "$@" >&2 || die "apt-get could not install $*"
 }
 
-# What tests run besides Python: skopeo reads what was pushed, gpg signs archives made for tests, docker runs images and the hosts of
-# molecule, qemu starts images of foreign platforms. A program that is there already, whoever brought it, is enough.
-test_programs='skopeo:skopeo gpg:gpg docker:docker.io dockerd:docker.io qemu-aarch64-static:qemu-user-static'
+# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests, dockerd runs images and the host
+# of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms. A program that is there already, whoever brought it, is enough.
+test_programs='skopeo:skopeo zstd:zstd gpg:gpg dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static'
 install_test_programs() {
     lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
     [ -n "$lacking" ] || return 0
     there apt-get || { say "this machine has no apt-get: tests that need $lacking fail or are left out"; return 0; }
     # shellcheck disable=SC2086
     apt_install $lacking
-    there docker || apt_install docker-cli # Debian 12 has it in docker.io
 }
 there() { (PATH=$PATH:/usr/sbin:/sbin && command -v "$1") >/dev/null 2>&1; }
 

@@ -20,18 +20,20 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from common import CACHE, PROJECT, STATE, Cost, Farm, Requests, load, synthetic, table
 
 # isort: split
 from ansible_collections.desimages.farm.plugins.module_utils import solve
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Sources, Unit
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
 VERSION = "v0.38.2"
 CASES = ("nothing built yet", "nothing changed", "one file changed")
@@ -41,11 +43,9 @@ WORK = STATE.with_name(STATE.name + "-work")
 
 @dataclass
 class Bake:
-    """`docker buildx bake` on a catalog; `namespace` is where its images go, `archive` where the farm keeps unpacked inputs."""
+    """`docker buildx bake` of what the farm built last; `namespace` is where its images go, `archive` that of the farm's."""
 
     farm: Farm
-    catalog: Path
-    images: list[str]
     namespace: str
     archive: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -62,25 +62,23 @@ class Bake:
     def lay_out(self) -> None:
         """Contexts and docker-bake.json as of now; takes no part in bake's time."""
         shutil.rmtree(WORK / "contexts", ignore_errors=True)
-        recipes = load_catalog([str(self.catalog)])
-        sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-        plan = make(recipes, sources, engine(), self.archive)
-        wanted = plan.closure([key for key in plan.units if key.image in self.images or not self.images and recipes[key.image].index], AMD64)
+        planned = Run(str(self.farm.state), "latest").load("plan")
+        plan: Plan = planned["plan"]
+        wanted = plan.closure(planned["wanted"], planned["build"])
         names = dict.fromkeys(key.name for key in wanted)
-        targets = {name: self._target(plan, [key for key in wanted if key.name == name], sources) for name in names}
+        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned["sources"], planned["build"]) for name in names}
         (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}}, "target": targets}, indent=1))
 
-    def _target(self, plan: Plan, keys: list, sources: dict) -> dict:
+    def _target(self, plan: Plan, keys: list[Key], sources: dict[str, Sources], build: Platform) -> dict[str, object]:
         units = [plan.units[key] for key in keys]
-        parents: dict = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, AMD64)}
+        parents = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, build)}
                          for unit in units for parent in unit.parents}
-        made = solve.make(units, plan, sources[keys[0].image], build=AMD64, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
-                          digests=parents, unpacked={name: self._unpacked(plan, units[0], name) for name in units[0].unpacked})
+        made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
+                          digests=parents, unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         spec = {"store": f"{self.farm.state}/store", "archive": ""}
         trees = made.as_dict()["contexts"]
         folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, spec) for name, tree in trees.items()}
-        options = made.options
-        kinds: dict[str, dict[str, str]] = {kind: {name.partition(":")[2]: value for name, value in options.items() if name.startswith(kind + ":")}
+        kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items() if name.startswith(kind + ":")}
                                             for kind in ("build-arg", "label", "context")}
         contexts = {name: folders.get(value.removeprefix("local:"), value) for name, value in kinds["context"].items()
                     if name.partition("::")[0] not in parents}
@@ -88,31 +86,23 @@ class Bake:
         for name in ("push-by-digest", "name-canonical"):  # bake pushes tags
             del output[name]
         return {
-            "context": folders[solve.MAIN], "dockerfile": f"{folders[options['dockerfilekey']]}/Dockerfile", "platforms": [str(key.platform) for key in keys],
+            "context": folders[solve.MAIN], "dockerfile": f"{folders[made.options['dockerfilekey']]}/Dockerfile",
+            "platforms": [str(key.platform) for key in keys],
             "args": kinds["build-arg"], "labels": kinds["label"], "contexts": {**contexts, **{name: f"target:{name}" for name in parents}},
             "network": "none", "attest": ["type=provenance,disabled=true"],
             "output": [",".join(solve.csv(f"{name}={value}") for name, value in output.items())],
             **({"target": keys[0].target} if keys[0].target else {}),
         }
 
-    def _unpacked(self, plan: Plan, unit, name: str) -> str:
-        """Made by the farm when it fetched; here only asked for. The tag is the archive's business: see Archive.unpacked."""
-        from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-        from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
-
+    def _unpacked(self, plan: Plan, unit: Unit, name: str, build: Platform) -> str:
+        """The archive has it since the farm's own build."""
         lock = plan.recipes[unit.key.image].lock
         archive = Archive(Registry(self.farm.registry), self.archive, Store(self.farm.state / "store"))
-        return archive.unpacked(name, lock.of(name, str(AMD64)), AMD64, lock.epoch)
+        return archive.unpacked(name, lock.of(name, str(build)), build, lock.epoch)
 
     def run(self) -> Cost:
         words = [self.program, "bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain", f"--allow=fs.read={WORK}"]
         return self.farm.cost(words, env=self.environment)
-
-
-def engine() -> str:
-    """The engine id of the role, as build.yml reads it."""
-    text = (PROJECT / "roles/buildkitd/vars/main.yml").read_text()
-    return next(line.partition(": ")[2].strip() for line in text.splitlines() if line.startswith("__buildkitd_engine:"))
 
 
 def change(folder: Path, number: int) -> None:
@@ -138,18 +128,19 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
     for number in range(rounds):
         name = f"bench-{kind}-{int(time.time())}"
         farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images, "farm_namespace": f"{name}-farm"})
-        farm.prune()
-        take(CASES[0], "farm", lambda: farm.play("build.yml"))
-        bake = Bake(farm, catalog, images, f"{name}-bake", f"{name}-farm")
+        build = partial(farm.play, "build.yml")
+        farm.fresh()
+        take(CASES[0], "farm", build)
+        bake = Bake(farm, f"{name}-bake", f"{name}-farm")
         bake.lay_out()
-        farm.prune()
+        farm.fresh()
         take(CASES[0], "bake", bake.run)
-        for side, run in (("farm", lambda: farm.play("build.yml")), ("bake", bake.run)):
+        for side, run in (("farm", build), ("bake", bake.run)):
             since = farm.mark()
             take(CASES[1], side, run)
             asked[side] = farm.requests(since)
         change(catalog / changed, number)
-        take(CASES[2], "farm", lambda: farm.play("build.yml"))
+        take(CASES[2], "farm", build)
         bake.lay_out()
         take(CASES[2], "bake", bake.run)
     rows = []
@@ -159,7 +150,7 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
         rows.append([case, *(f"{number:.1f}" for number in wall), f"{wall[0] / wall[1]:.2f}", f"{REACH.get((kind, case), '-')}",
                      *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
     print(table(["case", "farm s", "bake s", "ratio", "to reach", "farm CPU s", "bake CPU s", "ratio"], rows))
-    print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's; {load()}")
+    print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's, until these rest; {load()}")
     for side, requests in asked.items():
         print(f"nothing changed, {side}: {requests}")
     print(flush=True)

@@ -43,7 +43,7 @@ def as_root(*words: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds on the clock, and of processors (its own, its descendants', BuildKit's and the registry's)."""
+    """What a run took: seconds on the clock until it ended, and of processors (its own, BuildKit's and the registry's) until these rest."""
 
     seconds: float
     cpu: float
@@ -86,6 +86,7 @@ class Farm:
         seconds = time.perf_counter() - began
         if done.returncode:
             sys.exit(f"{done.stdout[-4000:]}\n{words[0]} failed")
+        self.settle()
         return Cost(seconds, _descendants() - own + sum(used - services.get(pid, 0) for pid, used in self._services().items()))
 
     def _services(self) -> dict[str, float]:
@@ -114,13 +115,16 @@ class Farm:
         CACHE.mkdir(parents=True, exist_ok=True)
         print(f"farm in {self.state}, registry {self.registry}: provisioned in {self.play('playbooks/provision.yml')}", flush=True)
 
-    def prune(self) -> None:
-        """BuildKit forgets everything that it built."""
+    def fresh(self) -> None:
+        """A BuildKit that has only just started and knows of no build."""
         subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True, stdout=subprocess.DEVNULL)
+        self.settle()
+        self.play("playbooks/stop.yml")
+        self.play("playbooks/provision.yml")
         self.settle()
 
     def settle(self) -> None:
-        """Waits until BuildKit and the registry rest: BuildKit writes its history after a build has ended, as long again after bake's."""
+        """Waits until BuildKit and the registry rest: BuildKit writes its history after a build has ended."""
         for _ in range(60):
             before = sum(self._services().values())
             time.sleep(0.5)

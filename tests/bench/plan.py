@@ -68,8 +68,8 @@ def main() -> None:
             words = [sys.executable, __file__, "--measure", str(root)] + (["--profile"] if arguments.profile and size == SIZES[-1] else [])
             one = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
             found.append(one)
-            rows.append([f"{one['units']:.0f}", *(f"{one[part]:.2f}" for part in ("read", "hash", "plan", "all", "cpu")), f"{one['start']:.0f}", f"{one['peak']:.0f}",
-                         load()])
+            rows.append([f"{one['units']:.0f}", *(f"{one[part]:.2f}" for part in ("read", "hash", "plan", "all", "cpu")),
+                         *(f"{one[part]:.0f}" for part in ("start", "peak")), load()])
     print("Plan of a synthetic catalog, seconds and MB (to reach: 10,000 units in 2 s and 300 MB)")
     print(table(["units", "read", "hash", "plan", "all", "CPU", "MB at start", "MB peak", "machine"], rows))
     small, large = found

@@ -17,7 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 from common import PROJECT, STATE, Farm, as_root, load, table
 
 # isort: split

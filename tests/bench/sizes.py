@@ -11,7 +11,6 @@ import argparse
 import json
 from pathlib import Path
 
-
 from common import PLATFORMS, PROJECT, Farm, load, table
 
 # isort: split

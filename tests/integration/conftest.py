@@ -19,6 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("DESIMAGES_TEST_STATE", "/var/tmp/desimages-test"))
+COMPILED = str(PROJECT / ".cache/buildkitd")  # the molecule scenario has the same: BuildKit is compiled once
 REGISTRY = os.environ.get("DESIMAGES_TEST_REGISTRY", "127.0.0.1:5990")
 
 
@@ -62,7 +63,7 @@ class Farm:
 
     def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
         private = Path(tempfile.mkdtemp(dir=self.folder))
-        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, **self.defaults, **variables}
+        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED, **self.defaults, **variables}
         (private / "extra.json").write_text(json.dumps(values))
         found = ansible_runner.run(
             private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(PROJECT / "inventory" / "local"),

@@ -1,0 +1,239 @@
+"""The project's own images in the hands of others: skopeo reads them, Docker runs them, an emulator starts each foreign one."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import PROJECT, Chain, sh
+from .docker_host import DockerHost, run, until
+
+IMAGES = ("debian", "base", "static", "tools", "registry")
+LABELS = {"created", "description", "licenses", "title", "vendor"}
+NATIVE = "linux/arm64" if os.uname().machine == "aarch64" else "linux/amd64"
+EMULATORS = {  # platform -> qemu-user's name for it, and what else it is told
+    "linux/amd64": ("x86_64",),
+    "linux/386": ("i386",),
+    "linux/arm64": ("aarch64",),
+    "linux/arm/v7": ("arm",),
+    "linux/arm/v6": ("arm", "-cpu", "arm1176"),
+    "linux/s390x": ("s390x",),
+    "linux/ppc64le": ("ppc64le",),
+    "linux/riscv64": ("riscv64",),
+}
+
+
+def skopeo(*words: str) -> Any:
+    """`skopeo inspect`, as JSON."""
+    return json.loads(sh("skopeo", *words[:-1], "inspect", "--tls-verify=false", *words[-1].split()))
+
+
+def chosen(platform: str) -> list[str]:
+    """How skopeo is told to choose from an index."""
+    _, architecture, variant = (*platform.split("/"), "")[:3]
+    return [f"--override-arch={architecture}", *([f"--override-variant={variant}"] if variant else [])]
+
+
+def platform_of(config: dict[str, Any]) -> str:
+    return "/".join(config[key] for key in ("os", "architecture", "variant") if config.get(key))
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_every_platform_is_what_its_index_says_and_is_labelled(chain: Chain, image: str) -> None:
+    name = f"docker://{chain.registry}/{chain.namespace}/{image}"
+    tags = skopeo(name)["RepoTags"]
+    index = skopeo(f"--raw {name}:latest")
+    told = {key.rpartition(".image.")[2]: value for key, value in index["annotations"].items()}
+    parent = re.findall(r"^FROM (debian|static|base)$", (PROJECT / "images" / image / "Dockerfile").read_text(), re.M)
+    assert told.keys() >= LABELS
+    assert told["title"] == image
+    assert told.get("base.name", "") == (f"{chain.namespace}/{parent[-1]}" if parent else "")
+    assert f"trixie-{told['created'][:10].replace('-', '')}" in tags
+    assert len(chain.platforms(image)) == len(index["manifests"]) > 1
+
+    for platform in chain.platforms(image):
+        reference = f"docker://{chain.reference(image, platform)}"
+        config, manifest = skopeo(f"--config {reference}"), skopeo(f"--raw {reference}")
+        assert platform_of(config) == platform
+        assert skopeo(*chosen(platform), f"--config {name}:latest") == config
+        labels = config["config"]["Labels"]
+        # what a mirror could not serve differs from one architecture to the next
+        assert {key: value for key, value in labels.items() if not key.startswith("org.desimages.")} == index["annotations"], platform
+        assert manifest["annotations"].items() >= index["annotations"].items(), platform
+        assert config["created"] == told["created"], platform
+        assert {step["created"] for step in config["history"]} == {told["created"]}, platform
+        assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}, platform
+        assert config["config"].get("User", "") == ("" if image == "debian" else "2000:2000"), platform
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """An image laid out in a folder, with its owners and modes."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, chain: Chain, image: str, platform: str, folder: Path) -> Unpacked:
+        sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference(image, platform)}", f"dir:{folder}/image")
+        root = folder / "root"
+        root.mkdir()
+        for layer in json.loads((folder / "image/manifest.json").read_text())["layers"]:
+            run("tar", "--extract", "--zstd", "--preserve-permissions", "--numeric-owner", f"--directory={root}",
+                f"--file={folder}/image/{layer['digest'].removeprefix('sha256:')}")
+        return cls(root)
+
+    def run(self, platform: str, *words: str, user: int = 0) -> str:
+        """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the kernel."""
+        emulator, *options = EMULATORS[platform]
+        front = []
+        if platform != NATIVE:
+            program = shutil.which(f"qemu-{emulator}-static") or shutil.which(f"qemu-{emulator}")  # Debian 12, 13
+            assert program, f"no emulator for {platform}: apt install qemu-user-static"
+            run("cp", program, str(self.root / "emulator"))
+            front = ["/emulator", *options]
+        return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", f"--userspec={user}:{user}", str(self.root), *front, *words)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder for files of other owners, gone afterwards."""
+    yield tmp_path
+    run("rm", "-rf", *(str(path) for path in tmp_path.iterdir()))
+
+
+STARTS = [
+    ("debian", 0, ["/usr/bin/apt-get", "--version"], r"^apt 3\.[\d.]+ \({debian}\)"),
+    ("base", 2000, ["/usr/bin/dpkg", "--print-architecture"], r"^{debian}$"),
+    ("tools", 2000, ["/health", "help"], "health http"),
+    ("registry", 2000, ["/registry", "--version"], r"/registry github\.com/distribution/distribution/v3 v3\."),
+]
+DEBIAN = {"linux/386": "i386", "linux/arm/v7": "armhf", "linux/arm/v6": "armel", "linux/ppc64le": "ppc64el"}
+
+
+@pytest.mark.parametrize("platform", EMULATORS)
+def test_every_image_starts_on_its_platform(chain: Chain, scratch: Path, platform: str) -> None:
+    for image, user, words, says in STARTS:
+        if platform in chain.platforms(image):
+            (scratch / image).mkdir()
+            said = Unpacked.of(chain, image, platform, scratch / image).run(platform, *words, user=user)
+            assert re.search(says.replace("{debian}", DEBIAN.get(platform, platform.rpartition("/")[2])), said, re.M), f"{image} {platform}: {said}"
+            run("rm", "-rf", str(scratch / image))
+
+
+def test_debian_is_installed_in_full_and_as_its_packages_say(chain: Chain, scratch: Path) -> None:
+    debian = Unpacked.of(chain, "debian", NATIVE, scratch)
+    assert debian.run(NATIVE, "dpkg", "--audit") == ""
+    patterns = re.findall(r"^path-(in|ex)clude=(.*)$", (debian.root / "etc/dpkg/dpkg.cfg.d/slim").read_text(), re.M)
+
+    def left_out(path: str) -> bool:  # the last pattern that matches decides, as in dpkg
+        return [kind for kind, pattern in patterns if fnmatch.fnmatchcase(path, pattern)][-1:] == ["ex"]
+
+    differing = [line for line in debian.run(NATIVE, "dpkg", "--verify").splitlines()
+                 if not (line.startswith("missing ") and left_out(line.rpartition(" ")[2]))]
+    assert differing == []
+
+    created = datetime.fromisoformat(skopeo(f"--config docker://{chain.reference('debian', NATIVE)}")["created"])
+    assert f"{created:%Y%m%dT%H%M%SZ}" in (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Any]:
+    host = DockerHost.start()
+    yield host.client()
+    host.stop()
+
+
+def bring(docker: Any, reference: str, folder: Path) -> str:
+    """Gives Docker an image, and returns its id: the digest of its configuration."""
+    if int(docker.version()["Version"].partition(".")[0]) >= 23:
+        return str(docker.images.pull(reference).id)
+    # Debian 12's Docker reads zstd neither from a registry nor from a file.
+    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{reference}", f"dir:{folder}/pulled")
+    manifest = json.loads((folder / "pulled/manifest.json").read_text())
+    names = [part["digest"].removeprefix("sha256:") for part in (manifest["config"], *manifest["layers"])]
+    for name in names[1:]:
+        sh("zstd", "-q", "-d", f"{folder}/pulled/{name}", "-o", f"{folder}/pulled/{name}.tar")
+    (folder / "pulled/manifest.json").write_text(json.dumps([{"Config": names[0], "RepoTags": None, "Layers": [f"{name}.tar" for name in names[1:]]}]))
+    with tarfile.open(folder / "image.tar", "w") as tar:
+        tar.add(folder / "pulled", ".")
+    with (folder / "image.tar").open("rb") as file:
+        (image,) = docker.images.load(file)
+    assert image.id == f"sha256:{names[0]}"
+    return str(image.id)
+
+
+def inside(container: Any, *words: str) -> str:
+    """Runs a program of this machine in the container's network, where nobody else is."""
+    return run("nsenter", f"--net=/proc/{container.attrs['State']['Pid']}/ns/net", *words)
+
+
+GET = """
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1])
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+"""
+
+
+def get(container: Any, url: str) -> tuple[int, str]:
+    status, _, text = inside(container, sys.executable, "-c", GET, url).partition(" ")
+    return int(status), text
+
+
+def test_registry_keeps_its_contract(chain: Chain, docker: Any, tmp_path: Path) -> None:
+    reference = chain.reference("registry", NATIVE)
+    container = docker.containers.create(bring(docker, reference, tmp_path), read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
+                                         network_mode="none", volumes=["data:/data"])
+    container.start()
+
+    def healthy() -> bool:
+        container.reload()
+        assert container.status == "running", container.logs().decode()
+        return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
+
+    until("the registry is healthy", 60, healthy)
+    process = dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{container.attrs['State']['Pid']}/status").read_text(), re.M))
+    assert process["Uid"].split() == ["2000"] * 4
+    assert (int(process["CapEff"], 16), int(process["CapBnd"], 16), process["NoNewPrivs"]) == (0, 0, "1")
+    assert len(container.top()["Processes"]) == 1
+
+    there = "docker://127.0.0.1:5000/some/tools:1"
+    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference('tools', NATIVE)}", f"dir:{tmp_path}/in")
+    inside(container, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{tmp_path}/in", there)
+    inside(container, "skopeo", "copy", "-q", "--src-tls-verify=false", there, f"dir:{tmp_path}/out")
+    assert contents(tmp_path / "in") == contents(tmp_path / "out")
+
+    status, metrics = get(container, "http://127.0.0.1:5001/metrics")
+    assert status == 200
+    assert re.search(r"^registry_http_requests_total\{.*\} \d", metrics, re.M)
+    assert get(container, "http://127.0.0.1:5001/debug/pprof/")[0] == 404
+
+    began = time.monotonic()
+    container.stop(timeout=20)
+    assert time.monotonic() - began < 10
+    container.reload()
+    assert container.attrs["State"]["ExitCode"] == 0
+    lines = container.logs(stdout=True, stderr=False).decode().splitlines()
+    assert all(json.loads(line)["level"] for line in lines)
+    assert any("listening on" in line for line in lines)
+    assert container.logs(stdout=False, stderr=True) == b""
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
