@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Scheduler, State
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
@@ -40,6 +41,8 @@ class ActionModule(FarmAction):
             signal.signal(number, _stop)
         try:
             builder.build()
+        except (FarmError, OSError) as error:  # the index step ends the run, with what there is
+            self.warn(f"{task_vars['inventory_hostname']}: {error}")
         finally:
             run.save("build", {"outcomes": scheduler.outcomes})
             run.show("timings", builder.timings)

@@ -37,7 +37,7 @@ class ActionModule(FarmAction):
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
         if self.check:
-            return {"changed": True, "folders": [str(to / key.platform.slug) for key in keys]}
+            return {"changed": True, "folders": [str(to / f"{key.name}-{key.platform.slug}") for key in keys]}
         fetch = Fetch(plan, sources, build, arguments, self.say)
         refused = fetch.image(arguments["image"], keys)
         if refused:
@@ -56,10 +56,13 @@ class ActionModule(FarmAction):
         folder.mkdir(parents=True)
         spec = {"store": f"{arguments['state']}/store", "archive": ""}
         trees = made.as_dict()["contexts"]
-        folders = {name: lay_out(folder / name, tree, spec) for name, tree in trees.items()}  # type: ignore[attr-defined]
+        folders = {name: lay_out(folder / name, tree, spec, link=False) for name, tree in trees.items()}  # type: ignore[attr-defined]
         (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
         script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
-        script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json"))
+        if byhand.buildx_can(made):
+            script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json"))
+        else:
+            self.warn(f"{made.name}: no buildx.sh: it takes one parent for two platforms, and buildx knows one context of a name; buildctl.sh builds it")
         return str(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
@@ -30,10 +31,17 @@ class ActionModule(FarmAction):
         outcomes: dict[Key, Outcome] = run.load("build")["outcomes"] if run.has("build") else {}
         outcomes = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **outcomes}
         registry = Registry(arguments["registry"])
-        changes = [change for image in dict.fromkeys(key.image for key in planned["wanted"]) if plan.recipes[image].index
-                   for change in self._changes(registry, plan, image, outcomes, planned, arguments)]
+        changes: list[indexes.Change] = []
+        published: list[str] = []
+        problems: list[str] = []  # one image's do not keep the others from their tags, nor the run from its verdict
+        for image in dict.fromkeys(key.image for key in planned["wanted"] if plan.recipes[key.image].index):
+            try:
+                found = self._changes(registry, plan, image, outcomes, planned, arguments)
+                changes += found
+                published += self._publish(registry, found, arguments)
+            except FarmError as error:
+                problems.append(f"{image}: {error}")
         moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
-        published = self._publish(registry, changes, arguments)
         relocked: dict[str, Overlay] = planned["relocked"]
         run.show("summary", {**summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
         release(arguments["state"], controller())
@@ -43,8 +51,8 @@ class ActionModule(FarmAction):
         if self.diff:
             result["diff"] = [part for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
-        if bad:
-            result.update(failed=True, msg=verdict(bad, run))
+        if bad or problems:
+            result.update(failed=True, msg="\n".join([*([verdict(bad, run)] if bad else []), *problems]))
         return result
 
     def _changes(self, registry: Registry, plan: Plan, image: str, outcomes: dict[Key, Outcome], planned: dict[str, Any],
@@ -52,13 +60,14 @@ class ActionModule(FarmAction):
         """Compares and pushes one image's index, or the tags of single platforms where only some were chosen."""
         recipe, repository = plan.recipes[image], f"{arguments['namespace']}/{image}"
         keys = [Key(image, "", platform) for platform in recipe.platforms]
-        there = [key for key in keys if key in outcomes and outcomes[key].state in GOOD]
+        wanted_keys = [key for key in keys if key in planned["wanted"]] if planned["chosen"] else keys
+        there = [key for key in wanted_keys if key in outcomes and outcomes[key].state in GOOD]
         if not there:
             return []
         unit = plan.units[there[0]]
         names = {"suite": recipe.suites[0], "epoch": unit.epoch}
         found: list[indexes.Change] = []
-        if len(there) == len(keys) or (arguments["partial"] and planned["chosen"]):
+        if len(there) == len(keys if not arguments["partial"] else wanted_keys):
             manifests = indexes.describe(registry, repository, {key.platform: outcomes[key].digest for key in there})
             annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
             first = indexes.compare(registry, repository, manifests, annotations, [])

@@ -25,11 +25,11 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if not self.check:
+            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
         wanted = select(found.plan, native, arguments["images"], arguments["platforms"], arguments["select"])
-        if not self.check:
-            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         registry = self._registry(arguments["registry"])
         found, standing = planning.settle(found, lambda plan: look(registry, plan, wanted, native[0], arguments["namespace"]), native[0], arguments,
                                           registry=registry, check=self.check, say=self.say, warn=self.warn)
@@ -39,7 +39,7 @@ class ActionModule(FarmAction):
             self.warn(overlay.words(image))
         place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
         why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
-        build = [{**describe(plan, key), "reasons": why[key], "sure": not only_parents(why[key])} for key in todo]
+        build = [{**describe(plan, key), "reasons": why[key], "sure": self._sure(plan, key, why[key], existing, registry, arguments)} for key in todo]
         sure = sum(unit["sure"] for unit in build)
         result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure},
                                   "relocked": [{"image": image, **overlay.as_dict()} for image, overlay in relocked.items()]}
@@ -49,6 +49,9 @@ class ActionModule(FarmAction):
             result["diff"] = [
                 difference(plan.units[key], known.read(place, key), entries(plan, plan.units[key], native[0])) for key in todo]
         if not self.check:
+            for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
+                if known.record(place, key) != plan.units[key].record:
+                    known.write(place, plan.units[key], entries(plan, plan.units[key], native[0]))
             run = Run.begin(arguments["state"])
             chosen = bool(arguments["platforms"] or arguments["select"])
             run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
@@ -56,6 +59,17 @@ class ActionModule(FarmAction):
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result
+
+    def _sure(self, plan: Plan, key: Key, why: list[str], existing: dict[Key, str], registry: Registry | None, arguments: dict[str, Any]) -> bool:
+        """Whether a unit will be built whatever its parents come out as: they are known already, or more than parents differs."""
+        unit = plan.units[key]
+        above = {parent.name: existing.get(Key(parent.image, parent.target, key.platform)) for parent in unit.parents if not parent.build}
+        if not only_parents(why) or registry is None:
+            return True
+        if not all(above.values()):
+            return False
+        content = unit.content_id({name: digest for name, digest in above.items() if digest})
+        return registry.digest(f"{arguments['namespace']}/{key.image}", f"c-{content}") is None
 
     def _registry(self, address: str) -> Registry | None:
         """The farm's registry; in check mode None where it does not run."""

@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from .solve import MAIN, Solve, csv
 
 
+def buildx_can(solve: Solve) -> bool:
+    """Whether no context comes for two platforms: buildx has no names for these."""
+    names = [name.partition("::")[0] for name in solve.options if name.startswith("context:")]
+    return len(names) == len(set(names))
+
+
 def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str) -> list[str]:
     """The arguments of `docker buildx` for a solve of one platform (buildx knows no contexts that differ by platform).
 

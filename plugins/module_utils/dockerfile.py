@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 BUILD = ("$BUILDPLATFORM", "${BUILDPLATFORM}")
 TARGET = ("$TARGETPLATFORM", "${TARGETPLATFORM}", "")
 
-_DIRECTIVE = re.compile(r"^#\s*([A-Za-z][\w-]*)\s*=\s*(.+?)\s*$")
-_HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z0-9_.]+)\2")
+_DIRECTIVE = re.compile(r"^(?:#|//)\s*([A-Za-z][\w-]*)\s*=\s*(.+?)\s*$")
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)$", re.S)
 _FLAG = re.compile(r"^--([a-z-]+)(?:=(.*))?$", re.S)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])([^}]*))?\}|\$(\w+)")
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.S)
-_REMOTE = re.compile(r"^(https?://|git@|git://|ssh://)")
+_REMOTE = re.compile(r"^([a-z]+://|[^/@]+@[^/]+:|\$)")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """The stages in order. `refused` are `line: reason` of what no hermetic build can have."""
+    """The stages in order. `refused` are (line, reason) of what no hermetic build can have; `arguments` those declared before the first FROM."""
 
     stages: tuple[Stage, ...] = ()
     refused: tuple[tuple[int, str], ...] = ()
@@ -72,7 +72,7 @@ class Dockerfile:
         """The lines that decide what a target is: those before the first FROM and those of the stages that it reaches."""
         if not target:
             return self.text
-        lines = self.text.splitlines(keepends=True)
+        lines = [line + "\n" for line in self.text.split("\n")]
         ends = [stage.line - 1 for stage in self.stages[1:]] + [len(lines)]
         numbers = sorted(stage.number for stage in self.reach(target))
         return "".join(lines[: self.stages[0].line - 1] + [line for n in numbers for line in lines[self.stages[n].line - 1 : ends[n]]])
@@ -107,7 +107,7 @@ class Dockerfile:
         return [use for stage in stages for use in stage.uses if use.name != "scratch" and not self._inner(stage)(use)]
 
     def _inner(self, stage: Stage) -> Callable[[Use], Stage | None]:
-        """Stages are seen by those after them only: `FROM debian AS debian` takes debian from outside."""
+        """Stages are seen by those after them. (BuildKit lets COPY see later ones too; here such a name is an unknown image.)"""
 
         def find(use: Use) -> Stage | None:
             earlier = [s for s in self.stages[: stage.number] if use.name.lower() == s.name.lower() or use.name == str(s.number)]
@@ -124,7 +124,6 @@ def parse(text: str) -> Dockerfile:
     escape = directives.get("escape", (0, "\\"))[1]
     stages: list[Stage] = []
     arguments: dict[str, str] = {}
-    declared: set[str] = set()
     current: list[Instruction] = []
 
     def close() -> None:
@@ -132,28 +131,29 @@ def parse(text: str) -> Dockerfile:
             stages.append(_stage(current, len(stages), stages, arguments, refused))
             current.clear()
 
-    for instruction in instructions(text, escape):
+    for instruction in instructions(text, escape, refused):
         if instruction.keyword == "FROM":
             close()
             current.append(instruction)
         elif current:
             current.append(instruction)
-        if instruction.keyword == "ARG":
+        if instruction.keyword == "ARG" and not current:
             for word in words(instruction.rest):
                 name, _, value = word.partition("=")
-                declared.add(name)
-                if not current:
-                    arguments[name] = expand(_unquote(value), arguments)
+                arguments[name] = expand(_unquote(value), arguments)
     close()
     if not stages:
         refused.append((1, "no FROM: not a Dockerfile"))
-    return Dockerfile(tuple(stages), tuple(sorted(refused)), frozenset(declared), text)
+    outside = {use.name.lower() for use in Dockerfile(tuple(stages)).all_outside}
+    refused += [(stage.line, f"AS {stage.name}: that is also the name of a context, which BuildKit takes instead of the stage; rename the stage")
+                for stage in stages if stage.name.lower() in outside]
+    return Dockerfile(tuple(stages), tuple(sorted(refused)), frozenset(arguments), text)
 
 
-def instructions(text: str, escape: str = "\\") -> list[Instruction]:
+def instructions(text: str, escape: str = "\\", refused: list[tuple[int, str]] | None = None) -> list[Instruction]:
     """The instructions, continuation lines joined, comments and the bodies of heredocs left out."""
     found: list[Instruction] = []
-    lines = text.splitlines()
+    lines = _lines(text)
     number = 0
     while number < len(lines):
         first = number
@@ -178,11 +178,20 @@ def instructions(text: str, escape: str = "\\") -> list[Instruction]:
             continue
         instruction = _instruction(joined.strip(), first + 1)
         found.append(instruction)
-        for dash, _, word in _heredocs(instruction):
+        if instruction.keyword == "ONBUILD" and refused is not None:
+            refused.append((instruction.line, "ONBUILD: it would run in other images, for platforms that their plans know nothing of"))
+        for dash, word in _heredocs(instruction):
             while number < len(lines) and (lines[number].lstrip("\t") if dash else lines[number]) != word:
                 number += 1
+            if number == len(lines) and refused is not None:
+                refused.append((instruction.line, f"the text that begins with <<{word} does not end"))
             number += 1
     return found
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as BuildKit sees them: they end at a line feed, and at nothing else that Python would take for an end."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def words(text: str) -> list[str]:
@@ -205,8 +214,10 @@ def expand(text: str, values: dict[str, str]) -> str:
 
 def _directives(text: str) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_lines(text), 1):
         match = _DIRECTIVE.match(line.strip())
+        if number == 1 and line.startswith("#!"):
+            continue
         if not match:
             break
         found.setdefault(match.group(1).lower(), (number, match.group(2)))
@@ -216,8 +227,6 @@ def _directives(text: str) -> dict[str, tuple[int, str]]:
 def _instruction(text: str, line: int) -> Instruction:
     keyword, _, rest = text.partition(" ") if " " in text.split("\t")[0] else text.partition("\t")
     rest = rest.strip()
-    if keyword.upper() == "ONBUILD":
-        return _instruction(rest, line)
     flags: list[tuple[str, str]] = []
     while match := _WORD.match(rest):
         flag = _FLAG.match(_unquote(match.group()))
@@ -228,11 +237,12 @@ def _instruction(text: str, line: int) -> Instruction:
     return Instruction(keyword.upper(), tuple(flags), rest, line)
 
 
-def _heredocs(instruction: Instruction) -> list[tuple[str, str, str]]:
+def _heredocs(instruction: Instruction) -> list[tuple[str, str]]:
     """Heredocs count where BuildKit counts them: in RUN, COPY and ADD, as words of their own (`$((1<<3))` is none)."""
     if instruction.keyword not in ("RUN", "COPY", "ADD"):
         return []
-    return [match.groups() for word in words(instruction.rest) if (match := _HEREDOC.match(re.sub(r"^\d+(?=<<)", "", word)))]  # type: ignore[misc]
+    found = [_HEREDOC.match(word) for word in words(instruction.rest)]
+    return [(match.group(1), _unquote(match.group(2))) for match in found if match]
 
 
 def _unquote(word: str) -> str:

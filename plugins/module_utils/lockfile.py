@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .errors import BadInput
+from .platforms import ALL
 
 FORMAT = 1
 SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
@@ -177,4 +178,9 @@ def _entry(values: dict[str, object]) -> Entry:
     if type(values["size"]) is not int or values["size"] < 0:
         raise ValueError(f"size {values['size']!r} is not a number of bytes")
     facts = tuple((name, str(values[name])) for name in FIELDS[str(kind)] if name != "platform")
-    return Entry(str(values["input"]), str(kind), str(values["sha256"]), values["size"], str(values.get("platform", "")), facts)
+    entry = Entry(str(values["input"]), str(kind), str(values["sha256"]), values["size"], str(values.get("platform", "")), facts)
+    if entry.platform and entry.platform not in map(str, ALL):
+        raise ValueError(f"platform {entry.platform!r} is none of {', '.join(map(str, ALL))}")
+    if any(part in ("", ".", "..") for part in entry.path.split("/")):
+        raise ValueError(f"{entry.path!r} is no path inside a context")
+    return entry

@@ -64,10 +64,6 @@ class Unit:
     build_inputs: tuple[str, ...] = ()
     unpacked: tuple[str, ...] = ()
 
-    @property
-    def build_platforms(self) -> tuple[Platform, ...]:
-        return self.runs
-
     def content_id(self, digests: Mapping[str, str]) -> str:
         """The id of early cutoff: the record with the digests of its run-time parents (name -> digest) in place of their ids."""
         return canonical.sha256({**self.record, "parents": {name: digests[name] for name in self.record["parents"]}})  # type: ignore[attr-defined]
@@ -240,7 +236,7 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
     for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"), ("inputs", "input"),
                        ("build_inputs", "input"), ("build_parents", "build-time parent"), ("parents", "parent")):
         found += [f"{text} {what}" for what in _differences(record[name], known.get(name, {}))]  # type: ignore[arg-type]
-    return found or ["its record changed"]
+    return found or ["the registry does not have it any more"]
 
 
 def only_parents(found: Iterable[str]) -> bool:

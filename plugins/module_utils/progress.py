@@ -63,7 +63,7 @@ class Progress:
     @property
     def running(self) -> str:
         """The step that started last and still runs."""
-        return next((name for digest, name in reversed(self.started.items()) if digest not in self.completed), "")
+        return next((name for digest, name in reversed(list(self.started.items())) if digest not in self.completed), "")
 
     @property
     def exporting(self) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -30,9 +31,13 @@ def start(spec: dict[str, Any]) -> dict[str, Any]:
         folder.mkdir(parents=True)
     except FileExistsError:
         return {"id": spec["id"], "state": "running"}
-    (folder / "spec.json").write_text(json.dumps(spec))
-    (folder / "beat").touch()
-    write_state(folder, {"state": "running", "phase": "starting", "started": time.time()})
+    try:
+        (folder / "spec.json").write_text(json.dumps(spec))
+        (folder / "beat").touch()
+        write_state(folder, {"state": "running", "phase": "starting", "started": time.time()})
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -71,18 +76,23 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
     stopped = []
     for name in names:
         folder = Path(jobs) / name
-        if _alive(folder) and json.loads((folder / STATE).read_text())["state"] not in TERMINAL:
-            os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
-            stopped.append(name)
+        try:
+            if _alive(folder) and json.loads((folder / STATE).read_text())["state"] not in TERMINAL:
+                os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+                stopped.append(name)
+        except (OSError, ValueError):
+            continue  # half made, or ended meanwhile
     return stopped
 
 
 def _alive(folder: Path) -> bool:
     try:
         pid = int((folder / "pid").read_text())
-        return b"runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
+        return f"{folder.parent.parent}/bin/runner-".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()  # a number may be another's by now
+    except FileNotFoundError:
         return not (folder / "pid").exists() and time.time() - (folder / STATE).stat().st_mtime < 10  # it has only just been started
+    except (OSError, ValueError):
+        return False
 
 
 def _detach(folder: Path) -> None:

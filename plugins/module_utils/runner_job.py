@@ -51,14 +51,14 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         ended = {"state": "failed", "error": f"{error.strerror}: {error.filename}", "full": error.errno == errno.ENOSPC}
     except Exception as error:  # the state must say how a job ended, whatever it was
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: on a full disk this makes room for the state
+    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: copies in it may be what filled the disk
     job.write(**ended)
 
 
-def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any]) -> str:
+def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any], link: bool = True) -> str:
     """Makes one context folder out of the store, with the modes and mtimes of the solve; what the store lacks comes from the archive.
 
-    Files with the store's own mode and time are hard links to it, so nothing is copied that need not be.
+    Files with the store's own mode and time are hard links to it, so nothing is copied that need not be; without `link` all are copies.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path, (digest, size, mode, mtime) in sorted(tree.items()):
@@ -66,7 +66,7 @@ def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any]) -> s
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         status = source.stat()
-        if (status.st_mode & 0o777, status.st_mtime_ns) == (mode, mtime):
+        if link and (status.st_mode & 0o777, status.st_mtime_ns) == (mode, mtime):
             try:
                 os.link(source, target)
                 continue
@@ -155,15 +155,20 @@ class _Job:
         engine = engine_identity(self.spec["socket"])
         command = [self.spec["buildctl"], f"--addr=unix://{self.spec['socket']}", *self.spec["words"]]
         (self.folder / "command.json").write_text(json.dumps(command))
-        with (self.folder / "log").open("w") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                            errors="replace", env={**os.environ, "HOME": str(self.folder)})
-            watcher = threading.Thread(target=self._watch, daemon=True)
-            watcher.start()
-            assert self.process.stderr
-            for line in self.process.stderr:
-                for said in self.progress.feed(line):
-                    print(said, file=log, flush=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                        errors="replace", env={**os.environ, "HOME": str(self.folder)})
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        watcher.start()
+        assert self.process.stderr
+        try:
+            with (self.folder / "log").open("w") as log:
+                for line in self.process.stderr:
+                    for said in self.progress.feed(line):
+                        print(said, file=log, flush=True)
+        except OSError:
+            self.process.terminate()
+            raise
+        finally:
             code = self.process.wait()
             watcher.join()
         if self.why:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from .platforms import ALL
@@ -71,6 +72,17 @@ def _mapping(value: Any) -> str:
 
 
 
+def _templates(value: Any) -> str:
+    """Templates of tags, as plugin_utils/tags.py renders them."""
+    if said := _texts(value):
+        return said
+    try:
+        fields = {name for text in value for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError:
+        fields = {""}
+    return "" if fields <= {"suite", "date", "id"} else "a list of texts with no other fields than {suite}, {date} and {id}"
+
+
 def _choice(*allowed: str) -> Callable[[Any], str]:
     return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
 
@@ -92,7 +104,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_platforms": Setting(_platforms),
     "farm_select": Setting(_text),
     "farm_publish": Setting(_publish),
-    "farm_tags": Setting(_texts),
+    "farm_tags": Setting(_templates),
     "farm_origins": Setting(_mapping),
     "farm_relock_missing": Setting(_flag),
     "farm_allow_missing_suites": Setting(_flag),

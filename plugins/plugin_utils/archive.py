@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Unit
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
@@ -40,18 +40,25 @@ class Archive:
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
         """Gets from the archive what the store lacks; returns what the archive lacks as well."""
         lacking = [entry for entry in entries if not self.store.has(entry.sha256, entry.size)]
+        contents = sorted({entry.sha256 for entry in lacking})
         with ThreadPoolExecutor(self.threads) as pool:
-            return [entry for entry, found in zip(lacking, pool.map(self._recall, lacking)) if not found]
+            found = {sha for sha, there in zip(contents, pool.map(self._recall, contents)) if there}
+        return [entry for entry in lacking if entry.sha256 not in found]
 
-    def _recall(self, entry: Entry) -> bool:
-        digest = f"sha256:{entry.sha256}"
+    def _recall(self, sha256: str) -> bool:
+        """A blob that is damaged, or breaks off, is as good as none: its origin is asked next."""
+        digest = f"sha256:{sha256}"
         if not self.registry.has_blob(self.repository, digest):
             return False
-        temporary = self.store.partial(f"{entry.sha256}.archive")
-        with temporary.open("wb") as out:
-            for piece in self.registry.blob(self.repository, digest):
-                out.write(piece)
-        self.store.put(temporary, entry.sha256)
+        temporary = self.store.partial(f"{sha256}.archive")
+        try:
+            with temporary.open("wb") as out:
+                for piece in self.registry.blob(self.repository, digest):
+                    out.write(piece)
+            self.store.put(temporary, sha256)
+        except (Unreachable, HashMismatch):
+            temporary.unlink(missing_ok=True)
+            return False
         return True
 
     def keep(self, files: Iterable[File]) -> int:
@@ -96,7 +103,7 @@ class Archive:
         return f"{self.repository}@{found[0]}"
 
 
-def merge(packages: list[Path], out: BinaryIO, epoch: int, said: Callable[[str], None] = lambda text: None) -> None:
+def merge(packages: list[Path], out: BinaryIO, epoch: int) -> None:
     """One tar of the file trees of .deb files, in the given order; a folder that several have comes once.
 
     Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
@@ -104,23 +111,29 @@ def merge(packages: list[Path], out: BinaryIO, epoch: int, said: Callable[[str],
     seen: set[str] = set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
         for package in packages:
-            said(package.name)
             process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            with tarfile.open(fileobj=process.stdout, mode="r|") as source:
-                for member in source:
-                    name = member.name.removeprefix(".").strip("/")
-                    if not name or (member.isdir() and name in seen):
-                        continue
-                    seen.add(name)
-                    member.name, member.mtime = name, min(int(member.mtime), epoch)
-                    member.uname = member.gname = ""
-                    member.pax_headers = {}
-                    if member.islnk():
-                        member.linkname = member.linkname.removeprefix("./")
-                    target.addfile(member, source.extractfile(member) if member.isreg() else None)
+            try:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as source:
+                    _copy(source, target, seen, epoch)
+            except tarfile.ReadError:
+                pass  # dpkg-deb says better what is wrong
             process.stdout.read()  # type: ignore[union-attr]
             if process.wait() != 0:
                 raise FarmError(f"dpkg-deb cannot read {package.name}: {process.stderr.read().decode().strip()}")  # type: ignore[union-attr]
+
+
+def _copy(source: tarfile.TarFile, target: tarfile.TarFile, seen: set[str], epoch: int) -> None:
+    for member in source:
+        name = member.name.removeprefix(".").strip("/")
+        if not name or (member.isdir() and name in seen):
+            continue
+        seen.add(name)
+        member.name, member.mtime = name, min(int(member.mtime), epoch)
+        member.uname = member.gname = ""
+        member.pax_headers = {}
+        if member.islnk():
+            member.linkname = member.linkname.removeprefix("./")
+        target.addfile(member, source.extractfile(member) if member.isreg() else None)
 
 
 def _digest(path: Path) -> str:

@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
+TRIES = 8  # and so often at most, however long each took
 SAY_EVERY = 5  # seconds between two lines about one batch; a tenth of its time, once that is more
 
 
@@ -68,6 +69,7 @@ class Builder:
     alert: Callable[[str], None]
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     trouble: dict[tuple[Key, ...], _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     count: int = 0
@@ -84,13 +86,16 @@ class Builder:
                 if not self.scheduler.finished:
                     time.sleep(pause)  # the node is asked, it does not call
         finally:
+            left = self.scheduler.leave()
+            if left:
+                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
             if self.jobs:
                 self.node.cancel(sorted(self.jobs))
-                left = self.scheduler.leave()
-                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
 
     def _start(self) -> bool:
         started = False
+        if len(self.jobs) >= self.farm.slots:
+            return started
         for ready in self.scheduler.ready():
             batch = [key for key in ready if not self._same(key)]
             started = started or len(batch) < len(ready)
@@ -110,7 +115,10 @@ class Builder:
     def _same(self, key: Key) -> bool:
         """Early cutoff: the unit exists under another id, made of the same content and the same parents' digests."""
         content = self.plan.units[key].content_id(self.scheduler.run_time_digests(key))
+        if content in self.asked:
+            return False
         found = self.farm.registry.digest(self._repository(key), f"c-{content}")
+        self.asked.add(content)
         if not found:
             return False
         self._keep(key, found[0], State.SAME)
@@ -129,6 +137,7 @@ class Builder:
         job = Job(f"{self.run.name}.{self.count}", batch, solve.name, time.monotonic(), time.monotonic())
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
+        self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
         self.node.start({
             "id": job.id, "solve": {"contexts": solve.as_dict()["contexts"], "policy": solve.policy},
             "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
@@ -136,7 +145,6 @@ class Builder:
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
         })
         self.scheduler.start(batch)
-        self.jobs[job.id] = job
         self.say(f"{job.name}: building on {self.node.name}")
 
     def _look(self) -> bool:
@@ -160,7 +168,10 @@ class Builder:
         seconds = time.monotonic() - job.began
         if state["state"] == "done":
             self.trouble.pop(tuple(job.batch), None)
-            self._take(job, state["digest"], seconds)
+            try:
+                self._take(job, state["digest"], seconds)
+            except FarmError as error:
+                self._fail(job, f"built, and not kept: {error}", "", state)
         elif state.get("full"):
             self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
         elif state["state"] == "lost" or state.get("exporting"):
@@ -176,6 +187,8 @@ class Builder:
         """Not the units' fault: they are tried again for a minute, with growing pauses."""
         now = time.monotonic()
         waits = self.trouble.setdefault(tuple(job.batch), _Trouble(now))
+        if job.began - waits.since > PATIENCE and waits.tries < TRIES:
+            waits.since = now  # it ran well in between: this is another trouble
         what = state.get("error") or "lost"
         if now - waits.since > PATIENCE:
             self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)

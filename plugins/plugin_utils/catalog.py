@@ -68,6 +68,10 @@ def _named(path: Path) -> str:
     return "/".join(path.parts[-3:])
 
 
+def _at(recipe: Recipe, file: str) -> str:
+    return _named(Path(recipe.folder) / file)
+
+
 def _by_place(problem: str) -> tuple[str, int]:
     name, _, rest = problem.partition(":")
     number = rest.partition(":")[0]
@@ -94,7 +98,11 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
     if not containerfile.exists():
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
         return None
-    parsed = dockerfile.parse(containerfile.read_text(encoding="utf-8"))
+    try:
+        parsed = dockerfile.parse(containerfile.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(f"{_named(containerfile)}:1: not UTF-8: {error}")
+        return None
     problems += [f"{_named(containerfile)}:{line}: {reason}" for line, reason in parsed.refused]
     if document.problems or not parsed.stages:
         return None
@@ -115,6 +123,8 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         lock=_lock(path.parent / LOCK, need_locks and bool(_locked(value)), need_locks, problems),
     )
     _check_recipe(recipe, document, problems)
+    problems += [f"{_named(link)}:1: a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"
+                 for link in sorted(path.parent.rglob("*")) if link.is_symlink()]
     return recipe
 
 
@@ -164,7 +174,7 @@ def _lock(path: Path, needed: bool, strict: bool, problems: list[str]) -> lockfi
 
 def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> None:
     """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little."""
-    named = f"{recipe.name}/Dockerfile"
+    named = _at(recipe, "Dockerfile")
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
     paths: tuple[str, ...]
@@ -179,17 +189,20 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
             name = wanted or path.strip("/").partition("/")[0]
             used.add(name)
             if wanted and wanted in known and known[wanted].kind != "debian":
-                problems.append(f"images/{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} from {BUILD_INPUTS}")
+                problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} from {BUILD_INPUTS}")
             if name not in known:
-                where = f"images/{named}:{use.line}: "
+                where = f"{named}:{use.line}: "
                 problems.append(f"{where}{(name or context)!r} is no input of image.yml{nearest(name, sorted(known))}"
                                 f"; inputs: {', '.join(sorted(known)) or 'none'}")
             elif known[name].build != (context == BUILD_INPUTS):
                 right = BUILD_INPUTS if known[name].build else INPUTS
-                problems.append(f"images/{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in image.yml)")
+                problems.append(f"{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in image.yml)")
     for name in sorted(set(known) - used):
         if not str(known[name].spec.get("module", "")).startswith("./"):
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the Dockerfile does not use")
+    for name in sorted(set(recipe.args) & recipe.dockerfile.arguments):
+        problems.append(f"{document.name}:{document.line(('args', name))}: {name} is declared before the first FROM, where it could change what the"
+                        " image descends from; declare it in the stage that uses it")
     for number, target in enumerate(recipe.targets):
         if not recipe.dockerfile.stage(target):
             stages = [stage.name for stage in recipe.dockerfile.stages]
@@ -219,7 +232,7 @@ def _check_names(recipes: dict[str, Recipe], broken: set[str], problems: list[st
         for use in {use for target in recipe.targets or ("",) for use in recipe.dockerfile.outside(target)}:
             if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED) or any(use.name in (b, f"{b}-{use.name[len(b) + 1:]}") for b in broken):
                 continue
-            where = f"images/{recipe.name}/Dockerfile:{use.line}: "
+            where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
             found = reference(use.name, recipes)
             if not found:
                 problems.append(f"{where}{use.name!r} is no image of the catalog{nearest(use.name, known)}; images: {', '.join(known)}")
@@ -239,13 +252,13 @@ def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         cycle = list(reversed(error.args[1]))
-        problems.append(f"images/{cycle[0]}/Dockerfile:1: images that need each other: {' -> '.join(cycle)}")
+        problems.append(f"{_at(recipes[cycle[0]], 'Dockerfile')}:1: images that need each other: {' -> '.join(cycle)}")
 
 
 def _check_lock(recipe: Recipe, problems: list[str]) -> None:
     """Every input has lines for every platform it is needed on; no line is for an input that is gone."""
-    where = f"images/{recipe.name}/{LOCK}"
-    if not recipe.lock.entries:
+    where = _at(recipe, LOCK)
+    if any(problem.startswith(f"{where}:") for problem in problems):
         return  # missing or bad, and said so already
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
     names = {found.name for found in recipe.inputs}
@@ -262,7 +275,7 @@ def _check_lock(recipe: Recipe, problems: list[str]) -> None:
 
 
 def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode). Symbolic links to files are followed."""
+    """The files of the main context: path in the context -> (file, mode)."""
     root = Path(recipe.folder)
     found: dict[str, tuple[Path, int]] = {}
     for path in sorted(root.rglob("*")):

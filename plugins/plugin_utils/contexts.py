@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Sources
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import context_files
@@ -39,6 +40,8 @@ def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
 
 
 def _keep(content: bytes, sha: str, store: Store) -> None:
+    if hashlib.sha256(content).hexdigest() != sha:
+        raise FarmError("a file of the catalog was changed while the run went on", hint="run again: the plan is made of the files as they are then")
     temporary = store.partial(f"{sha}.{os.getpid()}")
     temporary.write_bytes(content)
     store.put(temporary, sha)

@@ -40,18 +40,21 @@ class Document:
             node = loader.get_single_node()
             if node is not None:
                 self._walk(node, ())
-                self.value = loader.construct_document(node)
+                self.value = None if self.problems else loader.construct_document(node)
         except (OSError, UnicodeDecodeError) as error:
             self.problems.append(f"{name}:1: cannot be read: {error}")
-        except yaml.MarkedYAMLError as error:
-            line = (error.problem_mark.line + 1) if error.problem_mark else 1
-            self.problems.append(f"{name}:{line}: not YAML: {error.problem or error}")
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', None) or error}")
 
     def _walk(self, node: Any, path: _Path) -> None:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: a key must be a text (does {{{{ }}}} want quotes?)")
+                    continue
                 if key.value in seen:
                     self.problems.append(f"{self.name}:{key.start_mark.line + 1}: {key.value!r} stands here for the second time")
                 seen.add(key.value)

@@ -34,9 +34,13 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
         and (not platforms or str(key.platform) in platforms)
         and (kept is None or str(key) in kept)
     ]
-    able = [key for key in chosen if set(plan.units[key].runs) & set(native)]
-    problems += [f"{key}: its steps run code of {' or '.join(map(str, plan.units[key].runs))}, and no node runs that natively"
-                 for key in chosen if key not in able and plan.recipes[key.image].index]
+    if not chosen and not problems:
+        problems.append("farm_images, farm_platforms and farm_select together choose no unit")
+    foreign = {key for key, unit in plan.units.items() if not set(unit.runs) & set(native)}
+    guilty = {key: next((need for need in plan.closure([key], native[0]) if need in foreign), None) for key in chosen}
+    able = [key for key in chosen if guilty[key] is None]
+    problems += [f"{key}: the steps of {need} run code of {' or '.join(map(str, plan.units[need].runs))}, and no node runs that natively"
+                 for key, need in guilty.items() if need and plan.recipes[key.image].index]
     if problems:
         raise BadInput(problems, what="the choice")
     return able

@@ -28,7 +28,8 @@ def names(text: str, target: str = "") -> list[str]:
         ("# escape=`\nFROM debian\nRUN a `\n  b\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN echo 'a \\\\'\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ('FROM debian\nRUN echo "COPY --from=no / /"\n', ["debian"]),
-        ("FROM debian\nONBUILD COPY --from=tools /a /\n", ["debian", "tools"]),
+        ("FROM debian\nRUN cat <<END-A\nFROM no\nEND-A\nCOPY --from=tools /a /\n", ["debian", "tools"]),
+        ("FROM debian\nRUN echo a\u2028COPY --from=no / /\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN <<A cat && cat <<-B\na\nA\nFROM no\nB\nCOPY --from=tools /a /\n", ["debian", "tools"]),
     ],
 )
@@ -59,6 +60,13 @@ def test_a_from_stage_is_for_the_platform_that_its_flag_says_and_a_copied_one_fo
         ("FROM debian\nRUN --security=insecure true\n", 2),
         ("FROM --platform=linux/amd64 debian\n", 1),
         ("RUN true\n", 1),
+        ("#!/bin/x\n# syntax=docker/dockerfile:1\nFROM debian\n", 2),
+        ("// syntax=docker/dockerfile:1\nFROM debian\n", 1),
+        ("FROM debian\nADD ${URL} /x\n", 2),
+        ("FROM debian\nADD user@example.org:x.git /x\n", 2),
+        ("FROM debian\nONBUILD RUN true\n", 2),
+        ("FROM debian\nRUN <<EOF\ntrue\n", 2),
+        ("FROM base AS debian\nRUN true\nFROM scratch\nCOPY --from=debian / /\nCOPY --from=base / /\nFROM debian AS base\n", 6),
     ],
 )
 def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, line: int) -> None:
