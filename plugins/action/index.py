@@ -74,7 +74,7 @@ class ActionModule(FarmAction):
             wanted, fixed = tags.render(arguments["tags"], digest=first.digest, **names)
             found.append(indexes.compare(registry, repository, manifests, annotations, wanted, fixed))
             indexes.push(registry, found[-1])
-        elif planned["chosen"]:
+        elif planned["chosen"] and not arguments["partial"]:
             for key in there:
                 wanted, _ = tags.render(arguments["tags"], digest=outcomes[key].digest, suffix=key.platform.slug, **names)
                 found.append(indexes.compare_single(registry, repository, outcomes[key].digest, wanted))

@@ -100,6 +100,37 @@ def test_a_rebuilt_parent_that_comes_out_the_same_spares_its_children(own: Farm,
     assert own.run().changed == 0
 
 
+def test_a_tree_that_went_back_is_planned_by_what_it_is_now(own: Farm, small: Small) -> None:
+    assert own.run().rc == 0
+    small.edit("child/child.txt", "child", "other")
+    assert own.run().built == units("child", "grand")
+    small.edit("child/child.txt", "other", "child")
+    assert own.run().states() == {}
+    small.edit("box/Dockerfile", "FROM scratch", "# a comment\nFROM scratch")
+    check = own.run("build.yml", "--check")
+    assert {unit["unit"] for unit in check.task("Plan")["build"] if unit["sure"]} == units("box")
+    assert "child.txt" not in check.text
+    assert own.run().built == units("box")
+
+
+def test_a_partial_index_has_all_that_was_chosen_or_is_none(own: Farm, small: Small) -> None:
+    chosen = ["linux/amd64", "linux/arm64"]
+    small.edit("box/Dockerfile", "RUN [", 'RUN ["/usr/bin/busybox", "sh", "-c", "test $TARGETPLATFORM != linux/arm64"]\nRUN [')
+    bad = own.run(farm_images=["box"], farm_platforms=chosen, farm_partial=True)
+    assert bad.rc != 0
+    assert bad.states() == {"box linux/amd64": "built", "box linux/arm64": "failed"}
+    assert tags(own, "box") == []
+    small.edit("box/Dockerfile", "test $TARGETPLATFORM != linux/arm64", "true")
+    assert own.run(farm_images=["box"], farm_platforms=chosen, farm_partial=True).rc == 0
+    assert set(index(own, "box")) == set(chosen)
+
+
+def test_a_choice_of_nothing_is_refused(own: Farm) -> None:
+    done = own.run(farm_select="[?image=='no-such-image']")
+    assert done.rc != 0
+    assert "choose no unit" in done.text
+
+
 def test_a_change_of_the_same_size_is_seen(own: Farm, small: Small) -> None:
     """BuildKit compares size and mtime of what it was sent before; ours must differ where the content does."""
     assert own.run().rc == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 
@@ -69,6 +71,47 @@ def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None
 def test_an_input_for_the_other_platform_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x', for: build}\n")
     assert "images/a/Dockerfile:2: x comes from build-inputs, not from inputs (`for:` in image.yml)" in problems(empty)
+
+
+def test_symbolic_links_are_refused_where_they_lie(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    (empty.root / "a/hostname").symlink_to("/etc/hostname")
+    (empty.root / "a/dangling").symlink_to("/usr/share/zoneinfo/no-such")
+    assert [problem.partition(": ")[0] for problem in problems(empty)] == ["images/a/dangling:1", "images/a/hostname:1"]
+
+
+@pytest.mark.parametrize("name", ["SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX", "TARGETPLATFORM"])
+def test_arguments_that_the_farm_pins_are_refused(empty: Catalog, name: str) -> None:
+    empty.image("a", "FROM scratch\n", f"args: {{{name}: x}}\n")
+    assert any(name in problem for problem in problems(empty))
+
+
+def test_an_argument_that_could_change_the_parent_is_refused(empty: Catalog) -> None:
+    empty.image("b", "FROM scratch\n")
+    empty.image("a", "ARG B=b\nFROM $B\n", "args: {B: c}\n")
+    assert "images/a/image.yml:5: B is declared before the first FROM" in problems(empty)[0]
+
+
+@pytest.mark.parametrize("text", ["version: {{ v }}\n", "title: \x07\n", "- a\n", ""])
+def test_what_is_hardly_yaml_is_told_with_its_file(empty: Catalog, text: str) -> None:
+    empty.image("a", "FROM scratch\n")
+    empty.write("a/image.yml", text)
+    assert all(problem.startswith("images/a/image.yml:") for problem in problems(empty))
+
+
+def test_a_lock_without_lines_is_not_whole(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
+    empty.write("a/lock.jsonl", '{"lock":1}\n')
+    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/amd64, linux/arm64; make it with `make lock`"]
+
+
+def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {go: example.org/x, version: v1.0.0}\n")
+    line = {"input": "x", "kind": "go", "module": "../../../etc/cron.d", "version": "v1", "file": "zip", "h1": "h1:x", "sha256": 64 * "a", "size": 1}
+    empty.write("a/lock.jsonl", '{"lock":1}\n' + json.dumps(line) + "\n" + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
+    found = problems(empty)
+    assert "is no path inside a context" in found[0]
+    assert "platform 'linux/amd46' is none of" in found[1]
 
 
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
