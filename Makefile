@@ -58,7 +58,7 @@ lint: setup-dev ## run the linters and the type checker
 	MYPYPATH=collections mypy -p ansible_collections.desimages.farm.plugins.module_utils -p ansible_collections.desimages.farm.plugins.plugin_utils
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
-	pytest tests/bench -s $(ARGS)
+	for name in plan sizes debian bake repeat; do python tests/bench/$$name.py $(ARGS) || exit 1; done
 
 # One hashed file for all Pythons, without the address of any index. uv comes into an environment of its own.
 requirements: ## resolve requirements*.in again and write requirements*.txt

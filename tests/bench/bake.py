@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from common import CACHE, PROJECT, STATE, Cost, Farm, Requests, load, synthetic, table
+from common import CACHE, PROJECT, STATE, Cost, Farm, load, synthetic, table
 
 # isort: split
 from ansible_collections.desimages.farm.plugins.module_utils import solve
@@ -118,7 +118,6 @@ def change(folder: Path, number: int) -> None:
 def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int) -> None:
     """One catalog: all cases for both sides, printed as a table."""
     costs: dict[tuple[str, str], list[Cost]] = {}
-    asked: dict[str, Requests] = {}
     print(f"{kind} catalog: {', '.join(images) or 'all images'}", flush=True)
 
     def take(case: str, side: str, run: Callable[[], Cost]) -> None:
@@ -135,14 +134,13 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
         bake.lay_out()
         farm.fresh()
         take(CASES[0], "bake", bake.run)
-        for side, run in (("farm", build), ("bake", bake.run)):
-            since = farm.mark()
-            take(CASES[1], side, run)
-            asked[side] = farm.requests(since)
+        take(CASES[1], "farm", build)
+        take(CASES[1], "bake", bake.run)
         change(catalog / changed, number)
         take(CASES[2], "farm", build)
         bake.lay_out()
         take(CASES[2], "bake", bake.run)
+    asked = {"farm": farm.count(partial(farm.play, "build.yml", registry_log_level="info")), "bake": farm.count(bake.run)}
     rows = []
     for case in CASES:
         wall = [statistics.median(cost.seconds for cost in costs[(case, side)]) for side in ("farm", "bake")]
@@ -151,8 +149,7 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
                      *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
     print(table(["case", "farm s", "bake s", "ratio", "to reach", "farm CPU s", "bake CPU s", "ratio"], rows))
     print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's, until these rest; {load()}")
-    for side, requests in asked.items():
-        print(f"nothing changed, {side}: {requests}")
+    print("\n".join(f"nothing changed, {side}: {requests}" for side, requests in asked.items()))
     print(flush=True)
 
 

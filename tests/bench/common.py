@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,7 @@ class Farm:
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Cost:
         """Runs a playbook as a person does."""
-        # Registry: `info` is the level at which it says what it was asked.
-        values = {"farm_state": str(self.state), "farm_registry": self.registry, "registry_log_level": "info",
-                  "buildkitd_cache": str(CACHE), **self.variables, **variables}
+        values = {"farm_state": str(self.state), "farm_registry": self.registry, "buildkitd_cache": str(CACHE), **self.variables, **variables}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
             json.dump(values, extra)
             extra.flush()
@@ -124,22 +122,23 @@ class Farm:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until BuildKit and the registry rest: BuildKit writes its history after a build has ended."""
+        """Waits until BuildKit and the registry rest for 4 seconds: BuildKit writes its history some time after a build has ended."""
+        still = 0
         for _ in range(60):
             before = sum(self._services().values())
             time.sleep(0.5)
-            if sum(self._services().values()) - before < 0.05:
+            still = still + 1 if sum(self._services().values()) - before < 0.05 else 0
+            if still == 8:
                 return
 
-    def mark(self) -> tuple[str, int]:
-        """A moment, for `requests()`."""
+    def count(self, run: Callable[[], object]) -> Requests:
+        """What the registry is asked while something runs, from its log (runit's; nothing where systemd keeps it)."""
+        verbose = replace(self, variables={**self.variables, "registry_log_level": "info"})  # where it says what it was asked
+        verbose.play("playbooks/provision.yml")
         time.sleep(0.2)  # the log is written by another process
-        return time.strftime("%Y-%m-%d_%H:%M:%S", time.gmtime()) + f".{time.time() % 1:.5f}"[1:], size(self.state / "registry")
-
-    def requests(self, since: tuple[str, int]) -> Requests:
-        """What the registry was asked since then, from its log (runit's; empty where systemd keeps it)."""
+        moment, before = time.strftime("%Y-%m-%d_%H:%M:%S", time.gmtime()) + f"{time.time() % 1:.5f}"[1:], size(self.state / "registry")
+        run()
         time.sleep(0.2)
-        moment, before = since
         methods: dict[str, int] = {}
         for path in (self.state / "log" / "registry").glob("*"):
             for line in path.read_text(errors="replace").splitlines() if path.name == "current" or path.name.startswith("@") else ():
