@@ -103,7 +103,7 @@ def _rule(folder: Path, machine: str) -> str:
     """The kernel's words for Debian's own description of a handler: F keeps it working in a chroot."""
     lines = (folder / "usr/share/binfmts" / f"qemu-{machine}").read_text().splitlines()
     found = dict(line.split(None, 1) for line in lines if " " in line)
-    return f":{HANDLER}:M:{found.get('offset', '0')}:{found['magic']}:{found['mask']}:{folder}{found['interpreter']}:OCF"
+    return f":{HANDLER}:M:{found.get('offset', '0')}:{found['magic']}:{found['mask']}:{folder}{found['interpreter']}:PF"
 
 
 @contextmanager
