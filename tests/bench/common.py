@@ -3,6 +3,8 @@
 The farm lives in DESIMAGES_BENCH_STATE and is kept from one bench to the next: compiled and fetched once. To remove it:
 
     python tests/bench/common.py clean
+
+Where it is not run as root, what BuildKit and the registry use of the processors is not counted.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +139,7 @@ class Farm:
         verbose = replace(self, variables={**self.variables, "registry_log_level": "info"})  # where it says what it was asked
         verbose.play("playbooks/provision.yml")
         time.sleep(0.2)  # the log is written by another process
-        moment, before = time.strftime("%Y-%m-%d_%H:%M:%S", time.gmtime()) + f"{time.time() % 1:.5f}"[1:], size(self.state / "registry")
+        moment, before = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H:%M:%S.%f")[:-1], size(self.state / "registry")
         run()
         time.sleep(0.2)
         methods: dict[str, int] = {}
@@ -199,3 +202,4 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["clean"]:
         sys.exit(__doc__)
     print(f"removed {STATE}: {Farm().play('playbooks/clean.yml')}")
+    subprocess.run(as_root("rm", "-rf", f"{STATE}-work"), check=True)

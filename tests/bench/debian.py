@@ -1,9 +1,9 @@
 """One foreign Debian root file system: our Dockerfile's stage beside mmdebstrap under qemu-user, the same packages, in one run.
 
-    sudo python tests/bench/debian.py [--platform linux/arm64]
+    python tests/bench/debian.py [--platform linux/arm64]
 
 Everything is fetched and our seed stage is built beforehand; both have /tmp in memory, the same dpkg options, and end with a tree, no archive.
-To reach: ours at least 15 times faster. Needs root (a tmpfs, and the kernel's binfmt_misc, both undone at the end) and mmdebstrap.
+To reach: ours at least 15 times faster. Needs mmdebstrap, and root for a tmpfs and the kernel's binfmt_misc, both undone at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import CACHE, STATE, Cost, Farm, load, table
+from common import CACHE, STATE, Cost, Farm, as_root, load, table
 
 # isort: split
 from ansible_collections.desimages.farm.plugins.module_utils import solve
@@ -120,8 +120,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--platform", default="linux/arm64")
     arguments = parser.parse_args()
-    if os.geteuid() or not shutil.which("mmdebstrap"):
-        sys.exit("needs root and mmdebstrap (apt install mmdebstrap)")
+    if os.geteuid():
+        os.execvp("sudo", as_root(sys.executable, *sys.argv))
+    if not shutil.which("mmdebstrap"):
+        sys.exit("needs mmdebstrap: apt install mmdebstrap")
     platform = Platform.parse(arguments.platform)
     machine = {**{there: name for name, there in KERNEL.items()}, Platform("linux", "arm", "v7"): "arm", Platform("linux", "arm", "v6"): "arm"}[platform]
     farm = Farm(variables={"farm_images": ["debian"], "farm_platforms": [str(platform)]})
