@@ -55,7 +55,7 @@ lint: setup-dev ## run the linters and the type checker
 	ruff check .
 	yamllint --strict .
 	ansible-lint --strict
-	MYPYPATH=collections mypy -p ansible_collections.desimages.farm.plugins.module_utils -p ansible_collections.desimages.farm.plugins.plugin_utils
+	MYPYPATH=collections mypy $(foreach part,module_utils plugin_utils action,-p ansible_collections.desimages.farm.plugins.$(part))
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
 	for name in plan sizes debian bake repeat; do python tests/bench/$$name.py $(ARGS) || exit 1; done

@@ -36,7 +36,6 @@ class ActionModule(FarmAction):
         node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert)
-        node.prepare()
         for number in STOPS:
             signal.signal(number, _stop)
         try:

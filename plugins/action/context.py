@@ -55,8 +55,8 @@ class ActionModule(FarmAction):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         spec = {"store": f"{arguments['state']}/store", "archive": ""}
-        trees = made.as_dict()["contexts"]
-        folders = {name: lay_out(folder / name, tree, spec, link=False) for name, tree in trees.items()}  # type: ignore[attr-defined]
+        trees = made.trees()
+        folders = {name: lay_out(folder / name, tree, spec, link=False) for name, tree in trees.items()}
         (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
         script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
         if byhand.buildx_can(made):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
@@ -12,9 +14,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, tag
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlay
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release, scratch
 
 SHOWN = 10  # failures that the verdict explains
+TAGGED, PUBLISHED = "Tagged", "Published"  # how the lines of the report begin that check mode has too
 
 
 class ActionModule(FarmAction):
@@ -23,14 +26,14 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        if self.check:
-            return {"changed": False, "moved": []}
-        run = Run(arguments["state"], arguments["run"])
+        run = Run(scratch() if self.check else arguments["state"], arguments["run"])
         planned = run.load("plan")
         plan: Plan = planned["plan"]
         outcomes: dict[Key, Outcome] = run.load("build")["outcomes"] if run.has("build") else {}
         outcomes = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **outcomes}
         registry = Registry(arguments["registry"])
+        if self.check and not registry.answers():  # the plan step has said so
+            return {"changed": False, "moved": [], "published": []}
         changes: list[indexes.Change] = []
         published: list[str] = []
         problems: list[str] = []  # one image's do not keep the others from their tags, nor the run from its verdict
@@ -43,9 +46,14 @@ class ActionModule(FarmAction):
                 problems.append(f"{image}: {error}")
         moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
         relocked: dict[str, Overlay] = planned["relocked"]
-        run.show("summary", {**summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
-        release(arguments["state"], controller())
-        for line in report(plan, outcomes, moved, published) + [f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()]:
+        lines = report(plan, outcomes, moved, published)
+        if self.check:
+            lines = [f"Would be {line[0].lower()}{line[1:]}" for line in lines if line.startswith((TAGGED, PUBLISHED))]
+        else:
+            run.show("summary", {**summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
+            release(arguments["state"], controller())
+            lines += [f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()]
+        for line in lines:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(moved or published), "moved": moved, "published": published}
         if self.diff:
@@ -65,21 +73,25 @@ class ActionModule(FarmAction):
         if not there:
             return []
         unit = plan.units[there[0]]
-        names = {"suite": recipe.suites[0], "epoch": unit.epoch}
+        names = partial(tags.render, arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
         found: list[indexes.Change] = []
         if len(there) == len(keys if not arguments["partial"] else wanted_keys):
             manifests = indexes.describe(registry, repository, {key.platform: outcomes[key].digest for key in there})
             annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
             first = indexes.compare(registry, repository, manifests, annotations, [])
-            wanted, fixed = tags.render(arguments["tags"], digest=first.digest, **names)
+            wanted, fixed = names(digest=first.digest)
             found.append(indexes.compare(registry, repository, manifests, annotations, wanted, fixed))
-            indexes.push(registry, found[-1])
+            self._push(registry, found[-1], oci.INDEX)
         elif planned["chosen"] and not arguments["partial"]:
             for key in there:
-                wanted, _ = tags.render(arguments["tags"], digest=outcomes[key].digest, suffix=key.platform.slug, **names)
+                wanted, _ = names(digest=outcomes[key].digest, suffix=key.platform.slug)
                 found.append(indexes.compare_single(registry, repository, outcomes[key].digest, wanted))
-                indexes.push(registry, found[-1], MANIFEST)
+                self._push(registry, found[-1], MANIFEST)
         return found
+
+    def _push(self, registry: Registry, change: indexes.Change, media_type: str) -> None:
+        if not self.check:
+            indexes.push(registry, change, media_type)
 
     def _publish(self, registry: Registry, changes: list[indexes.Change], arguments: dict[str, Any]) -> list[str]:
         """Copies finished images to another registry by digest, where it does not have them under their tags."""
@@ -91,9 +103,9 @@ class ActionModule(FarmAction):
             image = change.repository.rpartition("/")[2]
             name = f"{prefix}/{image}" if prefix else image
             wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]
-            if wanted:
+            if wanted and not self.check:
                 registry.copy(change.repository, change.digest, other, name, wanted)
-                done += [f"{address}/{name}:{tag}" for tag in wanted]
+            done += [f"{address}/{name}:{tag}" for tag in wanted]
         return done
 
 
@@ -107,8 +119,8 @@ def report(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published
     """The end of a run in words."""
     counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
     lines = ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
-    lines += [f"Tagged: {', '.join(moved)}"] if moved else []
-    lines += [f"Published: {', '.join(published)}"] if published else []
+    lines += [f"{TAGGED}: {', '.join(moved)}"] if moved else []
+    lines += [f"{PUBLISHED}: {', '.join(published)}"] if published else []
     left_out: dict[str, list[str]] = {}
     for key, outcome in outcomes.items():
         if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATIO
 from ansible_collections.desimages.farm.plugins.plugin_utils import known, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe, select
 
 
@@ -48,14 +48,14 @@ class ActionModule(FarmAction):
         if self.diff:
             result["diff"] = [
                 difference(plan.units[key], known.read(place, key), entries(plan, plan.units[key], native[0])) for key in todo]
+        run = Run.begin(scratch() if self.check else arguments["state"])
+        chosen = bool(arguments["platforms"] or arguments["select"])
+        run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
+                          "chosen": chosen, "relocked": relocked})
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:
                     known.write(place, plan.units[key], entries(plan, plan.units[key], native[0]))
-            run = Run.begin(arguments["state"])
-            chosen = bool(arguments["platforms"] or arguments["select"])
-            run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
-                              "chosen": chosen, "relocked": relocked})
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result

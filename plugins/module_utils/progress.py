@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
-EXPORT = "exporting to "
+WRITING = ("exporting", "pushing ")  # how the names of an exporter's steps begin
+# What containerd's resolver says of a registry that answers 5xx, or not at all, always with the URL
+_UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
 
 
 @dataclass
@@ -66,12 +69,16 @@ class Progress:
         return next((name for digest, name in reversed(list(self.started.items())) if digest not in self.completed), "")
 
     @property
-    def exporting(self) -> bool:
-        """True where the solve failed while it wrote or pushed its result rather than in a step."""
-        return self.failed[0].startswith((EXPORT, "pushing ", "exporting"))
+    def transport(self) -> bool:
+        """True where the solve failed on its way to or from a registry rather than in a step: while it wrote its result, or read a parent.
+
+        A step's own failure never looks like the latter: its error is an exit code, and it has no network.
+        """
+        name, error = self.failed
+        return name.startswith(WRITING) or ("/v2/" in error and bool(_UNWELL.search(error)))
 
     def as_dict(self) -> dict[str, object]:
         return {
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
-            "failed_step": self.failed[0], "error": self.failed[1], "exporting": self.exporting, "tail": list(self.tail or self.own),
+            "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport, "tail": list(self.tail or self.own),
         }

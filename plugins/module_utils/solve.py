@@ -51,10 +51,9 @@ class Solve:
         found += [f"--opt={name}={value}" for name, value in sorted(self.options.items())]
         return [*found, "--output=" + ",".join(csv(f"{name}={value}") for name, value in self.output.items())]
 
-    def as_dict(self) -> dict[str, object]:
-        contexts = {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()} for name, tree in self.contexts.items()}
-        return {"name": self.name, "contexts": contexts, "options": self.options, "output": self.output, "policy": self.policy,
-                "platforms": [str(platform) for platform in self.platforms]}
+    def trees(self) -> dict[str, dict[str, list[object]]]:
+        """The contexts as the runner lays them out: name -> path -> [sha256, size, mode, mtime]."""
+        return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()} for name, tree in self.contexts.items()}
 
 
 def csv(field_: str) -> str:

@@ -14,7 +14,9 @@ author: [Desimages]
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: partial, description: Changes nothing and shows nothing. M(desimages.farm.plan) says what would be built.}
+  check_mode:
+    support: partial
+    description: Shows which tags would move of the images whose units all exist. Those of units that are still to be built have no digest to show.
   diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
   idempotent: {support: full, description: Tags that are right are left alone.}
 options:

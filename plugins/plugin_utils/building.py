@@ -47,7 +47,7 @@ class Job:
 
 @dataclass
 class _Trouble:
-    """When a batch first failed for a reason that is not its own, and when it is tried again."""
+    """When a unit first failed for a reason that is not its own, and when it is tried again."""
 
     since: float
     tries: int = 0
@@ -70,13 +70,14 @@ class Builder:
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
-    trouble: dict[tuple[Key, ...], _Trouble] = field(default_factory=dict)
+    trouble: dict[Key, _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     count: int = 0
 
     def build(self) -> None:
         """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
         try:
+            self.node.prepare()
             pause = 0.1
             while not self.scheduler.finished:
                 changed = self._start()
@@ -100,10 +101,9 @@ class Builder:
             batch = [key for key in ready if not self._same(key)]
             started = started or len(batch) < len(ready)
             for part in self._parts(batch):
-                waits = self.trouble.get(tuple(part))
                 if len(self.jobs) >= self.farm.slots:
                     return started
-                if not waits or waits.until <= time.monotonic():
+                if all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
                     self._begin(part)
                     started = True
         return started
@@ -139,7 +139,7 @@ class Builder:
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
         self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
         self.node.start({
-            "id": job.id, "solve": {"contexts": solve.as_dict()["contexts"], "policy": solve.policy},
+            "id": job.id, "solve": {"contexts": solve.trees(), "policy": solve.policy},
             "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
             "socket": self.farm.socket, "buildctl": self.farm.buildctl, "store": f"{self.farm.state}/store", "root": self.farm.state,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
@@ -167,14 +167,15 @@ class Builder:
     def _end(self, job: Job, state: dict[str, Any]) -> None:
         seconds = time.monotonic() - job.began
         if state["state"] == "done":
-            self.trouble.pop(tuple(job.batch), None)
+            for key in job.batch:
+                self.trouble.pop(key, None)
             try:
                 self._take(job, state["digest"], seconds)
             except FarmError as error:
                 self._fail(job, f"built, and not kept: {error}", "", state)
         elif state.get("full"):
             self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
-        elif state["state"] == "lost" or state.get("exporting"):
+        elif state["state"] == "lost" or state.get("transport"):
             self._again(job, state)
         elif len(job.batch) > 1:
             self.say(f"{job.name}: failed; each platform is now built alone, to see which it is")
@@ -186,7 +187,7 @@ class Builder:
     def _again(self, job: Job, state: dict[str, Any]) -> None:
         """Not the units' fault: they are tried again for a minute, with growing pauses."""
         now = time.monotonic()
-        waits = self.trouble.setdefault(tuple(job.batch), _Trouble(now))
+        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since, default=_Trouble(now))
         if job.began - waits.since > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well in between: this is another trouble
         what = state.get("error") or "lost"
@@ -195,6 +196,7 @@ class Builder:
             return
         waits.tries += 1
         waits.until = now + min(2.0**waits.tries, 15)
+        self.trouble.update(dict.fromkeys(job.batch, waits))
         self.say(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
         self.scheduler.put_back(job.batch)
 

@@ -244,15 +244,23 @@ def _check_names(recipes: dict[str, Recipe], broken: set[str], problems: list[st
 
 
 def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
+    """What cannot be built because it needs itself: an image, or a target of one (`builder-go`). Each is in one of the cycles told."""
     graph: dict[str, set[str]] = {}
+    owner: dict[str, Recipe] = {}
     for name, recipe in recipes.items():
-        uses = [use for target in recipe.targets or ("",) for use in recipe.dockerfile.outside(target)]
-        graph[name] = {found[0] for use in uses if (found := reference(use.name, recipes))}
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        cycle = list(reversed(error.args[1]))
-        problems.append(f"{_at(recipes[cycle[0]], 'Dockerfile')}:1: images that need each other: {' -> '.join(cycle)}")
+        for target in recipe.targets or ("",):
+            node = f"{name}-{target}" if target else name
+            owner[node] = recipe
+            graph[node] = {use.name for use in recipe.dockerfile.outside(target) if reference(use.name, recipes)}
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+            return
+        except graphlib.CycleError as error:
+            cycle = list(reversed(error.args[1]))
+            problems.append(f"{_at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: {' -> '.join(cycle)}")
+            for node in cycle:
+                graph.pop(node, None)
 
 
 def _check_lock(recipe: Recipe, problems: list[str]) -> None:

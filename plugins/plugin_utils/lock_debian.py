@@ -1,7 +1,4 @@
-"""Closures of Debian packages, solved by apt itself in a private root.
-
-One root a (suites, architecture): its own sources, keyring, lists and settings; of this machine's apt it takes only proxies and
-credentials. apt checks each InRelease against the keyring and each index against its InRelease.
+"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
 
 A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md, "Locks").
 That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its other name (trixie is
@@ -13,9 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +22,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import SNAPSHOT, Entry
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.apt import Apt, Expired, Mixed, as_apt, field_of, hint_of, redact_all, timed
 from ansible_collections.desimages.farm.plugins.plugin_utils.machine import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins, archive_of
 
@@ -38,45 +34,6 @@ RETRY_SECONDS = (3,)
 TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")  # what one attempt fetched is there for the next
 NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
 WORKERS = 4
-
-CONFIGURATION = """\
-Dir "{root}";
-Dir::Etc "{root}/etc";
-Dir::Etc::main "/dev/null";
-Dir::Etc::parts "/dev/null";
-Dir::Etc::sourcelist "{root}/etc/sources.sources";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::Etc::trusted "/dev/null";
-Dir::Etc::trustedparts "/dev/null";
-Dir::Etc::netrc "{apt}/auth.conf";
-Dir::Etc::netrcparts "{apt}/auth.conf.d";
-Dir::State "{root}/state";
-Dir::State::status "{root}/status";
-Dir::Cache "{root}/cache";
-Dir::Cache::srcpkgcache "";
-Dir::Log "{root}/log";
-Dir::Bin::methods "/usr/lib/apt/methods";
-APT::Architecture "{architecture}";
-APT::Architectures {{ "{architecture}"; }};
-APT::Sandbox::User "root";
-APT::Install-Recommends "false";
-APT::Install-Suggests "false";
-APT::Solver "internal";
-APT::Get::AllowUnauthenticated "false";
-APT::Update::Error-Mode "any";
-APT::Update::Post-Invoke {{ }};
-Acquire::AllowInsecureRepositories "false";
-Acquire::AllowWeakRepositories "false";
-Acquire::AllowDowngradeToInsecureRepositories "false";
-Acquire::Check-Date "true";
-Acquire::Languages "none";
-Acquire::GzipIndexes "true";
-Acquire::ForceHash "SHA256";
-Acquire::Retries "3";
-"""
-# apt 2.9.x and later can also solve with its "3.0" solver: the internal one is named, so that each apt gives the same closure.
 
 
 @dataclass(frozen=True)
@@ -107,125 +64,6 @@ class Index:
     def older(self) -> dict[str, str]:
         """Suites that were had only in an older state -> its time."""
         return {release.suite: release.date.strftime(SNAPSHOT) for release in self.releases if release.older}
-
-
-class Signature(FarmError):
-    """An InRelease that the keyring does not vouch for."""
-
-
-class Expired(FarmError):
-    """An InRelease past its Valid-Until."""
-
-
-class Mixed(FarmError):
-    """An index that is not the one its InRelease speaks of."""
-
-
-_FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
-    (r"is expired|invalid since", Expired, "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
-    (r"not valid yet", Expired, "this machine's clock is behind"),
-    (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed",
-     Signature, "whoever serves this is not Debian, or the keyring is too old: compare with another origin"),
-    (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed, "the mirror is between two states: try later, or another origin"),
-    (r"No space left", NoSpace, "make room where farm_state lies"),
-    (r"\b404\b|File not found|does not have a Release file", Missing, "does the origin have this suite and architecture?"),
-)
-
-
-def failure(output: str) -> type[FarmError]:
-    """What kind of failure apt's output tells of."""
-    return next((kind for pattern, kind, _hint in _FAILURES if re.search(pattern, output)), Unreachable)
-
-
-def _hint(kind: type[FarmError]) -> str:
-    return next((hint for _pattern, found, hint in _FAILURES if found is kind), "is the origin reachable from here?")
-
-
-class Apt:
-    """apt in one private root."""
-
-    def __init__(self, root: Path, platform: Platform, origins: Origins, keyring: str, apt_root: str = "/etc/apt") -> None:
-        self.root = root
-        self.platform = platform
-        self.architecture = DEBIAN[platform]
-        self.origins = origins
-        self.keyring = keyring
-        for folder in ("etc", "state/lists/partial", "cache/archives/partial", "log"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        os.chmod(root / "etc", 0o700)
-        _put(root / "status", "")
-        settings = "".join(f'{name} "{value}";\n' for name, value in sorted(origins.here.apt.items()))
-        text = CONFIGURATION.format(root=root, architecture=self.architecture, apt=apt_root) + settings
-        _put(root / "etc" / "apt.conf", text)
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        environment = {**os.environ, "APT_CONFIG": str(self.root / "etc" / "apt.conf"), "LC_ALL": "C"}
-        done = subprocess.run(["apt-get", *arguments], capture_output=True, text=True, check=False, env=environment,
-                              stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
-
-    def sources(self, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
-        """Writes the sources. `names` are pairs of suite and the name that it is asked for by."""
-        stanzas = []
-        for suite, name in names:
-            base = bases[archive_of(suite)]
-            stanzas.append(
-                f"Types: deb\nURIs: {base}\nSuites: {name}\nComponents: main\nArchitectures: {self.architecture}\n"
-                f"Signed-By: {self.keyring}\nCheck-Valid-Until: {'no' if _timed(base) else 'yes'}\n"
-            )
-        _put(self.root / "etc" / "sources.sources", "\n".join(stanzas))
-
-    def update(self, *options: str) -> None:
-        code, out, err = self.run("update", "-q", *options)
-        if code:
-            raise self.error(out + err)
-
-    def error(self, output: str) -> FarmError:
-        lines = [redact_all(line) for line in output.splitlines() if re.match(r"(E|W|Err):", line)]
-        kind = failure(output)
-        said = next((line for line in lines if line.startswith("E:")), lines[0] if lines else output.strip()[-300:])
-        return kind(f"apt cannot use the indexes of {self.architecture}: {said}", hint=_hint(kind), platform=self.platform)
-
-    def releases(self) -> dict[tuple[str, str], str]:
-        """(base as apt names it, asked name) -> the text of its InRelease, of those that apt has accepted."""
-        code, out, err = self.run("indextargets", "--format", "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)", "Created-By: Packages")
-        if code:
-            raise self.error(out + err)
-        found = {}
-        for line in out.splitlines():
-            base, name, filename = line.split("\t")
-            lists = Path(filename).name
-            prefix = lists[: lists.index(f"_dists_{name.replace('/', '_')}_") + len(f"_dists_{name.replace('/', '_')}_")]
-            path = self.root / "state" / "lists" / f"{prefix}InRelease"
-            if path.exists():
-                found[as_apt(base), name] = path.read_text(encoding="utf-8")
-        return found
-
-
-def _put(path: Path, text: str) -> None:
-    """Leaves a file alone that is so already: apt's cache is valid for as long as what it was made from is not touched."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
-
-
-def _timed(base: str) -> bool:
-    """Whether a base is one of a snapshot service, filled in: its Release files are past their Valid-Until by nature."""
-    return bool(re.search(r"/\d{8}T\d{6}Z(/|$)", base))
-
-
-def redact_all(text: str) -> str:
-    """The text with user and password taken out of every URL."""
-    return re.sub(r"\w+://\S+", lambda found: redact(found.group()), text)
-
-
-def as_apt(base: str) -> str:
-    """A URI in one spelling: `file:/` with one slash, no password, none at its end."""
-    return re.sub(r"^(file|copy):/*", r"\1:/", redact(base)).rstrip("/")
-
-
-def field_of(release: str, name: str) -> str:
-    found = re.search(rf"^{name}: (.*)$", release, re.M)
-    return found[1].strip() if found else ""
 
 
 @contextmanager
@@ -314,7 +152,7 @@ class Debian:
         names = [(suite, suite) for suite in suites]
         try:
             self._patiently(apt, names, bases)
-            if any(map(_timed, bases.values())):
+            if any(map(timed, bases.values())):
                 apt.update()  # lists of other times go
             return self._found(apt, names, bases)
         except Mixed as error:
@@ -373,7 +211,7 @@ class Debian:
         for suite, name in names:
             text = texts.get((as_apt(bases[archive_of(suite)]), name))
             if text is None:
-                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform, hint=_hint(Missing))
+                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform, hint=hint_of(Missing))
             found.append(Release(suite, name, parsedate_to_datetime(field_of(text, "Date").replace("UTC", "+0000")), name != suite))
         return Index(apt.root, apt.platform, tuple(found), left_out, bases)
 

@@ -83,10 +83,6 @@ class Registry:
             raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be tagged {name}")
         self.put_manifest(repository, name, data, json.loads(data).get("mediaType", MANIFEST))
 
-    def delete(self, repository: str, digest: str) -> None:
-        """Deletes a manifest and every tag on it."""
-        self._request("DELETE", f"/v2/{repository}/manifests/{digest}", missing=True)
-
     def tags(self, repository: str) -> list[str]:
         """All tags of a repository, sorted."""
         found: list[str] = []
@@ -119,19 +115,14 @@ class Registry:
         if f"sha256:{made.hexdigest()}" != digest:
             raise HashMismatch(f"{self.address}/{repository}@{digest} came as sha256:{made.hexdigest()}", hint="the registry's data is damaged")
 
-    def put_blob(self, repository: str, content: bytes | Path, digest: str, mount: str = "") -> bool:
-        """Puts a blob that is not there yet; False where it was. `mount` names a repository that may have it already.
-
-        A connection that drops in the middle starts the upload again.
+    def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
+        """Puts a blob that is not there yet; False where it was. A connection that drops in the middle starts the upload again.
         """
         if self.has_blob(repository, digest):
             return False
-        query = "?" + urlencode({"mount": digest, "from": mount}) if mount else ""
         for pause in PAUSES:
-            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/{query}", headers={"Content-Length": "0"})
+            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"})
             assert answer is not None
-            if answer.status == 201:
-                return True
             location = urljoin(self.base, answer.headers["Location"])
             target = location + ("&" if urlsplit(location).query else "?") + urlencode({"digest": digest})
             try:

@@ -12,10 +12,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 
 LATEST = "latest"
+
+
+def scratch() -> str:
+    """Where check mode keeps a run: Ansible's own temporary folder, which goes when ansible-playbook ends."""
+    return str(C.DEFAULT_LOCAL_TMP)  # type: ignore[attr-defined]
 
 
 class Run:
@@ -71,24 +77,27 @@ class Run:
         os.replace(temporary, self.folder / name)
 
 
-def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int) -> None:
+def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, take: bool = True) -> None:
     """Takes the farm for the process `pid` (ansible-playbook's own: its workers come and go). Ends with that process.
 
-    Raises Busy, naming the holder, where another one has it and `wait` is false.
+    Without `take`, only sees that no other process has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
     """
     path = Path(state) / "holder.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if take:
+        path.parent.mkdir(parents=True, exist_ok=True)
     told = False
-    while True:
-        with open(path, "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    while take or path.exists():
+        with open(path, "a+" if take else "r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if take else fcntl.LOCK_SH)
             file.seek(0)
             text = file.read()
             holder = json.loads(text) if text else {}
             if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
-                file.seek(0)
-                file.truncate()
-                json.dump({"pid": pid, "started": started(pid), "since": datetime.now().isoformat(" ", "seconds"), "user": os.environ.get("USER", "")}, file)
+                if take:
+                    file.seek(0)
+                    file.truncate()
+                    since = datetime.now().isoformat(" ", "seconds")
+                    json.dump({"pid": pid, "started": started(pid), "since": since, "user": os.environ.get("USER", "")}, file)
                 return
         words = f"the farm in {state} is held by process {holder['pid']}{' of ' + holder['user'] if holder['user'] else ''} since {holder['since']}"
         if not wait:

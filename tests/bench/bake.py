@@ -76,7 +76,7 @@ class Bake:
         made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
                           digests=parents, unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         spec = {"store": f"{self.farm.state}/store", "archive": ""}
-        trees = made.as_dict()["contexts"]
+        trees = made.trees()
         folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, spec) for name, tree in trees.items()}
         kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items() if name.startswith(kind + ":")}
                                             for kind in ("build-arg", "label", "context")}

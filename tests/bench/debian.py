@@ -51,7 +51,7 @@ class Ours:
         unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch) for name in self.unit.unpacked}
         made = solve.make([self.unit], plan, planned["sources"]["debian"], build=build, registry=farm.registry, repository="desimages/debian", digests={},
                           unpacked=unpacked)
-        trees = made.as_dict()["contexts"]
+        trees = made.trees()
         folders = {name: lay_out(WORK / "contexts" / name, tree, {"store": str(store.root), "archive": ""}) for name, tree in trees.items()}
         words = [word for word in made.words(folders, "", "") if not word.startswith(("--output=", "--source-policy-file=", "--metadata-file="))]
         self.words = [f"{farm.state}/bin/buildctl", f"--addr={farm.socket}", *words]

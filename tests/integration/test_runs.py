@@ -81,6 +81,20 @@ def test_check_mode_lists_exactly_what_the_real_run_builds(own: Farm, small: Sma
     assert own.run().built == check.planned
 
 
+def test_check_mode_shows_the_tags_that_alone_would_move(own: Farm, tmp_path: Path) -> None:
+    assert own.run().rc == 0
+    before = tags(own, "box")
+    plan = tmp_path / "plan.json"
+    check = own.run("build.yml", "--check", "--diff", farm_tags=["newest"], farm_plan_json=str(plan))
+    names = [f"{own.defaults['farm_namespace']}/{image}:newest" for image in ("box", "child", "grand", "other")]
+    assert sorted(check.task("Index")["moved"]) == names
+    assert f"Would be tagged: {names[0]}" in check.text
+    assert json.loads(plan.read_text())["units"] == []
+    assert tags(own, "box") == before
+    assert own.run(farm_tags=["newest"]).task("Index")["moved"] == check.task("Index")["moved"]
+    assert own.run("build.yml", "--check", farm_tags=["newest"]).changed == 0
+
+
 def test_only_descendants_of_a_change_are_built(own: Farm, small: Small) -> None:
     assert own.run().rc == 0
     before = index(own, "box")
@@ -263,10 +277,12 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
         started = Path(f"/proc/{holder.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
         value = {"pid": holder.pid, "started": started, "since": "2026-11-24 10:00:00", "user": "somebody"}
         (STATE / "holder.json").write_text(json.dumps(value))
-        done = own.run(farm_busy="stop")
+        refused = [own.run(playbook, farm_busy="stop") for playbook in ("build.yml", "playbooks/stop.yml", "playbooks/clean.yml")]
         holder.kill()
-    assert done.rc != 0
-    assert f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00" in done.text
+    for done in refused:
+        assert done.rc != 0
+        assert f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00" in done.text
+    assert not refused[0].task("Provision | Look whether this host is well"), "no host is touched before"
     assert own.run().rc == 0
 
 
@@ -276,6 +292,7 @@ def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, sma
     done = own.run()
     assert done.rc != 0
     assert done.text.count("'licence' is not known here, did you mean 'license'?") >= 4
+    assert not done.task("Provision | Look whether this host is well"), "no host is touched before"
     assert done.states() == {}
 
 

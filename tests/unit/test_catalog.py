@@ -41,6 +41,16 @@ def test_a_cycle_is_shown_as_a_path(empty: Catalog) -> None:
     assert any(f"images that need each other: {cycle}" in found for cycle in ("a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"))
 
 
+def test_all_cycles_are_told_and_targets_of_one_image_are_apart(empty: Catalog) -> None:
+    for name, parent in (("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")):
+        empty.image(name, f"FROM {parent}\n")
+    empty.image("tool", "FROM scratch\nCOPY --from=builder-go /x /x\n")
+    empty.image("builder", "FROM scratch AS go\nFROM scratch AS c\nCOPY --from=tool /x /x\n", "targets: [go, c]\n")
+    found = problems(empty)
+    assert len(found) == 2
+    assert ["a" in problem.partition("other: ")[2] for problem in found] == [True, False]
+
+
 def test_a_key_that_comes_twice_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\n", "description: again\n")
     assert problems(empty) == ["images/a/image.yml:5: 'description' stands here for the second time"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Debian, Expired, Mixed, Signature, failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.apt import Expired, Mixed, Signature, failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Debian
 from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 

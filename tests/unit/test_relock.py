@@ -2,72 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import lockfile
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locker, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.planning import Planning, Standing
-from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Finder, Overlays
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlays
 
 from .conftest import Catalog
-from .debian_archive import BASE, NOW, Archive, Package, Signer
+from .debian_archive import BASE, Archive, Package, Signer
+from .mirror import Mirror, serve
 
 needs_apt = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("gpg")), reason="needs apt and gpg")
 OLD = BASE
 NEW = tuple(Package("libc6", "2.41-13") if package.name == "libc6" else package for package in BASE)
 WEB = "inputs:\n  web: {debian: [web]}\n"
 TAKES_WEB = "FROM scratch\nCOPY --from=inputs /web /web\n"
-
-
-@dataclass
-class Mirror:
-    """An archive served over HTTP. `deaf` answers 500 to all, `no_head` answers 404 to every HEAD."""
-
-    archive: Archive
-    url: str = ""
-    requests: list[str] = field(default_factory=list)
-    connections: int = 0
-    published: int = 0
-    deaf: bool = False
-    no_head: bool = False
-
-    def publish(self, packages: tuple[Package, ...]) -> None:
-        """The suite as of now; packages that are not in it are no longer in the pool either."""
-        self.published += 1
-        date = NOW - timedelta(days=1) + timedelta(minutes=self.published)
-        self.archive.suite("trixie", packages, date=date)
-        for path in (self.archive.root / "dists").rglob("*"):  # apt asks for what is newer, to the second
-            os.utime(path, (date.timestamp(), date.timestamp()))
-        shutil.rmtree(self.archive.root / "pool", ignore_errors=True)
-        for package in packages:
-            for architecture in ("amd64", "arm64"):
-                stanza = dict(line.split(": ", 1) for line in package.stanza(architecture).splitlines())
-                path = self.archive.root / stanza["Filename"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"{package.name} {package.version} {stanza['Architecture']}")
 
 
 @pytest.fixture(scope="module")
@@ -77,30 +40,6 @@ def signer() -> Iterator[Signer]:
     yield made
     made.close()
     shutil.rmtree(home)
-
-
-def serve(mirror: Mirror) -> ThreadingHTTPServer:
-    class Handler(SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            mirror.connections += 1
-            super().setup()
-
-        def send_head(self) -> Any:
-            mirror.requests.append(f"{self.command} {self.path}")
-            if mirror.deaf or (mirror.no_head and self.command == "HEAD"):
-                self.send_error(500 if mirror.deaf else 404)
-                return None
-            return super().send_head()
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(mirror.archive.root)))
-    mirror.url = f"http://127.0.0.1:{listener.server_port}"
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-    return listener
 
 
 @pytest.fixture
@@ -332,100 +271,6 @@ def test_only_images_that_were_chosen_or_descended_from_are_told(farm):
 
 
 # --- looking for files ---------------------------------------------------------------------------------------------------------
-
-
-def deb(name: str, text: str = "") -> Entry:
-    sha = hashlib.sha256((text or name).encode()).hexdigest()
-    facts = {"archive": "debian", "name": name, "version": "1", "architecture": "all", "path": f"pool/{name}.deb"}
-    return Entry("rootfs", "debian", sha, len(text or name), "linux/amd64", tuple(facts.items()))
-
-
-class Shelf:
-    """A registry that has some blobs."""
-
-    def __init__(self, *digests: str) -> None:
-        self.digests = digests
-
-    def has_blob(self, repository: str, digest: str) -> bool:
-        assert repository == "desimages/archive"
-        return digest in self.digests
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Mirror]:
-    """A mirror without a suite, for those who only ask for files."""
-    root = tmp_path / "files"
-    (root / "pool").mkdir(parents=True)
-    made = Mirror(Archive(root, None))  # type: ignore[arg-type]
-    listener = serve(made)
-    yield made
-    listener.shutdown()
-    listener.server_close()
-
-
-def finder(tmp_path: Path, *bases: str, archive: Any = None) -> Finder:
-    here = Machine()
-    return Finder(Origins({"debian": list(bases)}, here=here), Store(tmp_path / "store"), archive, "desimages",
-                  Client(here, sleep=lambda seconds: None))
-
-
-def labels(entries: list[Entry]) -> list[str]:
-    return [entry.fact["name"] for entry in entries]
-
-
-def test_a_file_is_nowhere_only_if_no_place_has_it(tmp_path, plain):
-    (plain.archive.root / "pool/there.deb").write_text("there")
-    stored = deb("stored")
-    store = Store(tmp_path / "store")
-    store.partial("x").write_text("stored")
-    store.put(store.partial("x"), stored.sha256)
-    kept = deb("kept")
-    found = finder(tmp_path, plain.url, archive=Shelf(f"sha256:{kept.sha256}"))
-    assert labels(found.nowhere([(entry, "") for entry in (stored, kept, deb("there"), deb("gone"))])) == ["gone"]
-    assert sorted({request.split()[1] for request in plain.requests}) == ["/pool/gone.deb", "/pool/there.deb"]
-
-
-def test_many_files_are_asked_for_over_eight_connections(tmp_path, plain):
-    (plain.archive.root / "pool/there.deb").write_text("there")
-    entries = [(deb("there", str(number)), "") for number in range(300)]
-    assert finder(tmp_path, plain.url).nowhere(entries) == []
-    assert len(plain.requests) == 300
-    assert plain.connections <= 8
-
-
-def test_what_is_gone_is_asked_for_once(tmp_path, plain):
-    found = finder(tmp_path, plain.url)
-    assert len(found.nowhere([(deb(f"gone{number}"), "") for number in range(40)])) == 40
-    plain.requests.clear()
-    assert len(found.nowhere([(deb(f"gone{number}"), "") for number in range(40)])) == 40
-    assert plain.requests == []
-
-
-def test_a_proxy_that_knows_no_head_is_asked_again_by_get(tmp_path, plain):
-    plain.no_head = True
-    (plain.archive.root / "pool/there.deb").write_text("there")
-    assert finder(tmp_path, plain.url).nowhere([(deb("there"), "")]) == []
-
-
-def test_an_origin_that_is_away_is_not_asked_for_every_file(tmp_path, plain):
-    plain.deaf = True
-    assert finder(tmp_path, plain.url).nowhere([(deb(f"x{number}"), "") for number in range(200)]) == []
-    assert len(plain.requests) <= 16
-
-
-def test_no_address_is_no_answer(tmp_path):
-    """A base with {snapshot}, and a lock without one."""
-    assert finder(tmp_path, "http://127.0.0.1:9/{snapshot}").nowhere([(deb("x"), "")]) == []
-
-
-def test_a_folder_on_disk_is_an_origin(tmp_path, plain):
-    (plain.archive.root / "pool/there.deb").write_text("there")
-    assert labels(finder(tmp_path, f"file://{plain.archive.root}").nowhere([(deb("there"), ""), (deb("gone"), "")])) == ["gone"]
-
-
-def test_what_cannot_be_looked_at_is_not_gone(tmp_path):
-    with pytest.raises(Unreachable):
-        Client(Machine()).gone("file:///" + "x" * 300)
 
 
 def test_a_half_written_overlay_does_not_hold(tmp_path, empty):

@@ -166,5 +166,5 @@ def test_progress_knows_steps_what_runs_and_what_failed() -> None:
     assert progress.as_dict()["steps"] == 3
     assert progress.running == "exporting to image"
     progress.feed(json.dumps({"vertexes": [{"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
-    assert progress.exporting
+    assert progress.transport
     assert progress.as_dict()["cached"] == 1

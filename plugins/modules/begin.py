@@ -1,0 +1,54 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: begin
+short_description: Check a catalog and take the farm, before any host is touched
+description:
+  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file.
+  - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the farm, and waits or stops.
+author: [Desimages]
+version_added: 0.1.0
+attributes:
+  check_mode: {support: full, description: Checks the catalog; neither takes the farm nor waits for it.}
+  diff_mode: {support: none, description: There is nothing to differ.}
+  idempotent: {support: full, description: Never changed. A farm that this ansible-playbook has already is taken.}
+options:
+  state:
+    description: The folder that holds everything the farm owns on the controller.
+    type: path
+    required: true
+  catalog:
+    description: The folders of images.
+    type: list
+    elements: str
+    default: []
+  busy:
+    description: What to do where another ansible-playbook holds the farm.
+    type: str
+    choices: [wait, stop]
+    default: wait
+  take:
+    description: Take the farm, or only see that nobody else has it.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Begin
+  desimages.farm.begin:
+    state: /var/lib/desimages
+    catalog: [/srv/farm/images]
+    busy: stop
+"""
+
+RETURN = r"""
+images:
+  description: The images of the catalog.
+  returned: where O(catalog) is given
+  type: list
+  elements: str
+  sample: [base, debian]
+"""
