@@ -43,7 +43,7 @@ class ActionModule(FarmAction):
         except (FarmError, OSError) as error:  # the index step ends the run, with what there is
             self.warn(f"{task_vars['inventory_hostname']}: {error}")
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes})
+            run.save("build", {"outcomes": scheduler.outcomes, "timings": builder.timings})
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

@@ -31,6 +31,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if self.check:
             return {"changed": False, "refused": []}
+        began = time.monotonic()
         run = Run(arguments["state"], arguments["run"])
         planned = run.load("plan")
         fetch = Fetch(planned["plan"], planned["sources"], planned["build"], arguments, self.say)
@@ -40,7 +41,7 @@ class ActionModule(FarmAction):
             images.setdefault(key.image, []).append(key)
         for image, keys in images.items():
             refused.update(fetch.image(image, keys))
-        run.save("fetch", {"refused": refused, "unpacked": fetch.unpacked})
+        run.save("fetch", {"refused": refused, "unpacked": fetch.unpacked, "seconds": time.monotonic() - began})
         return {"changed": fetch.changed, "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}
 
 

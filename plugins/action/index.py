@@ -10,14 +10,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, tags
+from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, report, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release, scratch
-
-SHOWN = 10  # failures that the verdict explains
-TAGGED, PUBLISHED = "Tagged", "Published"  # how the lines of the report begin that check mode has too
 
 
 class ActionModule(FarmAction):
@@ -46,13 +43,13 @@ class ActionModule(FarmAction):
                 problems.append(f"{image}: {error}")
         moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
         relocked: dict[str, Overlay] = planned["relocked"]
-        lines = report(plan, outcomes, moved, published)
         if self.check:
-            lines = [f"Would be {line[0].lower()}{line[1:]}" for line in lines if line.startswith((TAGGED, PUBLISHED))]
+            lines = report.pushed(moved, published, "Would be tagged", "Would be published")
         else:
-            run.show("summary", {**summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
+            run.show("summary", {**report.summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
             release(arguments["state"], controller())
-            lines += [f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()]
+            lines = [*report.units(outcomes), *report.pushed(moved, published), *report.left_out(plan, outcomes),
+                     *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run)]
         for line in lines:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(moved or published), "moved": moved, "published": published}
@@ -60,7 +57,7 @@ class ActionModule(FarmAction):
             result["diff"] = [part for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
         if bad or problems:
-            result.update(failed=True, msg="\n".join([*([verdict(bad, run)] if bad else []), *problems]))
+            result.update(failed=True, msg="\n".join([*([report.verdict(bad, run)] if bad else []), *problems]))
         return result
 
     def _changes(self, registry: Registry, plan: Plan, image: str, outcomes: dict[Key, Outcome], planned: dict[str, Any],
@@ -107,36 +104,3 @@ class ActionModule(FarmAction):
                 registry.copy(change.repository, change.digest, other, name, wanted)
             done += [f"{address}/{name}:{tag}" for tag in wanted]
         return done
-
-
-def summary(outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
-    """The run in JSON."""
-    units = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
-    return {"units": units, "moved": moved, "published": published}
-
-
-def report(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> list[str]:
-    """The end of a run in words."""
-    counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
-    lines = ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
-    lines += [f"{TAGGED}: {', '.join(moved)}"] if moved else []
-    lines += [f"{PUBLISHED}: {', '.join(published)}"] if published else []
-    left_out: dict[str, list[str]] = {}
-    for key, outcome in outcomes.items():
-        if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):
-            left_out.setdefault(suites, []).append(str(key))
-    lines += [f"NOT UP TO DATE, security updates may be missing: {', '.join(keys)}: when the lock was made, the mirror could not serve whole: {suites}"
-              for suites, keys in left_out.items()]
-    return lines
-
-
-def verdict(bad: dict[Key, Outcome], run: Run) -> str:
-    """Which units are not there, and why; those that only lost a parent are named, not explained."""
-    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
-    text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
-    if len(own) > SHOWN:
-        text += f"\nand {len(own) - SHOWN} more, see summary.json"
-    for state in (State.PARENT_FAILED, State.LEFT):
-        if lost := [str(key) for key, outcome in bad.items() if outcome.state == state]:
-            text += f"\n{state.value}: {', '.join(lost)}"
-    return f"{text}\nEvidence: {run.folder}"

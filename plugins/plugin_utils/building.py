@@ -15,6 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.schedule import Sch
 from ansible_collections.desimages.farm.plugins.plugin_utils import known
 from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
@@ -73,6 +74,7 @@ class Builder:
     trouble: dict[Key, _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     count: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     def build(self) -> None:
         """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
@@ -154,13 +156,14 @@ class Builder:
             if state["state"] == "running":
                 if time.monotonic() - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = time.monotonic()
-                    self.say(f"{job.name}: step {state['done']} of {state['steps']}, {_clock(state['elapsed'])}, {state['running'][:100]}")
+                    self.say(f"{job.name}: step {state['done']} of {state['steps']}, {clock(state['elapsed'])}, {state['running'][:100]}")
                 continue
             ended = True
             del self.jobs[job.id]
             self.run.log(job.name).write_text(self.node.collect(job.id))
-            self.timings.append({"batch": job.name, "seconds": round(time.monotonic() - job.began, 1), "state": state["state"], "steps": state.get("steps"),
-                                 "cached": state.get("cached")})
+            now = time.monotonic()
+            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(job.began - self.began, 1), "ended": round(now - self.began, 1),
+                                 "seconds": round(now - job.began, 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
             self._end(job, state)
         return ended
 
@@ -216,7 +219,7 @@ class Builder:
         found = {_platform(child["platform"]): child["digest"] for child in json.loads(data)["manifests"]}
         for key in job.batch:
             self._keep(key, found[str(key.platform)], State.BUILT)
-        self.say(f"{job.name}: built in {_clock(seconds)}")
+        self.say(f"{job.name}: built in {clock(seconds)}")
 
     def _keep(self, key: Key, digest: str, state: State) -> None:
         """Tags a unit by its build id and by its content. The first result holds; another one is a finding."""
@@ -238,7 +241,3 @@ def _platform(value: dict[str, str]) -> str:
     """The name of an index entry's platform. BuildKit writes no variant for arm64; other tools write v8."""
     variant = value.get("variant", "") if value["architecture"] == "arm" else ""
     return "/".join(part for part in (value["os"], value["architecture"], variant) if part)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,70 @@
+"""The end of a run, in words for people and in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+
+SHOWN = 10  # failures that the verdict explains
+
+
+def summary(outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
+    """The run in JSON."""
+    states = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
+    return {"units": states, "moved": moved, "published": published}
+
+
+def units(outcomes: dict[Key, Outcome]) -> list[str]:
+    """How many units there are of each state."""
+    counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
+    return ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
+
+
+def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copied: str = "Published") -> list[str]:
+    """Which tags moved, here and elsewhere."""
+    return [f"{word}: {', '.join(names)}" for word, names in ((tagged, moved), (copied, published)) if names]
+
+
+def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
+    """Which units may lack security updates, and since when."""
+    found: dict[str, list[str]] = {}
+    for key, outcome in outcomes.items():
+        if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):
+            found.setdefault(suites, []).append(str(key))
+    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(keys)}: when the lock was made, the mirror could not serve whole: {suites}"
+            for suites, keys in found.items()]
+
+
+def times(run: Run) -> list[str]:
+    """How long a run that built took: fetching, building, and of that each image from its first batch's start to its last one's end."""
+    if not run.has("build"):
+        return []
+    spans: dict[str, tuple[float, float]] = {}
+    for batch in run.load("build")["timings"]:
+        began, ended = spans.get(batch["image"], (batch["began"], batch["ended"]))
+        spans[batch["image"]] = min(began, batch["began"]), max(ended, batch["ended"])
+    if not spans:
+        return []
+    whole = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
+    parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
+    return [f"Time: fetch {clock(run.load('fetch')['seconds'])}, build {clock(whole)}, of that {parts}"]
+
+
+def clock(seconds: float) -> str:
+    """75.2 -> `1:15`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def verdict(bad: dict[Key, Outcome], run: Run) -> str:
+    """Which units are not there, and why; those that only lost a parent are named, not explained."""
+    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
+    text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
+    if len(own) > SHOWN:
+        text += f"\nand {len(own) - SHOWN} more, see summary.json"
+    for state in (State.PARENT_FAILED, State.LEFT):
+        if lost := [str(key) for key, outcome in bad.items() if outcome.state == state]:
+            text += f"\n{state.value}: {', '.join(lost)}"
+    return f"{text}\nEvidence: {run.folder}"
