@@ -10,10 +10,12 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Scheduler, State
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.building import Builder, Farm
 from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,7 +37,8 @@ class ActionModule(FarmAction):
         python = self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3"))
         node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
-        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert)
+        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
+                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
         for number in STOPS:
             signal.signal(number, _stop)
         try:
@@ -43,7 +46,7 @@ class ActionModule(FarmAction):
         except (FarmError, OSError) as error:  # the index step ends the run, with what there is
             self.warn(f"{task_vars['inventory_hostname']}: {error}")
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes, "timings": builder.timings})
+            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings})
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

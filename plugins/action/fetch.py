@@ -41,12 +41,13 @@ class ActionModule(FarmAction):
             images.setdefault(key.image, []).append(key)
         for image, keys in images.items():
             refused.update(fetch.image(image, keys))
-        run.save("fetch", {"refused": refused, "unpacked": fetch.unpacked, "seconds": time.monotonic() - began})
+        fetch.keep()
+        run.save("fetch", {"refused": refused, "unpacked": fetch.unpacked, "trees": fetch.trees, "seconds": time.monotonic() - began})
         return {"changed": fetch.changed, "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}
 
 
 class Fetch:
-    """Fetches image by image; `unpacked` and `changed` grow with each."""
+    """Fetches image by image; `unpacked`, `trees` (all files of each unit) and `changed` grow with each."""
 
     def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
         self.plan, self.sources, self.build, self.say = plan, sources, build, say
@@ -55,6 +56,7 @@ class Fetch:
         self.origins = Origins(arguments["origins"])
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
         self.unpacked: dict[tuple[str, str], str] = {}
+        self.trees: dict[Key, dict[str, solve.File]] = {}
         self.changed = False
 
     def image(self, image: str, keys: list[Key]) -> dict[Key, str]:
@@ -70,13 +72,14 @@ class Fetch:
         for name in {name for unit in whole for name in unit.unpacked}:
             entries = recipe.lock.of(name, str(self.build))
             self.unpacked[(image, name)] = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
-        trees = {unit.key: self._files(unit.key) for unit in whole}
-        new = self.archive.keep(file for tree in trees.values() for file in tree.values())
-        self.archive.describe((self.plan.units[key], tree) for key, tree in trees.items())
-        self.changed = self.changed or bool(new)
+        self.trees.update({unit.key: self._files(unit.key) for unit in whole})
         for key, error in refused.items():
             self.say(f"{key}: cannot be built: {error}")
         return refused
+
+    def keep(self) -> None:
+        """Archives all that was fetched. Which unit it belongs to is archived when that unit is there."""
+        self.changed = bool(self.archive.keep(file for tree in self.trees.values() for file in tree.values())) or self.changed
 
     def _get(self, image: str, snapshot: str, entries: set[Entry]) -> dict[Entry, FarmError | None]:
         """The entries into the store; for each what stood in the way, or None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MAN
 from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release, scratch
 
+THREADS = 8  # images that are compared and tagged at the same time
+
 
 class ActionModule(FarmAction):
     """See plugins/modules/index.py."""
@@ -25,82 +29,105 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run(scratch() if self.check else arguments["state"], arguments["run"])
         planned = run.load("plan")
-        plan: Plan = planned["plan"]
-        outcomes: dict[Key, Outcome] = run.load("build")["outcomes"] if run.has("build") else {}
-        outcomes = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **outcomes}
-        registry = Registry(arguments["registry"])
-        if self.check and not registry.answers():  # the plan step has said so
+        built = run.load("build") if run.has("build") else {"outcomes": {}, "sizes": {}}
+        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **built["outcomes"]}
+        lists = Lists(Registry(arguments["registry"]), planned, outcomes, {**planned["sizes"], **built["sizes"]}, arguments, self.check)
+        if self.check and not lists.registry.answers():  # the plan step has said so
             return {"changed": False, "moved": [], "published": []}
-        changes: list[indexes.Change] = []
-        published: list[str] = []
-        problems: list[str] = []  # one image's do not keep the others from their tags, nor the run from its verdict
-        for image in dict.fromkeys(key.image for key in planned["wanted"] if plan.recipes[key.image].index):
-            try:
-                found = self._changes(registry, plan, image, outcomes, planned, arguments)
-                changes += found
-                published += self._publish(registry, found, arguments)
-            except FarmError as error:
-                problems.append(f"{image}: {error}")
-        moved = [f"{change.repository}:{tag}" for change in changes for tag in change.moved]
+        lists.finish()
         relocked: dict[str, Overlay] = planned["relocked"]
         if self.check:
-            lines = report.pushed(moved, published, "Would be tagged", "Would be published")
+            lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
-            run.show("summary", {**report.summary(outcomes, moved, published), "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
+            run.show("summary", {**report.summary(outcomes, lists.moved, lists.published),
+                                 "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
             release(arguments["state"], controller())
-            lines = [*report.units(outcomes), *report.pushed(moved, published), *report.left_out(plan, outcomes),
+            lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run)]
         for line in lines:
             self.say(line)
-        result: dict[str, Any] = {"changed": bool(moved or published), "moved": moved, "published": published}
+        result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved, "published": lists.published}
         if self.diff:
-            result["diff"] = [part for change in changes for part in change.diff]
+            result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
-        if bad or problems:
-            result.update(failed=True, msg="\n".join([*([report.verdict(bad, run)] if bad else []), *problems]))
+        if bad or lists.problems:
+            result.update(failed=True, msg="\n".join([*([report.verdict(bad, run)] if bad else []), *lists.problems.values()]))
         return result
 
-    def _changes(self, registry: Registry, plan: Plan, image: str, outcomes: dict[Key, Outcome], planned: dict[str, Any],
-                 arguments: dict[str, Any]) -> list[indexes.Change]:
-        """Compares and pushes one image's index, or the tags of single platforms where only some were chosen."""
-        recipe, repository = plan.recipes[image], f"{arguments['namespace']}/{image}"
+
+@dataclass
+class Lists:
+    """The manifest lists of a run. `sizes` has (bytes, media type) of each unit's manifest by digest; in `check` mode nothing is pushed.
+
+    After `finish()`, `changes` says what was done by image, and `problems` why nothing was.
+    """
+
+    registry: Registry
+    planned: dict[str, Any]
+    outcomes: dict[Key, Outcome]
+    sizes: dict[str, tuple[int, str]]
+    arguments: dict[str, Any]
+    check: bool
+    changes: dict[str, list[indexes.Change]] = field(default_factory=dict)
+    copies: dict[str, list[str]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> list[str]:
+        return [f"{change.repository}:{tag}" for changes in self.changes.values() for change in changes for tag in change.moved]
+
+    @property
+    def published(self) -> list[str]:
+        return [name for names in self.copies.values() for name in names]
+
+    def finish(self) -> None:
+        """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their tags."""
+        plan: Plan = self.planned["plan"]
+        images = list(dict.fromkeys(key.image for key in self.planned["wanted"] if plan.recipes[key.image].index))
+        self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}  # in the order of the plan
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(self._finish, images))
+
+    def _finish(self, image: str) -> None:
+        try:
+            self._change(image)
+            if self.arguments["publish"]:
+                self._publish(image)
+        except FarmError as error:
+            self.problems[image] = f"{image}: {error}"
+
+    def _change(self, image: str) -> None:
+        """One image's index, or the tags of single platforms where only some were chosen."""
+        plan: Plan = self.planned["plan"]
+        recipe, repository = plan.recipes[image], f"{self.arguments['namespace']}/{image}"
         keys = [Key(image, "", platform) for platform in recipe.platforms]
-        wanted_keys = [key for key in keys if key in planned["wanted"]] if planned["chosen"] else keys
-        there = [key for key in wanted_keys if key in outcomes and outcomes[key].state in GOOD]
+        chosen = [key for key in keys if key in self.planned["wanted"]] if self.planned["chosen"] else keys
+        there = [key for key in chosen if key in self.outcomes and self.outcomes[key].state in GOOD]
         if not there:
-            return []
+            return
         unit = plan.units[there[0]]
-        names = partial(tags.render, arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
-        found: list[indexes.Change] = []
-        if len(there) == len(keys if not arguments["partial"] else wanted_keys):
-            manifests = indexes.describe(registry, repository, {key.platform: outcomes[key].digest for key in there})
+        render = partial(tags.render, self.arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
+        if len(there) == len(chosen if self.arguments["partial"] else keys):
+            manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform) for key in there]
             annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
-            first = indexes.compare(registry, repository, manifests, annotations, [])
-            wanted, fixed = names(digest=first.digest)
-            found.append(indexes.compare(registry, repository, manifests, annotations, wanted, fixed))
-            self._push(registry, found[-1], oci.INDEX)
-        elif planned["chosen"] and not arguments["partial"]:
+            wanted, fixed = render(digest=oci.digest(oci.index(manifests, annotations)))
+            self._push(image, indexes.compare(self.registry, repository, manifests, annotations, wanted, fixed), oci.INDEX)
+        elif self.planned["chosen"] and not self.arguments["partial"]:
             for key in there:
-                wanted, _ = names(digest=outcomes[key].digest, suffix=key.platform.slug)
-                found.append(indexes.compare_single(registry, repository, outcomes[key].digest, wanted))
-                self._push(registry, found[-1], MANIFEST)
-        return found
+                wanted, _ = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
+                self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)
 
-    def _push(self, registry: Registry, change: indexes.Change, media_type: str) -> None:
+    def _push(self, image: str, change: indexes.Change, media_type: str) -> None:
+        self.changes[image].append(change)
         if not self.check:
-            indexes.push(registry, change, media_type)
+            indexes.push(self.registry, change, media_type)
 
-    def _publish(self, registry: Registry, changes: list[indexes.Change], arguments: dict[str, Any]) -> list[str]:
-        """Copies finished images to another registry by digest, where it does not have them under their tags."""
-        if not arguments["publish"]:
-            return []
-        address, _, prefix = arguments["publish"].partition("/")
-        other, done = Registry(address), []
-        for change in changes:
-            image = change.repository.rpartition("/")[2]
-            name = f"{prefix}/{image}" if prefix else image
+    def _publish(self, image: str) -> None:
+        """Copies a finished image to another registry by digest, where it does not have it under its tags."""
+        address, _, prefix = self.arguments["publish"].partition("/")
+        other, name = Registry(address), f"{prefix}/{image}" if prefix else image
+        for change in self.changes[image]:
             wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]
             if wanted and not self.check:
-                registry.copy(change.repository, change.digest, other, name, wanted)
-            done += [f"{address}/{name}:{tag}" for tag in wanted]
-        return done
+                self.registry.copy(change.repository, change.digest, other, name, wanted)
+            self.copies[image] += [f"{address}/{name}:{tag}" for tag in wanted]

@@ -51,7 +51,7 @@ class ActionModule(FarmAction):
         run = Run.begin(scratch() if self.check else arguments["state"])
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
-                          "chosen": chosen, "relocked": relocked})
+                          "chosen": chosen, "relocked": relocked, "sizes": standing.sizes})
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:
@@ -84,14 +84,14 @@ def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfo
     """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel."""
     keys = plan.closure(wanted, build)
 
-    def ask(key: Key) -> str:
-        found = registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
-        return found[0] if found else ""
+    def ask(key: Key) -> tuple[str, int, str] | None:
+        return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
 
     with ThreadPoolExecutor(16) as pool:
-        existing = {key: digest for key, digest in zip(keys, pool.map(ask, keys)) if digest}
+        answers = {key: answer for key, answer in zip(keys, pool.map(ask, keys)) if answer}
+    existing = {key: digest for key, (digest, _, _) in answers.items()}
     waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items() if outcome.state == State.WAITING]
-    return planning.Standing(existing, waiting)
+    return planning.Standing(existing, waiting, {digest: (size, kind) for digest, size, kind in answers.values()})
 
 
 def table(build: list[dict[str, Any]]) -> str:

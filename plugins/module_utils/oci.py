@@ -5,6 +5,7 @@ Source: https://github.com/opencontainers/image-spec/blob/main/image-index.md
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ def index(manifests: Sequence[Manifest], annotations: Mapping[str, str]) -> byte
     if annotations:
         value["annotations"] = dict(annotations)
     return canonical.encode(value)
+
+
+def digest(data: bytes) -> str:
+    """How a registry names content."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def lines(data: bytes | None) -> list[str]:

@@ -1,8 +1,8 @@
 """The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as one zip file.
 
-    python3 runner.pyz start  < spec    lays nothing out itself: starts a job of its own session that does, and returns
-    python3 runner.pyz poll   < [ids]   the state of jobs; a job that nobody polls for 15 minutes is cancelled
-    python3 runner.pyz cancel < [ids]
+    python3 runner turn   forgets jobs, starts others in sessions of their own, and answers with the state of all as soon as one has ended,
+                          or after a while; a job that nobody asks for in 15 minutes is cancelled
+    python3 runner cancel
 
 What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat` (its mtime is the
 last poll).
@@ -19,13 +19,38 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .runner_job import STATE, run, write_state
-
+STATE = "state.json"
 TERMINAL = ("done", "failed", "lost", "cancelled")
+TICK = 0.05  # seconds between two looks at the states
+SETTLE = 0.05  # seconds that the answer waits for others to end as well
+
+
+def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float) -> list[dict[str, Any]]:
+    """Forgets jobs, starts those of `specs`, and waits up to `wait` seconds for one to end; the state of all, with the log where it has ended."""
+    for name in forget:
+        shutil.rmtree(Path(jobs) / name, ignore_errors=True)
+    for spec in specs:
+        start({**spec, "jobs": jobs})
+    names = [*ids, *(spec["id"] for spec in specs)]
+    deadline = time.monotonic() + wait
+    while True:
+        states = poll(jobs, names)
+        ended = [state for state in states if state["state"] in TERMINAL]
+        if ended:
+            deadline = min(deadline, time.monotonic() + SETTLE)
+        if time.monotonic() >= deadline or len(ended) == len(states):
+            break
+        time.sleep(TICK)
+    for state in ended:
+        files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))
+        state["log"] = "".join(file.read_text(errors="replace") for file in files if file.exists())
+    return states
 
 
 def start(spec: dict[str, Any]) -> dict[str, Any]:
     """Starts the job `spec["id"]` under `spec["jobs"]`; starting it twice is the same as once."""
+    from .runner_job import run, write_state  # here: a turn that starts nothing loads none of it
+
     folder = Path(spec["jobs"]) / spec["id"]
     try:
         folder.mkdir(parents=True)
@@ -71,7 +96,7 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def cancel(jobs: str, ids: list[str]) -> list[str]:
-    """Asks jobs to end; returns those that still ran. Without ids, all of them."""
+    """Asks jobs to end; returns those that still ran. Without ids, all of them; those that have ended are forgotten then."""
     names = ids or [path.name for path in Path(jobs).glob("*") if path.is_dir()]
     stopped = []
     for name in names:
@@ -81,7 +106,9 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
                 os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
                 stopped.append(name)
         except (OSError, ValueError):
-            continue  # half made, or ended meanwhile
+            pass  # half made, or ended meanwhile
+        if not ids and name not in stopped:
+            shutil.rmtree(folder, ignore_errors=True)
     return stopped
 
 
@@ -108,14 +135,12 @@ def main(arguments: list[str]) -> int:
     """The command line; a mistake of the caller is an exception and a traceback."""
     value = json.load(sys.stdin)
     answer: Any
-    if arguments == ["start"]:
-        answer = start(value)
-    elif arguments == ["poll"]:
-        answer = poll(value["jobs"], value["ids"])
+    if arguments == ["turn"]:
+        answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"])
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
     else:
-        print("usage: runner start|poll|cancel", file=sys.stderr)
+        print("usage: runner turn|cancel", file=sys.stderr)
         return 2
     json.dump(answer, sys.stdout)
     return 0

@@ -13,8 +13,6 @@ import struct
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +89,9 @@ def stored(spec: dict[str, Any], digest: str, size: int) -> Path:
     owner = Path(spec["store"]).stat()  # root brings files into the store of the user who runs the playbook: they are his
     temporary = path.parent / f".{digest}.{os.getpid()}"
     made = hashlib.sha256()
+    import urllib.error  # here: where the store has everything it is never needed, and slow to load
+    import urllib.request
+
     url = f"{spec['archive']}/blobs/sha256:{digest}"
     try:
         with urllib.request.urlopen(url, timeout=60) as answer, temporary.open("wb") as out:

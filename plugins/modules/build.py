@@ -35,7 +35,7 @@ options:
   slots:
     description: How many solves the node works on at once.
     type: int
-    default: 2
+    default: 4
 """
 
 EXAMPLES = r"""

@@ -1,7 +1,7 @@
 """The archive: what a unit was built from, kept in the farm's registry (D5).
 
-Every input and context file is a blob whose digest is the lock's own sha256. One OCI artifact a unit holds them:
-its config is the unit's record, so the artifact's config digest IS the build id.
+Every input and context file is a blob whose digest is the lock's own sha256. One OCI artifact a unit holds them;
+its annotation is the unit's record, whose sha256 is the build id.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Ent
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Unit
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.solve import File
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import EMPTY, MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
-RECORD = "application/vnd.desimages.record.v1+json"
+RECORD = "org.desimages.record"
 UNIT = "application/vnd.desimages.unit.v1+json"
 BLOB = "application/octet-stream"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _TITLE = "org.opencontainers.image.title"
+_NOTHING = "sha256:" + hashlib.sha256(b"{}").hexdigest()  # the content of the empty descriptor
 
 
 class Archive:
@@ -65,22 +66,17 @@ class Archive:
         """Puts files of the store into the archive; returns how many were not there."""
         wanted = sorted({(file.sha256, file.size) for file in files})
         with ThreadPoolExecutor(self.threads) as pool:
+            self.registry.put_blob(self.repository, b"{}", _NOTHING)
             return sum(pool.map(lambda f: self.registry.put_blob(self.repository, self.store.path(f[0]), f"sha256:{f[0]}"), wanted))
 
-    def describe(self, units: Iterable[tuple[Unit, dict[str, File]]]) -> None:
-        """Pushes the artifacts that hold the files (path -> file) of units, so that the registry's collection keeps them."""
-        with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(lambda pair: self._describe(*pair), units))
-
-    def _describe(self, unit: Unit, files: dict[str, File]) -> None:
-        record = canonical.encode(unit.record)
-        self.registry.put_blob(self.repository, record, f"sha256:{unit.id}")
+    def describe(self, unit: Unit, files: dict[str, File]) -> None:
+        """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps them."""
         layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size, "annotations": {_TITLE: path}}
                   for path, file in sorted(files.items())]
         manifest = {
             "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": UNIT,
-            "config": {"mediaType": RECORD, "digest": f"sha256:{unit.id}", "size": len(record)},
-            "layers": layers, "annotations": {_TITLE: str(unit.key)},
+            "config": {"mediaType": EMPTY, "digest": _NOTHING, "size": 2},
+            "layers": layers, "annotations": {_TITLE: str(unit.key), RECORD: canonical.encode(unit.record).decode()},
         }
         self.registry.put_manifest(self.repository, f"a-{unit.id}", canonical.encode(manifest), MANIFEST)
 

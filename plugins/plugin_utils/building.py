@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +14,21 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Sources
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils import known
+from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
+WAIT = 1.0  # seconds after which a node answers where nothing has ended
+SOON = 0.2  # the same, while units are being tagged for which others may wait
+GRACE = 5  # seconds that tagging under way has to end where a run is stopped
+THREADS = 8  # that tag units
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
 TRIES = 8  # and so often at most, however long each took
 SAY_EVERY = 5  # seconds between two lines about one batch; a tenth of its time, once that is more
+
+Manifest = tuple[str, int, str]  # digest, size in bytes, media type
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,10 @@ class _Trouble:
 
 @dataclass
 class Builder:
-    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`."""
+    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has all files of each unit.
+
+    `sizes` grows: (bytes, media type) of each manifest that is there now.
+    """
 
     farm: Farm
     run: Run
@@ -68,11 +79,17 @@ class Builder:
     unpacked: dict[tuple[str, str], str]
     say: Callable[[str], None]
     alert: Callable[[str], None]
+    archive: Archive
+    trees: dict[Key, dict[str, solves.File]]
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     trouble: dict[Key, _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    forget: list[str] = field(default_factory=list)
+    tagging: dict[Future[dict[Key, Manifest]], tuple[Job, dict[str, Any]]] = field(default_factory=dict)
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
     count: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -80,57 +97,64 @@ class Builder:
         """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
         try:
             self.node.prepare()
-            pause = 0.1
             while not self.scheduler.finished:
-                changed = self._start()
+                self._kept()
+                running = sorted(self.jobs)
+                specs = self._start()
                 if self.jobs:
-                    changed = self._look() or changed
-                pause = 0.1 if changed else min(pause * 1.5, 1.0)
-                if not self.scheduler.finished:
-                    time.sleep(pause)  # the node is asked, it does not call
+                    self._look(specs, running)
+                elif self.tagging:
+                    wait(self.tagging, return_when=FIRST_COMPLETED)
+                elif not self.scheduler.finished:
+                    time.sleep(0.2)  # what is left waits to be tried again
+            self.node.turn([], [], self.forget, 0)
         finally:
+            wait(self.tagging, GRACE)
+            self._kept()
             left = self.scheduler.leave()
             if left:
                 self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
             if self.jobs:
                 self.node.cancel(sorted(self.jobs))
 
-    def _start(self) -> bool:
-        started = False
-        if len(self.jobs) >= self.farm.slots:
-            return started
+    def _start(self) -> list[dict[str, Any]]:
+        """What the node is to start now, as far as it has slots."""
+        specs: list[dict[str, Any]] = []
         for ready in self.scheduler.ready():
-            batch = [key for key in ready if not self._same(key)]
-            started = started or len(batch) < len(ready)
-            for part in self._parts(batch):
-                if len(self.jobs) >= self.farm.slots:
-                    return started
-                if all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
-                    self._begin(part)
-                    started = True
-        return started
+            if len(self.jobs) >= self.farm.slots:
+                break
+            for part in self._parts(self._changed(ready)):
+                if len(self.jobs) < self.farm.slots and all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
+                    specs.append(self._begin(part))
+        return specs
 
     def _parts(self, batch: list[Key]) -> list[list[Key]]:
         together = [key for key in batch if key not in self.alone]
         return ([together] if together else []) + [[key] for key in batch if key in self.alone]
 
-    def _same(self, key: Key) -> bool:
-        """Early cutoff: the unit exists under another id, made of the same content and the same parents' digests."""
-        content = self.plan.units[key].content_id(self.scheduler.run_time_digests(key))
-        if content in self.asked:
-            return False
-        found = self.farm.registry.digest(self._repository(key), f"c-{content}")
-        self.asked.add(content)
-        if not found:
-            return False
-        self._keep(key, found[0], State.SAME)
-        self.say(f"{key}: the same content as before, {found[0][:19]}")
-        return True
+    def _changed(self, ready: list[Key]) -> list[Key]:
+        """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents' digests.
+
+        A unit without run-time parents needs no asking: its content is its id.
+        """
+        contents = {key: self._content(key) for key in ready}
+        asked = {key: content for key, content in contents.items() if content and content not in self.asked}
+        self.asked.update(asked.values())
+        found = self.pool.map(lambda key: self.farm.registry.digest(self._repository(key), f"c-{asked[key]}"), asked)
+        same = {key: answer for key, answer in zip(asked, found) if answer}
+        for key, answer in same.items():
+            self._done(key, *self._tag(key, *answer), State.SAME)
+            self.say(f"{key}: the same content as before, {answer[0][:19]}")
+        return [key for key in ready if key not in same]
+
+    def _content(self, key: Key) -> str:
+        unit = self.plan.units[key]
+        return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
 
     def _repository(self, key: Key) -> str:
         return f"{self.farm.namespace}/{key.image}"
 
-    def _begin(self, batch: list[Key]) -> None:
+    def _begin(self, batch: list[Key]) -> dict[str, Any]:
         self.count += 1
         first = batch[0]
         unpacked = {name: self.unpacked[(first.image, name)] for name in self.plan.units[first].unpacked}
@@ -140,42 +164,38 @@ class Builder:
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
         self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
-        self.node.start({
+        spec = {
             "id": job.id, "solve": {"contexts": solve.trees(), "policy": solve.policy},
             "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
             "socket": self.farm.socket, "buildctl": self.farm.buildctl, "store": f"{self.farm.state}/store", "root": self.farm.state,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
-        })
+        }
         self.scheduler.start(batch)
         self.say(f"{job.name}: building on {self.node.name}")
+        return spec
 
-    def _look(self) -> bool:
-        ended = False
-        for state in self.node.poll(sorted(self.jobs)):
+    def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
+        forget, self.forget = self.forget, []
+        for state in self.node.turn(specs, running, forget, SOON if self.tagging else WAIT):
             job = self.jobs[state["id"]]
             if state["state"] == "running":
                 if time.monotonic() - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = time.monotonic()
                     self.say(f"{job.name}: step {state['done']} of {state['steps']}, {clock(state['elapsed'])}, {state['running'][:100]}")
                 continue
-            ended = True
             del self.jobs[job.id]
-            self.run.log(job.name).write_text(self.node.collect(job.id))
+            self.forget.append(job.id)
+            self.run.log(job.name).write_text(state.pop("log"))
             now = time.monotonic()
             self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(job.began - self.began, 1), "ended": round(now - self.began, 1),
                                  "seconds": round(now - job.began, 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
             self._end(job, state)
-        return ended
 
     def _end(self, job: Job, state: dict[str, Any]) -> None:
-        seconds = time.monotonic() - job.began
         if state["state"] == "done":
             for key in job.batch:
                 self.trouble.pop(key, None)
-            try:
-                self._take(job, state["digest"], seconds)
-            except FarmError as error:
-                self._fail(job, f"built, and not kept: {error}", "", state)
+            self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
         elif state.get("full"):
             self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
         elif state["state"] == "lost" or state.get("transport"):
@@ -191,8 +211,8 @@ class Builder:
         """Not the units' fault: they are tried again for a minute, with growing pauses."""
         now = time.monotonic()
         waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since, default=_Trouble(now))
-        if job.began - waits.since > PATIENCE and waits.tries < TRIES:
-            waits.since = now  # it ran well in between: this is another trouble
+        if now - job.began > PATIENCE and waits.tries < TRIES:
+            waits.since = now  # it ran well for long: this is another trouble
         what = state.get("error") or "lost"
         if now - waits.since > PATIENCE:
             self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)
@@ -211,30 +231,48 @@ class Builder:
         after = self.scheduler.fail(job.batch, message)
         self.say(f"{job.name}: failed on {self.node.name}: {message}" + (f"\n  with it: {', '.join(map(str, after))}" if after else ""))
 
-    def _take(self, job: Job, digest: str, seconds: float) -> None:
-        """Tags what a solve pushed: an index of the batch's platforms."""
+    def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
+        """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that the loop does."""
         data = self.farm.registry.manifest(self._repository(job.batch[0]), digest)
         if data is None:
             raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it", node=self.node.name)
-        found = {_platform(child["platform"]): child["digest"] for child in json.loads(data)["manifests"]}
-        for key in job.batch:
-            self._keep(key, found[str(key.platform)], State.BUILT)
-        self.say(f"{job.name}: built in {clock(seconds)}")
+        found = {_platform(child["platform"]): (child["digest"], child["size"], child["mediaType"]) for child in json.loads(data)["manifests"]}
+        return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
 
-    def _keep(self, key: Key, digest: str, state: State) -> None:
-        """Tags a unit by its build id and by its content. The first result holds; another one is a finding."""
+    def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:
+        """Archives what a unit was made of, and tags it by its build id and, where it has parents, by its content.
+
+        The first result holds; another one is a finding.
+        """
         unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
-        content = unit.content_id(self.scheduler.run_time_digests(key))
-        for tag in (f"c-{content}", f"b-{unit.id}"):
+        self.archive.describe(unit, self.trees[key])  # first: what is tagged can be built again
+        content = self._content(key)
+        for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
             held = registry.digest(repository, tag)
             if held is None:
                 registry.tag(repository, digest, tag)
             elif held[0] != digest:
                 self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
-                digest = held[0]
+                digest, size, kind = held
+        return digest, size, kind
+
+    def _kept(self) -> None:
+        """Takes what has been tagged meanwhile."""
+        for future in [future for future in self.tagging if future.done()]:
+            job, state = self.tagging.pop(future)
+            try:
+                for key, manifest in future.result().items():
+                    self._done(key, *manifest, State.BUILT)
+            except FarmError as error:
+                self._fail(job, f"built, and not kept: {error}", "", state)
+            else:
+                self.say(f"{job.name}: built in {clock(state['elapsed'])}")
+
+    def _done(self, key: Key, digest: str, size: int, kind: str, state: State) -> None:
+        self.sizes[digest] = size, kind
         self.scheduler.done(key, digest, state)
-        place = known.Place(self.farm.state, registry.address, self.farm.namespace)
-        known.write(place, unit, solves.entries(self.plan, unit, self.scheduler.build))
+        place = known.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
+        known.write(place, self.plan.units[key], solves.entries(self.plan, self.plan.units[key], self.scheduler.build))
 
 
 def _platform(value: dict[str, str]) -> str:

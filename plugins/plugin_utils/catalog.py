@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import dockerfile, lockfile
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.plan import BUILD_INPUTS, INPUTS, UNPACKED
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Document, load_schema, nearest
@@ -17,7 +18,6 @@ HOME = Path(__file__).resolve().parents[2]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 LOCK = "lock.jsonl"
-BUILD_INPUTS, INPUTS, UNPACKED = "build-inputs", "inputs", "unpacked-"
 _NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
 
 

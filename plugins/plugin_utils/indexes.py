@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +59,7 @@ def compare_single(registry: Registry, repository: str, digest: str, tags: Seque
 
 
 def _compare(registry: Registry, repository: str, data: bytes, after: list[str], tags: Sequence[str], fixed: Sequence[str]) -> Change:
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    digest = oci.digest(data)
     moved: dict[str, list[str]] = {}
     for tag in tags:
         held = registry.digest(repository, tag)
@@ -70,8 +69,6 @@ def _compare(registry: Registry, repository: str, data: bytes, after: list[str],
 
 
 def push(registry: Registry, change: Change, media_type: str = oci.INDEX) -> None:
-    """Pushes the index by its digest, then lets the tags name it."""
-    if change.moved and registry.digest(change.repository, change.digest) is None:
-        registry.put_manifest(change.repository, change.digest, change.data, media_type)
+    """Lets the tags name the index; the first of them brings it."""
     for tag in change.moved:
         registry.put_manifest(change.repository, tag, change.data, media_type)

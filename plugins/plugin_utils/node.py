@@ -16,9 +16,10 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 
 _PACKAGE = ("runner.py", "runner_job.py", "progress.py")
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
-_INSTALL = (  # writes what comes on standard input to the path that is its argument, in one step
-    "import base64, os, sys; path = sys.argv[1]; os.makedirs(os.path.dirname(path), exist_ok=True); "
-    "open(path + '.new', 'wb').write(base64.b64decode(sys.stdin.read())); os.replace(path + '.new', path)"
+_INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
+    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; shutil.rmtree(path + '.new', ignore_errors=True); "
+    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(path + '.new'); compileall.compile_dir(path + '.new', quiet=1); "
+    "os.rename(path + '.new', path)"
 )
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
@@ -31,34 +32,28 @@ class Node:
         self.name, self._execute, self._python = name, execute, python
         self.jobs = f"{state}/jobs"
         content = runner_zip()
-        self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
+        self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
 
     def prepare(self) -> None:
         """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
-        code, _, _ = self._execute(f"test -f {shlex.quote(self._runner)}", "")
+        code, _, _ = self._execute(f"test -d {shlex.quote(self._runner)}", "")
         if code != 0:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
         self._call("cancel", {"jobs": self.jobs, "ids": []})
 
-    def start(self, spec: dict[str, Any]) -> None:
-        self._call("start", {**spec, "jobs": self.jobs})
-
-    def poll(self, ids: list[str]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("poll", {"jobs": self.jobs, "ids": ids})
+    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float) -> list[dict[str, Any]]:
+        """One command for all: forgets jobs, starts others, and answers with the state of all when one has ended, or after `wait` seconds."""
+        found: list[dict[str, Any]] = self._call("turn", {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait})
         return found
 
     def cancel(self, ids: list[str]) -> list[str]:
         stopped: list[str] = self._call("cancel", {"jobs": self.jobs, "ids": ids})
         return stopped
 
-    def collect(self, name: str) -> str:
-        """The whole log of a job that has ended; the node forgets the job."""
-        folder = shlex.quote(f"{self.jobs}/{name}")
-        return self._run(f"cat {folder}/log {folder}/runner.err 2>/dev/null; rm -rf {folder}", "")
-
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
-        return json.loads(self._run(f"{shlex.quote(self._python)} {shlex.quote(self._runner)} {verb}", json.dumps(value)))
+        # -I -S: it needs nothing of what this Python's site has, and starts sooner without
+        return json.loads(self._run(f"{shlex.quote(self._python)} -I -S {shlex.quote(self._runner)} {verb}", json.dumps(value)))
 
     def _run(self, command: str, stdin: str) -> str:
         code, out, errors = self._execute(command, stdin)

@@ -44,10 +44,11 @@ class Planning:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the registry has of the wanted units (unit -> digest), and which are to be built."""
+    """What the registry has of the wanted units (unit -> digest), which are to be built, and digest -> (size, media type)."""
 
     existing: dict[Key, str]
     todo: list[Key]
+    sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:

@@ -17,12 +17,12 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
 
-INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
-ACCEPT = ", ".join((INDEX, MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json",
+ACCEPT = ", ".join((oci.INDEX, MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json",
                     "application/vnd.docker.distribution.manifest.v2+json"))
 PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one upload
 # 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
@@ -67,14 +67,14 @@ class Registry:
     def manifest(self, repository: str, name: str) -> bytes | None:
         """The bytes of a manifest or index, checked where `name` is a digest; None where the registry has none."""
         answer = self._request("GET", f"/v2/{repository}/manifests/{name}", headers={"Accept": ACCEPT}, missing=True)
-        if answer is not None and ":" in name and _sha256(answer.data) != name:
-            raise HashMismatch(f"{self.address}/{repository}@{name} came as {_sha256(answer.data)}", hint="the registry's data is damaged")
+        if answer is not None and ":" in name and oci.digest(answer.data) != name:
+            raise HashMismatch(f"{self.address}/{repository}@{name} came as {oci.digest(answer.data)}", hint="the registry's data is damaged")
         return None if answer is None else answer.data
 
     def put_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> str:
         """Puts a manifest under a tag or its digest; returns its digest."""
         self._request("PUT", f"/v2/{repository}/manifests/{name}", body=data, headers={"Content-Type": media_type})
-        return _sha256(data)
+        return oci.digest(data)
 
     def tag(self, repository: str, digest: str, name: str) -> None:
         """Lets a tag name what a digest names."""
@@ -220,10 +220,6 @@ class _Again(Exception):
 def _scope(url: str) -> str:
     match = re.match(r"/v2/(.+?)/(?:manifests|blobs|tags)/", urlsplit(url).path)
     return match.group(1) if match else ""
-
-
-def _sha256(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _words(data: bytes) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-MODES = ("pass", "503", "drop")
+MODES = ("pass", "503", "drop", "pull")
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class Forwarder:
-    """Listens on a free loopback port and forwards to `target`. `mode` is `pass`, `503` or `drop` (uploads are cut off in the middle).
+    """Listens on a free loopback port and forwards to `target`. `mode` is `pass`, `503`, `drop` (uploads are cut off in the middle) or `pull`
+    (503 where BuildKit reads a manifest).
 
     `failures` counts what it did to callers; after `limit` of them it goes back to `pass`. It runs in a process of its own: ansible-runner
     forks, and a process with threads must not be forked.
@@ -91,13 +93,18 @@ class _Server:
                 server.sendall(data[: len(data) // 2])
                 caller.shutdown(socket.SHUT_RDWR)
                 return
-            if self.mode == "503":
+            if self.mode == "503" or (self.mode == "pull" and _pulls(data)):
                 self._fail()
-                caller.sendall(REFUSED)
-                caller.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # who gets its answer may hang up first
+                    caller.sendall(REFUSED)
+                    caller.shutdown(socket.SHUT_RDWR)
                 return
             server.sendall(data)
         server.shutdown(socket.SHUT_WR)
+
+
+def _pulls(data: bytes) -> bool:
+    return data.startswith((b"GET", b"HEAD")) and b"/manifests/" in data.split(b"\r\n", 1)[0] and b"user-agent: buildkit" in data.lower()
 
 
 def _receive(source: socket.socket) -> bytes:

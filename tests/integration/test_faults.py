@@ -42,6 +42,18 @@ def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwa
     assert set(index(own, "grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
 
 
+def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_children(own: Farm, small: Small, wire: Forwarder) -> None:  # noqa: F811
+    farm = through(own, wire)
+    assert farm.run(farm_images=["box"]).rc == 0
+    small.edit("child/child.txt", "child", "another")
+    wire.fail("pull", 6)
+    done = farm.run(farm_images=["child"])
+    assert done.rc == 0, done.text[-3000:]
+    assert wire.failures == 6
+    assert "tried again in" in done.text
+    assert "each platform is now built alone" not in done.text
+
+
 def test_a_registry_that_takes_no_uploads_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder) -> None:  # noqa: F811
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0

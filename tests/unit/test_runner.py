@@ -55,20 +55,17 @@ class Local:
         program.write_text(script)
         program.chmod(0o755)
         folder = f"{self.node.jobs}/{name}"
-        self.node.start({
+        spec = {
             "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program), "socket": str(self.socket),
             "store": str(self.root / "store"), "root": str(self.root), "archive": "http://127.0.0.1:9/v2/x/archive",
             "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
-        })
+        }
+        self.node.turn([spec], [], [], 0)
 
     def end(self, name: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            (state,) = self.node.poll([name])
-            if state["state"] != "running":
-                return state
-            time.sleep(0.05)  # a job is asked, it does not call
-        raise AssertionError("the job did not end")
+        (state,) = self.node.turn([], [name], [], 30)
+        assert state["state"] != "running", "the job did not end"
+        return state
 
     def keep(self, content: bytes) -> list[Any]:
         digest = hashlib.sha256(content).hexdigest()
@@ -91,8 +88,9 @@ def test_a_job_gives_digest_progress_and_its_whole_log(local: Local) -> None:
     local.start("a", GOOD, {"etc/motd": local.keep(b"from the store\n")})
     state = local.end("a")
     assert (state["state"], state["digest"], state["done"], state["tail"]) == ("done", "sha256:abc", 1, ["hello"])
-    log = local.node.collect("a")
+    log = state["log"]
     assert "[1/1] RUN make" in log and "    hello" in log and "from the store" in log
+    local.node.turn([], [], ["a"], 0)
     assert not (local.root / "jobs/a").exists()
 
 
@@ -111,7 +109,7 @@ def test_an_engine_that_goes_away_makes_its_jobs_lost_not_failed(local: Local) -
 def test_a_cancelled_job_ends_with_what_it_started(local: Local) -> None:
     local.start("a", SLOW, {})
     deadline = time.monotonic() + 10
-    while local.node.poll(["a"])[0].get("phase") != "build" and time.monotonic() < deadline:
+    while local.node.turn([], ["a"], [], 0)[0].get("phase") != "build" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert local.node.cancel(["a"]) == ["a"]
     assert local.end("a")["state"] == "cancelled"
