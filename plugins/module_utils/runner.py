@@ -1,4 +1,4 @@
-"""The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as one zip file.
+"""The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as a zip file, and lies unpacked.
 
     python3 runner turn   forgets jobs, starts others in sessions of their own, and answers with the state of all as soon as one has ended,
                           or after a while; a job that nobody asks for in 15 minutes is cancelled
