@@ -25,6 +25,7 @@ from .docker_host import DockerHost, run, until
 IMAGES = ("debian", "base", "static", "tools", "registry")
 LABELS = {"created", "description", "licenses", "title", "vendor"}
 NATIVE = "linux/arm64" if os.uname().machine == "aarch64" else "linux/amd64"
+DIRECT = (NATIVE, "linux/386") if NATIVE == "linux/amd64" else (NATIVE,)  # what the kernel runs without help
 EMULATORS = {  # platform -> qemu-user's name for it, and what else it is told
     "linux/amd64": ("x86_64",),
     "linux/386": ("i386",),
@@ -100,7 +101,7 @@ class Unpacked:
         """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the kernel."""
         emulator, *options = EMULATORS[platform]
         front = []
-        if platform != NATIVE:
+        if platform not in DIRECT:
             program = shutil.which(f"qemu-{emulator}-static") or shutil.which(f"qemu-{emulator}")  # Debian 12, 13
             assert program, f"no emulator for {platform}: apt install qemu-user-static"
             run("cp", program, str(self.root / "emulator"))
@@ -127,6 +128,8 @@ DEBIAN = {"linux/386": "i386", "linux/arm/v7": "armhf", "linux/arm/v6": "armel",
 @pytest.mark.parametrize("platform", EMULATORS)
 def test_every_image_starts_on_its_platform(chain: Chain, scratch: Path, platform: str) -> None:
     for image, user, words, says in STARTS:
+        if platform == "linux/386" and platform not in DIRECT and image in ("tools", "registry"):
+            continue  # Debian 12's qemu-i386 (7.2) cannot run a Go program: its runtime crashes with "morestack on g0"
         if platform in chain.platforms(image):
             (scratch / image).mkdir()
             said = Unpacked.of(chain, image, platform, scratch / image).run(platform, *words, user=user)
