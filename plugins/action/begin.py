@@ -20,5 +20,5 @@ class ActionModule(FarmAction):
         if arguments["catalog"]:
             result["images"] = sorted(load_catalog(arguments["catalog"]))
         if not self.check:
-            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(), take=arguments["take"])
+            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(), create=arguments["create"])
         return result

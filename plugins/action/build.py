@@ -39,14 +39,16 @@ class ActionModule(FarmAction):
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
                           Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
+        stopped = ""
         for number in STOPS:
             signal.signal(number, _stop)
         try:
             builder.build()
         except (FarmError, OSError) as error:  # the index step ends the run, with what there is
-            self.warn(f"{task_vars['inventory_hostname']}: {error}")
+            stopped = f"{task_vars['inventory_hostname']}: {error}"
+            self.warn(stopped)
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings})
+            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings, "error": stopped})
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

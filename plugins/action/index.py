@@ -29,7 +29,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run(scratch() if self.check else arguments["state"], arguments["run"])
         planned = run.load("plan")
-        built = run.load("build") if run.has("build") else {"outcomes": {}, "sizes": {}}
+        built: dict[str, Any] = run.load("build") if run.has("build") else {"outcomes": {}, "sizes": {}, "error": ""}
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **built["outcomes"]}
         lists = Lists(Registry(arguments["registry"]), planned, outcomes, {**planned["sizes"], **built["sizes"]}, arguments, self.check)
         if self.check and not lists.registry.answers():  # the plan step has said so
@@ -51,7 +51,8 @@ class ActionModule(FarmAction):
             result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
         if bad or lists.problems:
-            result.update(failed=True, msg="\n".join([*([report.verdict(bad, run)] if bad else []), *lists.problems.values()]))
+            said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built["error"]]
+            result.update(failed=True, msg="\n".join(filter(None, said)))
         return result
 
 
@@ -118,9 +119,9 @@ class Lists:
                 self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)
 
     def _push(self, image: str, change: indexes.Change, media_type: str) -> None:
-        self.changes[image].append(change)
         if not self.check:
             indexes.push(self.registry, change, media_type)
+        self.changes[image].append(change)
 
     def _publish(self, image: str) -> None:
         """Copies a finished image to another registry by digest, where it does not have it under its tags."""

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 WRITING = ("exporting", "pushing ")  # how the names of an exporter's steps begin
+RAN = "did not complete successfully"
 # What containerd's resolver says of a registry that answers 5xx, or not at all, always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
 
@@ -72,10 +73,10 @@ class Progress:
     def transport(self) -> bool:
         """True where the solve failed on its way to or from a registry rather than in a step: while it wrote its result, or read a parent.
 
-        A step's own failure never looks like the latter: its error is an exit code, and it has no network.
+        The error of a step that ran has its command in it, whatever that says, and its exit code.
         """
         name, error = self.failed
-        return name.startswith(WRITING) or ("/v2/" in error and bool(_UNWELL.search(error)))
+        return name.startswith(WRITING) or ("/v2/" in error and RAN not in error and bool(_UNWELL.search(error)))
 
     def as_dict(self) -> dict[str, object]:
         return {

@@ -64,15 +64,17 @@ def start(spec: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            _detach(folder)
-            (folder / "pid").write_text(str(os.getpid()))
-            try:
+        try:
+            os.setsid()
+            job = os.fork()
+            if job:  # its number is there before anybody asks for it
+                (folder / "pid.new").write_text(str(job))
+                os.replace(folder / "pid.new", folder / "pid")
+            else:
+                _detach(folder)
                 run(folder, spec)
-            finally:
-                os._exit(0)
-        os._exit(0)
+        finally:
+            os._exit(0)
     os.wait()
     return {"id": spec["id"], "state": "running"}
 
@@ -107,7 +109,7 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
                 stopped.append(name)
         except (OSError, ValueError):
             pass  # half made, or ended meanwhile
-        if not ids and name not in stopped:
+        if not ids and not _alive(folder):
             shutil.rmtree(folder, ignore_errors=True)
     return stopped
 

@@ -30,8 +30,8 @@ options:
     type: str
     choices: [wait, stop]
     default: wait
-  take:
-    description: Take the farm, or only see that nobody else has it.
+  create:
+    description: Make the state folder where there is none. Without it nothing is taken there.
     type: bool
     default: true
 """

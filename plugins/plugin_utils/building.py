@@ -109,13 +109,21 @@ class Builder:
                     time.sleep(0.2)  # what is left waits to be tried again
             self.node.turn([], [], self.forget, 0)
         finally:
+            try:
+                if self.jobs:
+                    self.node.cancel(sorted(self.jobs))
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        """What is being tagged has a moment to end; then what is not there is left."""
+        try:
             wait(self.tagging, GRACE)
             self._kept()
+        finally:
             left = self.scheduler.leave()
             if left:
                 self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
-            if self.jobs:
-                self.node.cancel(sorted(self.jobs))
 
     def _start(self) -> list[dict[str, Any]]:
         """What the node is to start now, as far as it has slots."""
@@ -211,8 +219,8 @@ class Builder:
         """Not the units' fault: they are tried again for a minute, with growing pauses."""
         now = time.monotonic()
         waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since, default=_Trouble(now))
-        if now - job.began > PATIENCE and waits.tries < TRIES:
-            waits.since = now  # it ran well for long: this is another trouble
+        if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
+            waits.since = now  # it ran well for long, or waited long for its turn: this is another trouble
         what = state.get("error") or "lost"
         if now - waits.since > PATIENCE:
             self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)
@@ -237,6 +245,8 @@ class Builder:
         if data is None:
             raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it", node=self.node.name)
         found = {_platform(child["platform"]): (child["digest"], child["size"], child["mediaType"]) for child in json.loads(data)["manifests"]}
+        if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
+            raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=self.node.name)
         return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
 
     def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:

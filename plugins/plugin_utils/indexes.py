@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
         if answer is None:
             missing.append(f"{platform}: {registry.address}/{repository} has no {name}")
         else:
-            found.append(oci.Manifest(answer[0], answer[1], answer[2] or MANIFEST, platform))
+            found.append(oci.Manifest(answer[0], answer[1], answer[2], platform))
     if missing:
         raise FarmError("an index needs all its manifests:\n" + "\n".join(missing), hint="build what is missing first")
     return found

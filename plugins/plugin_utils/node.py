@@ -17,9 +17,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 _PACKAGE = ("runner.py", "runner_job.py", "progress.py")
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 _INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
-    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; shutil.rmtree(path + '.new', ignore_errors=True); "
-    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(path + '.new'); compileall.compile_dir(path + '.new', quiet=1); "
-    "os.rename(path + '.new', path)"
+    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
+    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
+    "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
@@ -53,7 +53,11 @@ class Node:
 
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
         # -I -S: it needs nothing of what this Python's site has, and starts sooner without
-        return json.loads(self._run(f"{shlex.quote(self._python)} -I -S {shlex.quote(self._runner)} {verb}", json.dumps(value)))
+        answer = self._run(f"{shlex.quote(self._python)} -I -S {shlex.quote(self._runner)} {verb}", json.dumps(value))
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name, hint=f"remove {self._runner} there: it is sent anew") from None
 
     def _run(self, command: str, stdin: str) -> str:
         code, out, errors = self._execute(command, stdin)

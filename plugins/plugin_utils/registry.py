@@ -62,7 +62,7 @@ class Registry:
         if answer is None:
             return None
         headers = answer.headers
-        return headers["Docker-Content-Digest"], int(headers["Content-Length"]), headers.get("Content-Type", "").partition(";")[0]
+        return headers["Docker-Content-Digest"], int(headers["Content-Length"]), headers.get("Content-Type", "").partition(";")[0] or MANIFEST
 
     def manifest(self, repository: str, name: str) -> bytes | None:
         """The bytes of a manifest or index, checked where `name` is a digest; None where the registry has none."""

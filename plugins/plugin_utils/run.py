@@ -77,14 +77,16 @@ class Run:
         os.replace(temporary, self.folder / name)
 
 
-def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, take: bool = True) -> None:
+def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, create: bool = True) -> None:
     """Takes the farm for the process `pid` (ansible-playbook's own: its workers come and go). Ends with that process.
 
-    Without `take`, only sees that no other process has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
+    Without `create` a state folder that is not there is left so, and of a farm whose holder this user may not write it is only awaited that
+    nobody has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
     """
     path = Path(state) / "holder.json"
-    if take:
+    if create:
         path.parent.mkdir(parents=True, exist_ok=True)
+    take = create or os.access(path if path.exists() else path.parent, os.W_OK)
     told = False
     while take or path.exists():
         with open(path, "a+" if take else "r") as file:

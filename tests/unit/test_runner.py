@@ -165,4 +165,10 @@ def test_progress_knows_steps_what_runs_and_what_failed() -> None:
     assert progress.running == "exporting to image"
     progress.feed(json.dumps({"vertexes": [{"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
     assert progress.transport
+    for error, transport in (("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 503 Service Unavailable", True),
+                             ('failed to do request: Head "http://r/v2/box/manifests/sha256:1": dial tcp: connect: connection refused', True),
+                             ("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 403 Forbidden", False),
+                             ('process "timeout 9 go build x/v2/cmd" did not complete successfully: exit code: 1', False)):
+        progress.feed(json.dumps({"vertexes": [{"digest": "d", "name": "[internal] load metadata", "error": error}]}))
+        assert progress.transport is transport, error
     assert progress.as_dict()["cached"] == 1
