@@ -34,8 +34,7 @@ class ActionModule(FarmAction):
             return {"changed": False, "units": [], "failures": 0}
         fetched = run.load("fetch")
         scheduler = Scheduler(planned["plan"], planned["wanted"], planned["existing"], planned["build"], fetched["refused"])
-        python = self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3"))
-        node = Node(task_vars["inventory_hostname"], self._execute, str(python), arguments["node_state"] or arguments["state"])
+        node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
                           Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
@@ -53,10 +52,6 @@ class ActionModule(FarmAction):
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]
         return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units, "failures": len(bad)}
-
-    def _execute(self, command: str, stdin: str) -> tuple[int, str, str]:
-        found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
-        return found["rc"], found["stdout"], found["stderr"]
 
 
 def _stop(number: int, frame: object) -> None:

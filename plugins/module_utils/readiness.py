@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import time
@@ -14,6 +13,8 @@ from .supervision import Claims, Ready, parse_port
 
 def http_answers(url: str, timeout: float = 2) -> str:
     """'' where a GET gives a status below 500 (a password asked for is an answer), else why not."""
+    import http.client  # here: slow to load, and a probe needs none of it
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout)

@@ -1,15 +1,17 @@
 """The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as a zip file, and lies unpacked.
 
-    python3 runner turn   forgets jobs, starts others in sessions of their own, and answers with the state of all as soon as one has ended,
-                          or after a while; a job that nobody asks for in 15 minutes is cancelled
+    python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers after a while with the state
+                          of all; a job that nobody asks for in 15 minutes is cancelled
     python3 runner cancel
+    python3 runner probe  tells whether this host is well (wellness.py)
 
 What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat` (its mtime is the
-last poll).
+last poll), `pid`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,34 +22,43 @@ from pathlib import Path
 from typing import Any
 
 STATE = "state.json"
+CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
 TICK = 0.05  # seconds between two looks at the states
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
-def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float) -> list[dict[str, Any]]:
-    """Forgets jobs, starts those of `specs`, and waits up to `wait` seconds for one to end; the state of all, with the log where it has ended."""
+def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
+    """Forgets jobs, and looks after the others for up to `wait` seconds: of `specs` as many are started, in order, as `slots` allow beside those
+    of `ids`, and the next ones when some have ended. Ends sooner where a slot is free for which there is no spec.
+
+    The state of all that were started, with the log where one has ended; a spec that is not among them was not started.
+    """
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
-    for spec in specs:
-        start({**spec, "jobs": jobs})
-    names = [*ids, *(spec["id"] for spec in specs)]
+    names, waiting = list(ids), list(specs)
     deadline = time.monotonic() + wait
     while True:
         states = poll(jobs, names)
         ended = [state for state in states if state["state"] in TERMINAL]
-        if ended:
+        free = max(slots - len(states) + len(ended), 0)
+        if waiting[:free]:
+            for spec in waiting[:free]:
+                start({**spec, "jobs": jobs})
+            names, waiting = names + [spec["id"] for spec in waiting[:free]], waiting[free:]
+            continue
+        if ended and not waiting:
             deadline = min(deadline, time.monotonic() + SETTLE)
         if time.monotonic() >= deadline or len(ended) == len(states):
             break
-        time.sleep(TICK)
+        time.sleep(TICK)  # a state is a file that another process replaces: nothing to wait on that the standard library knows
     for state in ended:
         files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))
         state["log"] = "".join(file.read_text(errors="replace") for file in files if file.exists())
     return states
 
 
-def start(spec: dict[str, Any]) -> dict[str, Any]:
+def start(spec: dict[str, Any]) -> None:
     """Starts the job `spec["id"]` under `spec["jobs"]`; starting it twice is the same as once."""
     from .runner_job import run, write_state  # here: a turn that starts nothing loads none of it
 
@@ -55,7 +66,7 @@ def start(spec: dict[str, Any]) -> dict[str, Any]:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        return {"id": spec["id"], "state": "running"}
+        return
     try:
         (folder / "spec.json").write_text(json.dumps(spec))
         (folder / "beat").touch()
@@ -76,7 +87,6 @@ def start(spec: dict[str, Any]) -> dict[str, Any]:
         finally:
             os._exit(0)
     os.wait()
-    return {"id": spec["id"], "state": "running"}
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
@@ -85,7 +95,7 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
     for name in ids:
         folder = Path(jobs) / name
         if not (folder / STATE).exists():
-            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job"})
+            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0})
             continue
         (folder / "beat").touch()
         state = json.loads((folder / STATE).read_text())
@@ -93,16 +103,22 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
             state = json.loads((folder / STATE).read_text())  # it may have ended between the two looks
             if state["state"] not in TERMINAL:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
-        found.append({"id": name, **state, "elapsed": time.time() - state["started"]})
+        found.append({"id": name, **state, "elapsed": state.get("ended", time.time()) - state["started"]})
     return found
 
 
 def cancel(jobs: str, ids: list[str]) -> list[str]:
-    """Asks jobs to end; returns those that still ran. Without ids, all of them; those that have ended are forgotten then."""
+    """Asks jobs to end, and a turn that still runs to start them no more; returns those that ran.
+
+    Without ids, all of them; those that have ended are forgotten then.
+    """
     names = ids or [path.name for path in Path(jobs).glob("*") if path.is_dir()]
     stopped = []
     for name in names:
         folder = Path(jobs) / name
+        with contextlib.suppress(OSError):  # a full disk is no reason to go on
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CANCELLED).touch()
         try:
             if _alive(folder) and json.loads((folder / STATE).read_text())["state"] not in TERMINAL:
                 os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
@@ -118,8 +134,6 @@ def _alive(folder: Path) -> bool:
     try:
         pid = int((folder / "pid").read_text())
         return f"{folder.parent.parent}/bin/runner-".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()  # a number may be another's by now
-    except FileNotFoundError:
-        return not (folder / "pid").exists() and time.time() - (folder / STATE).stat().st_mtime < 10  # it has only just been started
     except (OSError, ValueError):
         return False
 
@@ -133,16 +147,27 @@ def _detach(folder: Path) -> None:
     os.closerange(3, 256)
 
 
+def _program(words: list[str]) -> tuple[int, str, str]:
+    import subprocess
+
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
 def main(arguments: list[str]) -> int:
     """The command line; a mistake of the caller is an exception and a traceback."""
     value = json.load(sys.stdin)
     answer: Any
     if arguments == ["turn"]:
-        answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"])
+        answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
+    elif arguments == ["probe"]:
+        from .wellness import Host  # here: it is slow to load, and the other verbs need none of it
+
+        answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:
-        print("usage: runner turn|cancel", file=sys.stderr)
+        print("usage: runner turn|cancel|probe", file=sys.stderr)
         return 2
     json.dump(answer, sys.stdout)
     return 0

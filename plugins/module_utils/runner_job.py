@@ -19,6 +19,7 @@ from typing import Any
 from .progress import Progress
 
 STATE = "state.json"
+CANCELLED = "cancelled"  # a file; where it is there before the job begins, that does not
 FORGOTTEN = 15 * 60  # seconds without a poll after which a job is cancelled (D2)
 INTERVAL = 0.3  # seconds between two writings of the state
 
@@ -39,6 +40,8 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
     job = _Job(folder, spec)
     signal.signal(signal.SIGTERM, job.on_signal)
     try:
+        if (folder / CANCELLED).exists():
+            raise Cancelled("before it began")
         job.write("running", phase="contexts")
         for name, tree in spec["solve"]["contexts"].items():
             lay_out(folder / "contexts" / name, tree, spec)
@@ -50,7 +53,7 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
     except Exception as error:  # the state must say how a job ended, whatever it was
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: copies in it may be what filled the disk
-    job.write(**ended)
+    job.write(**ended, ended=time.time())
 
 
 def lay_out(folder: Path, tree: dict[str, list[Any]], spec: dict[str, Any], link: bool = True) -> str:

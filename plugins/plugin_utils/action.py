@@ -53,6 +53,15 @@ class FarmAction(ActionBase):
     def diff(self) -> bool:
         return bool(self._task.diff)
 
+    def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
+        """Runs a shell command on the host, as the user that the task becomes: exit code, output, errors."""
+        found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
+        return found["rc"], found["stdout"], found["stderr"]
+
+    def python(self, task_vars: dict[str, Any]) -> str:
+        """The Python of the host."""
+        return str(self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3")))
+
     def say(self, text: str) -> None:
         """A line that the person sees at once."""
         display.display(text)

@@ -20,8 +20,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
-WAIT = 1.0  # seconds after which a node answers where nothing has ended
-SOON = 0.2  # the same, while units are being tagged for which others may wait
+WAIT = 1.0  # seconds after which a node answers; sooner where a slot is free and something has ended
+SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
+AHEAD = 2  # so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the controller
 GRACE = 5  # seconds that tagging under way has to end where a run is stopped
 THREADS = 8  # that tag units
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
@@ -50,7 +51,7 @@ class Job:
     id: str
     batch: list[Key]
     name: str
-    began: float
+    began: float = 0.0  # 0 where the node has not started it
     said: float = 0.0
 
 
@@ -90,6 +91,7 @@ class Builder:
     forget: list[str] = field(default_factory=list)
     tagging: dict[Future[dict[Key, Manifest]], tuple[Job, dict[str, Any]]] = field(default_factory=dict)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    brisk: bool = True  # whether something ended in the last turn
     count: int = 0
     began: float = field(default_factory=time.monotonic)
 
@@ -100,14 +102,14 @@ class Builder:
             while not self.scheduler.finished:
                 self._kept()
                 running = sorted(self.jobs)
-                specs = self._start()
+                specs = self._offer()
                 if self.jobs:
                     self._look(specs, running)
                 elif self.tagging:
                     wait(self.tagging, return_when=FIRST_COMPLETED)
                 elif not self.scheduler.finished:
                     time.sleep(0.2)  # what is left waits to be tried again
-            self.node.turn([], [], self.forget, 0)
+            self.node.turn([], [], self.forget, 0, self.farm.slots)
         finally:
             try:
                 if self.jobs:
@@ -125,14 +127,15 @@ class Builder:
             if left:
                 self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
 
-    def _start(self) -> list[dict[str, Any]]:
-        """What the node is to start now, as far as it has slots."""
+    def _offer(self) -> list[dict[str, Any]]:
+        """What the node may start: as much as it has slots, and some more where builds end quickly. (Long ones would be sent in vain.)"""
         specs: list[dict[str, Any]] = []
+        room = self.farm.slots * (1 + AHEAD * self.brisk)
         for ready in self.scheduler.ready():
-            if len(self.jobs) >= self.farm.slots:
+            if len(self.jobs) >= room:
                 break
             for part in self._parts(self._changed(ready)):
-                if len(self.jobs) < self.farm.slots and all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
+                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
                     specs.append(self._begin(part))
         return specs
 
@@ -168,7 +171,7 @@ class Builder:
         unpacked = {name: self.unpacked[(first.image, name)] for name in self.plan.units[first].unpacked}
         solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
                             registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch), unpacked=unpacked)
-        job = Job(f"{self.run.name}.{self.count}", batch, solve.name, time.monotonic(), time.monotonic())
+        job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
         self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
@@ -179,25 +182,34 @@ class Builder:
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
         }
         self.scheduler.start(batch)
-        self.say(f"{job.name}: building on {self.node.name}")
         return spec
 
     def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
+        """One turn of the node: what it started and what came of it; what it had no slot for is put back."""
         forget, self.forget = self.forget, []
-        for state in self.node.turn(specs, running, forget, SOON if self.tagging else WAIT):
+        hurry = self.tagging and len(self.jobs) < self.farm.slots
+        states = self.node.turn(specs, running, forget, SOON if hurry else WAIT, self.farm.slots)
+        for name in {spec["id"] for spec in specs} - {state["id"] for state in states}:
+            self.scheduler.put_back(self.jobs.pop(name).batch)
+        now = time.monotonic()
+        for state in states:
             job = self.jobs[state["id"]]
+            if not job.began:
+                job.began = job.said = now - state["elapsed"]
+                self.say(f"{job.name}: building on {self.node.name}")
             if state["state"] == "running":
-                if time.monotonic() - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
-                    job.said = time.monotonic()
+                if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
+                    job.said = now
                     self.say(f"{job.name}: step {state['done']} of {state['steps']}, {clock(state['elapsed'])}, {state['running'][:100]}")
                 continue
             del self.jobs[job.id]
             self.forget.append(job.id)
             self.run.log(job.name).write_text(state.pop("log"))
-            now = time.monotonic()
-            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(job.began - self.began, 1), "ended": round(now - self.began, 1),
-                                 "seconds": round(now - job.began, 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
+            began = job.began - self.began
+            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
+                                 "seconds": round(state["elapsed"], 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
             self._end(job, state)
+        self.brisk = any(state["state"] != "running" for state in states)
 
     def _end(self, job: Job, state: dict[str, Any]) -> None:
         if state["state"] == "done":

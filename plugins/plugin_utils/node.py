@@ -14,7 +14,8 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 
-_PACKAGE = ("runner.py", "runner_job.py", "progress.py")
+_PACKAGE = ("runner.py", "runner_job.py", "progress.py", "wellness.py", "readiness.py", "supervisors.py", "supervision.py", "proc.py", "errors.py")
+_MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 _INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
     "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
@@ -37,14 +38,20 @@ class Node:
 
     def prepare(self) -> None:
         """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
-        code, _, _ = self._execute(f"test -d {shlex.quote(self._runner)}", "")
-        if code != 0:
+        value = {"jobs": self.jobs, "ids": []}
+        if self._call("cancel", value) is None:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
-        self._call("cancel", {"jobs": self.jobs, "ids": []})
+            self._call("cancel", value)
 
-    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float) -> list[dict[str, Any]]:
-        """One command for all: forgets jobs, starts others, and answers with the state of all when one has ended, or after `wait` seconds."""
-        found: list[dict[str, Any]] = self._call("turn", {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait})
+    def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
+        """Whether the host is well (wellness.py); None where the runner is not there. Writes nothing."""
+        found: dict[str, Any] | None = self._call("probe", value)
+        return found
+
+    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
+        """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait` seconds with the states (runner.py)."""
+        value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
+        found: list[dict[str, Any]] = self._call("turn", value)
         return found
 
     def cancel(self, ids: list[str]) -> list[str]:
@@ -53,14 +60,19 @@ class Node:
 
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
         # -I -S: it needs nothing of what this Python's site has, and starts sooner without
-        answer = self._run(f"{shlex.quote(self._python)} -I -S {shlex.quote(self._runner)} {verb}", json.dumps(value))
+        runner = shlex.quote(self._runner)
+        answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}", json.dumps(value))
+        if answer is None:
+            return None
         try:
             return json.loads(answer)
         except ValueError:
             raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name, hint=f"remove {self._runner} there: it is sent anew") from None
 
-    def _run(self, command: str, stdin: str) -> str:
+    def _run(self, command: str, stdin: str) -> str | None:
         code, out, errors = self._execute(command, stdin)
+        if code == _MISSING:
+            return None
         if code == 255:
             raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
         if code != 0:

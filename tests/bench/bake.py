@@ -1,6 +1,6 @@
 """The farm beside `docker buildx bake` on the same Dockerfiles, BuildKit and registry, in one run, inputs fetched beforehand.
 
-    python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--rounds N]
+    python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--rounds N] [--writes N]
 
 Three cases: nothing built yet, nothing changed, one file of an image changed (of `base` in the real catalog). The farm's time is that
 of the whole `ansible-playbook build.yml`. To reach: nothing changed in 6 s, and in 0.5 of bake's time on the synthetic catalog;
@@ -115,10 +115,11 @@ def change(folder: Path, number: int) -> None:
             dockerfile.write(f"ENV BENCH={number}\n")
 
 
-def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int) -> None:
+def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int, writes: int) -> None:
     """One catalog: all cases for both sides, printed as a table."""
     costs: dict[tuple[str, str], list[Cost]] = {}
-    print(f"{kind} catalog: {', '.join(images) or 'all images'}", flush=True)
+    disk = f"; BuildKit and the registry each write to the disk {writes} times a second at most" if writes else ""
+    print(f"{kind} catalog: {', '.join(images) or 'all images'}{disk}", flush=True)
 
     def take(case: str, side: str, run: Callable[[], Cost]) -> None:
         costs.setdefault((case, side), []).append(run())
@@ -126,7 +127,7 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
 
     for number in range(rounds):
         name = f"bench-{kind}-{int(time.time())}"
-        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images, "farm_namespace": f"{name}-farm"})
+        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images, "farm_namespace": f"{name}-farm"}, writes=writes)
         build = partial(farm.play, "build.yml")
         farm.fresh()
         take(CASES[0], "farm", build)
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--catalog", choices=["synthetic", "real"], action="append", help="default: both")
     parser.add_argument("--images", default="", help="of the real catalog, separated by commas; their parents come along")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--writes", type=int, default=0, help="a slower disk: so many writes a second at most for BuildKit, and for the registry")
     arguments = parser.parse_args()
     farm = Farm()
     farm.provision()
@@ -165,14 +167,14 @@ def main() -> None:
     for kind in arguments.catalog or ["synthetic", "real"]:
         catalog = WORK / kind / "images"
         if kind == "synthetic":
-            compare(kind, synthetic(catalog, 27), [], "image00000", arguments.rounds)
+            compare(kind, synthetic(catalog, 27), [], "image00000", arguments.rounds, arguments.writes)
             continue
         shutil.rmtree(catalog, ignore_errors=True)
         shutil.copytree(PROJECT / "images", catalog)
         images = [name for name in arguments.images.split(",") if name]
         fetch = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images})
         print(f"inputs fetched and all built once: {fetch.play('build.yml')}", flush=True)
-        compare(kind, catalog, images, "base", arguments.rounds)
+        compare(kind, catalog, images, "base", arguments.rounds, arguments.writes)
 
 
 if __name__ == "__main__":

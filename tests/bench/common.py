@@ -75,6 +75,7 @@ class Farm:
     registry: str = REGISTRY
     project: Path = PROJECT
     variables: dict[str, Any] = field(default_factory=dict)
+    writes: int = 0  # to the disk, that BuildKit and the registry may each make in a second; 0 is no limit
 
     @property
     def socket(self) -> str:
@@ -122,7 +123,24 @@ class Farm:
         self.settle()
         self.play("playbooks/stop.yml")
         self.play("playbooks/provision.yml")
+        if self.writes:
+            self._limit()
         self.settle()
+
+    def _limit(self) -> None:
+        """Puts each service, as long as it runs, into a group of cgroup v1's blkio controller.
+
+        A disk without a cache of its own takes some thousand flushed writes a second; that of a cloud machine ten times as many.
+        """
+        device = self.state.stat().st_dev
+        for service in ("buildkitd", "registry"):
+            group = Path("/sys/fs/cgroup/blkio") / f"{self.state.name}-{service}"
+            try:
+                group.mkdir(exist_ok=True)
+                (group / "blkio.throttle.write_iops_device").write_text(f"{os.major(device)}:{os.minor(device)} {self.writes}")
+                (group / "cgroup.procs").write_text((self.state / "services" / service / "supervise" / "pid").read_text())
+            except OSError as error:
+                sys.exit(f"--writes needs root, cgroup v1, runit, and the state folder on a disk without partitions: {error}")
 
     def settle(self) -> None:
         """Waits until BuildKit and the registry rest for 4 seconds: BuildKit writes its history some time after a build has ended."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,22 @@ class Local:
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    def start(self, name: str, script: str, tree: dict[str, Any]) -> None:
+    def spec(self, name: str, script: str, tree: dict[str, Any]) -> dict[str, Any]:
         program = self.root / "buildctl"
         program.write_text(script)
         program.chmod(0o755)
         folder = f"{self.node.jobs}/{name}"
-        spec = {
+        return {
             "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program), "socket": str(self.socket),
             "store": str(self.root / "store"), "root": str(self.root), "archive": "http://127.0.0.1:9/v2/x/archive",
             "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
         }
-        self.node.turn([spec], [], [], 0)
+
+    def start(self, name: str, script: str, tree: dict[str, Any]) -> None:
+        self.node.turn([self.spec(name, script, tree)], [], [], 0, 1)
 
     def end(self, name: str) -> dict[str, Any]:
-        (state,) = self.node.turn([], [name], [], 30)
+        (state,) = self.node.turn([], [name], [], 30, 1)
         assert state["state"] != "running", "the job did not end"
         return state
 
@@ -90,8 +93,30 @@ def test_a_job_gives_digest_progress_and_its_whole_log(local: Local) -> None:
     assert (state["state"], state["digest"], state["done"], state["tail"]) == ("done", "sha256:abc", 1, ["hello"])
     log = state["log"]
     assert "[1/1] RUN make" in log and "    hello" in log and "from the store" in log
-    local.node.turn([], [], ["a"], 0)
+    local.node.turn([], [], ["a"], 0, 1)
     assert not (local.root / "jobs/a").exists()
+
+
+def test_a_node_starts_the_next_job_itself_when_a_slot_becomes_free(local: Local) -> None:
+    tree = {"etc/motd": local.keep(b"")}
+    states = local.node.turn([local.spec(name, GOOD, tree) for name in "abc"], [], [], 30, 1)
+    assert [(state["id"], state["state"]) for state in states] == [(name, "done") for name in "abc"]
+    began, ended = [state["started"] for state in states], [state["ended"] for state in states]
+    assert began[1] >= ended[0] and began[2] >= ended[1]
+
+
+def test_what_a_node_had_no_slot_for_is_not_started(local: Local) -> None:
+    states = local.node.turn([local.spec(name, SLOW, {}) for name in "abc"], [], [], 0, 2)
+    assert [state["id"] for state in states] == ["a", "b"]
+    assert not (local.root / "jobs/c").exists()
+
+
+def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> None:
+    value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
+    found = local.node.probe(value)
+    assert found == {"changed": False, "well": False, "reasons": ["registry is not there", "it was never provisioned"], "engine": ""}
+    assert Node("new", local.execute, sys.executable, str(local.root / "new")).probe(value) is None
+    assert not (local.root / "new").exists()
 
 
 def test_a_failed_job_says_which_step_and_why(local: Local) -> None:
@@ -109,10 +134,21 @@ def test_an_engine_that_goes_away_makes_its_jobs_lost_not_failed(local: Local) -
 def test_a_cancelled_job_ends_with_what_it_started(local: Local) -> None:
     local.start("a", SLOW, {})
     deadline = time.monotonic() + 10
-    while local.node.turn([], ["a"], [], 0)[0].get("phase") != "build" and time.monotonic() < deadline:
+    while local.node.turn([], ["a"], [], 0, 1)[0].get("phase") != "build" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert local.node.cancel(["a"]) == ["a"]
     assert local.end("a")["state"] == "cancelled"
+
+
+def test_what_is_cancelled_while_a_turn_still_runs_is_not_started_by_it(local: Local) -> None:
+    specs = [local.spec("a", SLOW, {}), local.spec("b", SLOW, {})]
+    with ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(local.node.turn, specs, [], [], 30, 1)
+        while not (local.root / "jobs/a/pid").exists() and not turn.done():
+            time.sleep(0.02)
+        local.node.cancel(["a", "b"])
+        assert [state["state"] for state in turn.result()] == ["cancelled", "lost"]
+    assert not (local.root / "jobs/b/pid").exists()
 
 
 def test_a_new_controller_ends_the_jobs_of_one_that_died(local: Local) -> None:
@@ -123,10 +159,7 @@ def test_a_new_controller_ends_the_jobs_of_one_that_died(local: Local) -> None:
 
 def test_a_job_whose_process_was_killed_is_lost(local: Local) -> None:
     local.start("a", SLOW, {})
-    deadline = time.monotonic() + 10
-    while not (local.root / "jobs/a/pid").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(int((local.root / "jobs/a/pid").read_text()), 9)
+    os.kill(int((local.root / "jobs/a/pid").read_text()), 9)  # the number is there as soon as the job is started
     assert local.end("a")["state"] == "lost"
 
 

@@ -1,0 +1,25 @@
+"""The short way to a probe: one command of the runner where it lies on the host; the module where it does not, or where something is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.modules.probe import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/probe.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        record = arguments.pop("record")
+        if not record:
+            node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["state_dir"].rstrip("/"))
+            found = node.probe(arguments)
+            if found is not None:
+                return found
+        made: dict[str, Any] = self._execute_module(module_name="desimages.farm.probe", module_args={**arguments, "record": record}, task_vars=task_vars)
+        return made

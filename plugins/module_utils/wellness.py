@@ -1,0 +1,71 @@
+"""Whether a host's part of the farm is as it was provisioned, and up. This file does I/O."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from . import readiness, supervisors
+from .proc import Proc
+from .supervision import Claims, Service, digest
+
+_MOVED = {
+    "fingerprint": "the roles or the variables changed since it was provisioned",
+    "engine": "the engine is not the one that was proven",
+    "services": "a service is described otherwise than when it was provisioned",
+}
+
+
+class Host:
+    """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as AnsibleModule.run_command does.
+
+    `recorded` is what the last provisioning wrote down, `now` what it would write down.
+    """
+
+    def __init__(self, state_dir: str, fingerprint: str, services: list[str], run: Callable[[list[str]], tuple[int, str, str]]) -> None:
+        self.state_dir, self.run = state_dir.rstrip("/"), run
+        self.path = os.path.join(self.state_dir, "provisioned.json")
+        self.recorded = _load(self.path)
+        self.engine: str = _load(os.path.join(self.state_dir, "engine.json")).get("id", "")
+        self.now: dict[str, Any] = {"fingerprint": fingerprint, "engine": self.engine, "services": {}}
+        self.problems = [problem for problem in map(self._look_at, services) if problem]
+
+    def moved(self) -> list[str]:
+        """How what is there differs from what was recorded."""
+        if not self.recorded:
+            return ["it was never provisioned"]
+        return [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
+
+    def record(self) -> None:
+        supervisors.write(self.path, json.dumps(self.now, indent=1, sort_keys=True) + "\n", 0o644)
+
+    def as_result(self) -> dict[str, Any]:
+        """What M(desimages.farm.probe) returns."""
+        reasons = self.problems + self.moved()
+        return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine}
+
+    def _look_at(self, name: str) -> str:
+        """'' where the service is well, else why not."""
+        found, text = supervisors.definition_of(self.state_dir, name)
+        if not found:
+            return f"{name} is not there"
+        self.now["services"][name] = digest(text)
+        path = found["command"][0] if found.get("command") else ""
+        if supervisors.program(path) != found.get("program"):
+            return f"{path} is not the program that {name} was started with"
+        service = Service(name=name, state_dir=self.state_dir)
+        if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
+            return f"{name} does not run"
+        claims = found["claims"]
+        problem = readiness.claims_answer(Claims(ports=tuple(claims["ports"]), sockets=tuple(claims["sockets"])))
+        return f"{name} does not answer: {problem}" if problem else ""
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(supervisors.read(path) or "{}")
+        return found
+    except ValueError:
+        return {}
