@@ -1,0 +1,43 @@
+"""Handing out batches: a real runner, and units whose files nobody has, so that each fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils import building
+from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+from .conftest import Catalog
+from .test_runner import Local
+
+NOWHERE = "127.0.0.1:9"
+
+
+def test_what_a_node_had_no_slot_for_comes_again(empty: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
+    for number in range(6):
+        empty.image(f"image{number}", "FROM scratch\nCOPY . /\n")
+    recipes = load_catalog([str(empty.root)])
+    plan = empty.plan()
+    scheduler = Scheduler(plan, list(plan.units), {}, AMD64)
+    local, said = Local(tmp_path), []
+    farm = building.Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
+    builder = building.Builder(farm, Run.begin(str(tmp_path)), local.node, plan, {name: read_sources(recipe) for name, recipe in recipes.items()},
+                               scheduler, {}, said.append, said.append, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
+    try:
+        builder.build()
+    finally:
+        local.engine.close()
+    assert {outcome.state for outcome in scheduler.outcomes.values()} == {State.FAILED}
+    began = [line for line in said if line.endswith("building on here")]
+    assert len(began) == 18  # each batch of two platforms, and then each of them alone
+    assert builder.count > len(began)
+    assert not list((tmp_path / "jobs").iterdir())
