@@ -28,6 +28,8 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if self.check:
             return {"changed": False, "units": []}
+        if arguments["slots"] < 1:
+            raise FarmError(f"slots: {arguments['slots']}; a node that is to build anything has one at least")
         run = Run(arguments["state"], arguments["run"])
         planned = run.load("plan")
         if not planned["todo"]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.modules.probe import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
@@ -18,7 +20,9 @@ class ActionModule(FarmAction):
         record = arguments.pop("record")
         if not record:
             node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["state_dir"].rstrip("/"))
-            found = node.probe(arguments)
+            found = None
+            with contextlib.suppress(FarmError):  # a damaged runner: the module can do without
+                found = node.probe(arguments)
             if found is not None:
                 return found
         made: dict[str, Any] = self._execute_module(module_name="desimages.farm.probe", module_args={**arguments, "record": record}, task_vars=task_vars)

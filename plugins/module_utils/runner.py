@@ -3,6 +3,7 @@
     python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers after a while with the state
                           of all; a job that nobody asks for in 15 minutes is cancelled
     python3 runner cancel
+    python3 runner clear  cancels and forgets what another controller left
     python3 runner probe  tells whether this host is well (wellness.py)
 
 What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat` (its mtime is the
@@ -12,12 +13,14 @@ last poll), `pid`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,11 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
 
     The state of all that were started, with the log where one has ended; a spec that is not among them was not started.
     """
+    with _alone(jobs):
+        return _turn(jobs, specs, ids, forget, wait, slots)
+
+
+def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     names, waiting = list(ids), list(specs)
@@ -56,6 +64,14 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
         files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))
         state["log"] = "".join(file.read_text(errors="replace") for file in files if file.exists())
     return states
+
+
+@contextlib.contextmanager
+def _alone(jobs: str) -> Iterator[None]:
+    """One turn at a time: that of a controller which died, or which ssh tried again, may still run."""
+    with open(f"{jobs}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def start(spec: dict[str, Any]) -> None:
@@ -108,25 +124,28 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def cancel(jobs: str, ids: list[str]) -> list[str]:
-    """Asks jobs to end, and a turn that still runs to start them no more; returns those that ran.
-
-    Without ids, all of them; those that have ended are forgotten then.
-    """
-    names = ids or [path.name for path in Path(jobs).glob("*") if path.is_dir()]
+    """Asks jobs to end, and a turn that still runs to start them no more; returns those that ran."""
     stopped = []
-    for name in names:
+    for name in ids:
         folder = Path(jobs) / name
         with contextlib.suppress(OSError):  # a full disk is no reason to go on
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CANCELLED).touch()
-        try:
+        with contextlib.suppress(OSError, ValueError):  # half made, or ended meanwhile
             if _alive(folder) and json.loads((folder / STATE).read_text())["state"] not in TERMINAL:
                 os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
                 stopped.append(name)
-        except (OSError, ValueError):
-            pass  # half made, or ended meanwhile
-        if not ids and not _alive(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    return stopped
+
+
+def clear(jobs: str) -> list[str]:
+    """Asks all jobs to end, as a new controller does, and forgets those that have; returns those that ran."""
+    with _alone(jobs):
+        names = [path.name for path in Path(jobs).glob("*") if path.is_dir()]
+        stopped = cancel(jobs, names)
+        for name in names:
+            if not _alive(Path(jobs) / name):
+                shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     return stopped
 
 
@@ -162,12 +181,14 @@ def main(arguments: list[str]) -> int:
         answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
+    elif arguments == ["clear"]:
+        answer = clear(value["jobs"])
     elif arguments == ["probe"]:
         from .wellness import Host  # here: it is slow to load, and the other verbs need none of it
 
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:
-        print("usage: runner turn|cancel|probe", file=sys.stderr)
+        print("usage: runner turn|cancel|clear|probe", file=sys.stderr)
         return 2
     json.dump(answer, sys.stdout)
     return 0

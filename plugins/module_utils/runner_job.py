@@ -19,7 +19,7 @@ from typing import Any
 from .progress import Progress
 
 STATE = "state.json"
-CANCELLED = "cancelled"  # a file; where it is there before the job begins, that does not
+CANCELLED = "cancelled"  # a file that says so; a signal may come before there is a process to send it to
 FORGOTTEN = 15 * 60  # seconds without a poll after which a job is cancelled (D2)
 INTERVAL = 0.3  # seconds between two writings of the state
 
@@ -191,6 +191,8 @@ class _Job:
                 return
             except subprocess.TimeoutExpired:
                 self.write("running", phase="build")
+            if (self.folder / CANCELLED).exists():
+                self._stop("cancelled")
             if time.time() - (self.folder / "beat").stat().st_mtime > FORGOTTEN:
                 self._stop(f"nobody asked for this job for {FORGOTTEN // 60} minutes")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
@@ -55,6 +56,8 @@ class FarmAction(ActionBase):
 
     def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
         """Runs a shell command on the host, as the user that the task becomes: exit code, output, errors."""
+        with contextlib.suppress(AnsibleError):  # of connections that have no such option
+            self._connection.set_option("pipelining", True)  # a terminal in between, for a password of sudo's, would swallow the input
         found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
         return found["rc"], found["stdout"], found["stderr"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -94,12 +95,15 @@ class Builder:
     brisk: bool = True  # whether something ended in the last turn
     count: int = 0
     began: float = field(default_factory=time.monotonic)
+    parent: int = field(default_factory=os.getppid)
 
     def build(self) -> None:
         """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
         try:
             self.node.prepare()
             while not self.scheduler.finished:
+                if os.getppid() != self.parent:  # nobody reads what is said, and a new run may hold the farm by now
+                    raise FarmError("ansible-playbook is gone", hint="run it again, it goes on from here")
                 self._kept()
                 running = sorted(self.jobs)
                 specs = self._offer()

@@ -38,10 +38,9 @@ class Node:
 
     def prepare(self) -> None:
         """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
-        value = {"jobs": self.jobs, "ids": []}
-        if self._call("cancel", value) is None:
+        if self._call("clear", {"jobs": self.jobs}) is None:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
-            self._call("cancel", value)
+            self._ask("clear", {"jobs": self.jobs})
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
         """Whether the host is well (wellness.py); None where the runner is not there. Writes nothing."""
@@ -51,12 +50,18 @@ class Node:
     def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
         """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait` seconds with the states (runner.py)."""
         value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
-        found: list[dict[str, Any]] = self._call("turn", value)
+        found: list[dict[str, Any]] = self._ask("turn", value)
         return found
 
     def cancel(self, ids: list[str]) -> list[str]:
-        stopped: list[str] = self._call("cancel", {"jobs": self.jobs, "ids": ids})
+        stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})
         return stopped
+
+    def _ask(self, verb: str, value: dict[str, Any]) -> Any:
+        answer = self._call(verb, value)
+        if answer is None:
+            raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name, hint="run again: it is sent anew")
+        return answer
 
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
         # -I -S: it needs nothing of what this Python's site has, and starts sooner without
