@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import known
 from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock
+from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 WAIT = 1.0  # seconds after which a node answers; sooner where a slot is free and something has ended
@@ -204,7 +204,7 @@ class Builder:
             if state["state"] == "running":
                 if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = now
-                    self.say(f"{job.name}: step {state['done']} of {state['steps']}, {clock(state['elapsed'])}, {state['running'][:100]}")
+                    self.say(f"{job.name}: {step(state)}")
                 continue
             del self.jobs[job.id]
             self.forget.append(job.id)

@@ -58,6 +58,12 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def step(state: dict[str, Any]) -> str:
+    """How far a solve is, from the state that its job keeps: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`; mounts are left out."""
+    name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
+    return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
+
+
 def verdict(bad: dict[Key, Outcome], run: Run) -> str:
     """Which units are not there, and why; those that only lost a parent are named, not explained."""
     own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]

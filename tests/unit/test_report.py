@@ -15,3 +15,12 @@ def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path:
     run.save("build", {"timings": [{"image": "debian", "began": 10.0, "ended": 70.5}, {"image": "base", "began": 70.6, "ended": 72.0},
                                    {"image": "debian", "began": 10.0, "ended": 90.0}]})
     assert report.times(run) == ["Time: fetch 1:01, build 1:20, of that debian 1:20, base 0:01"]
+
+
+def test_a_step_is_told_without_its_mounts() -> None:
+    running = "[build 1/2] RUN --mount=type=bind,source=health,target=/src     --mount=type=cache,target=/c     go build --x"
+    assert report.step({"done": 7, "steps": 21, "elapsed": 37.2, "running": running}) == "step 7 of 21, 0:37, [build 1/2] RUN go build --x"
+
+
+def test_a_solve_whose_steps_all_wait_names_none() -> None:
+    assert report.step({"done": 1, "steps": 1, "elapsed": 65.0, "running": ""}) == "step 1 of 1, 1:05"
