@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform as machine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, only_parents, reasons
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
@@ -39,9 +41,10 @@ class ActionModule(FarmAction):
             self.warn(overlay.words(image))
         place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
         why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
-        build = [{**describe(plan, key), "reasons": why[key], "sure": self._sure(plan, key, why[key], existing, registry, arguments)} for key in todo]
-        sure = sum(unit["sure"] for unit in build)
-        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": sure, "maybe": len(todo) - sure},
+        sure = Certainty(plan, existing, registry, place)
+        build = [{**describe(plan, key), "reasons": why[key], "sure": sure(key)} for key in todo]
+        certain = sum(unit["sure"] for unit in build)
+        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
                                   "relocked": [{"image": image, **overlay.as_dict()} for image, overlay in relocked.items()]}
         if arguments["table"] and build:
             self.say(table(build))
@@ -60,17 +63,6 @@ class ActionModule(FarmAction):
             result["run"] = run.name
         return result
 
-    def _sure(self, plan: Plan, key: Key, why: list[str], existing: dict[Key, str], registry: Registry | None, arguments: dict[str, Any]) -> bool:
-        """Whether a unit will be built whatever its parents come out as: they are known already, or more than parents differs."""
-        unit = plan.units[key]
-        above = {parent.name: existing.get(Key(parent.image, parent.target, key.platform)) for parent in unit.parents if not parent.build}
-        if not only_parents(why) or registry is None:
-            return True
-        if not all(above.values()):
-            return False
-        content = unit.content_id({name: digest for name, digest in above.items() if digest})
-        return registry.digest(f"{arguments['namespace']}/{key.image}", f"c-{content}") is None
-
     def _registry(self, address: str) -> Registry | None:
         """The farm's registry; in check mode None where it does not run."""
         registry = Registry(address)
@@ -78,6 +70,37 @@ class ActionModule(FarmAction):
             self.warn(f"no registry answers at {address}; the plan takes it as empty")
             return None
         return registry
+
+
+@dataclass
+class Certainty:
+    """Whether a unit will be built whatever its parents come out as.
+
+    Early cutoff spares it where the registry has a unit of the same content above the same digests: those of its parents that exist, and
+    for a parent that is to be rebuilt the digest that it had last, as it may come out the same.
+    """
+
+    plan: Plan
+    existing: dict[Key, str]
+    registry: Registry | None
+    place: known.Place
+    last: dict[Key, str] = field(default_factory=dict)
+
+    def __call__(self, key: Key) -> bool:
+        unit = self.plan.units[key]
+        above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents if not parent.build}
+        if self.registry is None or not above or not all(above.values()):
+            return True
+        return self.registry.digest(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
+
+    def _digest(self, key: Key) -> str:
+        if key in self.existing:
+            return self.existing[key]
+        if key not in self.last:
+            record = known.record(self.place, key)
+            found = self.registry.digest(f"{self.place.namespace}/{key.image}", f"b-{canonical.sha256(record)}") if self.registry and record else None
+            self.last[key] = found[0] if found else ""
+        return self.last[key]
 
 
 def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str) -> planning.Standing:

@@ -168,7 +168,8 @@ def _units(recipe: Recipe, target: str, parents: tuple[Parent, ...], sources: So
         above = [units[Key(parent.image, parent.target, platform)] for parent in parents if not parent.build]
         around = [units[Key(parent.image, parent.target, p)] for parent in parents if parent.build for p in recipe.build_platforms]
         epoch = max([recipe.lock.epoch, *(unit.epoch for unit in (*above, *around))])
-        labels = _rendered(recipe, target, key, epoch, namespace, above)
+        lines = (platform, *(recipe.build_platforms if build else ()))  # whose lock lines come in
+        labels = _rendered(recipe, target, epoch, namespace, above, _behind(recipe, lines, (*above, *around)))
         record = {
             **shared,
             "platform": str(platform),
@@ -198,19 +199,27 @@ def identity(entry: Entry) -> list[object]:
     return [entry.path, entry.fact.get("h1") or entry.sha256]
 
 
-def _rendered(recipe: Recipe, target: str, key: Key, epoch: int, namespace: str, above: list[Unit]) -> dict[str, str]:
+def _rendered(recipe: Recipe, target: str, epoch: int, namespace: str, above: list[Unit], behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {**recipe.labels, "org.opencontainers.image.created": created}
+    version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"  # as in the tag: what has no version of its own is Debian as it was then
+    labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
     base = _base(recipe, target)
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
-    left_out = {*recipe.lock.left_out.get(str(key.platform), ())}
-    left_out |= {f"{suite}@{time}" for suite, time in recipe.lock.older.get(str(key.platform), {}).items()}
-    for unit in above:
-        left_out.update(unit.labels.get(LEFT_OUT, "").split())
-    if left_out:
-        labels[LEFT_OUT] = " ".join(sorted(left_out))
+    if behind:
+        labels[LEFT_OUT] = " ".join(behind)
     return dict(sorted(labels.items()))
+
+
+def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Unit]) -> list[str]:
+    """The suites that are missing or older, for these platforms or in any parent: what a unit takes from a build platform counts too."""
+    found: set[str] = set()
+    for name in map(str, platforms):
+        found.update(recipe.lock.left_out.get(name, ()))
+        found.update(f"{suite}@{time}" for suite, time in recipe.lock.older.get(name, {}).items())
+    for unit in parents:
+        found.update(unit.labels.get(LEFT_OUT, "").split())
+    return sorted(found)
 
 
 def _base(recipe: Recipe, target: str) -> str:
@@ -237,11 +246,6 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
                        ("build_inputs", "input"), ("build_parents", "build-time parent"), ("parents", "parent")):
         found += [f"{text} {what}" for what in _differences(record[name], known.get(name, {}))]  # type: ignore[arg-type]
     return found or ["the registry does not have it any more"]
-
-
-def only_parents(found: Iterable[str]) -> bool:
-    """True where nothing but run-time parents differ: early cutoff may still spare the unit."""
-    return all(reason.startswith("parent ") for reason in found)
 
 
 def _differences(new: Mapping[str, object], old: Mapping[str, object]) -> list[str]:

@@ -23,7 +23,7 @@ from .conftest import PROJECT, Chain, sh
 from .docker_host import DockerHost, run, until
 
 IMAGES = ("debian", "base", "static", "tools", "registry")
-LABELS = {"created", "description", "licenses", "title", "vendor"}
+LABELS = {"created", "description", "licenses", "source", "title", "url", "vendor", "version"}
 NATIVE = "linux/arm64" if os.uname().machine == "aarch64" else "linux/amd64"
 DIRECT = (NATIVE, "linux/386") if NATIVE == "linux/amd64" else (NATIVE,)  # what the kernel runs without help
 EMULATORS = {  # platform -> qemu-user's name for it, and what else it is told

@@ -125,6 +125,15 @@ def test_a_tree_that_went_back_is_planned_by_what_it_is_now(own: Farm, small: Sm
     assert {unit["unit"] for unit in check.task("Plan")["build"] if unit["sure"]} == units("box")
     assert "child.txt" not in check.text
     assert own.run().built == units("box")
+    small.edit("box/Dockerfile", "# a comment", "# another one")
+    small.edit("child/child.txt", "child", "third")
+    check = own.run("build.yml", "--check")
+    assert {unit["unit"] for unit in check.task("Plan")["build"] if unit["sure"]} == units("box", "child")
+    assert own.run().built == units("box", "child", "grand")
+    small.edit("child/child.txt", "third", "child")
+    check = own.run("build.yml", "--check")
+    assert {unit["unit"] for unit in check.task("Plan")["build"] if unit["sure"]} == set()
+    assert own.run().built == set()
 
 
 def test_a_partial_index_has_all_that_was_chosen_or_is_none(own: Farm, small: Small) -> None:
