@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 WRITING = ("exporting", "pushing ")  # how the names of an exporter's steps begin
+FULL = "no space left on device"
 RAN = "did not complete successfully"
 # What containerd's resolver says of a registry that answers 5xx, or not at all, always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
@@ -77,6 +78,11 @@ class Progress:
         """
         name, error = self.failed
         return name.startswith(WRITING) or ("/v2/" in error and RAN not in error and bool(_UNWELL.search(error)))
+
+    @property
+    def full(self) -> bool:
+        """True where a disk was full: BuildKit's error says so, or the last words of the step that failed."""
+        return any(FULL in text.lower() for text in (self.failed[1], *list(self.tail)[-3:], *self.own))
 
     def as_dict(self) -> dict[str, object]:
         return {

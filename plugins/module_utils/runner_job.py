@@ -180,7 +180,7 @@ class _Job:
             return {"state": "done", "digest": json.loads(metadata.read_text())["containerimage.digest"]}
         if engine != engine_identity(self.spec["socket"]) or not engine:
             return {"state": "lost", "error": "buildkitd went away while it built"}
-        return {"state": "failed", "full": _full(self.spec["root"])}
+        return {"state": "failed", "full": self.progress.full or _full(self.spec["root"])}
 
     def _watch(self) -> None:
         """Writes the state while buildctl runs, and ends it where nobody asks any more."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import solve as solves
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Sources
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils import known
@@ -208,7 +208,8 @@ class Builder:
                 continue
             del self.jobs[job.id]
             self.forget.append(job.id)
-            self.run.log(job.name).write_text(state.pop("log"))
+            with self.run.log(job.name).open("a") as log:  # an earlier attempt is in it
+                log.write(state.pop("log"))
             began = job.began - self.began
             self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
                                  "seconds": round(state["elapsed"], 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
@@ -238,6 +239,12 @@ class Builder:
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well for long, or waited long for its turn: this is another trouble
         what = state.get("error") or "lost"
+        try:
+            if state.get("transport"):  # what BuildKit says of a registry that fails does not tell why
+                self.farm.registry.check_room(self._repository(job.batch[0]))
+        except NoSpace as error:
+            self._fail(job, str(error), "", state)
+            return
         if now - waits.since > PATIENCE:
             self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)
             return

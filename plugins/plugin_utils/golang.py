@@ -178,8 +178,7 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
     path = Path(str(said.get("Zip" if entry.fact["file"] == "zip" else "GoMod", "")))
     if problem or not path.is_file():
         text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr or "the go command brought nothing")
-        found = failure(entry.label, text)
-        return found if type(found) is not FarmError else Unreachable(found.message, hint=PROXY)
+        return failure(entry.label, text)
     h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
     if h1 != entry.fact["h1"]:
         return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)

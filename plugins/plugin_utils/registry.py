@@ -6,6 +6,8 @@ Digests are checked on the way in and on the way out. 5xx answers and dropped co
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import hashlib
 import json
 import re
@@ -18,7 +20,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils import oci
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, NoSpace, Unreachable
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
@@ -26,7 +28,19 @@ ACCEPT = ", ".join((oci.INDEX, MANIFEST, "application/vnd.docker.distribution.ma
                     "application/vnd.docker.distribution.manifest.v2+json"))
 PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one upload
 # 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
-_RETRY = urllib3.Retry(total=8, backoff_factor=0.5, backoff_max=15, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
+
+
+class _Retry(urllib3.Retry):
+    """Tries again, but not where the registry says that its disk is full."""
+
+    def increment(self, method: str | None = None, url: str | None = None, response: urllib3.BaseHTTPResponse | None = None,
+                  *more: Any, **options: Any) -> _Retry:
+        if response is not None and method in ("POST", "PUT", "PATCH"):
+            _refuse_full(url or "", response.data)
+        return super().increment(method, url, response, *more, **options)
+
+
+_RETRY = _Retry(total=8, backoff_factor=0.5, backoff_max=15, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
                        raise_on_status=False, respect_retry_after_header=True)
 
 
@@ -82,6 +96,13 @@ class Registry:
         if data is None:
             raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be tagged {name}")
         self.put_manifest(repository, name, data, json.loads(data).get("mediaType", MANIFEST))
+
+    def check_room(self, repository: str) -> None:
+        """Raises NoSpace where the registry has no room for an upload; begins one, and takes it back. Other trouble is not told."""
+        with contextlib.suppress(Unreachable, RegistryError):
+            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"}, retries=urllib3.Retry(0, read=0))
+            if answer is not None:
+                self._request("DELETE", answer.headers["Location"], retries=urllib3.Retry(0, read=0))
 
     def tags(self, repository: str) -> list[str]:
         """All tags of a repository, sorted."""
@@ -159,6 +180,7 @@ class Registry:
             if not isinstance(body, bytes):
                 body.close()
         if answer.status >= 500:
+            _refuse_full(self.address, answer.data)
             raise _Again(f"HTTP {answer.status}")
         if answer.status != 201:
             raise RegistryError(f"{self.address} refuses a blob: HTTP {answer.status} {_words(answer.data)}")
@@ -177,6 +199,8 @@ class Registry:
         if answer.status == 404 and missing:
             return None
         if answer.status >= 400:
+            if method != "GET":
+                _refuse_full(self.address, answer.data)
             raise (Unreachable if answer.status >= 500 else RegistryError)(
                 f"{method} {url}: the registry answers HTTP {answer.status} {_words(answer.data if options.get('preload_content', True) else b'')}")
         return answer
@@ -215,6 +239,12 @@ class Registry:
 
 class _Again(Exception):
     """An upload that broke in the middle."""
+
+
+def _refuse_full(where: str, data: bytes) -> None:
+    """distribution's file system driver gives what the system said as `detail`, `Err` is its number; the message is always `unknown error`."""
+    if re.search(rb'"Err": ?%d\b|no space left' % errno.ENOSPC, data):
+        raise NoSpace(f"no space left on the registry's disk ({where})", hint="make room there and run again; nothing was tried twice")
 
 
 def _scope(url: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,21 +101,41 @@ def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: S
     assert units("box", "child", "grand") <= done.built
 
 
-@pytest.mark.parametrize("folder", ["jobs", "store"])
-def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Small, folder: str) -> None:  # noqa: F811
-    small.write("other/other.txt", "x" * 3_000_000 + folder)
+@contextmanager
+def little_room(folder: str, size: str) -> Iterator[None]:
+    """A folder of the state folder lies, empty, on a disk of its own."""
     place = STATE / folder
     place.mkdir(parents=True, exist_ok=True)
-    sh("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
+    sh("mount", "-t", "tmpfs", "-o", f"size={size},mode=755,uid={place.stat().st_uid}", "tmpfs", str(place))
     try:
-        done = own.run(farm_images=["other"])
+        yield
     finally:
-        sh("umount", str(place))
+        sh("umount", "--lazy", str(place))  # the registry keeps a file open of an upload that broke off
+
+
+@pytest.mark.parametrize("folder", ["jobs", "store", "registry"])
+def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Small, folder: str) -> None:  # noqa: F811
+    small.write("other/other.txt", random.Random(folder).randbytes(3_000_000).hex())
+    with little_room(folder, "1m"):
+        done = own.run(farm_images=["other"])
     assert done.rc != 0
     assert "no space left" in done.text
     assert "tried again" not in done.text
     assert tags(own, "other") == []
     assert own.run(farm_images=["other"]).rc == 0
+
+
+def test_a_push_that_fills_the_disk_is_not_tried_again(own: Farm, small: Small) -> None:  # noqa: F811
+    filled = "/usr/bin/busybox mkdir /out && /usr/bin/busybox head -c 20000000 /dev/urandom > /out/much"
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", filled)
+    with little_room("registry", "12m"):
+        done = own.run(farm_images=["box"], farm_platforms=["linux/amd64"])
+    assert done.rc != 0
+    assert "no space left on the registry's disk" in done.text
+    assert "tried again" not in done.text
+    assert done.states() == {"box linux/amd64": "failed"}
+    small.edit("box/Dockerfile", filled, "/usr/bin/busybox mkdir /out")
+    assert own.run(farm_images=["box"]).rc == 0
 
 
 def _steps(words: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -205,3 +206,15 @@ def test_progress_knows_steps_what_runs_and_what_failed() -> None:
         progress.feed(json.dumps({"vertexes": [{"digest": "d", "name": "[internal] load metadata", "error": error}]}))
         assert progress.transport is transport, error
     assert progress.as_dict()["cached"] == 1
+
+
+@pytest.mark.parametrize(("error", "said", "full"), [
+    ("failed to solve: write /x: no space left on device", "", True),
+    ("process did not complete successfully: exit code: 1", "cp: error writing '/x': No space left on device", True),
+    ("process did not complete successfully: exit code: 1", "cp: cannot stat '/x'", False),
+])
+def test_a_full_disk_is_known_by_what_was_said(error: str, said: str, full: bool) -> None:
+    progress = Progress()
+    progress.feed(json.dumps({"logs": [{"data": base64.b64encode(said.encode()).decode()}]}))
+    progress.feed(json.dumps({"vertexes": [{"digest": "sha256:1", "name": "RUN", "error": error}]}))
+    assert progress.full is full
