@@ -6,8 +6,10 @@ ARGS ?=
 WORKERS ?= auto
 venv := .venv
 # the environment's programs, and a Go that it may hold, before the machine's
-export PATH := $(CURDIR)/$(venv)/bin:$(PATH)
+export PATH := $(CURDIR)/$(venv)/bin:$(PATH):/usr/local/go/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# sudo's password is asked for where sudo wants one; that another command was given it does not count for Ansible's
+playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev build check lock status stop clean test test-full lint bench requirements
@@ -22,22 +24,22 @@ setup-dev:
 	@scripts/setup.sh dev
 
 build: setup ## make this machine a farm and build the images
-	ansible-playbook build.yml $(ARGS)
+	$(playbook) build.yml $(ARGS)
 
 check: setup ## say what `make build` would build, and why; change nothing
-	ansible-playbook build.yml --check --diff $(ARGS)
+	$(playbook) build.yml --check --diff $(ARGS)
 
 lock: setup ## resolve the inputs of the images again and write their locks
-	ansible-playbook playbooks/lock.yml $(ARGS)
+	$(playbook) playbooks/lock.yml $(ARGS)
 
 status: setup ## show services, versions, disk, and what the registry holds
-	ansible-playbook playbooks/status.yml $(ARGS)
+	$(playbook) playbooks/status.yml $(ARGS)
 
 stop: setup ## stop the services of the farm; everything stays
-	ansible-playbook playbooks/stop.yml $(ARGS)
+	$(playbook) playbooks/stop.yml $(ARGS)
 
 clean: setup ## stop the farm and remove everything that it made, and say how much that was
-	ansible-playbook playbooks/clean.yml $(ARGS)
+	$(playbook) playbooks/clean.yml $(ARGS)
 
 test: lint ## lint, and run the tests: unit, integration on a farm of their own, the molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)

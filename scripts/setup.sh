@@ -59,6 +59,7 @@ apt_install() {
 # of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms, with sudo a user who is not root becomes it.
 # A program that is there already, whoever brought it, is enough.
 test_programs='skopeo:skopeo zstd:zstd gpg:gpg dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo'
+[ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under what runs them here
 install_test_programs() {
     lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
     [ -n "$lacking" ] || return 0

@@ -18,7 +18,7 @@ from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
 from .small import Small
 
 NAME = f"desimages-test-{os.getpid()}"
-TOOLS = ("sudo", "setpriv", "useradd", "userdel")
+TOOLS = ("sudo", "setpriv", "useradd", "userdel", "chpasswd")
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, TOOLS)), reason=f"makes a user: needs root, and {', '.join(TOOLS)}"),
@@ -39,7 +39,8 @@ class Person:
         inherit = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         done = subprocess.run(
             ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", *inherit, "--",
-             str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(PROJECT / "inventory/local"), str(PROJECT / playbook), *settings, *words],
+             str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(PROJECT / "inventory/local"), str(PROJECT / playbook),
+             f"--become-password-file={self.home}/password", *settings, *words],
             env={**os.environ, "HOME": str(self.home), "USER": NAME, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, cwd=self.home,
         )
@@ -49,12 +50,14 @@ class Person:
 
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[Person]:
-    """A new user who may become root without a password, and a small catalog in his home."""
+    """A new user who may become root with his password, and a small catalog in his home."""
     Small(tmp_path / "images")
     sudoers = Path("/etc/sudoers.d") / NAME
     sh("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(tmp_path), NAME)
     try:
-        sudoers.write_text(f"{NAME} ALL=(ALL) NOPASSWD: ALL\n")
+        subprocess.run(["chpasswd"], input=f"{NAME}:{NAME}", text=True, check=True)
+        (tmp_path / "password").write_text(NAME)
+        sudoers.write_text(f"{NAME} ALL=(ALL) ALL\n")
         sudoers.chmod(0o440)
         found = pwd.getpwnam(NAME)
         for path in (tmp_path, *tmp_path.rglob("*")):
