@@ -30,7 +30,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
     recipes: dict[str, Recipe] = {}
-    broken: set[str] = set()
+    broken: dict[str, Recipe | None] = {}
     schema = load_schema(HOME / "docs" / "recipe.schema.json")
     for folder in (OWN if text == NAME else Path(text) for text in folders):
         if not folder.is_dir():
@@ -41,10 +41,12 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
             name = path.parent.name
             if name in recipes:
                 problems.append(f"{_named(path)}:1: {name} is an image of {recipes[name].folder} already")
-            elif recipe := _recipe(path, own, schema, need_locks, problems):
+                continue
+            recipe, whole = _recipe(path, own, schema, need_locks, problems)
+            if recipe and whole:
                 recipes[name] = recipe
             else:
-                broken.add(name)
+                broken[name] = recipe
     if not recipes and not problems:
         problems.append("no image.yml in any folder of farm_catalog")
     _check_names(recipes, broken, problems)
@@ -89,7 +91,8 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
     return base if document.problems else {**base, **document.value}
 
 
-def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool, problems: list[str]) -> Recipe | None:
+def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool, problems: list[str]) -> tuple[Recipe | None, bool]:
+    """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes are told with them."""
     document = Document(path, _named(path))
     if not document.problems:
         document.check(schema)
@@ -97,22 +100,23 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
     containerfile = path.parent / "Dockerfile"
     if not containerfile.exists():
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
-        return None
+        return None, False
     try:
         parsed = dockerfile.parse(containerfile.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         problems.append(f"{_named(containerfile)}:1: not UTF-8: {error}")
-        return None
+        return None, False
     problems += [f"{_named(containerfile)}:{line}: {reason}" for line, reason in parsed.refused]
-    if document.problems or not parsed.stages:
-        return None
-    value = document.value
+    if not isinstance(document.value, dict) or not parsed.stages:
+        return None, False
+    whole = not document.problems
+    value = {"description": "", "license": "", **{key: part for key, part in document.value.items() if key not in document.bad}}
     recipe = Recipe(
         name=path.parent.name,
         folder=str(path.parent.resolve()),
         dockerfile=parsed,
         inputs=tuple(_input(name, spec) for name, spec in sorted(value.get("inputs", {}).items())),
-        platforms=_platforms(value, defaults),
+        platforms=() if "platforms" in document.bad else _platforms(value, defaults),
         build_platforms=tuple(map(Platform.parse, defaults["build_platforms"])),
         suites=tuple(value.get("suites", defaults["suites"])),
         targets=tuple(value.get("targets", ())),
@@ -122,10 +126,11 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         contract=value.get("contract", {}),
         lock=_lock(path.parent / LOCK, need_locks and bool(_locked(value)), need_locks, problems),
     )
-    _check_recipe(recipe, document, problems)
+    if "inputs" not in document.bad:
+        _check_recipe(recipe, document, problems)
     problems += [f"{_named(link)}:1: a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"
                  for link in sorted(path.parent.rglob("*")) if link.is_symlink()]
-    return recipe
+    return recipe, whole
 
 
 def _locked(value: dict[str, Any]) -> list[str]:
@@ -221,14 +226,14 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
                 problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
 
 
-def _check_names(recipes: dict[str, Recipe], broken: set[str], problems: list[str]) -> None:
+def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], problems: list[str]) -> None:
     """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it.
 
-    Of images whose own recipe is broken nothing can be said.
+    Of uses of an image whose own recipe is broken nothing can be said.
     """
     known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
     known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
-    for recipe in recipes.values():
+    for recipe in (*recipes.values(), *filter(None, broken.values())):
         for use in {use for target in recipe.targets or ("",) for use in recipe.dockerfile.outside(target)}:
             if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED) or any(use.name in (b, f"{b}-{use.name[len(b) + 1:]}") for b in broken):
                 continue

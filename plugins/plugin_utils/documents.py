@@ -28,13 +28,14 @@ for _tag, _pattern, _first in (
 
 
 class Document:
-    """A YAML file: `value` (plain Python), `lines` (path -> line) and `problems` (`file:line: message`)."""
+    """A YAML file: `value` (plain Python), `lines` (path -> line), `problems` (`file:line: message`) and `bad`, the keys of those found by `check`."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         self.value: Any = None
         self.lines: dict[_Path, int] = {}
         self.problems: list[str] = []
+        self.bad: set[str] = set()
         try:
             loader = _Loader(path.read_text(encoding="utf-8"))
             node = loader.get_single_node()
@@ -78,6 +79,7 @@ class Document:
         validator = jsonschema.Draft202012Validator(schema)
         for error in sorted(validator.iter_errors(self.value), key=lambda error: [str(part) for part in error.absolute_path]):
             self._tell(error)
+            self.bad.update(list(error.absolute_path)[:1])
 
     def _tell(self, error: Any) -> None:
         path = tuple(error.absolute_path)

@@ -34,6 +34,13 @@ def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> No
     assert "images/base/image.yml:6: c is an input that the Dockerfile does not use" in text
 
 
+def test_a_mistake_in_a_recipe_hides_none_in_its_dockerfile(chain: Catalog) -> None:
+    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\n", "licence: MIT\ninputs:\n  c: {url: 'https://example.org/c'}\n")
+    found = [problem for problem in problems(chain) if not problem.startswith("images/base/lock.jsonl")]
+    assert [problem[:31] for problem in found] == [
+        "images/base/Dockerfile:1: 'deba", "images/base/Dockerfile:2: 'b' i", "images/base/image.yml:5: 'licen", "images/base/image.yml:7: c is a"]
+
+
 def test_a_cycle_is_shown_as_a_path(empty: Catalog) -> None:
     for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
         empty.image(name, f"FROM {parent}\n")
