@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import platform as machine
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.plan import make
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.modules.begin import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold
+from ansible_collections.desimages.farm.plugins.plugin_utils.selection import select
 
 
 class ActionModule(FarmAction):
@@ -18,7 +24,11 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {"changed": False}
         if arguments["catalog"]:
-            result["images"] = sorted(load_catalog(arguments["catalog"]))
+            recipes = load_catalog(arguments["catalog"])
+            Origins(arguments["origins"])
+            plan = make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, "", "")
+            select(plan, [KERNEL[machine.machine()]], arguments["images"], arguments["platforms"], arguments["select"])
+            result["images"] = sorted(recipes)
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(), create=arguments["create"])
         return result

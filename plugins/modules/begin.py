@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: begin
 short_description: Check a catalog and take the farm, before any host is touched
 description:
-  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file.
+  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file; then what is chosen of it.
   - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the farm, and waits or stops.
 author: [Desimages]
 version_added: 0.1.0
@@ -25,6 +25,24 @@ options:
     type: list
     elements: str
     default: []
+  images:
+    description: The images that are chosen; empty for all.
+    type: list
+    elements: str
+    default: []
+  platforms:
+    description: The platforms that are chosen; empty for all.
+    type: list
+    elements: str
+    default: []
+  select:
+    description: A jmespath expression that chooses among units, as in M(desimages.farm.plan).
+    type: str
+    default: ""
+  origins:
+    description: Where inputs come from, as in M(desimages.farm.plan).
+    type: dict
+    default: {}
   busy:
     description: What to do where another ansible-playbook holds the farm.
     type: str

@@ -56,10 +56,11 @@ def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_childre
     assert "each platform is now built alone" not in done.text
 
 
-def test_a_registry_that_takes_no_uploads_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder) -> None:  # noqa: F811
+@pytest.mark.parametrize("mode", ["drop", "503"])
+def test_a_registry_that_stays_broken_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder, mode: str) -> None:  # noqa: F811
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0
-    wire.fail("drop")
+    wire.fail(mode)
     done = farm.run(farm_images=["box"])
     assert done.rc != 0
     assert wire.address in done.text
@@ -70,13 +71,34 @@ def test_a_registry_that_takes_no_uploads_gets_a_clear_message_and_no_tag(own: F
     assert "latest" in tags(own, "box")
 
 
+def started(own: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]:  # noqa: F811
+    """A build whose words can be read while it runs."""
+    extra = folder / "extra.json"
+    extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **own.defaults, **variables}))
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"], cwd=PROJECT, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
+
+
+def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small: Small, tmp_path: Path) -> None:  # noqa: F811
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 8 && /usr/bin/busybox mkdir /out")
+    (tmp_path / "second").mkdir()
+    with started(own, tmp_path) as first:
+        assert first.stdout
+        next(line for line in first.stdout if "building on" in line)
+        with started(own, tmp_path / "second", farm_busy="wait") as second:
+            assert second.stdout
+            said = next(line for line in second.stdout if "held by process" in line)
+            assert first.poll() is None
+            assert str(first.pid) in said
+            assert "built" in first.stdout.read()
+            assert "changed=0" in second.stdout.read()
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
 def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:  # noqa: F811
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
-    extra = tmp_path / "extra.json"
-    extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **own.defaults}))
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True) as run:
+    with started(own, tmp_path) as run:
         assert run.stdout
         said = ""
         for line in run.stdout:

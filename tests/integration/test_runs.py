@@ -295,6 +295,23 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
     assert own.run().rc == 0
 
 
+def test_ten_mistakes_of_a_recipe_are_ten_messages_and_no_host_is_touched(own: Farm, small: Small) -> None:
+    small.write("box/image.yml", "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\nargs: [x]\n")
+    small.write("child/Dockerfile", "FROM bocks\nCOPY --from=inputs /b /\nADD https://example.org/x /\n")
+    done = own.run(farm_provision_always=True)
+    assert done.rc != 0
+    found = re.findall(r"(?:box|child)/(?:image.yml|Dockerfile):\d+: .*", json.dumps(done.task("Roles | Check the catalog first")["problems"], indent=1))
+    assert len(found) >= 10, found
+    assert not done.task("Roles | Run a registry")
+
+
+def test_a_wrong_choice_is_refused_before_a_host_is_provisioned(own: Farm) -> None:
+    done = own.run(farm_provision_always=True, farm_images=["bocks"], farm_platforms=["linux/s390x"], farm_select="[")
+    assert done.rc != 0
+    assert len(done.task("Roles | Check the catalog first").get("problems", [])) == 3, done.text[-3000:]
+    assert not done.task("Roles | Run a registry")
+
+
 def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, small: Small) -> None:
     for image in ("box", "child", "grand", "other"):
         small.edit(f"{image}/image.yml", "license", "licence")
