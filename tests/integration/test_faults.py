@@ -147,19 +147,6 @@ def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Sm
     assert own.run(farm_images=["other"]).rc == 0
 
 
-def test_a_push_that_fills_the_disk_is_not_tried_again(own: Farm, small: Small) -> None:  # noqa: F811
-    filled = "/usr/bin/busybox mkdir /out && /usr/bin/busybox head -c 20000000 /dev/urandom > /out/much"
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", filled)
-    with little_room("registry", "12m"):
-        done = own.run(farm_images=["box"], farm_platforms=["linux/amd64"])
-    assert done.rc != 0
-    assert "no space left on the registry's disk" in done.text
-    assert "tried again" not in done.text
-    assert done.states() == {"box linux/amd64": "failed"}
-    small.edit("box/Dockerfile", filled, "/usr/bin/busybox mkdir /out")
-    assert own.run(farm_images=["box"]).rc == 0
-
-
 def _steps(words: str) -> list[str]:
     """The processes whose command line has these words as arguments."""
     found = []
