@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
 from .faults import Forwarder
@@ -130,9 +131,31 @@ def little_room(folder: str, size: str) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
     sh("mount", "-t", "tmpfs", "-o", f"size={size},mode=755,uid={place.stat().st_uid}", "tmpfs", str(place))
     try:
+        _forget(folder)
         yield
     finally:
         sh("umount", "--lazy", str(place))  # the registry keeps a file open of an upload that broke off
+        _forget(folder)
+
+
+def _forget(folder: str) -> None:
+    """The registry remembers which blobs it has: where its disk is another one it is restarted."""
+    if folder != "registry":
+        return
+    path = next(path for path in Path("/proc").glob("[0-9]*/cmdline") if _words(path)[:2] == ["docker-registry", "serve"] and str(STATE) in _words(path)[2])
+    os.kill(int(path.parent.name), signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while (path.exists() or not Registry(REGISTRY).answers()) and time.monotonic() < deadline:
+        time.sleep(0.1)  # its supervisor starts it again
+    assert Registry(REGISTRY).answers()
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        words = path.read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+    return [Path(words[0]).name, *words[1:]]
 
 
 @pytest.mark.parametrize("folder", ["jobs", "store", "registry"])
@@ -145,6 +168,19 @@ def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Sm
     assert "tried again" not in done.text
     assert tags(own, "other") == []
     assert own.run(farm_images=["other"]).rc == 0
+
+
+def test_a_push_that_fills_the_disk_is_not_tried_again(own: Farm, small: Small) -> None:  # noqa: F811
+    filled = "/usr/bin/busybox mkdir /out && /usr/bin/busybox head -c 20000000 /dev/urandom > /out/much"
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", filled)
+    with little_room("registry", "12m"):
+        done = own.run(farm_images=["box"], farm_platforms=["linux/amd64"])
+    assert done.rc != 0
+    assert "no space left on the registry's disk" in done.text
+    assert "tried again" not in done.text
+    assert done.states() == {"box linux/amd64": "failed"}
+    small.edit("box/Dockerfile", filled, "/usr/bin/busybox mkdir /out")
+    assert own.run(farm_images=["box"]).rc == 0
 
 
 def _steps(words: str) -> list[str]:
