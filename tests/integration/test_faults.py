@@ -72,10 +72,10 @@ def test_a_registry_that_stays_broken_gets_a_clear_message_and_no_tag(own: Farm,
     assert "latest" in tags(own, "box")
 
 
-def started(own: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]:  # noqa: F811
+def started(farm: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]:
     """A build whose words can be read while it runs."""
     extra = folder / "extra.json"
-    extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **own.defaults, **variables}))
+    extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **farm.defaults, **variables}))
     return subprocess.Popen(
         [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"], cwd=PROJECT, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
