@@ -195,8 +195,11 @@ def _lines(recipe: Recipe, name: str, platform: Platform) -> str:
 
 
 def identity(entry: Entry) -> list[object]:
-    """What a lock line contributes to a build id: the place in the context and the content (for a module zip its h1, D4)."""
-    return [entry.path, entry.fact.get("h1") or entry.sha256]
+    """What a lock line contributes to a build id: the place in the context and the content, also where a Go module's h1 would do.
+
+    A build id without it would find the unit built, and never look at a lock that someone altered.
+    """
+    return [entry.path, entry.sha256]
 
 
 def _rendered(recipe: Recipe, target: str, epoch: int, namespace: str, above: list[Unit], behind: list[str]) -> dict[str, str]:

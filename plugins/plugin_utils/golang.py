@@ -125,18 +125,15 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str =
     except FarmError as error:
         yield from ((entry, error) for entry in entries)
         return
-    shutil.rmtree(scratch / "mod", ignore_errors=True)
-    try:
-        download, show = ("mod", "download", "-json"), ("list", "-m", "-e", "-json")
-        toolchains = [entry for entry in entries if entry.fact["module"] == TOOLCHAIN]
-        others = [entry for entry in entries if entry.fact["module"] != TOOLCHAIN]
-        zips = [entry for entry in others if entry.fact["file"] == "zip"]
-        mods = [entry for entry in others if entry.fact["file"] == "mod"]
-        for go_, arguments, some in ((checked, download, toolchains), (command, download, zips), (command, show, mods)):
-            for start in range(0, len(some), AT_ONCE):
-                yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
-    finally:
-        shutil.rmtree(scratch / "mod", ignore_errors=True)
+    download, show = ("mod", "download", "-json"), ("list", "-m", "-e", "-json")
+    toolchains = [entry for entry in entries if entry.fact["module"] == TOOLCHAIN]
+    others = [entry for entry in entries if entry.fact["module"] != TOOLCHAIN]
+    zips = [entry for entry in others if entry.fact["file"] == "zip"]
+    mods = [entry for entry in others if entry.fact["file"] == "mod"]
+    for go_, arguments, some in ((checked, download, toolchains), (command, download, zips), (command, show, mods)):
+        for start in range(0, len(some), AT_ONCE):
+            yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
+    shutil.rmtree(scratch / "mod", ignore_errors=True)  # not where it was stopped: the next run goes on from what the go command has there
 
 
 def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path, patience: float,
@@ -188,7 +185,7 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
         return HashMismatch(
             f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
             hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was made with, "
-                 "or relock (where only the zip differs, the image's build id stays the same)",
+                 "or relock",
         )
     try:
         partial = store.partial(entry.sha256)

@@ -153,6 +153,17 @@ def test_module_files_are_fetched_by_the_go_command(locked, proxy, tmp_path):
 
 
 @needs_go
+def test_what_a_stopped_fetch_had_is_not_fetched_again(locked, proxy, tmp_path):
+    zips = [entry for entry in locked.values() if entry.fact["file"] == "zip"]
+    stopped = golang.fetch(zips, Store(tmp_path / "stopped"), tmp_path / "scratch", proxy=f"file://{proxy}", patience=0)
+    assert next(stopped)[1] is None
+    stopped.close()
+    shutil.rmtree(proxy)
+    assert set(fetched(zips, proxy, tmp_path).values()) == {None}
+    assert not (tmp_path / "scratch/mod").exists()
+
+
+@needs_go
 def test_one_module_that_is_gone_or_another_costs_only_itself(locked, proxy, tmp_path):
     shutil.rmtree(proxy / "example.com" / "arm")
     publish(proxy, "example.com/lib", "v1.0.0", {"lib.go": "package lib // changed\n"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, reasons
+from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 
 from .conftest import CHAIN, Catalog
@@ -92,3 +93,19 @@ def test_the_content_id_looks_at_digests_of_run_time_parents_only(chain: Catalog
     assert before.id != after.id
     assert before.content_id(same) == after.content_id(same)
     assert before.content_id(same) != before.content_id({**same, "debian": "sha256:3"})
+
+
+def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chain: Catalog) -> None:
+    inputs = "inputs:\n  cc: {debian: [gcc], for: build}\n"
+    chain.image("other", "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY --from=made /a /\n", inputs)
+    line = {"input": "cc", "kind": "debian", "archive": "debian", "name": "gcc", "version": "1", "architecture": "amd64", "path": "pool/gcc_1_amd64.deb",
+            "sha256": "0" * 64, "size": 1}
+    header = {"lock": 1, "snapshot": "20261123T112238Z", "left_out": {"linux/amd64": ["trixie-security"]},
+              "older": {"linux/amd64": {"trixie": "20260912T075541Z"}}}
+    lines = [header, *({**line, "platform": f"linux/{name}"} for name in ("amd64", "arm64"))]
+    chain.write("other/lock.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
+    chain.image("above", "FROM --platform=$BUILDPLATFORM other AS made\nRUN true\nFROM scratch\nCOPY --from=made /a /\n")
+    behind = {str(key): unit.labels.get(LEFT_OUT, "") for key, unit in chain.plan().units.items()}
+    told = "trixie-security trixie@20260912T075541Z"
+    assert {name: text for name, text in behind.items() if text} == {
+        f"{image} linux/{name}": told for image in ("other", "above") for name in ("amd64", "arm64")}
