@@ -6,11 +6,12 @@ import json
 import platform as machine
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.action.fetch import Fetch
-from ansible_collections.desimages.farm.plugins.module_utils import byhand, solve
+from ansible_collections.desimages.farm.plugins.module_utils import byhand, oci, solve
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
@@ -18,6 +19,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.runner_job import l
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.indexes import describe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.selection import select
 
@@ -32,7 +34,8 @@ class ActionModule(FarmAction):
         plan, sources = found.plan, dict(found.sources)
         build = KERNEL[machine.machine()]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
-        digests = parents(Registry(arguments["registry"]), plan, keys, build, arguments["namespace"])
+        registry = Registry(arguments["registry"])
+        digests = parents(registry, plan, keys, build, arguments["namespace"])
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
@@ -47,23 +50,29 @@ class ActionModule(FarmAction):
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
                               unpacked={name: fetch.unpacked[(key.image, name)] for name in plan.units[key].unpacked})
-            folders.append(self._lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments))
+            folders.append(self._lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments["state"], registry))
         self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders]))
         return {"changed": True, "folders": folders}
 
-    def _lay_out(self, folder: Path, made: solve.Solve, arguments: dict[str, Any]) -> str:
+    def _lay_out(self, folder: Path, made: solve.Solve, state: str, registry: Registry) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        spec = {"store": f"{arguments['state']}/store", "archive": ""}
+        spec = {"store": f"{state}/store", "archive": ""}
         trees = made.trees()
         folders = {name: lay_out(folder / name, tree, spec, link=False) for name, tree in trees.items()}
         (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
         script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
-        if byhand.buildx_can(made):
-            script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json"))
-        else:
-            self.warn(f"{made.name}: no buildx.sh: it takes one parent for two platforms, and buildx knows one context of a name; buildctl.sh builds it")
+        indexes = {name: gather(registry, images) for name, images in byhand.doubled(made).items()}
+        script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json", indexes))
         return str(folder)
+
+
+def gather(registry: Registry, images: Mapping[str, str]) -> str:
+    """One image for several platforms (platform -> image of it, all of one repository): an index in the registry that no tag names."""
+    repository = next(iter(images.values())).removeprefix(f"{registry.address}/").partition("@")[0]
+    digests = {Platform.parse(platform): image.partition("@")[2] for platform, image in images.items()}
+    data = oci.index(describe(registry, repository, digests), {})
+    return f"{registry.address}/{repository}@{registry.put_manifest(repository, oci.digest(data), data, oci.INDEX)}"
 
 
 def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform, namespace: str) -> dict[str, dict[str, str]]:

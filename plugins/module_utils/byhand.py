@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .solve import MAIN, Solve, csv
+from .solve import IMAGE, MAIN, Solve, csv
 
 
-def buildx_can(solve: Solve) -> bool:
-    """Whether no context comes for two platforms: buildx has no names for these."""
-    names = [name.partition("::")[0] for name in solve.options if name.startswith("context:")]
-    return len(names) == len(set(names))
+def doubled(solve: Solve) -> dict[str, dict[str, str]]:
+    """The contexts that come for several platforms: name -> platform -> image. buildx knows one context of a name."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in solve.options.items():
+        kind, _, rest = name.partition(":")
+        context, _, platform = rest.partition("::")
+        if kind == "context":
+            found.setdefault(context, {})[platform] = value.removeprefix(IMAGE)
+    return {context: images for context, images in found.items() if len(images) > 1}
 
 
-def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str) -> list[str]:
-    """The arguments of `docker buildx` for a solve of one platform (buildx knows no contexts that differ by platform).
+def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str, indexes: Mapping[str, str]) -> list[str]:
+    """The arguments of `docker buildx` for a solve of one platform; `indexes` has one image for each name of `doubled`.
 
     The network is off for RUN; there is no source policy in it, so that a missing context would be looked for on the internet.
     """
@@ -30,7 +35,9 @@ def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str) -> lis
         elif kind == "target":
             words.append(f"--target={value}")
         elif kind == "context":
-            place = value.removeprefix("local:")
-            words.append(f"--build-context={rest.partition('::')[0]}={folders.get(place, value)}")
+            context = rest.partition("::")[0]
+            if context not in indexes:
+                words.append(f"--build-context={context}={folders.get(value.removeprefix('local:'), value)}")
+    words += [f"--build-context={context}={IMAGE}{image}" for context, image in sorted(indexes.items())]
     words.append("--output=" + ",".join(csv(f"{name}={value}") for name, value in solve.output.items()))
     return [*words, folders[MAIN]]

@@ -17,6 +17,7 @@ from .platforms import Platform
 from .recipe import Recipe
 
 MAIN = "context"
+IMAGE = "docker-image://"
 INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
 
 
@@ -93,7 +94,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     if first.build_inputs:
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
     for name in first.unpacked:
-        options[f"context:{UNPACKED}{name}"] = f"docker-image://{registry}/{unpacked[name]}"
+        options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)) for unit in units if unit.inputs}
     if len(set(places.values())) == 1:  # without a platform in its name, BuildKit asks for it once and not once a platform
         options[f"context:{INPUTS}"] = next(iter(places.values()))
@@ -103,7 +104,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     for parent in first.parents:
         for platform in {build} if parent.build else {unit.key.platform for unit in units}:
             digest = digests[parent.name][str(platform)]
-            options[f"context:{parent.name}::{platform}"] = f"docker-image://{registry}/{namespace}/{parent.image}@{digest}"
+            options[f"context:{parent.name}::{platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
     output = {
         "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **OUTPUT,
         **{f"annotation.{name}": value for name, value in first.labels.items()},
@@ -155,6 +156,6 @@ def policy(registry: str, namespace: str) -> dict[str, object]:
         "rules": [
             {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}},
             {"action": "ALLOW", "selector": {"identifier": "local://*", "match_type": "WILDCARD"}},
-            {"action": "ALLOW", "selector": {"identifier": f"docker-image://{registry}/{namespace}/*@sha256:*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": f"{IMAGE}{registry}/{namespace}/*@sha256:*", "match_type": "WILDCARD"}},
         ]
     }

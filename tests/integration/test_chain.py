@@ -90,20 +90,20 @@ def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.C
 
 
 @pytest.mark.full
-def test_docker_buildx_gives_the_same_digest(chain: Chain, tmp_path: Path) -> None:
+def test_docker_buildx_gives_the_same_digests(chain: Chain, tmp_path: Path) -> None:
     sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(tmp_path)})
-    done = chain.farm.run("playbooks/context.yml", image="debian", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
-    assert done.rc == 0, done.text[-3000:]
-    folder = tmp_path / "hand/debian-arm-v6"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "BUILDX_CONFIG": str(tmp_path / "config")}
     sh("buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock", env=environment)
-    script = (folder / "buildx.sh").read_text().replace("exec docker buildx", "exec buildx")
-    (folder / "buildx.sh").write_text(script)
-    sh(f"{folder}/buildx.sh", "--builder=farm", env=environment)
-    digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
-    raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/debian@{digest}")
-    assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index("debian")["linux/arm/v6"]]
-    shutil.rmtree(folder)
+    for image in (*CHAIN, *PROGRAMS):
+        done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
+        assert done.rc == 0, done.text[-3000:]
+        (script,) = (tmp_path / "hand").glob("*/buildx.sh")
+        script.write_text(script.read_text().replace("exec docker buildx", "exec buildx"))
+        sh(str(script), "--builder=farm", env=environment)
+        digest = json.loads((script.parent / "metadata.json").read_text())["containerimage.digest"]
+        raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
+        assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image
+        shutil.rmtree(script.parent)
 
 
 def test_the_locks_name_no_host_but_the_snapshot_service() -> None:
