@@ -17,6 +17,7 @@ from .supervision import SOCKET_LENGTH
 REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
 PATH = re.compile(r"(/[A-Za-z0-9._+@-]+){2,}/?\Z")
 NAMESPACE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
 
 
@@ -49,7 +50,8 @@ def _text(value: Any) -> str:
 
 
 def _flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else "true or false"
+    """Also as a word: that is what `-e name=true` gives, and what Ansible itself takes for one."""
+    return "" if isinstance(value, bool) or (isinstance(value, str) and value.lower() in WORDS) else "true or false"
 
 
 def _texts(value: Any) -> str:
@@ -68,7 +70,6 @@ def _platforms(value: Any) -> str:
 
 def _mapping(value: Any) -> str:
     return "" if isinstance(value, Mapping) else "a mapping"
-
 
 
 
@@ -106,6 +107,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_publish": Setting(_publish),
     "farm_tags": Setting(_templates),
     "farm_origins": Setting(_mapping),
+    "farm_keyring": Setting(_path),
     "farm_relock_missing": Setting(_flag),
     "farm_allow_missing_suites": Setting(_flag),
     "farm_partial": Setting(_flag),

@@ -46,7 +46,7 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_namespace", "Desimages", "lower case letters"),
         ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
         ("farm_busy", "fight", "one of wait, stop"),
-        ("farm_relock_missing", "yes", "true or false"),
+        ("farm_relock_missing", "perhaps", "true or false"),
         ("farm_publish", "https://example.org/x", "without a scheme"),
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
     ],
@@ -55,6 +55,11 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
     (found,) = settings.mistakes({**GOOD, name: value}, ALONE)
     assert name in found
     assert said in found
+
+
+@pytest.mark.parametrize("value", [True, "true", "False", "yes", "no"])
+def test_a_flag_may_be_a_word_as_on_the_command_line(value):
+    assert settings.mistakes({**GOOD, "farm_partial": value}, ALONE) == []
 
 
 def test_all_mistakes_are_told_at_once():
