@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -22,7 +23,7 @@ import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils import golang
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine, pool, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.store import CHUNK, Store, sha256_of
 
@@ -62,15 +63,7 @@ class Client:
         with self._guard:
             if proxy not in self._pools:
                 options: dict[str, object] = {"maxsize": THREADS, "block": True, "timeout": TIMEOUT, "retries": False}
-                options["ssl_context"] = self.here.tls()
-                if proxy:
-                    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-                    auth = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-                    headers = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
-                    self._pools[proxy] = urllib3.ProxyManager(
-                        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)  # type: ignore[arg-type]
-                else:
-                    self._pools[proxy] = urllib3.PoolManager(**options)  # type: ignore[arg-type]
+                self._pools[proxy] = pool(proxy, ssl_context=self.here.tls(), **options)
             return self._pools[proxy]
 
     @contextmanager
@@ -214,8 +207,14 @@ def _plain(error: Exception) -> str:
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
+    """Seconds; a time that is no more, or that nobody can read, is none."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
 
 
 def _copy(source: str, path: Path, url: str, size: int | None) -> None:

@@ -16,7 +16,10 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+import urllib3
 
 DEBIAN, SECURITY = "debian", "debian-security"
 _RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
@@ -118,12 +121,13 @@ def apt_settings() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Login:
-    """Who to be at a host, below a path."""
+    """Who to be at a host, below a path. Without a scheme it is for TLS alone (apt_auth.conf(5))."""
 
     host: str
     path: str
     user: str
     password: str = field(repr=False)
+    scheme: str = "https"
 
 
 def apt_logins(root: str = "/etc/apt") -> list[Login]:
@@ -136,8 +140,18 @@ def apt_logins(root: str = "/etc/apt") -> list[Login]:
             continue
         for entry in re.findall(r"machine (\S+) login (\S+) password (\S+)", " ".join(words)):
             parts = urlsplit(entry[0] if "://" in entry[0] else f"//{entry[0]}")
-            found.append(Login(parts.netloc, parts.path, entry[1], entry[2]))
+            found.append(Login(parts.netloc, parts.path, entry[1], entry[2], parts.scheme or "https"))
     return found
+
+
+def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
+    """Connections through a proxy, a URL that may hold user and password, or direct ones where it is empty."""
+    if not proxy:
+        return urllib3.PoolManager(**options)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
+    headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+    return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ class Machine:
             return unquote(parts.username), unquote(parts.password or "")
         at = parts.netloc.rpartition("@")[2]
         for entry in self.logins:
-            if entry.host in (at, parts.hostname) and parts.path.startswith(entry.path):
+            if entry.scheme == parts.scheme and entry.host in (at, parts.hostname) and parts.path.startswith(entry.path):
                 return entry.user, entry.password
         path = self.environment.get("NETRC") or os.path.expanduser("~/.netrc")
         try:

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine, pool
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
@@ -51,14 +54,16 @@ class RegistryError(FarmError):
 class Registry:
     """One registry, `host[:port]`. Loopback addresses are spoken to in plain HTTP, all others in TLS.
 
-    Credentials come from the Docker client's configuration (`~/.docker/config.json`). Safe to use from several threads.
+    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy for what is not loopback from the
+    environment (`https_proxy`, `no_proxy`). Safe to use from several threads.
     """
 
     def __init__(self, address: str, *, retry: urllib3.Retry = _RETRY, threads: int = 16) -> None:
         self.address = address
         self.plain = bool(re.match(r"^(127\.|localhost(:|$)|\[::1\])", address))
         self.base = f"{'http' if self.plain else 'https'}://{address}"
-        self._pool = urllib3.PoolManager(maxsize=threads, retries=retry, timeout=urllib3.Timeout(connect=5, read=60))
+        proxy = "" if self.plain else Machine(environment=os.environ).proxy(self.base)
+        self._pool = pool(proxy, maxsize=threads, retries=retry, timeout=urllib3.Timeout(connect=5, read=60))
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -137,8 +142,7 @@ class Registry:
             raise HashMismatch(f"{self.address}/{repository}@{digest} came as sha256:{made.hexdigest()}", hint="the registry's data is damaged")
 
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
-        """Puts a blob that is not there yet; False where it was. A connection that drops in the middle starts the upload again.
-        """
+        """Puts a blob that is not there yet; False where it was. A connection that drops in the middle starts the upload again."""
         if self.has_blob(repository, digest):
             return False
         for pause in PAUSES:
@@ -164,7 +168,11 @@ class Registry:
             self.copy(repository, child["digest"], other, name, [])
         for blob in [*([value["config"]] if "config" in value else []), *value.get("layers", [])]:
             if not other.has_blob(name, blob["digest"]):
-                other.put_blob(name, b"".join(self.blob(repository, blob["digest"])), blob["digest"])
+                with tempfile.NamedTemporaryFile() as file:
+                    for piece in self.blob(repository, blob["digest"]):
+                        file.write(piece)
+                    file.flush()
+                    other.put_blob(name, Path(file.name), blob["digest"])
         for target in [digest, *tags]:
             other.put_manifest(name, target, data, value["mediaType"])
 
