@@ -10,16 +10,21 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import lockfile
+from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
-from .conftest import PROJECT, Chain, sh
+from ..unit.debian_archive import Archive, Package, Signer
+from .conftest import PROJECT, STATE, Chain, sh
 from .docker_host import DockerHost, run, until
 
 IMAGES = ("debian", "base", "static", "tools", "registry")
@@ -150,7 +155,7 @@ def test_debian_is_installed_in_full_and_as_its_packages_say(chain: Chain, scrat
     assert differing == []
 
     created = datetime.fromisoformat(skopeo(f"--config docker://{chain.reference('debian', NATIVE)}")["created"])
-    assert f"{created:%Y%m%dT%H%M%SZ}" in (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
+    assert f"{created + timedelta(days=1):%Y%m%dT%H%M%SZ}" in (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +187,46 @@ def bring(docker: Any, reference: str, folder: Path) -> str:
 def inside(container: Any, *words: str) -> str:
     """Runs a program of this machine in the container's network, where nobody else is."""
     return run("nsenter", f"--net=/proc/{container.attrs['State']['Pid']}/ns/net", *words)
+
+
+@dataclass(frozen=True)
+class Deb(Package):
+    """A real package of the store, as an archive's index has it."""
+
+    path: Path = Path()
+
+    @classmethod
+    def of(cls, entry: Entry) -> Deb:
+        return cls(entry.fact["name"], entry.fact["version"], path=Store(STATE / "store").path(entry.sha256))
+
+    def stanza(self, architecture: str) -> str:
+        lines = [f"Filename: pool/{self.path.name}.deb", f"Size: {self.path.stat().st_size}", f"SHA256: {self.path.name}"]
+        return "\n".join([sh("dpkg-deb", "--field", str(self.path)).strip(), *lines]) + "\n"
+
+
+def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> None:
+    lock = lockfile.parse((PROJECT / "images/builder/lock.jsonl").read_text(), "builder")
+    packages = tuple(Deb.of(entry) for entry in lock.of("unzip", NATIVE))
+    assert "unzip" in {package.name for package in packages}
+    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
+    signer = Signer(home)
+    archive = Archive(tmp_path / "archive", signer)
+    archive.suite("trixie", packages, architectures=(DEBIAN.get(NATIVE, NATIVE.rpartition("/")[2]),))
+    (archive.root / "pool").mkdir()
+    for package in packages:
+        shutil.copy(package.path, archive.root / "pool" / f"{package.path.name}.deb")
+    shutil.copy(signer.keyring, archive.root / "keyring.gpg")
+    source = "Types: deb\nURIs: file:///archive\nSuites: trixie\nComponents: main\nSigned-By: /archive/keyring.gpg\n"
+    (archive.root / "debian.sources").write_text(source)
+    run("chmod", "-R", "a+rX", str(tmp_path))
+    signer.close()
+    shutil.rmtree(home)
+    command = "cp /archive/debian.sources /etc/apt/sources.list.d/ && apt-get update && apt-get install --yes unzip && unzip -v && apt-get check"
+    said = docker.containers.run(bring(docker, chain.reference("debian", NATIVE), tmp_path), ["sh", "-ec", command], network_mode="none",
+                                 volumes=[f"{archive.root}:/archive:ro"], stderr=True, remove=True).decode()
+    assert "Setting up unzip" in said
+    assert "UnZip 6" in said
+    assert "W:" not in said
 
 
 GET = """
