@@ -21,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from ansible_collections.desimages.farm.plugins.plugin_utils.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
-WAIT = 1.0  # seconds after which a node answers; sooner where a slot is free and something has ended
+WAIT = 5.0  # seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors that build
 SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
 AHEAD = 2  # so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the controller
 GRACE = 5  # seconds that tagging under way has to end where a run is stopped
