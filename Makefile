@@ -60,7 +60,7 @@ lint: setup-dev ## run the linters and the type checker
 	MYPYPATH=collections mypy $(foreach part,module_utils plugin_utils action,-p ansible_collections.desimages.farm.plugins.$(part))
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
-	for name in plan sizes debian bake repeat; do python tests/bench/$$name.py $(ARGS) || exit 1; done
+	for name in plan sizes debian bake repeat first; do python tests/bench/$$name.py $(ARGS) || exit 1; done
 
 # One hashed file for all Pythons, without the address of any index. uv comes into an environment of its own.
 requirements: ## resolve requirements*.in again and write requirements*.txt

@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, report, tags
@@ -43,7 +44,7 @@ class ActionModule(FarmAction):
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
             release(arguments["state"], controller())
             lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),
-                     *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run)]
+                     *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved, "published": lists.published}

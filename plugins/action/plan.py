@@ -11,6 +11,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
@@ -20,6 +21,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe, select
 
+ASKERS = 16  # questions to the registry at the same time
+
 
 class ActionModule(FarmAction):
     """See plugins/modules/plan.py."""
@@ -27,6 +30,7 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        before = age(controller())
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
@@ -41,8 +45,9 @@ class ActionModule(FarmAction):
             self.warn(overlay.words(image))
         place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
         why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
-        sure = Certainty(plan, existing, registry, place)
-        build = [{**describe(plan, key), "reasons": why[key], "sure": sure(key)} for key in todo]
+        with ThreadPoolExecutor(ASKERS) as pool:
+            sure = pool.map(Certainty(plan, existing, registry, place), todo)
+            build = [{**describe(plan, key), "reasons": why[key], "sure": surely} for key, surely in zip(todo, sure)]
         certain = sum(unit["sure"] for unit in build)
         result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
                                   "relocked": [{"image": image, **overlay.as_dict()} for image, overlay in relocked.items()]}
@@ -54,7 +59,7 @@ class ActionModule(FarmAction):
         run = Run.begin(scratch() if self.check else arguments["state"])
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
-                          "chosen": chosen, "relocked": relocked, "sizes": standing.sizes})
+                          "chosen": chosen, "relocked": relocked, "sizes": standing.sizes, "before": before})
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:
@@ -110,7 +115,7 @@ def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfo
     def ask(key: Key) -> tuple[str, int, str] | None:
         return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
 
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(ASKERS) as pool:
         answers = {key: answer for key, answer in zip(keys, pool.map(ask, keys)) if answer}
     existing = {key: digest for key, (digest, _, _) in answers.items()}
     waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items() if outcome.state == State.WAITING]

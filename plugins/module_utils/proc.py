@@ -63,6 +63,14 @@ def started(pid: int) -> str:
         return ""
 
 
+def age(pid: int) -> float:
+    """For how many seconds a process has run, 0 where it is gone. proc_uptime(5)"""
+    with open("/proc/uptime", encoding="ascii") as file:
+        now = float(file.read().split()[0])
+    ticks = started(pid)
+    return now - int(ticks) / os.sysconf("SC_CLK_TCK") if ticks else 0.0
+
+
 class Proc:
     """The processes of this machine, as far as this user may see them."""
 

@@ -38,8 +38,9 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
             for suites, keys in found.items()]
 
 
-def times(run: Run) -> list[str]:
-    """How long a run that built took: fetching, building, and of that each image from its first batch's start to its last one's end."""
+def times(run: Run, whole: float) -> list[str]:
+    """How long a run that built took, `whole` seconds in all: until it planned (which is provisioning, where there was any), fetching,
+    building, and of that each image from its first batch's start to its last one's end."""
     if not run.has("build"):
         return []
     spans: dict[str, tuple[float, float]] = {}
@@ -48,9 +49,10 @@ def times(run: Run) -> list[str]:
         spans[batch["image"]] = min(began, batch["began"]), max(ended, batch["ended"])
     if not spans:
         return []
-    whole = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
+    build = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
     parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
-    return [f"Time: fetch {clock(run.load('fetch')['seconds'])}, build {clock(whole)}, of that {parts}"]
+    before, fetch = run.load("plan")["before"], run.load("fetch")["seconds"]
+    return [f"Time: {clock(whole)}: provision {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
 
 
 def clock(seconds: float) -> str:
