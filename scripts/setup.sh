@@ -70,11 +70,11 @@ install_test_programs() {
 there() { (PATH=$PATH:/usr/sbin:/sbin && command -v "$1") >/dev/null 2>&1; }
 
 # A name on PATH may be a shim that refuses, so every candidate is run.
-works() { "$1" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" >/dev/null 2>&1; }
+works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; }
 has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 find_python() {
-    for version in 3.13 3.12 3.11; do
+    for version in 3.13 3.12 3.11 3.14; do # the newest that this was tried with first
         for candidate in "python$version" "${PYENV_ROOT:-${HOME:-/root}/.pyenv}"/versions/"$version"*/bin/"python$version" "/usr/bin/python$version"; do
             if works "$candidate"; then command -v "$candidate"; return 0; fi
         done
@@ -82,8 +82,8 @@ find_python() {
     works python3 && command -v python3
 }
 
-python=${PYTHON:-$(find_python)} || die "no Python 3.11, 3.12 or 3.13 found: apt install python3, or set PYTHON=/path/of/one"
-works "$python" || die "$python is not a Python 3.11, 3.12 or 3.13 that runs"
+python=${PYTHON:-$(find_python)} || die "no Python from 3.11 on found: apt install python3, or set PYTHON=/path/of/one"
+works "$python" || die "$python is not a Python from 3.11 on that runs"
 if ! has_venv "$python"; then
     case $(readlink -f "$python") in
         /usr/bin/*) apt_install python3-venv ;;

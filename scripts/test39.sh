@@ -14,6 +14,8 @@ if ! cmp -s requirements-py39.txt $venv/requirements; then
     $venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-py39.txt
     cp requirements-py39.txt $venv/requirements
 fi
-exec $venv/bin/python -m pytest -q --noconftest -p no:cacheprovider \
-    tests/unit/test_dockerfile.py tests/unit/test_gobuild.py tests/unit/test_golden.py tests/unit/test_lockfile.py \
-    tests/unit/test_runner.py tests/unit/test_settings.py tests/unit/test_state.py tests/unit/test_supervised.py
+set --
+for name in catalog dockerfile gobuild golden lockfile oci plan runner schedule settings state supervised; do
+    set -- "$@" tests/unit/test_$name.py
+done
+exec $venv/bin/python -m pytest -q -p no:cacheprovider "$@"
