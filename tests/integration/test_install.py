@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import PROJECT, sh
+from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm, sh
+from .small import Small
 
 PROGRAMS = Path(sys.executable).parent
 INVENTORY = """\
@@ -67,6 +70,22 @@ def ansible(project: Path, program: str, *words: str) -> subprocess.CompletedPro
     done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True, text=True)
     assert done.returncode == 0, f"{program} {words}: {done.stdout[-4000:]}{done.stderr[-2000:]}"
     return done
+
+
+def test_an_installed_collection_locks_and_builds(farm: Farm, sources: Path, project: Path) -> None:
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    Small(project / "images")
+    settings = {"farm_state": str(STATE), "farm_registry": REGISTRY, "farm_namespace": f"somebody-{os.getpid()}", "buildkitd_cache": COMPILED,
+                "farm_images": ["grand"]}
+    extra = project / "extra.json"
+    extra.write_text(json.dumps(settings))
+    words = ("ansible-playbook", "-i", "inventory.yml", "-e", f"@{extra}")
+    ansible(project, *words, "desimages.farm.lock", "-e", "farm_images=box", "-e", "farm_allow_missing_suites=true")
+    assert (project / "images/box/lock.jsonl").exists()
+    assert "9 built" in ansible(project, *words, "desimages.farm.build").stdout
+    assert set(Registry(REGISTRY).tags(f"somebody-{os.getpid()}/grand")) >= {"latest"}
+    assert re.search(r"changed=0 .*failed=0", ansible(project, *words, "desimages.farm.build").stdout)
+    assert farm.run("playbooks/provision.yml").rc == 0
 
 
 @pytest.mark.parametrize("way", ["archive", "git"])

@@ -1,0 +1,76 @@
+"""The farm as a thing that runs on a host: shown, stopped, started again; with emulators where a node asks for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Chain, Farm
+from .docker_host import run
+from .small import PLATFORMS
+from .test_images import NATIVE, Unpacked, scratch  # noqa: F401 (a fixture)
+from .test_runs import locked, own, small  # noqa: F401 (fixtures)
+
+HANDLERS = Path("/proc/sys/fs/binfmt_misc")
+FOREIGN = "linux/s390x" if NATIVE == "linux/amd64" else "linux/amd64"
+HANDLER = {"linux/s390x": "qemu-s390x", "linux/amd64": "qemu-x86_64"}[FOREIGN]
+
+
+def status(farm: Farm, folder: Path) -> dict[str, Any]:
+    """What `playbooks/status.yml` says of this machine."""
+    (folder / "status.json").unlink(missing_ok=True)
+    done = farm.run("playbooks/status.yml", farm_status_json=str(folder / "status.json"))
+    assert (done.rc, done.changed) == (0, 0), done.text[-3000:]
+    (found,) = json.loads((folder / "status.json").read_text()).values()
+    return dict(found)
+
+
+def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm, tmp_path: Path) -> None:  # noqa: F811
+    assert own.run().rc == 0
+    before = status(own, tmp_path)
+    assert {service["service"]: service["state"] for service in before["services"]} == {"buildkitd": "runs", "registry": "runs"}
+    assert all(service["version"] and Path(service["log"]).exists() for service in before["services"])
+    assert {part["part"] for part in before["disk"]} >= {"registry", "buildkit", "store", "(all)", "(free)"}
+    shown = {(row["image"].rpartition("/")[2], row["platform"]) for row in before["images"]}
+    assert shown == {(image, platform) for image in ("box", "child", "grand", "other") for platform in PLATFORMS}
+
+    assert own.run("playbooks/stop.yml", "--check").changed == 2
+    assert status(own, tmp_path)["services"][0]["state"] == "runs"
+    assert own.run("playbooks/stop.yml").changed == 2
+    stopped = status(own, tmp_path)
+    assert {service["state"] for service in stopped["services"]} == {"stopped"}
+    assert "does not answer" in stopped["problems"][0]
+    assert own.run("playbooks/stop.yml").changed == 0
+
+    again = own.run()
+    assert (again.rc, again.states()) == (0, {}), again.text[-3000:]
+    after = status(own, tmp_path)
+    assert {service["state"] for service in after["services"]} == {"runs"}
+    assert after["images"] == before["images"]
+
+
+@pytest.fixture
+def emulated(farm: Farm) -> Iterator[Farm]:
+    """The farm, whose kernel has afterwards the handlers that it had."""
+    before = {path.name for path in HANDLERS.glob("qemu-*")}
+    yield farm
+    for path in HANDLERS.glob("qemu-*"):
+        if path.name not in before:
+            run("update-binfmts", "--disable", path.name)
+    assert farm.run("playbooks/provision.yml").rc == 0
+
+
+def test_a_node_that_asks_for_it_runs_foreign_programs(emulated: Farm, chain: Chain, scratch: Path) -> None:  # noqa: F811
+    debian = Unpacked.of(chain, "debian", FOREIGN, scratch)
+    words = ("chroot", str(debian.root), "/usr/bin/dpkg", "--print-architecture")
+    if not (HANDLERS / HANDLER).exists():
+        with pytest.raises(AssertionError, match="ended with"):
+            run(*words)
+    first = emulated.run("playbooks/provision.yml", binfmt_platforms=[FOREIGN])
+    assert first.rc == 0, first.text[-3000:]
+    assert run(*words).strip() == FOREIGN.rpartition("/")[2]
+    assert emulated.run("playbooks/provision.yml", binfmt_platforms=[FOREIGN]).changed == 0
