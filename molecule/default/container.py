@@ -90,7 +90,7 @@ def create(folder: Path) -> None:
         NAME, ["/sbin/init"], name=NAME, network_mode="host", cgroupns="host", cap_add=CAPABILITIES, security_opt=["seccomp=unconfined", "apparmor=unconfined"],
         environment={"container": "docker"}, stop_signal="SIGRTMIN+3", tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
         # overlay does not lie on overlay
-        volumes=[f"{unified if unified.is_dir() else unified.parent}:/sys/fs/cgroup:rw", "farm:/var/lib/desimages:rw"],
+        volumes=[f"{unified if unified.is_dir() else unified.parent}:/sys/fs/cgroup:rw", "farm:/srv/desimages:rw"],
     )
     (folder / "container.json").write_text(json.dumps({"ssh": ssh, "registry": registry, "dockerd": str(dockerd.folder)}))
     container.start()

@@ -76,6 +76,7 @@ engine:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
@@ -88,6 +89,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"], module.run_command)

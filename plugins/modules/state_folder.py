@@ -156,10 +156,11 @@ class StateFolder:
         for name in self.services():
             found, _ = supervisors.definition_of(self.path, name)
             kind = supervisors.KINDS.get(found.get("supervisor", ""), supervisors.KINDS[supervisors.supervisor_of_this_machine()])
-            supervisor = kind(Service(name=name, state_dir=self.path), self.module.run_command, Proc())
+            made_with = found.get("state_dir", self.path)  # units and processes bear the name that the folder was given by, which may be a link
+            supervisor = kind(Service(name=name, state_dir=made_with), self.module.run_command, Proc())
             supervisor.stop()
             for path in supervisor.files():
-                if not path.startswith(self.path + "/") and os.path.lexists(path):
+                if not path.startswith((self.path + "/", made_with + "/")) and os.path.lexists(path):
                     os.unlink(path)
                     supervisor.call("systemctl", "daemon-reload")
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
@@ -176,7 +177,7 @@ class StateFolder:
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
-        if not os.path.ismount(self.path):
+        if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):  # a link shall not be left without its end
             os.rmdir(self.path)
 
 
@@ -211,6 +212,7 @@ def present(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["owner"])])
     try:
         result = {"absent": absent, "present": present}[module.params["state"]](module)

@@ -374,6 +374,7 @@ class Supervised:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
     try:
         service = Supervised(module)
