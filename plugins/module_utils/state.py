@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import Busy, FarmError
-from .proc import started
+from .proc import Proc, started
 from .supervisors import write
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
@@ -31,6 +31,11 @@ def refuse_foreign(path: str) -> None:
             f"{path} is not empty and not a farm's state folder: it holds {', '.join(foreign[:5])}",
             hint=f"choose another farm_state, or make the file {path}/{MARK} if all that is in it may be removed with the farm",
         )
+
+
+def open_umask() -> None:
+    """What a module makes has the mode that it asks for, whatever the umask of the caller: services run as users of their own."""
+    os.umask(0o022)
 
 
 def claim(path: str) -> None:
@@ -77,10 +82,10 @@ def _all(path: str) -> Iterator[str]:
 
 
 def _at_work(path: str) -> str:
-    """Which process works in the controller's parts, in words; '' where none does. plugin_utils/run.py and action/lock.py write these."""
+    """Which process, of those that this one was not started by, works in the controller's parts, in words; '' where none does. plugin_utils/run.py and action/lock.py write these."""
     try:
         holder = json.loads(Path(path, "holder.json").read_text(encoding="utf-8"))
-        if started(holder["pid"]) == holder["started"]:
+        if started(holder["pid"]) == holder["started"] and holder["pid"] not in Proc().ancestors(os.getpid()):
             return f"process {holder['pid']}"
     except (OSError, ValueError, KeyError):
         pass

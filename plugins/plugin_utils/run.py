@@ -96,6 +96,7 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
             holder = json.loads(text) if text else {}
             if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
                 if take:
+                    os.fchmod(file.fileno(), 0o644)  # whoever comes next is to see who has it
                     file.seek(0)
                     file.truncate()
                     since = datetime.now().isoformat(" ", "seconds")

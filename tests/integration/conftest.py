@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ansible_runner
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -84,7 +86,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     made = Farm(tmp_path_factory.mktemp("runner"))
     if not os.environ.get("DESIMAGES_TEST_KEEP"):
         made.run("playbooks/clean.yml")
+    usual = os.umask(0o077)  # whatever mask a user has, services of other users work
     first = made.run("playbooks/provision.yml")
+    os.umask(usual)
     assert first.rc == 0, first.text[-4000:]
     yield made
     if not os.environ.get("DESIMAGES_TEST_KEEP"):
@@ -135,6 +139,18 @@ def copy(tmp_path: Path) -> Path:
     """A copy of the project's own catalog, to change."""
     shutil.copytree(PROJECT / "images", tmp_path / "images")
     return tmp_path / "images"
+
+
+@contextmanager
+def held() -> Iterator[str]:
+    """While somebody's process has the farm; gives the words that name it."""
+    with subprocess.Popen(["sleep", "600"]) as holder:
+        value = {"pid": holder.pid, "started": started(holder.pid), "since": "2026-11-24 10:00:00", "user": "somebody"}
+        (STATE / "holder.json").write_text(json.dumps(value))
+        try:
+            yield f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00"
+        finally:
+            holder.kill()
 
 
 def sh(*words: str, **options: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
+from .conftest import PROJECT, REGISTRY, STATE, Farm, held, sh
 from .small import PLATFORMS, Small, units
 
 
@@ -282,15 +282,11 @@ def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, smal
 
 
 def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
-    with subprocess.Popen(["sleep", "600"]) as holder:
-        started = Path(f"/proc/{holder.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-        value = {"pid": holder.pid, "started": started, "since": "2026-11-24 10:00:00", "user": "somebody"}
-        (STATE / "holder.json").write_text(json.dumps(value))
+    with held() as words:
         refused = [own.run(playbook, farm_busy="stop") for playbook in ("build.yml", "playbooks/stop.yml", "playbooks/clean.yml")]
-        holder.kill()
     for done in refused:
         assert done.rc != 0
-        assert f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00" in done.text
+        assert words in done.text
     assert not refused[0].task("Provision | Look whether this host is well"), "no host is touched before"
     assert own.run().rc == 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import state
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
+from .conftest import PROJECT, REGISTRY, STATE, Farm, held, sh
 from .small import Small
 
 NAME = f"desimages-test-{os.getpid()}"
@@ -33,8 +33,8 @@ class Person:
     gid: int
     home: Path
 
-    def run(self, playbook: str, *words: str) -> str:
-        """What the playbook printed. He may read what only root can, such as this Python, but not write there."""
+    def run(self, playbook: str, *words: str, rc: int = 0) -> str:
+        """What the playbook printed, which ends with `rc`. He may read what only root can, such as this Python, but not write there."""
         settings = [f"-efarm_state={STATE}", f"-efarm_registry={REGISTRY}", f"-efarm_namespace={NAME}", f"-efarm_catalog={self.home}/images"]
         inherit = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         done = subprocess.run(
@@ -44,7 +44,7 @@ class Person:
             env={**os.environ, "HOME": str(self.home), "USER": NAME, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, cwd=self.home,
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert done.returncode == rc, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout
 
 
@@ -87,6 +87,9 @@ def test_a_user_with_sudo_locks_and_builds_and_root_after_him(farm: Farm, person
     (images / "child/child.txt").write_text("changed by root\n")
     done = farm.on(images, farm_namespace=NAME).run()
     assert done.rc == 0, done.text[-3000:]
+    assert owners(*state.CONTROLLER) == {0}
+    with held() as words:
+        assert words in person.run("build.yml", "-efarm_busy=stop", rc=2)
     assert owners(*state.CONTROLLER) == {0}
     assert "changed=0" not in person.run("build.yml")  # his again
     assert owners(*state.CONTROLLER) == {person.uid}

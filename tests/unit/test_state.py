@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,21 @@ def test_they_are_not_taken_from_a_user_whose_run_is_at_work(tmp_path):
     farm = str(tmp_path / "farm")
     state.claim(farm)
     state.hand_over(farm, OTHER, -1)
+    holder = tmp_path / "farm/holder.json"
+    with subprocess.Popen(["sleep", "600"]) as other:
+        holder.write_text(json.dumps({"pid": other.pid, "started": started(other.pid)}))
+        with pytest.raises(Busy, match=f"is held by process {other.pid}, of another user"):
+            state.hand_over(farm, 0, 0)
+        other.kill()
+    state.hand_over(farm, 0, 0)
+    assert state.not_of(farm, 0) == {}
+
+
+@needs_root
+def test_they_are_taken_by_the_run_that_has_the_farm(tmp_path):
+    farm = str(tmp_path / "farm")
+    state.claim(farm)
+    state.hand_over(farm, OTHER, -1)
     (tmp_path / "farm/holder.json").write_text(json.dumps({"pid": os.getpid(), "started": started(os.getpid())}))
-    with pytest.raises(Busy, match=f"is held by process {os.getpid()}, of another user"):
-        state.hand_over(farm, 0, 0)
-    (tmp_path / "farm/holder.json").write_text(json.dumps({"pid": os.getpid(), "started": "of one that is gone"}))
     state.hand_over(farm, 0, 0)
     assert state.not_of(farm, 0) == {}
