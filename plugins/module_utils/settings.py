@@ -15,7 +15,8 @@ from .platforms import ALL
 from .supervision import SOCKET_LENGTH
 
 REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
-PATH = re.compile(r"(/[A-Za-z0-9._+@-]+){2,}/?\Z")
+PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
+TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
 NAMESPACE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
@@ -23,7 +24,7 @@ ROLES = ("binfmt", "buildkitd", "registry")
 
 def _path(value: Any) -> str:
     good = isinstance(value, str) and PATH.match(value)
-    return "" if good else "an absolute path of at least two parts, of letters, digits and . _ + @ -, such as /var/lib/desimages"
+    return "" if good else "an absolute path of at least two parts, of letters, digits and . _ + @ -, no slash at its end, such as /var/lib/desimages"
 
 
 def _state(value: Any) -> str:
@@ -37,8 +38,9 @@ def _registry(value: Any) -> str:
 
 
 def _publish(value: Any) -> str:
-    good = isinstance(value, str) and (not value or REGISTRY.match(value.split("/")[0]))
-    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme"
+    host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
+    good = value == "" or (REGISTRY.match(host) and (not slash or NAMESPACE.match(path)))
+    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and single . _ - / between them"
 
 
 def _namespace(value: Any) -> str:
@@ -77,11 +79,13 @@ def _templates(value: Any) -> str:
     """Templates of tags, as plugin_utils/tags.py renders them."""
     if said := _texts(value):
         return said
+    given = value.split(",") if isinstance(value, str) else value
     try:
-        fields = {name for text in value for _, name, _, _ in Formatter().parse(text) if name is not None}
-    except ValueError:
-        fields = {""}
-    return "" if fields <= {"suite", "date", "id"} else "a list of texts with no other fields than {suite}, {date} and {id}"
+        fields = {name for text in given for _, name, _, _ in Formatter().parse(text) if name is not None}
+        good = bool(given) and fields <= {"suite", "date", "id"} and all(TAG.match(text.format(suite="s", date="20260101", id="0")) for text in given)
+    except (ValueError, KeyError, IndexError):
+        good = False
+    return "" if good else "a list of tags, with no other fields than {suite}, {date} and {id}"
 
 
 def _choice(*allowed: str) -> Callable[[Any], str]:

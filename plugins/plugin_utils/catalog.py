@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ HOME = Path(__file__).resolve().parents[2]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 LOCK = "lock.jsonl"
+FOLDER = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}  # what these names mean in a Dockerfile, or in the registry
 _NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
 
 
@@ -31,6 +34,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     defaults = _defaults(OWN, {}, problems)
     recipes: dict[str, Recipe] = {}
     broken: dict[str, Recipe | None] = {}
+    paths: dict[str, Path] = {}
     schema = load_schema(HOME / "docs" / "recipe.schema.json")
     for folder in (OWN if text == NAME else Path(text) for text in folders):
         if not folder.is_dir():
@@ -39,6 +43,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
         own = defaults if folder.resolve() == OWN else _defaults(folder, defaults, problems)
         for path in sorted(folder.glob("*/image.yml")):
             name = path.parent.name
+            paths[name] = path
             if name in recipes:
                 problems.append(f"{_named(path)}:1: {name} is an image of {recipes[name].folder} already")
                 continue
@@ -49,6 +54,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
                 broken[name] = recipe
     if not recipes and not problems:
         problems.append("no image.yml in any folder of farm_catalog")
+    _check_folders(paths, recipes, problems)
     _check_names(recipes, broken, problems)
     _check_cycles(recipes, problems)
     if need_locks:
@@ -226,6 +232,23 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
                 problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
 
 
+def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems: list[str]) -> None:
+    """The names of images, which are those of their folders: fit for a registry, and each for one thing."""
+    for name, path in found.items():
+        where = f"{_named(path)}:1"
+        if not FOLDER.match(name):
+            problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, digits, "
+                            "and single . _ - between them")
+        elif name in TAKEN or name.startswith(UNPACKED):
+            problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
+    for name, recipe in recipes.items():
+        for target in recipe.targets:
+            if f"{name}-{target}" in recipes:
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {name}-{target}, which is another image too")
+        if not recipe.platforms:
+            problems.append(f"{_at(recipe, 'image.yml')}:1: it is for no platform")
+
+
 def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], problems: list[str]) -> None:
     """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it.
 
@@ -293,7 +316,7 @@ def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
     found: dict[str, tuple[Path, int]] = {}
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if relative.parts[0] in _NOT_CONTEXT or any(part.startswith(".") or part.endswith("~") for part in relative.parts):
+        if relative.parts[0] in _NOT_CONTEXT or any(part.startswith(".") or part.endswith(("~", "_test.go")) for part in relative.parts):
             continue
         if path.is_file():
             found[relative.as_posix()] = (path, 0o755 if path.stat().st_mode & 0o100 else 0o644)

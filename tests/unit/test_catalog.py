@@ -134,3 +134,25 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch AS go\n", "targets: [gp]\n")
     assert "images/a/image.yml:5: 'gp' is no stage of the Dockerfile, did you mean 'go'?; stages: go" in problems(empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("My_App", "images/My_App/image.yml:1: an image is named by its folder"),
+        ("archive", "'archive' means something else already"),
+        ("inputs", "'inputs' means something else already"),
+        ("unpacked-seed", "'unpacked-seed' means something else already"),
+        ("builder-go", "its target go is named builder-go, which is another image too"),
+    ],
+)
+def test_an_image_cannot_be_named_anything(chain: Catalog, name: str, said: str) -> None:
+    chain.image(name, "FROM scratch\nCOPY a /a\n")
+    (problem,) = problems(chain)
+    assert said in problem
+
+
+def test_an_image_is_for_some_platform(chain: Catalog) -> None:
+    chain.image("none", "FROM scratch\nCOPY a /a\n", "")
+    chain.write("none/image.yml", "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, linux/arm64: no}}\n")
+    assert any("it is for no platform" in problem for problem in problems(chain))

@@ -48,6 +48,13 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_busy", "fight", "one of wait, stop"),
         ("farm_relock_missing", "perhaps", "true or false"),
         ("farm_publish", "https://example.org/x", "without a scheme"),
+        ("farm_publish", "registry.example.org/Team", "lower case"),
+        ("farm_state", "/srv/farm/", "no slash at its end"),
+        ("farm_state", "/srv/../farm", "an absolute path"),
+        ("farm_tags", [], "a list of tags"),
+        ("farm_tags", ["my tag"], "a list of tags"),
+        ("farm_tags", ["{version}"], "a list of tags"),
+        ("farm_tags", "latest,{suite", "a list of tags"),
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
     ],
 )
@@ -55,6 +62,17 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
     (found,) = settings.mistakes({**GOOD, name: value}, ALONE)
     assert name in found
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""), ("farm_publish", "registry.example.org:5000"),
+        ("farm_publish", "registry.example.org/team/images"), ("farm_state", "/srv/farm..1/.x"),
+    ],
+)
+def test_a_right_setting_is_taken(name, value):
+    assert settings.mistakes({**GOOD, name: value}, ALONE) == []
 
 
 @pytest.mark.parametrize("value", [True, "true", "False", "yes", "no"])
