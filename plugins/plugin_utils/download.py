@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Mach
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.store import CHUNK, Store, sha256_of
 
+DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
 THREADS = 8  # so no host ever sees more connections than that
 PATIENCE = 60.0  # seconds, over all attempts at one file
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
@@ -48,16 +49,19 @@ class _Again(Exception):
 
 
 class Client:
-    """HTTP as this machine does it: its proxies, CAs and credentials; connections are kept."""
+    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to), CAs and credentials; connections are kept."""
 
-    def __init__(self, here: Machine | None = None, *, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep,
+    def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.here = here or Machine.read()
+        self.apt = apt
         self.patience = patience
         self.sleep = sleep
         self.clock = clock
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._guard = threading.Lock()
+        self._heard: dict[str, float] = {}  # host -> when it last gave a whole file
+        self._silent: dict[str, str] = {}  # host that gave nothing for as long as patience lasted -> what it said
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
         with self._guard:
@@ -75,7 +79,7 @@ class Client:
                 headers["Range"] = f"bytes={offset}-"
             if login := self.here.login(url):
                 headers.update(urllib3.make_headers(basic_auth=":".join(login)))
-            pool = self._pool(self.here.proxy(url, apt=True))
+            pool = self._pool(self.here.proxy(url, apt=self.apt))
             parts = urlsplit(url)
             bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
             response = pool.request(method, bare, headers=headers, preload_content=False, redirect=False)
@@ -176,23 +180,31 @@ class Client:
             raise _Again(f"the connection ended after {end} of {total} bytes")
 
     def patiently(self, url: str, path: Path, size: int | None) -> None:
-        """`into`, again and again for as long as patience lasts. Raises Unreachable after that."""
+        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, and for further files of that host at once."""
         started = self.clock()
         attempts = 0
+        host = urlsplit(url).netloc
         while True:
+            if host in self._silent:
+                raise Unreachable(f"{redact(url)}: not asked for any more: {self._silent[host]}", url=redact(url), hint=DOWN)
             before = path.stat().st_size if path.exists() else 0
             try:
-                return self.into(url, path, size)
+                self.into(url, path, size)
+                self._heard[host] = self.clock()
+                return
+            except FarmError:  # an answer too
+                self._heard[host] = self.clock()
+                raise
             except _Again as error:
                 attempts += 1
                 if path.exists() and path.stat().st_size > before:
                     attempts, started = 1, self.clock()
                 pause = max(error.seconds, min(16.0, 0.5 * 2**attempts) * random.uniform(0.75, 1.25))
                 if self.clock() - started + pause > self.patience:
-                    raise Unreachable(
-                        f"{redact(url)}: {error}, {attempts} times in {self.clock() - started:.0f} s", url=redact(url),
-                        hint="is the network, the proxy or the origin down? the next run goes on where this one stopped",
-                    ) from error
+                    said = f"{error}, {attempts} times in {self.clock() - started:.0f} s"
+                    if self._heard.get(host, -1.0) < started:
+                        self._silent[host] = said
+                    raise Unreachable(f"{redact(url)}: {said}", url=redact(url), hint=DOWN) from error
                 self.sleep(pause)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -307,6 +319,7 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
     those who need it. `progress(files done, files in all, bytes done)` is called from this thread. `scratch` is for the go command.
     """
     client = client or Client(origins.here)
+    elsewhere = Client(origins.here, apt=False, patience=client.patience, sleep=client.sleep, clock=client.clock)
     found: dict[Entry, FarmError | None] = {}
     groups: dict[str, list[tuple[Entry, str]]] = {}
     for entry, snapshot in wanted:
@@ -315,10 +328,11 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
 
     def settle(sha256: str, error: FarmError | None) -> None:
         nonlocal done, size
-        done += 1
-        size += 0 if error else groups[sha256][0][0].size
         found.update((entry, error) for entry, _snapshot in groups[sha256])
-        progress(done, total, size)
+        if not error:
+            done += 1
+            size += groups[sha256][0][0].size
+            progress(done, total, size)
 
     modules: list[Entry] = []
     full = threading.Event()
@@ -327,7 +341,7 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
         if full.is_set():
             return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full", hint="make room there and run again")
         try:
-            download(client, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
+            download(client if entry.kind == "debian" else elsewhere, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
         except FarmError as error:
             if isinstance(error, NoSpace):
                 full.set()

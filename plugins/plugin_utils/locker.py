@@ -64,7 +64,7 @@ class Locker:
     def __post_init__(self) -> None:
         folder = self.state / "lock"
         self.store = Store(self.state / "store")
-        self.client = self.client or Client(self.origins.here)
+        self.client = self.client or Client(self.origins.here, apt=False)
         self.debian = Debian(folder / "apt", self.origins, snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites,
                              keyring=self.keyring, say=self.say)
         self.modules = Modules(folder / "go", proxy=self.origins.goproxy, go=self.go, store=self.store, say=self.say)

@@ -12,12 +12,12 @@ machine's settings, never in the project.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from urllib.parse import quote, urlsplit
 
+import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import SNAPSHOT, Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils import machine
@@ -33,14 +33,12 @@ def archive_of(suite: str) -> str:
 
 
 def reachable(here: machine.Machine, url: str = SNAPSHOTS, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether anything answers at the URL's host, or at the proxy that leads there."""
-    parts = urlsplit(here.proxy(url, apt=True) or url)
+    """Whether the URL's host answers, through the proxy that leads there if there is one."""
+    parts = urlsplit(url)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), seconds) as peer:
-            peer.settimeout(seconds)
-            peer.sendall(b"HEAD http://snapshot.debian.org/ HTTP/1.1\r\nHost: snapshot.debian.org\r\nConnection: close\r\n\r\n")
-            return peer.recv(12).startswith((b"HTTP/1.1 2", b"HTTP/1.0 2", b"HTTP/1.1 3"))
-    except OSError:
+        with machine.pool(here.proxy(url, apt=True), timeout=seconds, retries=False) as pool:
+            return pool.request("HEAD", f"{parts.scheme}://{parts.netloc}/", redirect=False).status < 400
+    except urllib3.exceptions.HTTPError:
         return False
 
 

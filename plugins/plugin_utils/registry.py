@@ -34,7 +34,11 @@ PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one up
 
 
 class _Retry(urllib3.Retry):
-    """Tries again, but not where the registry says that its disk is full."""
+    """Tries again, but not where the registry says that its disk is full; one that asks to be left alone for longer is asked all the same."""
+
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        asked = super().get_retry_after(response)
+        return None if asked is None else min(asked, LONGEST)
 
     def increment(self, method: str | None = None, url: str | None = None, response: urllib3.BaseHTTPResponse | None = None,
                   *more: Any, **options: Any) -> _Retry:
@@ -43,7 +47,10 @@ class _Retry(urllib3.Retry):
         return super().increment(method, url, response, *more, **options)
 
 
-_RETRY = _Retry(total=8, backoff_factor=0.5, backoff_max=15, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
+LONGEST = 15  # seconds between two attempts
+ANSWERS = urllib3.Timeout(connect=5, read=15)
+TAKES_IN = urllib3.Timeout(connect=5, read=120)  # a large blob on a slow disk
+_RETRY = _Retry(total=8, backoff_factor=0.5, backoff_max=LONGEST, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
                        raise_on_status=False, respect_retry_after_header=True)
 
 
@@ -63,7 +70,7 @@ class Registry:
         self.plain = bool(re.match(r"^(127\.|localhost(:|$)|\[::1\])", address))
         self.base = f"{'http' if self.plain else 'https'}://{address}"
         proxy = "" if self.plain else Machine(environment=os.environ).proxy(self.base)
-        self._pool = pool(proxy, maxsize=threads, retries=retry, timeout=urllib3.Timeout(connect=5, read=60))
+        self._pool = pool(proxy, maxsize=threads, retries=retry, timeout=ANSWERS)
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -181,7 +188,7 @@ class Registry:
         body = content if isinstance(content, bytes) else content.open("rb")
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         try:
-            answer = self._pool.request("PUT", url, body=body, headers={**headers, "Content-Length": str(size)}, retries=False)
+            answer = self._pool.request("PUT", url, body=body, headers={**headers, "Content-Length": str(size)}, retries=False, timeout=TAKES_IN)
         except urllib3.exceptions.HTTPError as error:
             raise _Again(str(error)) from error
         finally:

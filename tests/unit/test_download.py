@@ -169,6 +169,25 @@ def test_patience_ends_after_about_a_minute(server, client, store, time_, answer
     assert 30 < time_.now <= 60
 
 
+def test_of_a_host_that_gave_nothing_for_a_minute_no_further_file_is_asked(server, client, store, time_):
+    server.answers = [503]
+    with pytest.raises(Unreachable):
+        download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    asked, slept = len(server.seen), list(time_.slept)
+    with pytest.raises(Unreachable, match="not asked for any more: HTTP 503"):
+        download(client, [f"{server.url}/b"], "0" * 64, 1, store)
+    assert (len(server.seen), time_.slept) == (asked, slept)
+
+
+def test_one_bad_file_does_not_silence_a_host_that_gives_others(server, client, store, time_):
+    server.answers = ["ok", 503]
+    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
+    with pytest.raises(Unreachable):
+        client.patiently(f"{server.url}/b", store.partial("b"), 1)
+    server.answers = ["ok"]
+    client.patiently(f"{server.url}/c", store.partial("c"), len(BODY))
+
+
 def test_no_one_there_is_unreachable(client, store, time_):
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
         download(client, ["http://127.0.0.1:1/a"], SHA, len(BODY), store)
@@ -241,6 +260,18 @@ def test_a_password_goes_to_its_host_and_into_no_message(server, store, time_):
     assert "secret" not in str(error.value)
 
 
+def test_apts_proxy_is_for_apts_files_alone(server, store, tmp_path):
+    name = f"{server.url}/mirror/pool/a"
+    debian = Entry("a", "debian", SHA, len(BODY), "", (("archive", "debian"), ("name", "a"), ("version", "1"), ("architecture", "all"), ("path", "pool/a")))
+    url = Entry("b", "url", "0" * 64, len(BODY), "", (("url", name.replace("pool/a", "b")),))
+    here = Machine(apt={"Acquire::http::Proxy": "http://127.0.0.1:1"})
+    origins = Origins({"debian": [f"{server.url}/mirror"]}, here=here)
+    client = Client(here, patience=0)
+    found = fetch_entries([(debian, ""), (url, "")], origins, store, scratch=tmp_path, client=client)
+    assert type(found[debian]) is Unreachable
+    assert [seen["path"] for seen in server.seen] == ["/mirror/b"]
+
+
 def test_redirects_are_followed(server, client, store):
     server.answers = [302, "ok"]
     download(client, [f"{server.url}/a"], SHA, len(BODY), store)
@@ -271,5 +302,5 @@ def test_one_bad_entry_costs_only_itself(server, client, store, tmp_path):
                           progress=lambda *line: lines.append(line))
     assert (found[good], found[twin]) == (None, None)
     assert isinstance(found[bad], HashMismatch)
-    assert lines[-1] == (2, 2, len(BODY))
+    assert lines[-1] == (1, 2, len(BODY))
     assert {request["path"] for request in server.seen} == {"/pool/good_1%2Bb_all.deb", "/pool/bad_1%2Bb_all.deb"}
