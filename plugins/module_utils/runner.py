@@ -27,7 +27,7 @@ from typing import Any
 STATE = "state.json"
 CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
-TICK = 0.05  # seconds between two looks at the states
+TICK, SLOWEST = 0.05, 0.3  # seconds between two looks at the states, at first and when nothing has happened for some seconds
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
@@ -45,7 +45,7 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     names, waiting = list(ids), list(specs)
-    deadline = time.monotonic() + wait
+    deadline, pause = time.monotonic() + wait, TICK
     while True:
         states = poll(jobs, names)
         ended = [state for state in states if state["state"] in TERMINAL]
@@ -59,7 +59,8 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
             deadline = min(deadline, time.monotonic() + SETTLE)
         if time.monotonic() >= deadline or len(ended) == len(states):
             break
-        time.sleep(TICK)  # a state is a file that another process replaces: nothing to wait on that the standard library knows
+        time.sleep(pause)  # a state is a file that another process replaces: nothing to wait on that the standard library knows
+        pause = min(pause * 1.1, SLOWEST)
     for state in ended:
         files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))
         state["log"] = "".join(file.read_text(errors="replace") for file in files if file.exists())
