@@ -8,7 +8,7 @@ module: oci_index
 short_description: Keep a manifest list in a registry
 description:
   - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it only where it differs.
-  - The index is pushed by its digest first; tags are moved last, so a tag never names something incomplete.
+  - All its manifests must be there before, so a tag never names something incomplete.
   - Works on the controller, against any registry, without a container engine.
 author: [Desimages]
 version_added: 0.1.0
