@@ -82,7 +82,10 @@ def _all(path: str) -> Iterator[str]:
 
 
 def _at_work(path: str) -> str:
-    """Which process, of those that this one was not started by, works in the controller's parts, in words; '' where none does. plugin_utils/run.py and action/lock.py write these."""
+    """Which process works in the controller's parts, in words; '' where none does but the run that started this one.
+
+    plugin_utils/run.py and action/lock.py write what is read here.
+    """
     try:
         holder = json.loads(Path(path, "holder.json").read_text(encoding="utf-8"))
         if started(holder["pid"]) == holder["started"] and holder["pid"] not in Proc().ancestors(os.getpid()):
