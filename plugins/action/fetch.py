@@ -14,7 +14,7 @@ from ansible_collections.desimages.farm.plugins.modules.fetch import DOCUMENTATI
 from ansible_collections.desimages.farm.plugins.plugin_utils import contexts
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.download import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client, fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
@@ -54,6 +54,7 @@ class Fetch:
         self.state = Path(arguments["state"])
         self.store = Store(self.state / "store")
         self.origins = Origins(arguments["origins"])
+        self.client = Client(self.origins.here)
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
         self.unpacked: dict[tuple[str, str], str] = {}
         self.trees: dict[Key, dict[str, solve.File]] = {}
@@ -94,7 +95,7 @@ class Fetch:
                 self.say(f"{image}: fetched {done} of {total} files, {size / 1e6:.0f} MB")
 
         found = fetch_entries([(entry, snapshot) for entry in lacking], self.origins, self.store, scratch=self.state / "cache" / "go",
-                              progress=progress) if lacking else {}
+                              progress=progress, client=self.client) if lacking else {}
         self.changed = self.changed or bool(lacking)
         return {entry: found.get(entry) for entry in ordered}
 

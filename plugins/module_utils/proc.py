@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,11 +65,9 @@ def started(pid: int) -> str:
 
 
 def age(pid: int) -> float:
-    """For how many seconds a process has run, 0 where it is gone. proc_uptime(5)"""
-    with open("/proc/uptime", encoding="ascii") as file:
-        now = float(file.read().split()[0])
+    """For how many seconds a process has run, 0 where it is gone."""
     ticks = started(pid)
-    return now - int(ticks) / os.sysconf("SC_CLK_TCK") if ticks else 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 
 class Proc:

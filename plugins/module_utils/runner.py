@@ -53,13 +53,15 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
         if waiting[:free]:
             for spec in waiting[:free]:
                 start({**spec, "jobs": jobs})
+            pause = TICK
             names, waiting = names + [spec["id"] for spec in waiting[:free]], waiting[free:]
             continue
         if ended and not waiting:
             deadline = min(deadline, time.monotonic() + SETTLE)
         if time.monotonic() >= deadline or len(ended) == len(states):
             break
-        time.sleep(pause)  # a state is a file that another process replaces: nothing to wait on that the standard library knows
+        # A state is a file that another process replaces: nothing to wait on that the standard library knows.
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 1.1, SLOWEST)
     for state in ended:
         files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))

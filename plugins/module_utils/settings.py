@@ -17,7 +17,7 @@ from .supervision import SOCKET_LENGTH
 REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
-NAMESPACE = re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+NAMESPACE = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
 
@@ -40,11 +40,11 @@ def _registry(value: Any) -> str:
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
     good = value == "" or (REGISTRY.match(host) and (not slash or NAMESPACE.match(path)))
-    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and single . _ - / between them"
+    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and . _ __ - / between them"
 
 
 def _namespace(value: Any) -> str:
-    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and single . _ - / between them"
+    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and . _ __ - / between them"
 
 
 def _text(value: Any) -> str:

@@ -19,7 +19,7 @@ HOME = Path(__file__).resolve().parents[2]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 LOCK = "lock.jsonl"
-FOLDER = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}  # what these names mean in a Dockerfile, or in the registry
 _NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
 
@@ -238,7 +238,7 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
         where = f"{_named(path)}:1"
         if not FOLDER.match(name):
             problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, digits, "
-                            "and single . _ - between them")
+                            "and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
     for name, recipe in recipes.items():

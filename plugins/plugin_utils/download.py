@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import random
 import threading
@@ -49,7 +50,10 @@ class _Again(Exception):
 
 
 class Client:
-    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to), CAs and credentials; connections are kept."""
+    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to; `plain` goes without), CAs and credentials.
+
+    Connections are kept. A host that gave nothing while patience lasted, nor in the minute before, is not asked for further files.
+    """
 
     def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep,
                  clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,8 +64,9 @@ class Client:
         self.clock = clock
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._guard = threading.Lock()
-        self._heard: dict[str, float] = {}  # host -> when it last gave a whole file
-        self._silent: dict[str, str] = {}  # host that gave nothing for as long as patience lasted -> what it said
+        self._heard: dict[str, float] = {}  # host -> when it last gave something
+        self._silent: dict[str, str] = {}  # host that gave nothing for far longer than patience lasts -> what it said
+        self.plain: Client = Client(self.here, apt=False, patience=patience, sleep=sleep, clock=clock) if apt else self
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
         with self._guard:
@@ -179,8 +184,12 @@ class Client:
         if total is not None and end < total:
             raise _Again(f"the connection ended after {end} of {total} bytes")
 
+    def _hear(self, host: str) -> None:
+        self._heard[host] = self.clock()
+        self._silent.pop(host, None)
+
     def patiently(self, url: str, path: Path, size: int | None) -> None:
-        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, and for further files of that host at once."""
+        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, or at once where the host is silent."""
         started = self.clock()
         attempts = 0
         host = urlsplit(url).netloc
@@ -190,19 +199,20 @@ class Client:
             before = path.stat().st_size if path.exists() else 0
             try:
                 self.into(url, path, size)
-                self._heard[host] = self.clock()
+                self._hear(host)
                 return
             except FarmError:  # an answer too
-                self._heard[host] = self.clock()
+                self._hear(host)
                 raise
             except _Again as error:
                 attempts += 1
                 if path.exists() and path.stat().st_size > before:
+                    self._hear(host)
                     attempts, started = 1, self.clock()
                 pause = max(error.seconds, min(16.0, 0.5 * 2**attempts) * random.uniform(0.75, 1.25))
                 if self.clock() - started + pause > self.patience:
                     said = f"{error}, {attempts} times in {self.clock() - started:.0f} s"
-                    if self._heard.get(host, -1.0) < started:
+                    if self._heard.get(host, -math.inf) < started - self.patience:
                         self._silent[host] = said
                     raise Unreachable(f"{redact(url)}: {said}", url=redact(url), hint=DOWN) from error
                 self.sleep(pause)
@@ -319,7 +329,6 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
     those who need it. `progress(files done, files in all, bytes done)` is called from this thread. `scratch` is for the go command.
     """
     client = client or Client(origins.here)
-    elsewhere = Client(origins.here, apt=False, patience=client.patience, sleep=client.sleep, clock=client.clock)
     found: dict[Entry, FarmError | None] = {}
     groups: dict[str, list[tuple[Entry, str]]] = {}
     for entry, snapshot in wanted:
@@ -341,7 +350,7 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
         if full.is_set():
             return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full", hint="make room there and run again")
         try:
-            download(client if entry.kind == "debian" else elsewhere, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
+            download(client if entry.kind == "debian" else client.plain, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
         except FarmError as error:
             if isinstance(error, NoSpace):
                 full.set()

@@ -130,10 +130,17 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str =
     others = [entry for entry in entries if entry.fact["module"] != TOOLCHAIN]
     zips = [entry for entry in others if entry.fact["file"] == "zip"]
     mods = [entry for entry in others if entry.fact["file"] == "mod"]
-    for go_, arguments, some in ((checked, download, toolchains), (command, download, zips), (command, show, mods)):
-        for start in range(0, len(some), AT_ONCE):
-            yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
-    shutil.rmtree(scratch / "mod", ignore_errors=True)  # not where it was stopped: the next run goes on from what the go command has there
+    keep = False
+    try:
+        for go_, arguments, some in ((checked, download, toolchains), (command, download, zips), (command, show, mods)):
+            for start in range(0, len(some), AT_ONCE):
+                yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
+    except (GeneratorExit, KeyboardInterrupt):
+        keep = True  # the next run goes on from what the go command has there
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(scratch / "mod", ignore_errors=True)
 
 
 def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path, patience: float,
@@ -176,7 +183,10 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
     if problem or not path.is_file():
         text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr or "the go command brought nothing")
         return failure(entry.label, text)
-    h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
+    try:
+        h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
+    except zipfile.BadZipFile as error:
+        return HashMismatch(f"{entry.label} came damaged: {error}", hint="run again: it is fetched anew")
     if h1 != entry.fact["h1"]:
         return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)
     got = sha256_of(path)

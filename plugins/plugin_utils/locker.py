@@ -238,7 +238,7 @@ def _versions(lock: Lock) -> dict[tuple[str, str], dict[str, tuple[tuple[str, st
         name = fact.get("module") or fact.get("name") or entry.input
         version = fact.get("version") or fact.get("url", "")
         file = fact.get("file", "")
-        found.setdefault((name, entry.platform), {}).setdefault(version, set()).add((file, fact.get("h1") or entry.sha256))
+        found.setdefault((name, entry.platform), {}).setdefault(version, set()).add((file, entry.sha256))
     return {key: {version: tuple(sorted(files)) for version, files in versions.items()} for key, versions in found.items()}
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 DEBIAN, SECURITY = "debian", "debian-security"
 _RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
@@ -149,6 +150,8 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
     if not proxy:
         return urllib3.PoolManager(**options)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in ("http", "https"):
+        raise FarmError(f"the proxy {redact(proxy)} is not one of HTTP", hint="set http_proxy and https_proxy, or no_proxy for what needs none")
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)

@@ -1,6 +1,7 @@
 """A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 
-Digests are checked on the way in and on the way out. 5xx answers and dropped connections are retried for about a minute.
+Digests are checked on the way in and on the way out. 5xx answers and dropped connections are retried for about a minute; one that takes
+requests and never answers is given up after some three.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _Retry(urllib3.Retry):
 
 LONGEST = 15  # seconds between two attempts
 ANSWERS = urllib3.Timeout(connect=5, read=15)
-TAKES_IN = urllib3.Timeout(connect=5, read=120)  # a large blob on a slow disk
+TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under the timeout for connecting
 _RETRY = _Retry(total=8, backoff_factor=0.5, backoff_max=LONGEST, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
                        raise_on_status=False, respect_retry_after_header=True)
 

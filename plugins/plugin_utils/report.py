@@ -39,7 +39,7 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
 
 
 def times(run: Run, whole: float) -> list[str]:
-    """How long a run that built took, `whole` seconds in all: until it planned (which is provisioning, where there was any), fetching,
+    """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning), fetching,
     building, and of that each image from its first batch's start to its last one's end."""
     if not run.has("build"):
         return []
@@ -52,7 +52,7 @@ def times(run: Run, whole: float) -> list[str]:
     build = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
     parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
     before, fetch = run.load("plan")["before"], run.load("fetch")["seconds"]
-    return [f"Time: {clock(whole)}: provision {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
+    return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
 
 
 def clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from ansible import constants as C
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 
 LATEST = "latest"
 
@@ -86,7 +87,8 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
     path = Path(state) / "holder.json"
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
-    take = create or os.access(path if path.exists() else path.parent, os.W_OK)
+    marked = (path.parent / MARK).exists()  # nothing is written into a folder that may be somebody else's
+    take = create or (marked and os.access(path if path.exists() else path.parent, os.W_OK))
     told = False
     while take or path.exists():
         with open(path, "a+" if take else "r") as file:

@@ -180,12 +180,14 @@ def test_of_a_host_that_gave_nothing_for_a_minute_no_further_file_is_asked(serve
 
 
 def test_one_bad_file_does_not_silence_a_host_that_gives_others(server, client, store, time_):
-    server.answers = ["ok", 503]
-    download(client, [f"{server.url}/a"], SHA, len(BODY), store)
-    with pytest.raises(Unreachable):
-        client.patiently(f"{server.url}/b", store.partial("b"), 1)
-    server.answers = ["ok"]
-    client.patiently(f"{server.url}/c", store.partial("c"), len(BODY))
+    for name, answer in (("a", "ok"), ("b", 503), ("c", "ok")):
+        server.answers = [answer]
+        time_.now += 1
+        if answer == "ok":
+            client.patiently(f"{server.url}/{name}", store.partial(name), len(BODY))
+        else:
+            with pytest.raises(Unreachable):
+                client.patiently(f"{server.url}/{name}", store.partial(name), 1)
 
 
 def test_no_one_there_is_unreachable(client, store, time_):

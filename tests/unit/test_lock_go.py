@@ -158,9 +158,21 @@ def test_what_a_stopped_fetch_had_is_not_fetched_again(locked, proxy, tmp_path):
     stopped = golang.fetch(zips, Store(tmp_path / "stopped"), tmp_path / "scratch", proxy=f"file://{proxy}", patience=0)
     assert next(stopped)[1] is None
     stopped.close()
-    shutil.rmtree(proxy)
+    proxy.rename(tmp_path / "away")
     assert set(fetched(zips, proxy, tmp_path).values()) == {None}
     assert not (tmp_path / "scratch/mod").exists()
+
+
+@needs_go
+def test_what_was_damaged_meanwhile_is_told_and_fetched_anew(locked, proxy, tmp_path):
+    zips = [entry for entry in locked.values() if entry.fact["file"] == "zip"]
+    stopped = golang.fetch(zips, Store(tmp_path / "stopped"), tmp_path / "scratch", proxy=f"file://{proxy}", patience=0)
+    next(stopped)
+    stopped.close()
+    for path in (tmp_path / "scratch/mod/cache/download").rglob("*.zip"):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert {type(error) for error in fetched(zips, proxy, tmp_path).values()} == {HashMismatch}
+    assert set(fetched(zips, proxy, tmp_path).values()) == {None}
 
 
 @needs_go

@@ -15,7 +15,7 @@ def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path:
     run.save("fetch", {"seconds": 61.0})
     run.save("build", {"timings": [{"image": "debian", "began": 10.0, "ended": 70.5}, {"image": "base", "began": 70.6, "ended": 72.0},
                                    {"image": "debian", "began": 10.0, "ended": 90.0}]})
-    assert report.times(run, 175.0) == ["Time: 2:55: provision 0:30, fetch 1:01, build 1:20, of that debian 1:20, base 0:01"]
+    assert report.times(run, 175.0) == ["Time: 2:55: until the plan 0:30, fetch 1:01, build 1:20, of that debian 1:20, base 0:01"]
 
 
 def test_a_step_is_told_without_its_mounts() -> None:

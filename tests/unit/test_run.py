@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, release
 
 
@@ -30,6 +31,9 @@ def test_a_farm_that_is_not_there_is_not_made_to_be_taken(tmp_path: Path) -> Non
     hold(str(state), wait=False, tell=print, pid=os.getpid(), create=False)
     assert not state.exists()
     state.mkdir()
+    hold(str(state), wait=False, tell=print, pid=os.getpid(), create=False)
+    assert not list(state.iterdir())
+    (state / MARK).touch()
     hold(str(state), wait=False, tell=print, pid=os.getpid(), create=False)
     with pytest.raises(Busy):
         hold(str(state), wait=False, tell=print, pid=1)

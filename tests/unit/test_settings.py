@@ -68,7 +68,7 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
     ("name", "value"),
     [
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""), ("farm_publish", "registry.example.org:5000"),
-        ("farm_publish", "registry.example.org/team/images"), ("farm_state", "/srv/farm..1/.x"),
+        ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
     ],
 )
 def test_a_right_setting_is_taken(name, value):
