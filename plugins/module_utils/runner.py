@@ -28,6 +28,7 @@ STATE = "state.json"
 CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
 TICK, SLOWEST = 0.05, 0.3  # seconds between two looks at the states, at first and when nothing has happened for some seconds
+LINGER = 1.0  # seconds that what has ended is kept back while others are there to be started in its place
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
@@ -56,8 +57,8 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
             pause = TICK
             names, waiting = names + [spec["id"] for spec in waiting[:free]], waiting[free:]
             continue
-        if ended and not waiting:
-            deadline = min(deadline, time.monotonic() + SETTLE)
+        if ended:
+            deadline = min(deadline, time.monotonic() + (LINGER if waiting else SETTLE))
         if time.monotonic() >= deadline or len(ended) == len(states):
             break
         # A state is a file that another process replaces: nothing to wait on that the standard library knows.
