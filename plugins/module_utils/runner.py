@@ -28,7 +28,7 @@ STATE = "state.json"
 CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
 TICK, SLOWEST = 0.05, 0.3  # seconds between two looks at the states, at first and when nothing has happened for some seconds
-LINGER = 1.0  # seconds that what has ended is kept back while others are there to be started in its place
+LINGER = 0.4  # seconds that what has ended is kept back while others are there to be started in its place
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
