@@ -34,7 +34,7 @@ SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
     """Forgets jobs, and looks after the others for up to `wait` seconds: of `specs` as many are started, in order, as `slots` allow beside those
-    of `ids`, and the next ones when some have ended. Ends sooner where a slot is free for which there is no spec.
+    of `ids`, and the next ones when some have ended. Ends sooner, once something has: at once where no spec waits, else after LINGER.
 
     The state of all that were started, with the log where one has ended; a spec that is not among them was not started.
     """

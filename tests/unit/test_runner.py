@@ -112,6 +112,14 @@ def test_what_a_node_had_no_slot_for_is_not_started(local: Local) -> None:
     assert not (local.root / "jobs/c").exists()
 
 
+def test_what_has_ended_is_told_soon_although_others_wait_for_its_slot(local: Local) -> None:
+    began = time.monotonic()
+    program = "#!/bin/sh\ncase $* in */jobs/a/*) exit 1 ;; esac\nexec sleep 300\n"
+    states = local.node.turn([local.spec(name, program, {}) for name in "abc"], [], [], 30, 1)
+    assert {state["id"]: state["state"] for state in states} == {"a": "failed", "b": "running"}
+    assert time.monotonic() - began < 15
+
+
 def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> None:
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
