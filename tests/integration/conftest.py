@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ import ansible_runner
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+
+from .docker_host import run
+from .small import Small
 
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("DESIMAGES_TEST_STATE", "/var/tmp/desimages-test"))
@@ -79,6 +84,16 @@ class Farm:
         """The same farm with another catalog."""
         return Farm(self.folder, {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables})
 
+    def tags(self, image: str) -> list[str]:
+        """The tags of an image that people see."""
+        return [tag for tag in Registry(REGISTRY).tags(f"{self.defaults['farm_namespace']}/{image}") if not tag.startswith(("b-", "c-"))]
+
+    def index(self, image: str, tag: str = "latest") -> dict[str, str]:
+        """platform -> digest of an index, by tag or digest."""
+        sign = "@" if ":" in tag else ":"
+        text = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{REGISTRY}/{self.defaults['farm_namespace']}/{image}{sign}{tag}")
+        return children(text)
+
 
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
@@ -113,8 +128,7 @@ class Chain:
         """platform -> digest of what the tag `latest` names."""
         data = Registry(self.registry).manifest(f"{self.namespace}/{image}", "latest")
         assert data, f"{image} has no tag latest"
-        children = json.loads(data)["manifests"]
-        return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"] for child in children}
+        return children(data)
 
     def platforms(self, image: str) -> list[str]:
         return sorted(self.index(image))
@@ -141,6 +155,39 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@pytest.fixture(scope="session")
+def locked(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small catalog with a lock made today."""
+    small = Small(tmp_path_factory.mktemp("small") / "images")
+    done = farm.on(small.root).run("playbooks/lock.yml")
+    assert done.rc == 0, done.text[-3000:]
+    assert (small.root / "box/lock.jsonl").exists()
+    return small.root
+
+
+@pytest.fixture
+def small(locked: Path, tmp_path: Path) -> Small:
+    shutil.copytree(locked, tmp_path / "images")
+    found = Small.__new__(Small)
+    found.root = tmp_path / "images"
+    return found
+
+
+@pytest.fixture
+def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
+    """The farm with the small catalog, under a name of this test's own."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:40].strip("-")
+    name = f"{words}-{zlib.crc32(request.node.nodeid.encode()):08x}-{os.getpid()}"
+    return farm.on(small.root, farm_namespace=name)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder for files of other owners, gone afterwards."""
+    yield tmp_path
+    run("rm", "-rf", *(str(path) for path in tmp_path.iterdir()))
+
+
 @contextmanager
 def held() -> Iterator[str]:
     """While somebody's process has the farm; gives the words that name it."""
@@ -151,6 +198,12 @@ def held() -> Iterator[str]:
             yield f"held by process {holder.pid} of somebody since 2026-11-24 10:00:00"
         finally:
             holder.kill()
+
+
+def children(index: str | bytes) -> dict[str, str]:
+    """platform -> digest of what an index names."""
+    return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"]
+            for child in json.loads(index)["manifests"]}
 
 
 def sh(*words: str, **options: Any) -> str:

@@ -12,8 +12,7 @@ import pytest
 from .conftest import Chain, Farm
 from .docker_host import run
 from .small import PLATFORMS
-from .test_images import NATIVE, Unpacked, scratch  # noqa: F401 (a fixture)
-from .test_runs import locked, own, small  # noqa: F401 (fixtures)
+from .unpacked import NATIVE, Unpacked
 
 HANDLERS = Path("/proc/sys/fs/binfmt_misc")
 FOREIGN = "linux/s390x" if NATIVE == "linux/amd64" else "linux/amd64"
@@ -29,7 +28,7 @@ def status(farm: Farm, folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
     before = status(own, tmp_path)
     assert {service["service"]: service["state"] for service in before["services"]} == {"buildkitd": "runs", "registry": "runs"}
@@ -64,7 +63,7 @@ def emulated(farm: Farm) -> Iterator[Farm]:
     assert farm.run("playbooks/provision.yml").rc == 0
 
 
-def test_a_node_that_asks_for_it_runs_foreign_programs(emulated: Farm, chain: Chain, scratch: Path) -> None:  # noqa: F811
+def test_a_node_that_asks_for_it_runs_foreign_programs(emulated: Farm, chain: Chain, scratch: Path) -> None:
     debian = Unpacked.of(chain, "debian", FOREIGN, scratch)
     words = ("chroot", str(debian.root), "/usr/bin/dpkg", "--print-architecture")
     if not (HANDLERS / HANDLER).exists():

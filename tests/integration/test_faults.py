@@ -19,7 +19,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Reg
 from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
 from .faults import Forwarder
 from .small import Small, units
-from .test_runs import index, locked, own, small, tags  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -35,17 +34,17 @@ def through(farm: Farm, wire: Forwarder) -> Farm:
 
 
 @pytest.mark.parametrize(("mode", "times"), [("503", 12), ("drop", 3)])
-def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwarder, mode: str, times: int) -> None:  # noqa: F811
+def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwarder, mode: str, times: int) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0  # provisioned for this address
     wire.fail(mode, times)
     done = farm.run()
     assert done.rc == 0, done.text[-3000:]
     assert wire.failures >= times
-    assert set(index(own, "grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
+    assert set(own.index("grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
 
 
-def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_children(own: Farm, small: Small, wire: Forwarder) -> None:  # noqa: F811
+def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_children(own: Farm, small: Small, wire: Forwarder) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["box"]).rc == 0
     small.edit("child/child.txt", "child", "another")
@@ -58,18 +57,18 @@ def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_childre
 
 
 @pytest.mark.parametrize("mode", ["drop", "503"])
-def test_a_registry_that_stays_broken_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder, mode: str) -> None:  # noqa: F811
+def test_a_registry_that_stays_broken_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder, mode: str) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0
     wire.fail(mode)
     done = farm.run(farm_images=["box"])
     assert done.rc != 0
     assert wire.address in done.text
-    assert "latest" not in tags(own, "box")
+    assert "latest" not in own.tags("box")
     wire.fail("pass")
     again = farm.run(farm_images=["box"])
     assert again.rc == 0, again.text[-3000:]
-    assert "latest" in tags(own, "box")
+    assert "latest" in own.tags("box")
 
 
 def started(farm: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]:
@@ -81,7 +80,7 @@ def started(farm: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
 
 
-def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small: Small, tmp_path: Path) -> None:  # noqa: F811
+def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small: Small, tmp_path: Path) -> None:
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 8 && /usr/bin/busybox mkdir /out")
     (tmp_path / "second").mkdir()
     with started(own, tmp_path) as first:
@@ -97,7 +96,7 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:  # noqa: F811
+def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
     with started(own, tmp_path) as run:
         assert run.stdout
@@ -159,18 +158,18 @@ def _words(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", ["jobs", "store", "registry"])
-def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Small, folder: str) -> None:  # noqa: F811
+def test_a_full_disk_gets_a_clear_message_and_no_second_try(own: Farm, small: Small, folder: str) -> None:
     small.write("other/other.txt", random.Random(folder).randbytes(3_000_000).hex())
     with little_room(folder, "1m"):
         done = own.run(farm_images=["other"])
     assert done.rc != 0
     assert "no space left" in done.text
     assert "tried again" not in done.text
-    assert tags(own, "other") == []
+    assert own.tags("other") == []
     assert own.run(farm_images=["other"]).rc == 0
 
 
-def test_a_push_that_fills_the_disk_is_not_tried_again(own: Farm, small: Small) -> None:  # noqa: F811
+def test_a_push_that_fills_the_disk_is_not_tried_again(own: Farm, small: Small) -> None:
     filled = "/usr/bin/busybox mkdir /out && /usr/bin/busybox head -c 20000000 /dev/urandom > /out/much"
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", filled)
     with little_room("registry", "12m"):

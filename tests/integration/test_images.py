@@ -5,12 +5,10 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,24 +21,13 @@ from ansible_collections.desimages.farm.plugins.module_utils import lockfile
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
-from ..unit.debian_archive import Archive, Package, Signer
+from ..unit.debian_archive import Archive, Package, new_signer
 from .conftest import PROJECT, STATE, Chain, sh
 from .docker_host import DockerHost, run, until
+from .unpacked import DIRECT, EMULATORS, NATIVE, Unpacked
 
 IMAGES = ("debian", "base", "static", "tools", "registry")
 LABELS = {"created", "description", "licenses", "source", "title", "url", "vendor", "version"}
-NATIVE = "linux/arm64" if os.uname().machine == "aarch64" else "linux/amd64"
-DIRECT = (NATIVE, "linux/386") if NATIVE == "linux/amd64" else (NATIVE,)  # what the kernel runs without help
-EMULATORS = {  # platform -> qemu-user's name for it, and what else it is told
-    "linux/amd64": ("x86_64",),
-    "linux/386": ("i386",),
-    "linux/arm64": ("aarch64",),
-    "linux/arm/v7": ("arm",),
-    "linux/arm/v6": ("arm", "-cpu", "arm1176"),
-    "linux/s390x": ("s390x",),
-    "linux/ppc64le": ("ppc64le",),
-    "linux/riscv64": ("riscv64",),
-}
 
 
 def skopeo(*words: str) -> Any:
@@ -84,41 +71,6 @@ def test_every_platform_is_what_its_index_says_and_is_labelled(chain: Chain, ima
         assert {step["created"] for step in config["history"]} == {told["created"]}, platform
         assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}, platform
         assert config["config"].get("User", "") == ("" if image == "debian" else "2000:2000"), platform
-
-
-@dataclass(frozen=True)
-class Unpacked:
-    """An image laid out in a folder, with its owners and modes."""
-
-    root: Path
-
-    @classmethod
-    def of(cls, chain: Chain, image: str, platform: str, folder: Path) -> Unpacked:
-        sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference(image, platform)}", f"dir:{folder}/image")
-        root = folder / "root"
-        root.mkdir()
-        for layer in json.loads((folder / "image/manifest.json").read_text())["layers"]:
-            run("tar", "--extract", "--zstd", "--preserve-permissions", "--numeric-owner", f"--directory={root}",
-                f"--file={folder}/image/{layer['digest'].removeprefix('sha256:')}")
-        return cls(root)
-
-    def run(self, platform: str, *words: str, user: int = 0) -> str:
-        """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the kernel."""
-        emulator, *options = EMULATORS[platform]
-        front = []
-        if platform not in DIRECT:
-            program = shutil.which(f"qemu-{emulator}-static") or shutil.which(f"qemu-{emulator}")  # Debian 12, 13
-            assert program, f"no emulator for {platform}: apt install qemu-user-static"
-            run("cp", program, str(self.root / "emulator"))
-            front = ["/emulator", *options]
-        return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", f"--userspec={user}:{user}", str(self.root), *front, *words)
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A folder for files of other owners, gone afterwards."""
-    yield tmp_path
-    run("rm", "-rf", *(str(path) for path in tmp_path.iterdir()))
 
 
 STARTS = [
@@ -208,19 +160,16 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
     lock = lockfile.parse((PROJECT / "images/builder/lock.jsonl").read_text(), "builder")
     packages = tuple(Deb.of(entry) for entry in lock.of("unzip", NATIVE))
     assert "unzip" in {package.name for package in packages}
-    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
-    signer = Signer(home)
-    archive = Archive(tmp_path / "archive", signer)
-    archive.suite("trixie", packages, architectures=(DEBIAN.get(NATIVE, NATIVE.rpartition("/")[2]),))
+    with new_signer() as signer:
+        archive = Archive(tmp_path / "archive", signer)
+        archive.suite("trixie", packages, architectures=(DEBIAN.get(NATIVE, NATIVE.rpartition("/")[2]),))
+        shutil.copy(signer.keyring, archive.root / "keyring.gpg")
     (archive.root / "pool").mkdir()
     for package in packages:
         shutil.copy(package.path, archive.root / "pool" / f"{package.path.name}.deb")
-    shutil.copy(signer.keyring, archive.root / "keyring.gpg")
     source = "Types: deb\nURIs: file:///archive\nSuites: trixie\nComponents: main\nSigned-By: /archive/keyring.gpg\n"
     (archive.root / "debian.sources").write_text(source)
     run("chmod", "-R", "a+rX", str(tmp_path))
-    signer.close()
-    shutil.rmtree(home)
     command = "cp /archive/debian.sources /etc/apt/sources.list.d/ && apt-get update && apt-get install --yes unzip && unzip -v && apt-get check"
     said = docker.containers.run(bring(docker, chain.reference("debian", NATIVE), tmp_path), ["sh", "-ec", command], network_mode="none",
                                  volumes=[f"{archive.root}:/archive:ro"], stderr=True, remove=True).decode()

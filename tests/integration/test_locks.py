@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..unit.debian_archive import BASE, NOW, Archive, Package, Signer
+from ..unit.debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
 from .conftest import STATE, Chain, Farm
 
 RECIPE = """description: web
@@ -36,10 +34,14 @@ class Site:
     lock: Path
 
 
+@pytest.fixture(scope="module")
+def signer() -> Iterator[Signer]:
+    with new_signer() as made:
+        yield made
+
+
 @pytest.fixture
-def site(farm: Farm, tmp_path: Path) -> Iterator[Site]:
-    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
-    signer = Signer(home)
+def site(farm: Farm, signer: Signer, tmp_path: Path) -> Site:
     main, security = Archive(tmp_path / "debian", signer), Archive(tmp_path / "debian-security", signer)
     main.suite("trixie", BASE, name="stable", valid=None, date=NOW - timedelta(days=2))
     security.suite("trixie-security", (FIX,), name="stable-security", date=NOW - timedelta(days=1))
@@ -48,9 +50,7 @@ def site(farm: Farm, tmp_path: Path) -> Iterator[Site]:
     (folder / "image.yml").write_text(RECIPE)
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY --from=inputs /web/ /web/\n")
     origins = {"debian": [main.url], "debian-security": [security.url]}
-    yield Site(farm.on(folder.parent, farm_origins=origins, farm_keyring=str(signer.keyring)), main, security, folder / "lock.jsonl")
-    signer.close()
-    shutil.rmtree(home)
+    return Site(farm.on(folder.parent, farm_origins=origins, farm_keyring=str(signer.keyring)), main, security, folder / "lock.jsonl")
 
 
 def test_check_mode_shows_what_would_move_and_writes_nothing(site: Site) -> None:

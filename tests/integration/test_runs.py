@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import urllib.request
-import zlib
 from pathlib import Path
 
 import pytest
@@ -18,51 +15,12 @@ from .conftest import PROJECT, REGISTRY, STATE, Farm, held, sh
 from .small import PLATFORMS, Small, units
 
 
-@pytest.fixture(scope="session")
-def locked(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small catalog with a lock made today."""
-    small = Small(tmp_path_factory.mktemp("small") / "images")
-    done = farm.on(small.root).run("playbooks/lock.yml")
-    assert done.rc == 0, done.text[-3000:]
-    assert (small.root / "box/lock.jsonl").exists()
-    return small.root
-
-
-@pytest.fixture
-def small(locked: Path, tmp_path: Path) -> Small:
-    shutil.copytree(locked, tmp_path / "images")
-    found = Small.__new__(Small)
-    found.root = tmp_path / "images"
-    return found
-
-
-@pytest.fixture
-def own(farm: Farm, small: Small, request: pytest.FixtureRequest) -> Farm:
-    """The farm with the small catalog, under a name of this test's own."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name)[:40].strip("-")
-    name = f"{words}-{zlib.crc32(request.node.nodeid.encode()):08x}-{os.getpid()}"
-    return farm.on(small.root, farm_namespace=name)
-
-
-def tags(own: Farm, image: str) -> list[str]:
-    """The tags of an image that people see."""
-    return [tag for tag in Registry(REGISTRY).tags(f"{own.defaults['farm_namespace']}/{image}") if not tag.startswith(("b-", "c-"))]
-
-
-def index(own: Farm, image: str, tag: str = "latest") -> dict[str, str]:
-    """platform -> digest of an index, by tag or digest."""
-    sign = "@" if ":" in tag else ":"
-    text = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{REGISTRY}/{own.defaults['farm_namespace']}/{image}{sign}{tag}")
-    return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"]
-            for child in json.loads(text)["manifests"]}
-
-
 def test_a_first_run_builds_everything_and_a_second_one_nothing(own: Farm) -> None:
     first = own.run()
     assert first.rc == 0, first.text[-3000:]
     assert first.built == units("box", "child", "grand", "other")
-    assert "latest" in tags(own, "grand")
-    assert set(index(own, "grand")) == set(PLATFORMS)
+    assert "latest" in own.tags("grand")
+    assert set(own.index("grand")) == set(PLATFORMS)
     second = own.run()
     assert (second.rc, second.changed, second.states()) == (0, 0, {})
 
@@ -83,34 +41,34 @@ def test_check_mode_lists_exactly_what_the_real_run_builds(own: Farm, small: Sma
 
 def test_check_mode_shows_the_tags_that_alone_would_move(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
-    before = tags(own, "box")
+    before = own.tags("box")
     plan = tmp_path / "plan.json"
     check = own.run("build.yml", "--check", "--diff", farm_tags=["newest"], farm_plan_json=str(plan))
     names = [f"{own.defaults['farm_namespace']}/{image}:newest" for image in ("box", "child", "grand", "other")]
     assert sorted(check.task("Index")["moved"]) == names
     assert f"Would be tagged: {names[0]}" in check.text
     assert json.loads(plan.read_text())["units"] == []
-    assert tags(own, "box") == before
+    assert own.tags("box") == before
     assert own.run(farm_tags=["newest"]).task("Index")["moved"] == check.task("Index")["moved"]
     assert own.run("build.yml", "--check", farm_tags=["newest"]).changed == 0
 
 
 def test_only_descendants_of_a_change_are_built(own: Farm, small: Small) -> None:
     assert own.run().rc == 0
-    before = index(own, "box")
+    before = own.index("box")
     small.edit("child/Dockerfile", "COPY", "ENV A=1\nCOPY")
     assert own.run().built == units("child", "grand")
-    assert index(own, "box") == before
+    assert own.index("box") == before
 
 
 def test_a_rebuilt_parent_that_comes_out_the_same_spares_its_children(own: Farm, small: Small) -> None:
     assert own.run().rc == 0
-    before = index(own, "grand")
+    before = own.index("grand")
     small.edit("box/Dockerfile", "FROM scratch", "# a comment changes no byte of the image\nFROM scratch")
     again = own.run()
     assert again.built == units("box")
     assert {unit for unit, state in again.states().items() if state == "same content"} == units("child", "grand")
-    assert index(own, "grand") == before
+    assert own.index("grand") == before
     assert own.run().changed == 0
 
 
@@ -142,10 +100,10 @@ def test_a_partial_index_has_all_that_was_chosen_or_is_none(own: Farm, small: Sm
     bad = own.run(farm_images=["box"], farm_platforms=chosen, farm_partial=True)
     assert bad.rc != 0
     assert bad.states() == {"box linux/amd64": "built", "box linux/arm64": "failed"}
-    assert tags(own, "box") == []
+    assert own.tags("box") == []
     small.edit("box/Dockerfile", "test $TARGETPLATFORM != linux/arm64", "true")
     assert own.run(farm_images=["box"], farm_platforms=chosen, farm_partial=True).rc == 0
-    assert set(index(own, "box")) == set(chosen)
+    assert set(own.index("box")) == set(chosen)
 
 
 def test_a_choice_of_nothing_is_refused(own: Farm) -> None:
@@ -157,18 +115,18 @@ def test_a_choice_of_nothing_is_refused(own: Farm) -> None:
 def test_a_change_of_the_same_size_is_seen(own: Farm, small: Small) -> None:
     """BuildKit compares size and mtime of what it was sent before; ours must differ where the content does."""
     assert own.run().rc == 0
-    before = index(own, "other")
+    before = own.index("other")
     small.edit("other/other.txt", "other", "rehto")
     assert own.run().built == units("other")
-    assert all(index(own, "other")[platform] != before[platform] for platform in PLATFORMS)
+    assert all(own.index("other")[platform] != before[platform] for platform in PLATFORMS)
 
 
 def test_a_choice_of_platforms_gives_tags_of_their_own(own: Farm) -> None:
     done = own.run(farm_images=["child"], farm_platforms=["linux/arm64"])
     assert done.rc == 0, done.text[-3000:]
     assert done.built == units("box", "child", platforms=("linux/arm64",))
-    assert "latest-arm64" in tags(own, "child")
-    assert "latest" not in tags(own, "child")
+    assert "latest-arm64" in own.tags("child")
+    assert "latest" not in own.tags("child")
     selected = own.run(farm_select="[?image=='other' && platform.variant=='v6']")
     assert selected.built == {"other linux/arm/v6"}
 
@@ -188,23 +146,23 @@ def test_finished_images_are_published_by_digest(own: Farm) -> None:
 def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert own.run(farm_images=["other"]).rc == 0
     name = f"{own.defaults['farm_namespace']}/other"
-    digests = index(own, "other")
+    digests = own.index("other")
     play = tmp_path / "index.yml"
     task = {"registry": REGISTRY, "name": name, "tags": ["team", "v1"], "fixed_tags": ["v1"], "manifests": {p: digests[p] for p in PLATFORMS[:2]}}
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     check = own.run(str(play), "--check", "--diff")
     assert check.task("Keep")["moved"] == ["v1", "team"] or check.task("Keep")["moved"] == ["team", "v1"]
-    assert "team" not in tags(own, "other")
+    assert "team" not in own.tags("other")
     first = own.run(str(play))
     assert (first.rc, first.changed) == (0, 1)
-    assert index(own, "other", "team") == {p: digests[p] for p in PLATFORMS[:2]}
+    assert own.index("other", "team") == {p: digests[p] for p in PLATFORMS[:2]}
     assert own.run(str(play)).changed == 0
     task["manifests"] = {PLATFORMS[0]: "no-such-tag", PLATFORMS[1]: "nor-this"}
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     bad = own.run(str(play))
     assert bad.rc != 0
     assert "no-such-tag" in bad.text and "nor-this" in bad.text
-    assert index(own, "other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
+    assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
 def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
@@ -214,7 +172,7 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path)
     folder = tmp_path / "hand/box-arm-v6"
     sh(str(folder / "buildctl.sh"), env={"PATH": f"{STATE}/bin:/usr/bin:/bin", "BUILDKIT_HOST": f"unix://{STATE}/buildkitd.sock", "HOME": str(tmp_path)})
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
-    assert index(own, "box", digest) == {"linux/arm/v6": index(own, "box")["linux/arm/v6"]}
+    assert own.index("box", digest) == {"linux/arm/v6": own.index("box")["linux/arm/v6"]}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +204,7 @@ def test_a_step_that_wants_the_network_has_none(own: Farm, small: Small) -> None
     assert {unit for unit, state in done.states().items() if state == "parent failed"} == units("child", "grand")
     assert done.built == units("other")
     assert "exit code: 7" in done.text
-    assert "latest" in tags(own, "other")
+    assert "latest" in own.tags("other")
     logs = "".join(path.read_text() for path in (STATE / "runs/latest/logs").glob("box*"))
     assert " lo:" in logs and "eth" not in logs
 

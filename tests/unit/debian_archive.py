@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -64,6 +68,18 @@ class Signer:
 
     def close(self) -> None:
         subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, capture_output=True)
+
+
+@contextmanager
+def new_signer() -> Iterator[Signer]:
+    """A signer of its own, gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
+    made = Signer(home)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(home)
 
 
 @dataclass

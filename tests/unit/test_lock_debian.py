@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
 
-from .debian_archive import BASE, NOW, Archive, Package, Signer
+from .debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
 
 pytestmark = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("gpg")), reason="needs apt and gpg")
 SUITES = ("trixie", "trixie-security")
@@ -25,11 +24,8 @@ FIX = Package("libc6", "2.41-12+deb13u1")
 
 @pytest.fixture(scope="session")
 def signer() -> Iterator[Signer]:
-    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
-    made = Signer(home)
-    yield made
-    made.close()
-    shutil.rmtree(home)
+    with new_signer() as made:
+        yield made
 
 
 @pytest.fixture
@@ -100,14 +96,8 @@ def test_a_tampered_inrelease_is_refused_whatever_the_inventory_allows(resolver,
 
 
 def test_another_key_is_refused(resolver, tmp_path):
-    home = Path(tempfile.mkdtemp(prefix="gpg"))
-    other = Signer(home)
-    try:
-        with pytest.raises(Signature):
-            resolver(keyring=other.keyring).index(SUITES, AMD64)
-    finally:
-        other.close()
-        shutil.rmtree(home)
+    with new_signer() as other, pytest.raises(Signature):
+        resolver(keyring=other.keyring).index(SUITES, AMD64)
 
 
 def test_an_unsigned_archive_is_refused(resolver, main):

@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.planning import Pla
 from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlays
 
 from .conftest import Catalog
-from .debian_archive import BASE, Archive, Package, Signer
+from .debian_archive import BASE, Archive, Package, Signer, new_signer
 from .mirror import Mirror, serve
 
 needs_apt = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("gpg")), reason="needs apt and gpg")
@@ -35,11 +35,8 @@ TAKES_WEB = "FROM scratch\nCOPY --from=inputs /web /web\n"
 
 @pytest.fixture(scope="module")
 def signer() -> Iterator[Signer]:
-    home = Path(tempfile.mkdtemp(prefix="gpg"))  # the agent's socket wants a short path
-    made = Signer(home)
-    yield made
-    made.close()
-    shutil.rmtree(home)
+    with new_signer() as made:
+        yield made
 
 
 @pytest.fixture
