@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.modules.oci_index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils import indexes
@@ -17,6 +18,10 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        wrong = [f"annotations: {name} is {value!r}, it must be a text" for name, value in arguments["annotations"].items() if not isinstance(value, str)]
+        wrong += [] if arguments["manifests"] else ["manifests is empty: an index of nothing is of no use to anybody"]
+        if wrong:
+            raise BadInput(wrong, what="oci_index")
         registry = Registry(arguments["registry"])
         names = {Platform.parse(platform): name for platform, name in arguments["manifests"].items()}
         manifests = indexes.describe(registry, arguments["name"], names)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 EPOCH = 1_700_000_000
 PLATFORM = "linux/amd64"  # nothing is run, so every node builds this one
-REFERENCE = "golden"
 
 OUTPUT = {  # of BuildKit's image and oci exporters: what decides the bytes of every image of the farm
     "compression": "zstd",

@@ -15,9 +15,11 @@ from .platforms import ALL
 from .supervision import SOCKET_LENGTH
 
 REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
+LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
 NAMESPACE = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+BASES = ("debian", "debian-security")
 WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
 
@@ -34,7 +36,13 @@ def _state(value: Any) -> str:
 
 
 def _registry(value: Any) -> str:
-    return "" if isinstance(value, str) and REGISTRY.match(value) else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+    return "" if isinstance(value, str) and REGISTRY.match(value) and _port(value) else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+
+
+def _port(value: str) -> bool:
+    """Whether what stands after the last colon, if anything does, can be a port."""
+    found = re.search(r":([0-9]+)\Z", value)
+    return not found or 0 < int(found[1]) < 65536
 
 
 def _publish(value: Any) -> str:
@@ -74,6 +82,18 @@ def _mapping(value: Any) -> str:
     return "" if isinstance(value, Mapping) else "a mapping"
 
 
+def _origins(value: Any) -> str:
+    """See plugin_utils/origins.py."""
+    if _mapping(value):
+        return _mapping(value)
+    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go"}):
+        return f"a mapping of {', '.join(BASES)}, url and go; it has {', '.join(unknown)}"
+    wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
+    wrong += ["go: a text, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
+    url = value.get("url", {})
+    good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
+    return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))
+
 
 def _templates(value: Any) -> str:
     """Templates of tags, as plugin_utils/tags.py renders them."""
@@ -110,7 +130,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_select": Setting(_text),
     "farm_publish": Setting(_publish),
     "farm_tags": Setting(_templates),
-    "farm_origins": Setting(_mapping),
+    "farm_origins": Setting(_origins),
     "farm_keyring": Setting(_path),
     "farm_relock_missing": Setting(_flag),
     "farm_allow_missing_suites": Setting(_flag),
@@ -118,6 +138,8 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_busy": Setting(_choice("wait", "stop")),
 }
 
+
+OF_PLAYBOOKS = ("farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always")  # those of one playbook alone
 
 GROUPS: Mapping[str, tuple[int, str]] = {  # group -> how many hosts it has at least, and why not more
     "nodes": (1, "this version builds on one node; building on several comes later"),
@@ -146,9 +168,13 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
         allowed = setting.check(values[name])
         if allowed:
             found.append(f"{name} is {values[name]!r}, it must be {allowed}")
+    address = values.get("farm_registry", "")
+    if groups.get("registries") and not _registry(address) and not LOOPBACK.match(address):
+        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays on loopback, as 127.0.0.1:5000; "
+                     "for one that runs elsewhere leave the group without a host")
     for name in sorted(values):
-        if name.startswith("farm_") and name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.9)
+        if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
+            near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
             if near:
                 found.append(f"{name} is no variable of the farm: did you mean {near[0]}?")
     return found

@@ -16,7 +16,7 @@ MARK = ".desimages"  # the file that makes a folder a farm's state folder
 # What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started it.
 CONTROLLER = ("cache", "holder.json", "known", "lock", "relocked", "runs", "store")
 # What modules and the runner make there, as root.
-HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "log", "provisioned.json", "registry", "services")
+HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "provisioned.json", "registry", "services")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
 _FILES = ("holder.json",)
 
@@ -62,7 +62,7 @@ def not_of(path: str, user: int) -> dict[str, int]:
 def hand_over(path: str, user: int, group: int) -> None:
     """Makes the controller's parts a user's, with all that is in them. Raises Busy where another user's run is at work in them."""
     parts = not_of(path, user)
-    if any(owner != -1 for owner in parts.values()) and (holder := _at_work(path)):
+    if any(owner != -1 for owner in parts.values()) and (holder := at_work(path)):
         raise Busy(f"the farm in {path} is held by {holder}, of another user", hint="wait for it to end")
     for name, owner in parts.items():
         whole = f"{path}/{name}"
@@ -81,7 +81,7 @@ def _all(path: str) -> Iterator[str]:
     yield path
 
 
-def _at_work(path: str) -> str:
+def at_work(path: str) -> str:
     """Which process works in the controller's parts, in words; '' where none does but the run that started this one.
 
     plugin_utils/run.py and action/lock.py write what is read here.

@@ -36,11 +36,11 @@ options:
     elements: str
     default: []
   manifests:
-    description: For each platform (V(linux/arm/v7)) the tag or digest of its manifest in the same repository.
+    description: For each platform (V(linux/arm/v7)), of one at least, the tag or digest of its manifest (not an index) in the same repository.
     type: dict
     required: true
   annotations:
-    description: Annotations of the index.
+    description: Annotations of the index, texts all.
     type: dict
     default: {}
 """

@@ -78,9 +78,9 @@ ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 
 def parse_versions(text: str) -> dict:
-    """Lines of `package<TAB>status<TAB>version` -> the versions of what is installed."""
+    """Lines of `package<TAB>status<TAB>version` -> the versions of what is installed, held or not (dpkg-query(1): the second letter is the state)."""
     rows = [line.split("\t") for line in text.splitlines()]
-    return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "ii "}
+    return {row[0]: row[2] for row in rows if len(row) == 3 and row[1][1:] == "i "}
 
 
 def versions(module: AnsibleModule) -> dict:

@@ -86,7 +86,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import state, supervisors
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
@@ -182,7 +182,10 @@ class StateFolder:
 
 
 def absent(module: AnsibleModule) -> dict:
+    """Removes the state folder with what runs in it. Raises Busy where somebody else's run or lock step is at work there."""
     folder = StateFolder(module)
+    if folder.there and (holder := state.at_work(folder.path)):
+        raise Busy(f"the farm in {folder.path} is held by {holder}", hint="wait for it to end; nothing was removed")
     parts, services = folder.parts(), folder.services() if folder.there else []
     if folder.there and not module.check_mode:
         folder.remove()
@@ -196,6 +199,7 @@ def absent(module: AnsibleModule) -> dict:
 
 
 def present(module: AnsibleModule) -> dict:
+    """Makes the state folder, marks it, and makes the controller's parts its user's."""
     path, owner = module.params["path"], module.params["owner"]
     state.refuse_foreign(path)
     parts = state.not_of(path, owner)

@@ -227,7 +227,8 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
         if module.startswith("./") and not (Path(recipe.folder) / module).is_dir():
             problems.append(f"{document.name}:{line}: {module} is no folder beside image.yml")
         if isinstance(found.spec.get("url"), dict):
-            lacking = [str(platform) for platform in recipe.platforms if str(platform) not in found.spec["url"]]  # type: ignore[operator]
+            lacking = [str(platform) for platform in (recipe.build_platforms if found.build else recipe.platforms)
+                       if str(platform) not in found.spec["url"]]  # type: ignore[operator]
             if lacking:
                 problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
 
@@ -241,10 +242,15 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
                             "and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
+    owners: dict[str, str] = {}
     for name, recipe in recipes.items():
         for target in recipe.targets:
-            if f"{name}-{target}" in recipes:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {name}-{target}, which is another image too")
+            whole = f"{name}-{target}"
+            if whole in recipes:
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another image too")
+            elif whole in owners:
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is one of {owners[whole]}")
+            owners.setdefault(whole, name)
         if not recipe.platforms:
             problems.append(f"{_at(recipe, 'image.yml')}:1: it is for no platform")
 

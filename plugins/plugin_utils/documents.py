@@ -12,6 +12,7 @@ import jsonschema
 import yaml
 
 _Path = tuple[Any, ...]
+_TEXT = "tag:yaml.org,2002:str"
 
 
 class _Loader(yaml.SafeLoader if not hasattr(yaml, "CSafeLoader") else yaml.CSafeLoader):  # type: ignore[misc]
@@ -48,7 +49,11 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', None) or error}")
 
-    def _walk(self, node: Any, path: _Path) -> None:
+    def _walk(self, node: Any, path: _Path, above: tuple[int, ...] = ()) -> None:
+        if id(node) in above:
+            self.problems.append(f"{self.name}:{node.start_mark.line + 1}: {'.'.join(map(str, path))} contains itself")
+            return
+        above = (*above, id(node))
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
@@ -56,14 +61,17 @@ class Document:
                 if not isinstance(key, yaml.ScalarNode):
                     self.problems.append(f"{self.name}:{key.start_mark.line + 1}: a key must be a text (does {{{{ }}}} want quotes?)")
                     continue
+                if key.tag != _TEXT:
+                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: the key {key.value or 'null'} is no text to YAML; put it in quotes")
+                    continue
                 if key.value in seen:
                     self.problems.append(f"{self.name}:{key.start_mark.line + 1}: {key.value!r} stands here for the second time")
                 seen.add(key.value)
                 self.lines[(*path, key.value)] = key.start_mark.line + 1
-                self._walk(value, (*path, key.value))
+                self._walk(value, (*path, key.value), above)
         elif isinstance(node, yaml.SequenceNode):
             for number, value in enumerate(node.value):
-                self._walk(value, (*path, number))
+                self._walk(value, (*path, number), above)
 
     def line(self, path: _Path) -> int:
         """The line of a path, or of the nearest one above it."""
@@ -84,7 +92,10 @@ class Document:
     def _tell(self, error: Any) -> None:
         path = tuple(error.absolute_path)
         where = ".".join(map(str, path)) or "the file"
-        if error.validator in ("oneOf", "anyOf") and error.context:
+        if error.validator in ("oneOf", "anyOf") and error.context and all(_unlike(found, path) for found in _branches(error).values()):
+            kinds = " or ".join(filter(None, (_meant(branch) for branch in error.validator_value)))
+            self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
+        elif error.validator in ("oneOf", "anyOf") and error.context:
             for inner in _likeliest(error):
                 self._tell(inner)
         elif error.validator == "additionalProperties" and isinstance(error.instance, dict):
@@ -117,17 +128,35 @@ def load_schema(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def _branches(error: Any) -> dict[int, list[Any]]:
+    """The mistakes of each alternative."""
+    found: dict[int, list[Any]] = {}
+    for inner in error.context:
+        found.setdefault(inner.schema_path[0], []).append(inner)
+    return found
+
+
+def _unlike(found: list[Any], path: _Path) -> bool:
+    """Whether a value is not even of the kind that an alternative wants."""
+    return any(e.validator in ("type", "const") and tuple(e.absolute_path) == path for e in found)
+
+
 def _likeliest(error: Any) -> list[Any]:
     """The mistakes of the alternative that the author most likely meant: the one whose required words are there, else the one with fewest."""
-    branches: dict[int, list[Any]] = {}
-    for inner in error.context:
-        branches.setdefault(inner.schema_path[0], []).append(inner)
+    path = tuple(error.absolute_path)
 
     def unlike(found: list[Any]) -> tuple[bool, bool, int]:
-        at_top = [e for e in found if e.absolute_path == error.absolute_path]
-        return (any(e.validator == "type" for e in at_top), any(e.validator in ("required", "const") for e in at_top), len(found))
+        return (_unlike(found, path), any(e.validator == "required" and tuple(e.absolute_path) == path for e in found), len(found))
 
-    return min(branches.values(), key=unlike)
+    return min(_branches(error).values(), key=unlike)
+
+
+def _meant(branch: dict[str, Any]) -> str:
+    """What an alternative of a schema takes, in words."""
+    return repr(branch["const"]) if "const" in branch else _WORDS.get(branch.get("type", ""), "")
+
+
+_WORDS = {"object": "a mapping", "array": "a list", "string": "a text"}
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import LISTS, Registry
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,18 @@ class Change:
 
 
 def describe(registry: Registry, repository: str, names: Mapping[Platform, str]) -> list[oci.Manifest]:
-    """Asks for the manifests that an index will name, by tag or digest. Raises FarmError with every one that is not there."""
+    """Asks for the manifests that an index will name, by tag or digest. Raises FarmError with every one that is not there, or is an index."""
     found, missing = [], []
     for platform, name in names.items():
         answer = registry.digest(repository, name)
         if answer is None:
             missing.append(f"{platform}: {registry.address}/{repository} has no {name}")
+        elif answer[2] in LISTS:
+            missing.append(f"{platform}: {name} is an index itself; name the manifest that it has for the platform, by digest")
         else:
             found.append(oci.Manifest(answer[0], answer[1], answer[2], platform))
     if missing:
-        raise FarmError("an index needs all its manifests:\n" + "\n".join(missing), hint="build what is missing first")
+        raise FarmError("an index needs all its manifests:\n" + "\n".join(missing), hint="build or push what is missing first")
     return found
 
 

@@ -273,7 +273,3 @@ def write_whole(path: Path, text: str) -> None:
         raise
     sync_folder(path.parent)
 
-
-def overlay(locked: Locked, recipe: Recipe) -> Recipe:
-    """The recipe with another lock than the one beside it (farm_relock_missing)."""
-    return replace(recipe, lock=locked.lock)

@@ -28,8 +28,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Mach
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
-ACCEPT = ", ".join((oci.INDEX, MANIFEST, "application/vnd.docker.distribution.manifest.list.v2+json",
-                    "application/vnd.docker.distribution.manifest.v2+json"))
+LISTS = (oci.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+ACCEPT = ", ".join((*LISTS, MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"))
 PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one upload
 # 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
 
@@ -211,7 +211,8 @@ class Registry:
                 answer = self._pool.request(method, url, redirect=method in ("GET", "HEAD"), **options)
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            raise Unreachable(f"the registry {self.address} cannot be reached: {reason}", hint="is it running? `make status` shows it") from error
+            hint = "is it running, and is that its address? `make status` shows the farm's own"
+            raise Unreachable(f"the registry {self.address} cannot be reached: {reason}", hint=hint) from error
         if answer.status == 404 and missing:
             return None
         if answer.status >= 400:

@@ -95,7 +95,7 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
             fcntl.flock(file, fcntl.LOCK_EX if take else fcntl.LOCK_SH)
             file.seek(0)
             text = file.read()
-            holder = json.loads(text) if text else {}
+            holder = _holder(text)
             if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
                 if take:
                     os.fchmod(file.fileno(), 0o644)  # whoever comes next is to see who has it
@@ -113,6 +113,15 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
         time.sleep(1)  # another program's end gives no event to await
 
 
+def _holder(text: str) -> dict[str, Any]:
+    """What holder.json says; nothing where it is empty, or was cut off with the machine's power: then its process is gone as well."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and {"pid", "started", "user", "since"} <= found.keys() else {}
+
+
 def release(state: str, pid: int) -> None:
     """Gives the farm back, where `pid` has it."""
     path = Path(state) / "holder.json"
@@ -120,6 +129,5 @@ def release(state: str, pid: int) -> None:
         with open(path, "a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            text = file.read()
-            if text and json.loads(text)["pid"] == pid:
+            if _holder(file.read()).get("pid") == pid:
                 file.truncate(0)

@@ -162,6 +162,14 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     bad = own.run(str(play))
     assert bad.rc != 0
     assert "no-such-tag" in bad.text and "nor-this" in bad.text
+    task.update(manifests={PLATFORMS[0]: "latest"})
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    assert "latest is an index itself" in own.run(str(play)).text
+    task.update(manifests={}, annotations={"n": 1})
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    empty = own.run(str(play))
+    assert empty.rc != 0
+    assert "manifests is empty" in empty.text and "n is 1, it must be a text" in empty.text
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 

@@ -116,6 +116,57 @@ def test_what_is_hardly_yaml_is_told_with_its_file(empty: Catalog, text: str) ->
     assert all(problem.startswith("images/a/image.yml:") for problem in problems(empty))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: x\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
+        ("true: x\nfoo: y\n", "images/a/image.yml:1: the key true is no text to YAML; put it in quotes"),
+        ("~: x\n", "images/a/image.yml:1: the key ~ is no text to YAML; put it in quotes"),
+        ("args: {1: a}\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
+        ("a: &x {b: *x}\n", "images/a/image.yml:1: a.b contains itself"),
+    ],
+)
+def test_keys_that_yaml_takes_for_something_else_hide_no_other_mistake(empty: Catalog, text: str, said: str) -> None:
+    empty.image("a", "FROM scratch\n")
+    empty.write("a/image.yml", text)
+    empty.image("b", "FROM nothing\n")
+    found = problems(empty)
+    assert said in found
+    assert any(problem.startswith("images/b/Dockerfile:1: 'nothing'") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("linux/arm64", "platforms is a text ('linux/arm64'), it must be 'all' or a list or a mapping"),
+        ("3", "platforms is a number (3), it must be 'all' or a list or a mapping"),
+        ("{exept: {linux/386: x}}", "'exept' is not known here, did you mean 'except'?; allowed: except"),
+        ("[linux/arm]", "platforms.0 is 'linux/arm', did you mean 'linux/arm64'?"),
+    ],
+)
+def test_wrong_platforms_are_told_with_what_they_may_be(empty: Catalog, value: str, said: str) -> None:
+    empty.image("a", "FROM scratch\n")
+    empty.write("a/image.yml", f"description: a\nhome: https://example.org\nlicense: MIT\nplatforms: {value}\n")
+    assert any(said in problem for problem in problems(empty)), problems(empty)
+
+
+def test_addresses_of_an_input_are_for_the_platforms_that_take_it(empty: Catalog) -> None:
+    """`build_platforms` of the defaults are amd64 and arm64."""
+    dockerfile, two = "FROM scratch\nCOPY --from=build-inputs /x /x\n", "linux/amd64: 'https://example.org/a', linux/arm64: 'https://example.org/b'"
+    recipe = "description: a\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/s390x]\ninputs:\n  x: {{for: build, url: {{{}}}}}\n"
+    empty.write("a/Dockerfile", dockerfile)
+    empty.write("a/image.yml", recipe.format(two))
+    assert not any("has no url" in problem for problem in problems(empty))
+    empty.write("a/image.yml", recipe.format("linux/s390x: 'https://example.org/c'"))
+    assert any("x has no url for linux/amd64, linux/arm64" in problem for problem in problems(empty))
+
+
+def test_targets_of_two_images_cannot_have_one_name(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch AS b-c\n", "targets: [b-c]\n")
+    empty.image("a-b", "FROM scratch AS c\n", "targets: [c]\n")
+    assert problems(empty) == ["images/a-b/image.yml:1: its target c is named a-b-c, as is one of a"]
+
+
 def test_a_lock_without_lines_is_not_whole(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
     empty.write("a/lock.jsonl", '{"lock":1}\n')

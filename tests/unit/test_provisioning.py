@@ -11,7 +11,7 @@ from ansible_collections.desimages.farm.plugins.modules.state_folder import disk
 
 
 def test_only_installed_packages_have_a_version():
-    assert parse_versions("runc\tii \t1.1.5\nrunit\tun \t\nold\trc \t2\n") == {"runc": "1.1.5"}
+    assert parse_versions("runc\tii \t1.1.5\nrunit\tun \t\nold\trc \t2\nheld\thi \t3\n") == {"runc": "1.1.5", "held": "3"}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,14 @@ def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
     assert (tmp_path / "holder.json").read_text() == ""
 
 
+@pytest.mark.parametrize("text", [78 * "\0", '{"pid": 1', "[]", "{}"])
+def test_a_holder_that_was_half_written_holds_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "holder.json").write_text(text)
+    release(str(tmp_path), os.getpid())
+    hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
+    assert f'"pid": {os.getpid()}' in (tmp_path / "holder.json").read_text()
+
+
 def test_a_farm_that_is_not_there_is_not_made_to_be_taken(tmp_path: Path) -> None:
     state = tmp_path / "farm"
     hold(str(state), wait=False, tell=print, pid=os.getpid(), create=False)

@@ -20,7 +20,7 @@ ALONE = {"nodes": ["localhost"], "registries": ["localhost"]}
 
 def test_good_settings_have_no_mistakes():
     assert settings.mistakes(GOOD, ALONE) == []
-    assert settings.mistakes(GOOD, {"nodes": ["localhost"]}) == []
+    assert settings.mistakes({**GOOD, "farm_registry": "registry.example.org"}, {"nodes": ["localhost"]}) == []
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,16 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_tags", ["{version}"], "a list of tags"),
         ("farm_tags", "latest,{suite", "a list of tags"),
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
+        ("farm_snapshots", "20261101T081513Z", "did you mean farm_snapshot?"),
+        ("farm_registry", "127.0.0.1:99999", "HOST:PORT"),
+        ("farm_registry", "127.0.0.1", "stays on loopback"),
+        ("farm_registry", "localhost:5000", "stays on loopback"),
+        ("farm_registry", "192.168.1.5:5000", "stays on loopback"),
+        ("farm_origins", {"npm": []}, "it has npm"),
+        ("farm_origins", {"debian": 5}, "debian: a list of base URLs"),
+        ("farm_origins", {"go": ["https://p"]}, "go: a text"),
+        ("farm_origins", {"url": "file:///srv"}, "url: a mapping"),
+        ("farm_origins", {"url": {"https://a/": 5}, "debian": {"a": 1}}, "debian: a list of base URLs; url: a mapping"),
     ],
 )
 def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
@@ -69,6 +79,7 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
     [
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""), ("farm_publish", "registry.example.org:5000"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
+        ("farm_registry", "[::1]:5000"), ("farm_snapshot", "20261101T081513Z"), ("farm_origins", {"debian": "file:///a", "go": "off", "url": {"a": "b"}}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):
