@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
+from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.modules import state_folder
 from ansible_collections.desimages.farm.plugins.modules.binfmt import handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
 from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
@@ -66,3 +72,17 @@ def test_a_table_is_aligned_and_shows_sizes_and_digests_as_people_read_them():
 
 def test_an_empty_table_has_no_lines():
     assert table([]) == []
+
+
+def test_a_state_folder_in_which_a_lock_step_is_at_work_is_not_removed(tmp_path):
+    farm = tmp_path / "farm"
+    state.claim(str(farm))
+    (farm / "lock").mkdir()
+    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False)
+    with (farm / "lock/in-use").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Busy, match="is held by a lock step"):
+            state_folder.absent(module)
+    assert (farm / state.MARK).exists()
+    assert state_folder.absent(module)["changed"]
+    assert not farm.exists()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import stored
-from ansible_collections.desimages.farm.plugins.modules import state_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in (PROJECT / folder).rglob("*") if path.suffix in (".py", ".yml", ".j2")]
@@ -104,17 +101,3 @@ def test_they_are_taken_by_the_run_that_has_the_farm(tmp_path):
     (tmp_path / "farm/holder.json").write_text(json.dumps({"pid": os.getpid(), "started": started(os.getpid())}))
     state.hand_over(farm, 0, 0)
     assert state.not_of(farm, 0) == {}
-
-
-def test_a_state_folder_in_which_a_lock_step_is_at_work_is_not_removed(tmp_path):
-    farm = tmp_path / "farm"
-    state.claim(str(farm))
-    (farm / "lock").mkdir()
-    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False)
-    with (farm / "lock/in-use").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="is held by a lock step"):
-            state_folder.absent(module)
-    assert (farm / state.MARK).exists()
-    assert state_folder.absent(module)["changed"]
-    assert not farm.exists()
