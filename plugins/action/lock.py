@@ -84,6 +84,7 @@ def view(recipe: Recipe) -> dict[str, Any]:
 
 
 def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
+    """One image's part of the result, as the module documents it."""
     return {
         "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(), "lines": len(locked.lock.entries),
         "snapshot": locked.lock.snapshot, "moved": list(locked.moved), "seconds": seconds, "older": locked.lock.older,

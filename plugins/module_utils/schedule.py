@@ -85,6 +85,7 @@ class Scheduler:
         return found
 
     def start(self, batch: Iterable[Key]) -> None:
+        """A node works on these units."""
         for key in batch:
             self.outcomes[key] = Outcome(State.RUNNING)
 
@@ -94,6 +95,7 @@ class Scheduler:
             self.outcomes[key] = Outcome(State.WAITING)
 
     def done(self, key: Key, digest: str, state: State = State.BUILT) -> None:
+        """A unit is there and tagged: its descendants may start."""
         self.outcomes[key] = Outcome(state, digest)
 
     def fail(self, batch: Iterable[Key], error: str, state: State = State.FAILED) -> list[Key]:

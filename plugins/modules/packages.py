@@ -84,6 +84,7 @@ def parse_versions(text: str) -> dict:
 
 
 def versions(module: AnsibleModule) -> dict:
+    """package -> version of those of `names` that are installed. Raises FarmError where there is no dpkg."""
     query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *module.params["names"]]
     code, out, err = module.run_command(query, environ_update=ENVIRONMENT)
     if code not in (0, 1):  # 1: some are unknown

@@ -285,6 +285,7 @@ class Supervised:
         return self.result(reasons, diff, digest(encode(new)))
 
     def refuse_strangers(self) -> None:
+        """Raises FarmError, naming the holders, where something else has the service's port, socket or data folder."""
         strangers = self.supervisor.strangers()
         if strangers:
             raise FarmError(
@@ -294,6 +295,7 @@ class Supervised:
             )
 
     def make_folders(self) -> None:
+        """Makes the folders of the service's description, logs and data."""
         service = self.service
         state.claim(service.state_dir)
         for folder in (f"{service.folder}/log", service.log_folder):
@@ -309,6 +311,7 @@ class Supervised:
                     os.chown(folder, account.pw_uid, account.pw_gid)
 
     def wait(self, fresh: bool) -> None:
+        """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then stopped."""
         problem = readiness.wait(self.service.ready, self.module.run_command)
         if not problem:
             return

@@ -50,6 +50,7 @@ class Run:
         return run
 
     def save(self, step: str, value: object) -> None:
+        """Keeps what a step leaves for those after it."""
         self._write(f"{step}.pickle", pickle.dumps(value))
 
     def load(self, step: str) -> Any:
