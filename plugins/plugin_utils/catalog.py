@@ -226,9 +226,9 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
             problems.append(f"{document.name}:{line}: {found.name} names the module {module} without a version")
         if module.startswith("./") and not (Path(recipe.folder) / module).is_dir():
             problems.append(f"{document.name}:{line}: {module} is no folder beside image.yml")
-        if isinstance(found.spec.get("url"), dict):
-            lacking = [str(platform) for platform in (recipe.build_platforms if found.build else recipe.platforms)
-                       if str(platform) not in found.spec["url"]]  # type: ignore[operator]
+        addresses = found.spec.get("url")
+        if isinstance(addresses, dict):
+            lacking = [str(platform) for platform in (recipe.build_platforms if found.build else recipe.platforms) if str(platform) not in addresses]
             if lacking:
                 problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
 

@@ -272,4 +272,3 @@ def write_whole(path: Path, text: str) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
-

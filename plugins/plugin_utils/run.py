@@ -95,8 +95,7 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
         with open(path, "a+" if take else "r") as file:
             fcntl.flock(file, fcntl.LOCK_EX if take else fcntl.LOCK_SH)
             file.seek(0)
-            text = file.read()
-            holder = _holder(text)
+            holder = _holder(file.read())
             if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
                 if take:
                     os.fchmod(file.fileno(), 0o644)  # whoever comes next is to see who has it
