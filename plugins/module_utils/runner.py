@@ -110,12 +110,12 @@ def start(spec: dict[str, Any]) -> None:
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
-    """The state of each job, in order. A job whose process is gone without a result is `lost`."""
+    """The state of each job, in order, with how long it ran and how long ago it began (seconds). One whose process is gone without a result is `lost`."""
     found = []
     for name in ids:
         folder = Path(jobs) / name
         if not (folder / STATE).exists():
-            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0})
+            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0, "age": 0})
             continue
         (folder / "beat").touch()
         state = json.loads((folder / STATE).read_text())
@@ -123,7 +123,8 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
             state = json.loads((folder / STATE).read_text())  # it may have ended between the two looks
             if state["state"] not in TERMINAL:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
-        found.append({"id": name, **state, "elapsed": state.get("ended", time.time()) - state["started"]})
+        now = time.time()
+        found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"], "age": now - state["started"]})
     return found
 
 

@@ -199,7 +199,7 @@ class Builder:
         for state in states:
             job = self.jobs[state["id"]]
             if not job.began:
-                job.began = job.said = now - state["elapsed"]
+                job.began = job.said = now - state["age"]
                 self.say(f"{job.name}: building on {self.node.name}")
             if state["state"] == "running":
                 if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):

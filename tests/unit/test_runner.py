@@ -104,6 +104,7 @@ def test_a_node_starts_the_next_job_itself_when_a_slot_becomes_free(local: Local
     assert [(state["id"], state["state"]) for state in states] == [(name, "done") for name in "abc"]
     began, ended = [state["started"] for state in states], [state["ended"] for state in states]
     assert began[1] >= ended[0] and began[2] >= ended[1]
+    assert states[0]["age"] >= sum(state["elapsed"] for state in states), "how long ago it began, whenever it ended"
 
 
 def test_what_a_node_had_no_slot_for_is_not_started(local: Local) -> None:
