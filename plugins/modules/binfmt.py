@@ -11,10 +11,11 @@ short_description: Register the emulators of qemu-user with the kernel
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Mounts binfmt_misc where it is not, and enables the handlers of Debian's qemu-user-static.
+  - Mounts binfmt_misc where it is not, and registers the handlers of Debian's qemu-user-static, as the kernel is told by
+    systemd-binfmt where that runs.
   - Refuses a handler without the flag C(F), which would not work in containers.
 requirements:
-  - qemu-user-static and binfmt-support
+  - qemu-user-static
 attributes:
   check_mode:
     support: full
@@ -55,6 +56,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 
 ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
 FOLDER = "/proc/sys/fs/binfmt_misc"
+NEEDS = "it needs root, and a kernel with binfmt_misc"
+DESCRIPTIONS = ("/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d")  # binfmt.d(5), in its order
 
 
 def handler(text: str) -> tuple:
@@ -83,10 +86,28 @@ def enabled(names: list) -> list:
     return found
 
 
-def call(module: AnsibleModule, *words: str) -> None:
-    code, out, err = module.run_command(list(words))
-    if code != 0:
-        raise FarmError(f"{' '.join(words)} ended with {code}: {(err or out).strip()}", hint="it needs root, and a kernel with binfmt_misc")
+def description(name: str, folders: tuple = DESCRIPTIONS) -> str:
+    """What tells the kernel of a handler, as a file of binfmt.d says it; empty where none does. The first folder that has one counts."""
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, f"{name}.conf"), encoding="ascii") as file:
+                return next((line.strip() for line in file if line.startswith(f":{name}:")), "")
+        except FileNotFoundError:
+            continue
+    return ""
+
+
+def register(name: str) -> None:
+    """Enables a handler that the kernel knows, or tells it of one."""
+    known = os.path.join(FOLDER, name)
+    words = "1" if os.path.exists(known) else description(name)
+    if not words:
+        raise FarmError(f"no file of binfmt.d describes the handler {name}", hint=f"looked for {name}.conf in {', '.join(DESCRIPTIONS)}")
+    try:
+        with open(known if words == "1" else os.path.join(FOLDER, "register"), "w", encoding="ascii") as file:
+            file.write(words)
+    except OSError as error:
+        raise FarmError(f"the kernel does not take the handler {name}: {error}", hint=NEEDS) from error
 
 
 def main() -> None:
@@ -97,13 +118,15 @@ def main() -> None:
         missing = [name for name in wanted if name not in before]
         if missing and not module.check_mode:
             if not os.path.exists(os.path.join(FOLDER, "register")):
-                call(module, "mount", "-t", "binfmt_misc", "none", FOLDER)
+                code, out, err = module.run_command(["mount", "-t", "binfmt_misc", "none", FOLDER])
+                if code != 0:
+                    raise FarmError(f"binfmt_misc cannot be mounted: {(err or out).strip()}", hint=NEEDS)
             for name in missing:
-                call(module, "update-binfmts", "--enable", name)
+                register(name)
             after = enabled(wanted)
             if after != wanted:
                 lacking = ", ".join(sorted(set(wanted) - set(after)))
-                raise FarmError(f"the kernel has no handler for {lacking}", hint="see `update-binfmts --display`")
+                raise FarmError(f"the kernel has no handler for {lacking}", hint=f"see {FOLDER}")
     except FarmError as error:
         module.fail_json(**error.as_result())
     after = wanted if module.check_mode else after

@@ -88,8 +88,9 @@ def emulator(machine: str) -> Iterator[None]:
             folder = CACHE / "qemu"
             if not (folder / "usr").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                subprocess.run(["apt-get", "-q", "download", "qemu-user-static", "binfmt-support"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-                subprocess.run(["dpkg-deb", "--extract", str(next(folder.glob("qemu-user-static_*.deb"))), str(folder)], check=True)
+                subprocess.run(["apt-get", "-q", "download", "qemu-user-static", "qemu-user"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                for package in folder.glob("*.deb"):  # Debian 12 has the emulators in the first, 13 in the second
+                    subprocess.run(["dpkg-deb", "--extract", str(package), str(folder)], check=True)
             (BINFMT / "register").write_text(_rule(folder, machine))
         yield
     finally:
@@ -101,9 +102,11 @@ def emulator(machine: str) -> Iterator[None]:
 
 def _rule(folder: Path, machine: str) -> str:
     """The kernel's words for Debian's own description of a handler: F keeps it working in a chroot."""
-    lines = (folder / "usr/share/binfmts" / f"qemu-{machine}").read_text().splitlines()
-    found = dict(line.split(None, 1) for line in lines if " " in line)
-    return f":{HANDLER}:M:{found.get('offset', '0')}:{found['magic']}:{found['mask']}:{folder}{found['interpreter']}:PF"
+    path = folder / "usr/share/qemu/binfmt.d" / f"qemu-{machine}.conf"  # Debian 13
+    if not path.exists():
+        path = folder / "usr/lib/binfmt.d" / path.name  # Debian 12
+    _, _, kind, offset, magic, mask, interpreter, _ = path.read_text().strip().split(":")
+    return f":{HANDLER}:{kind}:{offset}:{magic}:{mask}:{folder}{interpreter}:PF"
 
 
 @contextmanager

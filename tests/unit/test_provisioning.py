@@ -10,7 +10,7 @@ from ansible_collections.desimages.farm.plugins.filter.table import table
 from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
 from ansible_collections.desimages.farm.plugins.modules import state_folder
-from ansible_collections.desimages.farm.plugins.modules.binfmt import handler
+from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
 from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
@@ -30,6 +30,17 @@ def test_only_installed_packages_have_a_version():
 )
 def test_a_handler_is_read_as_the_kernel_prints_it(text, found):
     assert handler(text) == found
+
+
+def test_a_handler_is_described_by_the_first_folder_that_has_it(tmp_path):
+    folders = [tmp_path / name for name in ("etc", "usr")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "qemu-arm.conf").write_text(f"# of {folder.name}\n:qemu-arm:M::magic:mask:/{folder.name}:PF\n")
+    (folders[1] / "qemu-sh4.conf").write_text(":qemu-sh4:M::magic:mask:/usr:PF\n")
+    assert description("qemu-arm", folders) == ":qemu-arm:M::magic:mask:/etc:PF"
+    assert description("qemu-sh4", folders) == ":qemu-sh4:M::magic:mask:/usr:PF"
+    assert description("qemu-s390x", folders) == ""
 
 
 MOUNTS = """21 1 254:0 / / rw - ext4 /dev/vda rw
