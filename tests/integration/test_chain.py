@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, sh
+from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, by_hand, sh
+from .docker_host import run
 
 ALL = ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"]
-BUILDKIT = {"PATH": f"{STATE}/bin:/usr/bin:/bin", "BUILDKIT_HOST": f"unix://{STATE}/buildkitd.sock"}
 
 
 def test_the_chain_is_built_for_all_platforms_without_emulation(chain: Chain) -> None:
@@ -52,7 +51,7 @@ def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chai
     done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path), farm_platforms=[platform])
     assert done.rc == 0, done.text[-3000:]
     (folder,) = (path.parent for path in tmp_path.glob("*/buildctl.sh"))
-    sh(f"{folder}/buildctl.sh", env={**BUILDKIT, "HOME": str(tmp_path)})
+    by_hand(f"{folder}/buildctl.sh", home=tmp_path)
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
     assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)[platform]]
@@ -61,7 +60,7 @@ def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chai
     lines = [line for line in words.splitlines() if "--output=" not in line]
     script = folder / "provenance.sh"
     script.write_text("\n".join([*lines, f"    --opt=attest:provenance=mode=max --output=type=local,dest={folder}/out"]) + "\n")
-    sh("sh", str(script), env={**BUILDKIT, "HOME": str(tmp_path)})
+    by_hand("sh", str(script), home=tmp_path)
     (provenance,) = (folder / "out").rglob("provenance.json")
     steps = list(executed(json.loads(provenance.read_text())))
     assert steps
@@ -81,9 +80,9 @@ def executed(value: Any) -> Any:
 
 def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {}
-    for run in sorted((STATE / "runs").glob("2*")):
-        if (run / "timings.json").exists():
-            seconds.update({batch["batch"]: batch["seconds"] for batch in json.loads((run / "timings.json").read_text())})
+    for folder in sorted((STATE / "runs").glob("2*")):
+        if (folder / "timings.json").exists():
+            seconds.update({batch["batch"]: batch["seconds"] for batch in json.loads((folder / "timings.json").read_text())})
     assert any(name.startswith("debian") for name in seconds)
     with capsys.disabled():
         print("\n" + "\n".join(f"{value:8.1f} s  {name}" for name, value in seconds.items()))
@@ -92,18 +91,17 @@ def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.C
 @pytest.mark.full
 def test_docker_buildx_gives_the_same_digests(chain: Chain, tmp_path: Path) -> None:
     sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(tmp_path)})
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "BUILDX_CONFIG": str(tmp_path / "config")}
-    sh("buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock", env=environment)
+    by_hand("buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock", home=tmp_path)
     for image in (*CHAIN, *PROGRAMS):
         done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
         assert done.rc == 0, done.text[-3000:]
         (script,) = (tmp_path / "hand").glob("*/buildx.sh")
         script.write_text(script.read_text().replace("exec docker buildx", "exec buildx"))
-        sh(str(script), "--builder=farm", env=environment)
+        by_hand(str(script), "--builder=farm", home=tmp_path)
         digest = json.loads((script.parent / "metadata.json").read_text())["containerimage.digest"]
         raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
         assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image
-        shutil.rmtree(script.parent)
+        run("rm", "-r", str(script.parent))
 
 
 def test_the_locks_name_no_host_but_the_snapshot_service() -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm, sh
+from .conftest import PROJECT, REGISTRY, STATE, Farm
+from .docker_host import run
 from .faults import Forwarder
 from .small import Small, units
 
@@ -98,10 +99,10 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
 
 def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
-    with started(own, tmp_path) as run:
-        assert run.stdout
+    with started(own, tmp_path) as build:
+        assert build.stdout
         said = ""
-        for line in run.stdout:
+        for line in build.stdout:
             said += line
             if "box" in line and "building on" in line:
                 break
@@ -109,9 +110,9 @@ def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: S
         while not _steps("sleep 100") and time.monotonic() < deadline:
             time.sleep(0.2)  # the step is awaited; nothing tells of its start
         assert _steps("sleep 100")
-        os.killpg(run.pid, signal.SIGINT)
-        said += run.stdout.read()
-    assert run.returncode != 0
+        os.killpg(build.pid, signal.SIGINT)
+        said += build.stdout.read()
+    assert build.returncode != 0
     assert "units are left" in said, said
     deadline = time.monotonic() + 30
     while _steps("sleep 100") and time.monotonic() < deadline:
@@ -128,12 +129,12 @@ def little_room(folder: str, size: str) -> Iterator[None]:
     """A folder of the state folder lies, empty, on a disk of its own."""
     place = STATE / folder
     place.mkdir(parents=True, exist_ok=True)
-    sh("mount", "-t", "tmpfs", "-o", f"size={size},mode=755,uid={place.stat().st_uid}", "tmpfs", str(place))
+    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755,uid={place.stat().st_uid}", "tmpfs", str(place))
     try:
         _forget(folder)
         yield
     finally:
-        sh("umount", "--lazy", str(place))  # the registry keeps a file open of an upload that broke off
+        run("umount", "--lazy", str(place))  # the registry keeps a file open of an upload that broke off
         _forget(folder)
 
 
@@ -142,7 +143,7 @@ def _forget(folder: str) -> None:
     if folder != "registry":
         return
     path = next(path for path in Path("/proc").glob("[0-9]*/cmdline") if _words(path)[:2] == ["docker-registry", "serve"] and str(STATE) in _words(path)[2])
-    os.kill(int(path.parent.name), signal.SIGTERM)
+    run("kill", path.parent.name)
     deadline = time.monotonic() + 60
     while (path.exists() or not Registry(REGISTRY).answers()) and time.monotonic() < deadline:
         time.sleep(0.1)  # its supervisor starts it again

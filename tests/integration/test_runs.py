@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm, held, sh
+from .conftest import PROJECT, REGISTRY, STATE, Farm, by_hand, held, sh
+from .docker_host import ROOT
 from .small import PLATFORMS, Small, units
 
 
@@ -178,7 +179,7 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path)
     done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
     assert done.rc == 0, done.text[-3000:]
     folder = tmp_path / "hand/box-arm-v6"
-    sh(str(folder / "buildctl.sh"), env={"PATH": f"{STATE}/bin:/usr/bin:/bin", "BUILDKIT_HOST": f"unix://{STATE}/buildkitd.sock", "HOME": str(tmp_path)})
+    by_hand(str(folder / "buildctl.sh"), home=tmp_path)
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     assert own.index("box", digest) == {"linux/arm/v6": own.index("box")["linux/arm/v6"]}
 
@@ -239,9 +240,9 @@ def test_a_flipped_digit_in_a_lock_stops_only_what_needs_it(own: Farm, small: Sm
 
 def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, small: Small) -> None:
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 6 && /usr/bin/busybox mkdir /out")
-    run = subprocess.Popen(["python3", "-c", KILLER, str(STATE)])
+    killer = subprocess.Popen([*ROOT, "python3", "-c", KILLER, str(STATE)])
     done = own.run()
-    assert run.wait(60) == 0
+    assert killer.wait(60) == 0
     assert done.rc == 0, done.text[-3000:]
     assert done.built == units("box", "child", "grand", "other")
     assert "tried again" in done.text
