@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build check lock status stop clean test test-full lint bench requirements
+.PHONY: help setup setup-dev may-test build check lock status stop clean test test-full lint bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,17 +41,24 @@ stop: setup ## stop the services of the farm; everything stays
 clean: setup ## stop the farm and remove everything that it made, and say how much that was
 	$(playbook) playbooks/clean.yml $(ARGS)
 
-test: lint ## lint, and run the tests: unit, integration on a farm of their own, the molecule scenario
+# what travels to nodes runs under the oldest Python that a node may have
+travels := $(foreach name,catalog dockerfile gobuild golden lockfile oci plan runner schedule settings state supervised,tests/unit/test_$(name).py)
+
+test: may-test lint ## lint, and run the tests: unit, integration on a farm of their own, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
-	scripts/test39.sh
+	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	pytest tests/integration -m 'not full' $(ARGS)
 	molecule test
 
-test-full: lint ## run all the tests, for all platforms
+test-full: may-test lint ## run all the tests, for all platforms, and what counts under the oldest Ansible too
 	pytest -n $(WORKERS) tests/unit $(ARGS)
-	scripts/test39.sh
+	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	pytest tests/integration $(ARGS)
+	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	molecule test --all
+
+may-test:
+	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { echo "run the tests as root, or as a user whose sudo asks for no password: they run many programs as root" >&2; exit 1; }
 
 lint: setup-dev ## run the linters and the type checker
 	ruff check .
