@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import Chain, Farm
+from .conftest import REGISTRY, STATE, Chain, Farm
 from .docker_host import run
 from .small import PLATFORMS
 from .unpacked import NATIVE, Unpacked
@@ -56,6 +59,28 @@ def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm
     after = status(own, tmp_path)
     assert {service["state"] for service in after["services"]} == {"runs"}
     assert after["images"] == before["images"]
+
+
+@pytest.fixture
+def stranger() -> Iterator[tuple[int, str]]:
+    """A process that is none of the farm's, and the address on which it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        process = subprocess.Popen(["sleep", "600"], pass_fds=[listener.fileno()])
+    yield process.pid, address
+    process.kill()
+    process.wait()
+
+
+def test_a_registry_is_not_started_on_a_port_that_a_stranger_holds(farm: Farm, stranger: tuple[int, str]) -> None:
+    pid, address = stranger
+    files = [STATE / "etc/registry.yml", STATE / "services/registry/service.json"]
+    before = [path.read_text() for path in files]
+    done = farm.run("playbooks/provision.yml", registry_address=address)
+    assert done.rc != 0
+    assert f"registry cannot start: port {address} is held by process {pid}: sleep 600" in done.task("Run | Run the registry")["msg"]
+    assert [path.read_text() for path in files] == before
+    assert Registry(REGISTRY).answers(), "the one that there is goes on"
 
 
 @pytest.fixture

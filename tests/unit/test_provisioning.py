@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import socket
+import subprocess
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
 from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
-from ansible_collections.desimages.farm.plugins.modules import state_folder
+from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
 from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
+
+from .modules import result
 
 
 def test_only_installed_packages_have_a_version():
@@ -97,3 +101,20 @@ def test_a_state_folder_in_which_a_lock_step_is_at_work_is_not_removed(tmp_path)
     assert (farm / state.MARK).exists()
     assert state_folder.absent(module)["changed"]
     assert not farm.exists()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_service_whose_port_a_stranger_holds_is_refused_before_anything_is_made(tmp_path, check):
+    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "runit"}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = f"127.0.0.1:{listener.getsockname()[1]}"
+        stranger = subprocess.Popen(["sleep", "600"], pass_fds=[listener.fileno()])
+    try:
+        found = result(supervised.main, check=check, **params, command=["/bin/sleep", "600"], claims={"ports": [port], "data": [str(tmp_path / "data")]})
+        assert found.get("failed"), found
+        assert f"sleeper cannot start: port {port} is held by process {stranger.pid}: sleep 600" in found["msg"]
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        stranger.kill()
+        stranger.wait()
+        result(supervised.main, **params, state="stopped")
