@@ -1,26 +1,34 @@
-"""Handing out batches: a real runner, and units whose files nobody has, so that each fails."""
+"""Handing out batches: a real runner, and units whose files nobody has or whose buildctl is a script, so that each fails."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.module_utils.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils import building
 from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store, sha256_of
 
 from .conftest import Catalog
 from .test_runner import Local
 
 NOWHERE = "127.0.0.1:9"
+BUILDCTL = """#!/bin/sh
+for word in "$@"; do case $word in --source-policy-file=*) cp "${word#*=}" "$0.$$" ;; esac; done
+exit 1
+"""
 
 
 @pytest.fixture
@@ -54,3 +62,17 @@ def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: buildi
         builder.build()
     assert {outcome.state for outcome in builder.scheduler.outcomes.values()} == {State.LEFT}
     assert builder.count == 0
+
+
+def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.Builder, empty: Catalog, tmp_path: Path) -> None:
+    for path in empty.root.glob("*/*"):
+        kept = builder.archive.store.path(sha256_of(path))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, kept)
+    buildctl = tmp_path / "buildctl"
+    buildctl.write_text(BUILDCTL)
+    buildctl.chmod(0o755)
+    builder.farm = replace(builder.farm, buildctl=str(buildctl))
+    builder.build()
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("buildctl.*")]
+    assert found == [policy(NOWHERE, "desimages")] * 18  # as above

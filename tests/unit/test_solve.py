@@ -1,0 +1,65 @@
+"""What a solve asks of BuildKit, and what it may take from where."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Sources
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.solve import make, policy
+
+from .conftest import Catalog
+
+REGISTRY = "127.0.0.1:5000"
+DIGEST = "sha256:" + "1" * 64
+
+
+def allowed(source: str) -> bool:
+    """As BuildKit reads the policy: of the rules that match, the last holds; a `*` matches any text; what no rule matches is allowed."""
+    found = "ALLOW"
+    for rule in policy(REGISTRY, "desimages")["rules"]:
+        assert rule["selector"]["match_type"] == "WILDCARD"
+        if re.fullmatch(".*".join(map(re.escape, rule["selector"]["identifier"].split("*"))), source):
+            found = rule["action"]
+    return found == "ALLOW"
+
+
+@pytest.mark.parametrize(
+    ("source", "may"),
+    [
+        ("local://context", True),
+        (f"docker-image://{REGISTRY}/desimages/debian@{DIGEST}", True),
+        (f"docker-image://{REGISTRY}/desimages/debian:latest", False),
+        (f"docker-image://{REGISTRY}/desimages/debian", False),
+        (f"docker-image://{REGISTRY}/others/debian@{DIGEST}", False),
+        (f"docker-image://{REGISTRY}/desimages-2/debian@{DIGEST}", False),
+        (f"docker-image://127.0.0.1:5001/desimages/debian@{DIGEST}", False),
+        (f"docker-image://docker.io/library/debian@{DIGEST}", False),
+        ("docker-image://docker.io/library/debian:latest", False),
+        ("https://example.org/x", False),
+        ("http://127.0.0.1/x", False),
+        ("git://example.org/x.git", False),
+        (f"oci-layout://x@{DIGEST}", False),
+    ],
+)
+def test_only_contexts_and_the_farms_own_images_by_digest_may_be_used(source: str, may: bool) -> None:
+    assert allowed(source) is may
+
+
+def test_all_is_denied_before_anything_is_allowed() -> None:
+    first, *others = policy(REGISTRY, "desimages")["rules"]
+    assert first == {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}}
+    assert {rule["action"] for rule in others} == {"ALLOW"}
+
+
+def test_a_solve_has_the_policy_of_its_farm_no_network_and_the_built_in_frontend(chain: Catalog) -> None:
+    plan = chain.plan()
+    unit = plan.units[Key("base", "", AMD64)]
+    digests = {name: {str(AMD64): DIGEST} for name in ("debian", "static")}
+    solve = make([unit], plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/base", digests=digests, unpacked={})
+    assert solve.policy == policy(REGISTRY, "desimages")
+    words = solve.words({name: f"/contexts/{name}" for name in solve.contexts}, "/job/policy.json", "/job/metadata.json")
+    assert {"--source-policy-file=/job/policy.json", "--opt=force-network-mode=none", "--frontend=dockerfile.v0"} <= set(words)
+    parents = [value for name, value in solve.options.items() if name.startswith("context:")]
+    assert parents and all(allowed(value) for value in parents), "what the farm itself names is within its policy"
