@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .docker_host import run
+from .docker_host import ROOT, run
 from .small import Small
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -206,9 +206,9 @@ def children(index: str | bytes) -> dict[str, str]:
             for child in json.loads(index)["manifests"]}
 
 
-def by_hand(*words: str, home: Path) -> None:
-    """Runs a program that talks to the farm's BuildKit, which listens to root."""
-    run("env", "-i", f"HOME={home}", f"PATH={home}:{STATE}/bin:/usr/bin:/bin", f"BUILDKIT_HOST=unix://{STATE}/buildkitd.sock", *words)
+def client(home: Path, *words: str) -> list[str]:
+    """The words that run a program which talks to the farm's BuildKit: that listens to root."""
+    return [*ROOT, "env", "-i", f"HOME={home}", f"PATH={home}:{STATE}/bin:/usr/bin:/bin", f"BUILDKIT_HOST=unix://{STATE}/buildkitd.sock", *words]
 
 
 def sh(*words: str, **options: Any) -> str:

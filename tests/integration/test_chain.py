@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, by_hand, sh
+from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, client, sh
 from .docker_host import run
 
 ALL = ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"]
@@ -47,11 +47,11 @@ def test_a_changed_file_of_base_is_planned_as_such(chain: Chain, copy: Path) -> 
 
 
 @pytest.mark.parametrize(("image", "platform"), [("debian", "linux/arm/v6"), ("static", "linux/s390x"), ("registry", "linux/arm64")])
-def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, tmp_path: Path, image: str, platform: str) -> None:
+def test_units_are_built_client_to_the_same_digest_and_run_no_foreign_code(chain: Chain, tmp_path: Path, image: str, platform: str) -> None:
     done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path), farm_platforms=[platform])
     assert done.rc == 0, done.text[-3000:]
     (folder,) = (path.parent for path in tmp_path.glob("*/buildctl.sh"))
-    by_hand(f"{folder}/buildctl.sh", home=tmp_path)
+    sh(*client(tmp_path, f"{folder}/buildctl.sh"))
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
     assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)[platform]]
@@ -60,7 +60,7 @@ def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chai
     lines = [line for line in words.splitlines() if "--output=" not in line]
     script = folder / "provenance.sh"
     script.write_text("\n".join([*lines, f"    --opt=attest:provenance=mode=max --output=type=local,dest={folder}/out"]) + "\n")
-    by_hand("sh", str(script), home=tmp_path)
+    sh(*client(tmp_path, "sh", str(script)))
     (provenance,) = (folder / "out").rglob("provenance.json")
     steps = list(executed(json.loads(provenance.read_text())))
     assert steps
@@ -91,13 +91,13 @@ def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.C
 @pytest.mark.full
 def test_docker_buildx_gives_the_same_digests(chain: Chain, tmp_path: Path) -> None:
     sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(tmp_path)})
-    by_hand("buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock", home=tmp_path)
+    sh(*client(tmp_path, "buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock"))
     for image in (*CHAIN, *PROGRAMS):
         done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
         assert done.rc == 0, done.text[-3000:]
         (script,) = (tmp_path / "hand").glob("*/buildx.sh")
         script.write_text(script.read_text().replace("exec docker buildx", "exec buildx"))
-        by_hand(str(script), "--builder=farm", home=tmp_path)
+        sh(*client(tmp_path, str(script), "--builder=farm"))
         digest = json.loads((script.parent / "metadata.json").read_text())["containerimage.digest"]
         raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
         assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import REGISTRY, STATE, Farm
-from .docker_host import ROOT
-
-ENVIRONMENT = (f"PATH={STATE}/bin:/usr/bin:/bin", f"BUILDKIT_HOST=unix://{STATE}/buildkitd.sock")
+from .conftest import REGISTRY, Farm, client
 
 
 @dataclass(frozen=True)
@@ -26,8 +23,7 @@ class LaidOut:
 
     def build(self, dockerfile: str) -> tuple[int, str]:
         self.dockerfile.write_text(dockerfile.format(image=self.image, digest=self.digest))
-        words = [*ROOT, "env", "-i", f"HOME={self.folder}", *ENVIRONMENT, str(self.folder / "buildctl.sh")]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(client(self.folder, str(self.folder / "buildctl.sh")), capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
 

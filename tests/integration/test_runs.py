@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
-from .conftest import PROJECT, REGISTRY, STATE, Farm, by_hand, held, sh
+from .conftest import PROJECT, REGISTRY, STATE, Farm, client, held, sh
 from .docker_host import ROOT
 from .small import PLATFORMS, Small, units
 
@@ -174,12 +174,12 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
-def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
+def test_an_image_is_built_client_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
     done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
     assert done.rc == 0, done.text[-3000:]
     folder = tmp_path / "hand/box-arm-v6"
-    by_hand(str(folder / "buildctl.sh"), home=tmp_path)
+    sh(*client(tmp_path, str(folder / "buildctl.sh")))
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     assert own.index("box", digest) == {"linux/arm/v6": own.index("box")["linux/arm/v6"]}
 
