@@ -55,10 +55,10 @@ apt_install() {
     ' sh "$@" >&2 || die "apt-get could not install $*"
 }
 
-# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests, dockerd runs images and the host
+# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests (its agent makes the keys), dockerd runs images and the host
 # of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms, with sudo a user who is not root becomes it.
 # A program that is there already, whoever brought it, is enough.
-test_programs='skopeo:skopeo zstd:zstd gpg:gpg dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo'
+test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo'
 [ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under what runs them here
 install_test_programs() {
     lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
