@@ -18,6 +18,7 @@ deb https://vendor.example/apt nodistro main
 deb http://raspberrypi.example/debian trixie main
 deb http://archive.ubuntu.example/ubuntu noble main
 """
+NETRC = "machine mirror.example login me password secret\n"
 DEB822 = """
 Types: deb deb-src
 URIs: http://one.example/debian
@@ -121,6 +122,27 @@ def test_apts_logins_count_for_their_host_and_path(tmp_path):
     assert here.login("https://plain.example/x") == ("me", "secret")
     assert here.login("http://plain.example/x") is None
     assert "secret" not in repr(here)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "login"),
+    [
+        (NETRC, "https://mirror.example/debian/x", ("me", "secret")),
+        (NETRC, "https://other.example/x", None),
+        (NETRC, "https://you:own@mirror.example/x", ("you", "own")),
+        (NETRC + "default login anybody password open\n", "https://other.example/x", ("anybody", "open")),
+        (NETRC + "nonsense\n", "https://mirror.example/debian/x", None),
+        (None, "https://mirror.example/debian/x", None),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_netrc_is_read_where_it_is_named_or_in_the_home_folder(tmp_path, monkeypatch, named, text, url, login):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ("logins" if named else ".netrc")
+    if text is not None:
+        path.write_text(text)
+    here = Machine(environment={"NETRC": str(path)} if named else {})
+    assert here.login(url) == login
 
 
 @pytest.mark.parametrize(
