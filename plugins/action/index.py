@@ -40,7 +40,7 @@ class ActionModule(FarmAction):
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
-            run.show("summary", {**report.summary(outcomes, lists.moved, lists.published),
+            run.show("summary", {**report.summary(planned["plan"], outcomes, lists.moved, lists.published),
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
             release(arguments["state"], controller())
             lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),

@@ -11,10 +11,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 SHOWN = 10  # failures that the verdict explains
 
 
-def summary(outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
+def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
     """The run in JSON."""
     states = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
-    return {"units": states, "moved": moved, "published": published}
+    return {"units": states, "left_out": lacking(plan, outcomes), "moved": moved, "published": published}
 
 
 def units(outcomes: dict[Key, Outcome]) -> list[str]:
@@ -28,14 +28,19 @@ def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copie
     return [f"{word}: {', '.join(names)}" for word, names in ((tagged, moved), (copied, published)) if names]
 
 
+def lacking(plan: Plan, outcomes: dict[Key, Outcome]) -> dict[str, list[str]]:
+    """Unit -> the suites that it is without, or has only as they were then (`trixie@20260912T075541Z`); of units that are there."""
+    return {str(key): plan.units[key].labels[LEFT_OUT].split() for key, outcome in outcomes.items()
+            if outcome.state in GOOD and LEFT_OUT in plan.units[key].labels}
+
+
 def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
     """Which units may lack security updates, and since when."""
     found: dict[str, list[str]] = {}
-    for key, outcome in outcomes.items():
-        if outcome.state in GOOD and (suites := plan.units[key].labels.get(LEFT_OUT)):
-            found.setdefault(suites, []).append(str(key))
-    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(keys)}: when the lock was made, the mirror could not serve whole: {suites}"
-            for suites, keys in found.items()]
+    for unit, suites in lacking(plan, outcomes).items():
+        found.setdefault(" ".join(suites), []).append(unit)
+    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(names)}: when the lock was made, the mirror could not serve whole: {suites}"
+            for suites, names in found.items()]
 
 
 def times(run: Run, whole: float) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT
 
 from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, client, sh
 from .docker_host import run
@@ -26,6 +27,19 @@ def test_the_chain_is_built_for_all_platforms_without_emulation(chain: Chain) ->
 def test_a_second_run_of_everything_changes_nothing(chain: Chain) -> None:
     again = chain.farm.run(farm_images=list(CHAIN))
     assert (again.rc, again.changed, again.states()) == (0, 0, {})
+
+
+def test_a_run_says_which_images_lack_suites_as_their_labels_do(chain: Chain) -> None:
+    lacks = {}
+    for platform in ALL:
+        config = json.loads(sh("skopeo", "inspect", "--config", "--tls-verify=false", f"docker://{chain.reference('debian', platform)}"))
+        if suites := config["config"]["Labels"].get(LEFT_OUT):
+            lacks[f"debian {platform}"] = suites.split()
+    done = chain.farm.run(farm_images=["debian"])
+    assert json.loads((STATE / "runs/latest/summary.json").read_text())["left_out"] == lacks
+    told = [line for line in done.text.splitlines() if "NOT UP TO DATE, security updates may be missing" in line]
+    assert len(told) == len({*map(tuple, lacks.values())})
+    assert all(any(unit in line for line in told) for unit in lacks)
 
 
 def test_a_clone_with_another_umask_and_other_times_needs_nothing_built(chain: Chain, copy: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ARM64
+from ansible_collections.desimages.farm.plugins.module_utils.schedule import Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+
+from .conftest import Catalog
 
 
 def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path: Path) -> None:
@@ -25,3 +31,22 @@ def test_a_step_is_told_without_its_mounts() -> None:
 
 def test_a_solve_whose_steps_all_wait_names_none() -> None:
     assert report.step({"done": 1, "steps": 1, "elapsed": 65.0, "running": ""}) == "step 1 of 1, 1:05"
+
+
+def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chain: Catalog) -> None:
+    platform = str(ARM64)
+    header = {"lock": 1, "snapshot": "20261123T112238Z", "left_out": {platform: ["trixie-security"]}, "older": {platform: {"trixie": "20260912T075541Z"}}}
+    chain.write("debian/lock.jsonl", json.dumps(header) + "\n")
+    plan = chain.plan()
+    outcomes = {key: Outcome(State.EXISTS if key.image == "debian" else State.BUILT, "sha256:d") for key in plan.units if key.image in ("debian", "builder")}
+    outcomes[Key("static", "", ARM64)] = Outcome(State.FAILED, error="lost")
+    there = [f"{name} {platform}" for name in ("debian", "builder-go", "builder-c")]
+    lacks = ["trixie-security", "trixie@20260912T075541Z"]
+
+    (told,) = report.left_out(plan, outcomes)
+    assert told == (f"NOT UP TO DATE, security updates may be missing: {', '.join(there)}: "
+                    f"when the lock was made, the mirror could not serve whole: {' '.join(lacks)}")
+    found = report.summary(plan, outcomes, ["desimages/debian:latest"], [])
+    assert found["left_out"] == dict.fromkeys(there, lacks)
+    assert found["units"][f"static {platform}"] == {"state": "failed", "digest": "", "error": "lost"}
+    assert (found["moved"], found["published"]) == (["desimages/debian:latest"], [])
