@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import ssl
 import sys
 import tarfile
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import lockfile
@@ -108,6 +110,72 @@ def test_debian_is_installed_in_full_and_as_its_packages_say(chain: Chain, scrat
 
     created = datetime.fromisoformat(skopeo(f"--config docker://{chain.reference('debian', NATIVE)}")["created"])
     assert f"{created + timedelta(days=1):%Y%m%dT%H%M%SZ}" in (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
+
+
+KEPT = (  # of what a slim Debian has not
+    "usr/share/doc/*/copyright",  # licences ask for it
+    "usr/share/info/dir",  # the empty menu that base-files makes
+    "usr/lib/locale/C.utf8/*",
+    "var/cache/debconf/*.dat",  # answers and templates, no cache
+)
+SLIM = [f"{folder}/*" for folder in (
+    "usr/share/doc", "usr/share/info", "usr/share/man", "usr/share/locale", "usr/lib/locale", "usr/share/i18n", "usr/share/lintian",
+    "usr/share/bash-completion", "var/lib/apt/lists", "var/cache", "var/log", "var/tmp", "tmp", "run")]
+
+
+@pytest.mark.parametrize("platform", [NATIVE, "linux/arm/v6"])
+def test_debian_has_no_documentation_locales_caches_or_logs(chain: Chain, scratch: Path, platform: str) -> None:
+    files = Unpacked.of(chain, "debian", platform, scratch).find("-type", "f", "-printf", "%P\n")
+    slim = {path for pattern in SLIM for path in fnmatch.filter(files, pattern)}
+    kept = {pattern: set(fnmatch.filter(files, pattern)) for pattern in KEPT}
+    assert slim - set().union(*kept.values()) == set()
+    assert all(kept.values())
+    assert not [path for path in files if path.endswith(("-old", ".dpkg-new", ".pyc", "ld.so.cache"))]
+
+
+STATIC = """
+etc etc/group etc/nsswitch.conf etc/passwd etc/ssl etc/ssl/certs etc/ssl/certs/ca-certificates.crt tmp
+usr usr/share usr/share/doc usr/share/doc/ca-certificates usr/share/doc/ca-certificates/copyright usr/share/doc/tzdata usr/share/doc/tzdata/copyright
+usr/share/zoneinfo
+"""
+
+
+def test_static_has_certificates_time_zones_and_names_and_nothing_else(chain: Chain, scratch: Path) -> None:
+    lines = Unpacked.of(chain, "static", NATIVE, scratch).find("-mindepth", "1", "-printf", "%P %y %m %U:%G\n")
+    modes = dict(line.split(" ", 1) for line in lines)
+    assert {path for path in modes if not path.startswith("usr/share/zoneinfo/")} == set(STATIC.split())
+    assert modes.pop("tmp") == "d 1777 0:0"
+    assert set(modes.values()) == {"d 755 0:0", "f 644 0:0", "l 777 0:0"}  # no program among them
+    layers = [skopeo(f"--raw docker://{chain.reference('static', platform)}")["layers"] for platform in chain.platforms("static")]
+    assert len(layers) > 1 and all(each == layers[0] for each in layers)
+
+
+@pytest.mark.parametrize("image", ["base", "static"])
+def test_a_service_finds_its_user_certificates_and_time_zones(chain: Chain, scratch: Path, image: str) -> None:
+    root = Unpacked.of(chain, image, NATIVE, scratch).root
+    users = {line.split(":")[0]: line.split(":")[2:] for line in (root / "etc/passwd").read_text().splitlines()}
+    assert users["desimages"] == ["2000", "2000", "desimages", "/data", "/usr/sbin/nologin"]
+    assert users["root"][:2] == ["0", "0"]
+    assert re.search(r"^desimages:[x*]:2000:$", (root / "etc/group").read_text(), re.M)
+    assert re.search(r"^hosts: +files dns$", (root / "etc/nsswitch.conf").read_text(), re.M)
+
+    bundle = (root / "etc/ssl/certs/ca-certificates.crt").read_text()
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusted.load_verify_locations(cadata=bundle)
+    assert len(trusted.get_ca_certs()) == bundle.count("-----BEGIN CERTIFICATE-----") > 100
+
+    for zone, hours in (("UTC", 0), ("Europe/Berlin", 2)):
+        with (root / "usr/share/zoneinfo" / zone).open("rb") as file:
+            assert datetime(2026, 7, 1, tzinfo=ZoneInfo.from_file(file)).utcoffset() == timedelta(hours=hours), zone
+
+
+def test_base_has_the_folders_of_a_service(chain: Chain, scratch: Path) -> None:
+    lines = Unpacked.of(chain, "base", NATIVE, scratch).find("-maxdepth", "1", "-type", "d", "-printf", "%P %m %U:%G\n")
+    modes = dict(line.split(" ", 1) for line in lines)
+    assert {name: modes.get(name) for name in ("config", "data", "certs", "tmp", "root")} == {
+        "config": "755 0:0", "data": "750 2000:2000", "certs": "750 2000:2000", "tmp": "1777 0:0", "root": "700 0:0"}
+    config = skopeo(f"--config docker://{chain.reference('base', NATIVE)}")["config"]
+    assert "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" in config["Env"]
 
 
 @pytest.fixture(scope="module")

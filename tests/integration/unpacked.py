@@ -41,6 +41,10 @@ class Unpacked:
                 f"--file={folder}/image/{layer['digest'].removeprefix('sha256:')}")
         return cls(root)
 
+    def find(self, *words: str) -> list[str]:
+        """What find(1) prints of it, line by line; as root, who sees all of it."""
+        return run("find", str(self.root), *words).splitlines()
+
     def run(self, platform: str, *words: str, user: int = 0) -> str:
         """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the kernel."""
         emulator, *options = EMULATORS[platform]
