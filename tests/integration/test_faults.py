@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.building import SAY_EVERY
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 from .conftest import PROJECT, REGISTRY, STATE, Farm
@@ -82,7 +85,8 @@ def started(farm: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]
 
 
 def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small: Small, tmp_path: Path) -> None:
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 8 && /usr/bin/busybox mkdir /out")
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 12 && /usr/bin/busybox mkdir /out")
+    small.edit("box/etc/motd", "hello", own.defaults["farm_namespace"])  # a step that a kept farm knows would take no time
     (tmp_path / "second").mkdir()
     with started(own, tmp_path) as first:
         assert first.stdout
@@ -92,9 +96,13 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
             said = next(line for line in second.stdout if "held by process" in line)
             assert first.poll() is None
             assert str(first.pid) in said
-            assert "built" in first.stdout.read()
+            told = first.stdout.read()
+            assert "built" in told
             assert "changed=0" in second.stdout.read()
     assert (first.returncode, second.returncode) == (0, 0)
+    seconds = [int(minutes) * 60 + int(rest) for minutes, rest in re.findall(r"^box .*: step \d+ of \d+, (\d+):(\d\d)", told, re.M)]
+    assert seconds, "nothing is said of a batch that takes longer than SAY_EVERY"
+    assert all(later - earlier >= SAY_EVERY - 1 for earlier, later in pairwise(seconds))
 
 
 def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:
