@@ -107,7 +107,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     assert first.rc == 0, first.text[-4000:]
     yield made
     if not os.environ.get("DESIMAGES_TEST_KEEP"):
-        assert made.run("playbooks/clean.yml").rc == 0
+        removed = made.run("playbooks/clean.yml")
+        assert removed.rc == 0, removed.text[-4000:]
+        assert re.search(rf"removed [1-9][\d.]* [MG]B in {re.escape(str(STATE))}\b", removed.text), removed.text[-4000:]
         assert not STATE.exists()
 
 
