@@ -17,11 +17,7 @@ from common import PLATFORMS, PROJECT, Farm, load, table
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
 TARGETS = {"static": 1.5, "debian": 22, "base": 23, "registry": 18}  # MB, amd64
-BEST = {  # MB, as others have published it; distroless base (no shell, no apt) from https://goelacademy.com/blog/docker-image-optimization
-    "static": "distroless static 2",
-    "debian": "debian slim 27 to 30",
-    "base": "distroless base 20, debian slim 27 to 30",
-}  # of a registry nothing comparable is known
+BEST = {"static": "distroless static 2", "debian": "debian slim 27 to 30", "base": "debian slim 27 to 30"}  # MB; of a registry none is known
 
 
 def sizes(registry: Registry, repository: str, tag: str) -> dict[str, float]:
