@@ -61,7 +61,7 @@ def test_a_changed_file_of_base_is_planned_as_such(chain: Chain, copy: Path) -> 
 
 
 @pytest.mark.parametrize(("image", "platform"), [("debian", "linux/arm/v6"), ("static", "linux/s390x"), ("registry", "linux/arm64")])
-def test_units_are_built_client_to_the_same_digest_and_run_no_foreign_code(chain: Chain, tmp_path: Path, image: str, platform: str) -> None:
+def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, tmp_path: Path, image: str, platform: str) -> None:
     done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path), farm_platforms=[platform])
     assert done.rc == 0, done.text[-3000:]
     (folder,) = (path.parent for path in tmp_path.glob("*/buildctl.sh"))

@@ -174,7 +174,7 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
-def test_an_image_is_built_client_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
+def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
     done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
     assert done.rc == 0, done.text[-3000:]
