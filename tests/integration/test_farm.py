@@ -75,11 +75,11 @@ def stranger() -> Iterator[tuple[int, str]]:
 def test_a_registry_is_not_started_on_a_port_that_a_stranger_holds(farm: Farm, stranger: tuple[int, str]) -> None:
     pid, address = stranger
     files = [STATE / "etc/registry.yml", STATE / "services/registry/service.json"]
-    before = [path.read_text() for path in files]
+    before = [run("cat", str(path)) for path in files]
     done = farm.run("playbooks/provision.yml", registry_address=address)
     assert done.rc != 0
     assert f"registry cannot start: port {address} is held by process {pid}: sleep 600" in done.task("Run | Run the registry")["msg"]
-    assert [path.read_text() for path in files] == before
+    assert [run("cat", str(path)) for path in files] == before
     assert Registry(REGISTRY).answers(), "the one that there is goes on"
 
 
