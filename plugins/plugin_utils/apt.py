@@ -71,7 +71,8 @@ class Mixed(FarmError):
 _FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"is expired|invalid since", Expired, "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
     (r"not valid yet", Expired, "this machine's clock is behind"),
-    (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed",
+    # gpgv's words, and those of sqv, with which the apt of Debian 13 verifies
+    (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed|/sqv returned an error|OpenPGP signature",
      Signature, "whoever serves this is not Debian, or the keyring is too old: compare with another origin"),
     (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed, "the mirror is between two states: try later, or another origin"),
     (r"No space left", NoSpace, "make room where farm_state lies"),
