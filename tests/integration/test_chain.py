@@ -61,11 +61,11 @@ def test_a_changed_file_of_base_is_planned_as_such(chain: Chain, copy: Path) -> 
 
 
 @pytest.mark.parametrize(("image", "platform"), [("debian", "linux/arm/v6"), ("static", "linux/s390x"), ("registry", "linux/arm64")])
-def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, tmp_path: Path, image: str, platform: str) -> None:
-    done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path), farm_platforms=[platform])
+def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, scratch: Path, image: str, platform: str) -> None:
+    done = chain.farm.run("playbooks/context.yml", image=image, to=str(scratch), farm_platforms=[platform])
     assert done.rc == 0, done.text[-3000:]
-    (folder,) = (path.parent for path in tmp_path.glob("*/buildctl.sh"))
-    sh(*client(tmp_path, f"{folder}/buildctl.sh"))
+    (folder,) = (path.parent for path in scratch.glob("*/buildctl.sh"))
+    sh(*client(scratch, f"{folder}/buildctl.sh"))
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
     assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)[platform]]
@@ -74,7 +74,7 @@ def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chai
     lines = [line for line in words.splitlines() if "--output=" not in line]
     script = folder / "provenance.sh"
     script.write_text("\n".join([*lines, f"    --opt=attest:provenance=mode=max --output=type=local,dest={folder}/out"]) + "\n")
-    sh(*client(tmp_path, "sh", str(script)))
+    sh(*client(scratch, "sh", str(script)))
     provenance = run("find", str(folder / "out"), "-name", "provenance.json", "-exec", "cat", "{}", "+")  # root's folder where root built
     steps = list(executed(json.loads(provenance)))
     assert steps
@@ -103,15 +103,15 @@ def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.C
 
 
 @pytest.mark.full
-def test_docker_buildx_gives_the_same_digests(chain: Chain, tmp_path: Path) -> None:
-    sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(tmp_path)})
-    sh(*client(tmp_path, "buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock"))
+def test_docker_buildx_gives_the_same_digests(chain: Chain, scratch: Path) -> None:
+    sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(scratch)})
+    sh(*client(scratch, "buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock"))
     for image in (*CHAIN, *PROGRAMS):
-        done = chain.farm.run("playbooks/context.yml", image=image, to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
+        done = chain.farm.run("playbooks/context.yml", image=image, to=str(scratch / "hand"), farm_platforms=["linux/arm/v6"])
         assert done.rc == 0, done.text[-3000:]
-        (script,) = (tmp_path / "hand").glob("*/buildx.sh")
+        (script,) = (scratch / "hand").glob("*/buildx.sh")
         script.write_text(script.read_text().replace("exec docker buildx", "exec buildx"))
-        sh(*client(tmp_path, str(script), "--builder=farm"))
+        sh(*client(scratch, str(script), "--builder=farm"))
         digest = json.loads((script.parent / "metadata.json").read_text())["containerimage.digest"]
         raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
         assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image

@@ -261,9 +261,9 @@ def get(container: Any, url: str) -> tuple[int, str]:
     return int(status), text
 
 
-def test_registry_keeps_its_contract(chain: Chain, docker: Any, tmp_path: Path) -> None:
+def test_registry_keeps_its_contract(chain: Chain, docker: Any, scratch: Path) -> None:
     reference = chain.reference("registry", NATIVE)
-    container = docker.containers.create(bring(docker, reference, tmp_path), read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
+    container = docker.containers.create(bring(docker, reference, scratch), read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
                                          network_mode="none", volumes=["data:/data"])
     container.start()
 
@@ -279,10 +279,10 @@ def test_registry_keeps_its_contract(chain: Chain, docker: Any, tmp_path: Path) 
     assert len(container.top()["Processes"]) == 1
 
     there = "docker://127.0.0.1:5000/some/tools:1"
-    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference('tools', NATIVE)}", f"dir:{tmp_path}/in")
-    inside(container, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{tmp_path}/in", there)
-    inside(container, "skopeo", "copy", "-q", "--src-tls-verify=false", there, f"dir:{tmp_path}/out")
-    assert contents(tmp_path / "in") == contents(tmp_path / "out")
+    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference('tools', NATIVE)}", f"dir:{scratch}/in")
+    inside(container, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{scratch}/in", there)
+    inside(container, "skopeo", "copy", "-q", "--src-tls-verify=false", there, f"dir:{scratch}/out")
+    assert contents(scratch / "in") == contents(scratch / "out")
 
     status, metrics = get(container, "http://127.0.0.1:5001/metrics")
     assert status == 200

@@ -174,12 +174,12 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
-def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, tmp_path: Path) -> None:
+def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) -> None:
     assert own.run().rc == 0
-    done = own.run("playbooks/context.yml", image="box", to=str(tmp_path / "hand"), farm_platforms=["linux/arm/v6"])
+    done = own.run("playbooks/context.yml", image="box", to=str(scratch / "hand"), farm_platforms=["linux/arm/v6"])
     assert done.rc == 0, done.text[-3000:]
-    folder = tmp_path / "hand/box-arm-v6"
-    sh(*client(tmp_path, str(folder / "buildctl.sh")))
+    folder = scratch / "hand/box-arm-v6"
+    sh(*client(scratch, str(folder / "buildctl.sh")))
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
     assert own.index("box", digest) == {"linux/arm/v6": own.index("box")["linux/arm/v6"]}
 
