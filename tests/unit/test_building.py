@@ -76,3 +76,14 @@ def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.
     builder.build()
     found = [json.loads(path.read_text()) for path in tmp_path.glob("buildctl.*")]
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
+
+
+def test_a_batch_that_ended_unseen_began_when_it_did(builder: building.Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = builder._begin(builder.scheduler.ready()[0])
+    ended = {"id": spec["id"], "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0, "log": ""}
+    monkeypatch.setattr(builder.node, "turn", lambda *arguments: [ended])
+    builder.began -= 10
+    builder._look([spec], [])
+    (timing,) = builder.timings
+    assert timing["began"] == pytest.approx(7, abs=0.5)
+    assert timing["ended"] == pytest.approx(8, abs=0.5)
