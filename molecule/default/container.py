@@ -14,7 +14,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
 
-from ansible_collections.desimages.farm.plugins.plugin_utils import machine  # noqa: E402
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine  # noqa: E402
 
 from tests.integration.docker_host import DockerHost, run, until  # noqa: E402
 

@@ -7,15 +7,15 @@ import signal
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Scheduler, State
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.building import Builder, Farm
-from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 

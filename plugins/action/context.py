@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.action.fetch import Fetch
-from ansible_collections.desimages.farm.plugins.module_utils import byhand, oci, solve
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.indexes import describe
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.selection import select
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import byhand, solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes import describe
 
 
 class ActionModule(FarmAction):

@@ -6,19 +6,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils import solve
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Sources
 from ansible_collections.desimages.farm.plugins.modules.fetch import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import contexts
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client, fetch_entries
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
 SAY_EVERY = 5  # seconds between two lines about one image
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import indexes, report, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import MANIFEST, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlay
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlay
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release, scratch
 
 THREADS = 8  # images that are compared and tagged at the same time

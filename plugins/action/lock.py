@@ -10,14 +10,14 @@ from typing import Any
 
 import jmespath
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Lock
-from ansible_collections.desimages.farm.plugins.module_utils.recipe import Recipe
 from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.documents import nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locked, Locker, alone, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, alone, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
 
 
 class ActionModule(FarmAction):

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
-from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import known, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit, reasons
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
-from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe, select
 
 ASKERS = 16  # questions to the registry at the same time
 

@@ -8,7 +8,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.modules.probe import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
 
 class ActionModule(FarmAction):

@@ -44,7 +44,8 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.desimages.farm.plugins.module_utils import settings, state
+from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 
 COLLECTION = Path(__file__).parent.parent.parent
 PARTS = (

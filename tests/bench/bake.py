@@ -26,14 +26,14 @@ from pathlib import Path
 from common import CACHE, PROJECT, STATE, Cost, Farm, load, synthetic, table
 
 # isort: split
-from ansible_collections.desimages.farm.plugins.module_utils import solve
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan, Sources, Unit
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
-from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
 
 VERSION = "v0.38.2"
 CASES = ("nothing built yet", "nothing changed", "one file changed")

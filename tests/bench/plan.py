@@ -25,9 +25,9 @@ SIZES = (1_000, 10_000)
 
 def measure(root: str, profiled: bool) -> dict[str, float]:
     """Plans one catalog in this process: seconds of each part, and the process's peak memory in MB."""
-    from ansible_collections.desimages.farm.plugins.module_utils.plan import make
-    from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-    from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+    from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+    from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
+    from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import make
 
     before = _peak()
     profile = cProfile.Profile()

@@ -20,8 +20,8 @@ from pathlib import Path
 from common import PROJECT, STATE, Farm, as_root, load, table
 
 # isort: split
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 REGISTRY = os.environ.get("DESIMAGES_BENCH_SECOND_REGISTRY", "127.0.0.1:5993")

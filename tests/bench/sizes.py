@@ -14,7 +14,7 @@ from pathlib import Path
 from common import PLATFORMS, PROJECT, Farm, load, table
 
 # isort: split
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 TARGETS = {"static": 1.5, "debian": 22, "base": 23, "registry": 18}  # MB, amd64
 BEST = {"static": "distroless static 2", "debian": "debian slim 27 to 30", "base": "debian slim 27 to 30"}  # MB; of a registry none is known

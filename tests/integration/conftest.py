@@ -19,7 +19,7 @@ from typing import Any
 import ansible_runner
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .docker_host import ROOT, run
 from .small import Small

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT
 
 from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, client, sh
 from .docker_host import run

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import REGISTRY, STATE, Chain, Farm
 from .docker_host import run

@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.building import SAY_EVERY
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import SAY_EVERY
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import PROJECT, REGISTRY, STATE, Farm
 from .docker_host import run

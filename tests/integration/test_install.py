@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm, sh
 from .small import Small

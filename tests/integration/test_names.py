@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.dockerfile import parse
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
 
 from .conftest import PROJECT, sh
 

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import PROJECT, REGISTRY, STATE, Farm, client, held, sh
 from .docker_host import ROOT

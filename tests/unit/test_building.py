@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
-from ansible_collections.desimages.farm.plugins.module_utils.solve import policy
-from ansible_collections.desimages.farm.plugins.plugin_utils import building
-from ansible_collections.desimages.farm.plugins.plugin_utils.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder as building
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store, sha256_of
 
 from .conftest import Catalog
 from .test_runner import Local

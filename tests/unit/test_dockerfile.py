@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.dockerfile import expand, parse
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import expand, parse
 
 
 def names(text: str, target: str = "") -> list[str]:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
-from ansible_collections.desimages.farm.plugins.module_utils import settings
-from ansible_collections.desimages.farm.plugins.module_utils.dockerfile import parse
 from ansible_collections.desimages.farm.plugins.module_utils.state import OWN
+from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import argument_spec, documented
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Document, load_schema
-from ansible_collections.desimages.farm.plugins.plugin_utils.selection import describe
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, load_schema
 
 from .conftest import Catalog
 

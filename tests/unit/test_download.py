@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, Missing, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client, download, fetch_entries, first_contact
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Login, Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Login, Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, download, fetch_entries, first_contact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 
 BODY = bytes(range(256)) * 4000
 SHA = hashlib.sha256(BODY).hexdigest()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.download import Client
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Finder
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder
 
 from .debian_archive import Archive
 from .mirror import Mirror, serve

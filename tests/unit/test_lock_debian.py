@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
-from ansible_collections.desimages.farm.plugins.plugin_utils.apt import Expired, Mixed, Signature, failure
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Debian
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Expired, Mixed, Signature, failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import Debian
 
 from .debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
 

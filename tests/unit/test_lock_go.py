@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry, Lock
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
-from ansible_collections.desimages.farm.plugins.plugin_utils import golang
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock_go import MADE, Modules, package_path, requires
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go import MADE, Modules, package_path, requires
 
 needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 APP = {"module": "example.com/Big/app", "version": "v1.2.0", "package": "./cmd/app"}

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.action.lock import choose, difference, warnings
-from ansible_collections.desimages.farm.plugins.module_utils import dockerfile, lockfile
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry, Lock
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
-from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock_debian import Index, Release
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock_go import MADE
-from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locker, moved, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import Index, Release
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go import MADE
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
 
 
 def deb(name: str, version: str, platform: str = "linux/amd64", content: str = "0", given: str = "rootfs") -> Entry:

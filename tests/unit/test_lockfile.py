@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import lockfile
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry, Lock
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
-from ansible_collections.desimages.farm.plugins.plugin_utils import tags
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci, tags
 
 MANIFESTS = [oci.Manifest(f"sha256:{number}", 7, "application/vnd.oci.image.manifest.v1+json", platform)
              for number, platform in enumerate((ARMV6, AMD64, ARM64))]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils import machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine, redact
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins, archive_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
 
 ONE_LINE = """
 # deb http://old.example/debian trixie main

@@ -6,8 +6,8 @@ import json
 import os
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan, reasons
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan, reasons
 
 from .conftest import CHAIN, Catalog
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 @dataclass

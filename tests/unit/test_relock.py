@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import lockfile
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
-from ansible_collections.desimages.farm.plugins.plugin_utils import planning
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.locker import Locker, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.machine import Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.planning import Planning, Standing
-from ansible_collections.desimages.farm.plugins.plugin_utils.relock import Overlays
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlays
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.planning import Planning, Standing
 
 from .conftest import Catalog
 from .debian_archive import BASE, Archive, Package, Signer, new_signer

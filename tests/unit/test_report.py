@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ARM64
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import Outcome, State
-from ansible_collections.desimages.farm.plugins.plugin_utils import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 from .conftest import Catalog

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import runner_job
 from ansible_collections.desimages.farm.plugins.module_utils.progress import Progress
-from ansible_collections.desimages.farm.plugins.plugin_utils.node import Node, runner_zip
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
 
 GOOD = """#!/bin/sh
 for word in "$@"; do case $word in --metadata-file=*) metadata=${word#*=} ;; --local=context=*) context=${word#*=context=} ;; esac; done

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
-from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 from .conftest import Catalog
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import settings
+from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 
 GOOD = {
     "farm_state": "/var/lib/desimages",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Sources
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.module_utils.solve import make, policy
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import make, policy
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Sources
 
 from .conftest import Catalog
 

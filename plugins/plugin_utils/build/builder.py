@@ -1,0 +1,314 @@
+"""Step 3 of a run, on one node: hand out batches, watch them, tag what comes back. Only this, on the controller, ever tags."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve as solves
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+
+WAIT = 5.0  # seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors that build
+SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
+AHEAD = 2  # so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the controller
+GRACE = 5  # seconds that tagging under way has to end where a run is stopped
+THREADS = 8  # that tag units
+PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
+TRIES = 8  # and so often at most, however long each took
+SAY_EVERY = 5  # seconds between two lines about one batch; a tenth of its time, once that is more
+
+Manifest = tuple[str, int, str]  # digest, size in bytes, media type
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Where things are: the registry and its namespace, the controller's state folder, the node's socket and programs."""
+
+    registry: Registry
+    namespace: str
+    state: str
+    socket: str
+    buildctl: str
+    slots: int
+
+
+@dataclass
+class Job:
+    """A batch that a node works on."""
+
+    id: str
+    batch: list[Key]
+    name: str
+    began: float = 0.0  # 0 where the node has not started it
+    said: float = 0.0
+
+
+@dataclass
+class _Trouble:
+    """When a unit first failed for a reason that is not its own, and when it is tried again."""
+
+    since: float
+    tries: int = 0
+    until: float = 0.0
+
+
+@dataclass
+class Builder:
+    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has all files of each unit.
+
+    `sizes` grows: (bytes, media type) of each manifest that is there now.
+    """
+
+    farm: Farm
+    run: Run
+    node: Node
+    plan: Plan
+    sources: dict[str, Sources]
+    scheduler: Scheduler
+    unpacked: dict[tuple[str, str], str]
+    say: Callable[[str], None]
+    alert: Callable[[str], None]
+    archive: Archive
+    trees: dict[Key, dict[str, solves.File]]
+    jobs: dict[str, Job] = field(default_factory=dict)
+    alone: set[Key] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    trouble: dict[Key, _Trouble] = field(default_factory=dict)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    forget: list[str] = field(default_factory=list)
+    tagging: dict[Future[dict[Key, Manifest]], tuple[Job, dict[str, Any]]] = field(default_factory=dict)
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    brisk: bool = True  # whether something ended in the last turn
+    count: int = 0
+    began: float = field(default_factory=time.monotonic)
+    parent: int = field(default_factory=os.getppid)
+
+    def build(self) -> None:
+        """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
+        try:
+            self.node.prepare()
+            while not self.scheduler.finished:
+                if os.getppid() != self.parent:  # nobody reads what is said, and a new run may hold the farm by now
+                    raise FarmError("ansible-playbook is gone", hint="run it again, it goes on from here")
+                self._kept()
+                running = sorted(self.jobs)
+                specs = self._offer()
+                if self.jobs:
+                    self._look(specs, running)
+                elif self.tagging:
+                    wait(self.tagging, return_when=FIRST_COMPLETED)
+                elif not self.scheduler.finished:
+                    time.sleep(0.2)  # what is left waits to be tried again
+            self.node.turn([], [], self.forget, 0, self.farm.slots)
+        finally:
+            try:
+                if self.jobs:
+                    self.node.cancel(sorted(self.jobs))
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        """What is being tagged has a moment to end; then what is not there is left."""
+        try:
+            wait(self.tagging, GRACE)
+            self._kept()
+        finally:
+            left = self.scheduler.leave()
+            if left:
+                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
+
+    def _offer(self) -> list[dict[str, Any]]:
+        """What the node may start: as much as it has slots, and some more where builds end quickly. (Long ones would be sent in vain.)"""
+        specs: list[dict[str, Any]] = []
+        room = self.farm.slots * (1 + AHEAD * self.brisk)
+        for ready in self.scheduler.ready():
+            if len(self.jobs) >= room:
+                break
+            for part in self._parts(self._changed(ready)):
+                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
+                    specs.append(self._begin(part))
+        return specs
+
+    def _parts(self, batch: list[Key]) -> list[list[Key]]:
+        together = [key for key in batch if key not in self.alone]
+        return ([together] if together else []) + [[key] for key in batch if key in self.alone]
+
+    def _changed(self, ready: list[Key]) -> list[Key]:
+        """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents' digests.
+
+        A unit without run-time parents needs no asking: its content is its id.
+        """
+        contents = {key: self._content(key) for key in ready}
+        asked = {key: content for key, content in contents.items() if content and content not in self.asked}
+        self.asked.update(asked.values())
+        found = self.pool.map(lambda key: self.farm.registry.digest(self._repository(key), f"c-{asked[key]}"), asked)
+        same = {key: answer for key, answer in zip(asked, found) if answer}
+        for key, answer in same.items():
+            self._done(key, *self._tag(key, *answer), State.SAME)
+            self.say(f"{key}: the same content as before, {answer[0][:19]}")
+        return [key for key in ready if key not in same]
+
+    def _content(self, key: Key) -> str:
+        unit = self.plan.units[key]
+        return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
+
+    def _repository(self, key: Key) -> str:
+        return f"{self.farm.namespace}/{key.image}"
+
+    def _begin(self, batch: list[Key]) -> dict[str, Any]:
+        self.count += 1
+        first = batch[0]
+        unpacked = {name: self.unpacked[(first.image, name)] for name in self.plan.units[first].unpacked}
+        solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
+                            registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch), unpacked=unpacked)
+        job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
+        folder = f"{self.node.jobs}/{job.id}"
+        folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
+        self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
+        spec = {
+            "id": job.id, "solve": {"contexts": solve.trees(), "policy": solve.policy},
+            "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
+            "socket": self.farm.socket, "buildctl": self.farm.buildctl, "store": f"{self.farm.state}/store", "root": self.farm.state,
+            "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
+        }
+        self.scheduler.start(batch)
+        return spec
+
+    def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
+        """One turn of the node: what it started and what came of it; what it had no slot for is put back."""
+        forget, self.forget = self.forget, []
+        hurry = self.tagging and len(self.jobs) < self.farm.slots
+        states = self.node.turn(specs, running, forget, SOON if hurry else WAIT, self.farm.slots)
+        for name in {spec["id"] for spec in specs} - {state["id"] for state in states}:
+            self.scheduler.put_back(self.jobs.pop(name).batch)
+        now = time.monotonic()
+        for state in states:
+            job = self.jobs[state["id"]]
+            if not job.began:
+                job.began = job.said = now - state["age"]
+                self.say(f"{job.name}: building on {self.node.name}")
+            if state["state"] == "running":
+                if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
+                    job.said = now
+                    self.say(f"{job.name}: {step(state)}")
+                continue
+            del self.jobs[job.id]
+            self.forget.append(job.id)
+            with self.run.log(job.name).open("a") as log:  # an earlier attempt is in it
+                log.write(state.pop("log"))
+            began = job.began - self.began
+            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
+                                 "seconds": round(state["elapsed"], 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
+            self._end(job, state)
+        self.brisk = any(state["state"] != "running" for state in states)
+
+    def _end(self, job: Job, state: dict[str, Any]) -> None:
+        if state["state"] == "done":
+            for key in job.batch:
+                self.trouble.pop(key, None)
+            self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
+        elif state.get("full"):
+            self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
+        elif state["state"] == "lost" or state.get("transport"):
+            self._again(job, state)
+        elif len(job.batch) > 1:
+            self.say(f"{job.name}: failed; each platform is now built alone, to see which it is")
+            self.alone.update(job.batch)
+            self.scheduler.put_back(job.batch)
+        else:
+            self._fail(job, state.get("error") or "failed", "", state)
+
+    def _again(self, job: Job, state: dict[str, Any]) -> None:
+        """Not the units' fault: they are tried again for a minute, with growing pauses."""
+        now = time.monotonic()
+        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since, default=_Trouble(now))
+        if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
+            waits.since = now  # it ran well for long, or waited long for its turn: this is another trouble
+        what = state.get("error") or "lost"
+        try:
+            if state.get("transport"):  # what BuildKit says of a registry that fails does not tell why
+                self.farm.registry.check_room(self._repository(job.batch[0]))
+        except NoSpace as error:
+            self._fail(job, str(error), "", state)
+            return
+        if now - waits.since > PATIENCE:
+            self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)
+            return
+        waits.tries += 1
+        waits.until = now + min(2.0**waits.tries, 15)
+        self.trouble.update(dict.fromkeys(job.batch, waits))
+        self.say(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
+        self.scheduler.put_back(job.batch)
+
+    def _fail(self, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
+        log = self.run.log(job.name)
+        text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
+        tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
+        message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}" + (f"\n  what to do: {hint}" if hint else "")
+        after = self.scheduler.fail(job.batch, message)
+        self.say(f"{job.name}: failed on {self.node.name}: {message}" + (f"\n  with it: {', '.join(map(str, after))}" if after else ""))
+
+    def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
+        """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that the loop does."""
+        data = self.farm.registry.manifest(self._repository(job.batch[0]), digest)
+        if data is None:
+            raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it", node=self.node.name)
+        found = {_platform(child["platform"]): (child["digest"], child["size"], child["mediaType"]) for child in json.loads(data)["manifests"]}
+        if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
+            raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=self.node.name)
+        return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
+
+    def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:
+        """Archives what a unit was made of, and tags it by its build id and, where it has parents, by its content.
+
+        The first result holds; another one is a finding.
+        """
+        unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
+        self.archive.describe(unit, self.trees[key])  # first: what is tagged can be built again
+        content = self._content(key)
+        for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
+            held = registry.digest(repository, tag)
+            if held is None:
+                registry.tag(repository, digest, tag)
+            elif held[0] != digest:
+                self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
+                digest, size, kind = held
+        return digest, size, kind
+
+    def _kept(self) -> None:
+        """Takes what has been tagged meanwhile."""
+        for future in [future for future in self.tagging if future.done()]:
+            job, state = self.tagging.pop(future)
+            try:
+                for key, manifest in future.result().items():
+                    self._done(key, *manifest, State.BUILT)
+            except FarmError as error:
+                self._fail(job, f"built, and not kept: {error}", "", state)
+            else:
+                self.say(f"{job.name}: built in {clock(state['elapsed'])}")
+
+    def _done(self, key: Key, digest: str, size: int, kind: str, state: State) -> None:
+        self.sizes[digest] = size, kind
+        self.scheduler.done(key, digest, state)
+        place = known.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
+        known.write(place, self.plan.units[key], solves.entries(self.plan, self.plan.units[key], self.scheduler.build))
+
+
+def _platform(value: dict[str, str]) -> str:
+    """The name of an index entry's platform. BuildKit writes no variant for arm64; other tools write v8."""
+    variant = value.get("variant", "") if value["architecture"] == "arm" else ""
+    return "/".join(part for part in (value["os"], value["architecture"], variant) if part)

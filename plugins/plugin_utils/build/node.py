@@ -1,0 +1,96 @@
+"""A node as the controller sees it: start, poll and cancel jobs through Ansible's connection, one command each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shlex
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+
+_PACKAGE = ("runner.py", "runner_job.py", "progress.py", "wellness.py", "readiness.py", "supervisors.py", "supervision.py", "proc.py", "errors.py")
+_MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
+_MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
+_INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
+    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
+    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
+    "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
+)
+
+Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
+
+
+class Node:
+    """One node. `execute` runs a shell command there; `python` is its interpreter; `state` its state folder."""
+
+    def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
+        self.name, self._execute, self._python = name, execute, python
+        self.jobs = f"{state}/jobs"
+        content = runner_zip()
+        self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
+        self._content = content
+
+    def prepare(self) -> None:
+        """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
+        if self._call("clear", {"jobs": self.jobs}) is None:
+            self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
+            self._ask("clear", {"jobs": self.jobs})
+
+    def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
+        """Whether the host is well (wellness.py); None where the runner is not there. Writes nothing."""
+        found: dict[str, Any] | None = self._call("probe", value)
+        return found
+
+    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
+        """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait` seconds with the states (runner.py)."""
+        value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
+        found: list[dict[str, Any]] = self._ask("turn", value)
+        return found
+
+    def cancel(self, ids: list[str]) -> list[str]:
+        stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})
+        return stopped
+
+    def _ask(self, verb: str, value: dict[str, Any]) -> Any:
+        answer = self._call(verb, value)
+        if answer is None:
+            raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name, hint="run again: it is sent anew")
+        return answer
+
+    def _call(self, verb: str, value: dict[str, Any]) -> Any:
+        # -I -S: it needs nothing of what this Python's site has, and starts sooner without
+        runner = shlex.quote(self._runner)
+        answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}", json.dumps(value))
+        if answer is None:
+            return None
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name, hint=f"remove {self._runner} there: it is sent anew") from None
+
+    def _run(self, command: str, stdin: str) -> str | None:
+        code, out, errors = self._execute(command, stdin)
+        if code == _MISSING:
+            return None
+        if code == 255:
+            raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
+        if code != 0:
+            raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}", node=self.name)
+        return out
+
+
+def runner_zip() -> bytes:
+    """The runner as one file that Python runs; the same bytes for the same source."""
+    out = io.BytesIO()
+    source = Path(__file__).resolve().parents[2] / "module_utils"
+    files = {"__main__.py": _MAIN, "desimages_runner/__init__.py": "", **{f"desimages_runner/{name}": (source / name).read_text() for name in _PACKAGE}}
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+    return out.getvalue()

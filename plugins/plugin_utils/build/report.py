@@ -1,0 +1,83 @@
+"""The end of a run, in words for people and in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+
+SHOWN = 10  # failures that the verdict explains
+
+
+def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
+    """The run in JSON."""
+    states = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
+    return {"units": states, "left_out": lacking(plan, outcomes), "moved": moved, "published": published}
+
+
+def units(outcomes: dict[Key, Outcome]) -> list[str]:
+    """How many units there are of each state."""
+    counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
+    return ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
+
+
+def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copied: str = "Published") -> list[str]:
+    """Which tags moved, here and elsewhere."""
+    return [f"{word}: {', '.join(names)}" for word, names in ((tagged, moved), (copied, published)) if names]
+
+
+def lacking(plan: Plan, outcomes: dict[Key, Outcome]) -> dict[str, list[str]]:
+    """Unit -> the suites that it is without, or has only as they were then (`trixie@20260912T075541Z`); of units that are there."""
+    return {str(key): plan.units[key].labels[LEFT_OUT].split() for key, outcome in outcomes.items()
+            if outcome.state in GOOD and LEFT_OUT in plan.units[key].labels}
+
+
+def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
+    """Which units may lack security updates, and since when."""
+    found: dict[str, list[str]] = {}
+    for unit, suites in lacking(plan, outcomes).items():
+        found.setdefault(" ".join(suites), []).append(unit)
+    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(names)}: when the lock was made, the mirror could not serve whole: {suites}"
+            for suites, names in found.items()]
+
+
+def times(run: Run, whole: float) -> list[str]:
+    """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning), fetching,
+    building, and of that each image from its first batch's start to its last one's end."""
+    if not run.has("build"):
+        return []
+    spans: dict[str, tuple[float, float]] = {}
+    for batch in run.load("build")["timings"]:
+        began, ended = spans.get(batch["image"], (batch["began"], batch["ended"]))
+        spans[batch["image"]] = min(began, batch["began"]), max(ended, batch["ended"])
+    if not spans:
+        return []
+    build = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
+    parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
+    before, fetch = run.load("plan")["before"], run.load("fetch")["seconds"]
+    return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
+
+
+def clock(seconds: float) -> str:
+    """75.2 -> `1:15`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def step(state: dict[str, Any]) -> str:
+    """How far a solve is, from the state that its job keeps: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`; mounts are left out."""
+    name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
+    return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
+
+
+def verdict(bad: dict[Key, Outcome], run: Run) -> str:
+    """Which units are not there, and why; those that only lost a parent are named, not explained."""
+    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
+    text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
+    if len(own) > SHOWN:
+        text += f"\nand {len(own) - SHOWN} more, see summary.json"
+    for state in (State.PARENT_FAILED, State.LEFT):
+        if lost := [str(key) for key, outcome in bad.items() if outcome.state == state]:
+            text += f"\n{state.value}: {', '.join(lost)}"
+    return f"{text}\nEvidence: {run.folder}"

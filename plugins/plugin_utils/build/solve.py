@@ -1,0 +1,161 @@
+"""One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the same.
+
+What decides the bytes of a layer beside its content is pinned in golden.py, and nowhere else: the engine id proves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import BUILD_INPUTS, INPUTS, UNPACKED, Plan, Sources, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+
+MAIN = "context"
+IMAGE = "docker-image://"
+INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a context: content by sha256 and size (bytes), mode, and mtime in nanoseconds since 1970."""
+
+    sha256: str
+    size: int
+    mode: int = 0o644
+    mtime: int = INPUT_TIME
+
+
+Tree = Mapping[str, File]
+
+
+@dataclass(frozen=True)
+class Solve:
+    """`contexts` maps the name of a local context (made of its content) to its files; `options` are the frontend's; `output` the exporter's."""
+
+    name: str
+    platforms: tuple[Platform, ...]
+    contexts: dict[str, Tree]
+    options: dict[str, str]
+    output: dict[str, str]
+    policy: dict[str, object] = field(default_factory=dict)
+
+    def words(self, folders: Mapping[str, str], policy: str, metadata: str) -> list[str]:
+        """The arguments of `buildctl build`, given where the contexts lie and where policy and metadata file are."""
+        found = ["build", "--progress=rawjson", "--frontend=dockerfile.v0", f"--source-policy-file={policy}", f"--metadata-file={metadata}"]
+        found += [f"--local={name}={folders[name]}" for name in sorted(self.contexts)]
+        found += [f"--opt={name}={value}" for name, value in sorted(self.options.items())]
+        return [*found, "--output=" + ",".join(csv(f"{name}={value}") for name, value in self.output.items())]
+
+    def trees(self) -> dict[str, dict[str, list[object]]]:
+        """The contexts as the runner lays them out: name -> path -> [sha256, size, mode, mtime]."""
+        return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()} for name, tree in self.contexts.items()}
+
+
+def csv(field_: str) -> str:
+    """A field of an --output list, quoted where it must be."""
+    return '"' + field_.replace('"', '""') + '"' if any(sign in field_ for sign in ',"\n') else field_
+
+
+def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str, digests: Mapping[str, Mapping[str, str]],
+         unpacked: Mapping[str, str]) -> Solve:
+    """The solve of units of one image that share labels and epoch.
+
+    `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its image;
+    `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`, `desimages/debian`).
+    """
+    first = units[0]
+    recipe = plan.recipes[first.key.image]
+    contexts: dict[str, Tree] = {}
+    options = {
+        "platform": ",".join(str(unit.key.platform) for unit in units),
+        "force-network-mode": "none",
+        "build-arg:BUILDKIT_MULTI_PLATFORM": "1",
+        "build-arg:SOURCE_DATE_EPOCH": str(first.epoch),
+        "filename": "Dockerfile",
+        **{f"build-arg:{name}": value for name, value in recipe.args.items()},
+        **{f"label:{name}": value for name, value in first.labels.items()},
+    }
+    if first.key.target:
+        options["target"] = first.key.target
+
+    def local(tree: Tree) -> str:
+        name = context_name(tree)
+        contexts[name] = tree
+        return name
+
+    options["dockerfilekey"] = local({"Dockerfile": dockerfile(recipe)})
+    contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
+    if first.build_inputs:
+        options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
+    for name in first.unpacked:
+        options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
+    places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)) for unit in units if unit.inputs}
+    if len(set(places.values())) == 1:  # without a platform in its name, BuildKit asks for it once and not once a platform
+        options[f"context:{INPUTS}"] = next(iter(places.values()))
+    else:
+        options.update({f"context:{INPUTS}::{platform}": place for platform, place in places.items()})
+    namespace = repository.rpartition("/")[0]
+    for parent in first.parents:
+        for platform in {build} if parent.build else {unit.key.platform for unit in units}:
+            digest = digests[parent.name][str(platform)]
+            options[f"context:{parent.name}::{platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
+    output = {
+        "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **OUTPUT,
+        **{f"annotation.{name}": value for name, value in first.labels.items()},
+    }
+    name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"
+    return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output, policy(registry, namespace))
+
+
+def dockerfile(recipe: Recipe) -> File:
+    """A recipe's Dockerfile as a file of the store."""
+    text = recipe.dockerfile.text.encode()
+    return File(hashlib.sha256(text).hexdigest(), len(text))
+
+
+def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform, sources: Sources) -> dict[str, File]:
+    """The files of `inputs` or `build-inputs`: the locked ones, and beside a Go module's the wrapper that builds it."""
+    recipe = plan.recipes[unit.key.image]
+    tree = {entry.path: File(entry.sha256, entry.size) for name in names for entry in recipe.lock.of(name, str(platform))}
+    for name in names:
+        for path, (_, sha, size) in sources.wrappers.get(name, {}).items():
+            tree[f"{name}/{path}"] = File(sha, size)
+    return tree
+
+
+def staged_time(epoch: int, sha256: str) -> int:
+    """The mtime (ns) of a file of the main context: within the second before the epoch, its nanoseconds made of its content.
+
+    BuildKit keeps what it was sent as `context` and sends again only files whose size or mtime differ; a time that is the same for
+    all contents would let it build from the file of another commit (tried). Other contexts have names of their own instead.
+    """
+    return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
+
+
+def entries(plan: Plan, unit: Unit, build: Platform) -> list[Entry]:
+    """The locked files that the build of a unit on a `build` machine needs."""
+    lock = plan.recipes[unit.key.image].lock
+    found = [entry for name in unit.inputs for entry in lock.of(name, str(unit.key.platform))]
+    return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(build))]
+
+
+def context_name(tree: Tree) -> str:
+    """A local context is named by its content: BuildKit reuses what it was sent under a name by size and mtime, and ours are all alike."""
+    return "c" + canonical.sha256({path: [f.sha256, f.mode, f.mtime] for path, f in tree.items()})[:24]
+
+
+def policy(registry: str, namespace: str) -> dict[str, object]:
+    """The source policy of every solve (D13): the farm's registry by digest and the staged contexts, nothing else. The last matching rule holds."""
+    return {
+        "rules": [
+            {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": "local://*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": f"{IMAGE}{registry}/{namespace}/*@sha256:*", "match_type": "WILDCARD"}},
+        ]
+    }

@@ -1,0 +1,374 @@
+"""Fetching files over HTTP (or from a disk) into the store: resumable, checked before anything enters it, polite, patient.
+
+Retried are transport errors, 429 and 5xx, for about a minute in all, with backoff and the server's Retry-After. Never retried are a
+file that is not there, a file that is another one, and a full disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+
+DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
+THREADS = 8  # so no host ever sees more connections than that
+PATIENCE = 60.0  # seconds, over all attempts at one file
+TIMEOUT = urllib3.Timeout(connect=10, read=30)
+REDIRECTS = 5
+LOOKS = 2  # attempts to learn whether a file is there
+LONGEST_LOOK = 10.0  # seconds to wait between them, whatever the server asks
+_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_GONE = {404, 410}
+
+Progress = Callable[[int, int, int], None]
+
+
+class _Again(Exception):
+    """A failure worth another attempt, and how long the server asks to wait for it."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class Client:
+    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to; `plain` goes without), CAs and credentials.
+
+    Connections are kept. A host that gave nothing while patience lasted, nor in the minute before, is not asked for further files.
+    """
+
+    def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.here = here or Machine.read()
+        self.apt = apt
+        self.patience = patience
+        self.sleep = sleep
+        self.clock = clock
+        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._guard = threading.Lock()
+        self._heard: dict[str, float] = {}  # host -> when it last gave something
+        self._silent: dict[str, str] = {}  # host that gave nothing for far longer than patience lasts -> what it said
+        self.plain: Client = Client(self.here, apt=False, patience=patience, sleep=sleep, clock=clock) if apt else self
+
+    def _pool(self, proxy: str) -> urllib3.PoolManager:
+        with self._guard:
+            if proxy not in self._pools:
+                options: dict[str, object] = {"maxsize": THREADS, "block": True, "timeout": TIMEOUT, "retries": False}
+                self._pools[proxy] = pool(proxy, ssl_context=self.here.tls(), **options)
+            return self._pools[proxy]
+
+    @contextmanager
+    def get(self, url: str, offset: int = 0, method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
+        """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects."""
+        for _ in range(REDIRECTS):
+            headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
+            if offset:
+                headers["Range"] = f"bytes={offset}-"
+            if login := self.here.login(url):
+                headers.update(urllib3.make_headers(basic_auth=":".join(login)))
+            pool = self._pool(self.here.proxy(url, apt=self.apt))
+            parts = urlsplit(url)
+            bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            response = pool.request(method, bare, headers=headers, preload_content=False, redirect=False)
+            place = response.get_redirect_location()
+            if not place:
+                break
+            response.drain_conn()
+            response.release_conn()
+            url = urljoin(url, place)
+        else:
+            raise _Again(f"more than {REDIRECTS} redirects")
+        try:
+            yield response
+        except BaseException:
+            response.close()  # the rest of the body is not wanted
+            raise
+        finally:
+            response.release_conn()  # also a closed one: the pool waits for each that it gave out
+
+    def gone(self, url: str) -> bool:
+        """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not answer."""
+        if url.startswith("file:"):
+            try:
+                os.stat(unquote(urlsplit(url).path))
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+            except OSError as error:
+                raise Unreachable(f"{url}: {error.strerror}", url=url) from error
+            return False
+        for attempt in range(LOOKS):
+            try:  # some proxies know HEAD only of what they hold: a GET has the last word
+                return self._status(url, "HEAD") in _GONE and self._status(url, "GET") in _GONE
+            except (_Again, urllib3.exceptions.HTTPError) as error:
+                last = error
+                if attempt + 1 < LOOKS:
+                    self.sleep(min(LONGEST_LOOK, max(1.0, getattr(error, "seconds", 0.0))))
+        said = str(last) if isinstance(last, _Again) else _plain(last)
+        raise Unreachable(f"{redact(url)}: {said}, {LOOKS} times", url=redact(url)) from last
+
+    def _status(self, url: str, method: str) -> int:
+        with self.get(url, method=method) as response:
+            status: int = response.status
+            if status in _RETRIED:
+                raise _Again(f"HTTP {status}", _retry_after(response))
+            if method == "HEAD" or status in _GONE:
+                response.drain_conn()  # so that the connection is kept
+            else:
+                response.close()
+            return status
+
+    def into(self, url: str, path: Path, size: int | None) -> None:
+        """Appends to `path` what it lacks of the file at `url`. Raises Missing, HashMismatch (by size) or _Again."""
+        have = path.stat().st_size if path.exists() else 0
+        if size is not None and have > size:
+            os.truncate(path, 0)
+            have = 0
+        if have and have == size:
+            return
+        if url.startswith("file:"):
+            return _copy(unquote(urlsplit(url).path), path, url, size)
+        try:
+            with self.get(url, have) as response:
+                self._body(response, url, path, have, size)
+        except urllib3.exceptions.HTTPError as error:
+            raise _Again(_plain(error)) from error
+
+    def _body(self, response: urllib3.BaseHTTPResponse, url: str, path: Path, have: int, size: int | None) -> None:
+        where = redact(url)
+        if response.status in _GONE:
+            raise Missing(f"{where}: not there (HTTP {response.status})", url=where)
+        if response.status == 416:
+            os.truncate(path, 0)
+            raise _Again("HTTP 416")
+        if response.status in _RETRIED:
+            raise _Again(f"HTTP {response.status}", _retry_after(response))
+        if response.status not in (200, 206):
+            raise Unreachable(f"{where}: refused (HTTP {response.status})", url=where,
+                              hint="does it want credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
+        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            os.truncate(path, 0)
+            raise _Again("a range that was not asked for")
+        if response.status == 200:
+            have = 0
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdigit() else None
+        if size is not None and total is not None and total != size:
+            raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=golang.CHANGED)
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.seek(have)
+            file.truncate()
+            for chunk in response.stream(CHUNK, decode_content=False):
+                file.write(chunk)
+                if size is not None and file.tell() > size:
+                    file.truncate(0)
+                    raise HashMismatch(f"{where} has more than the {size} bytes that the lock says", url=where, hint=golang.CHANGED)
+            end = file.tell()
+        if total is not None and end < total:
+            raise _Again(f"the connection ended after {end} of {total} bytes")
+
+    def _hear(self, host: str) -> None:
+        self._heard[host] = self.clock()
+        self._silent.pop(host, None)
+
+    def patiently(self, url: str, path: Path, size: int | None) -> None:
+        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, or at once where the host is silent."""
+        started = self.clock()
+        attempts = 0
+        host = urlsplit(url).netloc
+        while True:
+            if host in self._silent:
+                raise Unreachable(f"{redact(url)}: not asked for any more: {self._silent[host]}", url=redact(url), hint=DOWN)
+            before = path.stat().st_size if path.exists() else 0
+            try:
+                self.into(url, path, size)
+                self._hear(host)
+                return
+            except FarmError:  # an answer too
+                self._hear(host)
+                raise
+            except _Again as error:
+                attempts += 1
+                if path.exists() and path.stat().st_size > before:
+                    self._hear(host)
+                    attempts, started = 1, self.clock()
+                pause = max(error.seconds, min(16.0, 0.5 * 2**attempts) * random.uniform(0.75, 1.25))
+                if self.clock() - started + pause > self.patience:
+                    said = f"{error}, {attempts} times in {self.clock() - started:.0f} s"
+                    if self._heard.get(host, -math.inf) < started - self.patience:
+                        self._silent[host] = said
+                    raise Unreachable(f"{redact(url)}: {said}", url=redact(url), hint=DOWN) from error
+                self.sleep(pause)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpace(f"the disk of {path.parent} is full", hint="make room there and run again", url=redact(url)) from error
+                raise
+
+
+def _plain(error: Exception) -> str:
+    """The reason without urllib3's objects and the URL in it."""
+    reason = getattr(error, "reason", None) or error
+    return f"{type(reason).__name__}: {str(reason).split('>: ')[-1]}"
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """Seconds; a time that is no more, or that nobody can read, is none."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _copy(source: str, path: Path, url: str, size: int | None) -> None:
+    try:
+        with open(source, "rb") as reader:
+            found = os.fstat(reader.fileno()).st_size
+            if size is not None and found != size:
+                raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=golang.CHANGED)
+            with open(path, "wb") as writer:
+                while chunk := reader.read(CHUNK):
+                    writer.write(chunk)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Missing(f"{url}: not there", url=url) from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise Unreachable(f"{url}: {error.strerror}", url=url) from error
+
+
+def download(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str = "") -> Path:
+    """One file into the store, from the first origin that has it. A wrong one is a finding: the next origin is not asked to hide it.
+
+    Raises HashMismatch, Missing (every origin answered and has it not), Unreachable, NoSpace.
+    """
+    if store.has(sha256, size):
+        return store.path(sha256)
+    label = label or sha256
+    try:
+        with open(store.guard(sha256), "w", encoding="utf-8") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not store.has(sha256, size):
+                _from_first(client, urls, sha256, size, store, label)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{label}: the disk of {store.root} is full", hint="make room there and run again") from error
+        raise
+    return store.path(sha256)
+
+
+def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str) -> None:
+    failures: list[FarmError] = []
+    for url in urls:
+        try:
+            _checked(client, url, sha256, size, store, label)
+            return
+        except (Missing, Unreachable) as error:
+            failures.append(error)
+    said = "; ".join(error.message for error in failures) or "no origin is known"
+    if all(isinstance(error, Missing) for error in failures):
+        raise Missing(f"{label}: no origin has it any more: {said}",
+                      hint="relock the image (make lock), name an origin that keeps old files (farm_origins), or set farm_relock_missing")
+    kept = next(error for error in failures if isinstance(error, Unreachable))
+    raise Unreachable(f"{label}: {said}", hint=kept.hint)
+
+
+def _checked(client: Client, url: str, sha256: str, size: int, store: Store, label: str) -> None:
+    partial = store.partial(sha256)
+    resumed = partial.exists() and partial.stat().st_size > 0
+    while True:
+        try:
+            client.patiently(url, partial, size)
+            got = sha256_of(partial)
+            if got == sha256:
+                store.put(partial, sha256)
+                return
+            found = partial.stat().st_size
+            partial.unlink()
+            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {sha256}, {size} bytes", hint=golang.CHANGED)
+        except HashMismatch as error:
+            partial.unlink(missing_ok=True)
+            if not resumed:
+                raise HashMismatch(error.message if error.message.startswith(label) else f"{label}: {error.message}",
+                                   hint=error.hint, url=redact(url)) from error
+            resumed = False  # what an earlier run left may be damaged: once more from the beginning
+
+
+def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, int]:
+    """A file that no lock names yet: (temporary file, sha256, size)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"first-{os.getpid()}-{threading.get_ident()}"
+    path.unlink(missing_ok=True)
+    client.patiently(url, path, None)
+    return path, sha256_of(path), path.stat().st_size
+
+
+def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: Store, *, scratch: Path,
+                  progress: Progress = lambda done, total, size: None, client: Client | None = None,
+                  go: str = "") -> dict[Entry, FarmError | None]:
+    """Brings locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time.
+
+    For each entry None where it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace): one bad file costs only
+    those who need it. `progress(files done, files in all, bytes done)` is called from this thread. `scratch` is for the go command.
+    """
+    client = client or Client(origins.here)
+    found: dict[Entry, FarmError | None] = {}
+    groups: dict[str, list[tuple[Entry, str]]] = {}
+    for entry, snapshot in wanted:
+        groups.setdefault(entry.sha256, []).append((entry, snapshot))
+    total, done, size = len(groups), 0, 0
+
+    def settle(sha256: str, error: FarmError | None) -> None:
+        nonlocal done, size
+        found.update((entry, error) for entry, _snapshot in groups[sha256])
+        if not error:
+            done += 1
+            size += groups[sha256][0][0].size
+            progress(done, total, size)
+
+    modules: list[Entry] = []
+    full = threading.Event()
+
+    def one(entry: Entry, snapshot: str) -> FarmError | None:
+        if full.is_set():
+            return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full", hint="make room there and run again")
+        try:
+            download(client if entry.kind == "debian" else client.plain, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
+        except FarmError as error:
+            if isinstance(error, NoSpace):
+                full.set()
+            return error
+        return None
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        pending = {}
+        for sha256, pairs in groups.items():
+            entry, snapshot = pairs[0]
+            if store.has(sha256, entry.size):
+                settle(sha256, None)
+            elif entry.kind == "go":
+                modules.append(entry)
+            else:
+                pending[pool.submit(one, entry, snapshot)] = sha256
+        for future in as_completed(pending):
+            settle(pending[future], future.result())
+    for entry, error in golang.fetch(modules, store, scratch, proxy=origins.goproxy, go=go, patience=client.patience, sleep=client.sleep):
+        settle(entry.sha256, error)
+    return found

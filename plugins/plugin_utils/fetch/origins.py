@@ -1,0 +1,123 @@
+"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else this machine's own clients.
+
+    farm_origins:
+      debian: [http://mirror.example/debian]                # base URLs; `{snapshot}` stands for the lock's snapshot time
+      debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
+      url: {"https://upstream.example/": "file:///srv/upstream/"}
+      go: file:///srv/goproxy                               # a GOPROXY; everything else of Go is the go command's own settings
+
+What `farm_origins` names is asked alone: a site without internet never waits for one. Hosts stand in the inventory or in the
+machine's settings, never in the project.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from urllib.parse import quote, urlsplit
+
+import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import SNAPSHOT, Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN, SECURITY
+
+SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
+PROBE_SECONDS = 3
+
+
+def archive_of(suite: str) -> str:
+    """Which of Debian's archives has a suite."""
+    return SECURITY if suite.endswith("-security") else DEBIAN
+
+
+def reachable(here: machine.Machine, url: str = SNAPSHOTS, seconds: float = PROBE_SECONDS) -> bool:
+    """Whether the URL's host answers, through the proxy that leads there if there is one."""
+    parts = urlsplit(url)
+    try:
+        with machine.pool(here.proxy(url, apt=True), timeout=seconds, retries=False) as pool:
+            return pool.request("HEAD", f"{parts.scheme}://{parts.netloc}/", redirect=False).status < 400
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+class Origins:
+    """The origins of one run. `snapshots` is None where snapshot.debian.org is to be probed (once, when it first matters)."""
+
+    def __init__(self, configured: Mapping[str, object] | None = None, *, here: machine.Machine | None = None,
+                 snapshots: bool | None = None, apt_root: str = "/etc/apt") -> None:
+        self.configured = dict(configured or {})
+        self.here = here or machine.Machine.read(apt_root)
+        self._apt_root = apt_root
+        self._snapshots = snapshots
+        self._lock = threading.Lock()
+        self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
+        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go"})
+        if unknown:
+            raise FarmError(f"farm_origins has {', '.join(unknown)}", hint=f"it takes {DEBIAN}, {SECURITY}, url and go")
+        for archive in (DEBIAN, SECURITY):
+            if isinstance(self.configured.get(archive), str):
+                self.configured[archive] = [self.configured[archive]]
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether snapshot.debian.org answers."""
+        with self._lock:
+            if self._snapshots is None:
+                self._snapshots = reachable(self.here)
+            return self._snapshots
+
+    @property
+    def goproxy(self) -> str:
+        return str(self.configured.get("go", ""))
+
+    def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
+        """Base URLs of an archive, best first; those with `{snapshot}` serve the archive as it was at a time.
+
+        Without `fallback`, only the best kind there is: a resolution must not mix them.
+        """
+        key = (archive, fallback)
+        if key not in self._bases:
+            self._bases[key] = self._find(archive, fallback)
+        return self._bases[key]
+
+    def _find(self, archive: str, fallback: bool) -> tuple[str, ...]:
+        if configured := self.configured.get(archive):
+            return tuple(str(base).rstrip("/") for base in configured)  # type: ignore[attr-defined]
+        found: tuple[str, ...] = (SNAPSHOTS.replace("{archive}", archive),) if self.snapshots else ()
+        if not found or fallback:
+            found += machine.apt_bases(archive, self._apt_root)
+        if not found:
+            raise FarmError(
+                f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org does not answer",
+                hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
+            )
+        return found
+
+    def urls(self, entry: Entry, snapshot: str = "") -> list[str]:
+        """Where a locked debian or url entry may be had, best first. Go entries are the go command's business."""
+        fact = entry.fact
+        if entry.kind == "url":
+            return [self.rewritten(fact["url"])]
+        if entry.kind != "debian":
+            raise ValueError(f"{entry.label} has no URL")
+        path = quote(fact["path"], safe="/~")
+        return [f"{at}/{path}" for base in self.bases(fact["archive"]) for at in at_times(base, snapshot)]
+
+    def rewritten(self, url: str) -> str:
+        """The URL with the longest prefix of `farm_origins.url` replaced."""
+        rules: Mapping[str, str] = self.configured.get("url", {})  # type: ignore[assignment]
+        best = max((prefix for prefix in rules if url.startswith(prefix)), key=len, default=None)
+        return url if best is None else rules[best] + url[len(best):]
+
+
+def at_times(base: str, snapshot: str) -> list[str]:
+    """A base with its `{snapshot}` filled in. A lock made from a live mirror bears the date of the Release file, and a snapshot
+    service imports that some hours later: so a later time is tried too (the service answers with the newest import before it)."""
+    if "{snapshot}" not in base:
+        return [base]
+    if not snapshot:
+        return []
+    later = datetime.strptime(snapshot, SNAPSHOT).replace(tzinfo=timezone.utc) + timedelta(days=1)
+    return [base.replace("{snapshot}", time) for time in (snapshot, later.strftime(SNAPSHOT))]

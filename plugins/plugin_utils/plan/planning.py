@@ -1,0 +1,106 @@
+"""What a plan is made of, for all who need one: the catalog, its locks (the tree's, or those made beside it), what the registry has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder, Overlay, Overlays, Relocker, laid_over
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+
+@dataclass(frozen=True)
+class Planning:
+    """A catalog and its plan. `tree` are the recipes as they are read, `overlays` the locks that stand in for theirs in `plan`."""
+
+    tree: Mapping[str, Recipe]
+    sources: Mapping[str, Sources]
+    engine: str
+    namespace: str
+    overlays: Mapping[str, Overlay]
+    plan: Plan = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", make(laid_over(self.tree, self.overlays), self.sources, self.engine, self.namespace))
+
+    def relocked(self, keys: list[Key], build: Platform) -> dict[str, Overlay]:
+        """The overlays of those images that the given units are, or descend from."""
+        names = {key.image for key in self.plan.closure(keys, build)}
+        return {name: overlay for name, overlay in sorted(self.overlays.items()) if name in names}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the registry has of the wanted units (unit -> digest), which are to be built, and digest -> (size, media type)."""
+
+    existing: dict[Key, str]
+    todo: list[Key]
+    sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def load(arguments: Mapping[str, Any]) -> Planning:
+    """The catalog as it is planned with. `relock_missing` lets overlays stand in for the locks that they were made from."""
+    tree = load_catalog(arguments["catalog"])
+    sources = {name: read_sources(recipe) for name, recipe in tree.items()}
+    overlays = Overlays(arguments["state"])
+    found = {name: overlay for name, recipe in tree.items() if (overlay := overlays.read(recipe))} if arguments["relock_missing"] else {}
+    return Planning(tree, sources, arguments["engine"], arguments["namespace"], found)
+
+
+def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform, arguments: Mapping[str, Any], *, registry: Registry | None,
+           check: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[Planning, Standing]:
+    """The plan that a run goes by, after the probe: where a .deb that is needed can be had nowhere, its image is resolved again.
+
+    A relocked parent makes other units of its descendants, so these are looked at again. `registry` is None where none answers. In
+    check mode nothing is written.
+    """
+    standing = look(planning.plan)
+    if not arguments["relock_missing"]:
+        return planning, standing
+    overlays = Overlays(arguments["state"])
+    for name in [] if check else overlays.drop(planning.tree.values()):
+        say(f"{name}: its lock in the tree is another one now; the one that was made beside it is dropped")
+    if not standing.todo:
+        return planning, standing
+    with _work(arguments["state"], check) as work:
+        origins = Origins(arguments["origins"])
+        finder = Finder(origins, Store(f"{arguments['state']}/store"), registry, arguments["namespace"])
+        relocker = Relocker(origins, work, finder, keyring=arguments["keyring"], allow_missing_suites=arguments["allow_missing_suites"],
+                            say=say, warn=warn)
+        while found := relocker.relock(planning.tree, planning.plan.recipes, _wanted(planning.plan, standing.todo, build)):
+            for name, overlay in [] if check else found.items():
+                overlays.write(planning.tree[name], overlay)
+            planning = replace(planning, overlays={**planning.overlays, **found})
+            standing = look(planning.plan)
+    return planning, standing
+
+
+@contextmanager
+def _work(state: str, check: bool) -> Iterator[Path]:
+    """Where closures are resolved: the state folder, which keeps apt's indexes, or in check mode a folder that goes."""
+    if not check:
+        yield Path(state)
+        return
+    with tempfile.TemporaryDirectory(prefix="desimages-") as folder:
+        yield Path(folder)
+
+
+def _wanted(plan: Plan, todo: list[Key], build: Platform) -> dict[str, set[Entry]]:
+    """image -> the locked files that its units need."""
+    found: dict[str, set[Entry]] = {}
+    for key in todo:
+        found.setdefault(key.image, set()).update(solve.entries(plan, plan.units[key], build))
+    return found

@@ -1,0 +1,56 @@
+"""What a person chooses: images, platforms, and a jmespath expression over units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jmespath
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
+
+
+def select(plan: Plan, native: list[Platform], images: list[str], platforms: list[str], expression: str) -> list[Key]:
+    """The chosen units, of those that a farm whose nodes run `native` can build. Raises BadInput with every wrong name.
+
+    Helper images (those with targets) are chosen only by name; else they come along where something needs them.
+    """
+    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(plan.recipes))}; images: {', '.join(sorted(plan.recipes))}"
+                for name in images if name not in plan.recipes]
+    known = sorted({str(key.platform) for key in plan.units})
+    problems += [f"farm_platforms: {name!r} is no platform of the catalog{nearest(name, known)}; platforms: {', '.join(known)}"
+                 for name in platforms if name not in known]
+    kept: set[str] | None = None
+    if expression:
+        try:
+            found = jmespath.search(expression, [describe(plan, key) for key in plan.units])
+            kept = {unit["unit"] for unit in found}
+        except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
+            problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: [?image=='registry' && platform.variant=='v6']")
+    chosen = [
+        key for key in plan.units
+        if (key.image in images if images else plan.recipes[key.image].index)
+        and (not platforms or str(key.platform) in platforms)
+        and (kept is None or str(key) in kept)
+    ]
+    if not chosen and not problems:
+        problems.append("farm_images, farm_platforms and farm_select together choose no unit")
+    foreign = {key for key, unit in plan.units.items() if not set(unit.runs) & set(native)}
+    guilty = {key: next((need for need in plan.closure([key], native[0]) if need in foreign), None) for key in chosen}
+    able = [key for key in chosen if guilty[key] is None]
+    problems += [f"{key}: the steps of {need} run code of {' or '.join(map(str, plan.units[need].runs))}, and no node runs that natively"
+                 for key, need in guilty.items() if need and plan.recipes[key.image].index]
+    if problems:
+        raise BadInput(problems, what="the choice")
+    return able
+
+
+def describe(plan: Plan, key: Key) -> dict[str, Any]:
+    """A unit as jmespath and people see it."""
+    unit = plan.units[key]
+    return {
+        "unit": str(key), "image": key.image, "target": key.target, "id": unit.id,
+        "platform": {"os": key.platform.os, "architecture": key.platform.architecture, "variant": key.platform.variant, "name": str(key.platform)},
+        "inputs": list(unit.inputs), "parents": sorted(parent.name for parent in unit.parents),
+    }

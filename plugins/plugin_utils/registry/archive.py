@@ -1,0 +1,140 @@
+"""The archive: what a unit was built from, kept in the farm's registry (D5).
+
+Every input and context file is a blob whose digest is the lock's own sha256. One OCI artifact a unit holds them;
+its annotation is the unit's record, whose sha256 is the build id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import File
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
+
+RECORD = "org.desimages.record"
+UNIT = "application/vnd.desimages.unit.v1+json"
+BLOB = "application/octet-stream"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+_TITLE = "org.opencontainers.image.title"
+_NOTHING = "sha256:" + hashlib.sha256(b"{}").hexdigest()  # the content of the empty descriptor
+
+
+class Archive:
+    """The repository `<namespace>/archive` of the farm's registry."""
+
+    def __init__(self, registry: Registry, namespace: str, store: Store, threads: int = 8) -> None:
+        self.registry, self.repository, self.store, self.threads = registry, f"{namespace}/archive", store, threads
+
+    def recall(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Gets from the archive what the store lacks; returns what the archive lacks as well."""
+        lacking = [entry for entry in entries if not self.store.has(entry.sha256, entry.size)]
+        contents = sorted({entry.sha256 for entry in lacking})
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = {sha for sha, there in zip(contents, pool.map(self._recall, contents)) if there}
+        return [entry for entry in lacking if entry.sha256 not in found]
+
+    def _recall(self, sha256: str) -> bool:
+        """A blob that is damaged, or breaks off, is as good as none: its origin is asked next."""
+        digest = f"sha256:{sha256}"
+        if not self.registry.has_blob(self.repository, digest):
+            return False
+        temporary = self.store.partial(f"{sha256}.archive")
+        try:
+            with temporary.open("wb") as out:
+                for piece in self.registry.blob(self.repository, digest):
+                    out.write(piece)
+            self.store.put(temporary, sha256)
+        except (Unreachable, HashMismatch):
+            temporary.unlink(missing_ok=True)
+            return False
+        return True
+
+    def keep(self, files: Iterable[File]) -> int:
+        """Puts files of the store into the archive; returns how many were not there."""
+        wanted = sorted({(file.sha256, file.size) for file in files})
+        with ThreadPoolExecutor(self.threads) as pool:
+            self.registry.put_blob(self.repository, b"{}", _NOTHING)
+            return sum(pool.map(lambda f: self.registry.put_blob(self.repository, self.store.path(f[0]), f"sha256:{f[0]}"), wanted))
+
+    def describe(self, unit: Unit, files: dict[str, File]) -> None:
+        """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps them."""
+        layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size, "annotations": {_TITLE: path}}
+                  for path, file in sorted(files.items())]
+        manifest = {
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": UNIT,
+            "config": {"mediaType": EMPTY, "digest": _NOTHING, "size": 2},
+            "layers": layers, "annotations": {_TITLE: str(unit.key), RECORD: canonical.encode(unit.record).decode()},
+        }
+        self.registry.put_manifest(self.repository, f"a-{unit.id}", canonical.encode(manifest), MANIFEST)
+
+    def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int) -> str:
+        """The image whose one layer is the packages merely unpacked (D7); made where it is not there yet. Returns `repository@digest`."""
+        tag = "u-" + canonical.sha256(["unpacked", 1, str(platform), epoch, [entry.sha256 for entry in entries]])
+        found = self.registry.digest(self.repository, tag)
+        if found is None:
+            temporary = self.store.partial(tag)
+            with temporary.open("wb") as out:
+                merge([self.store.path(entry.sha256) for entry in entries], out, epoch)
+            layer = {"mediaType": LAYER, "digest": _digest(temporary), "size": temporary.stat().st_size}
+            self.registry.put_blob(self.repository, temporary, str(layer["digest"]))
+            temporary.unlink()
+            config = canonical.encode({**platform.as_oci, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}, "config": {}})
+            head = {"mediaType": CONFIG, "digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
+            self.registry.put_blob(self.repository, config, str(head["digest"]))
+            manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer], "annotations": {_TITLE: name}})
+            return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
+        return f"{self.repository}@{found[0]}"
+
+
+def merge(packages: list[Path], out: BinaryIO, epoch: int) -> None:
+    """One tar of the file trees of .deb files, in the given order; a folder that several have comes once.
+
+    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
+    """
+    seen: set[str] = set()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
+        for package in packages:
+            process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            try:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as source:
+                    _copy(source, target, seen, epoch)
+            except tarfile.ReadError:
+                pass  # dpkg-deb says better what is wrong
+            process.stdout.read()  # type: ignore[union-attr]
+            if process.wait() != 0:
+                raise FarmError(f"dpkg-deb cannot read {package.name}: {process.stderr.read().decode().strip()}")  # type: ignore[union-attr]
+
+
+def _copy(source: tarfile.TarFile, target: tarfile.TarFile, seen: set[str], epoch: int) -> None:
+    for member in source:
+        name = member.name.removeprefix(".").strip("/")
+        if not name or (member.isdir() and name in seen):
+            continue
+        seen.add(name)
+        member.name, member.mtime = name, min(int(member.mtime), epoch)
+        member.uname = member.gname = ""
+        member.pax_headers = {}
+        if member.islnk():
+            member.linkname = member.linkname.removeprefix("./")
+        target.addfile(member, source.extractfile(member) if member.isreg() else None)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        made = hashlib.sha256()
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            made.update(piece)
+    return "sha256:" + made.hexdigest()

@@ -1,0 +1,193 @@
+"""The farm's public variables: what each may be, and what is wrong with those of an inventory. No I/O."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
+
+REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
+LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
+PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
+TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
+NAMESPACE = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+BASES = ("debian", "debian-security")
+WORDS = ("true", "false", "yes", "no", "on", "off")
+ROLES = ("binfmt", "buildkitd", "registry")
+
+
+def _path(value: Any) -> str:
+    good = isinstance(value, str) and PATH.match(value)
+    return "" if good else "an absolute path of at least two parts, of letters, digits and . _ + @ -, no slash at its end, such as /var/lib/desimages"
+
+
+def _state(value: Any) -> str:
+    longest = len(f"{value}/buildkitd.sock".encode())
+    short = f"a path of at most {SOCKET_LENGTH - 15} bytes: its unix sockets allow no more"
+    return _path(value) or ("" if longest <= SOCKET_LENGTH else short)
+
+
+def _registry(value: Any) -> str:
+    return "" if isinstance(value, str) and REGISTRY.match(value) and _port(value) else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+
+
+def _port(value: str) -> bool:
+    """Whether what stands after the last colon, if anything does, can be a port."""
+    found = re.search(r":([0-9]+)\Z", value)
+    return not found or 0 < int(found[1]) < 65536
+
+
+def _publish(value: Any) -> str:
+    host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
+    good = value == "" or (REGISTRY.match(host) and (not slash or NAMESPACE.match(path)))
+    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and . _ __ - / between them"
+
+
+def _namespace(value: Any) -> str:
+    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and . _ __ - / between them"
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) else "a text"
+
+
+def _flag(value: Any) -> str:
+    """Also as a word: that is what `-e name=true` gives, and what Ansible itself takes for one."""
+    return "" if isinstance(value, bool) or (isinstance(value, str) and value.lower() in WORDS) else "true or false"
+
+
+def _texts(value: Any) -> str:
+    good = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
+    return "" if good else "a list of texts"
+
+
+def _platforms(value: Any) -> str:
+    if _texts(value):
+        return _texts(value)
+    known = [str(platform) for platform in ALL]
+    given = [one for one in value.split(",") if one] if isinstance(value, str) else value
+    wrong = [one for one in given if one not in known]
+    return f"a list out of {', '.join(known)}" if wrong else ""
+
+
+def _mapping(value: Any) -> str:
+    return "" if isinstance(value, Mapping) else "a mapping"
+
+
+def _origins(value: Any) -> str:
+    """See fetch/origins.py."""
+    if _mapping(value):
+        return _mapping(value)
+    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go"}):
+        return f"a mapping of {', '.join(BASES)}, url and go; it has {', '.join(unknown)}"
+    wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
+    wrong += ["go: a text, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
+    url = value.get("url", {})
+    good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
+    return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))
+
+
+def _templates(value: Any) -> str:
+    """Templates of tags, as registry/tags.py renders them."""
+    if said := _texts(value):
+        return said
+    given = value.split(",") if isinstance(value, str) else value
+    try:
+        fields = {name for text in given for _, name, _, _ in Formatter().parse(text) if name is not None}
+        good = bool(given) and fields <= {"suite", "date", "id"} and all(TAG.match(text.format(suite="s", date="20260101", id="0")) for text in given)
+    except (ValueError, KeyError, IndexError):
+        good = False
+    return "" if good else "a list of tags, with no other fields than {suite}, {date} and {id}"
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A public variable. `check` gives '' for a good value, else what is allowed."""
+
+    check: Callable[[Any], str]
+    required: bool = False
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "farm_state": Setting(_state, required=True),
+    "farm_registry": Setting(_registry, required=True),
+    "farm_namespace": Setting(_namespace, required=True),
+    "farm_catalog": Setting(_texts, required=True),
+    "farm_images": Setting(_texts),
+    "farm_platforms": Setting(_platforms),
+    "farm_select": Setting(_text),
+    "farm_publish": Setting(_publish),
+    "farm_tags": Setting(_templates),
+    "farm_origins": Setting(_origins),
+    "farm_keyring": Setting(_path),
+    "farm_relock_missing": Setting(_flag),
+    "farm_allow_missing_suites": Setting(_flag),
+    "farm_partial": Setting(_flag),
+    "farm_busy": Setting(_choice("wait", "stop")),
+}
+
+
+OF_PLAYBOOKS = ("farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always")  # those of one playbook alone
+
+GROUPS: Mapping[str, tuple[int, str]] = {  # group -> how many hosts it has at least, and why not more
+    "nodes": (1, "this version builds on one node; building on several comes later"),
+    "registries": (0, "a farm has one registry"),
+}
+
+
+def _group_mistakes(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, (least, why) in GROUPS.items():
+        hosts = groups.get(name, ())
+        if len(hosts) > 1:
+            yield f"the group {name} has {len(hosts)} hosts ({', '.join(hosts)}): {why}"
+        elif len(hosts) < least:
+            yield f"the group {name} has no host: the inventory must have one in it, this machine (localhost) for example"
+
+
+def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Everything wrong with the inventory's groups and the public variables of one host: bad values, missing ones, and names that are nearly
+    right."""
+    found = list(_group_mistakes(groups))
+    for name, setting in SETTINGS.items():
+        if name not in values:
+            if setting.required:
+                found.append(f"{name} is not set")
+            continue
+        allowed = setting.check(values[name])
+        if allowed:
+            found.append(f"{name} is {values[name]!r}, it must be {allowed}")
+    address = values.get("farm_registry", "")
+    if groups.get("registries") and not _registry(address) and not LOOPBACK.match(address):
+        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays on loopback, as 127.0.0.1:5000; "
+                     "for one that runs elsewhere leave the group without a host")
+    for name in sorted(values):
+        if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
+            near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
+            if near:
+                found.append(f"{name} is no variable of the farm: did you mean {near[0]}?")
+    return found
+
+
+def decides_provisioning(name: str) -> bool:
+    """Whether a variable takes part in how a host is provisioned, as opposed to what is built on it."""
+    return name in ("farm_state", "farm_registry") or name.startswith(tuple(f"{role}_" for role in ROLES))
+
+
+def fingerprint(values: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
+    """Names the way a host is provisioned: the variables that decide it and the roles' own files (relative path -> content)."""
+    found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for path in sorted(files):
+        found.update(f"\0{path}\0{hashlib.sha256(files[path]).hexdigest()}".encode())
+    return found.hexdigest()[:16]
