@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status stop clean test test-full lint bench requirements
+.PHONY: help setup setup-dev may-test build check lock status stop clean test test-full lint schemas bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ lint: setup-dev ## run the linters and the type checker
 	yamllint --strict .
 	ansible-lint --strict
 	MYPYPATH=collections mypy $(foreach part,module_utils plugin_utils action,-p ansible_collections.desimages.farm.plugins.$(part))
+
+schemas: setup-dev ## write docs/*.schema.json anew from the kinds of input
+	python scripts/schemas.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
 	for name in plan sizes debian bake repeat first; do python tests/bench/$$name.py $(ARGS) || exit 1; done

@@ -10,12 +10,14 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.modules.fetch import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
@@ -51,13 +53,12 @@ class Fetch:
 
     def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
         self.plan, self.sources, self.build, self.say = plan, sources, build, say
-        self.state = Path(arguments["state"])
-        self.store = Store(self.state / "store")
-        self.origins = Origins(arguments["origins"])
-        self.client = Client(self.origins.here)
+        self.store = Store(f"{arguments['state']}/store")
+        origins = Origins(arguments["origins"])
+        self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
         self.unpacked: dict[tuple[str, str], str] = {}
-        self.trees: dict[Key, dict[str, solve.File]] = {}
+        self.trees: dict[Key, dict[str, File]] = {}
         self.changed = False
 
     def image(self, image: str, keys: list[Key]) -> dict[Key, str]:
@@ -65,7 +66,7 @@ class Fetch:
         recipe, sources = self.plan.recipes[image], self.sources[image]
         contexts.keep(recipe, sources, self.store)
         units = [self.plan.units[key] for key in keys]
-        wanted = {unit.key: solve.entries(self.plan, unit, self.build) for unit in units}
+        wanted = {unit.key: self.plan.entries(unit, self.build) for unit in units}
         errors = self._get(image, recipe.lock.snapshot, {entry for entries in wanted.values() for entry in entries})
         refused = {key: "\n".join(sorted({str(errors[entry]) for entry in entries if errors[entry]}))
                    for key, entries in wanted.items() if any(errors[entry] for entry in entries)}
@@ -94,15 +95,14 @@ class Fetch:
                 said = time.monotonic()
                 self.say(f"{image}: fetched {done} of {total} files, {size / 1e6:.0f} MB")
 
-        found = fetch_entries([(entry, snapshot) for entry in lacking], self.origins, self.store, scratch=self.state / "cache" / "go",
-                              progress=progress, client=self.client) if lacking else {}
+        found = fetch_entries([(entry, snapshot) for entry in lacking], self.desk, progress) if lacking else {}
         self.changed = self.changed or bool(lacking)
         return {entry: found.get(entry) for entry in ordered}
 
-    def _files(self, key: Key) -> dict[str, solve.File]:
+    def _files(self, key: Key) -> dict[str, File]:
         """All files that a unit is made of, by a path in its artifact."""
         unit, sources = self.plan.units[key], self.sources[key.image]
-        tree = {f"context/{path}": solve.File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
+        tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
         tree["Dockerfile"] = solve.dockerfile(self.plan.recipes[key.image])
         for context, names, platform in (("inputs", unit.inputs, key.platform), ("build-inputs", unit.build_inputs, self.build)):
             tree.update({f"{context}/{path}": file for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})

@@ -13,11 +13,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, alone, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 
 
 class ActionModule(FarmAction):
@@ -78,7 +78,7 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
 def view(recipe: Recipe) -> dict[str, Any]:
     """An image as jmespath sees it."""
     return {
-        "image": recipe.name, "kinds": sorted({found.kind for found in recipe.inputs}), "platforms": list(map(str, recipe.platforms)),
+        "image": recipe.name, "kinds": sorted({KINDS[found.kind].key for found in recipe.inputs}), "platforms": list(map(str, recipe.platforms)),
         "suites": list(recipe.suites), "locked": recipe.lock != Lock(),
     }
 

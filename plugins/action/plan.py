@@ -13,12 +13,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import entries
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
 
@@ -56,7 +55,7 @@ class ActionModule(FarmAction):
             self.say(table(build))
         if self.diff:
             result["diff"] = [
-                difference(plan.units[key], known.read(place, key), entries(plan, plan.units[key], native[0])) for key in todo]
+                difference(plan.units[key], known.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
         run = Run.begin(scratch() if self.check else arguments["state"])
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
@@ -64,7 +63,7 @@ class ActionModule(FarmAction):
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:
-                    known.write(place, plan.units[key], entries(plan, plan.units[key], native[0]))
+                    known.write(place, plan.units[key], plan.entries(plan.units[key], native[0]))
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"  # the hint of a HashMismatch
+
 
 class FarmError(Exception):
     """A failure that a person can act on. Modules and actions turn it into a result once, in `main()` or `run()`.

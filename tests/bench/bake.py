@@ -30,7 +30,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run

@@ -24,9 +24,9 @@ from common import CACHE, STATE, Cost, Farm, as_root, load, table
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run

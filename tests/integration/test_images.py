@@ -20,8 +20,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 from ..unit.debian_archive import Archive, Package, new_signer
 from .conftest import PROJECT, STATE, Chain, sh

@@ -79,9 +79,9 @@ def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
     assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
     line = '{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"' + 64 * "a" + '","size":1}\n'
-    empty.write("a/lock.jsonl", '{"lock":1}\n' + line)
+    empty.write("a/lock.jsonl", '{"lock":2}\n' + line)
     assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/arm64; make it with `make lock`"]
-    empty.write("a/lock.jsonl", '{"lock":1}\n' + line.replace("aaa", "xyz") + "{}\n")
+    empty.write("a/lock.jsonl", '{"lock":2}\n' + line.replace("aaa", "xyz") + "{}\n")
     assert [problem[:23] for problem in problems(empty)] == ["images/a/lock.jsonl:2: ", "images/a/lock.jsonl:3: "]
 
 
@@ -169,14 +169,14 @@ def test_targets_of_two_images_cannot_have_one_name(empty: Catalog) -> None:
 
 def test_a_lock_without_lines_is_not_whole(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
-    empty.write("a/lock.jsonl", '{"lock":1}\n')
+    empty.write("a/lock.jsonl", '{"lock":2}\n')
     assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/amd64, linux/arm64; make it with `make lock`"]
 
 
 def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {go: example.org/x, version: v1.0.0}\n")
-    line = {"input": "x", "kind": "go", "module": "../../../etc/cron.d", "version": "v1", "file": "zip", "h1": "h1:x", "sha256": 64 * "a", "size": 1}
-    empty.write("a/lock.jsonl", '{"lock":1}\n' + json.dumps(line) + "\n" + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
+    line = {"input": "x", "kind": "go", "module": "../../../etc/cron.d", "version": "v1", "file": "zip", "h1": f"h1:{43 * 'a'}=", "sha256": 64 * "a", "size": 1}
+    empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n" + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
     assert "is no path inside a context" in found[0]
     assert "platform 'linux/amd46' is none of" in found[1]

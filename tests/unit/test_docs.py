@@ -14,10 +14,11 @@ from ansible_collections.desimages.farm.plugins.doc_fragments.farm import Module
 from ansible_collections.desimages.farm.plugins.module_utils.state import OWN
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import argument_spec, documented
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, load_schema
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 
 from .conftest import Catalog
 
@@ -95,9 +96,9 @@ def test_an_example_recipe_is_one(block: Block, tmp_path: Path) -> None:
     document = Document(path, f"{block.page.name}:{block.line}")
     if block.words[0] == "recipe":
         document.value = document.value if block.file else {**NEEDED, **document.value}
-        document.check(load_schema(PROJECT / "docs/recipe.schema.json"))
+        document.check(schema.recipe())
     else:
-        document.check(load_schema(PROJECT / "docs/defaults.schema.json"))
+        document.check(schema.defaults())
     assert document.problems == []
 
 
@@ -180,7 +181,12 @@ def test_the_guide_names_every_variable() -> None:
     assert sorted((public | used | set(settings.SETTINGS)) - named) == []
 
 
-@pytest.mark.parametrize("name", ["recipe.schema.json", "defaults.schema.json"])
+@pytest.mark.parametrize("name", sorted(schema.FILES))
+def test_the_schemas_in_docs_are_what_the_farm_checks_with(name: str) -> None:
+    assert json.loads((PROJECT / "docs" / name).read_text(encoding="utf-8")) == schema.FILES[name](), "make schemas"
+
+
+@pytest.mark.parametrize("name", sorted(schema.FILES))
 def test_the_guide_names_every_key_of_the_schemas(name: str) -> None:
     def keys(value: Any) -> set[str]:
         if isinstance(value, list):
@@ -190,7 +196,7 @@ def test_the_guide_names_every_key_of_the_schemas(name: str) -> None:
         return set(value.get("properties", {})) | {key for one in value.values() for key in keys(one)}
 
     text = GUIDE.read_text(encoding="utf-8")
-    assert [key for key in sorted(keys(load_schema(PROJECT / "docs" / name))) if not re.search(rf"`{key}\b|\b{key}:", text)] == []
+    assert [key for key in sorted(keys(schema.FILES[name]())) if not re.search(rf"`{key}\b|\b{key}:", text)] == []
 
 
 def test_the_guide_names_all_that_a_selector_sees(chain: Catalog) -> None:

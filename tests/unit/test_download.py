@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, Missing, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Login, Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, download, fetch_entries, first_contact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, download, first_contact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+
+from .entries import address, deb
 
 BODY = bytes(range(256)) * 4000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -264,12 +267,12 @@ def test_a_password_goes_to_its_host_and_into_no_message(server, store, time_):
 
 def test_apts_proxy_is_for_apts_files_alone(server, store, tmp_path):
     name = f"{server.url}/mirror/pool/a"
-    debian = Entry("a", "debian", SHA, len(BODY), "", (("archive", "debian"), ("name", "a"), ("version", "1"), ("architecture", "all"), ("path", "pool/a")))
-    url = Entry("b", "url", "0" * 64, len(BODY), "", (("url", name.replace("pool/a", "b")),))
+    debian = deb("a", sha256=SHA, size=len(BODY), path="pool/a.deb")
+    url = address(name.replace("pool/a", "b"), sha256="0" * 64, size=len(BODY))
     here = Machine(apt={"Acquire::http::Proxy": "http://127.0.0.1:1"})
     origins = Origins({"debian": [f"{server.url}/mirror"]}, here=here)
     client = Client(here, patience=0)
-    found = fetch_entries([(debian, ""), (url, "")], origins, store, scratch=tmp_path, client=client)
+    found = fetch_entries([(debian, ""), (url, "")], Desk(origins, tmp_path, store, client))
     assert type(found[debian]) is Unreachable
     assert [seen["path"] for seen in server.seen] == ["/mirror/b"]
 
@@ -291,17 +294,11 @@ def test_first_contact_takes_what_there_is(server, client, tmp_path):
     assert (sha256, size, path.read_bytes()) == (SHA, len(BODY), BODY)
 
 
-def deb(name: str, sha256: str = SHA, size: int = len(BODY)) -> Entry:
-    facts = {"archive": "debian", "name": name, "version": "1+b", "architecture": "all", "path": f"pool/{name}_1+b_all.deb"}
-    return Entry("rootfs", "debian", sha256, size, "linux/amd64", tuple(facts.items()))
-
-
 def test_one_bad_entry_costs_only_itself(server, client, store, tmp_path):
-    good, bad, twin = deb("good"), deb("bad", "0" * 64), deb("twin")
+    good, bad, twin = (deb(name, "1+b", sha256=sha, size=len(BODY)) for name, sha in (("good", SHA), ("bad", "0" * 64), ("twin", SHA)))
     origins = Origins({"debian": [server.url]}, here=Machine())
     lines: list[tuple[int, int, int]] = []
-    found = fetch_entries([(good, ""), (bad, ""), (twin, "")], origins, store, scratch=tmp_path / "go", client=client,
-                          progress=lambda *line: lines.append(line))
+    found = fetch_entries([(good, ""), (bad, ""), (twin, "")], Desk(origins, tmp_path, store, client), lambda *line: lines.append(line))
     assert (found[good], found[twin]) == (None, None)
     assert isinstance(found[bad], HashMismatch)
     assert lines[-1] == (1, 2, len(BODY))

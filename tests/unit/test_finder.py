@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
+from . import entries
 from .debian_archive import Archive
 from .mirror import Mirror, serve
 
 
 def deb(name: str, text: str = "") -> Entry:
     sha = hashlib.sha256((text or name).encode()).hexdigest()
-    facts = {"archive": "debian", "name": name, "version": "1", "architecture": "all", "path": f"pool/{name}.deb"}
-    return Entry("rootfs", "debian", sha, len(text or name), "linux/amd64", tuple(facts.items()))
+    return entries.deb(name, sha256=sha, size=len(text or name), path=f"pool/{name}.deb")
 
 
 class Shelf:

@@ -13,7 +13,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import AM
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Expired, Mixed, Signature, failure
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import Debian
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Debian, Foreign, Older, refuse_older
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
 
 from .debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
 
@@ -53,7 +55,7 @@ def resolver(tmp_path: Path, main: Archive, security: Archive, signer: Signer):
 
 
 def names(entries) -> list[str]:
-    return [entry.label for entry in entries]
+    return [KIND.label(entry.facts) for entry in entries]
 
 
 def test_a_closure_is_what_an_empty_system_needs_with_the_newest_of_all_suites(resolver):
@@ -61,9 +63,9 @@ def test_a_closure_is_what_an_empty_system_needs_with_the_newest_of_all_suites(r
     closure = debian.closure("rootfs", debian.index(SUITES, ARM64), ["web"], essential=False)
     assert sorted(names(closure)) == [
         "libc6 2.41-12+deb13u1 arm64", "tzdata 2026a-1 all", "web 1.0~rc1-1 arm64", "zlib1g 1:1.3+dfsg-1 arm64"]
-    zlib = next(entry for entry in closure if entry.fact["name"] == "zlib1g")
-    assert zlib.fact["path"] == "pool/main/z/zlib1g/zlib1g_1.3+dfsg-1_arm64.deb"
-    assert {entry.fact["name"]: entry.fact["archive"] for entry in closure}["libc6"] == "debian-security"
+    zlib = next(entry for entry in closure if entry.facts["name"] == "zlib1g")
+    assert zlib.facts["path"] == "pool/main/z/zlib1g/zlib1g_1.3+dfsg-1_arm64.deb"
+    assert {entry.facts["name"]: entry.facts["archive"] for entry in closure}["libc6"] == "debian-security"
 
 
 def test_essential_packages_come_where_they_are_asked_for(resolver):
@@ -163,6 +165,68 @@ def test_without_any_suite_there_is_nothing_to_resolve_on(resolver, main, securi
     security.spoil("trixie-security", "armel")
     with pytest.raises(Mixed, match="none of trixie, trixie-security is whole"):
         resolver(allow_missing_suites=True).index(SUITES, ARMV6)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize(
+    ("suite", "codename", "name"),
+    [("trixie", "bookworm", "oldstable"), ("trixie-security", "bookworm-security", "oldstable-security"), ("trixie-security", "trixie", "stable")],
+)
+def test_the_genuine_inrelease_of_another_suite_is_refused_whatever_the_inventory_allows(resolver, main, security, suite, codename, name, allowed):
+    archive = security if suite.endswith("-security") else main
+    archive.suite(codename, BASE, name=name, folder=suite)
+    with pytest.raises(Foreign, match=f"serves the signed InRelease of {codename} or {name} as that of {suite}"):
+        resolver(allow_missing_suites=allowed).index(SUITES, AMD64)
+
+
+def test_it_is_not_taken_for_a_mirror_between_two_states_either(resolver, main):
+    main.suite("bookworm", BASE, name="oldstable", folder="trixie")
+    main.spoil("trixie", "armel")
+    with pytest.raises(Foreign):
+        resolver(allow_missing_suites=True).index(SUITES, ARMV6)
+
+
+def test_a_suite_may_be_asked_for_by_its_state(resolver, main):
+    main.suite("trixie", BASE, name="stable", folder="stable", valid=None)
+    assert resolver().index(("stable",), AMD64).releases[0].suite == "stable"
+
+
+def stamp(days: float) -> str:
+    return (NOW - timedelta(days=days)).strftime(SNAPSHOT)
+
+
+@pytest.mark.parametrize(
+    ("old", "said"),
+    [
+        (Lock(), ""),
+        (Lock(snapshot=stamp(1), releases={"trixie": stamp(2), "trixie-security": stamp(1)}), ""),
+        (Lock(snapshot=stamp(0), releases={"trixie": stamp(0), "trixie-security": stamp(3)}), "trixie for linux/amd64 is of"),
+        (Lock(snapshot=stamp(0), releases={"trixie": stamp(9), "trixie-security": stamp(0.5)}), "trixie-security for linux/amd64 is of"),
+        (Lock(snapshot=stamp(0), releases={"trixie": stamp(0)}, older={"linux/amd64": {"trixie": stamp(2)}}), ""),
+        (Lock(snapshot=stamp(0)), "the newest suite is of"),
+        (Lock(snapshot=stamp(1)), ""),
+    ],
+)
+def test_a_lock_never_goes_back_in_time(resolver, old, said):
+    indexes = [resolver().index(SUITES, AMD64)]
+    if not said:
+        refuse_older(old, indexes)
+        return
+    with pytest.raises(Older, match=said):
+        refuse_older(old, indexes)
+
+
+def test_apts_own_reasons_are_told(resolver, main):
+    main.suite("trixie", (*BASE, Package("broken", "1", depends="nowhere (>= 2)")), name="stable", valid=None)
+    debian = resolver()
+    with pytest.raises(FarmError, match=r"broken : Depends: nowhere \(>= 2\)"):
+        debian.closure("rootfs", debian.index(SUITES, AMD64), ["broken"], essential=False)
+
+
+def test_a_name_is_never_taken_for_a_pattern(resolver):
+    debian = resolver()
+    with pytest.raises(FarmError, match=r"zlib\.g"):
+        debian.closure("rootfs", debian.index(SUITES, AMD64), ["zlib.g"], essential=False)
 
 
 def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go import MADE, Modules, package_path, requires
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang, kind_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE, package_path, requires
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 
 needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
-APP = {"module": "example.com/Big/app", "version": "v1.2.0", "package": "./cmd/app"}
+APP = {"go": "example.com/Big/app", "version": "v1.2.0", "package": "./cmd/app"}
 
 
 def publish(proxy: Path, module: str, version: str, files: dict[str, str], level: int = zipfile.ZIP_DEFLATED) -> None:
@@ -61,8 +66,16 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def modules(tmp_path: Path, proxy: Path) -> Callable[[], Modules]:
-    return lambda: Modules(tmp_path / "work", proxy=f"file://{proxy}", store=Store(tmp_path / "store"))
+def lock(tmp_path: Path, proxy: Path) -> Callable[..., Resolved]:
+    """Locks an input as a recipe has it, each time with a resolver of its own."""
+    def locked(given: dict[str, str], platforms: list[Platform], folder: Path = tmp_path, old: Lock = Lock()) -> Resolved:  # noqa: B008
+        kind = kind_of(given)
+        recipe = Recipe(name="app", folder=str(folder), dockerfile=dockerfile.parse("FROM scratch\n"), lock=old)
+        origins = Origins({"go": f"file://{proxy}"}, here=Machine(), snapshots=False)
+        desk = Desk(origins, tmp_path, Store(tmp_path / "store"), Client(origins.here))
+        return kind.resolver(desk).resolve(recipe, kind.input("app", given), platforms)
+
+    return locked
 
 
 def zips(entries: tuple[Entry, ...]) -> set[str]:
@@ -70,9 +83,9 @@ def zips(entries: tuple[Entry, ...]) -> set[str]:
 
 
 @needs_go
-def test_exactly_what_a_build_reads_is_locked(modules, tmp_path):
-    amd64 = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock())
-    both = modules().lock("app", "app", APP, [AMD64, ARMV6], tmp_path, Lock())
+def test_exactly_what_a_build_reads_is_locked(lock, tmp_path):
+    amd64 = lock(APP, [AMD64])
+    both = lock(APP, [AMD64, ARMV6])
     assert zips(amd64.entries) == {"example.com/Big/app", "example.com/lib"}
     assert zips(both.entries) == {"example.com/Big/app", "example.com/lib", "example.com/arm"}
     lib = next(entry for entry in both.entries if entry.fact["module"] == "example.com/lib" and entry.fact["file"] == "zip")
@@ -80,64 +93,64 @@ def test_exactly_what_a_build_reads_is_locked(modules, tmp_path):
 
 
 @needs_go
-def test_the_same_resolution_gives_the_same_bytes(modules, tmp_path):
-    first = modules().lock("app", "app", APP, [AMD64, ARM64], tmp_path, Lock())
-    shutil.rmtree(tmp_path / "work")
-    assert modules().lock("app", "app", APP, [AMD64, ARM64], tmp_path, Lock()) == first
-    assert first.wrapper["tools.go"].startswith(MADE)
-    assert "toolchain" not in first.wrapper["go.mod"]
+def test_the_same_resolution_gives_the_same_bytes(lock, tmp_path):
+    first = lock(APP, [AMD64, ARM64])
+    shutil.rmtree(tmp_path / "lock")
+    assert lock(APP, [AMD64, ARM64]) == first
+    assert first.wrapper["go/app/tools.go"].startswith(MADE)
+    assert "toolchain" not in first.wrapper["go/app/go.mod"]
 
 
 @needs_go
-def test_a_selection_raised_by_hand_is_kept(modules, tmp_path):
-    wrapper = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock()).wrapper
+def test_a_selection_raised_by_hand_is_kept(lock, tmp_path):
+    wrapper = lock(APP, [AMD64]).wrapper
     folder = tmp_path / "go" / "app"
     folder.mkdir(parents=True)
-    (folder / "go.mod").write_text(wrapper["go.mod"].replace("example.com/lib v1.0.0", "example.com/lib v1.1.0"))
-    found = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock())
+    (folder / "go.mod").write_text(wrapper["go/app/go.mod"].replace("example.com/lib v1.0.0", "example.com/lib v1.1.0"))
+    found = lock(APP, [AMD64])
     assert "v1.1.0" in {entry.fact["version"] for entry in found.entries if entry.fact["module"] == "example.com/lib"}
 
 
 @needs_go
-def test_a_module_that_is_nowhere_is_missing(modules, tmp_path):
+def test_a_module_that_is_nowhere_is_missing(lock, tmp_path):
     with pytest.raises(Missing, match=r"v1\.9\.9"):
-        modules().lock("app", "app", {**APP, "version": "v1.9.9"}, [AMD64], tmp_path, Lock())
+        lock({**APP, "version": "v1.9.9"}, [AMD64])
 
 
 @needs_go
-def test_a_program_of_the_images_own_has_the_entries_of_its_dependencies(modules, tmp_path):
+def test_a_program_of_the_images_own_has_the_entries_of_its_dependencies(lock, proxy, tmp_path):
     own = tmp_path / "image" / "health"
     own.mkdir(parents=True)
     (own / "main.go").write_text("package main\n\nfunc main() {}\n")
     (own / "go.mod").write_text("module health\n\ngo 1.21\n")
-    spec = {"module": "./health", "version": "", "package": "."}
-    assert modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock()).entries == ()
+    spec = {"go": "./health"}
+    assert lock(spec, [AMD64], tmp_path / "image").entries == ()
     (own / "main.go").write_text('package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n')
     (own / "go.mod").write_text("module health\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n")
     with pytest.raises(FarmError, match="go mod tidy"):
-        modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock())
-    modules().go.must("mod", "tidy", folder=own)
-    found = modules().lock("tools", "health", spec, [AMD64], tmp_path / "image", Lock())
+        lock(spec, [AMD64], tmp_path / "image")
+    golang.Go("go", golang.settings(tmp_path / "mod", f"file://{proxy}")).must("mod", "tidy", folder=own)
+    found = lock(spec, [AMD64], tmp_path / "image")
     assert zips(found.entries) == {"example.com/lib"}
     assert not found.wrapper
 
 
 @needs_go
-def test_a_toolchain_is_one_zip_for_each_platform_that_builds(modules, proxy, tmp_path):
+def test_a_toolchain_is_one_zip_for_each_platform_that_builds(lock, proxy, tmp_path):
     for architecture in ("amd64", "arm64"):
         publish(proxy, "golang.org/toolchain", f"v0.0.1-go1.99.0.linux-{architecture}", {"go.mod": "module golang.org/toolchain\n"})
-    spec = {"module": "golang.org/toolchain", "version": "v0.0.1-go1.99.0.linux-{goarch}", "package": "."}
-    found = modules().lock("builder", "toolchain", spec, [AMD64, ARM64], tmp_path, Lock())
+    spec = {"go": "golang.org/toolchain", "version": "v0.0.1-go1.99.0.linux-{goarch}"}
+    found = lock(spec, [AMD64, ARM64])
     assert [(entry.platform, entry.fact["version"]) for entry in found.entries] == [
         ("linux/amd64", "v0.0.1-go1.99.0.linux-amd64"), ("linux/arm64", "v0.0.1-go1.99.0.linux-arm64")]
     shutil.rmtree(proxy)
-    shutil.rmtree(tmp_path / "work")
-    assert modules().lock("builder", "toolchain", spec, [AMD64, ARM64], tmp_path, Lock(found.entries)) == found
+    shutil.rmtree(tmp_path / "lock")
+    assert lock(spec, [AMD64, ARM64], old=Lock(found.entries)) == found
 
 
 @pytest.fixture
-def locked(modules, tmp_path) -> dict[str, Entry]:
-    entries = modules().lock("app", "app", APP, [AMD64], tmp_path, Lock()).entries
+def locked(lock, tmp_path) -> dict[str, Entry]:
+    entries = lock(APP, [AMD64]).entries
     return {f"{entry.fact['module']} {entry.fact['file']}": entry for entry in entries}
 
 

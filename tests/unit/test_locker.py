@@ -9,24 +9,15 @@ from ansible_collections.desimages.farm.plugins.action.lock import choose, diffe
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import Index, Release
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go import MADE
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Index, Package, Release
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Lock, Recipe
 
-
-def deb(name: str, version: str, platform: str = "linux/amd64", content: str = "0", given: str = "rootfs") -> Entry:
-    facts = {"archive": "debian", "name": name, "version": version, "architecture": "any", "path": f"pool/{name}_{version}.deb"}
-    return Entry(given, "debian", content * 64, 1, platform, tuple(facts.items()))
-
-
-def go(module: str, version: str, file: str = "zip", h1: str = "h1:a=") -> Entry:
-    facts = {"module": module, "version": version, "file": file, "h1": h1}
-    return Entry("app", "go", "0" * 64, 1, "", tuple(facts.items()))
+from .entries import address, deb, module
 
 
 def lock(*entries: Entry, **header: object) -> Lock:
@@ -49,9 +40,9 @@ def lock(*entries: Entry, **header: object) -> Lock:
         ),
         (lock(), lock(deb("a", "1")), ["a 1 is new (linux/amd64)"]),
         (lock(deb("a", "1")), lock(), ["a 1 is gone (linux/amd64)"]),
-        (lock(deb("a", "1")), lock(deb("a", "1", content="1")), ["a 1: other content (linux/amd64)"]),
+        (lock(deb("a", "1")), lock(deb("a", "1", sha256="1" * 64)), ["a 1: other content (linux/amd64)"]),
         (lock(deb("a", "1")), lock(deb("a", "1"), deb("a", "1", given="seed")), []),
-        (lock(go("x", "v1"), go("x", "v1", "mod")), lock(go("x", "v2"), go("x", "v2", "mod")), ["x v1 -> v2"]),
+        (lock(module("x", "v1"), module("x", "v1", "mod")), lock(module("x", "v2"), module("x", "v2", "mod")), ["x v1 -> v2"]),
         (lock(snapshot="20260101T000000Z"), lock(snapshot="20260102T000000Z"), ["snapshot 20260101T000000Z -> 20260102T000000Z"]),
         (
             lock(left_out={"linux/386": ("trixie-security",)}),
@@ -80,8 +71,8 @@ class Packages:
     def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
         return Index(Path(), platform, (Release("trixie", "trixie", self.date),), **self.options)  # type: ignore[arg-type]
 
-    def closure(self, name: str, index: Index, packages: list[str], essential: bool) -> list[Entry]:
-        return [deb(package, self.version, str(index.platform), given=name) for package in packages]
+    def closure(self, name: str, index: Index, packages: list[str], essential: bool) -> list[Package]:
+        return [Package("0" * 64, 1, deb(package, self.version).fact) for package in packages]
 
 
 DAY = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -91,7 +82,7 @@ SEED = Input("seed", "debian", {"packages": ["dpkg"]}, build=True)
 
 def locker(tmp_path: Path, version: str = "1", day: int = 23, **options: object) -> Locker:
     made = Locker(Origins(here=Machine(), snapshots=False), tmp_path / "state")
-    made.debian = Packages(version, DAY.replace(day=day), **options)  # type: ignore[assignment]
+    made.resolvers["debian"].debian = Packages(version, DAY.replace(day=day), **options)  # type: ignore[attr-defined]
     return made
 
 
@@ -134,7 +125,7 @@ def test_an_image_without_files_from_outside_has_no_lock(tmp_path):
 
 
 def test_other_kinds_stay_as_they_were_locked(tmp_path):
-    url = Entry("blob", "url", "b" * 64, 3, "", (("url", "https://upstream.example/x"),))
+    url = address("https://upstream.example/x")
     inputs = (ROOTFS, Input("blob", "url", {"url": "https://upstream.example/y"}))
     found = locker(tmp_path).lock(recipe(tmp_path / "x", *inputs, old=Lock((url,))), kinds=["debian"])
     assert url in found.lock.entries
@@ -173,7 +164,7 @@ def test_a_url_for_each_platform(tmp_path):
 
 def test_an_error_names_its_image(tmp_path):
     made = locker(tmp_path)
-    made.debian.index = lambda suites, platform: (_ for _ in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
+    made.resolvers["debian"].debian.index = lambda suites, platform: (_ for _ in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
     with pytest.raises(FarmError, match="image: debian"):
         made.lock(recipe(tmp_path / "debian", ROOTFS))
 

@@ -1,35 +1,42 @@
 from __future__ import annotations
 
+import re
+from base64 import b64encode
+from dataclasses import replace
+
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-text = st.text(min_size=1, max_size=12)
+text = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="/"), min_size=1, max_size=12)
+names = st.from_regex(r"[a-z0-9][a-z0-9]{1,8}", fullmatch=True)
 platforms = st.sampled_from(list(map(str, ALL)))
 
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    kind = draw(st.sampled_from(sorted(lockfile.FIELDS)))
-    facts = tuple((name, draw(text)) for name in lockfile.FIELDS[kind] if name != "platform")
-    platform = draw(platforms if kind == "debian" else st.one_of(st.just(""), platforms))
+    kind = LINES[draw(st.sampled_from(sorted(LINES)))]
+    known = {"archive": st.sampled_from(["debian", "debian-security"]), "architecture": st.sampled_from(["all", "arm64"]),
+             "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
+             "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
+             "url": text.map(lambda word: f"https://{word}")}
+    facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
+    platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))
-    return Entry(draw(text), kind, sha256, draw(st.integers(0, 1 << 40)), platform, facts)
-
-
-def inside(entry: Entry) -> bool:
-    """Whether its path is one that a context can have: others are refused, see test_catalog."""
-    return not {"", ".", ".."} & set(entry.path.split("/"))
+    return kind.entry(draw(names), sha256, draw(st.integers(0, 1 << 40)), platform, facts)
 
 
 locks = st.builds(
     Lock,
-    st.lists(entries().filter(inside), max_size=6).map(tuple),
+    st.lists(entries(), max_size=6, unique_by=(lambda e: (e.input, e.platform, e.path), lambda e: e.sha256)).map(tuple),
     st.sampled_from(["", "20261123T112238Z", "19700101T000000Z"]),
+    st.dictionaries(st.just("trixie"), st.just("20260912T075541Z")),
+    st.dictionaries(names, st.just({"packages": ["a", "b"], "essential": True})),
     st.dictionaries(platforms, st.sampled_from([("trixie-security",), ("trixie-security", "trixie-updates")])),
     st.dictionaries(platforms, st.just({"trixie": "20260912T075541Z"})),
 )
@@ -41,11 +48,14 @@ def test_a_lock_reads_back_as_it_was_and_has_one_form(lock):
     written = lockfile.dump(lock)
     found = lockfile.parse(written, "lock.jsonl")
     assert set(found.entries) == set(lock.entries)
-    assert (found.snapshot, found.left_out, found.older) == (lock.snapshot, lock.left_out, lock.older)
+    assert replace(found, entries=()) == replace(lock, entries=())
     assert lockfile.dump(found) == written
-    assert lockfile.dump(Lock(tuple(reversed(lock.entries)), lock.snapshot, lock.left_out, lock.older)) == written
+    assert lockfile.dump(replace(lock, entries=tuple(reversed(lock.entries)))) == written
 
 
+GO = f'{{"input":"g","kind":"go","module":"example.org/g","version":"v1.0.0","file":"zip","h1":"h1:{43 * "a"}=","sha256":"{64 * "b"}","size":1}}'
+DEB = (f'{{"input":"d","kind":"debian","archive":"debian","platform":"linux/amd64","name":"a2","version":"1","architecture":"all",'
+       f'"path":"pool/a2_1_all.deb","sha256":"{64 * "c"}","size":1}}')
 GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 + '","size":1}'
 
 
@@ -61,23 +71,78 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
         (GOOD.replace(',"size":1', ""), "lacks size"),
         (GOOD[:-3], "lock.jsonl:2"),
         ("[]", "not an object"),
+        ("", "not JSON"),
+        (GOOD.replace('"plex"', "7"), "input is 7, it must be a text"),
+        (GOOD.replace("plex", "Plex"), "'Plex' is no name of an input"),
+        (GOOD.replace("https://x/", "x"), "url 'x' is no address"),
+        (GOOD.replace("https://x/", "https://x/\\u0000"), "url is 'https://x/\\x00', it must be a text"),
+        (GOOD.replace("https://x/", "https://x/\\ud800"), "url is"),
+        (GOOD.replace('"size":1', '"size":1,"platform":"linux/amd46"'), "platform 'linux/amd46' is none of"),
+        (GOOD.replace('"size":1', '"size":1,"platform":7'), "platform is 7"),
+        (GOOD.replace('"size":1', '"size":1e99'), "size"),
+        (GO.replace("zip", "exe"), "file 'exe' is none of mod, zip"),
+        (GO.replace("h1:aaaa", "h1:a"), "no hash of a module"),
+        (GO.replace("example.org", "example\\u0000org"), "module is 'example\\x00org/g'"),
+        (DEB.replace('"debian","platform"', '"ubuntu","platform"'), "archive 'ubuntu' is none of"),
+        (DEB.replace("pool/a", "../a"), "no path of a .deb"),
+        (DEB.replace("_1_all.deb", "_1_all.deb/.."), "no path of a .deb"),
+        (GOOD + "\n" + GOOD.replace("aaa", "bbb"), "plex is in line 2 already"),
+        (GOOD + "\n" + GOOD.replace("plex", "other").replace('"size":1', '"size":2'), "line 2 gives the same content 1 bytes"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(line, said):
-    with pytest.raises(BadInput, match=said):
+    lockfile.parse(f'{{"lock":2}}\n{GOOD}\n{GO}\n{DEB}\n', "lock.jsonl")
+    with pytest.raises(BadInput, match=re.escape(said)):
         lockfile.parse(f'{{"lock":1}}\n{line}\n', "lock.jsonl")
 
 
-@pytest.mark.parametrize("header", ['{"lock":2}', "{}", '{"lock":1,"snapshot":"yesterday"}', '{"lock":1,"left_out":[]}',
-                                    '{"lock":1,"older":{"linux/arm64":["trixie"]}}', ""])
-def test_a_bad_header_is_refused(header):
-    with pytest.raises(BadInput, match="lock.jsonl"):
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ('{"lock":1}', "lock 1; this farm reads format 2"),
+        ('{"lock":true}', "lock True"),
+        ('{"lock":2.0}', "lock 2.0"),
+        ("{}", "lock None"),
+        ('{"lock":2,"snapshot":"yesterday"}', "snapshot is 'yesterday', it must be a time like"),
+        ('{"lock":2,"snapshot":false}', "snapshot is False, it must be a time like"),
+        ('{"lock":2,"snapshot":"20261399T000000Z"}', "snapshot is '20261399T000000Z'"),
+        ('{"lock":2,"left_out":[]}', "left_out is [], it must be a mapping of platforms to lists of suites"),
+        ('{"lock":2,"left_out":{"linux/amd64":[1]}}', "left_out is {'linux/amd64': [1]}"),
+        ('{"lock":2,"left_out":{"linux/amd64":"trixie"}}', "left_out is"),
+        ('{"lock":2,"left_out":{"moon":["trixie"]}}', "left_out is {'moon': ['trixie']}"),
+        ('{"lock":2,"left_out":{"linux/amd64":["a\\nb"]}}', "left_out is"),
+        ('{"lock":2,"older":{"linux/arm64":["trixie"]}}', "older is"),
+        ('{"lock":2,"older":{"linux/arm64":{"trixie":3}}}', "older is"),
+        ('{"lock":2,"releases":{"trixie":"x"}}', "releases is"),
+        ('{"lock":2,"made_for":{"a":"b"}}', "made_for is"),
+        ('{"lock":2,"snapshto":"x"}', "unknown 'snapshto' in the header"),
+        ('{"lock":2,"lock":2}', "a key is there twice: lock"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_header_is_refused(header, said):
+    with pytest.raises(BadInput) as error:
         lockfile.parse(header, "lock.jsonl")
+    assert error.value.problems[0].startswith("lock.jsonl:1: ")
+    assert said in error.value.problems[0]
+
+
+def test_all_mistakes_of_a_header_are_told():
+    with pytest.raises(BadInput) as error:
+        lockfile.parse('{"lock":1,"snapshot":0,"older":0,"x":0}', "lock.jsonl")
+    assert len(error.value.problems) == 4
+
+
+def test_a_mark_of_the_byte_order_is_taken_and_what_is_no_utf8_is_named_by_its_line():
+    assert lockfile.parse(b'\xef\xbb\xbf{"lock":2}\n' + GOOD.encode() + b"\n", "lock.jsonl").entries
+    with pytest.raises(BadInput, match="lock.jsonl:3: not UTF-8"):
+        lockfile.parse(b'{"lock":2}\n' + GOOD.encode() + b'\n{"input":"\xff"}\n', "lock.jsonl")
 
 
 def test_all_bad_lines_are_named_at_once():
     with pytest.raises(BadInput) as error:
-        lockfile.parse('{"lock":1}\n[]\n' + GOOD + "\n{}\n", "lock.jsonl")
+        lockfile.parse('{"lock":2}\n[]\n' + GOOD + "\n{}\n", "lock.jsonl")
     assert [problem.split(":")[1] for problem in error.value.problems] == ["2", "4"]
 
 

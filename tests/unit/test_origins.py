@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND
+
+from .entries import deb
 
 ONE_LINE = """
 # deb http://old.example/debian trixie main
@@ -54,10 +56,10 @@ def apt(tmp_path: Path) -> Path:
     return root
 
 
-def deb(archive: str = "debian") -> Entry:
-    path = "pool/main/g/glibc/libc6_2+b~1_arm64.deb"
-    facts = {"archive": archive, "name": "libc6", "version": "2+b~1", "architecture": "arm64", "path": path}
-    return Entry("rootfs", "debian", "0" * 64, 1, "linux/arm64", tuple(facts.items()))
+def urls(origins: Origins, archive: str = "debian") -> list[str]:
+    """Where a package may be had."""
+    entry = deb("libc6", "2+b~1", "linux/arm64", archive=archive, architecture="arm64", path="pool/main/g/glibc/libc6_2+b~1_arm64.deb")
+    return KIND.urls(entry, "20261123T112238Z", origins)
 
 
 def origins(apt: Path, configured: dict[str, object] | None = None, snapshots: bool = False) -> Origins:
@@ -76,8 +78,7 @@ def test_a_list_of_mirrors_becomes_its_mirrors(tmp_path):
 
 
 def test_a_snapshot_is_asked_before_the_machines_mirrors(apt):
-    urls = origins(apt, snapshots=True).urls(deb(), "20261123T112238Z")
-    assert urls[:3] == [
+    assert urls(origins(apt, snapshots=True))[:3] == [
         "http://snapshot.debian.org/archive/debian/20261123T112238Z/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
         "http://snapshot.debian.org/archive/debian/20261124T112238Z/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
         "http://mirror.example/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb",
@@ -86,15 +87,14 @@ def test_a_snapshot_is_asked_before_the_machines_mirrors(apt):
 
 def test_what_the_inventory_names_is_asked_alone(apt):
     own = origins(apt, {"debian": ["file:///srv/debian/"]}, snapshots=True)
-    assert own.urls(deb(), "20261123T112238Z") == ["file:///srv/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb"]
-    assert own.urls(deb("debian-security"), "20261123T112238Z")[0].startswith("http://snapshot.debian.org/archive/debian-security/")
+    assert urls(own) == ["file:///srv/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb"]
+    assert urls(own, "debian-security")[0].startswith("http://snapshot.debian.org/archive/debian-security/")
 
 
 def test_the_longest_prefix_of_a_url_is_replaced(apt):
     rules = {"url": {"https://up.example/": "http://mirror/", "https://up.example/big/": "file:///srv/"}}
-    entry = Entry("plex", "url", "0" * 64, 1, "", (("url", "https://up.example/big/a.deb"),))
-    assert origins(apt, rules).urls(entry) == ["file:///srv/a.deb"]
-    assert origins(apt).urls(entry) == ["https://up.example/big/a.deb"]
+    assert origins(apt, rules).rewritten("https://up.example/big/a.deb") == "file:///srv/a.deb"
+    assert origins(apt).rewritten("https://up.example/big/a.deb") == "https://up.example/big/a.deb"
 
 
 def test_a_resolution_does_not_mix_snapshots_and_mirrors(apt):

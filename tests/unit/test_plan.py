@@ -100,7 +100,8 @@ def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chai
     chain.image("other", "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY --from=made /a /\n", inputs)
     line = {"input": "cc", "kind": "debian", "archive": "debian", "name": "gcc", "version": "1", "architecture": "amd64", "path": "pool/gcc_1_amd64.deb",
             "sha256": "0" * 64, "size": 1}
-    header = {"lock": 1, "snapshot": "20261123T112238Z", "left_out": {"linux/amd64": ["trixie-security"]},
+    made_for = {"cc": {"packages": ["gcc"], "essential": False, "suites": ["trixie"], "for": "build"}}
+    header = {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for, "left_out": {"linux/amd64": ["trixie-security"]},
               "older": {"linux/amd64": {"trixie": "20260912T075541Z"}}}
     lines = [header, *({**line, "platform": f"linux/{name}"} for name in ("amd64", "arm64"))]
     chain.write("other/lock.jsonl", "".join(json.dumps(each) + "\n" for each in lines))

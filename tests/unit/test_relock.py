@@ -274,5 +274,5 @@ def test_a_half_written_overlay_does_not_hold(tmp_path, empty):
     empty.image("app", "FROM scratch\n")
     recipe = load_catalog([str(empty.root)])["app"]
     (tmp_path / "relocked/app").mkdir(parents=True)
-    (tmp_path / "relocked/app/lock.jsonl").write_text('{"lock":1}\n')
+    (tmp_path / "relocked/app/lock.jsonl").write_text('{"lock":2}\n')
     assert Overlays(tmp_path).read(recipe) is None

@@ -35,7 +35,7 @@ def test_a_solve_whose_steps_all_wait_names_none() -> None:
 
 def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chain: Catalog) -> None:
     platform = str(ARM64)
-    header = {"lock": 1, "snapshot": "20261123T112238Z", "left_out": {platform: ["trixie-security"]}, "older": {platform: {"trixie": "20260912T075541Z"}}}
+    header = {"lock": 2, "snapshot": "20261123T112238Z", "left_out": {platform: ["trixie-security"]}, "older": {platform: {"trixie": "20260912T075541Z"}}}
     chain.write("debian/lock.jsonl", json.dumps(header) + "\n")
     plan = chain.plan()
     outcomes = {key: Outcome(State.EXISTS if key.image == "debian" else State.BUILT, "sha256:d") for key in plan.units if key.image in ("debian", "builder")}

@@ -7,7 +7,8 @@ import re
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import make, policy
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 
 from .conftest import Catalog
 

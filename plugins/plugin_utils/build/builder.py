@@ -16,7 +16,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import N
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
@@ -82,7 +83,7 @@ class Builder:
     say: Callable[[str], None]
     alert: Callable[[str], None]
     archive: Archive
-    trees: dict[Key, dict[str, solves.File]]
+    trees: dict[Key, dict[str, File]]
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -278,7 +279,7 @@ class Builder:
         The first result holds; another one is a finding.
         """
         unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
-        self.archive.describe(unit, self.trees[key])  # first: what is tagged can be built again
+        self.archive.describe(str(key), unit.id, unit.record, self.trees[key])  # first: what is tagged can be built again
         content = self._content(key)
         for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
             held = registry.digest(repository, tag)
@@ -305,7 +306,7 @@ class Builder:
         self.sizes[digest] = size, kind
         self.scheduler.done(key, digest, state)
         place = known.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
-        known.write(place, self.plan.units[key], solves.entries(self.plan, self.plan.units[key], self.scheduler.build))
+        known.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
 
 
 def _platform(value: dict[str, str]) -> str:

@@ -12,23 +12,11 @@ from dataclasses import dataclass, field
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import BUILD_INPUTS, INPUTS, UNPACKED, Plan, Sources, Unit
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, File, Recipe, Sources
 
 MAIN = "context"
 IMAGE = "docker-image://"
-INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a context: content by sha256 and size (bytes), mode, and mtime in nanoseconds since 1970."""
-
-    sha256: str
-    size: int
-    mode: int = 0o644
-    mtime: int = INPUT_TIME
 
 
 Tree = Mapping[str, File]
@@ -136,13 +124,6 @@ def staged_time(epoch: int, sha256: str) -> int:
     all contents would let it build from the file of another commit (tried). Other contexts have names of their own instead.
     """
     return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
-
-
-def entries(plan: Plan, unit: Unit, build: Platform) -> list[Entry]:
-    """The locked files that the build of a unit on a `build` machine needs."""
-    lock = plan.recipes[unit.key.image].lock
-    found = [entry for name in unit.inputs for entry in lock.of(name, str(unit.key.platform))]
-    return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(build))]
 
 
 def context_name(tree: Tree) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import BUILD_INPUTS, INPUTS, UNPACKED
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema as schemas
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, load_schema, nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Lock, Recipe
 
 HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
@@ -36,7 +38,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     recipes: dict[str, Recipe] = {}
     broken: dict[str, Recipe | None] = {}
     paths: dict[str, Path] = {}
-    schema = load_schema(HOME / "docs" / "recipe.schema.json")
+    schema = schemas.recipe()
     for folder in (OWN if text == NAME else Path(text) for text in folders):
         if not folder.is_dir():
             problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
@@ -62,7 +64,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
         for recipe in recipes.values():
             _check_lock(recipe, problems)
     if problems:
-        raise BadInput(sorted(set(problems), key=_by_place))
+        raise BadInput(sorted(dict.fromkeys(problems), key=_by_place))
     return recipes
 
 
@@ -93,7 +95,7 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
         return base
     document = Document(path, "/".join(path.parts[-2:]))
     if not document.problems:
-        document.check(load_schema(HOME / "docs" / "defaults.schema.json"))
+        document.check(schemas.defaults())
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
@@ -122,7 +124,7 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         name=path.parent.name,
         folder=str(path.parent.resolve()),
         dockerfile=parsed,
-        inputs=tuple(_input(name, spec) for name, spec in sorted(value.get("inputs", {}).items())),
+        inputs=tuple(kind.input(name, given) for name, given in sorted(value.get("inputs", {}).items()) if (kind := kind_of(given))),
         platforms=() if "platforms" in document.bad else _platforms(value, defaults),
         build_platforms=tuple(map(Platform.parse, defaults["build_platforms"])),
         suites=tuple(value.get("suites", defaults["suites"])),
@@ -131,7 +133,7 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         labels=_labels(path.parent.name, value, defaults),
         index=not value.get("targets"),
         contract=value.get("contract", {}),
-        lock=_lock(path.parent / LOCK, need_locks and bool(_locked(value)), need_locks, problems),
+        lock=_lock(path.parent / LOCK, need_locks, problems),
     )
     if "inputs" not in document.bad:
         _check_recipe(recipe, document, problems)
@@ -140,27 +142,12 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
     return recipe, whole
 
 
-def _locked(value: dict[str, Any]) -> list[str]:
-    """The inputs that have lines in a lock: all but programs of the image's own."""
-    return [name for name, spec in value.get("inputs", {}).items() if not str(spec.get("go", "")).startswith("./")]
-
-
 def _platforms(value: dict[str, Any], defaults: dict[str, Any]) -> tuple[Platform, ...]:
     wanted = value.get("platforms", "all")
     everything = defaults["build_platforms"] if value.get("targets") else defaults["platforms"]
     if isinstance(wanted, dict):
         wanted = [name for name in everything if name not in wanted["except"]]
     return tuple(map(Platform.parse, everything if wanted == "all" else wanted))
-
-
-def _input(name: str, spec: dict[str, Any]) -> Input:
-    kind = next(kind for kind in ("debian", "go", "url") if kind in spec)
-    build = spec.get("for") == "build"
-    if kind == "debian":
-        return Input(name, kind, {"packages": list(spec["debian"]), "essential": bool(spec.get("essential"))}, build)
-    if kind == "go":
-        return Input(name, kind, {"module": spec["go"], "version": spec.get("version", ""), "package": spec.get("package", ".")}, build)
-    return Input(name, kind, {"url": spec["url"]}, build)
 
 
 def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
@@ -172,16 +159,12 @@ def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[
     return {f"org.opencontainers.image.{key}": text for key, text in found.items() if text}
 
 
-def _lock(path: Path, needed: bool, strict: bool, problems: list[str]) -> lockfile.Lock:
-    if not path.exists():
-        if needed:
-            problems.append(f"{_named(path)}:1: missing; make it with `make lock`")
-        return lockfile.Lock()
+def _lock(path: Path, strict: bool, problems: list[str]) -> Lock:
     try:
-        return lockfile.parse(path.read_text(encoding="utf-8"), _named(path))
+        return lockfile.parse(path.read_bytes(), _named(path)) if path.exists() else Lock()
     except BadInput as error:
         problems += error.problems if strict else []
-        return lockfile.Lock()
+        return Lock()
 
 
 def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> None:
@@ -210,7 +193,7 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
                 right = BUILD_INPUTS if known[name].build else INPUTS
                 problems.append(f"{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in image.yml)")
     for name in sorted(set(known) - used):
-        if not str(known[name].spec.get("module", "")).startswith("./"):
+        if known[name].kind != "own_go":  # whose code is in the main context
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the Dockerfile does not use")
     for name in sorted(set(recipe.args) & recipe.dockerfile.arguments):
         problems.append(f"{document.name}:{document.line(('args', name))}: {name} is declared before the first FROM, where it could change what the"
@@ -221,17 +204,9 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the Dockerfile"
                             f"{nearest(target, stages)}; stages: {', '.join(stages)}")
     for found in recipe.inputs:
-        module = str(found.spec.get("module", ""))
         line = document.line(("inputs", found.name))
-        if found.kind == "go" and not module.startswith("./") and not found.spec["version"]:
-            problems.append(f"{document.name}:{line}: {found.name} names the module {module} without a version")
-        if module.startswith("./") and not (Path(recipe.folder) / module).is_dir():
-            problems.append(f"{document.name}:{line}: {module} is no folder beside image.yml")
-        addresses = found.spec.get("url")
-        if isinstance(addresses, dict):
-            lacking = [str(platform) for platform in (recipe.build_platforms if found.build else recipe.platforms) if str(platform) not in addresses]
-            if lacking:
-                problems.append(f"{document.name}:{line}: {found.name} has no url for {', '.join(lacking)}")
+        problems += [f"{document.name}:{line}: {said}"
+                     for said in KINDS[found.kind].mistakes(found, Path(recipe.folder), recipe.platforms_of(found))]
 
 
 def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems: list[str]) -> None:
@@ -299,22 +274,56 @@ def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
 
 
 def _check_lock(recipe: Recipe, problems: list[str]) -> None:
-    """Every input has lines for every platform it is needed on; no line is for an input that is gone."""
+    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input that is gone."""
     where = _at(recipe, LOCK)
     if any(problem.startswith(f"{where}:") for problem in problems):
-        return  # missing or bad, and said so already
+        return  # bad, and said so already
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
-    names = {found.name for found in recipe.inputs}
-    lacking: dict[str, list[str]] = {}
     for found in recipe.inputs:
-        if str(found.spec.get("module", "")).startswith("./"):
+        kind, read = KINDS[found.kind], reader(Path(recipe.folder))
+        if not kind.has_lines(found, read):
             continue
-        for platform in map(str, recipe.build_platforms if found.build else recipe.platforms):
-            if (found.name, platform) not in have and (found.name, "") not in have:
-                lacking.setdefault(found.name, []).append(platform)
-    problems += [f"{where}:1: nothing for {name} on {', '.join(platforms)}; make it with `make lock`" for name, platforms in lacking.items()]
-    problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; make it anew with `make lock`"
-                 for name in sorted({entry.input for entry in recipe.lock.entries} - names)]
+        if not (Path(recipe.folder) / LOCK).exists():
+            problems.append(f"{where}:1: missing; make it with `make lock`")
+            return
+        lacking = [str(platform) for platform in recipe.platforms_of(found)
+                   if (found.name, str(platform)) not in have and (found.name, "") not in have]
+        if lacking:
+            problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
+            continue
+        problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
+                     for said in _moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read))]
+    problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
+                 for name in sorted({entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs})]
+
+
+def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:
+    """How an input differs from what its lock was made for."""
+    if before is None:
+        yield "the lock does not say what it was made for"
+        return
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            if key in ("wrapper", "sums"):
+                yield "its go.mod or go.sum is not what it was when the lock was made"
+            else:
+                yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "nothing" if value is None else str(value)
+
+
+def reader(folder: Path) -> Read:
+    """Reads files of an image's folder."""
+
+    def read(path: str) -> str | None:
+        try:
+            return (folder / path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    return read
 
 
 def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:

@@ -1,6 +1,7 @@
 """The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
 
-    {"lock":1,"snapshot":"20261123T112238Z","left_out":{"linux/s390x":["trixie-security"]},"older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
+    {"lock":2,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},"made_for":{"rootfs":{"packages":["apt"],...}},
+     "left_out":{"linux/s390x":["trixie-security"]},"older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
     {"input":"rootfs","kind":"debian","archive":"debian","platform":"linux/arm64","name":"libc6","version":"2.41-12",
      "architecture":"arm64","path":"pool/main/g/glibc/libc6_2.41-12_arm64.deb","sha256":"...","size":2200000}
     {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=","sha256":"...","size":1}
@@ -13,99 +14,23 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock
 
-FORMAT = 1
-SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
-
-FIELDS = {  # kind -> the fields of its lines, beside those that every line has
-    "debian": ("archive", "platform", "name", "version", "architecture", "path"),
-    "go": ("module", "version", "file", "h1"),
-    "url": ("url",),
-}
+FORMAT = 2
+ANEW = "make it anew with `make lock`"
 COMMON = ("input", "kind", "sha256", "size")
 OPTIONAL = ("platform",)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One locked file. `facts` are the fields of its kind (see FIELDS); `platform` is an OCI platform or empty for all."""
-
-    input: str
-    kind: str
-    sha256: str
-    size: int
-    platform: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def fact(self) -> dict[str, str]:
-        return dict(self.facts)
-
-    @property
-    def label(self) -> str:
-        """How messages name it: `libc6 2.41-12 arm64`, `github.com/a/b v1.0.0 zip`, or the URL."""
-        fact = self.fact
-        if self.kind == "debian":
-            return f"{fact['name']} {fact['version']} {fact['architecture']}"
-        return f"{fact['module']} {fact['version']} {fact['file']}" if self.kind == "go" else fact["url"]
-
-    @property
-    def path(self) -> str:
-        """Where the file lies in the context of inputs (see docs/guide.md, "Inputs")."""
-        fact = self.fact
-        if self.kind == "debian":
-            return f"{self.input}/{fact['path'].rsplit('/', 1)[-1]}"
-        if self.kind == "go":
-            return f"{self.input}/proxy/{escape(fact['module'])}/@v/{escape(fact['version'])}.{fact['file']}"
-        return self.input
-
-    def as_dict(self) -> dict[str, object]:
-        found: dict[str, object] = {"input": self.input, "kind": self.kind, **self.fact, "sha256": self.sha256, "size": self.size}
-        return {**found, "platform": self.platform} if self.platform else found
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The order of the lines."""
-        fact = self.fact
-        first = fact.get("module") or fact.get("name") or fact.get("url", "")
-        rest = (self.kind, str(self.size), *fact.values())  # so that no two lines are equal in order
-        return (self.input, self.platform, first, fact.get("version", ""), fact.get("file", ""), fact.get("path", ""), self.sha256, *rest)
-
-
-@dataclass(frozen=True)
-class Lock:
-    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none);
-    `left_out` maps a platform to the suites that its mirror could not serve whole, `older` to those that it could serve whole only
-    as they were at an earlier time."""
-
-    entries: tuple[Entry, ...] = ()
-    snapshot: str = ""
-    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    older: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @property
-    def epoch(self) -> int:
-        """The snapshot in seconds since 1970, 0 where there is none."""
-        if not self.snapshot:
-            return 0
-        return int(datetime.strptime(self.snapshot, SNAPSHOT).replace(tzinfo=timezone.utc).timestamp())
-
-    def of(self, name: str, platform: str) -> list[Entry]:
-        """The entries of one input for one platform."""
-        return [entry for entry in self.entries if entry.input == name and entry.platform in ("", platform)]
-
-
-def escape(text: str) -> str:
-    """A module path or version as the module proxy protocol spells it: capitals become `!` and the small letter.
-
-    Source: https://go.dev/ref/mod#goproxy-protocol
-    """
-    return re.sub(r"[A-Z]", lambda found: "!" + found.group().lower(), text)
+LARGEST = 1 << 50  # bytes that a line may speak of
+SUITE = re.compile(r"[a-z][a-z0-9./-]*\Z")
+INPUT = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 
 
 def dump(lock: Lock) -> str:
@@ -113,74 +38,160 @@ def dump(lock: Lock) -> str:
     header: dict[str, object] = {"lock": FORMAT}
     if lock.snapshot:
         header["snapshot"] = lock.snapshot
+    header.update({name: _sorted(value) for name, value in (("releases", lock.releases), ("made_for", lock.made_for)) if value})
     if lock.left_out:
         header["left_out"] = {platform: sorted(suites) for platform, suites in sorted(lock.left_out.items())}
     if lock.older:
-        header["older"] = {platform: dict(sorted(suites.items())) for platform, suites in sorted(lock.older.items())}
+        header["older"] = _sorted(lock.older)
     lines = [json.dumps(header, separators=(",", ":"))]
     lines += [_line(entry) for entry in sorted(set(lock.entries), key=lambda entry: entry.key)]
     return "\n".join(lines) + "\n"
 
 
+def _sorted(value: Any) -> Any:
+    return {name: _sorted(inner) for name, inner in sorted(value.items())} if hasattr(value, "items") else value
+
+
 def _line(entry: Entry) -> str:
-    order = (*COMMON[:2], "platform", *FIELDS[entry.kind], *COMMON[2:])
-    values = entry.as_dict()
-    return json.dumps({name: values[name] for name in dict.fromkeys(order) if name in values}, separators=(",", ":"))
+    values: dict[str, object] = {"input": entry.input, "kind": entry.kind, **({"platform": entry.platform} if entry.platform else {}),
+                                 **entry.fact, "sha256": entry.sha256, "size": entry.size}
+    order = dict.fromkeys((*COMMON[:2], *OPTIONAL, *LINES[entry.kind].fields, *COMMON[2:]))
+    return json.dumps({name: values[name] for name in order if name in values}, separators=(",", ":"))
 
 
-def parse(text: str, name: str) -> Lock:
-    """The lock in `text`; `name` is the file's name for messages. Raises BadInput with every bad line."""
+def parse(data: bytes | str, name: str) -> Lock:
+    """The lock in `data`; `name` is the file's name for messages. Raises BadInput with every bad line."""
     problems: list[str] = []
     entries: list[Entry] = []
-    header: dict[str, object] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            values = json.loads(line)
-            if not isinstance(values, dict):
-                raise ValueError("not an object")
-            if number == 1:
-                header = _header(values)
-            else:
-                entries.append(_entry(values))
-        except (ValueError, KeyError, TypeError) as error:
-            problems.append(f"{name}:{number}: {error}")
+    header: dict[str, Any] = {}
+    seen: dict[tuple[str, str, str], Entry] = {}
+    sizes: dict[str, Entry] = {}
+    for number, values in _lines(data, name, problems):
+        said = list(_wrong_header(values) if number == 1 else _wrong(values))
+        if number == 1:
+            header = values
+        elif not said:
+            entry = _entry(values, number)
+            entries.append(entry)
+            said = [f"{entry.path} is in line {other.line} already"
+                    for other in [seen.setdefault((entry.input, entry.platform, entry.path), entry)] if other is not entry]
+            said += [f"size {entry.size}, and line {other.line} gives the same content {other.size} bytes"
+                     for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
+        problems += [f"{name}:{number}: {text}" for text in said]
     if not header and not problems:
-        problems.append(f"{name}:1: an empty lock; make it anew with playbooks/lock.yml")
+        problems.append(f"{name}:1: an empty lock; {ANEW}")
     if problems:
         raise BadInput(problems, what=name)
-    left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}  # type: ignore[attr-defined]
-    return Lock(tuple(entries), str(header.get("snapshot", "")), left_out, header.get("older", {}))  # type: ignore[arg-type]
+    left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
+    return Lock(tuple(entries), header.get("snapshot", ""), header.get("releases", {}), header.get("made_for", {}), left_out,
+                header.get("older", {}))
 
 
-def _header(values: dict[str, object]) -> dict[str, object]:
-    if values.get("lock") != FORMAT:
-        raise ValueError(f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}")
-    if values.get("snapshot"):
-        datetime.strptime(str(values["snapshot"]), SNAPSHOT)
-    for name, kind in (("left_out", list), ("older", dict)):
-        given = values.get(name, {})
-        if not isinstance(given, dict) or not all(isinstance(suites, kind) for suites in given.values()):
-            raise ValueError(f"{name} is no mapping of platforms to suites")
-    return values
+def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of the lines, with their numbers; what is none is a problem."""
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problems.append(f"{name}:{data[:error.start].count(bytes([10])) + 1}: not UTF-8: {error.reason}")  # type: ignore[arg-type]
+        return
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        try:
+            values = json.loads(line, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            problems.append(f"{name}:{number}: not JSON: {str(error).partition(';')[0]}")
+            continue
+        if isinstance(values, dict):
+            yield number, values
+        else:
+            problems.append(f"{name}:{number}: not an object")
 
 
-def _entry(values: dict[str, object]) -> Entry:
-    kind = values.get("kind")
-    if kind not in FIELDS:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(FIELDS)}")
-    wanted = {*COMMON, *FIELDS[str(kind)]}
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice: " + ", ".join(sorted({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1})))
+    return found
+
+
+def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
+    if type(values.get("lock")) is not int or values["lock"] != FORMAT:
+        yield f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}: {ANEW}"
+    known = {"lock": lambda value: True, "snapshot": _time, "releases": _releases, "left_out": _left_out, "older": _older, "made_for": _made_for}
+    allowed = {"snapshot": "a time like 20261123T112238Z", "releases": "a mapping of suites to times",
+               "left_out": "a mapping of platforms to lists of suites", "older": "a mapping of platforms to suites and their times",
+               "made_for": "a mapping of inputs to what they were locked for"}
+    for key, value in values.items():
+        if key not in known:
+            yield f"unknown {key!r} in the header; it has {', '.join(known)}"
+        elif not known[key](value):
+            yield f"{key} is {_short(value)}, it must be {allowed[key]}"
+
+
+def _time(value: Any) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"\d{8}T\d{6}Z", value, re.ASCII):
+        return False
+    try:
+        return datetime.strptime(value, SNAPSHOT).year >= 1970
+    except ValueError:
+        return False
+
+
+def _suite(value: Any) -> bool:
+    return isinstance(value, str) and bool(SUITE.match(value))
+
+
+def _releases(value: Any) -> bool:
+    return isinstance(value, dict) and all(_suite(suite) and _time(time) for suite, time in value.items())
+
+
+def _by_platform(value: Any) -> bool:
+    return isinstance(value, dict) and all(platform in map(str, ALL) for platform in value)
+
+
+def _left_out(value: Any) -> bool:
+    return _by_platform(value) and all(isinstance(suites, list) and all(map(_suite, suites)) for suites in value.values())
+
+
+def _older(value: Any) -> bool:
+    return _by_platform(value) and all(map(_releases, value.values()))
+
+
+def _made_for(value: Any) -> bool:
+    return isinstance(value, dict) and all(INPUT.match(name) and isinstance(said, dict) for name, said in value.items())
+
+
+def _wrong(values: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a line, all of it."""
+    kind = LINES.get(values["kind"]) if isinstance(values.get("kind"), str) else None
+    if kind is None:
+        yield f"kind {_short(values.get('kind'))} is none of {', '.join(LINES)}"
+        return
+    wanted = {*COMMON, *kind.fields}
     missing, unknown = wanted - set(values), set(values) - wanted - set(OPTIONAL)
-    if missing or unknown:
-        said = (("lacks", missing), ("unknown", unknown))
-        raise ValueError("; ".join(f"{what} {', '.join(sorted(names))}" for what, names in said if names))
-    if not re.fullmatch(r"[0-9a-f]{64}", str(values["sha256"])):
-        raise ValueError(f"sha256 {values['sha256']!r} is not 64 hex digits")
-    if type(values["size"]) is not int or values["size"] < 0:
-        raise ValueError(f"size {values['size']!r} is not a number of bytes")
-    facts = tuple((name, str(values[name])) for name in FIELDS[str(kind)] if name != "platform")
-    entry = Entry(str(values["input"]), str(kind), str(values["sha256"]), values["size"], str(values.get("platform", "")), facts)
-    if entry.platform and entry.platform not in map(str, ALL):
-        raise ValueError(f"platform {entry.platform!r} is none of {', '.join(map(str, ALL))}")
-    if any(part in ("", ".", "..") for part in entry.path.split("/")):
-        raise ValueError(f"{entry.path!r} is no path inside a context")
-    return entry
+    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("unknown", unknown)) if names)
+    texts = {key: value for key, value in values.items() if key in {*wanted, *OPTIONAL} and key != "size"}
+    odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value or (key != "input" and not plain(value)))
+    yield from (f"{key} is {_short(values[key])}, it must be a text without spaces and control characters" for key in odd)
+    if missing or odd:
+        return
+    if not INPUT.match(values["input"]):
+        yield f"input {values['input']!r} is no name of an input"
+    if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
+        yield f"sha256 {values['sha256']!r} is not 64 hex digits"
+    if type(values["size"]) is not int or not 0 <= values["size"] < LARGEST:
+        yield f"size {_short(values['size'])} is not a number of bytes"
+    if values.get("platform", str(ALL[0])) not in map(str, ALL):
+        yield f"platform {values['platform']!r} is none of {', '.join(map(str, ALL))}"
+    yield from kind.wrong(values)
+    path = kind.path(values["input"], values)
+    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in path.split("/")):
+        yield f"{path!r} is no path inside a context"
+
+
+def _entry(values: dict[str, Any], line: int) -> Entry:
+    return LINES[values["kind"]].entry(values["input"], values["sha256"], values["size"], values.get("platform", ""), values, line)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,8 +9,7 @@ from pathlib import Path
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import context_files
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe, Sources
 
 
 def read_sources(recipe: Recipe) -> Sources:

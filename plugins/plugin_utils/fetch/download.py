@@ -21,12 +21,10 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store, sha256_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
 THREADS = 8  # so no host ever sees more connections than that
@@ -37,8 +35,6 @@ LOOKS = 2  # attempts to learn whether a file is there
 LONGEST_LOOK = 10.0  # seconds to wait between them, whatever the server asks
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
-
-Progress = Callable[[int, int, int], None]
 
 
 class _Again(Exception):
@@ -171,7 +167,7 @@ class Client:
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         if size is not None and total is not None and total != size:
-            raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=golang.CHANGED)
+            raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
         with open(path, "r+b" if path.exists() else "wb") as file:
             file.seek(have)
             file.truncate()
@@ -179,7 +175,7 @@ class Client:
                 file.write(chunk)
                 if size is not None and file.tell() > size:
                     file.truncate(0)
-                    raise HashMismatch(f"{where} has more than the {size} bytes that the lock says", url=where, hint=golang.CHANGED)
+                    raise HashMismatch(f"{where} has more than the {size} bytes that the lock says", url=where, hint=CHANGED)
             end = file.tell()
         if total is not None and end < total:
             raise _Again(f"the connection ended after {end} of {total} bytes")
@@ -244,7 +240,7 @@ def _copy(source: str, path: Path, url: str, size: int | None) -> None:
         with open(source, "rb") as reader:
             found = os.fstat(reader.fileno()).st_size
             if size is not None and found != size:
-                raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=golang.CHANGED)
+                raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=CHANGED)
             with open(path, "wb") as writer:
                 while chunk := reader.read(CHUNK):
                     writer.write(chunk)
@@ -302,7 +298,7 @@ def _checked(client: Client, url: str, sha256: str, size: int, store: Store, lab
                 return
             found = partial.stat().st_size
             partial.unlink()
-            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {sha256}, {size} bytes", hint=golang.CHANGED)
+            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {sha256}, {size} bytes", hint=CHANGED)
         except HashMismatch as error:
             partial.unlink(missing_ok=True)
             if not resumed:
@@ -320,37 +316,19 @@ def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, in
     return path, sha256_of(path), path.stat().st_size
 
 
-def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: Store, *, scratch: Path,
-                  progress: Progress = lambda done, total, size: None, client: Client | None = None,
-                  go: str = "") -> dict[Entry, FarmError | None]:
-    """Brings locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time.
+def download_all(wanted: Iterable[tuple[Entry, str]], urls: Callable[[Entry, str], Sequence[str]], client: Client,
+                 store: Store) -> Iterator[tuple[Entry, FarmError | None]]:
+    """Brings files into the store side by side, as they come: for each None, or what stood in the way. `urls` has the origins of one.
 
-    For each entry None where it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace): one bad file costs only
-    those who need it. `progress(files done, files in all, bytes done)` is called from this thread. `scratch` is for the go command.
+    Where the disk is full, no further one is asked for.
     """
-    client = client or Client(origins.here)
-    found: dict[Entry, FarmError | None] = {}
-    groups: dict[str, list[tuple[Entry, str]]] = {}
-    for entry, snapshot in wanted:
-        groups.setdefault(entry.sha256, []).append((entry, snapshot))
-    total, done, size = len(groups), 0, 0
-
-    def settle(sha256: str, error: FarmError | None) -> None:
-        nonlocal done, size
-        found.update((entry, error) for entry, _snapshot in groups[sha256])
-        if not error:
-            done += 1
-            size += groups[sha256][0][0].size
-            progress(done, total, size)
-
-    modules: list[Entry] = []
     full = threading.Event()
 
     def one(entry: Entry, snapshot: str) -> FarmError | None:
         if full.is_set():
             return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full", hint="make room there and run again")
         try:
-            download(client if entry.kind == "debian" else client.plain, origins.urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
+            download(client, urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
         except FarmError as error:
             if isinstance(error, NoSpace):
                 full.set()
@@ -358,17 +336,6 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], origins: Origins, store: 
         return None
 
     with ThreadPoolExecutor(THREADS) as pool:
-        pending = {}
-        for sha256, pairs in groups.items():
-            entry, snapshot = pairs[0]
-            if store.has(sha256, entry.size):
-                settle(sha256, None)
-            elif entry.kind == "go":
-                modules.append(entry)
-            else:
-                pending[pool.submit(one, entry, snapshot)] = sha256
+        pending = {pool.submit(one, entry, snapshot): entry for entry, snapshot in wanted}
         for future in as_completed(pending):
-            settle(pending[future], future.result())
-    for entry, error in golang.fetch(modules, store, scratch, proxy=origins.goproxy, go=go, patience=client.patience, sleep=client.sleep):
-        settle(entry.sha256, error)
-    return found
+            yield pending[future], future.result()

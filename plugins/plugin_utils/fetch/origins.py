@@ -15,13 +15,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import SNAPSHOT, Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN, SECURITY
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT
 
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
 PROBE_SECONDS = 3
@@ -94,16 +94,6 @@ class Origins:
                 hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
             )
         return found
-
-    def urls(self, entry: Entry, snapshot: str = "") -> list[str]:
-        """Where a locked debian or url entry may be had, best first. Go entries are the go command's business."""
-        fact = entry.fact
-        if entry.kind == "url":
-            return [self.rewritten(fact["url"])]
-        if entry.kind != "debian":
-            raise ValueError(f"{entry.label} has no URL")
-        path = quote(fact["path"], safe="/~")
-        return [f"{at}/{path}" for base in self.bases(fact["archive"]) for at in at_times(base, snapshot)]
 
     def rewritten(self, url: str) -> str:
         """The URL with the longest prefix of `farm_origins.url` replaced."""

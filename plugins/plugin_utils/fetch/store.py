@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import INPUT_TIME
 
 CHUNK = 1 << 20
+INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to them
 
 
 def sha256_of(path: Path) -> str:
@@ -79,7 +79,7 @@ class Store:
         path = self.path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.chmod(temporary, 0o644)
-        os.utime(temporary, (INPUT_TIME, INPUT_TIME))  # contexts are hard links to this file
+        os.utime(temporary, (INPUT_TIME, INPUT_TIME))
         os.replace(temporary, path)
         sync_folder(path.parent)
         return path

@@ -1,0 +1,17 @@
+"""The kinds of input that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian, go, own_go, url
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (debian.KIND, go.KIND, own_go.KIND, url.KIND)}
+LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}  # who reads a lock line
+
+
+def kind_of(given: Mapping[str, Any]) -> Kind | None:
+    """The kind of an input as a recipe has it; None where it is of none."""
+    return next((kind for kind in KINDS.values() if kind.takes(given)), None)

@@ -42,6 +42,7 @@ APT::Install-Recommends "false";
 APT::Install-Suggests "false";
 APT::Solver "internal";
 APT::Get::AllowUnauthenticated "false";
+APT::Cmd::Pattern-Only "true";
 APT::Update::Error-Mode "any";
 APT::Update::Post-Invoke {{ }};
 Acquire::AllowInsecureRepositories "false";

@@ -1,247 +1,112 @@
-"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
-
-A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md, "Locks").
-That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its other name (trixie is
-`stable` too), which such a mirror may still serve whole, if older; failing that, it goes without the suite. Both are recorded in the
-lock and said aloud.
-"""
+"""The kind `debian`: packages and all that they need, for each platform, from Debian's signed archives."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import re
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import SNAPSHOT, Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Apt, Expired, Mixed, as_apt, field_of, hint_of, redact_all, timed
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN as ARCHIVE
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import SECURITY
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, at_times
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Debian, Index, Package, newest, refuse_older
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Read, Resolved, Resolver, plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-RETRY_SECONDS = (3,)
-TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")  # what one attempt fetched is there for the next
-NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
+PACKAGE = r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$"  # Debian Policy 5.6.1; a minus at the end would have apt remove the package
 WORKERS = 4
 
 
-@dataclass(frozen=True)
-class Release:
-    """One suite as it was found: the name that it was asked for by, its date, and whether it is older than the suite's own InRelease."""
+class DebianKind(Kind):
+    name = key = line = "debian"
+    fields = ("archive", "platform", "name", "version", "architecture", "path")
+    schema = {
+        "type": "object", "required": ["debian"], "additionalProperties": False,
+        "properties": {
+            "debian": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": PACKAGE},
+                       "description": "Package names; the lock has their closure."},
+            "essential": {"type": "boolean", "description": "The closure has Debian's essential packages as well."},
+            "for": FOR,
+        },
+    }
 
-    suite: str
-    name: str
-    date: datetime
-    older: bool = False
+    def spec(self, given: Mapping[str, object]) -> dict[str, object]:
+        return {"packages": list(given["debian"]), "essential": bool(given.get("essential"))}  # type: ignore[call-overload]
+
+    def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
+        return {**super().made_for(found, suites, read), "packages": sorted(found.spec["packages"]), "suites": list(suites)}  # type: ignore[call-overload]
+
+    def label(self, fact: Mapping[str, str]) -> str:
+        return f"{fact['name']} {fact['version']} {fact['architecture']}"
+
+    def path(self, name: str, fact: Mapping[str, str]) -> str:
+        return f"{name}/{fact['path'].rsplit('/', 1)[-1]}"
+
+    def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
+        if fact["archive"] not in (ARCHIVE, SECURITY):
+            yield f"archive {fact['archive']!r} is none of {ARCHIVE}, {SECURITY}"
+        if fact["architecture"] not in ("all", *DEBIAN.values()):
+            yield f"architecture {fact['architecture']!r} is none of all, {', '.join(DEBIAN.values())}"
+        if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part) for part in fact["path"].split("/")):
+            yield f"path {fact['path']!r} is no path of a .deb in an archive"
+        if not re.match(PACKAGE, fact["name"]):
+            yield f"name {fact['name']!r} is no name of a package"
+
+    def urls(self, entry: Entry, snapshot: str, origins: Origins) -> list[str]:
+        """Where a package may be had, best first."""
+        fact = entry.fact
+        path = quote(fact["path"], safe="/~")
+        return [f"{at}/{path}" for base in origins.bases(fact["archive"]) for at in at_times(base, snapshot)]
+
+    def resolver(self, desk: Desk) -> Resolver:
+        return Packages(Debian(desk.state / "lock" / "apt", desk.origins, snapshot=desk.snapshot, keyring=desk.keyring,
+                               allow_missing_suites=desk.allow_missing_suites, say=desk.say), desk)
+
+    def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
+        yield from download_all(wanted, lambda entry, snapshot: self.urls(entry, snapshot, desk.origins), desk.client, desk.store)
 
 
-@dataclass
-class Index:
-    """The indexes of (suites, architecture), ready to be solved on."""
+class Packages(Resolver):
+    """Closures by apt's own solver, an image's platforms side by side."""
 
-    root: Path
-    platform: Platform
-    releases: tuple[Release, ...] = ()
-    left_out: tuple[str, ...] = ()
-    bases: dict[str, str] = field(default_factory=dict)
+    def __init__(self, debian: Debian, desk: Desk) -> None:
+        self.debian, self.desk = debian, desk
 
-    @property
-    def date(self) -> datetime:
-        return max(release.date for release in self.releases)
+    def prepare(self, wanted: Iterable[tuple[Recipe, Input]]) -> None:
+        self.debian.prepare((recipe.suites, platform) for recipe, found in wanted for platform in recipe.platforms_of(found))
 
-    @property
-    def older(self) -> dict[str, str]:
-        """Suites that were had only in an older state -> its time."""
-        return {release.suite: release.date.strftime(SNAPSHOT) for release in self.releases if release.older}
+    def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
+        packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
+        indexes = [self.debian.index(recipe.suites, platform) for platform in platforms]
+        if not self.desk.snapshot:  # a person who names a time may go back to it
+            refuse_older(recipe.lock, indexes)
 
+        def closure(index: Index) -> list[Package] | FarmError:
+            try:
+                return self.debian.closure(found.name, index, packages, bool(found.spec.get("essential")))
+            except FarmError as error:
+                return error
 
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "in-use", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-class Debian:
-    """Resolves closures. One apt update per (suites, platform), shared by all images of a run.
-
-    `folder` keeps the private roots between runs; `snapshot` asks for the archive as it was at a time; `say` gets progress lines.
-    """
-
-    def __init__(self, folder: Path, origins: Origins, *, snapshot: str = "", allow_missing_suites: bool = False, keyring: str = KEYRING,
-                 say: Callable[[str], None] = lambda line: None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.folder = folder
-        self.origins = origins
-        self.snapshot = snapshot
-        self.allow = allow_missing_suites
-        self.keyring = keyring
-        self.say = say
-        self.sleep = sleep
-        self._now = datetime.now(timezone.utc).strftime(SNAPSHOT)  # what a snapshot service is asked for where no time is wanted
-        self._guard = threading.Lock()
-        self._each: dict[tuple[tuple[str, ...], Platform], threading.Lock] = {}
-        self._ready: dict[tuple[tuple[str, ...], Platform], Index | FarmError] = {}
-
-    def prepare(self, wanted: Iterable[tuple[tuple[str, ...], Platform]]) -> None:
-        """Updates what will be needed, in parallel. A failure is kept for those who ask for it."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda pair: self._index(*pair), sorted(set(wanted))))
-
-    def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
-        """The indexes of some suites for a platform, updated once a run."""
-        found = self._index(suites, platform)
-        if isinstance(found, FarmError):
-            raise found
-        return found
-
-    def _index(self, suites: tuple[str, ...], platform: Platform) -> Index | FarmError:
-        key = (suites, platform)
-        with self._guard:
-            each = self._each.setdefault(key, threading.Lock())
-        with each:
-            if key not in self._ready:
-                try:
-                    self._ready[key] = self._update(suites, platform)
-                except FarmError as error:
-                    self._ready[key] = error
-            return self._ready[key]
-
-    def _update(self, suites: tuple[str, ...], platform: Platform) -> Index:
-        if not Path(self.keyring).exists():
-            raise FarmError(f"there is no keyring {self.keyring}", hint="install Debian's package debian-archive-keyring")
+        entries: list[Entry] = []
         failures: list[FarmError] = []
-        for bases in self._bases(suites):
-            key = hashlib.sha256(repr((sorted(bases.items()), suites, self.keyring)).encode()).hexdigest()[:16]
-            root = self.folder / f"{DEBIAN[platform]}-{key}"
-            filled = {archive: base.replace("{snapshot}", self.snapshot or self._now) for archive, base in bases.items()}
-            try:
-                with _held(root):
-                    index = self._try(Apt(root, platform, self.origins, self.keyring), suites, filled)
-                self.say(f"lock debian: {platform} indexes of {index.date:%Y-%m-%d %H:%M} UTC"
-                         + "".join(f", {suite} only as of {time_}" for suite, time_ in index.older.items())
-                         + "".join(f", without {suite}" for suite in index.left_out))
-                return index
-            except (Unreachable, Missing) as error:
-                failures.append(error)
-        raise failures[0]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for index, some in zip(indexes, pool.map(closure, indexes)):
+                if isinstance(some, FarmError):
+                    failures.append(some)
+                    continue
+                self.desk.say(f"lock {recipe.name}: {index.platform} {len(some)} packages for {found.name}")
+                entries += [KIND.entry(found.name, *package[:2], str(index.platform), package.facts) for package in some]
+        if failures:
+            raise FarmError("\n".join(dict.fromkeys(error.message for error in failures)), hint=failures[0].hint, **failures[0].where)
+        return Resolved(
+            tuple(entries), releases=newest(indexes),
+            left_out={index.platform: index.left_out for index in indexes if index.left_out},
+            older={index.platform: index.older for index in indexes if index.older},
+        )
 
-    def _bases(self, suites: tuple[str, ...]) -> list[dict[str, str]]:
-        """The sets of bases to try, one base an archive."""
-        found = {archive: [base for base in self.origins.bases(archive, fallback=False) if not self.snapshot or "{snapshot}" in base]
-                 for archive in sorted({archive_of(suite) for suite in suites})}
-        for archive, bases in found.items():
-            if not bases:
-                raise FarmError(f"no origin of {archive} serves snapshots, and {self.snapshot} was asked for",
-                                hint="snapshot.debian.org does, or a mirror of it named in farm_origins with {snapshot} in its URL")
-        most = max(map(len, found.values()))
-        return [{archive: bases[min(number, len(bases) - 1)] for archive, bases in found.items()} for number in range(most)]
 
-    def _try(self, apt: Apt, suites: tuple[str, ...], bases: dict[str, str]) -> Index:
-        names = [(suite, suite) for suite in suites]
-        try:
-            self._patiently(apt, names, bases)
-            if any(map(timed, bases.values())):
-                apt.update()  # lists of other times go
-            return self._found(apt, names, bases)
-        except Mixed as error:
-            if not self.allow:
-                raise Mixed(
-                    error.message, platform=apt.platform,
-                    hint="the mirror is between two states: try later or another origin, or let the inventory allow an older state "
-                         "or none of the suite (farm_allow_missing_suites: true; security updates may be missing then)",
-                ) from error
-        kept: list[tuple[str, str]] = []
-        for suite in suites:
-            name = self._whole(apt, suite, bases)
-            if name:
-                kept.append((suite, name))
-        if not kept:
-            raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin", platform=apt.platform,
-                        hint="try later, or another origin (farm_origins)")
-        apt.sources(kept, bases)
-        apt.update()
-        return self._found(apt, kept, bases, tuple(suite for suite in suites if suite not in dict(kept)))
-
-    def _patiently(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
-        apt.sources(names, bases)
-        for seconds in (*RETRY_SECONDS, None):
-            try:
-                return apt.update(*TRY)
-            except Mixed:
-                if seconds is None:
-                    raise
-                self.sleep(seconds)
-
-    def _whole(self, apt: Apt, suite: str, bases: dict[str, str]) -> str:
-        """The name by which a suite can be had whole: its own, another one that is in force, or none."""
-        for name in (suite, self._other_name(apt, suite, bases)):
-            apt.sources([(suite, name)], bases)
-            try:
-                apt.update(*TRY)
-            except (Mixed, Missing, Expired) as error:
-                if name == suite and not isinstance(error, Mixed):
-                    raise
-            else:
-                if any(field_of(text, "Codename") == suite for text in apt.releases().values()):
-                    return name
-        return ""
-
-    def _other_name(self, apt: Apt, suite: str, bases: dict[str, str]) -> str:
-        """What the suite's own InRelease calls it beside its codename: `stable`, `stable-updates`."""
-        apt.sources([(suite, suite)], bases)
-        apt.update(*TRY, *NO_INDEX)
-        texts = [path.read_text(encoding="utf-8") for path in (apt.root / "state" / "lists").glob(f"*_dists_{suite}_InRelease")]
-        return next(filter(None, (field_of(text, "Suite") for text in texts)), suite)
-
-    def _found(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str], left_out: tuple[str, ...] = ()) -> Index:
-        texts = apt.releases()
-        found = []
-        for suite, name in names:
-            text = texts.get((as_apt(bases[archive_of(suite)]), name))
-            if text is None:
-                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform, hint=hint_of(Missing))
-            found.append(Release(suite, name, parsedate_to_datetime(field_of(text, "Date").replace("UTC", "+0000")), name != suite))
-        return Index(apt.root, apt.platform, tuple(found), left_out, bases)
-
-    def closure(self, name: str, index: Index, packages: Sequence[str], essential: bool) -> list[Entry]:
-        """The entries of an input: all packages that an empty system needs for these, by apt's own solver."""
-        wanted = [*(["?essential"] if essential else []), *packages]
-        apt = Apt(index.root, index.platform, self.origins, self.keyring)
-        code, out, err = apt.run("install", "--print-uris", "-qq", "--no-install-recommends", "--", *wanted)
-        if code:
-            lines = [redact_all(line) for line in (out + err).splitlines() if line.strip() and not line.startswith(("Reading", "Building"))]
-            said = "\n    ".join(lines[-12:])
-            raise FarmError(
-                f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    {said}",
-                hint="correct `debian:` of this input, or leave the platform out of the recipe",
-                input=name, suites=", ".join(release.suite for release in index.releases),
-            )
-        return [self._entry(name, index, line) for line in out.splitlines() if line.startswith("'")]
-
-    def _entry(self, name: str, index: Index, line: str) -> Entry:
-        """`'http://.../pool/main/g/glibc/libc6_2.41-12_arm64.deb' libc6_2.41-12_arm64.deb 2488872 SHA256:...`"""
-        found = re.fullmatch(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
-        if not found:
-            raise HashMismatch(f"apt gives no SHA256 for a package: {redact_all(line)}", input=name, platform=index.platform)
-        url, filename, size, sha256 = found.groups()
-        prefixes = {archive: as_apt(base) + "/" for archive, base in index.bases.items()}
-        archive = next((archive for archive in sorted(prefixes, key=lambda archive: -len(prefixes[archive]))
-                        if as_apt(url).startswith(prefixes[archive])), "")
-        if not archive:
-            raise FarmError(f"{redact(url)} lies in no archive that was asked", input=name)
-        package, version, architecture = (unquote(part) for part in filename.removesuffix(".deb").rsplit("_", 2))
-        path = unquote(as_apt(url)[len(prefixes[archive]):])
-        facts = (("archive", archive), ("name", package), ("version", version), ("architecture", architecture), ("path", path))
-        return Entry(name, "debian", sha256, int(size), str(index.platform), facts)
+KIND = DebianKind()

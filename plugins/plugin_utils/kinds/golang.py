@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
-CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"
 PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
 TOOLCHAIN = "golang.org/toolchain"
 OLDEST = (1, 21)  # the first that gets the toolchain that a module asks for
@@ -47,8 +46,16 @@ def h1_of_zip(path: Path) -> str:
         return hash1({name: hashlib.sha256(archive.read(name)).digest() for name in archive.namelist()})
 
 
+def escape(text: str) -> str:
+    """A module path or version as the module proxy protocol spells it: capitals become `!` and the small letter.
+
+    Source: https://go.dev/ref/mod#goproxy-protocol
+    """
+    return re.sub(r"[A-Z]", lambda found: "!" + found.group().lower(), text)
+
+
 def unescape(text: str) -> str:
-    """The inverse of lockfile.escape: `!a` -> `A`."""
+    """The inverse of `escape`."""
     return re.sub(r"!([a-z])", lambda found: found[1].upper(), text)
 
 

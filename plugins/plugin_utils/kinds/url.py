@@ -1,34 +1,82 @@
-"""Files named by URL: their hash is taken on first contact, and never again while the URL stays."""
+"""The kind `url`: a file named by its address. Its hash is taken on first contact, and never again while the address stays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, first_contact
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all, first_contact
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver, plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+
+ADDRESS = "^https?://"
 
 
-def lock_url(name: str, url: object, platforms: Sequence[Platform], old: Lock, origins: Origins, client: Client, store: Store | None,
-             scratch: Path) -> list[Entry]:
-    """The entries of a url input: one for all platforms where `url` is a text, one a platform where it is a mapping.
+class UrlKind(Kind):
+    name = key = line = "url"
+    fields = ("url",)
+    schema = {
+        "type": "object", "required": ["url"], "additionalProperties": False,
+        "properties": {
+            "url": {
+                "oneOf": [
+                    {"type": "string", "pattern": ADDRESS},
+                    {"type": "object", "minProperties": 1, "propertyNames": {"enum": list(map(str, ALL))},
+                     "additionalProperties": {"type": "string", "pattern": ADDRESS}},
+                ],
+                "description": "One address for all platforms, or one a platform.",
+            },
+            "for": FOR,
+        },
+    }
 
-    What is downloaded goes into `store` too, where one is given: the fetch step need not ask for it again.
-    """
-    texts = {str(platform): str(url[str(platform)]) for platform in platforms} if isinstance(url, dict) else {"": str(url)}
-    known = {entry.fact["url"]: entry for entry in old.entries if entry.kind == "url"}
-    seen: dict[str, tuple[str, int]] = {url: (entry.sha256, entry.size) for url, entry in known.items()}
-    found = []
-    for platform, text in texts.items():
-        if text not in seen:
-            path, sha256, size = first_contact(client, origins.rewritten(text), store.partial("x").parent if store else scratch)
-            if store:
-                store.put(path, sha256)
-            else:
-                path.unlink()
-            seen[text] = (sha256, size)
-        found.append(Entry(name, "url", *seen[text], platform, (("url", text),)))
-    return found
+    def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
+        return {"url": given["url"]}
+
+    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
+        addresses = found.spec["url"]
+        if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms if str(platform) not in addresses]):
+            yield f"{found.name} has no url for {', '.join(lacking)}"
+
+    def label(self, fact: Mapping[str, str]) -> str:
+        return fact["url"]
+
+    def path(self, name: str, fact: Mapping[str, str]) -> str:
+        return name
+
+    def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
+        if not plain(fact["url"]) or not re.match(r"(https?|file)://", fact["url"]):
+            yield f"url {fact['url']!r} is no address"
+
+    def resolver(self, desk: Desk) -> Resolver:
+        return _Addresses(desk)
+
+    def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
+        yield from download_all(wanted, lambda entry, snapshot: [desk.origins.rewritten(entry.fact["url"])], desk.client.plain, desk.store)
+
+
+class _Addresses(Resolver):
+    """What is downloaded goes into the store too: the fetch step need not ask for it again."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
+        url = found.spec["url"]
+        texts = {str(platform): str(url[str(platform)]) for platform in platforms} if isinstance(url, dict) else {"": str(url)}
+        seen = {entry.fact["url"]: (entry.sha256, entry.size) for entry in recipe.lock.entries if entry.kind == "url"}
+        entries = []
+        for platform, text in texts.items():
+            if text not in seen:
+                path, sha256, size = first_contact(self.desk.client.plain, self.desk.origins.rewritten(text), self.desk.store.partial("x").parent)
+                self.desk.store.put(path, sha256)
+                seen[text] = (sha256, size)
+            entries.append(KIND.entry(found.name, *seen[text], platform, {"url": text}))
+        return Resolved(tuple(entries))
+
+
+KIND = UrlKind()

@@ -6,26 +6,24 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import SNAPSHOT, Entry, Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sync_folder
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KEYRING, Debian, Index
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go import MADE, WRAPPER, Modules
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.url import lock_url
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
-
-LOCK = "lock.jsonl"
-WORKERS = 4
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import KEYRING
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE, WRAPPER
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock, Recipe
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Locked:
 class Locker:
     """Resolves images one after the other; what they share (apt's indexes, module caches, the store) is had once.
 
-    `state` is farm_state: private apt roots and module caches go below `<state>/lock`, what was downloaded to `<state>/store`.
+    `state` is farm_state: private apt roots and module caches are below `<state>/lock`, what was downloaded is in `<state>/store`.
     """
 
     origins: Origins
@@ -57,24 +55,20 @@ class Locker:
     go: str = ""
     say: Callable[[str], None] = lambda line: None
     client: Client | None = None
-    debian: Debian = field(init=False)
-    modules: Modules = field(init=False)
-    store: Store = field(init=False)
+    resolvers: dict[str, Resolver] = field(init=False)
 
     def __post_init__(self) -> None:
-        folder = self.state / "lock"
-        self.store = Store(self.state / "store")
-        self.client = self.client or Client(self.origins.here, apt=False)
-        self.debian = Debian(folder / "apt", self.origins, snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites,
-                             keyring=self.keyring, say=self.say)
-        self.modules = Modules(folder / "go", proxy=self.origins.goproxy, go=self.go, store=self.store, say=self.say)
+        desk = Desk(self.origins, self.state, Store(self.state / "store"), self.client or Client(self.origins.here), go=self.go,
+                    snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites, keyring=self.keyring, say=self.say)
+        self.resolvers = {name: kind.resolver(desk) for name, kind in KINDS.items()}
 
     def prepare(self, recipes: Iterable[Recipe]) -> None:
-        """Updates all of apt's indexes that these images need, in parallel."""
-        self.debian.prepare((recipe.suites, platform) for recipe in recipes for found in recipe.inputs if found.kind == "debian"
-                            for platform in platforms_of(recipe, found))
+        """Brings what these images will need, in parallel."""
+        pairs = [(recipe, found) for recipe in recipes for found in recipe.inputs]
+        for name, resolver in self.resolvers.items():
+            resolver.prepare((recipe, found) for recipe, found in pairs if found.kind == name)
 
-    def lock(self, recipe: Recipe, kinds: Sequence[str] = tuple(lockfile.FIELDS)) -> Locked:
+    def lock(self, recipe: Recipe, kinds: Container[str] = tuple(KINDS)) -> Locked:
         """The new lock of an image. Inputs of other kinds than `kinds` stay as they are locked (D4's overlay: debian alone)."""
         try:
             return self._lock(recipe, kinds)
@@ -82,59 +76,45 @@ class Locker:
             error.where.setdefault("image", recipe.name)
             raise
 
-    def _lock(self, recipe: Recipe, kinds: Sequence[str]) -> Locked:
-        old = recipe.lock
+    def _lock(self, recipe: Recipe, kinds: Container[str]) -> Locked:
+        old, folder = recipe.lock, Path(recipe.folder)
         entries: list[Entry] = []
         files: dict[str, str] = {}
-        indexes: dict[Platform, Index] = {}
+        made_for: dict[str, Mapping[str, object]] = {}
+        debian: list[Resolved] = []
         for found in recipe.inputs:
-            platforms = platforms_of(recipe, found)
             if found.kind not in kinds:
                 entries += [entry for entry in old.entries if entry.input == found.name]
                 files.update(self._wrapper(recipe, found.name))
-            elif found.kind == "debian":
-                indexes.update({platform: self.debian.index(recipe.suites, platform) for platform in platforms})
-                entries += self._closures(recipe.name, found, [indexes[platform] for platform in platforms])
-            elif found.kind == "go":
-                resolved = self.modules.lock(recipe.name, found.name, found.spec, platforms, Path(recipe.folder), old)
-                self.say(f"lock {recipe.name}: {len(resolved.entries)} module files for {found.name}")
-                entries += resolved.entries
-                files.update({f"go/{found.name}/{name}": text for name, text in resolved.wrapper.items()})
-            else:
-                assert self.client
-                scratch = self.state / "lock"
-                entries += lock_url(found.name, found.spec["url"], platforms, old, self.origins, self.client, self.store, scratch)
-        entries = sorted(set(entries), key=lambda entry: entry.key)
-        if "debian" not in kinds:
-            lock = replace(old, entries=tuple(entries))
-        else:
-            snapshot = self._snapshot(old, entries, indexes.values())
-            left_out = {str(platform): index.left_out for platform, index in indexes.items() if index.left_out}
-            older = {str(platform): index.older for platform, index in indexes.items() if index.older}
-            lock = Lock(tuple(entries), snapshot, left_out, older)
+                made_for.update({name: said for name, said in old.made_for.items() if name == found.name})
+                continue
+            resolved = self.resolvers[found.kind].resolve(recipe, found, recipe.platforms_of(found))
+            entries += resolved.entries
+            files.update(resolved.wrapper)
+            debian += [resolved] if resolved.releases else []
+
+            def after(path: str, wrapper: Mapping[str, str] = resolved.wrapper) -> str | None:
+                return wrapper.get(path, read(folder / path))
+
+            made_for[found.name] = KINDS[found.kind].made_for(found, recipe.suites, after)
+        lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for)
         return self._compared(recipe, lock, files)
 
-    def _closures(self, image: str, found: Input, indexes: Sequence[Index]) -> list[Entry]:
-        packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
-
-        def closure(index: Index) -> list[Entry]:
-            return self.debian.closure(found.name, index, packages, bool(found.spec.get("essential")))
-
-        entries: list[Entry] = []
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for index, some in zip(indexes, pool.map(closure, indexes)):
-                self.say(f"lock {image}: {index.platform} {len(some)} packages for {found.name}")
-                entries += some
-        return entries
-
-    def _snapshot(self, old: Lock, entries: Iterable[Entry], indexes: Iterable[Index]) -> str:
-        """The newest date of what was resolved on; the old one where nothing of Debian moved, so that nothing is built for a new date."""
-        dates = [index.date for index in indexes]
-        if not dates:
-            return ""
+    def _dated(self, old: Lock, entries: Sequence[Entry], resolved: Sequence[Resolved]) -> Lock:
+        """A lock with the times of what was resolved on; the old ones where nothing of Debian moved, so that nothing is built for a new date."""
+        if not resolved:
+            return replace(old, entries=tuple(entries)) if _debian(entries) else Lock(tuple(entries))
+        releases: dict[str, datetime] = {}
+        left_out: dict[str, tuple[str, ...]] = {}
+        older: dict[str, Mapping[str, str]] = {}
+        for one in resolved:
+            releases.update({suite: max(time, releases.get(suite, time)) for suite, time in one.releases.items()})
+            left_out.update({str(platform): suites for platform, suites in one.left_out.items()})
+            older.update({str(platform): times for platform, times in one.older.items()})
         if old.snapshot and _debian(old.entries) == _debian(entries):
-            return old.snapshot
-        return self.snapshot or max(dates).strftime(SNAPSHOT)
+            return Lock(tuple(entries), old.snapshot, old.releases, left_out=left_out, older=older)
+        times = {suite: time.strftime(SNAPSHOT) for suite, time in sorted(releases.items())}
+        return Lock(tuple(entries), self.snapshot or max(times.values()), times, left_out=left_out, older=older)
 
     def _wrapper(self, recipe: Recipe, name: str) -> dict[str, str]:
         """The wrapper of an input as it is."""
@@ -164,11 +144,6 @@ def alone(state: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
         yield
-
-
-def platforms_of(recipe: Recipe, found: Input) -> tuple[Platform, ...]:
-    """The platforms that an input is for."""
-    return recipe.build_platforms if found.build else recipe.platforms
 
 
 def _debian(entries: Iterable[Entry]) -> set[Entry]:
@@ -210,6 +185,7 @@ def moved(old: Lock, new: Lock) -> list[str]:
         lines.append(f"{name} {text}" + (f" ({where})" if where else ""))
     if old.snapshot != new.snapshot:
         lines.append(f"snapshot {old.snapshot or 'none'} -> {new.snapshot or 'none'}")
+    lines += [f"{name} is locked for what it is now" for name, said in new.made_for.items() if name in old.made_for and old.made_for[name] != said]
     lines += _notes("left out", old.left_out, new.left_out)
     lines += _notes("only in an older state", _older(old), _older(new))
     return lines
@@ -219,7 +195,7 @@ def _older(lock: Lock) -> dict[str, tuple[str, ...]]:
     return {platform: tuple(f"{suite} of {time}" for suite, time in sorted(suites.items())) for platform, suites in lock.older.items()}
 
 
-def _notes(words: str, old: dict[str, tuple[str, ...]], new: dict[str, tuple[str, ...]]) -> list[str]:
+def _notes(words: str, old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for platform in sorted({*old, *new}):
         was, now = set(old.get(platform, ())), set(new.get(platform, ()))

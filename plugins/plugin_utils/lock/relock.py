@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry, Lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import THREADS, Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import LOCK, Locker, alone, moved, write_whole
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND as DEBIAN
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, moved, write_whole
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 MADE = "made.json"
@@ -114,7 +115,7 @@ class Finder:
         if self.store.has(entry.sha256) or (self.archive and self.archive.has_blob(self.repository, f"sha256:{entry.sha256}")):
             return False
         try:
-            urls = self.origins.urls(entry, snapshot)
+            urls = DEBIAN.urls(entry, snapshot, self.origins)
         except FarmError:
             return False  # no origin is known: nobody said that it is gone
         return bool(urls) and all(self._gone(url) for url in urls)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 
 def _path(place: Place, key: Key) -> Path:

@@ -14,12 +14,10 @@ from datetime import datetime, timezone
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Entry, Recipe, Sources
 
 FORMAT = 1  # of the record: a change here builds everything anew
 LEFT_OUT = "org.desimages.suites-left-out"  # `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
-INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"
 
 
 @dataclass(frozen=True, order=True)
@@ -84,6 +82,12 @@ class Plan:
             found += [Key(parent.image, parent.target, platform) for platform in platforms]
         return found
 
+    def entries(self, unit: Unit, build: Platform) -> list[Entry]:
+        """The locked files that the build of a unit on a `build` machine needs."""
+        lock = self.recipes[unit.key.image].lock
+        found = [entry for name in unit.inputs for entry in lock.of(name, str(unit.key.platform))]
+        return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(build))]
+
     def closure(self, keys: Iterable[Key], build: Platform, existing: Container[Key] = ()) -> list[Key]:
         """The given units and all that they need where `build` is the platform that builds, in plan order.
 
@@ -97,17 +101,6 @@ class Plan:
                 wanted.add(key)
                 queue += [] if key in existing else self.parents(self.units[key], build)
         return [key for key in self.units if key in wanted]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What the file system says of one image: `files` of its main context, and `wrappers`, those beside the lock of a Go input.
-
-    A file is (mode, sha256, size in bytes) by its path.
-    """
-
-    files: dict[str, tuple[int, str, int]] = field(default_factory=dict)
-    wrappers: dict[str, dict[str, tuple[int, str, int]]] = field(default_factory=dict)
 
 
 def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: str, namespace: str) -> Plan:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder, Overlay, Overlays, Relocker, laid_over
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Sources, make
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
@@ -102,5 +100,5 @@ def _wanted(plan: Plan, todo: list[Key], build: Platform) -> dict[str, set[Entry
     """image -> the locked files that its units need."""
     found: dict[str, set[Entry]] = {}
     for key in todo:
-        found.setdefault(key.image, set()).update(solve.entries(plan, plan.units[key], build))
+        found.setdefault(key.image, set()).update(plan.entries(plan.units[key], build))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -95,6 +94,9 @@ class Document:
         if error.validator in ("oneOf", "anyOf") and error.context and all(_unlike(found, path) for found in _branches(error).values()):
             kinds = " or ".join(filter(None, (_meant(branch) for branch in error.validator_value)))
             self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
+        elif error.validator == "oneOf" and all(list(branch) == ["required"] for branch in error.validator_value):
+            named = [branch["required"][0] for branch in error.validator_value]
+            self.say(path, f"{where} must say one of {', '.join(named)}, and one alone")
         elif error.validator in ("oneOf", "anyOf") and error.context:
             for inner in _likeliest(error):
                 self._tell(inner)
@@ -120,12 +122,6 @@ def nearest(name: str, allowed: list[str]) -> str:
     """`, did you mean 'x'?`, or nothing."""
     close = difflib.get_close_matches(name, allowed, 1, 0.5)
     return f", did you mean {close[0]!r}?" if close else ""
-
-
-def load_schema(path: Path) -> dict[str, Any]:
-    """A schema file of the project."""
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
 
 
 def _branches(error: Any) -> dict[int, list[Any]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
+
+INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"  # the contexts that a Dockerfile takes inputs from
+SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
 
 
 @dataclass(frozen=True)
 class Input:
     """One input of a recipe. `build` is true where it is for the platform that builds rather than for the one that is built.
 
-    `kind` is debian, go or url; `spec` is what the recipe says of it: for debian `packages` (list) and `essential` (bool), for go
-    `module` (or a `./folder`), `version` and `package`, for url `url` (a text, or a mapping of platform to text).
+    `kind` names one of kinds.KINDS; `spec` is what the recipe says of the input, complete, as that kind gives it.
     """
 
     name: str
@@ -24,8 +27,92 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One locked file. `facts` are the fields of its kind; `platform` is an OCI platform, or empty for all.
+
+    `path` is where it is in the context of inputs, `label` how messages name it: both follow from the facts, and its kind gives them.
+    `line` is where the lock file has it, 0 where it was not read from one.
+    """
+
+    input: str
+    kind: str
+    sha256: str
+    size: int
+    platform: str
+    facts: tuple[tuple[str, str], ...]
+    path: str
+    label: str
+    line: int = field(default=0, compare=False)
+
+    @property
+    def fact(self) -> dict[str, str]:
+        return dict(self.facts)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The order of the lines."""
+        fact = self.fact
+        first = fact.get("module") or fact.get("name") or fact.get("url", "")
+        rest = (self.kind, str(self.size), *fact.values())  # so that no two lines are equal in order
+        return (self.input, self.platform, first, fact.get("version", ""), fact.get("file", ""), fact.get("path", ""),
+                self.sha256, *rest)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none), `releases` the time of
+    each suite then.
+
+    `made_for` has, by input, what that was when it was locked (kinds.Kind.made_for); `left_out` maps a platform to the suites that its
+    mirror could not serve whole, `older` to those that it could serve whole only as they were at an earlier time.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    snapshot: str = ""
+    releases: Mapping[str, str] = field(default_factory=dict)
+    made_for: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    older: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """The snapshot in seconds since 1970, 0 where there is none."""
+        if not self.snapshot:
+            return 0
+        return int(datetime.strptime(self.snapshot, SNAPSHOT).replace(tzinfo=timezone.utc).timestamp())
+
+    def of(self, name: str, platform: str) -> list[Entry]:
+        """The entries of one input for one platform."""
+        return [entry for entry in self.entries if entry.input == name and entry.platform in ("", platform)]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the file system says of one image: `files` of its main context, and `wrappers`, those beside the lock of a Go input.
+
+    A file is (mode, sha256, size in bytes) by its path.
+    """
+
+    files: dict[str, tuple[int, str, int]] = field(default_factory=dict)
+    wrappers: dict[str, dict[str, tuple[int, str, int]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a context: content by sha256 and size (bytes), mode, and mtime in nanoseconds since 1970.
+
+    Inputs are hard links to the store, whose files have the mtime 0.
+    """
+
+    sha256: str
+    size: int
+    mode: int = 0o644
+    mtime: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One image. `folder` is its absolute folder; `files` are the paths of its main context, relative to it, with their modes."""
+    """One image. `folder` is its absolute folder."""
 
     name: str
     folder: str
@@ -43,3 +130,7 @@ class Recipe:
 
     def input(self, name: str) -> Input:
         return next(found for found in self.inputs if found.name == name)
+
+    def platforms_of(self, found: Input) -> tuple[Platform, ...]:
+        """The platforms that an input is for."""
+        return self.build_platforms if found.build else self.platforms

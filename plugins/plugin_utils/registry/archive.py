@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -17,10 +17,8 @@ from typing import BinaryIO
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import File
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.lockfile import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
 
 RECORD = "org.desimages.record"
@@ -69,16 +67,16 @@ class Archive:
             self.registry.put_blob(self.repository, b"{}", _NOTHING)
             return sum(pool.map(lambda f: self.registry.put_blob(self.repository, self.store.path(f[0]), f"sha256:{f[0]}"), wanted))
 
-    def describe(self, unit: Unit, files: dict[str, File]) -> None:
+    def describe(self, name: str, build_id: str, record: Mapping[str, object], files: Mapping[str, File]) -> None:
         """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps them."""
         layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size, "annotations": {_TITLE: path}}
                   for path, file in sorted(files.items())]
         manifest = {
             "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": UNIT,
             "config": {"mediaType": EMPTY, "digest": _NOTHING, "size": 2},
-            "layers": layers, "annotations": {_TITLE: str(unit.key), RECORD: canonical.encode(unit.record).decode()},
+            "layers": layers, "annotations": {_TITLE: name, RECORD: canonical.encode(record).decode()},
         }
-        self.registry.put_manifest(self.repository, f"a-{unit.id}", canonical.encode(manifest), MANIFEST)
+        self.registry.put_manifest(self.repository, f"a-{build_id}", canonical.encode(manifest), MANIFEST)
 
     def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int) -> str:
         """The image whose one layer is the packages merely unpacked (D7); made where it is not there yet. Returns `repository@digest`."""

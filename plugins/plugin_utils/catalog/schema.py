@@ -1,0 +1,110 @@
+"""The JSON Schemas of recipes and of a catalog's defaults, with the part of each kind of input. docs/ has them as files, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_PLATFORM = {"enum": list(map(str, ALL))}
+_PLATFORMS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"$ref": "#/$defs/platform"}}
+_SUITES = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": "^[a-z][a-z-]*$"},
+           "description": "Debian suites, the release first."}
+
+
+def _text(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "description": description, **more}
+
+
+def _input() -> dict[str, Any]:
+    """An input: of exactly one kind, whose own schema holds then."""
+    known = sorted({name for kind in KINDS.values() for name in kind.schema["properties"]})
+    return {
+        "type": "object", "additionalProperties": False, "properties": dict.fromkeys(known, True),
+        "oneOf": [{"required": [key]} for key in sorted({kind.key for kind in KINDS.values()})],
+        "allOf": [{"if": kind.when, "then": kind.schema} for kind in KINDS.values()],
+    }
+
+
+_CONTRACT = {
+    "type": "object", "additionalProperties": False,
+    "description": "What the image promises at run time.",
+    "properties": {
+        "command": {"type": "array", "items": {"type": "string"}},
+        "user": {"type": "integer", "minimum": 0},
+        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[0-9]+/(tcp|udp)$"}},
+        "health": {"type": "object"},
+        "metrics": {"type": "string", "pattern": "^https?://"},
+        "volumes": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
+    },
+}
+
+
+def recipe() -> dict[str, Any]:
+    """The schema of an image.yml."""
+    automatic = r"^(?!BUILDKIT_|SOURCE_DATE_EPOCH$|(BUILD|TARGET)(PLATFORM|OS|ARCH|VARIANT)$)[A-Za-z_][A-Za-z0-9_]*$"
+    return {
+        "$schema": _DRAFT,
+        "title": "A recipe of Desimages (images/<name>/image.yml)",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["description", "license"],
+        "properties": {
+            "description": _text("One line for people; becomes org.opencontainers.image.description."),
+            "title": _text("The image's title; its name unless set."),
+            "home": {"type": "string", "pattern": "^https?://", "description":
+                     "Where the packaged software is published, if it is not the catalog's own; becomes org.opencontainers.image.url."},
+            "license": _text("An SPDX licence expression."),
+            "version": _text("The version of what is packaged; that of the go input of the image's own name unless set."),
+            "inputs": {
+                "type": "object",
+                "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
+                "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
+                "additionalProperties": {"$ref": "#/$defs/input"},
+            },
+            "platforms": {
+                "description": "`all`, a list, or all but those that `except` names, each with its reason.",
+                "oneOf": [
+                    {"const": "all"},
+                    _PLATFORMS,
+                    {"type": "object", "additionalProperties": False, "required": ["except"], "properties": {
+                        "except": {"type": "object", "minProperties": 1, "propertyNames": {"$ref": "#/$defs/platform"},
+                                   "additionalProperties": {"type": "string", "minLength": 1}}}},
+                ],
+            },
+            "suites": {"$ref": "#/$defs/suites"},
+            "targets": {
+                "type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$"},
+                "description": "Stages that are units of their own, used as `<image>-<target>`. Such an image has no index.",
+            },
+            "args": {
+                "type": "object", "description": "Build arguments; those that the farm and BuildKit set themselves are refused.",
+                "propertyNames": {"pattern": automatic}, "additionalProperties": {"type": "string"},
+            },
+            "contract": {"$ref": "#/$defs/contract"},
+        },
+        "$defs": {"platform": _PLATFORM, "suites": _SUITES, "input": _input(), "contract": _CONTRACT},
+    }
+
+
+def defaults() -> dict[str, Any]:
+    """The schema of a catalog's defaults.yml."""
+    return {
+        "$schema": _DRAFT,
+        "title": "Defaults of a Desimages catalog (images/defaults.yml)",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "platforms": {**_PLATFORMS, "description": "What `platforms: all` means."},
+            "build_platforms": {**_PLATFORMS, "description": "The platforms that may build for others; locks have build inputs for each."},
+            "suites": _SUITES,
+            "vendor": _text("org.opencontainers.image.vendor"),
+            "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},
+        },
+        "$defs": {"platform": _PLATFORM},
+    }
+
+
+FILES = {"recipe.schema.json": recipe, "defaults.schema.json": defaults}  # in docs/, made by `make schemas`

@@ -1,0 +1,325 @@
+"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
+
+A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md, "Locks").
+That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its other name (trixie is
+`stable` too), which such a mirror may still serve whole, if older; failing that, it goes without the suite. Both are recorded in the
+lock and said aloud.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Apt, Expired, Mixed, as_apt, field_of, hint_of, redact_all, timed
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+RETRY_SECONDS = (3,)
+TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")  # what one attempt fetched is there for the next
+NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
+WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Release:
+    """One suite as it was found: the name that it was asked for by, its date, and whether it is older than the suite's own InRelease."""
+
+    suite: str
+    name: str
+    date: datetime
+    older: bool = False
+
+
+class Older(FarmError):
+    """Indexes that are older than those a lock was made from."""
+
+
+class Foreign(FarmError):
+    """An InRelease of another suite than the one that was asked for."""
+
+
+class Package(NamedTuple):
+    """A locked .deb: sha256, size in bytes, and the facts of its lock line."""
+
+    sha256: str
+    size: int
+    facts: dict[str, str]
+
+
+@dataclass
+class Index:
+    """The indexes of (suites, architecture), ready to be solved on."""
+
+    root: Path
+    platform: Platform
+    releases: tuple[Release, ...] = ()
+    left_out: tuple[str, ...] = ()
+    bases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def date(self) -> datetime:
+        return max(release.date for release in self.releases)
+
+    @property
+    def older(self) -> dict[str, str]:
+        """Suites that were had only in an older state -> its time."""
+        return {release.suite: release.date.strftime(SNAPSHOT) for release in self.releases if release.older}
+
+
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / "in-use", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Debian:
+    """Resolves closures. One apt update per (suites, platform), shared by all images of a run.
+
+    `folder` keeps the private roots between runs; `snapshot` asks for the archive as it was at a time; `say` gets progress lines.
+    """
+
+    def __init__(self, folder: Path, origins: Origins, *, snapshot: str = "", allow_missing_suites: bool = False, keyring: str = KEYRING,
+                 say: Callable[[str], None] = lambda line: None, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.folder = folder
+        self.origins = origins
+        self.snapshot = snapshot
+        self.allow = allow_missing_suites
+        self.keyring = keyring
+        self.say = say
+        self.sleep = sleep
+        self._now = datetime.now(timezone.utc).strftime(SNAPSHOT)  # what a snapshot service is asked for where no time is wanted
+        self._guard = threading.Lock()
+        self._each: dict[tuple[tuple[str, ...], Platform], threading.Lock] = {}
+        self._ready: dict[tuple[tuple[str, ...], Platform], Index | FarmError] = {}
+
+    def prepare(self, wanted: Iterable[tuple[tuple[str, ...], Platform]]) -> None:
+        """Updates what will be needed, in parallel. A failure is kept for those who ask for it."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda pair: self._index(*pair), sorted(set(wanted))))
+
+    def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
+        """The indexes of some suites for a platform, updated once a run."""
+        found = self._index(suites, platform)
+        if isinstance(found, FarmError):
+            raise found
+        return found
+
+    def _index(self, suites: tuple[str, ...], platform: Platform) -> Index | FarmError:
+        key = (suites, platform)
+        with self._guard:
+            each = self._each.setdefault(key, threading.Lock())
+        with each:
+            if key not in self._ready:
+                try:
+                    self._ready[key] = self._update(suites, platform)
+                except FarmError as error:
+                    self._ready[key] = error
+            return self._ready[key]
+
+    def _update(self, suites: tuple[str, ...], platform: Platform) -> Index:
+        if not Path(self.keyring).exists():
+            raise FarmError(f"there is no keyring {self.keyring}", hint="install Debian's package debian-archive-keyring")
+        failures: list[FarmError] = []
+        for bases in self._bases(suites):
+            key = hashlib.sha256(repr((sorted(bases.items()), suites, self.keyring)).encode()).hexdigest()[:16]
+            root = self.folder / f"{DEBIAN[platform]}-{key}"
+            filled = {archive: base.replace("{snapshot}", self.snapshot or self._now) for archive, base in bases.items()}
+            try:
+                with _held(root):
+                    index = self._try(Apt(root, platform, self.origins, self.keyring), suites, filled)
+                self.say(f"lock debian: {platform} indexes of {index.date:%Y-%m-%d %H:%M} UTC"
+                         + "".join(f", {suite} only as of {time_}" for suite, time_ in index.older.items())
+                         + "".join(f", without {suite}" for suite in index.left_out))
+                return index
+            except (Unreachable, Missing) as error:
+                failures.append(error)
+        raise failures[0]
+
+    def _bases(self, suites: tuple[str, ...]) -> list[dict[str, str]]:
+        """The sets of bases to try, one base an archive."""
+        found = {archive: [base for base in self.origins.bases(archive, fallback=False) if not self.snapshot or "{snapshot}" in base]
+                 for archive in sorted({archive_of(suite) for suite in suites})}
+        for archive, bases in found.items():
+            if not bases:
+                raise FarmError(f"no origin of {archive} serves snapshots, and {self.snapshot} was asked for",
+                                hint="snapshot.debian.org does, or a mirror of it named in farm_origins with {snapshot} in its URL")
+        most = max(map(len, found.values()))
+        return [{archive: bases[min(number, len(bases) - 1)] for archive, bases in found.items()} for number in range(most)]
+
+    def _try(self, apt: Apt, suites: tuple[str, ...], bases: dict[str, str]) -> Index:
+        names = [(suite, suite) for suite in suites]
+        try:
+            self._patiently(apt, names, bases)
+            if any(map(timed, bases.values())):
+                apt.update()  # lists of other times go
+            return self._found(apt, names, bases)
+        except Mixed as error:
+            if not self.allow:
+                raise Mixed(
+                    error.message, platform=apt.platform,
+                    hint="the mirror is between two states: try later or another origin, or let the inventory allow an older state "
+                         "or none of the suite (farm_allow_missing_suites: true; security updates may be missing then)",
+                ) from error
+        kept: list[tuple[str, str]] = []
+        for suite in suites:
+            name = self._whole(apt, suite, bases)
+            if name:
+                kept.append((suite, name))
+        if not kept:
+            raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin", platform=apt.platform,
+                        hint="try later, or another origin (farm_origins)")
+        apt.sources(kept, bases)
+        apt.update()
+        return self._found(apt, kept, bases, tuple(suite for suite in suites if suite not in dict(kept)))
+
+    def _patiently(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
+        apt.sources(names, bases)
+        for seconds in (*RETRY_SECONDS, None):
+            try:
+                return apt.update(*TRY)
+            except Mixed:
+                if seconds is None:
+                    raise
+                self.sleep(seconds)
+
+    def _whole(self, apt: Apt, suite: str, bases: dict[str, str]) -> str:
+        """The name by which a suite can be had whole: its own, another one that is in force, or none."""
+        for name in (suite, self._other_name(apt, suite, bases)):
+            apt.sources([(suite, name)], bases)
+            try:
+                apt.update(*TRY)
+            except (Mixed, Missing, Expired) as error:
+                if name == suite and not isinstance(error, Mixed):
+                    raise
+            else:
+                (text,) = apt.releases().values()
+                if name == suite:
+                    refuse_foreign(text, suite, apt)
+                if suite in names_of(text):
+                    return name
+        return ""
+
+    def _other_name(self, apt: Apt, suite: str, bases: dict[str, str]) -> str:
+        """What the suite's own InRelease calls it beside its codename: `stable`, `stable-updates`."""
+        apt.sources([(suite, suite)], bases)
+        apt.update(*TRY, *NO_INDEX)
+        texts = [path.read_text(encoding="utf-8") for path in (apt.root / "state" / "lists").glob(f"*_dists_{suite}_InRelease")]
+        for text in texts:
+            refuse_foreign(text, suite, apt)
+        return next(filter(None, (field_of(text, "Suite") for text in texts)), suite)
+
+    def _found(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str], left_out: tuple[str, ...] = ()) -> Index:
+        texts = apt.releases()
+        found = []
+        for suite, name in names:
+            text = texts.get((as_apt(bases[archive_of(suite)]), name))
+            if text is None:
+                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform, hint=hint_of(Missing))
+            refuse_foreign(text, suite, apt)
+            found.append(Release(suite, name, _date(text, suite), name != suite))
+        return Index(apt.root, apt.platform, tuple(found), left_out, bases)
+
+    def closure(self, name: str, index: Index, packages: Sequence[str], essential: bool) -> list[Package]:
+        """The files of an input: all packages that an empty system needs for these, by apt's own solver."""
+        wanted = [*(["?essential"] if essential else []), *packages]
+        apt = Apt(index.root, index.platform, self.origins, self.keyring)
+        install = ("install", "--print-uris", "--no-install-recommends")
+        code, out, err = apt.run(*install, "-qq", "--", *wanted)
+        if code:  # its reasons come only where it may speak
+            _, out, err = apt.run(*install, "--", *wanted)
+            raise FarmError(
+                f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    {_reasons(out + err)}",
+                hint="correct `debian:` of this input, or leave the platform out of the recipe",
+                input=name, suites=", ".join(release.suite for release in index.releases),
+            )
+        found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
+        if not found:
+            raise FarmError(f"apt installs nothing for {', '.join(packages)} on {index.platform}", input=name)
+        return found
+
+
+def _reasons(output: str) -> str:
+    """What apt says of why it cannot."""
+    lines = [redact_all(line) for line in output.splitlines()
+             if line.strip() and not line.startswith(("Reading", "Building", "Some packages could not", "requested an impossible"))]
+    return "\n    ".join(lines[-20:])
+
+
+def _package(name: str, index: Index, line: str) -> Package:
+    """`'http://.../pool/main/g/glibc/libc6_2.41-12_arm64.deb' libc6_2.41-12_arm64.deb 2488872 SHA256:...`"""
+    found = re.fullmatch(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
+    if not found:
+        raise HashMismatch(f"apt gives no SHA256 for a package: {redact_all(line)}", input=name, platform=index.platform)
+    url, filename, size, sha256 = found.groups()
+    prefixes = {archive: as_apt(base) + "/" for archive, base in index.bases.items()}
+    archive = next((archive for archive in sorted(prefixes, key=lambda archive: -len(prefixes[archive]))
+                    if as_apt(url).startswith(prefixes[archive])), "")
+    if not archive:
+        raise FarmError(f"{redact(url)} is in no archive that was asked", input=name)
+    package, version, architecture = (unquote(part) for part in filename.removesuffix(".deb").rsplit("_", 2))
+    path = unquote(as_apt(url)[len(prefixes[archive]):])
+    facts = {"archive": archive, "name": package, "version": version, "architecture": architecture, "path": path}
+    return Package(sha256, int(size), facts)
+
+
+def names_of(release: str) -> list[str]:
+    """What an InRelease calls its suite: by codename (`trixie-security`) and by state (`stable-security`)."""
+    return [name for name in (field_of(release, "Codename"), field_of(release, "Suite")) if name]
+
+
+def refuse_foreign(release: str, suite: str, apt: Apt) -> None:
+    """Raises Foreign where an InRelease, genuine as it is, is of another suite than the one that was asked for."""
+    if suite not in names_of(release):
+        said = " or ".join(names_of(release)) or "nothing"
+        raise Foreign(f"the origin serves the signed InRelease of {said} as that of {suite}", platform=apt.platform,
+                      hint="whoever serves this is mistaken, or wants other packages in: compare with another origin")
+
+
+def _date(release: str, suite: str) -> datetime:
+    try:
+        return parsedate_to_datetime(field_of(release, "Date").replace("UTC", "+0000"))
+    except (TypeError, ValueError) as error:
+        raise FarmError(f"the InRelease of {suite} has no date: {field_of(release, 'Date')!r}") from error
+
+
+def newest(indexes: Iterable[Index]) -> dict[str, datetime]:
+    """Suite -> the newest time of which any platform has it."""
+    found: dict[str, datetime] = {}
+    for index in indexes:
+        for release in index.releases:
+            found[release.suite] = max(release.date, found.get(release.suite, release.date))
+    return found
+
+
+def refuse_older(old: Lock, indexes: Iterable[Index]) -> None:
+    """Raises Older where a suite is behind what the lock was made from: genuine once, and replayed."""
+    problems = []
+    for index in indexes:
+        for release in index.releases:
+            before = old.older.get(str(index.platform), {}).get(release.suite) or old.releases.get(release.suite)
+            if before and release.date.strftime(SNAPSHOT) < before:
+                problems.append(f"{release.suite} for {index.platform} is of {release.date.strftime(SNAPSHOT)}, the lock was made from {before}")
+    if not problems and old.snapshot and not old.releases and (now := max(newest(indexes).values()).strftime(SNAPSHOT)) < old.snapshot:
+        problems.append(f"the newest suite is of {now}, the lock is of {old.snapshot}")
+    if problems:
+        raise Older("the origin is behind the lock: " + "; ".join(sorted(set(problems))),
+                    hint="it is stale, or someone replays an old state: use another origin, or name the time to go back to (farm_snapshot)")

@@ -1,0 +1,137 @@
+"""What every kind of input has to say: to add one is to write one file beside this one, and to name it in kinds/__init__.py."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+
+FOR: Mapping[str, Any] = {  # of every kind's schema
+    "enum": ["build", "target"],
+    "description": "`build`: for the platform that builds, served as `build-inputs`; `target` unless set.",
+}
+Read = Callable[[str], "str | None"]  # the text of a file of the image's folder, None where it is missing
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What resolving and fetching work with. `state` is farm_state, `go` the go command to use (empty: the machine's own)."""
+
+    origins: Origins
+    state: Path
+    store: Store
+    client: Client
+    go: str = ""
+    snapshot: str = ""
+    allow_missing_suites: bool = False
+    keyring: str = ""
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What an input resolves to: its lock entries; the texts of its wrapper, by their path in the image's folder; and, of Debian
+    packages, the time of each suite, and which suites a platform lacks or has only in an older state (suite -> time)."""
+
+    entries: tuple[Entry, ...]
+    wrapper: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, datetime] = field(default_factory=dict)
+    left_out: Mapping[Platform, tuple[str, ...]] = field(default_factory=dict)
+    older: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Resolver(ABC):
+    """Resolves the inputs of one kind, image after image: what these share is had once."""
+
+    def prepare(self, wanted: Iterable[tuple[Recipe, Input]]) -> None:  # noqa: B027
+        """Brings what the inputs will need, in parallel. A failure is told to those who ask for it."""
+
+    @abstractmethod
+    def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
+        """Resolves an input for the platforms that it is for. Raises FarmError."""
+
+
+class Kind(ABC):
+    """One kind of input. `key` is the key of a recipe's input that says it, `schema` what such an input may say.
+
+    `line` is the kind of its lock lines, `fields` what these have beside the fields of every line.
+    """
+
+    name: ClassVar[str]
+    key: ClassVar[str]
+    schema: ClassVar[Mapping[str, Any]]
+    line: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+
+    def takes(self, given: Mapping[str, Any]) -> bool:
+        """Whether an input of a recipe is of this kind."""
+        return self.key in given
+
+    @property
+    def when(self) -> Mapping[str, Any]:
+        """The same as a JSON Schema."""
+        return {"required": [self.key]}
+
+    @abstractmethod
+    def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
+        """What a recipe says of an input -> Input.spec."""
+
+    def input(self, name: str, given: Mapping[str, Any]) -> Input:
+        return Input(name, self.name, self.spec(given), given.get("for") == "build")
+
+    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
+        """What is wrong with an input beyond what the schema sees. `folder` is the image's."""
+        yield from ()
+
+    def has_lines(self, found: Input, read: Read) -> bool:
+        """Whether the lock must have lines for an input."""
+        return True
+
+    def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
+        """What decides how an input is resolved: the lock's header keeps it, and a recipe that says something else is refused."""
+        return {**found.spec, **({"for": "build"} if found.build else {})}
+
+    # --- lock lines
+
+    @abstractmethod
+    def label(self, fact: Mapping[str, str]) -> str:
+        """How messages name a file: `libc6 2.41-12 arm64`."""
+
+    @abstractmethod
+    def path(self, name: str, fact: Mapping[str, str]) -> str:
+        """Where a file of the input `name` is in the context of inputs (docs/guide.md, "Inputs")."""
+
+    def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
+        """What is wrong with the facts of a lock line."""
+        yield from ()
+
+    def entry(self, name: str, sha256: str, size: int, platform: str, facts: Mapping[str, str], line: int = 0) -> Entry:
+        """A lock line of the input `name`."""
+        ordered = tuple((field_, facts[field_]) for field_ in self.fields if field_ != "platform")
+        return Entry(name, self.line, sha256, size, platform, ordered, self.path(name, facts), self.label(facts), line)
+
+    # --- the work
+
+    @abstractmethod
+    def resolver(self, desk: Desk) -> Resolver:
+        """What resolves inputs of this kind in one lock step."""
+
+    @abstractmethod
+    def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
+        """Brings locked files (with their lock's snapshot time) into the store, in any order; for each None, or what stood in the way."""
+
+
+def plain(text: str) -> bool:
+    """Whether a text can be part of a path or a URL as it is: printable, and no surrogate."""
+    return bool(text) and text.isprintable() and not re.search(r"[\s\ud800-\udfff]", text)

@@ -1,0 +1,67 @@
+"""The kind of `go: ./folder`: a program of the image's own, whose code is in its folder; what its go.mod requires is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
+
+SUMS = ("go.mod", "go.sum")
+
+
+class OwnGoKind(go.GoKind):
+    name = "own_go"
+    schema = {
+        "type": "object", "required": ["go"], "additionalProperties": False,
+        "properties": {
+            "go": {"type": "string", "pattern": r"^\./", "description": "`./folder`: a program of the image's own."},
+            "package": {"type": "string", "description": "The package of the folder's module that is built."},
+            "for": FOR,
+        },
+    }
+
+    def takes(self, given: Mapping[str, Any]) -> bool:
+        return str(given.get("go", "")).startswith("./")
+
+    @property
+    def when(self) -> Mapping[str, Any]:
+        return go.OWN
+
+    def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
+        return {"folder": given["go"], "package": given.get("package", ".")}
+
+    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
+        name = str(found.spec["folder"])
+        if ".." in Path(name).parts or not (folder / name).is_dir():
+            yield f"{name} is no folder beside image.yml"
+        elif not (folder / name / "go.mod").is_file():
+            yield f"{name} has no go.mod; `go mod init` and `go mod tidy` make it"
+
+    def has_lines(self, found: Input, read: Read) -> bool:
+        return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")
+
+    def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
+        return {"folder": found.spec["folder"], "package": found.spec["package"], "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
+                **({"for": "build"} if found.build else {})}
+
+    def resolver(self, desk: Desk) -> Resolver:
+        return _OwnPrograms(desk)
+
+
+class _OwnPrograms(Resolver):
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.modules = desk, go.modules(desk)
+
+    def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
+        files = self.modules.own(found.name, Path(recipe.folder) / str(found.spec["folder"]), str(found.spec["package"]), platforms, recipe.lock)
+        self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
+        return Resolved(go.entries(found.name, [(file, "") for file in files]))
+
+
+KIND = OwnGoKind()

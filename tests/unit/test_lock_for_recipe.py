@@ -1,0 +1,161 @@
+"""A lock is for its recipe: what says something else is refused before anything starts, by input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog, reader
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+
+from .conftest import Catalog
+from .entries import address, deb, module
+
+DOCKERFILE = """FROM --platform=$BUILDPLATFORM scratch AS made
+COPY --from=inputs /app /app
+COPY --from=inputs /rootfs /rootfs
+COPY --from=inputs /blob /blob
+COPY --from=build-inputs /cc /cc
+FROM scratch
+COPY --from=made / /
+"""
+INPUTS = """inputs:
+  app: {go: example.org/app, version: v1.2.0, package: ./cmd/app}
+  rootfs: {debian: [apt, tzdata], essential: true}
+  cc: {debian: [gcc], for: build}
+  blob: {url: 'https://example.org/blob'}
+"""
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+def lines() -> list[Entry]:
+    sums = iter("123456789")
+    found = [module("example.org/app", "v1.2.0", h1=f"h1:{43 * 'a'}=", sha256=64 * next(sums)), address("https://example.org/blob")]
+    return found + [deb(name, platform=platform, given=given, sha256=64 * next(sums))
+                    for given, name in (("rootfs", "apt"), ("cc", "gcc")) for platform in PLATFORMS]
+
+
+def lock(catalog: Catalog) -> Recipe:
+    """Gives the image `a` a lock for what its recipe says now."""
+    recipe = load_catalog([str(catalog.root)], need_locks=False)["a"]
+    read = reader(Path(recipe.folder))
+    made_for = {found.name: KINDS[found.kind].made_for(found, recipe.suites, read) for found in recipe.inputs}
+    catalog.write("a/lock.jsonl", lockfile.dump(Lock(tuple(lines()), "20261123T112238Z", made_for=made_for)))
+    return recipe
+
+
+@pytest.fixture
+def locked(empty: Catalog) -> Catalog:
+    empty.image("a", DOCKERFILE, INPUTS)
+    empty.write("a/go/app/go.mod", "module desimages/a/app\n\nrequire example.org/app v1.2.0\n")
+    empty.write("a/go/app/go.sum", "")
+    empty.write("a/go/app/tools.go", "package tools\n")
+    lock(empty)
+    empty.plan()
+    return empty
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("version: v1.2.0", "version: v9.9.9", "app: the recipe says version v9.9.9, the lock was made for v1.2.0"),
+        ("package: ./cmd/app", "package: ./cmd/other", "app: the recipe says package ./cmd/other, the lock was made for ./cmd/app"),
+        ("go: example.org/app", "go: example.org/fork", "app: the recipe says module example.org/fork, the lock was made for example.org/app"),
+        ("[apt, tzdata]", "[apt]", "rootfs: the recipe says packages apt, the lock was made for apt, tzdata"),
+        ("essential: true", "essential: false", "rootfs: the recipe says essential False, the lock was made for True"),
+        ("{debian: [gcc], for: build}", "{debian: [gcc, make], for: build}", "cc: the recipe says packages gcc, make"),
+        ("'https://example.org/blob'", "'https://example.org/other'", "blob: the recipe says url https://example.org/other"),
+        ("license: MIT\n", "license: MIT\nsuites: [bookworm]\n", "rootfs: the recipe says suites bookworm, the lock was made for trixie"),
+        ("  blob: {url", "  blob: {for: target, url", ""),
+        ("[apt, tzdata]", "[tzdata, apt]", ""),
+    ],
+)
+def test_a_recipe_that_says_something_else_is_refused_by_input(locked: Catalog, old: str, new: str, said: str) -> None:
+    text = (locked.root / "a/image.yml").read_text()
+    assert old in text
+    locked.write("a/image.yml", text.replace(old, new))
+    if not said:
+        locked.plan()
+        return
+    with pytest.raises(BadInput) as error:
+        locked.plan()
+    assert [problem for problem in error.value.problems if said in problem and "make lock" in problem], error.value.problems
+
+
+def test_all_inputs_that_differ_are_told_at_once(locked: Catalog) -> None:
+    text = (locked.root / "a/image.yml").read_text()
+    locked.write("a/image.yml", text.replace("v1.2.0", "v1.3.0").replace("[gcc]", "[clang]"))
+    with pytest.raises(BadInput) as error:
+        locked.plan()
+    assert [problem.split(": ")[1] for problem in error.value.problems] == ["app", "cc"]
+
+
+def test_an_input_of_another_kind_is_refused(locked: Catalog) -> None:
+    text = (locked.root / "a/image.yml").read_text()
+    locked.write("a/image.yml", text.replace("{url: 'https://example.org/blob'}", "{debian: [blob]}"))
+    with pytest.raises(BadInput, match="nothing for blob on linux/amd64|blob: the recipe says"):
+        locked.plan()
+
+
+def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
+    locked.write("a/go/app/go.mod", "module desimages/a/app\n\nrequire example.org/app v1.2.1\n")
+    with pytest.raises(BadInput, match=r"app: its go.mod or go.sum is not what it was when the lock was made; .*make lock"):
+        locked.plan()
+
+
+def test_a_lock_that_does_not_say_what_it_was_made_for_is_refused(locked: Catalog) -> None:
+    header, _, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    locked.write("a/lock.jsonl", json.dumps({**json.loads(header), "made_for": {}}) + "\n" + rest)
+    with pytest.raises(BadInput) as error:
+        locked.plan()
+    assert len([problem for problem in error.value.problems if "does not say what it was made for" in problem]) == 4
+
+
+OWN = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY app /src\nFROM scratch\nCOPY --from=made / /\n"
+
+
+@pytest.mark.parametrize(
+    ("mod", "said"),
+    [
+        ("module app\n\ngo 1.21\n", ""),
+        ("module app\n\n// require nothing\n", ""),
+        ("module app\n\nrequire example.org/lib v1.0.0\n", "images/a/lock.jsonl:1: missing; make it with `make lock`"),
+        ("module app\n\nrequire (\n\texample.org/lib v1.0.0\n)\n", "images/a/lock.jsonl:1: missing; make it with `make lock`"),
+    ],
+)
+def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catalog, mod: str, said: str) -> None:
+    empty.image("a", OWN, "inputs:\n  app: {go: ./app}\n")
+    empty.write("a/app/go.mod", mod)
+    if not said:
+        empty.plan()
+        return
+    with pytest.raises(BadInput) as error:
+        empty.plan()
+    assert error.value.problems == [said]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("./gone", "./gone is no folder beside image.yml"), ("./../b", "./../b is no folder"), ("./empty", "./empty has no go.mod")])
+def test_a_program_of_the_images_own_has_its_folder(empty: Catalog, name: str, said: str) -> None:
+    empty.image("a", OWN, f"inputs:\n  app: {{go: {name}}}\n")
+    empty.write("a/empty/x", "")
+    empty.image("b", "FROM scratch\n")
+    with pytest.raises(BadInput, match=said):
+        empty.plan()
+
+
+def test_what_its_go_mod_requires_is_what_was_locked(empty: Catalog) -> None:
+    empty.image("a", OWN, "inputs:\n  app: {go: ./app}\n")
+    empty.write("a/app/go.mod", "module app\n\nrequire example.org/lib v1.0.0\n")
+    recipe = load_catalog([str(empty.root)], need_locks=False)["a"]
+    made_for = {"app": KINDS["own_go"].made_for(recipe.input("app"), recipe.suites, reader(Path(recipe.folder)))}
+    locked = Lock((module("example.org/lib", "v1.0.0", h1=f"h1:{43 * 'a'}="),), made_for=made_for)
+    empty.write("a/lock.jsonl", lockfile.dump(locked))
+    empty.plan()
+    empty.write("a/app/go.mod", "module app\n\nrequire example.org/lib v1.1.0\n")
+    with pytest.raises(BadInput, match="app: its go.mod or go.sum is not what it was"):
+        empty.plan()
