@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
@@ -109,6 +109,20 @@ def test_a_selection_raised_by_hand_is_kept(lock, tmp_path):
     (folder / "go.mod").write_text(wrapper["go/app/go.mod"].replace("example.com/lib v1.0.0", "example.com/lib v1.1.0"))
     found = lock(APP, [AMD64])
     assert "v1.1.0" in {entry.fact["version"] for entry in found.entries if entry.fact["module"] == "example.com/lib"}
+
+
+@needs_go
+def test_what_is_private_to_a_person_comes_from_the_origin_that_the_inventory_names(lock, monkeypatch):
+    monkeypatch.setenv("GOPRIVATE", "example.com")  # git would be asked, which no test reaches
+    monkeypatch.setenv("GOVCS", "*:off")
+    assert zips(lock(APP, [AMD64]).entries) == {"example.com/Big/app", "example.com/lib"}
+
+
+@needs_go
+def test_a_person_without_a_home_can_lock(lock, monkeypatch):
+    for name in ("HOME", "GOCACHE", "GOPATH", "XDG_CACHE_HOME", "GOENV", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert zips(lock(APP, [AMD64]).entries) == {"example.com/Big/app", "example.com/lib"}
 
 
 @needs_go
@@ -218,24 +232,6 @@ def test_h1_is_that_of_go(tmp_path):
     # golang.org/x/text v0.3.0/go.mod, as every go.sum with it says
     (tmp_path / "go.mod").write_text("module golang.org/x/text\n")
     assert golang.h1_of_mod(tmp_path / "go.mod") == "h1:NqM8EUOU14njkJ3fqMW+pc6Ldnwhi/IjpwHt7yyuwOQ="
-
-
-@pytest.mark.parametrize(
-    ("output", "kind"),
-    [
-        ("verifying example.com/a@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR", HashMismatch),
-        ("go: example.com/a@v1.0.0: reading http://x/@v/v1.0.0.zip: 404 Not Found", Missing),
-        ("go: example.com/a@v1.0.0: Get \"http://x/\": dial tcp: lookup x: no such host", Unreachable),
-        ("go: x: reading http://x/: 503 Service Unavailable", Unreachable),
-        ("go: something else", FarmError),
-    ],
-)
-def test_what_the_go_command_complains_of(output, kind):
-    assert type(golang.failure("go", output)) is kind
-
-
-def test_no_password_of_a_proxy_is_in_a_message():
-    assert "secret" not in str(golang.failure("go", 'Get "http://me:secret@x/y": dial tcp'))
 
 
 @pytest.mark.parametrize(

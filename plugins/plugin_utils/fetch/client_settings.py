@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import ssl
-import subprocess
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
+HELPER = 30.0  # seconds that the program which finds a proxy may take
 DEBIAN, SECURITY = "debian", "debian-security"
 _RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
              "bullseye", "bookworm", "trixie", "forky", "duke"}  # https://wiki.debian.org/DebianReleases
@@ -115,7 +116,7 @@ def apt_settings() -> dict[str, str]:
     """apt's own settings of how to fetch (`Acquire::http*` and `Acquire::https*`), empty where there is no apt."""
     if not shutil.which("apt-config"):
         return {}
-    text = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
+    text = programs.run(["apt-config", "dump"], seconds=60).out
     found = re.findall(r'^(Acquire::https?::\S+) "(.*)";$', text, re.M)
     return {name: value for name, value in found if value}
 
@@ -178,8 +179,7 @@ class Machine:
                 if value := self.apt.get(name):
                     return "" if value.upper() in ("DIRECT", "FALSE") else value
             if helper := self.apt.get(f"Acquire::{parts.scheme}::Proxy-Auto-Detect"):
-                done = subprocess.run([helper, url], capture_output=True, text=True, check=False)
-                value = done.stdout.strip()
+                value = programs.run([helper, url], seconds=HELPER).out.strip()
                 return "" if value.upper() == "DIRECT" else value
         bypassed = self._variable("no_proxy")
         if bypassed and urllib.request.proxy_bypass_environment(host, {"no": bypassed}):  # type: ignore[attr-defined]

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
 
+LONGEST = 1800.0  # seconds that apt-get may take: an update fetches indexes
 CONFIGURATION = """\
 Dir "{root}";
 Dir::Etc "{root}/etc";
@@ -109,9 +110,8 @@ class Apt:
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         environment = {**os.environ, "APT_CONFIG": str(self.root / "etc" / "apt.conf"), "LC_ALL": "C"}
-        done = subprocess.run(["apt-get", *arguments], capture_output=True, text=True, check=False, env=environment,
-                              stdin=subprocess.DEVNULL)
-        return done.returncode, done.stdout, done.stderr
+        done = programs.run(["apt-get", *arguments], seconds=LONGEST, environment=environment)
+        return done.code, done.out, done.err
 
     def sources(self, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
         """Writes the sources. `names` are pairs of suite and the name that it is asked for by."""

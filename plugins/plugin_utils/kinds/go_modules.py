@@ -97,7 +97,7 @@ class Modules:
         local = self._local(work)
         empty = self._fresh("needed")
         machines = self.go.must("env", "GOPROXY", folder=work).strip()
-        offline = {"GOMODCACHE": str(empty), "GOPROXY": f"file://{self.cache}/cache/download,{machines}", "GOTOOLCHAIN": "local",
+        offline = {"GOMODCACHE": str(empty), "GOPROXY": f"file://{self.cache}/cache/download,{machines}", "GONOPROXY": "none", "GOTOOLCHAIN": "local",
                    "GOSUMDB": "off", "GOFLAGS": "-mod=readonly -modcacherw", "CGO_ENABLED": "0"}  # from here on go.sum counts
         for platform in platforms:
             local.must("list", "-deps", "-f", "{{.ImportPath}}", package, folder=work, **offline, **go_environment(platform))

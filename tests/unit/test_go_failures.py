@@ -1,0 +1,63 @@
+"""A go command's complaint is told as what it is."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
+
+SUMS = "https://sums.example/lookup/a.example/x@v1.2.3"
+VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: reading {SUMS}"
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "hint"),
+    [
+        ("verifying a.example/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR", HashMismatch, CHANGED),
+        ("verifying module: a.example/x@v1.50.3: checksum mismatch\n\tdownloaded: h1:x", HashMismatch, CHANGED),
+        # the checksum database is not what was asked for
+        (f"{VERIFYING}: 410 Gone\n\tserver response: not found: invalid version: git ls-remote: terminal prompts disabled", FarmError, "GOPRIVATE"),
+        (f"{VERIFYING}: 404 Not Found", FarmError, "GOPRIVATE"),
+        (f"{VERIFYING}: 403 Forbidden", FarmError, "GOPRIVATE"),
+        (f"{VERIFYING}: 429 Too Many Requests", Unreachable, "checksum database"),
+        (f"{VERIFYING}: 503 Service Unavailable", Unreachable, "checksum database"),
+        (f'verifying module: a@v1: Get "{SUMS}": dial tcp 127.0.0.1:1: connect: connection refused', Unreachable, "checksum database"),
+        (f'verifying module: a@v1: Get "{SUMS}": context deadline exceeded', Unreachable, "checksum database"),
+        (f'verifying module: a@v1: Get "{SUMS}": EOF', Unreachable, "checksum database"),
+        (f'verifying module: a@v1: Get "{SUMS}": x509: certificate signed by unknown authority', FarmError, "CA certificate"),
+        (f'verifying module: a@v1: Get "{SUMS}": proxyconnect tcp: Proxy Authentication Required', FarmError, "login"),
+        # the machine
+        ("verifying module: a@v1: initializing sumdb.Client: could not locate sumdb file: missing $GOPATH", FarmError, "set HOME"),
+        ("build cache is required, but could not be located: GOCACHE is not defined and neither $XDG_CACHE_HOME nor $HOME are defined", FarmError, "HOME"),
+        ("write /x: no space left on device", NoSpace, "room"),
+        ("write /x: disk quota exceeded", NoSpace, "room"),
+        ("go: compile: signal: killed", FarmError, "memory"),
+        # the proxy
+        ("go: a@v1.0.0: reading http://p/a/@v/v1.0.0.zip: 404 Not Found", Missing, "GOPROXY"),
+        ("reading https://p/x/@v/v1.zip: 410 Gone", Missing, "GOPROXY"),
+        ("reading https://p/x/@v/v1.zip: 429 Too Many Requests", Unreachable, "GOPROXY"),
+        ("go: x: reading http://x/: 503 Service Unavailable", Unreachable, "GOPROXY"),
+        ("reading https://p/x/@v/v1.zip: 403 Forbidden", FarmError, "login"),
+        ('go: a@v1: Get "http://x/": dial tcp: lookup x: no such host', Unreachable, "GOPROXY"),
+        ('Get "https://p/x": net/http: TLS handshake timeout', Unreachable, "GOPROXY"),
+        ('Get "https://p/x": read tcp 1.2.3.4:5->6.7.8.9:443: read: connection reset by peer', Unreachable, "GOPROXY"),
+        ('Get "https://p/x": proxyconnect tcp: dial tcp 127.0.0.1:3128: connect: connection refused', Unreachable, "https_proxy"),
+        ('Get "https://p/x": tls: failed to verify certificate: x509: certificate has expired or is not yet valid', FarmError, "CA certificate"),
+        ("reading file:///srv/proxy/a/@v/v1.0.0.zip: no such file or directory", Missing, "farm_origins"),
+        ("a.example/x@v9.9.9: invalid version: unknown revision v9.9.9", Missing, "GOPROXY"),
+        # words in names and versions say nothing
+        ("go: github.com/a/b500 v1: malformed module path", FarmError, ""),
+        ("go: github.com/a/timeout@v1.429.0: malformed module path", FarmError, ""),
+        ("go: github.com/dial-tcp/EOF@v0.0.0-503: something", FarmError, ""),
+        ("missing go.sum entry for module providing package x", FarmError, "go mod tidy"),
+        ("go: something else", FarmError, ""),
+    ],
+)
+def test_what_the_go_command_complains_of(output, kind, hint):
+    found = failure("go mod tidy", output)
+    assert type(found) is kind
+    assert hint in found.hint if hint else found.hint == ""
+
+
+def test_no_password_of_a_proxy_is_in_a_message():
+    assert "secret" not in str(failure("go", 'Get "http://me:secret@x/y": dial tcp'))
