@@ -8,6 +8,8 @@ venv := .venv
 # the environment's programs, and a Go that it may hold, before the machine's
 export PATH := $(CURDIR)/$(venv)/bin:$(PATH):/usr/local/go/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Ansible refuses to start in a locale that was not generated, as ssh may bring one; this one every Debian has
+export LC_ALL := C.UTF-8
 # sudo's password is asked for where sudo wants one; that another command was given it does not count for Ansible's
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -16,8 +14,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ActionModule(FarmAction):
@@ -41,8 +37,6 @@ class ActionModule(FarmAction):
         builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
                           Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
         stopped = ""
-        for number in STOPS:
-            signal.signal(number, _stop)
         try:
             builder.build()
         except (FarmError, OSError) as error:  # the index step ends the run, with what there is
@@ -55,9 +49,3 @@ class ActionModule(FarmAction):
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]
         return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units, "failures": len(bad)}
 
-
-def _stop(number: int, frame: object) -> None:
-    """Ansible ends its workers without running any `finally`: an exception here lets ours run first."""
-    for each in STOPS:
-        signal.signal(each, signal.SIG_IGN)  # Ansible sends SIGINT and then SIGTERM
-    raise KeyboardInterrupt(f"signal {number}, process {os.getpid()}")

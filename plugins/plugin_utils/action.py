@@ -6,9 +6,12 @@ import contextlib
 import errno
 import json
 import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import get_encoder
@@ -17,6 +20,7 @@ from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 display = Display()
 
 
@@ -40,7 +44,8 @@ class FarmAction(ActionBase):
         if checked.error_messages:
             raise AnsibleActionFail("; ".join(checked.error_messages))
         try:
-            return {**result, **self.act(checked.validated_parameters, task_vars or {})}
+            with stoppable():
+                return {**result, **self.act(checked.validated_parameters, task_vars or {})}
         except FarmError as error:
             return {**result, "failed": True, **error.as_result()}
         except OSError as error:
@@ -62,8 +67,18 @@ class FarmAction(ActionBase):
         return found["rc"], found["stdout"], found["stderr"]
 
     def python(self, task_vars: dict[str, Any]) -> str:
-        """The Python of the host."""
-        return str(self._templar.template(task_vars.get("ansible_python_interpreter", "/usr/bin/python3")))
+        """The Python of the host: the one that the inventory names, or the one that Ansible finds there."""
+        told = task_vars.get("ansible_python_interpreter") or C.config.get_config_value("INTERPRETER_PYTHON", variables=task_vars)
+        found = str(self._templar.template(told))
+        if not found.startswith("auto"):
+            return found
+        known = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        if not known:  # a module finds it, where none has run on this host yet
+            pinged = self._execute_module(module_name="ansible.builtin.ping", task_vars=task_vars)
+            known = (pinged.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        if not known:
+            raise FarmError(f"Ansible finds no Python on {task_vars['inventory_hostname']}", hint="name it in the inventory: ansible_python_interpreter")
+        return str(known)
 
     def say(self, text: str) -> None:
         """A line that the person sees at once."""
@@ -79,6 +94,28 @@ class FarmAction(ActionBase):
 
     def warn(self, text: str) -> None:
         display.warning(text)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """While the block runs, what stops ansible-playbook is an exception here, so that each `finally` runs: Ansible ends its workers without.
+
+    Afterwards the worker's own handlers are back: Ansible ends it by a signal when it has nothing more to do.
+    """
+    before = {number: signal.getsignal(number) for number in STOPS}
+
+    def stop(number: int, frame: object) -> None:
+        for each in STOPS:
+            signal.signal(each, signal.SIG_IGN)  # Ansible sends SIGINT and then SIGTERM
+        raise KeyboardInterrupt(f"signal {number}, process {os.getpid()}")
+
+    try:
+        for number in STOPS:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def system_error(error: OSError) -> FarmError:
