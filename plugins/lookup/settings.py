@@ -39,26 +39,17 @@ _list:
 
 import json
 import os
-from pathlib import Path
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.desimages.farm.plugins.module_utils import state
-from ansible_collections.desimages.farm.plugins.plugin_utils import settings
-
-COLLECTION = Path(__file__).parent.parent.parent
-PARTS = (
-    *(f"roles/{role}" for role in settings.ROLES),
-    *(f"plugins/modules/{name}.py" for name in ("supervised", "packages", "go_build", "engine")),
-    *(f"plugins/module_utils/{name}.py" for name in ("supervision", "supervisors", "state", "golden", "gobuild")),
-)
+from ansible_collections.desimages.farm.plugins.plugin_utils import settings, travels
 
 
 def files() -> dict:
-    """The roles' own files and the modules they are made of."""
-    paths = [path for part in PARTS for path in ([COLLECTION / part] if (COLLECTION / part).is_file() else (COLLECTION / part).rglob("*"))]
-    return {str(path.relative_to(COLLECTION)): path.read_bytes() for path in paths if path.is_file() and path.suffix != ".md"}
+    """All that decides how a host is provisioned, beside variables: relative path -> content."""
+    return {str(path.relative_to(travels.PLUGINS.parent)): path.read_bytes() for path in travels.provisioning(settings.ROLES)}
 
 
 class LookupModule(LookupBase):

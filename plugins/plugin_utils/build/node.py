@@ -9,12 +9,11 @@ import json
 import shlex
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
-_PACKAGE = ("runner.py", "runner_job.py", "progress.py", "wellness.py", "readiness.py", "supervisors.py", "supervision.py", "proc.py", "errors.py")
 _MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 _INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
@@ -88,8 +87,8 @@ class Node:
 def runner_zip() -> bytes:
     """The runner as one file that Python runs; the same bytes for the same source."""
     out = io.BytesIO()
-    source = Path(__file__).resolve().parents[2] / "module_utils"
-    files = {"__main__.py": _MAIN, "desimages_runner/__init__.py": "", **{f"desimages_runner/{name}": (source / name).read_text() for name in _PACKAGE}}
+    package = {f"desimages_runner/{path.name}": path.read_text(encoding="utf-8") for path in travels.closure([travels.SHARED / "runner.py"])}
+    files = {"__main__.py": _MAIN, "desimages_runner/__init__.py": "", **package}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
