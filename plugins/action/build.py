@@ -6,14 +6,15 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 
 class ActionModule(FarmAction):
@@ -26,16 +27,16 @@ class ActionModule(FarmAction):
             return {"changed": False, "units": []}
         if arguments["slots"] < 1:
             raise FarmError(f"slots: {arguments['slots']}; a node that is to build anything has one at least")
-        run = Run(arguments["state"], arguments["run"])
-        planned = run.load("plan")
-        if not planned["todo"]:
+        run = Run.of(arguments["state"], controller())
+        planned = run.load(Planned)
+        if not planned.todo:
             return {"changed": False, "units": [], "failures": 0}
-        fetched = run.load("fetch")
-        scheduler = Scheduler(planned["plan"], planned["wanted"], planned["existing"], planned["build"], fetched["refused"])
+        fetched = run.load(Fetched)
+        scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, planned.build, fetched.refused)
         node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
-        builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
-                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
+        builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say, self.alert,
+                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched.trees)
         stopped = ""
         try:
             builder.build()
@@ -43,7 +44,7 @@ class ActionModule(FarmAction):
             stopped = f"{task_vars['inventory_hostname']}: {error}"
             self.warn(stopped)
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings, "error": stopped})
+            run.save(Built(scheduler.outcomes, builder.sizes, builder.timings, stopped))
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

@@ -50,7 +50,7 @@ class ActionModule(FarmAction):
         for key in keys:
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
-                              unpacked={name: fetch.unpacked[(key.image, name)] for name in plan.units[key].unpacked})
+                              unpacked=fetch.unpacked.get(key.image, {}))
             folders.append(self._lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments["state"], registry))
         self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders]))
         return {"changed": True, "folders": folders}

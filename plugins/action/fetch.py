@@ -8,8 +8,10 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.modules.fetch import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
@@ -20,7 +22,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 SAY_EVERY = 5  # seconds between two lines about one image
 
@@ -34,17 +35,17 @@ class ActionModule(FarmAction):
         if self.check:
             return {"changed": False, "refused": []}
         began = time.monotonic()
-        run = Run(arguments["state"], arguments["run"])
-        planned = run.load("plan")
-        fetch = Fetch(planned["plan"], planned["sources"], planned["build"], arguments, self.say)
+        run = Run.of(arguments["state"], controller())
+        planned = run.load(Planned)
+        fetch = Fetch(planned.plan, planned.sources, planned.build, arguments, self.say)
         refused: dict[Key, str] = {}
         images: dict[str, list[Key]] = {}
-        for key in planned["todo"]:
+        for key in planned.todo:
             images.setdefault(key.image, []).append(key)
         for image, keys in images.items():
             refused.update(fetch.image(image, keys))
         fetch.keep()
-        run.save("fetch", {"refused": refused, "unpacked": fetch.unpacked, "trees": fetch.trees, "seconds": time.monotonic() - began})
+        run.save(Fetched(refused, fetch.unpacked, fetch.trees, time.monotonic() - began))
         return {"changed": fetch.changed, "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}
 
 
@@ -57,7 +58,7 @@ class Fetch:
         origins = Origins(arguments["origins"])
         self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
-        self.unpacked: dict[tuple[str, str], str] = {}
+        self.unpacked: dict[str, dict[str, str]] = {}
         self.trees: dict[Key, dict[str, File]] = {}
         self.changed = False
 
@@ -73,7 +74,7 @@ class Fetch:
         whole = [unit for unit in units if unit.key not in refused]
         for name in {name for unit in whole for name in unit.unpacked}:
             entries = recipe.lock.of(name, str(self.build))
-            self.unpacked[(image, name)] = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
+            self.unpacked.setdefault(image, {})[name] = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
         self.trees.update({unit.key: self._files(unit.key) for unit in whole})
         for key, error in refused.items():
             self.say(f"{key}: cannot be built: {error}")

@@ -12,12 +12,13 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, release, scratch
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import release
 
 THREADS = 8  # images that are compared and tagged at the same time
 
@@ -28,22 +29,22 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        run = Run(scratch() if self.check else arguments["state"], arguments["run"])
-        planned = run.load("plan")
-        built: dict[str, Any] = run.load("build") if run.has("build") else {"outcomes": {}, "sizes": {}, "error": ""}
-        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **built["outcomes"]}
-        lists = Lists(Registry(arguments["registry"]), planned, outcomes, {**planned["sizes"], **built["sizes"]}, arguments, self.check)
+        run = Run.of(scratch() if self.check else arguments["state"], controller())
+        planned = run.load(Planned)
+        built = run.load(Built) if run.has(Built) else Built()
+        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned.existing.items()}, **built.outcomes}
+        lists = Lists(Registry(arguments["registry"]), planned, outcomes, {**planned.sizes, **built.sizes}, arguments, self.check)
         if self.check and not lists.registry.answers():  # the plan step has said so
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
-        relocked: dict[str, Overlay] = planned["relocked"]
+        relocked = planned.relocked
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
-            run.show("summary", {**report.summary(planned["plan"], outcomes, lists.moved, lists.published),
+            run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published),
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
             release(arguments["state"], controller())
-            lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),
+            lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
@@ -52,7 +53,7 @@ class ActionModule(FarmAction):
             result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
         if bad or lists.problems:
-            said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built["error"]]
+            said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built.error]
             result.update(failed=True, msg="\n".join(filter(None, said)))
         return result
 
@@ -65,7 +66,7 @@ class Lists:
     """
 
     registry: Registry
-    planned: dict[str, Any]
+    planned: Planned
     outcomes: dict[Key, Outcome]
     sizes: dict[str, tuple[int, str]]
     arguments: dict[str, Any]
@@ -84,8 +85,8 @@ class Lists:
 
     def finish(self) -> None:
         """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their tags."""
-        plan: Plan = self.planned["plan"]
-        images = list(dict.fromkeys(key.image for key in self.planned["wanted"] if plan.recipes[key.image].index))
+        plan: Plan = self.planned.plan
+        images = list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
         self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}  # in the order of the plan
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._finish, images))
@@ -100,10 +101,10 @@ class Lists:
 
     def _change(self, image: str) -> None:
         """One image's index, or the tags of single platforms where only some were chosen."""
-        plan: Plan = self.planned["plan"]
+        plan: Plan = self.planned.plan
         recipe, repository = plan.recipes[image], f"{self.arguments['namespace']}/{image}"
         keys = [Key(image, "", platform) for platform in recipe.platforms]
-        chosen = [key for key in keys if key in self.planned["wanted"]] if self.planned["chosen"] else keys
+        chosen = [key for key in keys if key in self.planned.wanted] if self.planned.chosen else keys
         there = [key for key in chosen if key in self.outcomes and self.outcomes[key].state in GOOD]
         if not there:
             return
@@ -114,7 +115,7 @@ class Lists:
             annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
             wanted, fixed = render(digest=oci.digest(oci.index(manifests, annotations)))
             self._push(image, indexes.compare(self.registry, repository, manifests, annotations, wanted, fixed), oci.INDEX)
-        elif self.planned["chosen"] and not self.arguments["partial"]:
+        elif self.planned.chosen and not self.arguments["partial"]:
             for key in there:
                 wanted, _ = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
                 self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)

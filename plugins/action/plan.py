@@ -12,6 +12,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import KE
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
@@ -19,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold
 
 ASKERS = 16  # questions to the registry at the same time
 
@@ -56,10 +58,9 @@ class ActionModule(FarmAction):
         if self.diff:
             result["diff"] = [
                 difference(plan.units[key], known.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
-        run = Run.begin(scratch() if self.check else arguments["state"])
+        run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
-        run.save("plan", {"plan": plan, "sources": found.sources, "wanted": wanted, "existing": existing, "build": native[0], "todo": todo,
-                          "chosen": chosen, "relocked": relocked, "sizes": standing.sizes, "before": before})
+        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked, standing.sizes, before).lean())
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:

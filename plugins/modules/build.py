@@ -17,10 +17,6 @@ attributes:
   diff_mode: {support: none, description: M(desimages.farm.plan) shows the differences.}
   idempotent: {support: full, description: Units that exist are not built.}
 options:
-  run:
-    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
-    type: str
-    default: latest
   socket:
     description: The unix socket of buildkitd on the node.
     type: path
@@ -43,7 +39,6 @@ EXAMPLES = r"""
   desimages.farm.build:
     state: /var/lib/desimages
     registry: 127.0.0.1:5000
-    run: "{{ planned.run }}"
     socket: /run/buildkit/buildkitd.sock
     buildctl: /var/lib/desimages/bin/buildctl
 """

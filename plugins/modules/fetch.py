@@ -18,10 +18,6 @@ attributes:
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
   idempotent: {support: full, description: What is in the archive is not fetched again.}
 options:
-  run:
-    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
-    type: str
-    default: latest
   origins:
     description: Where inputs come from first, see docs/guide.md.
     type: dict
@@ -33,7 +29,6 @@ EXAMPLES = r"""
   desimages.farm.fetch:
     state: /var/lib/desimages
     registry: 127.0.0.1:5000
-    run: "{{ planned.run }}"
 """
 
 RETURN = r"""

@@ -20,10 +20,6 @@ attributes:
   diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
   idempotent: {support: full, description: Tags that are right are left alone.}
 options:
-  run:
-    description: The name of the run, from M(desimages.farm.plan); that which began last, unless set.
-    type: str
-    default: latest
   tags:
     description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced; a tag with an id is never moved.
     type: list
@@ -44,7 +40,6 @@ EXAMPLES = r"""
   desimages.farm.index:
     state: /var/lib/desimages
     registry: 127.0.0.1:5000
-    run: "{{ planned.run }}"
 """
 
 RETURN = r"""

@@ -72,10 +72,11 @@ class FarmAction(ActionBase):
         found = str(self._templar.template(told))
         if not found.startswith("auto"):
             return found
-        known = (task_vars.get("ansible_facts") or {}).get("discovered_interpreter_python")
-        if not known:  # a module finds it, where none has run on this host yet
-            pinged = self._execute_module(module_name="ansible.builtin.ping", task_vars=task_vars)
-            known = (pinged.get("ansible_facts") or {}).get("discovered_interpreter_python")
+        facts: dict[str, Any] = task_vars.get("ansible_facts") or {}
+        if "discovered_interpreter_python" not in facts:  # a module finds it, where none has run on this host yet
+            pinged: dict[str, Any] = self._execute_module(module_name="ansible.builtin.ping", task_vars=task_vars)
+            facts = pinged.get("ansible_facts") or {}
+        known = facts.get("discovered_interpreter_python")
         if not known:
             raise FarmError(f"Ansible finds no Python on {task_vars['inventory_hostname']}", hint="name it in the inventory: ansible_python_interpreter")
         return str(known)

@@ -1,82 +1,19 @@
-"""A run: its folder of evidence, what one step leaves for the next, and who holds the farm."""
+"""Who holds the farm: one run at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import pickle
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ansible import constants as C
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
-
-LATEST = "latest"
-
-
-def scratch() -> str:
-    """Where check mode keeps a run: Ansible's own temporary folder, which goes when ansible-playbook ends."""
-    return str(C.DEFAULT_LOCAL_TMP)  # type: ignore[attr-defined]
-
-
-class Run:
-    """`<farm_state>/runs/<id>`: plan.json and summary.json for people, logs/, and the steps' own hand-over (pickled, never from elsewhere)."""
-
-    def __init__(self, state: str, name: str = LATEST) -> None:
-        """The run of a name; `latest` is the one that began last."""
-        root = Path(state) / "runs"
-        try:
-            self.name = os.readlink(root / LATEST) if name == LATEST else name
-        except FileNotFoundError:
-            raise FarmError(f"there is no run in {root}", hint="a run begins with the plan step") from None
-        self.folder = root / self.name
-
-    @classmethod
-    def begin(cls, state: str) -> Run:
-        """A new run, named by the time."""
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
-        run = cls(state, f"{now}-{os.getpid()}")
-        (run.folder / "logs").mkdir(parents=True)
-        latest = run.folder.with_name(LATEST)
-        temporary = latest.with_name(f".latest.{os.getpid()}")
-        temporary.symlink_to(run.name)
-        os.replace(temporary, latest)
-        return run
-
-    def save(self, step: str, value: object) -> None:
-        """Keeps what a step leaves for those after it."""
-        self._write(f"{step}.pickle", pickle.dumps(value))
-
-    def load(self, step: str) -> Any:
-        """What a step left. Raises FarmError where it left nothing."""
-        try:
-            return pickle.loads((self.folder / f"{step}.pickle").read_bytes())
-        except FileNotFoundError:
-            raise FarmError(f"run {self.name} has no {step}", hint="the steps of build.yml run in order: plan, fetch, build, index") from None
-
-    def has(self, step: str) -> bool:
-        return (self.folder / f"{step}.pickle").exists()
-
-    def show(self, name: str, value: object) -> None:
-        """Writes a JSON file for people."""
-        self._write(f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
-
-    def log(self, name: str) -> Path:
-        return self.folder / "logs" / f"{name.replace(', ', '+').replace(' ', '.').replace('/', '-')}.log"
-
-    def _write(self, name: str, data: bytes) -> None:
-        temporary = self.folder / f".{name}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / name)
 
 
 def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, create: bool = True) -> None:

@@ -29,12 +29,13 @@ from common import CACHE, PROJECT, STATE, Cost, Farm, load, synthetic, table
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 VERSION = "v0.38.2"
 CASES = ("nothing built yet", "nothing changed", "one file changed")
@@ -64,11 +65,11 @@ class Bake:
     def lay_out(self) -> None:
         """Contexts and docker-bake.json as of now; takes no part in bake's time."""
         shutil.rmtree(WORK / "contexts", ignore_errors=True)
-        planned = Run(str(self.farm.state), "latest").load("plan")
-        plan: Plan = planned["plan"]
-        wanted = plan.closure(planned["wanted"], planned["build"])
+        planned = Run.latest(str(self.farm.state)).load(Planned)
+        plan: Plan = planned.plan
+        wanted = plan.closure(planned.wanted, planned.build)
         names = dict.fromkeys(key.name for key in wanted)
-        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned["sources"], planned["build"]) for name in names}
+        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.sources, planned.build) for name in names}
         (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}}, "target": targets}, indent=1))
 
     def _target(self, plan: Plan, keys: list[Key], sources: dict[str, Sources], build: Platform) -> dict[str, object]:

@@ -24,12 +24,13 @@ from common import CACHE, STATE, Cost, Farm, as_root, load, table
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 WORK = STATE.with_name(STATE.name + "-debian")
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -42,14 +43,14 @@ class Ours:
     """The stages of images/debian/Dockerfile, built by buildctl with what build.yml gives BuildKit, without an image at the end."""
 
     def __init__(self, farm: Farm, platform: Platform) -> None:
-        planned = Run(str(farm.state), "latest").load("plan")
-        plan: Plan = planned["plan"]
-        self.farm, self.unit, build = farm, plan.units[Key("debian", "", platform)], planned["build"]
+        planned = Run.latest(str(farm.state)).load(Planned)
+        plan: Plan = planned.plan
+        self.farm, self.unit, build = farm, plan.units[Key("debian", "", platform)], planned.build
         self.recipe = plan.recipes["debian"]
         store = Store(farm.state / "store")
         archive = Archive(Registry(farm.registry), "desimages", store)
         unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch) for name in self.unit.unpacked}
-        made = solve.make([self.unit], plan, planned["sources"]["debian"], build=build, registry=farm.registry, repository="desimages/debian", digests={},
+        made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry, repository="desimages/debian", digests={},
                           unpacked=unpacked)
         trees = made.trees()
         folders = {name: lay_out(WORK / "contexts" / name, tree, {"store": str(store.root), "archive": ""}) for name, tree in trees.items()}

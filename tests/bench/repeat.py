@@ -20,9 +20,10 @@ from pathlib import Path
 from common import PROJECT, STATE, Farm, as_root, load, table
 
 # isort: split
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 REGISTRY = os.environ.get("DESIMAGES_BENCH_SECOND_REGISTRY", "127.0.0.1:5993")
 AGAIN = STATE.with_name(STATE.name + "-again")
@@ -49,9 +50,9 @@ def clone() -> None:
 
 def units(state: Path) -> dict[Key, str]:
     """The units of the last run of a farm, with their ids: those of images that were chosen, and of all that they came from."""
-    planned = Run(str(state), "latest").load("plan")
-    plan: Plan = planned["plan"]
-    return {key: plan.units[key].id for key in plan.closure(planned["wanted"], planned["build"])}
+    planned = Run.latest(str(state)).load(Planned)
+    plan: Plan = planned.plan
+    return {key: plan.units[key].id for key in plan.closure(planned.wanted, planned.build)}
 
 
 def result(registry: Registry, key: Key, build_id: str) -> tuple[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder as building
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
@@ -19,7 +21,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 from .conftest import Catalog
 from .test_runner import Local
@@ -39,7 +40,7 @@ def builder(empty: Catalog, tmp_path: Path) -> Iterator[building.Builder]:
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
     local = Local(tmp_path)
     farm = building.Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
-    yield building.Builder(farm, Run.begin(str(tmp_path)), local.node, plan, sources, Scheduler(plan, list(plan.units), {}, AMD64), {},
+    yield building.Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources, Scheduler(plan, list(plan.units), {}, AMD64), {},
                            print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
     local.engine.close()
 

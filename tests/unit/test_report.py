@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 
 from .conftest import Catalog
 
 
 def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path: Path) -> None:
-    run = Run.begin(str(tmp_path))
+    run = Run.begin(str(tmp_path), os.getpid())
     assert report.times(run, 200.0) == []
-    run.save("plan", {"before": 30.4})
-    run.save("fetch", {"seconds": 61.0})
-    run.save("build", {"timings": [{"image": "debian", "began": 10.0, "ended": 70.5}, {"image": "base", "began": 70.6, "ended": 72.0},
-                                   {"image": "debian", "began": 10.0, "ended": 90.0}]})
+    run.save(Planned(Plan({}, {}), {}, [], {}, ARM64, [], False, {}, {}, 30.4))
+    run.save(Fetched(seconds=61.0))
+    run.save(Built(timings=[{"image": "debian", "began": 10.0, "ended": 70.5}, {"image": "base", "began": 70.6, "ended": 72.0},
+                            {"image": "debian", "began": 10.0, "ended": 90.0}]))
     assert report.times(run, 175.0) == ["Time: 2:55: until the plan 0:30, fetch 1:01, build 1:20, of that debian 1:20, base 0:01"]
 
 

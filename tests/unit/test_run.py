@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, release
+from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold, release
 
 
 def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
@@ -61,12 +61,3 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path: Path) -> None:
         hold(str(tmp_path), wait=True, tell=tell, pid=os.getpid())
     assert len(said) == 1
     assert f"held by process {other.pid}" in said[0]
-
-
-def test_a_step_gets_what_the_step_before_it_left(tmp_path: Path) -> None:
-    run = Run.begin(str(tmp_path))
-    run.save("plan", {"a": 1})
-    assert Run(str(tmp_path), run.name).load("plan") == {"a": 1}
-    with pytest.raises(FarmError, match="has no fetch"):
-        run.load("fetch")
-    assert (tmp_path / "runs/latest").resolve() == run.folder

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve as solves
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
@@ -20,7 +21,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 WAIT = 5.0  # seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors that build
 SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
@@ -79,7 +79,7 @@ class Builder:
     plan: Plan
     sources: dict[str, Sources]
     scheduler: Scheduler
-    unpacked: dict[tuple[str, str], str]
+    unpacked: dict[str, dict[str, str]]
     say: Callable[[str], None]
     alert: Callable[[str], None]
     archive: Archive
@@ -173,9 +173,9 @@ class Builder:
     def _begin(self, batch: list[Key]) -> dict[str, Any]:
         self.count += 1
         first = batch[0]
-        unpacked = {name: self.unpacked[(first.image, name)] for name in self.plan.units[first].unpacked}
         solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
-                            registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch), unpacked=unpacked)
+                            registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch),
+                            unpacked=self.unpacked.get(first.image, {}))
         job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}

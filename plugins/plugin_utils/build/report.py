@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run
 
 SHOWN = 10  # failures that the verdict explains
 
@@ -46,17 +47,17 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
 def times(run: Run, whole: float) -> list[str]:
     """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning), fetching,
     building, and of that each image from its first batch's start to its last one's end."""
-    if not run.has("build"):
+    if not run.has(Built):
         return []
     spans: dict[str, tuple[float, float]] = {}
-    for batch in run.load("build")["timings"]:
+    for batch in run.load(Built).timings:
         began, ended = spans.get(batch["image"], (batch["began"], batch["ended"]))
         spans[batch["image"]] = min(began, batch["began"]), max(ended, batch["ended"])
     if not spans:
         return []
     build = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
     parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
-    before, fetch = run.load("plan")["before"], run.load("fetch")["seconds"]
+    before, fetch = run.load(Planned).before, run.load(Fetched).seconds
     return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
 
 

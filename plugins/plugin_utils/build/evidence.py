@@ -1,0 +1,131 @@
+"""A run's folder of evidence, and what one step leaves in it for the next: typed JSON, of one version of the farm."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ansible import constants as C
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.proc import started
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from cattrs.preconf.json import JsonConverter, make_converter
+
+FORMAT = 1  # of what steps hand over
+LATEST = "latest"
+WHO = "run.json"  # which ansible-playbook a run is of
+Left = TypeVar("Left")
+
+
+def scratch() -> str:
+    """Where check mode keeps a run: Ansible's own temporary folder, which goes when ansible-playbook ends."""
+    return str(C.DEFAULT_LOCAL_TMP)  # type: ignore[attr-defined]
+
+
+class Run:
+    """`<farm_state>/runs/<time>-<process>`: plan.json and summary.json for people, logs/, and in handover/ what steps leave for each other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @classmethod
+    def begin(cls, state: str, controller: int) -> Run:
+        """A new run of the ansible-playbook whose process is `controller`."""
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S")
+        run = cls(Path(state) / "runs" / f"{now}-{controller}")
+        for name in ("logs", "handover"):
+            (run.folder / name).mkdir(parents=True, exist_ok=True)
+        run._write(WHO, json.dumps({"pid": controller, "started": started(controller)}).encode())
+        latest = run.folder.with_name(LATEST)
+        temporary = latest.with_name(f".latest.{os.getpid()}")
+        temporary.symlink_to(run.name)
+        os.replace(temporary, latest)
+        return run
+
+    @classmethod
+    def of(cls, state: str, controller: int) -> Run:
+        """The run of an ansible-playbook, and of no other: a number may be another process's by now."""
+        me = {"pid": controller, "started": started(controller)}
+        for folder in sorted((Path(state) / "runs").glob(f"*-{controller}"), reverse=True):
+            try:
+                if json.loads((folder / WHO).read_text(encoding="utf-8")) == me:
+                    return cls(folder)
+            except (OSError, ValueError):
+                continue
+        raise FarmError(f"this ansible-playbook has planned nothing in {state}",
+                        hint="the steps of build.yml run in one ansible-playbook, in order: plan, fetch, build, index")
+
+    @classmethod
+    def latest(cls, state: str) -> Run:
+        """The run that began last, whoever's it is: to be looked at."""
+        try:
+            return cls(Path(state) / "runs" / os.readlink(Path(state) / "runs" / LATEST))
+        except FileNotFoundError:
+            raise FarmError(f"there is no run in {state}", hint="a run begins with the plan step") from None
+
+    def save(self, value: object) -> None:
+        """Leaves a dataclass for the steps after this one; one of its kind a run."""
+        text = json.dumps({"format": FORMAT, "value": converter().unstructure(value)}, separators=(",", ":"))
+        self._write(f"handover/{type(value).__name__.lower()}.json", text.encode())
+
+    def load(self, kind: type[Left]) -> Left:
+        """What a step left. Raises FarmError where it left nothing, or another version of the farm did."""
+        name = f"handover/{kind.__name__.lower()}.json"
+        try:
+            said = json.loads((self.folder / name).read_bytes())
+        except FileNotFoundError:
+            raise FarmError(f"run {self.name} has no {name}", hint="the steps of build.yml run in order: plan, fetch, build, index") from None
+        except ValueError as error:
+            raise FarmError(f"{self.folder / name} is damaged: {error}", hint="run again") from error
+        if not isinstance(said, dict) or said.get("format") != FORMAT:
+            raise FarmError(f"{self.folder / name} is of another version of the farm", hint="run again")
+        try:
+            return converter().structure(said["value"], kind)
+        except Exception as error:  # a converter has many, and groups of them
+            raise FarmError(f"{self.folder / name} is damaged: {error}", hint="run again") from error
+
+    def has(self, kind: type[object]) -> bool:
+        return (self.folder / "handover" / f"{kind.__name__.lower()}.json").exists()
+
+    def show(self, name: str, value: object) -> None:
+        """Writes a JSON file for people."""
+        self._write(f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+    def log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name.replace(', ', '+').replace(' ', '.').replace('/', '-')}.log"
+
+    def _write(self, name: str, data: bytes) -> None:
+        temporary = self.folder / f".{name.replace('/', '-')}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / name)
+
+
+@cache
+def converter() -> JsonConverter:
+    """What makes JSON of our dataclasses, and these of it again: platforms and the keys of units are texts, a Dockerfile is its text."""
+    made = make_converter()
+    made.register_structure_hook_func(lambda kind: kind in (object, Any), lambda value, _: value)
+    made.register_unstructure_hook(Platform, str)
+    made.register_structure_hook(Platform, lambda text, _: Platform.parse(text))
+    made.register_unstructure_hook(Key, lambda key: f"{key.image} {key.target} {key.platform}")
+    made.register_structure_hook(Key, lambda text, _: _key(*text.split(" ")))
+    made.register_unstructure_hook(dockerfile.Dockerfile, lambda file: file.text)
+    made.register_structure_hook(dockerfile.Dockerfile, lambda text, _: dockerfile.parse(text))
+    return made
+
+
+def _key(image: str, target: str, platform: str) -> Key:
+    return Key(image, target, Platform.parse(platform))
