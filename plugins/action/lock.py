@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, alone, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, alone, workplace, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 
@@ -29,8 +29,7 @@ class ActionModule(FarmAction):
         if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
             raise BadInput([f"farm_snapshot: {arguments['snapshot']!r} is no time like 20261123T112238Z"], what="the choice")
         recipes = choose(load_catalog(arguments["catalog"], need_locks=False), arguments["images"], arguments["select"])
-        state = Path(arguments["state"])
-        with alone(state):
+        with workplace(Path(arguments["state"]), self.check) as state, alone(state):
             locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"], keyring=arguments["keyring"],
                             allow_missing_suites=arguments["allow_missing_suites"], say=self.say)
             locker.prepare(recipes)

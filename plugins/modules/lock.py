@@ -17,7 +17,7 @@ version_added: 0.1.0
 attributes:
   check_mode:
     support: full
-    description: Resolves everything and writes no lock. What was downloaded stays in the state folder.
+    description: Resolves everything and writes no lock. Caches in the state folder are filled, where they are this user's already.
   diff_mode:
     support: full
     description: Says which packages and modules move from which version to which, on which platforms.

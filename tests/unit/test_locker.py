@@ -13,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Index, Package, Release
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, workplace, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Lock, Recipe
 
@@ -209,3 +209,16 @@ def test_locks_of_the_catalog_are_in_their_one_form():
         text = path.read_text(encoding="utf-8")
         found = lockfile.parse(text, path.name)
         assert lockfile.dump(replace(found)) == text, path
+
+
+def test_check_mode_works_in_the_state_folder_only_where_that_is_this_users_already(tmp_path):
+    state = tmp_path / "state"
+    with workplace(state, check=True) as place:
+        assert place != state
+    assert not place.exists() and not state.exists()
+    for name in ("lock", "store"):
+        (state / name).mkdir(parents=True)
+    with workplace(state, check=True) as place:
+        assert place == state
+    with workplace(tmp_path / "other", check=False) as place:
+        assert place == tmp_path / "other"

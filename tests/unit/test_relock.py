@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,12 +160,11 @@ def test_a_child_that_existed_is_probed_when_its_parent_is_relocked(farm):
 
 
 @needs_apt
-def test_check_mode_finds_the_same_and_writes_nothing(farm):
+def test_check_mode_finds_the_same_and_writes_nothing(farm, temporary):
     farm.mirror.publish(NEW)
-    before = sorted(path.name for path in Path(tempfile.gettempdir()).glob("desimages-*"))
     checked, _ = farm.plan(check=True)
     assert farm.kept() == []
-    assert sorted(path.name for path in Path(tempfile.gettempdir()).glob("desimages-*")) == before
+    assert list(temporary.iterdir()) == []
     real, _ = farm.plan()
     assert {key: unit.id for key, unit in checked.plan.units.items()} == {key: unit.id for key, unit in real.plan.units.items()}
     assert "relocked/app/lock.jsonl" in farm.kept()

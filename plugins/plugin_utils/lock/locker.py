@@ -130,6 +130,17 @@ class Locker:
 
 
 @contextmanager
+def workplace(state: Path, check: bool) -> Iterator[Path]:
+    """Where the lock step works: the state folder, whose caches it fills; in check mode, where those are not this user's yet, a folder that goes."""
+    parts = [state / name for name in ("lock", "store")]
+    if not check or all(part.is_dir() and os.access(part, os.W_OK) for part in parts):
+        yield state
+        return
+    with tempfile.TemporaryDirectory(prefix="desimages-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def alone(state: Path) -> Iterator[None]:
     """Two lock steps over one state folder would write over each other."""
     folder = state / "lock"
