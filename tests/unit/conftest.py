@@ -45,8 +45,9 @@ class Catalog:
 
 
 @pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A temporary folder of the test's own, with a short name as sockets need: what others do in the machine's does not matter."""
+    tmp_path_factory.getbasetemp()  # pytest's own is in the machine's, and outlives this test
     with tempfile.TemporaryDirectory(prefix="t") as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
