@@ -50,7 +50,8 @@ COLLECTION = Path(__file__).parent.parent.parent
 PARTS = (
     *(f"roles/{role}" for role in settings.ROLES),
     *(f"plugins/modules/{name}.py" for name in ("supervised", "packages", "go_build", "engine")),
-    *(f"plugins/module_utils/{name}.py" for name in ("supervision", "supervisors", "state", "golden", "gobuild")),
+    *(f"plugins/module_utils/{name}.py"
+      for name in ("supervision", "supervisors", "files", "state", "golden", "gobuild")),
 )
 
 
