@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import lockfile
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.lockfile import SNAPSHOT, Entry, Lock
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
@@ -158,10 +158,10 @@ def alone(state: Path) -> Iterator[None]:
     except PermissionError as error:
         hint = "run as root, or set farm_state to a folder of your own"
         raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
-    with (folder / "in-use").open("w", encoding="utf-8") as file:
+    with ExitStack() as entered:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            entered.enter_context(locked(f"{folder}/in-use", 0))
+        except TimeoutError as error:
             raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
         yield
 
