@@ -14,7 +14,8 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 
-_PACKAGE = ("runner.py", "runner_job.py", "progress.py", "wellness.py", "readiness.py", "supervisors.py", "supervision.py", "proc.py", "errors.py")
+_PACKAGE = ("runner.py", "runner_job.py", "staging.py", "child.py", "files.py", "progress.py", "wellness.py",
+            "readiness.py", "supervisors.py", "supervision.py", "proc.py", "errors.py")
 _MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 _INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
@@ -32,6 +33,7 @@ class Node:
     def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
         self.name, self._execute, self._python = name, execute, python
         self.jobs = f"{state}/jobs"
+        self.store = f"{state}/node"  # its own, which nobody else on the node can enter
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
