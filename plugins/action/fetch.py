@@ -52,7 +52,7 @@ class Fetch:
     def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
         self.plan, self.sources, self.build, self.say = plan, sources, build, say
         self.state = Path(arguments["state"])
-        self.store = Store(self.state / "store")
+        self.store = Store(self.state / "store", tell=say)
         self.origins = Origins(arguments["origins"])
         self.client = Client(self.origins.here)
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
