@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import time
@@ -66,6 +65,8 @@ def read_through(source: int, into: int | None = None, most: int | None = None) 
     One that has more than `most` bytes is read no further. Raises Unfit where it cannot be read, OSError where `into`
     takes nothing.
     """
+    import hashlib  # here: it loads OpenSSL, and each poll of the runner loads this file
+
     made, size = hashlib.sha256(), 0
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +31,16 @@ class Status:
 
 
 def read(path: str) -> str:
-    """The text of a file, '' where there is none."""
+    """The text of a file, '' where there is none, or a pipe, which would have no end."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        with open(path, encoding="utf-8", errors="replace", opener=_at_once) as file:
+            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     except FileNotFoundError:
         return ""
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write(path: str, text: str, mode: int, group: int = -1) -> None:

@@ -344,6 +344,16 @@ def test_a_description_that_makes_no_sense_is_none(tmp_path, text):
     assert "x is not there" in Host(str(tmp_path), "f", ["x"], run).as_result()["reasons"]
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_is_replaced(tmp_path):
+    path = str(tmp_path / "x")
+    os.mkfifo(path, 0o600)
+    assert supervisors.read(path) == ""
+    assert supervisors.outdated({path: Text("a", 0o600)}) == [path]
+    supervisors.write(path, "a", 0o600)
+    assert supervisors.read(path) == "a"
+
+
 def test_a_file_is_for_its_group_before_it_has_its_name(tmp_path):
     path = str(tmp_path / "x")
     supervisors.write(path, "a", 0o640, os.getegid())
