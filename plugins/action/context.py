@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.action.fetch import Fetch
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
-from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
+from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import byhand, solve
@@ -58,9 +58,9 @@ class ActionModule(FarmAction):
     def _lay_out(self, folder: Path, made: solve.Solve, state: str, registry: Registry) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        spec = {"store": f"{state}/store", "archive": ""}
+        contents = Contents(shared=f"{state}/store")
         trees = made.trees()
-        folders = {name: lay_out(folder / name, tree, spec, link=False) for name, tree in trees.items()}
+        folders = {name: lay_out(folder / name, tree, contents) for name, tree in trees.items()}
         (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
         script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
         indexes = {name: gather(registry, images) for name, images in byhand.doubled(made).items()}

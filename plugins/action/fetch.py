@@ -54,7 +54,7 @@ class Fetch:
 
     def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
         self.plan, self.sources, self.build, self.say = plan, sources, build, say
-        self.store = Store(f"{arguments['state']}/store")
+        self.store = Store(f"{arguments['state']}/store", tell=say)
         origins = Origins(arguments["origins"])
         self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)

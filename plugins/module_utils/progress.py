@@ -6,6 +6,7 @@ Source: moby/buildkit client/graph.go, SolveStatus: one JSON object a line, time
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections import deque
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 
 WRITING = ("exporting", "pushing ")  # how the names of an exporter's steps begin
 FULL = "no space left on device"
+LONGEST = 1 << 16  # characters of one line, name or error that are kept
+SHOWN = 2000  # characters of a line that is shown to a person
 RAN = "did not complete successfully"
 # What containerd's resolver says of a registry that answers 5xx, or not at all, always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
@@ -31,38 +34,41 @@ class Progress:
     own: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what buildctl itself had to say
 
     def feed(self, line: str) -> list[str]:
-        """A line that is no JSON is an error message of buildctl's own: it goes to the log as it is."""
-        try:
-            status = json.loads(line)
-        except ValueError:
-            self.own.append(line.rstrip())
-            return [line.rstrip()]
-        said: list[str] = []
-        for vertex in status.get("vertexes") or []:
-            said += self._vertex(vertex)
-        for log in status.get("logs") or []:
-            text = base64.b64decode(log.get("data") or "").decode(errors="replace")
-            for part in text.splitlines():
-                said.append(f"    {part}")
-                self.tail.append(part)
-        return said
+        """Takes whatever comes. A line that is no JSON object is a message of buildctl's own: it goes to the log."""
+        status = _object(line)
+        if status is None:
+            said = _text(line.rstrip())
+            self.own.append(said[:SHOWN])
+            return [said]
+        return [said for vertex in _objects(status.get("vertexes")) for said in self._vertex(vertex)] + \
+            [said for log in _objects(status.get("logs")) for said in self._log(log)]
+
+    def _log(self, log: dict[str, object]) -> list[str]:
+        data = log.get("data")
+        text = _text(data)
+        with contextlib.suppress(ValueError):  # no base64: it is shown as it came
+            text = base64.b64decode(data, validate=True).decode(errors="replace") if isinstance(data, str) else ""
+        parts = [part[:LONGEST] for part in text.splitlines()]
+        self.tail.extend(part[:SHOWN] for part in parts)
+        return [f"    {part}" for part in parts]
 
     def _vertex(self, vertex: dict[str, object]) -> list[str]:
-        digest, name = str(vertex["digest"]), str(vertex.get("name", ""))
+        name, started, completed, error = (_text(vertex.get(key)) for key in ("name", "started", "completed", "error"))
+        digest = _text(vertex.get("digest")) or name
         said: list[str] = []
         self.known[digest] = name
-        if vertex.get("started") and digest not in self.started:
+        if started and digest not in self.started:
             self.started[digest] = name
-            said.append(f"{vertex['started']} {name}")
+            said.append(f"{started} {name}")
         if vertex.get("cached"):
             self.cached.add(digest)
-        if vertex.get("completed") and digest not in self.completed:
+        if completed and digest not in self.completed:
             self.completed.add(digest)
-            said.append(f"{vertex['completed']} {name}: {'cached' if digest in self.cached else 'done'}")
-        if vertex.get("error"):
-            if "context canceled" not in str(vertex["error"]) or not self.failed[1]:
-                self.failed = (name, str(vertex["error"]))
-            said.append(f"{name}: {vertex['error']}")
+            said.append(f"{completed} {name}: {'cached' if digest in self.cached else 'done'}")
+        if error:
+            if "context canceled" not in error or not self.failed[1]:
+                self.failed = (name, error)
+            said.append(f"{name}: {error}")
         return said
 
     @property
@@ -89,3 +95,25 @@ class Progress:
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
             "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport, "tail": list(self.tail or self.own),
         }
+
+
+def _object(line: str) -> dict[str, object] | None:
+    """The JSON object that a line is; None where it is another value, or no JSON."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    """A JSON value as a text that can be written down: no halves of characters, no more than LONGEST.
+
+    Lists and objects, which do not belong where a text is, are nothing.
+    """
+    text = value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) and value else ""
+    return text[:LONGEST].encode(errors="replace").decode()

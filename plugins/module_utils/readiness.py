@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from .supervision import Claims, Ready, parse_port
 
+LONGEST = 10  # seconds for a command that asks a service, timeout(1)
+
 
 def http_answers(url: str, timeout: float = 2) -> str:
     """'' where a GET gives a status below 500 (a password asked for is an answer), else why not."""
@@ -68,7 +70,9 @@ def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
     if ready.unix:
         return socket_answers(ready.unix)
     if ready.command:
-        code, out, err = run(list(ready.command))
+        code, out, err = run(["timeout", f"--kill-after={LONGEST}", str(LONGEST), *ready.command])
+        if code == 124:
+            return f"{' '.join(ready.command)} did not end within {LONGEST} s"
         return "" if code == 0 else f"{' '.join(ready.command)} ended with {code}: {(err or out).strip()[-500:]}"
     return ""
 

@@ -13,7 +13,6 @@ last poll), `pid`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -24,11 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .files import locked
+
 STATE = "state.json"
 CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
 TICK, SLOWEST = 0.05, 0.3  # seconds between two looks at the states, at first and when nothing has happened for some seconds
 LINGER = 0.4  # seconds that what has ended is kept back while others are there to be started in its place
+PATIENCE = 60  # seconds for another turn, or for a program
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
@@ -65,16 +67,14 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 1.1, SLOWEST)
     for state in ended:
-        files = (Path(jobs) / state["id"] / name for name in ("log", "runner.err"))
-        state["log"] = "".join(file.read_text(errors="replace") for file in files if file.exists())
+        state["log"] = "".join(_text(Path(jobs) / state["id"] / name) for name in ("log", "runner.err"))
     return states
 
 
 @contextlib.contextmanager
 def _alone(jobs: str) -> Iterator[None]:
-    """One turn at a time: that of a controller which died, or which ssh tried again, may still run."""
-    with open(f"{jobs}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """One turn at a time: that of a controller which died, or which ssh tried again, may still run for its `wait`."""
+    with locked(f"{jobs}.lock", PATIENCE):
         yield
 
 
@@ -104,6 +104,11 @@ def start(spec: dict[str, Any]) -> None:
             else:
                 _detach(folder)
                 run(folder, spec)
+        except BaseException:  # nobody is there to take it; what ends without a state is `lost`, and this is why
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(0)
     os.wait()
@@ -114,18 +119,38 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
     found = []
     for name in ids:
         folder = Path(jobs) / name
-        if not (folder / STATE).exists():
+        state = _state(folder)
+        if state is None and not folder.exists():
             found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0, "age": 0})
             continue
-        (folder / "beat").touch()
-        state = json.loads((folder / STATE).read_text())
-        if state["state"] not in TERMINAL and not _alive(folder):
-            state = json.loads((folder / STATE).read_text())  # it may have ended between the two looks
-            if state["state"] not in TERMINAL:
+        with contextlib.suppress(OSError):  # gone meanwhile: the job sees that as well
+            (folder / "beat").touch()
+        if (state is None or state["state"] not in TERMINAL) and not _alive(folder):
+            state = _state(folder) or {}  # it may have ended between the two looks
+            if state.get("state") not in TERMINAL:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
         now = time.time()
+        state = {"state": "running", "started": now, **(state or {})}  # what cannot be read its job writes again
         found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"], "age": now - state["started"]})
     return found
+
+
+def _state(folder: Path) -> dict[str, Any] | None:
+    """What a job wrote last; None where that cannot be read."""
+    try:
+        found = json.loads((folder / STATE).read_text())
+        numbers = (found["started"], found.get("ended", 0))
+        right = isinstance(found["state"], str) and all(isinstance(number, (int, float)) for number in numbers)
+        return found if right else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def cancel(jobs: str, ids: list[str]) -> list[str]:
@@ -137,7 +162,7 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CANCELLED).touch()
         with contextlib.suppress(OSError, ValueError):  # half made, or ended meanwhile
-            if _alive(folder) and json.loads((folder / STATE).read_text())["state"] not in TERMINAL:
+            if _alive(folder) and (_state(folder) or {}).get("state") not in TERMINAL:
                 os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
                 stopped.append(name)
     return stopped
@@ -172,15 +197,29 @@ def _detach(folder: Path) -> None:
 
 
 def _program(words: list[str]) -> tuple[int, str, str]:
+    """Runs a program: exit code, output, errors; 124, as of timeout(1), where it does not end."""
     import subprocess
 
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                              timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return 124, "", f"{words[0]} did not end within {PATIENCE} s"
+    except OSError as error:
+        return 127, "", f"{words[0]}: {error.strerror}"
     return done.returncode, done.stdout, done.stderr
 
 
 def main(arguments: list[str]) -> int:
-    """The command line; a mistake of the caller is an exception and a traceback."""
-    value = json.load(sys.stdin)
+    """The command line. What the system refuses is a line on stderr; a mistake of the caller is a traceback."""
+    try:
+        return _main(arguments, json.load(sys.stdin))
+    except OSError as error:
+        print(": ".join(filter(None, (error.strerror or str(error), error.filename))), file=sys.stderr)
+        return 1
+
+
+def _main(arguments: list[str], value: dict[str, Any]) -> int:
     answer: Any
     if arguments == ["turn"]:
         answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])

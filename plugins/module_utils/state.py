@@ -1,29 +1,71 @@
-"""A farm's state folder: what lies in it, and whose that is. This file does I/O."""
+"""A farm's state folder: what lies in it, whose that is, and who holds the farm. This file does I/O."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import stat
+from dataclasses import dataclass
 
 from .errors import Busy, FarmError
+from .files import open_file, open_folder, text_of
 from .proc import Proc, started
 from .supervisors import write
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
 # What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started it.
-CONTROLLER = ("cache", "holder.json", "known", "lock", "relocked", "runs", "store")
+CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "store")
 # What modules and the runner make there, as root.
-HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "provisioned.json", "registry", "services")
+HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
+        "provisioned.json", "registry", "services")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
-_FILES = ("holder.json",)
+_FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # and their modes; the others are folders
+_DEEPEST = 200  # folders in each other; nothing of the farm's comes near
+_LAST = 1 << 22  # process ids are smaller, proc_sys_kernel(5)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the farm: a process, when it started (kernel's ticks), since when it holds, and whose it is."""
+
+    pid: int
+    started: str
+    since: str = ""
+    user: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.started) and started(self.pid) == self.started
+
+    def __str__(self) -> str:
+        of, since = (f" {word} {text}" if text else "" for word, text in (("of", self.user), ("since", self.since)))
+        return f"process {self.pid}{of}{since}"
+
+
+def holder(path: str) -> Holder | None:
+    """What holder.json in a state folder says. None where it is empty or makes no sense, as after a power cut."""
+    try:
+        found = json.loads(text_of(f"{path}/holder.json", 4096))
+        pid, texts = found["pid"], [found["started"], found.get("since", ""), found.get("user", "")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if type(pid) is not int or not 0 < pid < _LAST or not all(isinstance(text, str) for text in texts):
+        return None
+    return Holder(pid, *("".join(filter(str.isprintable, text))[:100] for text in texts))
 
 
 def refuse_foreign(path: str) -> None:
-    """Refuses a folder that holds anything but a farm: `clean` removes it whole."""
-    if not os.path.isdir(path) or os.path.exists(f"{path}/{MARK}"):
+    """Refuses a folder that holds anything but a farm: `clean` removes it whole. And another user's: he lays in it what
+    is run."""
+    if not os.path.isdir(path):
+        return
+    found = os.stat(path)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
+        whose = "may be written by everybody" if found.st_mode & 0o002 else f"belongs to user {found.st_uid}"
+        raise FarmError(f"{path} {whose}: who writes there decides what user {os.geteuid()} follows or runs",
+                        hint="choose another farm_state, or run as its owner")
+    if os.path.exists(f"{path}/{MARK}"):
         return
     foreign = sorted(set(os.listdir(path)) - OWN)
     if foreign:
@@ -60,25 +102,63 @@ def not_of(path: str, user: int) -> dict[str, int]:
 
 
 def hand_over(path: str, user: int, group: int) -> None:
-    """Makes the controller's parts a user's, with all that is in them. Raises Busy where another user's run is at work in them."""
+    """Makes the controller's parts a user's, with all in them. Raises Busy where another user's run is at work in them.
+
+    Nothing that may be somebody else's is given away. A part is first taken from its owner, folder by folder, so that
+    he changes nothing in it any more; then its folders are given, and the files that have one name and belong to whom
+    their folder belongs. What else lies there is removed: links (but `runs/latest`), pipes, sockets, devices, files
+    with several names, files of third users. The farm makes none of these.
+    """
     parts = not_of(path, user)
-    if any(owner != -1 for owner in parts.values()) and (holder := at_work(path)):
-        raise Busy(f"the farm in {path} is held by {holder}, of another user", hint="wait for it to end")
+    if any(owner != -1 for owner in parts.values()) and (at := at_work(path)):
+        raise Busy(f"the farm in {path} is held by {at}, of another user", hint="wait for it to end")
     for name, owner in parts.items():
         whole = f"{path}/{name}"
-        if owner == -1 and name in _FILES:
-            os.close(os.open(whole, os.O_CREAT | os.O_WRONLY, 0o644))
-        elif owner == -1:
+        if name in _FILES:
+            file = os.open(whole, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _FILES[name])
+            try:
+                os.fchown(file, user, group)
+                os.fchmod(file, _FILES[name])
+            finally:
+                os.close(file)
+            continue
+        if owner == -1:
             os.mkdir(whole, 0o755)
-        for inner in _all(whole):
-            os.lchown(inner, user, group)
+        # only root writes in the state folder: a part that is a link is one that root made
+        folder = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _give(folder, whole, (user, group), os.fstat(folder).st_dev, 0)
+        finally:
+            os.close(folder)
+        os.lchown(whole, user, group)
 
 
-def _all(path: str) -> Iterator[str]:
-    """A path and all below it; links are not followed. The path itself comes last: what stops half-way is repeated."""
-    for folder, folders, files in os.walk(path):
-        yield from (os.path.join(folder, name) for name in (*folders, *files))
-    yield path
+def _give(folder: int, path: str, to: tuple[int, int], device: int, depth: int) -> None:
+    """Gives an open folder with what is in it; `path` is for messages. The folder comes last: so a stop is repeated."""
+    was = os.fstat(folder)
+    if was.st_dev != device or depth > _DEEPEST:
+        why = "is another file system" if was.st_dev != device else f"lies more than {_DEEPEST} folders deep"
+        raise FarmError(f"{path} {why}: it is not given to another user", hint="unmount it, or remove it")
+    me = os.geteuid()
+    os.fchown(folder, me, -1)
+    os.fchmod(folder, stat.S_IMODE(was.st_mode) & ~0o7022)
+    for name in os.listdir(folder):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            inner = open_folder(name, folder)
+            try:
+                _give(inner, f"{path}/{name}", to, device, depth + 1)
+            finally:
+                os.close(inner)
+        elif stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and was.st_uid in (found.st_uid, me):
+            os.chown(name, *to, dir_fd=folder, follow_symlinks=False)
+            if found.st_mode & 0o7022:
+                os.chmod(name, stat.S_IMODE(found.st_mode) & ~0o7022, dir_fd=folder)
+        elif stat.S_ISLNK(found.st_mode) and path.endswith("/runs") and "/" not in os.readlink(name, dir_fd=folder):
+            os.chown(name, *to, dir_fd=folder, follow_symlinks=False)
+        else:
+            os.unlink(name, dir_fd=folder)
+    os.fchown(folder, *to)
 
 
 def at_work(path: str) -> str:
@@ -86,17 +166,23 @@ def at_work(path: str) -> str:
 
     plugin_utils/run.py and action/lock.py write what is read here.
     """
+    held = holder(path)
+    if held and held.alive and held.pid not in Proc().ancestors(os.getpid()):
+        return f"process {held.pid}"
     try:
-        holder = json.loads(Path(path, "holder.json").read_text(encoding="utf-8"))
-        if started(holder["pid"]) == holder["started"] and holder["pid"] not in Proc().ancestors(os.getpid()):
-            return f"process {holder['pid']}"
-    except (OSError, ValueError, KeyError):
-        pass
+        folder = os.open(f"{path}/lock", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    file = -1
     try:
-        with open(f"{path}/lock/in-use", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = open_file("in-use", folder)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return "a lock step"
     except OSError:
         pass
+    finally:
+        for each in (file, folder):
+            if each != -1:
+                os.close(each)
     return ""

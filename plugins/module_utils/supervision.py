@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import BadInput
 
-FORMAT = 1  # of service.json; a change restarts every service once
+FORMAT = 2  # of service.json; a change restarts every service once
 MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service: whose it is can be read from /proc
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_STATE = "/var/lib/desimages"
@@ -25,9 +25,19 @@ SOCKET_LENGTH = 107  # bytes of sun_path, unix(7)
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
+_ESCAPED, _BACKSLASH = re.compile(r'["\\`$]'), r"\\\g<0>"  # within double quotes
 _PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[0-9.]+):(?P<port>[0-9]{1,5})\Z")
 
 Pairs = tuple[tuple[str, str], ...]
+
+
+class Text(NamedTuple):
+    """What a file has in it, its mode, and the number of the group that it is for (-1: no other than it is)."""
+
+    text: str
+    mode: int
+    group: int = -1
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Service:
     user: str = ""
     limits: tuple[tuple[str, int], ...] = ()
     files: Pairs = ()
+    secret_files: Pairs = ()
     ready: Ready = Ready()
     claims: Claims = Claims()
     delegate: bool = False
@@ -87,6 +98,7 @@ class Service:
             user=params.get("user") or "",
             limits=tuple(sorted((key, int(value)) for key, value in (params.get("limits") or {}).items() if value is not None)),
             files=_pairs(params.get("files")),
+            secret_files=_pairs(params.get("secret_files")),
             ready=Ready(
                 http=ready.get("http") or "",
                 unix=ready.get("unix") or "",
@@ -116,6 +128,7 @@ class Service:
             "command[0]": self.command[:1],
             "after[0]": self.after[:1],
             "files": tuple(path for path, _ in self.files),
+            "secret_files": tuple(path for path, _ in self.secret_files),
             "claims.sockets": self.claims.sockets,
             "claims.data": self.claims.data,
         }
@@ -123,12 +136,16 @@ class Service:
             for value in values:
                 if not value.startswith("/") or "\n" in value:
                     yield f"{key}: {value!r} is not an absolute path"
-        for key, _ in self.environment:
+        for key, value in self.environment:
             if not _VARIABLE.match(key):
                 yield f"environment: {key!r} is no name of a variable"
-        for value in (*self.command, *self.after, *(value for _, value in self.environment)):
+            if _CONTROL.search(value):  # systemd would drop it. It may be a secret: it is not shown
+                yield f"environment: the value of {key} has a control character that is neither a tab nor a line break"
+        for path in sorted(dict(self.files).keys() & dict(self.secret_files).keys()):
+            yield f"{path} is in files and in secret_files"
+        for value in (*self.command, *self.after):
             if "\n" in value or "\0" in value:
-                yield f"command, after and environment take no line breaks: {value!r}"
+                yield f"command and after take no line breaks: {value!r}"
         for port in self.claims.ports:
             try:
                 parse_port(port)
@@ -146,6 +163,11 @@ class Service:
     def folder(self) -> str:
         """Where the service is written down; also the value of MARKER."""
         return f"{self.state_dir}/services/{self.name}"
+
+    @property
+    def environment_file(self) -> str:
+        """What has the environment. Nobody but root reads it, while unit and arguments are everybody's to see."""
+        return f"{self.folder}/environment"
 
     @property
     def log_folder(self) -> str:
@@ -181,16 +203,20 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "program": dict(program),
         "command": list(service.command),
         "after": list(service.after),
-        "environment": dict(service.environment),
+        "environment": {name: _sha256(value) for name, value in service.environment},
         "directory": service.directory,
         "user": service.user,
         "limits": dict(service.limits),
-        "files": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in service.files},
+        "files": {path: _sha256(text) for path, text in (*service.files, *service.secret_files)},
         "claims": {"ports": list(service.claims.ports), "sockets": list(service.claims.sockets), "data": list(service.claims.data)},
         "delegate": service.delegate,
         "stop_timeout": service.stop_timeout,
         "log": {"size": service.log_size, "files": service.log_files},
     }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def encode(found: Mapping[str, Any]) -> str:
@@ -210,6 +236,22 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{key} changed" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def own_files(service: Service, group: int) -> dict[str, Text]:
+    """path -> the files of a service. They may hold secrets: only `group`, its user's, reads them; -1 is no group."""
+    mode = 0o600 if group == -1 else 0o640
+    return {path: Text(text, mode, group) for path, text in (*service.files, *service.secret_files)}
+
+
+def environment_file(service: Service) -> dict[str, Text]:
+    """The environment as assignments that sh(1) and systemd (EnvironmentFile= of systemd.exec(5)) read alike."""
+    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
+    lines = [f'{key}="{_ESCAPED.sub(_BACKSLASH, value)}"\n' for key, value in environment.items()]
+    return {service.environment_file: Text("".join(lines), 0o600)}
+
+
 # --- runit -------------------------------------------------------------------------------------------------------------------
 
 
@@ -218,15 +260,16 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def runit_files(service: Service) -> dict[str, tuple[str, int]]:
-    """path -> (text, mode) of a runit service folder and its logger. http://smarden.org/runit/runsv.8"""
-    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
+def runit_files(service: Service) -> dict[str, Text]:
+    """path -> file of a runit service folder and its logger. http://smarden.org/runit/runsv.8"""
     chpst = ["chpst"]
     for limit, value in service.limits:
         chpst += [LIMITS[limit][0], str(value)]
     if service.user:
         chpst += ["-u", service.user]
-    words = ["env", "-i", *(f"{key}={value}" for key, value in environment.items())]
+    # everybody may read arguments: the environment is read by a shell that has none, which adds its own PWD
+    script = 'set -a; . "$0"; set +a; unset PWD OLDPWD; exec "$@"'
+    words = ["env", "-i", "/bin/sh", "-c", script, service.environment_file]
     words += [*(chpst if len(chpst) > 1 else []), *service.command]
     run = f"""#!/bin/sh
 # {service.name} of the farm in {service.state_dir}. Written by desimages.farm.supervised: changes are lost.
@@ -240,12 +283,13 @@ exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_fol
 """
     finish = {}
     if service.after:  # runsv runs it each time the service has ended, however it ended
-        finish[f"{service.folder}/finish"] = (f"#!/bin/sh\nexec {' '.join(map(quote, service.after))}\n", 0o700)
+        finish[f"{service.folder}/finish"] = Text(f"#!/bin/sh\nexec {' '.join(map(quote, service.after))}\n", 0o700)
     return {
         **finish,
-        f"{service.folder}/run": (run, 0o700),
-        f"{service.folder}/log/run": (log, 0o700),
-        f"{service.log_folder}/config": (f"s{service.log_size}\nn{service.log_files}\n", 0o644),
+        f"{service.folder}/run": Text(run, 0o700),
+        **environment_file(service),
+        f"{service.folder}/log/run": Text(log, 0o700),
+        f"{service.log_folder}/config": Text(f"s{service.log_size}\nn{service.log_files}\n", 0o644),
     }
 
 
@@ -253,13 +297,15 @@ exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_fol
 
 
 def unit_word(text: str) -> str:
-    """One word of ExecStart= or Environment=: quoted, specifiers and variables taken literally (systemd.syntax(7))."""
+    """One word of ExecStart=: quoted, specifiers and variables taken literally (systemd.syntax(7))."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
-def systemd_files(service: Service) -> dict[str, tuple[str, int]]:
-    """path -> (text, mode) of the unit. Its output goes to the journal, which rotates it."""
-    environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
+def systemd_files(service: Service) -> dict[str, Text]:
+    """path -> the unit, which is the first, and its environment: `systemctl show` tells everybody what is in a unit.
+
+    The output of the service goes to the journal, which rotates it.
+    """
     command = " ".join(unit_word(word).replace("$", "$$") for word in service.command)
     lines = [
         f"# Written by desimages.farm.supervised for the farm in {service.state_dir}: changes are lost.",
@@ -273,7 +319,7 @@ def systemd_files(service: Service) -> dict[str, tuple[str, int]]:
         "Type=exec",
         f"ExecStart={command}",
         *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after else []),
-        *(f"Environment={unit_word(f'{key}={value}')}" for key, value in environment.items()),
+        f"EnvironmentFile={service.environment_file.replace('%', '%%')}",
         f"WorkingDirectory={service.directory.replace('%', '%%')}",
         *([f"User={service.user}"] if service.user else []),
         *(f"{LIMITS[limit][1]}={value}" for limit, value in service.limits),
@@ -288,4 +334,4 @@ def systemd_files(service: Service) -> dict[str, tuple[str, int]]:
         "[Install]",
         "WantedBy=multi-user.target",
     ]
-    return {f"{UNITS}/{service.unit}": ("\n".join(lines) + "\n", 0o644 if not service.environment else 0o600)}
+    return {f"{UNITS}/{service.unit}": Text("\n".join(lines) + "\n", 0o644), **environment_file(service)}

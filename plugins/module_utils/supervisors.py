@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import Any
 
 from .errors import FarmError
 from .proc import Proc, same_address
-from .supervision import MARKER, Service, parse_port, quote, runit_files, systemd_files
+from .supervision import MARKER, Service, Text, parse_port, quote, runit_files, systemd_files
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # AnsibleModule.run_command's shape
-Files = Mapping[str, "tuple[str, int]"]
+Files = Mapping[str, Text]
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,28 @@ class Status:
 
 
 def read(path: str) -> str:
-    """The text of a file, '' where there is none."""
+    """The text of a file, '' where there is none, or a pipe, which would have no end."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        with open(path, encoding="utf-8", errors="replace", opener=_at_once) as file:
+            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     except FileNotFoundError:
         return ""
 
 
-def write(path: str, text: str, mode: int) -> None:
-    """Replace a file in one step, so that nothing half-written is ever read."""
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def write(path: str, text: str, mode: int, group: int = -1) -> None:
+    """Replace a file in one step, so that nothing half-written is ever read, nor by anybody whom it is not for."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if group != -1:
+                os.fchown(file.fileno(), -1, group)
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.rename(name, path)
@@ -55,15 +62,17 @@ def write(path: str, text: str, mode: int) -> None:
 
 
 def outdated(files: Files) -> list[str]:
-    """The paths whose text or mode is not as wanted."""
+    """The paths whose text, mode or group is not as wanted."""
 
-    def same(path: str, text: str, mode: int) -> bool:
+    def same(path: str, wanted: Text) -> bool:
         try:
-            return os.stat(path).st_mode & 0o7777 == mode and read(path) == text
+            found = os.stat(path)
         except FileNotFoundError:
             return False
+        right = found.st_mode & 0o7777 == wanted.mode and wanted.group in (-1, found.st_gid)
+        return right and read(path) == wanted.text
 
-    return [path for path, (text, mode) in sorted(files.items()) if not same(path, text, mode)]
+    return [path for path, wanted in sorted(files.items()) if not same(path, wanted)]
 
 
 def program(path: str) -> dict[str, Any]:
@@ -79,9 +88,10 @@ def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:
     """What service.json says of a service, and its text; ({}, '') where there is none."""
     text = read(f"{state_dir}/services/{name}/service.json")
     try:
-        return (json.loads(text) if text else {}), text
+        found = json.loads(text or "{}")
     except ValueError:
         return {}, ""
+    return (found, text) if isinstance(found, dict) else ({}, "")
 
 
 class Supervisor:
@@ -103,7 +113,7 @@ class Supervisor:
         """Where a person finds the log."""
         raise NotImplementedError
 
-    def files(self) -> dict[str, tuple[str, int]]:
+    def files(self) -> dict[str, Text]:
         raise NotImplementedError
 
     def status(self) -> Status:
@@ -198,7 +208,7 @@ class Runit(Supervisor):
     def log(self) -> str:
         return f"{self.service.log_folder}/current"
 
-    def files(self) -> dict[str, tuple[str, int]]:
+    def files(self) -> dict[str, Text]:
         return runit_files(self.service)
 
     def _supervised(self) -> bool:
@@ -250,7 +260,7 @@ class Systemd(Supervisor):
     def log(self) -> str:
         return f"journalctl -u {self.service.unit}"
 
-    def files(self) -> dict[str, tuple[str, int]]:
+    def files(self) -> dict[str, Text]:
         return systemd_files(self.service)
 
     def status(self) -> Status:

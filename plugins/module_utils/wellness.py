@@ -9,7 +9,7 @@ from typing import Any
 
 from . import readiness, supervisors
 from .proc import Proc
-from .supervision import Claims, Service, digest
+from .supervision import FORMAT, Claims, Service, digest
 
 _MOVED = {
     "fingerprint": "the roles or the variables changed since it was provisioned",
@@ -51,6 +51,8 @@ class Host:
         found, text = supervisors.definition_of(self.state_dir, name)
         if not found:
             return f"{name} is not there"
+        if found.get("format") != FORMAT:
+            return f"{name} is described in another form"
         self.now["services"][name] = digest(text)
         path = found["command"][0] if found.get("command") else ""
         if supervisors.program(path) != found.get("program"):
@@ -65,7 +67,7 @@ class Host:
 
 def _load(path: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(supervisors.read(path) or "{}")
-        return found
+        found = json.loads(supervisors.read(path) or "{}")
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}

@@ -13,9 +13,12 @@ author: the Desimages authors (@desimages)
 description:
   - With O(state=present), makes and marks the folder, and gives what the controller writes in it to a user. Actions such as
     M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it; everything else in the folder is root's.
+    Nothing that may be somebody else's is given away. Links, pipes, sockets, devices, files with several names and
+    files of third users, of which the farm makes none in these parts (but the link C(runs/latest)), are removed there.
   - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them outside of it, unmounts what is mounted
     below it, and removes the folder. A folder that is a mount point stays, empty.
-  - Refuses a folder that has other things in it and does not carry the mark of a farm.
+  - Refuses a folder that has other things in it and does not carry the mark of a farm. Refuses one that belongs to
+    neither root nor the user that the module runs as.
   - Debian packages that the roles installed stay.
 attributes:
   check_mode:
@@ -79,17 +82,18 @@ services:
   sample: [buildkitd, registry]
 """
 
+import ctypes
 import os
 import pwd
-import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
+UMOUNT_NOFOLLOW = 8  # umount(2)
 ARGUMENTS = {
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "default": "absent", "choices": ["absent", "present"]},
@@ -108,21 +112,39 @@ def mounts_below(text: str, folder: str) -> list:
 
 
 def disk_usage(path: str, device: int, seen: set) -> int:
-    """Bytes on disk below a path, each file once, on this file system only."""
-    total = 0
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                found = entry.stat(follow_symlinks=False)
-                if found.st_dev != device or (found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode) and found.st_ino in seen):
-                    continue
-                seen.add(found.st_ino)
-                total += found.st_blocks * 512
-                if stat.S_ISDIR(found.st_mode):
-                    total += disk_usage(entry.path, device, seen)
-    except (FileNotFoundError, NotADirectoryError):  # it vanished while we looked
-        pass
+    """Bytes on disk below a path, each file once, on this file system only. What cannot be read is not counted."""
+    total, folders = 0, [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    inner = stat.S_ISDIR(found.st_mode)
+                    if found.st_dev != device or (found.st_nlink > 1 and not inner and found.st_ino in seen):
+                        continue
+                    seen.add(found.st_ino)
+                    total += found.st_blocks * 512
+                    if inner:
+                        folders.append(entry.path)
+        except OSError:
+            pass
     return total
+
+
+def unmount(folder: int, path: str) -> None:
+    """Unmounts what is at a path below a folder's descriptor. No link on the way is followed: somebody may lay one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    *above, name = path.split("/")
+    opened = []
+    try:
+        for part in above:
+            opened.append(files.open_folder(part, opened[-1] if opened else folder))
+        target = f"/proc/self/fd/{opened[-1] if opened else folder}/{name}"
+        if libc.umount2(target.encode(), UMOUNT_NOFOLLOW) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 class StateFolder:
@@ -137,6 +159,7 @@ class StateFolder:
                 f"{self.path} is not the state folder of a farm: it has no file {state.MARK}",
                 hint="nothing was removed. Is farm_state right?",
             )
+        state.refuse_foreign(self.path)
 
     def parts(self) -> dict:
         if not self.there:
@@ -163,22 +186,33 @@ class StateFolder:
                 if not path.startswith((self.path + "/", made_with + "/")) and os.path.lexists(path):
                     os.unlink(path)
                     supervisor.call("systemctl", "daemon-reload")
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.empty(folder)
+        finally:
+            os.close(folder)
+        # a link shall not be left without its end
+        if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):
+            os.rmdir(self.path)
+
+    def empty(self, folder: int) -> None:
+        """Removes all that is in the open folder, and nothing else, whoever exchanges it meanwhile."""
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             points = mounts_below(file.read(), self.path)
         for point in points:
-            code, out, err = self.module.run_command(["umount", point])
-            if code != 0:
-                reason = (err or out).strip()
-                raise FarmError(f"cannot unmount {point}: {reason}", hint="something still uses it: see `fuser -vm`, or reboot")
+            try:
+                unmount(folder, point[len(self.path) + 1 :])
+            except OSError as error:
+                hint = "something still uses it: see `fuser -vm`, or reboot"
+                raise FarmError(f"cannot unmount {point}: {error.strerror}", hint=hint) from error
+        here = f"/proc/self/fd/{folder}"
         # the mark last, so that what fails half-way can be repeated
-        for name in sorted(os.listdir(self.path), key=lambda name: name == state.MARK):
-            path = os.path.join(self.path, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):  # a link shall not be left without its end
-            os.rmdir(self.path)
+        for name in sorted(os.listdir(folder), key=lambda name: name == state.MARK):
+            words = ["rm", "--recursive", "--force", "--one-file-system", "--", f"{here}/{name}"]
+            code, out, err = self.module.run_command(words, pass_fds=[folder])
+            if code != 0:
+                said = (err or out).strip()[-500:].replace(here, self.path)
+                raise FarmError(f"cannot remove {self.path}/{name}: {said}")
 
 
 def absent(module: AnsibleModule) -> dict:

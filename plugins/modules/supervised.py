@@ -27,7 +27,10 @@ attributes:
       - A foreign holder of a claim is refused in check mode too.
   diff_mode:
     support: full
-    description: Returns the files that differ, and whether the service runs.
+    description:
+      - Returns the files that differ, and whether the service runs.
+      - Of the environment only names are shown, and of O(secret_files) only paths. A file of O(files) that has a private
+        key in it is not shown either.
   idempotent:
     support: full
     description: When run twice with the same parameters, the second run changes nothing.
@@ -43,7 +46,7 @@ options:
     choices:
       started: It runs as described, and answers.
       stopped: It does not run, now and after a boot. Its description and data stay.
-      absent: It does not run, and its description, the files of O(files) and its log are gone. Its data stays.
+      absent: It does not run, and its description, O(files), O(secret_files) and its log are gone. Its data stays.
   state_dir:
     description: The farm's state folder. The service is described in C(services/NAME) there, its log is in C(log/NAME).
     type: path
@@ -67,7 +70,10 @@ options:
     type: list
     elements: str
   environment:
-    description: Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
+    description:
+      - Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
+      - Values may be secrets. They are in a file that only root can read, neither in arguments nor in the unit, and are
+        shown nowhere.
     type: dict
     default: {}
   directory:
@@ -92,7 +98,13 @@ options:
         description: Processes of the user.
         type: int
   files:
-    description: Files that belong to the service, as path and content. A change starts the service again.
+    description:
+      - Files that belong to the service, as path and content. A change starts the service again.
+      - They are root's, and can be read by the group of O(user); where there is no O(user), by root alone.
+    type: dict
+    default: {}
+  secret_files:
+    description: The same for files whose content is shown nowhere, such as keys.
     type: dict
     default: {}
   ready:
@@ -188,16 +200,20 @@ import pwd
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import readiness, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
     Service,
+    Text,
     definition,
     differences,
     digest,
     encode,
+    own_files,
 )
+
+KEY = "PRIVATE KEY-----"  # of PEM, RFC 7468
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
@@ -215,6 +231,7 @@ ARGUMENTS = {
         "options": {"core": {"type": "int"}, "nofile": {"type": "int"}, "nproc": {"type": "int"}},
     },
     "files": {"type": "dict", "default": {}},
+    "secret_files": {"type": "dict", "default": {}, "no_log": True},
     "ready": {
         "type": "dict",
         "options": {
@@ -238,6 +255,24 @@ ARGUMENTS = {
 }
 
 
+class Module(AnsibleModule):
+    """What may be secret of the parameters is neither in the result nor in the host's log."""
+
+    def log(self, msg, log_args=None) -> None:
+        super().log(f"Invoked for the service {self.params.get('name')}")
+
+    def shown(self) -> dict:
+        values = {key: self.params.get(key) for key in ("environment", "files", "secret_files")}
+        masked = {key: sorted(value) if isinstance(value, dict) else "(not shown)" for key, value in values.items()}
+        return {"invocation": {"module_args": {**self.params, **masked}}}
+
+    def exit_json(self, **result) -> None:
+        super().exit_json(**{**self.shown(), **result})
+
+    def fail_json(self, msg, **result) -> None:
+        super().fail_json(msg, **{**self.shown(), **result})
+
+
 class Supervised:
     """One service: compare once, act once."""
 
@@ -254,13 +289,23 @@ class Supervised:
     def path(self) -> str:
         return f"{self.service.folder}/service.json"
 
+    def account(self):
+        """The account that the service runs with; None where that is the module's, or in check mode not there yet."""
+        try:
+            return pwd.getpwnam(self.service.user) if self.service.user else None
+        except KeyError:
+            if self.module.check_mode:
+                return None
+            raise FarmError(f"there is no user {self.service.user!r}", service=self.service.name) from None
+
     def started(self) -> dict:
         """It runs as described, and answers."""
-        service, supervisor = self.service, self.supervisor
+        service, supervisor, account = self.service, self.supervisor, self.account()
         new = definition(service, supervisors.program(service.command[0]), supervisor.name)
-        files = {**supervisor.files(), **{path: (text, 0o644) for path, text in service.files}, self.path: (encode(new), 0o600)}
-        before = {path: supervisors.read(path) for path in files}
-        stale = supervisors.outdated(files)
+        own = own_files(service, account.pw_gid if account else -1)
+        wanted = {**supervisor.files(), **own, self.path: Text(encode(new), 0o600)}
+        before = {path: supervisors.read(path) for path in wanted}
+        stale = supervisors.outdated(wanted)
         reasons = differences(self.old, new) if self.path in stale else []
         reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
         if not self.status.running:
@@ -270,19 +315,30 @@ class Supervised:
         if reasons:
             self.refuse_strangers()
         if reasons and not self.module.check_mode:
-            self.make_folders()
+            self.make_folders(account)
             for path in stale:
-                supervisors.write(path, *files[path])
+                supervisors.write(path, *wanted[path])
             supervisor.start()
         if not (reasons and self.module.check_mode):
             self.wait(fresh=bool(reasons))
-        diff = [
-            {"before_header": path, "after_header": path, "before": before[path], "after": files[path][0]}
-            for path in stale
-            if path != self.path and not (path.startswith("/etc/systemd") and service.environment)
-        ]
+        diff = [self.file_diff(path, before[path], wanted[path].text) for path in stale if path != self.path]
         diff.append(self.run_diff("running" if self.status.running else "stopped", "running"))
         return self.result(reasons, diff, digest(encode(new)))
+
+    def file_diff(self, path: str, before: str, after: str) -> dict:
+        """How a file differs, without what may be secret."""
+        if path == self.service.environment_file:
+            before, after = self.variables()
+        elif path in dict(self.service.secret_files) or KEY in before + after:
+            before, after = "(not shown)\n" if before else "", "(not shown, another one)\n"
+        return {"before_header": path, "after_header": path, "before": before, "after": after}
+
+    def variables(self) -> tuple:
+        """The names of the variables before and after, and which have another value."""
+        old, new = self.old.get("environment") or {}, definition(self.service, {}, "")["environment"]
+        other = {name: " (another value)" for name in old if name in new and old[name] != new[name]}
+        after = "".join(f"{name}{other.get(name, '')}\n" for name in sorted(new))
+        return "".join(f"{name}\n" for name in sorted(old)), after
 
     def refuse_strangers(self) -> None:
         """Raises FarmError, naming the holders, where something else has the service's port, socket or data folder."""
@@ -294,7 +350,7 @@ class Supervised:
                 service=self.service.name,
             )
 
-    def make_folders(self) -> None:
+    def make_folders(self, account) -> None:
         """Makes the folders of the service's description, logs and data."""
         service = self.service
         state.claim(service.state_dir)
@@ -303,12 +359,12 @@ class Supervised:
         for folder in service.claims.data:
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode=0o700)
-                if service.user:
-                    try:
-                        account = pwd.getpwnam(service.user)
-                    except KeyError:
-                        raise FarmError(f"there is no user {service.user!r}", service=service.name) from None
-                    os.chown(folder, account.pw_uid, account.pw_gid)
+                made = files.open_folder(folder)
+                try:
+                    if account:
+                        os.fchown(made, account.pw_uid, account.pw_gid)
+                finally:
+                    os.close(made)
 
     def wait(self, fresh: bool) -> None:
         """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then stopped."""
@@ -339,7 +395,7 @@ class Supervised:
     def absent(self) -> dict:
         """It does not run and nothing describes it."""
         result = self.stopped()
-        owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *dict(self.service.files)]
+        owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *own_files(self.service, -1)]
         folders = [self.service.folder, self.service.log_folder]
         there = [path for path in (*owned, *folders) if os.path.lexists(path)]
         if there and not self.module.check_mode:
@@ -378,7 +434,7 @@ class Supervised:
 
 def main() -> None:
     state.open_umask()
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
+    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
     try:
         service = Supervised(module)
         result = {"started": service.started, "stopped": service.stopped, "absent": service.absent}[module.params["state"]]()

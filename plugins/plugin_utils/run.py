@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
-from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, holder
+
+HOLDER, GUARD = "holder.json", "holder.lock"
+PATIENCE = 60  # seconds for another process of this user to look who holds the farm
+SIZE = 512  # bytes of holder.json
 
 
 def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, create: bool = True) -> None:
@@ -22,26 +27,22 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
     Without `create` a state folder that is not there is left so, and of a farm whose holder this user may not write it is only awaited that
     nobody has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
     """
-    path = Path(state) / "holder.json"
+    root = Path(state)
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    marked = (path.parent / MARK).exists()  # nothing is written into a folder that may be somebody else's
-    take = create or (marked and os.access(path if path.exists() else path.parent, os.W_OK))
+        root.mkdir(parents=True, exist_ok=True)
+    marked = (root / MARK).exists()  # nothing is written into a folder that may be somebody else's
+    files = (root / HOLDER, root / GUARD)
+    take = create or (marked and all(os.access(file if file.exists() else root, os.W_OK) for file in files))
     told = False
-    while take or path.exists():
-        with open(path, "a+" if take else "r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX if take else fcntl.LOCK_SH)
-            file.seek(0)
-            holder = _holder(file.read())
-            if not holder or holder["pid"] == pid or started(holder["pid"]) != holder["started"]:
+    while True:
+        with _guard(state) if take else nullcontext():
+            found = holder(state)
+            if found is None or found.pid == pid or not found.alive:
                 if take:
-                    os.fchmod(file.fileno(), 0o644)  # whoever comes next is to see who has it
-                    file.seek(0)
-                    file.truncate()
-                    since = datetime.now().isoformat(" ", "seconds")
-                    json.dump({"pid": pid, "started": started(pid), "since": since, "user": os.environ.get("USER", "")}, file)
+                    since, user = datetime.now().isoformat(" ", "seconds"), os.environ.get("USER", "")
+                    _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
                 return
-        words = f"the farm in {state} is held by process {holder['pid']}{' of ' + holder['user'] if holder['user'] else ''} since {holder['since']}"
+        words = f"the farm in {state} is held by {found}"
         if not wait:
             raise Busy(words, hint="wait for it to end, or say farm_busy=wait")
         if not told:
@@ -50,21 +51,37 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
         time.sleep(1)  # another program's end gives no event to await
 
 
-def _holder(text: str) -> dict[str, Any]:
-    """What holder.json says; nothing where it is empty, or was cut off with the machine's power: then its process is gone as well."""
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and {"pid", "started", "user", "since"} <= found.keys() else {}
-
-
 def release(state: str, pid: int) -> None:
     """Gives the farm back, where `pid` has it."""
-    path = Path(state) / "holder.json"
-    if path.exists():
-        with open(path, "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            if _holder(file.read()).get("pid") == pid:
-                file.truncate(0)
+    if not (Path(state) / HOLDER).exists():
+        return
+    with _guard(state):
+        found = holder(state)
+        if found and found.pid == pid:
+            _write(state, {})
+
+
+@contextmanager
+def _guard(state: str) -> Iterator[None]:
+    """While one process looks who holds the farm and takes it, no other one does.
+
+    Not a lock of holder.json: that everybody may read, and so lock.
+    """
+    try:
+        with locked(f"{state}/{GUARD}", PATIENCE):
+            yield
+    except TimeoutError as error:
+        words = f"a process of this user's is about to take the farm in {state}, and does not go on"
+        raise Busy(words, hint="is one stopped? see `ps`") from error
+
+
+def _write(state: str, value: dict[str, Any]) -> None:
+    """In place, as the folder is root's; in one piece, padded, so that who reads meanwhile finds the old or the new."""
+    text = json.dumps(value) if value else ""
+    file = os.open(f"{state}/{HOLDER}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(file, 0o644)  # whoever comes next is to see who has it
+        os.pwrite(file, text.ljust(SIZE if text else 0).encode(), 0)
+        os.ftruncate(file, max(SIZE, len(text)) if text else 0)
+    finally:
+        os.close(file)

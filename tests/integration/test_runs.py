@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import subprocess
 import urllib.request
@@ -236,6 +238,28 @@ def test_a_flipped_digit_in_a_lock_stops_only_what_needs_it(own: Farm, small: Sm
         urllib.request.urlopen(request)
     lock.write_text("\n".join(lines) + "\n")
     assert own.run().built == units("box", "child", "grand")
+
+
+def test_a_file_of_the_store_that_was_damaged_is_had_again_and_the_image_is_the_same(own: Farm, small: Small) -> None:
+    assert own.run().rc == 0
+    before = own.index("box")
+    small.edit("box/Dockerfile", "FROM scratch", "# a comment changes no byte of the image\nFROM scratch")
+    wrong = {}
+    lock = [json.loads(line)["sha256"] for line in (small.root / "box/lock.jsonl").read_text().splitlines()[1:]]
+    for sha in (*lock, hashlib.sha256(b"hello\n").hexdigest()):
+        path = STATE / "store/sha256" / sha[:2] / sha
+        found = path.stat()
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # the same size and time
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        wrong[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    again = own.run()
+    assert again.rc == 0, again.text[-3000:]
+    assert again.built == units("box")
+    assert own.index("box") == before
+    for path, sha in wrong.items():
+        assert f"{path} was damaged: it is {sha}" in again.text
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
 def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, small: Small) -> None:

@@ -31,7 +31,7 @@ PLAYBOOKS = [PROJECT / "build.yml", *sorted((PROJECT / "playbooks").glob("*.yml"
 SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in sorted((PROJECT / folder).rglob("*"))
            if path.suffix in (".py", ".yml")]
 NEEDED = {"description": "An example", "license": "MIT"}  # by every recipe; examples in the guide show single keys
-SPEC = ("type", "required", "default", "choices", "elements", "no_log", "aliases")
+SPEC = ("type", "required", "default", "choices", "elements", "aliases")
 
 
 class Block(NamedTuple):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import os
+import re
+import shutil
 import socket
 import subprocess
 from types import SimpleNamespace
@@ -10,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
 from ansible_collections.desimages.farm.plugins.module_utils import state
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
@@ -93,7 +97,7 @@ def test_a_state_folder_in_which_a_lock_step_is_at_work_is_not_removed(tmp_path)
     farm = tmp_path / "farm"
     state.claim(str(farm))
     (farm / "lock").mkdir()
-    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False)
+    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command)
     with (farm / "lock/in-use").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Busy, match="is held by a lock step"):
@@ -118,3 +122,100 @@ def test_a_service_whose_port_a_stranger_holds_is_refused_before_anything_is_mad
         stranger.kill()
         stranger.wait()
         result(supervised.main, **params, state="stopped")
+
+
+@pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
+def test_what_may_be_secret_is_shown_nowhere(tmp_path):
+    farm = tmp_path / "farm"
+    params = {"name": "sleeper", "state_dir": str(farm), "supervisor": "runit", "command": ["/bin/sleep", "600"],
+              "_ansible_inject_invocation": True, "_ansible_diff": True,
+              "environment": {"TOKEN": "hunter2", "GOGC": "400"},
+              "secret_files": {str(farm / "etc/key"): "hunter3"},
+              "files": {str(farm / "etc/pem"): "-----BEGIN PRIVATE KEY-----hunter4", str(farm / "etc/plain"): "one"}}
+    try:
+        answers = [result(supervised.main, check=True, **params), result(supervised.main, **params)]
+        assert not answers[1].get("failed"), answers[1]
+        assert {path.name for path in (farm / "etc").iterdir()} == {"key", "pem", "plain"}
+        assert {path.stat().st_mode & 0o777 for path in (farm / "etc").iterdir()} == {0o600}
+        assert not (farm / "services/sleeper/environment").stat().st_mode & 0o077
+        params["environment"] = {"TOKEN": "hunter5", "NEW": "hunter6"}
+        params["secret_files"][str(farm / "etc/key")] = "hunter7"
+        params["files"][str(farm / "etc/plain")] = "two"
+        answers += [result(supervised.main, check=True, **params), result(supervised.main, **params)]
+        for answer in answers[2:]:
+            assert answer["reasons"] == ["environment changed", "files changed"]
+            diff = {each["before_header"]: (each["before"], each["after"]) for each in answer["diff"]}
+            assert diff[str(farm / "services/sleeper/environment")] == ("GOGC\nTOKEN\n", "NEW\nTOKEN (another value)\n")
+            assert diff[str(farm / "etc/plain")] == ("one", "two")
+            assert str(farm / "etc/key") in diff
+        for wrong in ({"environment": {"TOKEN": "hunter8\0"}}, {"limits": {"nofile": "x"}}):
+            answers.append(result(supervised.main, **{**params, **wrong}))
+        assert answers[-1]["failed"] and answers[-2]["failed"]
+        assert re.findall(r"hunter\d", json.dumps(answers)) == []
+        assert all("environment" in answer["invocation"]["module_args"] for answer in answers)
+    finally:
+        result(supervised.main, **{**params, "state": "absent"})
+    assert not list((farm / "etc").iterdir())
+
+
+def run_command(words, **options):
+    found = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    return found.returncode, found.stdout, found.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and removes what is another user's")
+@pytest.mark.timeout(60)
+def test_a_state_folder_is_removed_with_all_that_lies_in_it_and_nothing_else(tmp_path):
+    farm, outside = tmp_path / "farm", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    state.claim(str(farm))
+    state.hand_over(str(farm), 4711, -1)
+    for name in ("store", "runs"):
+        (farm / name / "link").symlink_to(outside)
+        os.mkfifo(farm / name / "pipe")
+    for mounted in (farm / "store/a/b", farm / "store/a/b/c"):
+        mounted.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mounted)], check=True)
+        (mounted / "x").touch()
+    home = os.getcwd()
+    os.chdir(farm / "store")
+    for _ in range(1500):  # more than a path has room for
+        os.mkdir("deep")
+        os.chdir("deep")
+    os.chdir(home)
+    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command)
+    found = state_folder.absent(module)
+    assert found["changed"] and found["parts"]["store"] > 0
+    assert not farm.exists() and (outside / "kept").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_state_folder_of_another_users_is_not_removed(tmp_path):
+    farm = tmp_path / "farm"
+    state.claim(str(farm))
+    os.chown(farm, 4711, -1)
+    with pytest.raises(FarmError, match="belongs to user 4711"):
+        state_folder.absent(SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command))
+    assert (farm / state.MARK).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
+    farm, outside = tmp_path / "farm", tmp_path / "outside/b"
+    farm.mkdir()
+    outside.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(outside)], check=True)
+    folder = os.open(farm, os.O_RDONLY)
+    try:
+        (farm / "a").symlink_to(outside.parent)
+        with pytest.raises(OSError, match="it is no folder"):
+            state_folder.unmount(folder, "a/b")
+        assert os.path.ismount(outside)
+        (farm / "b").symlink_to(outside)
+        with pytest.raises(OSError, match="Invalid argument"):
+            state_folder.unmount(folder, "b")
+        assert os.path.ismount(outside)
+    finally:
+        os.close(folder)
+        subprocess.run(["umount", str(outside)], check=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
-from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
+from ansible_collections.desimages.farm.plugins.module_utils.proc import started
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, at_work
+from ansible_collections.desimages.farm.plugins.plugin_utils import run
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import alone
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold, release
 
 
@@ -26,12 +32,76 @@ def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
     assert (tmp_path / "holder.json").read_text() == ""
 
 
-@pytest.mark.parametrize("text", [78 * "\0", '{"pid": 1', "[]", "{}"])
-def test_a_holder_that_was_half_written_holds_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / "holder.json").write_text(text)
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", [
+    78 * "\0", "", '{"pid": 1', "[]", "{}", "5", "null", '"x"', "[" * 4000, "{" * 4000, "\xff\xfe",
+    '{"pid": ' + "1" * 4000, json.dumps({"pid": 4_000_000, "started": ""}),
+    *(json.dumps({"pid": pid, "started": "1"}) for pid in ("1", 1.5, True, None, [1], {}, -1, 0, 1 << 70)),
+    *(json.dumps({"pid": 1, "started": wrong}) for wrong in (1, "", None, [])),
+    json.dumps({"pid": 1}), json.dumps({"pid": 1, "started": "1", "user": 5}),
+])
+def test_a_holder_that_makes_no_sense_holds_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "holder.json").write_text(text, encoding="latin-1")
     release(str(tmp_path), os.getpid())
     hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
-    assert f'"pid": {os.getpid()}' in (tmp_path / "holder.json").read_text()
+    assert json.loads((tmp_path / "holder.json").read_text())["pid"] == os.getpid()
+    release(str(tmp_path), os.getpid())
+    assert (tmp_path / "holder.json").read_text() == ""
+
+
+def test_a_name_that_a_holder_gives_himself_is_shown_as_plain_text(tmp_path: Path) -> None:
+    holder = {"pid": 1, "started": started(1), "since": "now", "user": "a\x1b[2Jb\nc" + "d" * 1000}
+    (tmp_path / "holder.json").write_text(json.dumps(holder))
+    with pytest.raises(Busy) as error:
+        hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
+    assert f"process 1 of a[2Jbc{'d' * 94} since now" in error.value.message
+
+
+STRANGER = """
+import fcntl, os, sys, time
+os.setgid(65534); os.setuid(65534)
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        try:
+            fcntl.flock(os.open(os.path.join(folder, name), os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            print(name, end=" ")
+        except OSError:
+            pass
+print(flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_who_may_only_look_cannot_hold_anybody_up(tmp_path: Path) -> None:
+    (tmp_path / MARK).touch()
+    state = str(tmp_path)
+    hold(state, wait=False, tell=print, pid=os.getpid())
+    with alone(tmp_path):
+        pass
+    for each in (tmp_path, *tmp_path.parents):
+        if each.stat().st_mode & 0o001:
+            break
+        each.chmod(each.stat().st_mode | 0o055)
+    with subprocess.Popen([sys.executable, "-c", STRANGER, state], stdout=subprocess.PIPE, text=True) as stranger:
+        assert stranger.stdout
+        assert "holder.json" in stranger.stdout.readline(), "he reads who holds the farm"
+        hold(state, wait=False, tell=print, pid=os.getpid())
+        with alone(tmp_path):
+            assert at_work(state) == "a lock step"
+        assert at_work(state) == ""
+        release(state, os.getpid())
+        hold(state, wait=False, tell=print, pid=1, create=False)
+        stranger.kill()
+
+
+@pytest.mark.timeout(20)
+def test_a_process_that_stops_while_it_takes_the_farm_is_not_awaited_for_ever(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "PATIENCE", 0.2)
+    with locked(str(tmp_path / "holder.lock"), 0), pytest.raises(Busy, match="does not go on"):
+        hold(str(tmp_path), wait=True, tell=print, pid=os.getpid())
 
 
 def test_a_farm_that_is_not_there_is_not_made_to_be_taken(tmp_path: Path) -> None:

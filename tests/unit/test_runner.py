@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import runner_job
+from ansible_collections.desimages.farm.plugins.module_utils import runner, runner_job
 from ansible_collections.desimages.farm.plugins.module_utils.progress import Progress
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
+from hypothesis import given
+from hypothesis import strategies as st
 
 GOOD = """#!/bin/sh
 for word in "$@"; do case $word in --metadata-file=*) metadata=${word#*=} ;; --local=context=*) context=${word#*=context=} ;; esac; done
@@ -59,7 +65,8 @@ class Local:
         folder = f"{self.node.jobs}/{name}"
         return {
             "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program), "socket": str(self.socket),
-            "store": str(self.root / "store"), "root": str(self.root), "archive": "http://127.0.0.1:9/v2/x/archive",
+            "store": str(self.root / "store"), "own": self.node.store, "root": str(self.root),
+            "archive": "http://127.0.0.1:9/v2/x/archive",
             "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
         }
 
@@ -180,20 +187,191 @@ def test_what_neither_store_nor_archive_has_fails_the_job(local: Local) -> None:
     assert "0" * 64 in state["error"]
 
 
-def test_contexts_have_the_modes_and_times_of_the_solve_whatever_the_store_has(tmp_path: Path) -> None:
-    local = {"store": str(tmp_path / "store"), "archive": ""}
-    digest = hashlib.sha256(b"x").hexdigest()
-    path = tmp_path / "store/sha256" / digest[:2] / digest
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"x")
-    os.utime(path, (0, 0))
-    path.chmod(0o644)
-    tree = {"a/linked": [digest, 1, 0o644, 0], "a/copied": [digest, 1, 0o755, 1_700_000_000_000_000_005]}
-    folder = Path(runner_job.lay_out(tmp_path / "context", tree, local))
-    assert (folder / "a/linked").stat().st_ino == path.stat().st_ino
-    copied = (folder / "a/copied").stat()
-    assert (copied.st_mode & 0o777, copied.st_mtime_ns) == (0o755, 1_700_000_000_000_000_005)
-    assert (folder / "a").stat().st_mtime == 0
+ODD = [  # what stands on BuildKit's stderr may be anything
+    "5", "-1.5e300", '"text"', "true", "null", "[]", "[1, {}]", "{}", "", " ", "not JSON", "{",
+    '{"vertexes": 5}', '{"vertexes": [5, null, [], "x", {}]}', '{"vertexes": {"a": 1}, "logs": "x"}',
+    '{"vertexes": [{"digest": {"a": 1}, "name": ["x"], "started": true, "completed": 7, "error": [1], "cached": 0}]}',
+    '{"vertexes": [{"name": "no digest", "started": "1"}]}', '{"vertexes": [{"digest": 1e999, "name": NaN}]}',
+    '{"vertexes": [{"digest": "d", "name": "half \\ud800 of a character", "started": "1", "error": "\\udfff"}]}',
+    '{"logs": [{"data": 5}, {"data": "no base64!"}, {"data": "YQ"}, {"data": ["x"]}, {}]}',
+    '{"logs": [{"data": "//79"}]}',
+    "\0\x1b[2J", "\xff\xfe", "1" * 5000,
+    "[" * 100_000, '{"a":' * 100_000, '{"vertexes": [' + "[" * 900 + "]" * 900 + "]}",
+]
+
+
+@pytest.mark.timeout(60)
+def test_whatever_buildkit_prints_the_job_goes_on_to_its_end(local: Local) -> None:
+    (local.root / "lines").write_bytes("\n".join(ODD).encode("latin-1"))
+    script = GOOD.replace("cat ", f"cat {local.root}/lines >&2; echo >&2; cat ", 1)
+    local.start("a", script, {"etc/motd": local.keep(b"from the store\n")})
+    state = local.end("a")
+    assert (state["state"], state["digest"]) == ("done", "sha256:abc"), state
+    for said in ("hello", "no base64!", "not JSON", "half ? of a character", "from the store"):
+        assert said in state["log"]
+
+
+NAMES = ("vertexes", "logs", "digest", "name", "started", "completed", "cached", "error", "data")
+KEYS = st.sampled_from(NAMES) | st.text()
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))
+
+
+@given(JSON)
+def test_progress_takes_any_json(value: object) -> None:
+    progress = Progress()
+    for each in (value, {"vertexes": [value]}, {"logs": [value]}, {"vertexes": value, "logs": value}):
+        for said in progress.feed(json.dumps(each)):
+            said.encode()
+    for text in json.loads(json.dumps(progress.as_dict()))["tail"]:
+        text.encode()
+    assert progress.transport in (True, False) and progress.full in (True, False)
+
+
+@pytest.mark.timeout(60)
+def test_a_line_of_any_length_is_kept_in_part(local: Local) -> None:
+    long = "head -c 40000000 /dev/zero | tr '\\0' '[' >&2; echo >&2; cat "
+    local.start("a", GOOD.replace("cat ", long, 1), {"etc/motd": local.keep(b"from the store\n")})
+    state = local.end("a")
+    assert state["state"] == "done"
+    assert "from the store" in state["log"]
+    assert len(state["log"]) < 1_000_000 and len(json.dumps(state["tail"])) < 100_000
+
+
+def running(marker: str) -> list[int]:
+    """The processes that have a word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def until(condition: Any, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+DEAF = """#!/bin/sh
+trap '' TERM INT
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_buildctl_that_does_not_end_when_it_is_asked_to_is_made_to(local: Local) -> None:
+    local.start("a", DEAF, {})
+    until(lambda: local.node.turn([], ["a"], [], 0, 1)[0].get("phase") == "build")
+    local.node.cancel(["a"])
+    assert local.end("a")["state"] == "cancelled"
+    until(lambda: not running(str(local.root / "jobs/a")))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda folder: (folder / "beat").unlink(), "No such file or directory"),
+    (lambda folder: os.utime(folder / "beat", (0, 0)), "nobody asked for this job for 15 minutes"),
+    (lambda folder: ((folder / "state.json.new").mkdir()), "Is a directory"),
+])
+def test_a_job_that_cannot_go_on_ends_buildctl_and_says_why(local: Local, spoil: Any, said: str) -> None:
+    folder = local.root / "jobs/a"
+    local.start("a", SLOW, {})
+    until(lambda: json.loads((folder / "state.json").read_text()).get("phase") == "build")
+    spoil(folder)
+    until(lambda: json.loads((folder / "state.json").read_text())["state"] != "running")
+    state = local.end("a")
+    assert state["state"] in ("failed", "cancelled") and said in state["error"], state
+    assert not running(f"{folder}")
+
+
+@pytest.mark.timeout(60)
+def test_a_job_whose_folder_vanishes_is_lost_and_its_buildctl_ended(local: Local) -> None:
+    local.start("a", DEAF, {})
+    until(lambda: running(str(local.root / "jobs/a")))
+    shutil.rmtree(local.root / "jobs/a")
+    assert local.end("a")["state"] == "lost"
+    until(lambda: not running(str(local.root / "jobs/a")))
+
+
+def test_a_state_that_cannot_be_read_is_that_of_a_job_which_runs_or_is_lost(local: Local) -> None:
+    local.start("a", SLOW, {})
+    state, pid = local.root / "jobs/a/state.json", int((local.root / "jobs/a/pid").read_text())
+    texts = ["", "{", "5", "[]", "{}", "\0" * 50, "[" * 100_000]
+    texts += ['{"state": 5, "started": 1}', '{"state": "done", "started": "x"}']
+    os.kill(pid, signal.SIGSTOP)  # it writes no other
+    for text in texts:
+        state.write_text(text)
+        assert local.node.turn([], ["a"], [], 0, 1)[0]["state"] == "running"
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in running("runner-"))
+    for text in texts:
+        state.write_text(text)
+        assert local.end("a")["state"] == "lost"
+
+
+def test_a_buildctl_that_is_not_there_or_tells_no_digest_is_named(local: Local) -> None:
+    local.start("a", "#!/bin/sh\nexit 0\n", {})
+    assert "told no digest" in local.end("a")["error"]
+    spec = local.spec("b", GOOD, {})
+    local.node.turn([{**spec, "buildctl": "/nowhere/buildctl"}], [], [], 0, 1)
+    assert local.end("b")["error"] == "No such file or directory: /nowhere/buildctl"
+
+
+def test_what_was_found_damaged_is_told_and_in_the_log(local: Local) -> None:
+    motd = local.keep(b"from the store\n")
+    path = local.root / "store/sha256" / motd[0][:2] / motd[0]
+    wrong = b"FROM THE STORE\n"
+    path.write_bytes(wrong)
+    blobs = local.root / "archive/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"sha256:{motd[0]}").write_bytes(b"from the store\n")
+    local.node.turn([{**local.spec("a", GOOD, {"etc/motd": motd}), "archive": f"file://{blobs.parent}"}], [], [], 0, 1)
+    state = local.end("a")
+    assert state["state"] == "done"
+    assert state["notes"] == [f"{path} is not used: it is sha256:{hashlib.sha256(wrong).hexdigest()}"]
+    assert state["log"].startswith(state["notes"][0])
+
+
+def test_no_other_user_can_hold_a_turn_up(local: Local) -> None:
+    local.node.turn([], [], [], 0, 1)
+    assert (local.root / "jobs.lock").stat().st_mode & 0o777 == 0o600
+    (local.root / "jobs.lock").chmod(0o644)
+    local.node.turn([], [], [], 0, 1)
+    assert (local.root / "jobs.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_turn_that_another_one_holds_up_says_so(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 0.2)
+    with (local.root / "jobs.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="another process has the lock for more than 0.2 s"):
+            runner.turn(local.node.jobs, [], [], [], 0, 1)
+
+
+def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 0.2)
+    assert runner._program(["sleep", "300"]) == (124, "", "sleep did not end within 0.2 s")
+    assert runner._program(["/nowhere/x"])[0] == 127
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_how_a_job_ended_is_told_on_a_full_disk_too(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        runner_job.write_state(tmp_path, {"state": "running", "started": 1.0, "tail": ["x" * 100]})
+        job = runner_job._Job(tmp_path, {})
+        with contextlib.suppress(OSError), (tmp_path / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1000))
+        job.end({"state": "failed", "error": "No space left on device", "full": True})
+        assert runner.poll(str(tmp_path.parent), [tmp_path.name])[0]["error"] == "No space left on device"
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_the_runner_is_the_same_file_each_time() -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
-from ansible_collections.desimages.farm.plugins.module_utils.runner_job import stored
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in (PROJECT / folder).rglob("*") if path.suffix in (".py", ".yml", ".j2")]
@@ -52,30 +51,192 @@ def test_a_user_is_given_the_controllers_parts_and_a_second_time_nothing_is_left
     assert set(os.listdir(farm)) == {state.MARK, *state.CONTROLLER}
 
 
+@pytest.fixture
+def farm(tmp_path):
+    """A state folder whose controller's parts are OTHER's, who may reach them, and beside it a folder of root's."""
+    made, outside = tmp_path / "farm", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("root's")
+    (outside / "secret").chmod(0o600)
+    state.claim(str(made))
+    state.hand_over(str(made), OTHER, OTHER)
+    for each in (tmp_path, *tmp_path.parents):
+        if each.stat().st_mode & 0o001:
+            break
+        each.chmod(each.stat().st_mode | 0o011)
+    return made
+
+
+def his(path):
+    """Makes what the user OTHER has made."""
+    os.lchown(path, OTHER, OTHER)
+    return path
+
+
+def owners(farm):
+    return {path.lstat().st_uid for name in state.CONTROLLER for path in (farm / name, *(farm / name).rglob("*"))}
+
+
 @needs_root
-def test_another_user_is_given_all_that_is_in_them_and_links_are_not_followed(tmp_path):
-    farm, outside = tmp_path / "farm", tmp_path / "outside"
-    outside.touch()
-    state.claim(str(farm))
+def test_another_user_is_given_all_that_is_in_them(farm):
+    for name in ("store/sha256", "store/sha256/ab", "runs/1", "cache/go"):
+        (farm / name).mkdir()
+        his(farm / name)
+    for name in ("store/sha256/ab/abc", "runs/1/plan.json", "cache/go/program"):
+        (farm / name).write_text(name)
+        his(farm / name).chmod(0o755)
+    (farm / "runs/latest").symlink_to("1")
+    his(farm / "runs/latest")
+    for user in (0, OTHER, OTHER + 1, 0):
+        state.hand_over(str(farm), user, -1)
+        assert owners(farm) == {user}
+        assert state.not_of(str(farm), user) == {}
+    assert os.readlink(farm / "runs/latest") == "1"
+    assert (farm / "cache/go/program").read_text() == "cache/go/program"
+    assert {path.stat().st_uid for path in (farm, farm / state.MARK)} == {0}
+
+
+PLANTED = {
+    "link to a file": lambda path, secret: path.symlink_to(secret),
+    "link to a folder": lambda path, secret: path.symlink_to(secret.parent),
+    "second name of a file of root's": lambda path, secret: os.link(secret, path),
+    "pipe": lambda path, secret: os.mkfifo(path),
+    "file of root's": lambda path, secret: path.write_text("as a second name whose first one is gone"),
+}
+
+
+@needs_root
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("to", [0, OTHER + 1])
+@pytest.mark.parametrize("what", PLANTED)
+@pytest.mark.parametrize("place", ["store", "store/partial", "lock", "runs"])
+def test_nothing_that_may_be_somebody_elses_is_given_or_followed_later(farm, what, place, to):
+    secret = farm.parent / "outside/secret"
+    (farm / place).mkdir(exist_ok=True)
+    his(farm / place)
+    path = farm / place / "in-use"
+    PLANTED[what](path, secret)
+    state.hand_over(str(farm), to, -1)
+    assert not os.path.lexists(path)
+    for found in (secret.stat(), secret.parent.stat()):
+        assert found.st_uid == 0
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("root's", 0o600)
+
+
+@needs_root
+def test_a_link_to_the_latest_run_leads_nowhere_else(farm):
+    (farm / "runs/latest").symlink_to("/root")
+    his(farm / "runs/latest")
     state.hand_over(str(farm), 0, 0)
-    (farm / "store/sha256").mkdir()
-    (farm / "store/sha256/link").symlink_to(outside)
-    state.hand_over(str(farm), OTHER, -1)
-    assert {path.lstat().st_uid for name in state.CONTROLLER for path in (farm / name, *(farm / name).rglob("*"))} == {OTHER}
-    assert {outside.stat().st_uid, farm.stat().st_uid, (farm / state.MARK).stat().st_uid} == {0}
+    assert not os.path.lexists(farm / "runs/latest")
 
 
 @needs_root
-def test_what_the_runner_brings_into_a_users_store_is_his(tmp_path):
-    store, blobs, content = tmp_path / "store", tmp_path / "archive/blobs", b"a package"
-    digest = hashlib.sha256(content).hexdigest()
-    store.mkdir()
-    os.chown(store, OTHER, -1)
-    blobs.mkdir(parents=True)
-    (blobs / f"sha256:{digest}").write_bytes(content)
-    path = stored({"store": str(store), "archive": f"file://{blobs.parent}"}, digest, len(content))
-    assert path.read_bytes() == content
-    assert {found.stat().st_uid for found in (path, *path.parents) if found.is_relative_to(store)} == {OTHER}
+def test_rights_that_others_had_are_gone(farm):
+    for name, mode in (("store/open", 0o777), ("store/program", 0o6777)):
+        (farm / name).mkdir() if name.endswith("open") else (farm / name).touch()
+        his(farm / name).chmod(mode)
+    state.hand_over(str(farm), 0, 0)
+    assert {(farm / name).stat().st_mode & 0o7777 for name in ("store/open", "store/program")} == {0o755}
+
+
+@needs_root
+def test_another_file_system_below_is_refused(farm):
+    inner = farm / "store/sha256"
+    inner.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(inner)], check=True)
+    try:
+        (inner / "x").touch()
+        with pytest.raises(FarmError, match=rf"{inner} is another file system"):
+            state.hand_over(str(farm), 0, 0)
+        assert inner.stat().st_uid == 0
+    finally:
+        subprocess.run(["umount", str(inner)], check=True)
+    state.hand_over(str(farm), 0, 0)
+    assert owners(farm) == {0}
+
+
+@needs_root
+def test_folders_in_folders_without_end_are_refused_in_words(farm):
+    home = os.getcwd()
+    os.chdir(farm / "store")
+    try:
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chown("d", OTHER, OTHER)
+            os.chdir("d")
+    finally:
+        os.chdir(home)
+    with pytest.raises(FarmError, match="lies more than 200 folders deep"):
+        state.hand_over(str(farm), 0, 0)
+    subprocess.run(["rm", "-rf", str(farm / "store/d")], check=True)
+
+
+SWAPPING = """
+import os, sys
+os.setgid(4711); os.setuid(4711)
+part, outside = sys.argv[1:]
+print("up", flush=True)
+while os.path.exists(f"{outside}/go"):
+    try:
+        os.rename(f"{part}/d", f"{part}/aside")
+        os.symlink(outside, f"{part}/d")
+        os.unlink(f"{part}/d")
+        os.rename(f"{part}/aside", f"{part}/d")
+        os.unlink(f"{part}/d/secret")
+        os.symlink(f"{outside}/secret", f"{part}/d/secret")
+        os.unlink(f"{part}/d/secret")
+        open(f"{part}/d/secret", "w").close()
+    except OSError:
+        pass
+"""
+
+
+@needs_root
+@pytest.mark.timeout(60)
+def test_whatever_its_owner_exchanges_meanwhile_nothing_outside_is_given_away(farm):
+    outside, part = farm.parent / "outside", farm / "store"
+    outside.chmod(0o755)
+    (outside / "go").touch()
+    (part / "d").mkdir()
+    (part / "d/secret").touch()
+    his(part / "d"), his(part / "d/secret")
+    with subprocess.Popen([sys.executable, "-c", SWAPPING, str(part), str(outside)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        for _ in range(100):
+            state.hand_over(str(farm), OTHER + 1, -1)
+            assert {(outside / name).stat().st_uid for name in (".", "secret", "go")} == {0}
+            state.hand_over(str(farm), OTHER, OTHER)
+            if not (part / "d").exists():
+                (part / "d").mkdir()
+            if not (part / "d/secret").exists():
+                (part / "d/secret").touch()
+            his(part / "d"), his(part / "d/secret")
+        (outside / "go").unlink()
+    assert {(outside / name).stat().st_uid for name in (".", "secret")} == {0}
+
+
+@needs_root
+def test_a_part_that_root_laid_elsewhere_is_given_there(farm):
+    elsewhere = farm.parent / "outside/store"
+    (farm / "store").rename(elsewhere)
+    (farm / "store").symlink_to(elsewhere)
+    his(farm / "store")
+    (elsewhere / "x").touch()
+    his(elsewhere / "x")
+    state.hand_over(str(farm), 0, 0)
+    assert {path.lstat().st_uid for path in (farm / "store", elsewhere, elsewhere / "x")} == {0}
+
+
+@needs_root
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda farm: os.chown(farm, OTHER, -1), f"belongs to user {OTHER}"),
+    (lambda farm: farm.chmod(0o757), "may be written by everybody"),
+])
+def test_a_state_folder_that_is_another_users_is_not_taken(farm, spoil, said):
+    spoil(farm)
+    with pytest.raises(FarmError, match=said):
+        state.claim(str(farm))
 
 
 @needs_root
@@ -101,3 +262,13 @@ def test_they_are_taken_by_the_run_that_has_the_farm(tmp_path):
     (tmp_path / "farm/holder.json").write_text(json.dumps({"pid": os.getpid(), "started": started(os.getpid())}))
     state.hand_over(farm, 0, 0)
     assert state.not_of(farm, 0) == {}
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.timeout(20)
+def test_who_is_at_work_is_looked_up_in_no_pipe_and_through_no_link(tmp_path, plant):
+    (tmp_path / "lock").mkdir()
+    for name in ("holder.json", "lock/in-use"):
+        plant(tmp_path / name)
+    assert state.at_work(str(tmp_path)) == ""
+    assert state.holder(str(tmp_path)) is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -14,16 +16,22 @@ from ansible_collections.desimages.farm.plugins.module_utils import readiness, s
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc, decode_address, parse_tcp, parse_unix, same_address
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
+    PATH,
     Ready,
     Service,
+    Text,
     definition,
     differences,
+    encode,
+    own_files,
     parse_port,
     runit_files,
     systemd_files,
     unit_word,
 )
+from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
+SYSTEMD = "/lib/systemd/systemd"
 needs_runit = pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
 
 
@@ -40,6 +48,10 @@ def service(**changed):
         ({"command": ["registry"]}, "command[0]: 'registry' is not an absolute path"),
         ({"command": ["/bin/x", "a\nb"]}, "no line breaks"),
         ({"environment": {"A-B": "c"}}, "'A-B' is no name of a variable"),
+        ({"environment": {"A": "c\0"}}, "the value of A has a control character"),
+        ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
+        ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
+        ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
         ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
         ({"limits": {"memory": 1}}, "'memory' is none of core, nofile, nproc"),
         ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
@@ -66,6 +78,7 @@ def test_all_mistakes_of_a_description_are_told_at_once():
         ({"command": ["/usr/bin/registry", "other"]}, ["command changed"]),
         ({"environment": {"A": "b"}}, ["environment changed"]),
         ({"files": {"/etc/x": "new"}}, ["files changed"]),
+        ({"secret_files": {"/etc/x": "new"}}, ["files changed"]),
         ({"user": "nobody"}, ["user changed"]),
         ({"limits": {"nofile": 10}}, ["limits changed"]),
         ({"ready": {"unix": "/x"}}, []),
@@ -93,14 +106,67 @@ def test_two_farms_on_one_machine_have_different_units():
     assert re.fullmatch(r"desimages-[0-9a-f]{8}-registry\.service", other.unit)
 
 
-def test_a_runit_service_keeps_awkward_words_as_they_are():
-    one = service(command=["/bin/x", "a'b c", "$HOME", ""], environment={"A": "it's $x"}, limits={"nofile": 9}, user="nobody")
-    run = runit_files(one)["/var/lib/farm/services/registry/run"][0]
-    shell = run.splitlines()[-1].replace("exec ", "printf '%s\\n' ", 1)
-    words = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
-    tail = ["DESIMAGES_SERVICE=/var/lib/farm/services/registry", "chpst", "-o", "9", "-u", "nobody", "/bin/x", "a'b c", "$HOME", ""]
-    assert words[-10:] == tail
-    assert "A=it's $x" in words
+AWKWARD = {
+    "A": "it's $x `id` \"q\" \\ \\n %n", "EMPTY": "",
+    "KEY": "-----BEGIN\n\tab \n# no comment\n; nor this\n\nEND-----\n", "SPACES": " a  ",
+    "TAIL": "\\", "UTF": "ä\u20ac",
+}
+
+
+def test_a_runit_service_keeps_awkward_words_and_gets_its_environment_and_no_other(tmp_path):
+    show = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
+    words = [sys.executable, "-I", "-c", show, "a'b c", "$HOME", "", "a\\nb"]
+    one = service(state_dir=str(tmp_path), command=words, environment=AWKWARD, limits={"nofile": 99}, directory="/tmp")
+    os.makedirs(one.folder)
+    for path, text in runit_files(one).items():
+        if not path.startswith(one.log_folder) and "/log/" not in path:
+            supervisors.write(path, *text)
+    others = {**os.environ, "OTHERS": "x"}
+    said = subprocess.run([f"{one.folder}/run"], capture_output=True, text=True, check=True, env=others).stdout
+    fixed = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "DESIMAGES_SERVICE": one.folder}
+    assert json.loads(said) == [["a'b c", "$HOME", "", "a\\nb"], {**fixed, **AWKWARD}]
+
+
+MANAGER = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/user /run/systemd/system
+export XDG_RUNTIME_DIR=/run/user HOME="$1"
+"$2" --user & for try in $(seq 100); do test -S /run/user/systemd/private && break; sleep 0.1; done
+systemctl --user start probe.service
+systemctl --user show probe.service
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists(SYSTEMD), reason="needs root and a systemd")
+def test_systemd_reads_the_same_environment_and_shows_it_to_nobody(tmp_path):
+    show = f"import json, os; json.dump(dict(os.environ), open({str(tmp_path / 'out')!r}, 'w'))"
+    command, environment = [sys.executable, "-I", "-c", show], {**AWKWARD, "SECRET": "hunter2"}
+    one = service(state_dir=f"{tmp_path}/a %b", command=command, environment=environment)
+    (_, unit), (path, text) = systemd_files(one).items()
+    once = unit.text.replace("Type=exec", "Type=oneshot").replace("Restart=always", "Restart=no")
+    supervisors.write(f"{tmp_path}/.config/systemd/user/probe.service", once, 0o644)
+    supervisors.write(path, *text)
+    alone = ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "--kill-child"]
+    words = ["sh", "-c", MANAGER, "sh", str(tmp_path), SYSTEMD]
+    done = subprocess.run([*alone, *words], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "out").read_text())
+    assert {key: found.get(key) for key in AWKWARD} == AWKWARD
+    assert (found["SECRET"], found["DESIMAGES_SERVICE"], found["HOME"]) == ("hunter2", one.folder, "/")
+    assert "probe.service" in done.stdout and "hunter2" not in done.stdout
+
+
+@pytest.mark.parametrize("files", [runit_files, systemd_files])
+def test_a_secret_of_the_environment_is_in_one_file_that_only_root_reads(files):
+    one = service(environment={"PASSWORD": "hunter2"}, files={"/etc/a": "a"}, secret_files={"/etc/b": "b"})
+    found = {**files(one), **own_files(one, 7)}
+    holders = [(path, text.mode) for path, text in found.items() if "hunter2" in text.text]
+    assert holders == [(one.environment_file, 0o600)]
+    assert (found["/etc/a"], found["/etc/b"]) == (Text("a", 0o640, 7), Text("b", 0o640, 7))
+    assert {text.mode for text in own_files(one, -1).values()} == {0o600}
+    assert "hunter2" not in encode(definition(one, {}, "runit"))
 
 
 @pytest.mark.parametrize(("word", "written"), [("a", '"a"'), ('a"b', '"a\\"b"'), ("50%", '"50%%"'), ("a\\b", '"a\\\\b"')])
@@ -109,11 +175,14 @@ def test_a_unit_keeps_awkward_words_as_they_are(word, written):
 
 
 def test_a_unit_says_all_that_was_asked_for():
-    one = service(limits={"nofile": 7}, user="nobody", environment={"A": "b c"}, delegate=True, stop_timeout=5)
-    ((text, mode),) = systemd_files(one).values()
-    wanted = {'Environment="A=b c"', "LimitNOFILE=7", "User=nobody", "Delegate=yes", "TimeoutStopSec=5", "Restart=always"}
-    assert wanted <= set(text.splitlines())
-    assert mode == 0o600, "an environment may hold a secret"
+    one = service(limits={"nofile": 7}, user="nobody", environment={"A": "b c"}, delegate=True, stop_timeout=5,
+                  state_dir="/srv/a %x")
+    unit, environment = systemd_files(one).values()
+    wanted = {"LimitNOFILE=7", "User=nobody", "Delegate=yes", "TimeoutStopSec=5", "Restart=always",
+              "EnvironmentFile=/srv/a %%x/services/registry/environment"}
+    assert wanted <= set(unit.text.splitlines())
+    assert next(iter(systemd_files(one))) == f"/etc/systemd/system/{one.unit}"
+    assert 'A="b c"\n' in environment.text
 
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -211,8 +280,8 @@ def sleeper(tmp_path):
     one = service(name="sleeper", state_dir=str(tmp_path), command=["/bin/sleep", "1000"], stop_timeout=5)
     supervisor = supervisors.Runit(one, run, Proc())
     os.makedirs(one.log_folder)
-    for path, (text, mode) in supervisor.files().items():
-        supervisors.write(path, text, mode)
+    for path, text in supervisor.files().items():
+        supervisors.write(path, *text)
     supervisor.start()
     yield supervisor
     supervisor.stop()
@@ -258,3 +327,37 @@ def test_what_does_not_answer_in_time_says_why(tmp_path):
     assert "No such file" in readiness.wait(Ready(unix=str(tmp_path / "none"), timeout=0), run)
     assert "ended with 1" in readiness.wait(Ready(command=("false",), timeout=0), run)
     assert "Connection refused" in readiness.wait(Ready(http=f"http://127.0.0.1:{free_port()}/", timeout=0), run)
+
+
+@pytest.mark.timeout(30)
+def test_a_command_that_asks_for_ever_is_no_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "LONGEST", 0.5)
+    assert "did not end within 0.5 s" in readiness.wait(Ready(command=("sleep", "600"), timeout=0), run)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{", "null", '"x"'])
+def test_a_description_that_makes_no_sense_is_none(tmp_path, text):
+    supervisors.write(str(tmp_path / "services/x/service.json"), text, 0o600)
+    supervisors.write(str(tmp_path / "provisioned.json"), text, 0o600)
+    supervisors.write(str(tmp_path / "engine.json"), text, 0o600)
+    assert supervisors.definition_of(str(tmp_path), "x") == ({}, "")
+    assert "x is not there" in Host(str(tmp_path), "f", ["x"], run).as_result()["reasons"]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_is_replaced(tmp_path):
+    path = str(tmp_path / "x")
+    os.mkfifo(path, 0o600)
+    assert supervisors.read(path) == ""
+    assert supervisors.outdated({path: Text("a", 0o600)}) == [path]
+    supervisors.write(path, "a", 0o600)
+    assert supervisors.read(path) == "a"
+
+
+def test_a_file_is_for_its_group_before_it_has_its_name(tmp_path):
+    path = str(tmp_path / "x")
+    supervisors.write(path, "a", 0o640, os.getegid())
+    wanted = {path: Text("a", 0o640, os.getegid())}
+    assert supervisors.outdated(wanted) == []
+    for other in (Text("a", 0o640, os.getegid() + 1), Text("a", 0o600), Text("b", 0o640)):
+        assert supervisors.outdated({path: other}) == [path]

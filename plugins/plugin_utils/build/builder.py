@@ -183,7 +183,8 @@ class Builder:
         spec = {
             "id": job.id, "solve": {"contexts": solve.trees(), "policy": solve.policy},
             "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
-            "socket": self.farm.socket, "buildctl": self.farm.buildctl, "store": f"{self.farm.state}/store", "root": self.farm.state,
+            "socket": self.farm.socket, "buildctl": self.farm.buildctl, "root": self.farm.state,
+            "store": f"{self.farm.state}/store", "own": self.node.store,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
         }
         self.scheduler.start(batch)
@@ -214,6 +215,8 @@ class Builder:
             began = job.began - self.began
             self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
                                  "seconds": round(state["elapsed"], 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
+            for note in state.get("notes", []):  # damage that was mended
+                self.say(f"{job.name}: {note}")
             self._end(job, state)
         self.brisk = any(state["state"] != "running" for state in states)
 

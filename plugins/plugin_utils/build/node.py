@@ -31,6 +31,7 @@ class Node:
     def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
         self.name, self._execute, self._python = name, execute, python
         self.jobs = f"{state}/jobs"
+        self.store = f"{state}/node"  # its own, which nobody else on the node can enter
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
+from ansible_collections.desimages.farm.plugins.module_utils.files import Unfit, open_file
 
 CHUNK = 1 << 20
 INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to them
@@ -36,50 +41,102 @@ def sync_folder(path: Path) -> None:
 
 
 class Store:
-    """`<root>/sha256/<first two>/<hex>`; what is under way lies in `<root>/partial/<hex>`. Both are on one file system."""
+    """`<root>/sha256/<first two>/<hex>`; what is under way lies in `<root>/partial/<hex>`. Both are on one file system.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    A file is known by its hash, which is taken when it is used, never by its name and size. `tell` gets a line for each
+    that was damaged.
+    """
+
+    def __init__(self, root: str | Path, tell: Callable[[str], None] = lambda line: None) -> None:
+        self.root, self.tell = Path(root), tell
+        self._sound: dict[str, tuple[int, ...]] = {}  # what was hashed, as it was then: once, while nobody touches it
 
     def path(self, sha256: str) -> Path:
         return self.root / "sha256" / sha256[:2] / sha256
 
     def partial(self, sha256: str) -> Path:
-        """Where a download of this content goes until it is whole; its folder exists."""
+        """Where a download of this content goes until it is whole; its folder exists, and nothing but a file there."""
         folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG((folder / sha256).lstat().st_mode):
+                (folder / sha256).unlink()
         return folder / sha256
 
     def guard(self, sha256: str) -> Path:
-        """A file to flock while this content is brought in, so that two runs do not write to one partial file."""
+        """A file to flock while this content is brought in, so that two runs do not write to one partial file.
+
+        No other user can reach it, and so lock it.
+        """
         folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
         return folder / sha256[:2]
 
+    def holds(self, sha256: str) -> bool:
+        """Whether there is a file of this name. Nothing is read, and nothing changed."""
+        return self.path(sha256).is_file()
+
     def has(self, sha256: str, size: int | None = None) -> bool:
-        """Whether the content is here. A file of another size was damaged from outside: it is removed."""
+        """Whether the content is here, whole and right. What is damaged is removed and told: it is fetched again."""
+        try:
+            with self.open(sha256) as file:
+                return size is None or os.fstat(file.fileno()).st_size == size
+        except (Missing, HashMismatch):
+            return False
+
+    def open(self, sha256: str) -> BinaryIO:
+        """A content, to be read: it was hashed through the same descriptor.
+
+        Raises Missing, or HashMismatch, and then it is removed.
+        """
         path = self.path(sha256)
         try:
-            found = path.stat().st_size
-        except FileNotFoundError:
-            return False
-        if size is not None and found != size:
-            path.unlink(missing_ok=True)
-            return False
-        return True
+            file = open(path, "rb", opener=lambda name, flags: open_file(name))  # noqa: SIM115 it is what is returned
+        except FileNotFoundError as error:
+            raise Missing(f"{path} is not there", hint="run again: it is fetched first") from error
+        except Unfit as error:
+            raise self._remove(path, str(error.strerror)) from error
+        try:
+            found = os.fstat(file.fileno())
+            now = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            if self._sound.get(sha256) != now:
+                got = hash_of(file.fileno())
+                if got != sha256:
+                    raise self._remove(path, f"it is {got}, {found.st_size} bytes")
+                self._sound[sha256] = now
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def check(self, sha256: str) -> None:
+        """Reads a content again, whatever is known of it. Raises Missing or HashMismatch."""
+        self._sound.pop(sha256, None)
+        self.open(sha256).close()
+
+    def _remove(self, path: Path, why: str) -> HashMismatch:
+        path.unlink(missing_ok=True)
+        words = f"{path} was damaged: {why}. It is removed"
+        self.tell(f"{words}, and fetched again")
+        return HashMismatch(words, hint="run again: it is fetched anew. Is the disk sound?")
 
     def put(self, temporary: str | Path, sha256: str) -> Path:
         """Takes over a file on the same file system, after reading it again: the hash is checked here, whoever checked it before."""
         temporary = Path(temporary)
-        with open(temporary, "rb") as file:
-            got = hash_of(file.fileno())
+        file = open_file(str(temporary))
+        try:
+            got = hash_of(file)
             if got != sha256:
                 raise FarmError(f"{temporary} is {got}, not {sha256}: it does not enter the store", hint="this is a mistake of the farm")
-            os.fsync(file.fileno())
+            os.fsync(file)
+            os.fchmod(file, 0o644)
+            os.utime(file, (INPUT_TIME, INPUT_TIME))  # files of a context have this time, wherever they come from
+        finally:
+            os.close(file)
         path = self.path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.chmod(temporary, 0o644)
-        os.utime(temporary, (INPUT_TIME, INPUT_TIME))
         os.replace(temporary, path)
         sync_folder(path.parent)
         return path

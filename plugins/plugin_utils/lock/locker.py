@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
@@ -149,10 +149,10 @@ def alone(state: Path) -> Iterator[None]:
     except PermissionError as error:
         hint = "run as root, or set farm_state to a folder of your own"
         raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
-    with (folder / "in-use").open("w", encoding="utf-8") as file:
+    with ExitStack() as entered:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            entered.enter_context(locked(f"{folder}/in-use", 0))
+        except TimeoutError as error:
             raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
         yield
 

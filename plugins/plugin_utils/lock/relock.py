@@ -112,7 +112,8 @@ class Finder:
         return sorted((entry for sha, (entry, _snapshot) in debs.items() if self._known[sha]), key=lambda entry: entry.key)
 
     def _nowhere(self, entry: Entry, snapshot: str) -> bool:
-        if self.store.has(entry.sha256) or (self.archive and self.archive.has_blob(self.repository, f"sha256:{entry.sha256}")):
+        digest = f"sha256:{entry.sha256}"
+        if self.store.holds(entry.sha256) or (self.archive and self.archive.has_blob(self.repository, digest)):
             return False
         try:
             urls = DEBIAN.urls(entry, snapshot, self.origins)

@@ -65,7 +65,15 @@ class Archive:
         wanted = sorted({(file.sha256, file.size) for file in files})
         with ThreadPoolExecutor(self.threads) as pool:
             self.registry.put_blob(self.repository, b"{}", _NOTHING)
-            return sum(pool.map(lambda f: self.registry.put_blob(self.repository, self.store.path(f[0]), f"sha256:{f[0]}"), wanted))
+            return sum(pool.map(self._keep, [sha256 for sha256, _ in wanted]))
+
+    def _keep(self, sha256: str) -> bool:
+        """Raises HashMismatch where the file was damaged since it was fetched: the registry hashes, and refused it."""
+        try:
+            return self.registry.put_blob(self.repository, self.store.path(sha256), f"sha256:{sha256}")
+        except (FarmError, OSError):
+            self.store.check(sha256)
+            raise
 
     def describe(self, name: str, build_id: str, record: Mapping[str, object], files: Mapping[str, File]) -> None:
         """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps them."""
@@ -85,7 +93,7 @@ class Archive:
         if found is None:
             temporary = self.store.partial(tag)
             with temporary.open("wb") as out:
-                merge([self.store.path(entry.sha256) for entry in entries], out, epoch)
+                merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
             layer = {"mediaType": LAYER, "digest": _digest(temporary), "size": temporary.stat().st_size}
             self.registry.put_blob(self.repository, temporary, str(layer["digest"]))
             temporary.unlink()
@@ -97,15 +105,17 @@ class Archive:
         return f"{self.repository}@{found[0]}"
 
 
-def merge(packages: list[Path], out: BinaryIO, epoch: int) -> None:
-    """One tar of the file trees of .deb files, in the given order; a folder that several have comes once.
+def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
+    """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
 
     Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
     """
     seen: set[str] = set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
         for package in packages:
-            process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with package:
+                words = ["dpkg-deb", "--fsys-tarfile", "-"]
+                process = subprocess.Popen(words, stdin=package, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
                 with tarfile.open(fileobj=process.stdout, mode="r|") as source:
                     _copy(source, target, seen, epoch)

@@ -1,0 +1,217 @@
+"""Contexts laid out from files that are known by their hash, which is taken of the very bytes that enter. I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import FarmError, HashMismatch
+from .files import CHUNK, Unfit, open_file, open_folder, read_through
+
+MODE, TIME = 0o644, 0  # of the files of a node's own store; mtime in nanoseconds
+SILENCE = 60  # seconds after which an archive that sends nothing is given up
+SLOWEST = 50_000  # bytes a second; an archive that sends less is given up, too
+
+Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
+
+
+class Contents:
+    """Where the files of contexts come from, by their sha256; tried in this order:
+
+    `own`      a store of this node's alone, in a folder that no other user can enter: a file is hashed, and then linked
+    `shared`   the controller's store where it lies on this machine. Its owner may write there at any time: a file is
+               copied, and hashed on the way. Nothing is ever written there
+    `archive`  the URL of the archive's repository; what comes from it is kept in `own`
+
+    Each may be ''. What was found damaged is told in `notes`.
+    """
+
+    def __init__(self, *, own: str = "", shared: str = "", archive: str = "") -> None:
+        self.own, self.shared, self.archive = own, shared, archive
+        self.notes: list[str] = []
+        if own:
+            _make_private(own)
+
+    def lay(self, target: str, wanted: Wanted, mode: int, mtime: int) -> None:
+        """Makes the file `target` of a content, with a mode and an mtime (nanoseconds). Raises FarmError."""
+        before = len(self.notes)
+        if self._from_own(target, wanted, mode, mtime) or self._from_shared(target, wanted, mode, mtime):
+            return
+        try:
+            if not self.own or not self.archive:
+                raise FarmError(f"sha256:{wanted[0]} is not in {self.shared}", hint="run again: it is fetched first")
+            self._fetch(wanted)
+            if not self._from_own(target, wanted, mode, mtime):
+                raise HashMismatch(f"sha256:{wanted[0]} is damaged as soon as it is written", hint="see the disk")
+        except FarmError as error:
+            error.message = "; ".join([error.message, *self.notes[before:]])
+            raise
+
+    def _from_own(self, target: str, wanted: Wanted, mode: int, mtime: int) -> bool:
+        """What is not what its name says is removed."""
+        if not self.own:
+            return False
+        path = os.path.join(self.own, _place(wanted[0]))
+        try:
+            with _closing(open_file(path)) as source:
+                status = os.fstat(source)
+                same = (stat.S_IMODE(status.st_mode), status.st_mtime_ns, status.st_uid) == (mode, mtime, os.geteuid())
+                why = _wrong(read_through(source, most=wanted[1]), wanted) if same else ""
+                if not why and not (same and _linked(path, target)):
+                    os.lseek(source, 0, os.SEEK_SET)
+                    why = _copied(source, target, wanted, mode, mtime)
+        except FileNotFoundError:
+            return False
+        except Unfit as error:
+            why = str(error.strerror)
+        if why:
+            self.notes.append(f"{path} was removed: {why}")
+            with contextlib.suppress(FileNotFoundError):  # by another job
+                os.unlink(path)
+        return not why
+
+    def _from_shared(self, target: str, wanted: Wanted, mode: int, mtime: int) -> bool:
+        if not self.shared:
+            return False
+        path = os.path.join(self.shared, _place(wanted[0]))
+        try:
+            with contextlib.ExitStack() as opened:
+                # The store lies where only root writes, and may be a link that root made; all below is its owner's.
+                store = os.open(self.shared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                folder = opened.enter_context(_closing(store))
+                for name in os.path.dirname(_place(wanted[0])).split("/"):
+                    folder = opened.enter_context(_closing(open_folder(name, folder)))
+                source = opened.enter_context(_closing(open_file(wanted[0], folder)))
+                why = _copied(source, target, wanted, mode, mtime)
+        except FileNotFoundError:
+            return False
+        except Unfit as error:
+            why = str(error.strerror)
+        if why:
+            self.notes.append(f"{path} is not used: {why}")
+        return not why
+
+    def _fetch(self, wanted: Wanted) -> None:
+        """Brings a content from the archive into the own store. Raises FarmError where it has none, or another one."""
+        import http.client  # here: where the stores have everything they are never needed, and slow to load
+        import urllib.request
+
+        url, hint = f"{self.archive}/blobs/sha256:{wanted[0]}", "does the registry answer, and this machine reach it?"
+
+        def pieces() -> Iterator[bytes]:
+            until = time.monotonic() + SILENCE + wanted[1] / SLOWEST
+            try:
+                with urllib.request.urlopen(url, timeout=SILENCE) as answer:
+                    while piece := answer.read1(CHUNK):
+                        yield piece
+                        if time.monotonic() > until:
+                            raise FarmError(f"{url} comes with less than {SLOWEST // 1000} kB a second", hint=hint)
+            except (OSError, http.client.HTTPException) as error:
+                raise FarmError(f"{url}: {error}", hint=hint) from error
+
+        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.own)
+        try:
+            made, size = hashlib.sha256(), 0
+            with os.fdopen(handle, "wb") as out:
+                for piece in pieces():
+                    made.update(piece)
+                    size += len(piece)
+                    if size > wanted[1]:
+                        break
+                    out.write(piece)
+                out.flush()
+                os.fsync(handle)
+                os.fchmod(handle, MODE)
+                os.utime(handle, ns=(TIME, TIME))
+            if why := _wrong((made.hexdigest(), size), wanted):
+                raise HashMismatch(f"sha256:{wanted[0]} of {url}: {why}", hint="the registry's data is damaged")
+            path = os.path.join(self.own, _place(wanted[0]))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> str:
+    """Makes one context folder: path -> [sha256, size, mode, mtime in nanoseconds]. A message names the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, (digest, size, mode, mtime) in sorted(tree.items()):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            contents.lay(str(target), (digest, size), mode, mtime)
+        except FarmError as error:
+            error.where.setdefault("file", path)
+            raise
+    for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        inner.chmod(0o755)
+        os.utime(inner, (0, 0))
+    return str(folder)
+
+
+def _copied(source: int, target: str, wanted: Wanted, mode: int, mtime: int) -> str:
+    """Copies an open file: '', or why it is not what is wanted; then there is no copy."""
+    made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    why = "it was not read to its end"
+    try:
+        with _closing(made):
+            why = _wrong(read_through(source, made, most=wanted[1]), wanted)
+            os.fchmod(made, mode)
+            os.utime(made, ns=(mtime, mtime))
+    except Unfit as error:
+        why = f"it cannot be read: {error.strerror}"
+    finally:
+        if why:
+            os.unlink(target)
+    return why
+
+
+def _linked(path: str, target: str) -> bool:
+    """Nobody else can reach a node's own store: what is linked there is what was hashed."""
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOENT):
+            raise
+        return False
+    return True
+
+
+def _wrong(found: Wanted, wanted: Wanted) -> str:
+    """How a content differs, or ''."""
+    if found[1] != wanted[1]:
+        return f"it has {'more than' if found[1] > wanted[1] else f'{found[1]} of'} {wanted[1]} bytes"
+    return "" if found == wanted else f"it is sha256:{found[0]}"
+
+
+def _place(sha256: str) -> str:
+    """Where a content lies in a store."""
+    return f"sha256/{sha256[:2]}/{sha256}"
+
+
+def _make_private(path: str) -> None:
+    """Makes a folder that nobody else can enter. Raises FarmError where it is another user's."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.stat(path)
+    if found.st_uid != os.geteuid():
+        words = f"{path} belongs to user {found.st_uid}, not to this one ({os.geteuid()})"
+        raise FarmError(words, hint="remove it: it is made anew")
+    if found.st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
