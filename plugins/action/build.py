@@ -8,7 +8,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
@@ -24,7 +24,8 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if self.check:
-            return {"changed": False, "units": []}
+            planned = Run.of(scratch(), controller()).load(Planned)
+            return {"changed": bool(planned.todo), "units": []}
         if arguments["slots"] < 1:
             raise FarmError(f"slots: {arguments['slots']}; a node that is to build anything has one at least")
         run = Run.of(arguments["state"], controller())

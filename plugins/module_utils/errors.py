@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"  # the hint of a HashMismatch
 
 
@@ -60,3 +62,13 @@ class NoSpace(FarmError):
 
 class Busy(FarmError):
     """Another run holds the farm."""
+
+
+def system_error(error: OSError) -> FarmError:
+    """What the operating system refused, as an error that a person can act on."""
+    where = str(error.filename or "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left for {where or 'what the farm writes'}", hint="make room there and run again; nothing was tried twice")
+    if isinstance(error, PermissionError):
+        return FarmError(f"{where} may not be read or written by this user", hint="who owns it? the state folder is its provisioner's")
+    return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")

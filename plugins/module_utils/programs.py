@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from .errors import FarmError
 
@@ -44,7 +45,7 @@ def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] 
 
 @contextlib.contextmanager
 def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
-            stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+            stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs while the block does. What is left of it then is ended, however the block is left."""
     try:
         process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,

@@ -13,7 +13,7 @@ author: [Desimages]
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Builds nothing; M(desimages.farm.plan) says what would be built.}
+  check_mode: {support: full, description: Says whether anything would be built; M(desimages.farm.plan) says what.}
   diff_mode: {support: none, description: M(desimages.farm.plan) shows the differences.}
   idempotent: {support: full, description: Units that exist are not built.}
 options:

@@ -14,7 +14,7 @@ author: [Desimages]
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Fetches nothing.}
+  check_mode: {support: full, description: Says whether anything would be fetched or archived.}
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
   idempotent: {support: full, description: What is in the archive is not fetched again.}
 options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 display = Display()
@@ -117,16 +116,6 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def system_error(error: OSError) -> FarmError:
-    """What the operating system refused, as an error that a person can act on."""
-    where = str(error.filename or "")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no space left for {where or 'what the farm writes'}", hint="make room there and run again; nothing was tried twice")
-    if isinstance(error, PermissionError):
-        return FarmError(f"{where} may not be read or written by this user", hint="who owns it? the state folder is its provisioner's")
-    return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
 
 
 def documented(text: str) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def test_no_other_user_can_hold_a_download_up(store: Store) -> None:
 
 
 def test_packages_are_unpacked_from_what_was_hashed(store: Store, tmp_path: Path) -> None:
-    from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import merge
+    from ansible_collections.desimages.farm.plugins.plugin_utils.registry.unpacking import merge
 
     rot(store.path(SHA))
     with pytest.raises(HashMismatch, match="was damaged"):

@@ -186,6 +186,8 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
     if h1 != entry.fact["h1"]:
         return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)
     got = sha256_of(path)
+    if got == entry.sha256 and path.stat().st_size != entry.size:
+        return HashMismatch(f"{entry.label} has {path.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
     if got != entry.sha256:
         # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version: it is not tried.
         return HashMismatch(

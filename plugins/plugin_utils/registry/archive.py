@@ -7,12 +7,9 @@ its annotation is the unit's record, whose sha256 is the build id.
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import tarfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
@@ -20,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.unpacking import merge
 
 RECORD = "org.desimages.record"
 UNIT = "application/vnd.desimages.unit.v1+json"
@@ -42,7 +40,8 @@ class Archive:
         contents = sorted({entry.sha256 for entry in lacking})
         with ThreadPoolExecutor(self.threads) as pool:
             found = {sha for sha, there in zip(contents, pool.map(self._recall, contents)) if there}
-        return [entry for entry in lacking if entry.sha256 not in found]
+        # what came, and is of another size than a line says, is left to those who tell that
+        return [entry for entry in lacking if entry.sha256 not in found or not self.store.has(entry.sha256, entry.size)]
 
     def _recall(self, sha256: str) -> bool:
         """A blob that is damaged, or breaks off, is as good as none: its origin is asked next."""
@@ -66,6 +65,11 @@ class Archive:
         with ThreadPoolExecutor(self.threads) as pool:
             self.registry.put_blob(self.repository, b"{}", _NOTHING)
             return sum(pool.map(self._keep, [sha256 for sha256, _ in wanted]))
+
+    def lacks(self, contents: Iterable[str]) -> bool:
+        """Whether any of these contents is not in the archive."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            return not all(pool.map(lambda sha256: self.registry.has_blob(self.repository, f"sha256:{sha256}"), set(contents)))
 
     def _keep(self, sha256: str) -> bool:
         """Raises HashMismatch where the file was damaged since it was fetched: the registry hashes, and refused it."""
@@ -103,41 +107,6 @@ class Archive:
             manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer], "annotations": {_TITLE: name}})
             return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
         return f"{self.repository}@{found[0]}"
-
-
-def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
-    """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
-
-    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
-    """
-    seen: set[str] = set()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
-        for package in packages:
-            with package:
-                words = ["dpkg-deb", "--fsys-tarfile", "-"]
-                process = subprocess.Popen(words, stdin=package, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as source:
-                    _copy(source, target, seen, epoch)
-            except tarfile.ReadError:
-                pass  # dpkg-deb says better what is wrong
-            process.stdout.read()  # type: ignore[union-attr]
-            if process.wait() != 0:
-                raise FarmError(f"dpkg-deb cannot read {package.name}: {process.stderr.read().decode().strip()}")  # type: ignore[union-attr]
-
-
-def _copy(source: tarfile.TarFile, target: tarfile.TarFile, seen: set[str], epoch: int) -> None:
-    for member in source:
-        name = member.name.removeprefix(".").strip("/")
-        if not name or (member.isdir() and name in seen):
-            continue
-        seen.add(name)
-        member.name, member.mtime = name, min(int(member.mtime), epoch)
-        member.uname = member.gname = ""
-        member.pax_headers = {}
-        if member.islnk():
-            member.linkname = member.linkname.removeprefix("./")
-        target.addfile(member, source.extractfile(member) if member.isreg() else None)
 
 
 def _digest(path: Path) -> str:

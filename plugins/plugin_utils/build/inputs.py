@@ -1,0 +1,119 @@
+"""All that units are made of, brought into the store and the archive before they are built: inputs, contexts, what is merely unpacked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace, Unreachable, system_error
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Recipe, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+SAY_EVERY = 5  # seconds between two lines about one image
+
+
+class Fetch:
+    """Fetches image by image; `unpacked`, `trees` (all files of each unit) and `changed` grow with each."""
+
+    def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
+        self.plan, self.sources, self.build, self.say = plan, sources, build, say
+        self.store = Store(f"{arguments['state']}/store", tell=say)
+        origins = Origins(arguments["origins"])
+        self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
+        self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
+        self.unpacked: dict[str, dict[str, str]] = {}
+        self.trees: dict[Key, dict[str, File]] = {}
+        self.changed = False
+
+    def all(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """Everything that units need; returns those that cannot have it, and why. One image's trouble costs that image's units alone."""
+        refused: dict[Key, str] = {}
+        for image, some in by_image(keys).items():
+            try:
+                refused.update(self.image(image, some))
+            except (NoSpace, Unreachable):
+                raise  # a full disk, or the farm's registry: the others would fare no better
+            except (FarmError, OSError, ValueError) as error:
+                said = str(system_error(error) if isinstance(error, OSError) else error)
+                refused.update(dict.fromkeys(some, said))
+                self.say(f"{image}: cannot be built: {said}")
+        return refused
+
+    def lacks(self, keys: Iterable[Key]) -> bool:
+        """Whether anything that units need is not in the archive yet; nothing is fetched."""
+        wanted = {file.sha256 for key in keys for file in self._files(key).values()}
+        try:
+            return self.archive.lacks(wanted)
+        except Unreachable:  # the plan step has said that no registry answers
+            return bool(wanted)
+
+    def image(self, image: str, keys: list[Key]) -> dict[Key, str]:
+        """Everything that the given units of one image need; returns those that cannot have it, and why."""
+        recipe, sources = self.plan.recipes[image], self.sources[image]
+        contexts.keep(recipe, sources, self.store)
+        units = [self.plan.units[key] for key in keys]
+        wanted = {unit.key: self.plan.entries(unit, self.build) for unit in units}
+        errors = self._get(image, recipe.lock.snapshot, {entry for entries in wanted.values() for entry in entries})
+        said = {entry: f"{place(recipe, entry)}{error}" for entry, error in errors.items() if error}
+        refused = {key: "\n".join(sorted({said[entry] for entry in entries if entry in said}))
+                   for key, entries in wanted.items() if not said.keys().isdisjoint(entries)}
+        whole = [unit for unit in units if unit.key not in refused]
+        for name in {name for unit in whole for name in unit.unpacked}:
+            entries = recipe.lock.of(name, str(self.build))
+            self.unpacked.setdefault(image, {})[name] = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
+        trees = {unit.key: self._files(unit.key) for unit in whole}
+        # which unit it belongs to is archived when that unit is there
+        self.changed = bool(self.archive.keep(file for tree in trees.values() for file in tree.values())) or self.changed
+        self.trees.update(trees)
+        for key, error in refused.items():
+            self.say(f"{key}: cannot be built: {error}")
+        return refused
+
+    def _get(self, image: str, snapshot: str, entries: set[Entry]) -> dict[Entry, FarmError | None]:
+        """The entries into the store; for each what stood in the way, or None."""
+        ordered = sorted(entries, key=lambda entry: entry.key)
+        lacking = self.archive.recall(ordered)
+        said = time.monotonic()
+
+        def progress(done: int, total: int, size: int) -> None:
+            nonlocal said
+            if done == total or time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                self.say(f"{image}: fetched {done} of {total} files, {size / 1e6:.0f} MB")
+
+        found = fetch_entries([(entry, snapshot) for entry in lacking], self.desk, progress) if lacking else {}
+        self.changed = self.changed or bool(lacking)
+        return {entry: found.get(entry) for entry in ordered}
+
+    def _files(self, key: Key) -> dict[str, File]:
+        """All files that a unit is made of, by a path in its artifact."""
+        unit, sources = self.plan.units[key], self.sources[key.image]
+        tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
+        tree["Dockerfile"] = solve.dockerfile(self.plan.recipes[key.image])
+        for context, names, platform in (("inputs", unit.inputs, key.platform), ("build-inputs", unit.build_inputs, self.build)):
+            tree.update({f"{context}/{path}": file for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
+        return tree
+
+
+def place(recipe: Recipe, entry: Entry) -> str:
+    """Where a lock names a file: `images/debian/lock.jsonl:12: `; nothing where that is not known."""
+    return f"{'/'.join(Path(recipe.folder).parts[-2:])}/{LOCK}:{entry.line}: " if entry.line else ""
+
+
+def by_image(keys: Iterable[Key]) -> dict[str, list[Key]]:
+    found: dict[str, list[Key]] = {}
+    for key in keys:
+        found.setdefault(key.image, []).append(key)
+    return found

@@ -1,0 +1,71 @@
+"""Packages merely unpacked: one tar of the file trees of .deb files. This file runs dpkg-deb."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable
+from typing import IO, BinaryIO
+
+from ansible_collections.desimages.farm.plugins.module_utils import programs
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+END = bytes(1024)  # how every tar ends, whatever comes before and however long it is padded
+
+
+def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
+    """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
+
+    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used. Raises FarmError
+    where one is damaged, or what comes of it breaks off.
+    """
+    seen: set[str] = set()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
+        for package in packages:
+            with package, programs.started(["dpkg-deb", "--fsys-tarfile", "-"], stdin=package) as process:
+                assert process.stdout and process.stderr
+                problem = _take(process.stdout, target, seen, epoch)
+                said = process.stderr.read().decode(errors="replace").strip()
+                if process.wait() != 0:
+                    raise FarmError(f"dpkg-deb cannot read {package.name}: {said}")
+                if problem:
+                    raise FarmError(f"what dpkg-deb makes of {package.name} breaks off: {problem}", hint="run again; is the disk sound?")
+
+
+class _Watched:
+    """A stream to read from that remembers how it ended."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.tail = stream, b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.tail = (self.tail + data[-len(END):])[-len(END):]
+        return data
+
+
+def _take(stream: IO[bytes], target: tarfile.TarFile, seen: set[str], epoch: int) -> str:
+    """Copies the members of one tar, and reads it to its end; returns what is wrong with it."""
+    watched = _Watched(stream)
+    problem = ""
+    try:
+        with tarfile.open(fileobj=watched, mode="r|") as source:  # type: ignore[call-overload]
+            _copy(source, target, seen, epoch)
+    except tarfile.ReadError as error:
+        problem = str(error)
+    while watched.read(1 << 16):
+        pass
+    return problem or ("" if watched.tail == END else "it has no end")
+
+
+def _copy(source: tarfile.TarFile, target: tarfile.TarFile, seen: set[str], epoch: int) -> None:
+    for member in source:
+        name = member.name.removeprefix(".").strip("/")
+        if not name or (member.isdir() and name in seen):
+            continue
+        seen.add(name)
+        member.name, member.mtime = name, min(int(member.mtime), epoch)
+        member.uname = member.gname = ""
+        member.pax_headers = {}
+        if member.islnk():
+            member.linkname = member.linkname.removeprefix("./")
+        target.addfile(member, source.extractfile(member) if member.isreg() else None)
