@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .dockerfile import Dockerfile
+from .evaluation import View, views
 from .lockfile import Lock
 from .platforms import Platform
 
@@ -40,6 +41,10 @@ class Recipe:
     index: bool = True
     contract: dict[str, object] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
+
+    def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
+        """For each of its platforms: the Dockerfile as it is on each platform that may build it."""
+        return views(self.dockerfile, target, self.platforms, self.build_platforms, self.args)
 
     def input(self, name: str) -> Input:
         return next(found for found in self.inputs if found.name == name)

@@ -172,7 +172,7 @@ class Builder:
     def _begin(self, batch: list[Key]) -> dict[str, Any]:
         self.count += 1
         first = batch[0]
-        unpacked = {name: self.unpacked[(first.image, name)] for name in self.plan.units[first].unpacked}
+        unpacked = {name: self.unpacked[(first.image, name)] for key in batch for name in self.plan.units[key].unpacked}
         solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
                             registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch), unpacked=unpacked)
         job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
