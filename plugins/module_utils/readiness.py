@@ -79,9 +79,14 @@ def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
 
 def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
     """Ask until the answer is yes ('') or the time is over (the last reason)."""
-    deadline, pause = time.monotonic() + ready.timeout, 0.05
+    return until(lambda: ask(ready, run), ready.timeout)
+
+
+def until(asked: Callable[[], str], seconds: float) -> str:
+    """Asks, with growing pauses, until nothing stands in the way any more ('') or the time is over (the last reason)."""
+    deadline, pause = time.monotonic() + seconds, 0.05
     while True:
-        problem = ask(ready, run)
+        problem = asked()
         if not problem or time.monotonic() > deadline:
             return problem
         time.sleep(pause)

@@ -215,6 +215,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
 
 KEY = "PRIVATE KEY-----"  # of PEM, RFC 7468
 
+STARTS = 5  # seconds until a supervisor says that it runs
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
@@ -366,9 +367,13 @@ class Supervised:
                 finally:
                     os.close(made)
 
+    def not_running(self) -> str:
+        """'' where its supervisor says that it runs: one that has no other way to say that it is up may have just been started."""
+        return "" if self.supervisor.status().running else "it does not run"
+
     def wait(self, fresh: bool) -> None:
         """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then stopped."""
-        problem = readiness.wait(self.service.ready, self.module.run_command)
+        problem = readiness.wait(self.service.ready, self.module.run_command) or readiness.until(self.not_running, STARTS)
         if not problem:
             return
         strangers = self.supervisor.strangers()

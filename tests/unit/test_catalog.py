@@ -6,6 +6,8 @@ import json
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 from .conftest import RECIPE, Catalog
 
@@ -64,7 +66,7 @@ def test_a_key_that_comes_twice_is_a_mistake(empty: Catalog) -> None:
 
 
 def test_text_stays_text_whatever_yaml_1_1_makes_of_it(empty: Catalog) -> None:
-    empty.image("a", "FROM scratch\n", "args: {A: no, B: 1.10, C: 2026-11-24}\n")
+    empty.image("a", "FROM scratch\nARG A B C\n", "args: {A: no, B: 1.10, C: 2026-11-24}\n")
     assert empty.plan().recipes["a"].args == {"A": "no", "B": "1.10", "C": "2026-11-24"}
 
 
@@ -103,10 +105,89 @@ def test_arguments_that_the_farm_pins_are_refused(empty: Catalog, name: str) -> 
     assert any(name in problem for problem in problems(empty))
 
 
-def test_an_argument_that_could_change_the_parent_is_refused(empty: Catalog) -> None:
+def test_an_argument_that_no_arg_takes_is_a_mistake(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nARG FLAVOR=large\n", "args:\n  FLAVOR: small\n  FLAVOUR: small\n")
+    assert problems(empty) == ["images/a/image.yml:7: no ARG of the Dockerfile takes FLAVOUR, did you mean 'FLAVOR'?"
+                               "; write `ARG FLAVOUR` where it is used"]
+
+
+def test_an_argument_may_choose_the_parent(empty: Catalog) -> None:
     empty.image("b", "FROM scratch\n")
+    empty.image("c", "FROM scratch\n")
     empty.image("a", "ARG B=b\nFROM $B\n", "args: {B: c}\n")
-    assert "images/a/image.yml:5: B is declared before the first FROM" in problems(empty)[0]
+    assert [parent.name for parent in empty.plan().units[Key("a", "", AMD64)].parents] == ["c"]
+    empty.image("a", "ARG B=b\nFROM $B\n", "args: {B: d}\n")
+    assert problems(empty) == ["images/a/Dockerfile:2: 'd' is no image of the catalog (FROM $B); images: a, b, c"]
+
+
+def test_a_name_is_looked_for_on_the_platforms_where_it_stands(empty: Catalog) -> None:
+    empty.write("leaf-arm64/image.yml", RECIPE.format(name="x").replace("linux/amd64, ", ""))
+    empty.write("leaf-arm64/Dockerfile", "FROM scratch\n")
+    empty.image("a", "FROM leaf-${TARGETARCH}\n")
+    assert problems(empty) == ["images/a/Dockerfile:1: 'leaf-amd64' is no image of the catalog (FROM leaf-${TARGETARCH}"
+                               " for linux/amd64), did you mean 'leaf-arm64'?; images: a, leaf-arm64"]
+    empty.image("leaf-amd64", "FROM scratch\n")
+    plan = empty.plan()
+    assert {str(key.platform): [parent.name for parent in plan.units[key].parents] for key in plan.units
+            if key.image == "a"} == {"linux/amd64": ["leaf-amd64"], "linux/arm64": ["leaf-arm64"]}
+    empty.image("a", "FROM leaf-${TARGETARCH#amd64}arm64\n")
+    assert [text.partition(", did")[0] for text in problems(empty)] == [
+        "images/a/Dockerfile:1: 'leaf-arm64arm64' is no image of the catalog (FROM leaf-${TARGETARCH#amd64}arm64"
+        " for linux/arm64)",
+        "images/a/Dockerfile:1: leaf-arm64 is not built for linux/amd64 (FROM leaf-${TARGETARCH#amd64}arm64"
+        " for linux/amd64)"]
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "said"),
+    [
+        ("FROM x${TARGETVARIANT:?none}\n", "1: FROM x${TARGETVARIANT:?none}: TARGETVARIANT: none"),
+        ("FROM ${TARGETARCH#arm64}b\nFROM ${TARGETARCH#arm64}\n",
+         "2: FROM ${TARGETARCH#arm64}: that is no name at all (for linux/arm64)"),
+        ("FROM --platform=linux/amd64 b\n", "1: --platform=linux/amd64: a stage is for $BUILDPLATFORM or, without the"
+         " flag, for the platform that is built (for linux/arm64 where linux/arm64 builds)"),
+        ("FROM inputs\n", "1: inputs is no image; take from it with COPY --from=inputs or a mount"),
+        ("FROM b AS amd64b\nFROM scratch AS arm64b\nFROM ${BUILDARCH}b\n", "1: b is needed on some machines only (for"
+         " linux/amd64, linux/arm64 where linux/amd64 builds): what an image is made of cannot depend on the machine"),
+    ],
+)
+def test_what_a_platform_makes_of_a_from_is_checked(empty: Catalog, dockerfile: str, said: str) -> None:
+    empty.image("b", "FROM scratch\n")
+    empty.image("amd64b", "FROM scratch\n")
+    empty.image("a", dockerfile)
+    assert any(problem.startswith(f"images/a/Dockerfile:{said}") for problem in problems(empty)), problems(empty)
+
+
+def test_a_build_time_parent_may_depend_on_the_machine(empty: Catalog) -> None:
+    for name in ("amd64", "arm64"):
+        recipe = RECIPE.format(name=name).replace("linux/amd64, linux/arm64", f"linux/{name}")
+        empty.write(f"tool-{name}/image.yml", recipe)
+        empty.write(f"tool-{name}/Dockerfile", "FROM scratch\n")
+    made = "FROM --platform=$BUILDPLATFORM tool-$BUILDARCH AS made\nRUN x\n"
+    empty.image("a", made + "FROM scratch\nCOPY --from=made /a /\n")
+    plan = empty.plan()
+    unit = plan.units[Key("a", "", ARM64)]
+    assert plan.parents(unit, AMD64) == [Key("tool-amd64", "", AMD64)]
+    assert plan.parents(unit, ARM64) == [Key("tool-arm64", "", ARM64)]
+    assert {name: list(ids) for name, ids in unit.record["build_parents"].items()} == {  # type: ignore[attr-defined]
+        "tool-amd64": ["linux/amd64"], "tool-arm64": ["linux/arm64"]}
+
+
+def test_a_cycle_through_one_platform_is_a_cycle(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch AS x-amd64\nFROM b AS x-arm64\nFROM x-$TARGETARCH\n")
+    empty.image("b", "FROM a\n")
+    assert "images that need each other: " in problems(empty)[0]
+
+
+def test_inputs_are_used_where_any_platform_uses_them(empty: Catalog) -> None:
+    line = '{{"input":"{0}","kind":"url","url":"https://example.org/{0}","sha256":"' + 64 * "a" + '","size":1}}\n'
+    text = "FROM scratch AS x-amd64\nCOPY --from=inputs /one /\nFROM scratch AS x-arm64\nCOPY --from=inputs /two /\n"
+    inputs = "inputs:\n  one: {url: 'https://example.org/one'}\n  two: {url: 'https://example.org/two'}\n"
+    empty.image("a", text + "FROM x-$TARGETARCH\n", inputs)
+    header = {"lock": 2, "made_for": {name: {"url": f"https://example.org/{name}"} for name in ("one", "two")}}
+    empty.write("a/lock.jsonl", json.dumps(header) + "\n" + line.format("one") + line.format("two"))
+    units = empty.plan().units
+    assert [units[Key("a", "", platform)].inputs for platform in (AMD64, ARM64)] == [("one",), ("two",)]
 
 
 @pytest.mark.parametrize("text", ["version: {{ v }}\n", "title: \x07\n", "- a\n", ""])

@@ -1,13 +1,24 @@
-"""Names in Dockerfiles."""
+"""Names in Dockerfiles: what stands in the file, and what it becomes on a platform."""
 
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import expand, parse
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, I386, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, platform_of, varies, view
 
 
-def names(text: str, target: str = "") -> list[str]:
-    return [use.name for use in parse(text).outside(target)]
+def names(text: str, target: str = "", platform: Platform = AMD64, build: Platform = ARM64, **args: str) -> list[str]:
+    return [use.name for use in seen(text, target, platform, build, **args).outside]
+
+
+def seen(text: str, target: str = "", platform: Platform = AMD64, build: Platform = ARM64, **args: str) -> View:
+    return view(parse(text), target, platform, build, tuple(args.items()))
+
+
+def refused(text: str, platform: Platform = AMD64, build: Platform = ARM64) -> list[int]:
+    """The lines that are refused."""
+    return sorted(line for line, _ in (*parse(text).refused, *seen(text, "", platform, build).refused))
 
 
 @pytest.mark.parametrize(
@@ -16,13 +27,12 @@ def names(text: str, target: str = "") -> list[str]:
         ("FROM debian\n", ["debian"]),
         ("from debian as x\nFROM x\n", ["debian"]),
         ("FROM debian AS debian\nFROM debian\n", ["debian"]),
-        ("ARG B=base\nFROM ${B}\n", ["base"]),
-        ("ARG B\nFROM ${B:-static}\n", ["static"]),
         ("FROM scratch\nCOPY --from=tools /a /b\n", ["tools"]),
         ("FROM scratch AS a\nFROM scratch\nCOPY --from=0 /a /b\n", []),
         ("FROM scratch AS a\nFROM scratch\nCOPY --from=A /a /b\n", []),
         ("FROM scratch AS unused\nCOPY --from=tools /a /\nFROM debian\n", ["debian"]),
-        ("FROM debian\nRUN --mount=type=bind,from=inputs,source=/x cat <<E\nFROM no\nCOPY --from=no / /\nE\n", ["debian", "inputs"]),
+        ("FROM debian\nRUN --mount=type=bind,from=inputs,source=/x cat <<E\nFROM no\nCOPY --from=no / /\nE\n",
+         ["debian", "inputs"]),
         ("FROM debian\nRUN echo $((1<<3))\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN a \\\n  # a comment in between\n\n  b\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("# escape=`\nFROM debian\nRUN a `\n  b\nCOPY --from=tools /a /\n", ["debian", "tools"]),
@@ -31,6 +41,14 @@ def names(text: str, target: str = "") -> list[str]:
         ("FROM debian\nRUN cat <<END-A\nFROM no\nEND-A\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN echo a\u2028COPY --from=no / /\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN <<A cat && cat <<-B\na\nA\nFROM no\nB\nCOPY --from=tools /a /\n", ["debian", "tools"]),
+        ("FROM debian\nRUN cat << EOF\nFROM no\nCOPY --from=no / /\nEOF\n", ["debian"]),
+        ('FROM debian\nRUN ["cat", "<<EOF"]\nCOPY --from=tools /a /\n', ["debian", "tools"]),
+        ("# note=x\n# escape=`\nFROM debian\nRUN a \\\nCOPY --from=no /a /\n", ["debian"]),
+        ("FROM debian\nRUN -- --mount=from=no,target=/x\n", ["debian"]),
+        ("FROM debian\nRUN \"--mount=from=no\"\nRUN --mount='\"from=q\",target=/x' y\n", ["debian", "q"]),
+        ("FROM scratch AS a\nFROM scratch\nRUN --mount=from=0,target=/x y\nFROM 0\n", ["0"]),
+        ("FROM scratch AS b\nFROM x AS c\nFROM b\nCOPY --from=c / /\nFROM y AS b\nFROM b\n", ["y"]),
+        ("FROM a AS b\nFROM B\n", ["B"]),
     ],
 )
 def test_only_names_that_are_no_stage_come_from_outside(text: str, outside: list[str]) -> None:
@@ -41,13 +59,95 @@ def test_a_target_needs_only_what_it_reaches() -> None:
     text = "FROM debian AS go\nFROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n"
     assert names(text, "go") == ["debian"]
     assert names(text, "rust") == ["base", "tools"]
-    assert "base" not in parse(text).text_of("go")
+    assert "base" not in parse(text).text_of(seen(text, "go").reach)
 
 
 def test_a_from_stage_is_for_the_platform_that_its_flag_says_and_a_copied_one_for_the_target() -> None:
-    parsed = parse("FROM --platform=$BUILDPLATFORM debian AS a\nCOPY --from=tools /x /\nFROM a AS b\nRUN x\nFROM scratch\nCOPY --from=b / /\n")
-    assert [(use.name, use.build) for use in parsed.outside()] == [("debian", True), ("tools", False)]
-    assert [stage.build for stage in parsed.stages] == [True, True, False]
+    text = "FROM --platform=$BUILDPLATFORM debian AS a\nCOPY --from=tools /x /\nFROM a AS b\nRUN x\n"
+    found = seen(text + "FROM scratch\nCOPY --from=b / /\n")
+    assert {(use.name, use.build) for use in found.outside} == {("debian", True), ("tools", False)}
+    assert found.builds == (True, True, False)
+
+
+PER_ARCH = "FROM static AS leaf-amd64\nFROM base AS leaf-arm64\nFROM leaf-${TARGETARCH}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "platform", "outside"),
+    [
+        (PER_ARCH, AMD64, ["static"]),
+        (PER_ARCH, ARM64, ["base"]),
+        (PER_ARCH, ARMV6, ["leaf-arm"]),
+        ("FROM x$TARGETARCH$TARGETVARIANT\n", ARMV6, ["xarmv6"]),
+        ("FROM x$TARGETARCH$TARGETVARIANT\n", I386, ["x386"]),
+        ("FROM x$BUILDARCH\n", AMD64, ["xarm64"]),
+        ("FROM static AS leaf\nFROM base AS leafarm\nFROM leaf${TARGETARCH#amd64}\n", AMD64, ["static"]),
+        ("FROM static AS leaf\nFROM base AS leafarm\nFROM leaf${TARGETARCH#amd64}\n", ARMV7, ["base"]),
+        ("ARG B=base\nFROM ${B}\n", AMD64, ["base"]),
+        ("ARG B\nFROM ${B:-static}\n", AMD64, ["static"]),
+        ("ARG B\nARG C=static\nFROM ${B:-${C}}\n", AMD64, ["static"]),
+        ("ARG B\nFROM ${B-static}\n", AMD64, ["static"]),
+        ("ARG A='$B' B=\"b\" C=$B-${TARGETOS}\nFROM $C\n", AMD64, ["b-linux"]),
+        ("ARG TARGETARCH\nFROM x$TARGETARCH\n", ARM64, ["xarm64"]),
+        ("ARG TARGETARCH=amd64\nFROM x$TARGETARCH\n", ARM64, ["xamd64"]),
+        ("ARG A=${A:-one}\nARG A=$A-two\nFROM $A\n", AMD64, ["one-two"]),
+        ("FROM x AS y\nARG A=base\nFROM ${A:-static}\n", AMD64, ["static"]),
+        ("FROM st$TARGETSTAGE\n", AMD64, ["stdefault"]),
+        ("FROM base AS unused\nFROM st$TARGETSTAGE AS Last\n", AMD64, ["stlast"]),
+        ("# escape=`\nFROM `$x\\$TARGETARCH\n", AMD64, ["$x\\amd64"]),
+        ("FROM \"debian\"\n", AMD64, ["debian"]),
+        ("ARG BUILDKIT_MULTI_PLATFORM\nFROM b$BUILDKIT_MULTI_PLATFORM\n", AMD64, ["b1"]),
+    ],
+)
+def test_a_from_is_expanded_for_each_platform(text: str, platform: Platform, outside: list[str]) -> None:
+    assert names(text, "", platform) == outside
+
+
+def test_a_build_argument_comes_before_the_value_of_its_arg_and_only_where_there_is_one() -> None:
+    assert names("ARG B=base\nFROM $B\n", B="static") == ["static"]
+    assert names("ARG B=base\nFROM $B${C:-}\n", B="static", C="x") == ["static"]
+    assert names("FROM st$TARGETSTAGE\n", "go") == names("FROM stgo\n", "go") == []
+    assert seen("FROM st$TARGETSTAGE AS go\n", "go").bases[0].name == "stgo"
+
+
+@pytest.mark.parametrize(
+    ("word", "platform", "build", "is_build"),
+    [
+        ("$BUILDPLATFORM", ARM64, AMD64, True),
+        ("${BUILDPLATFORM}", AMD64, AMD64, True),
+        ("linux/$BUILDARCH", AMD64, AMD64, True),
+        ("$TARGETPLATFORM", AMD64, AMD64, False),
+        ("linux/${TARGETARCH}", AMD64, AMD64, False),
+        ("linux/$TARGETARCH${TARGETVARIANT:+/$TARGETVARIANT}", ARMV6, AMD64, False),
+        ("linux/amd64", ARM64, AMD64, True),
+        ("linux/amd64", AMD64, ARM64, False),
+        ("linux/amd64", AMD64, AMD64, False),
+        ("linux/x86_64", ARM64, AMD64, True),
+        ("arm64", ARM64, AMD64, False),
+        ("linux/arm", ARMV7, AMD64, False),
+        ("linux/arm", ARMV6, AMD64, None),
+        ("linux/s390x", ARM64, AMD64, None),
+        ("linux/$TARGETARCH/$TARGETVARIANT", ARM64, AMD64, None),
+        ("linux", AMD64, AMD64, None),
+        ("${X}", AMD64, AMD64, None),
+        ("${X?}", AMD64, AMD64, None),
+    ],
+)
+def test_a_platform_flag_is_that_which_builds_or_that_which_is_built_or_refused(
+        word: str, platform: Platform, build: Platform, is_build: bool | None) -> None:
+    found = seen(f"FROM --platform={word} debian\n", "", platform, build)
+    assert [line for line, _ in found.refused] == ([1] if is_build is None else [])
+    assert is_build is None or found.builds == (is_build,)
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [("linux/arm64/v8", ARM64), ("aarch64", ARM64), ("LINUX/AMD64/v1", AMD64), ("linux/armhf", ARMV7),
+     ("linux/armel", ARMV6), ("linux/arm/6", ARMV6), ("linux/i386", I386), ("windows/amd64", None),
+     ("linux/amd64/v2", None), ("linux/arm/v7/x", None), ("", None), ("linux/", None)],
+)
+def test_platforms_are_read_as_containerd_reads_them(text: str, platform: Platform | None) -> None:
+    assert platform_of(text) == platform
 
 
 @pytest.mark.parametrize(
@@ -57,26 +157,78 @@ def test_a_from_stage_is_for_the_platform_that_its_flag_says_and_a_copied_one_fo
         ("FROM debian\nADD https://example.org/x /x\n", 2),
         ("FROM debian\nADD git@example.org:x.git /x\n", 2),
         ("FROM debian\nRUN --network=default true\n", 2),
+        ("FROM debian\nRUN --net\\work=host true\n", 2),
         ("FROM debian\nRUN --security=insecure true\n", 2),
-        ("FROM --platform=linux/amd64 debian\n", 1),
+        ("FROM --platform=linux/s390x debian\n", 1),
         ("RUN true\n", 1),
         ("#!/bin/x\n# syntax=docker/dockerfile:1\nFROM debian\n", 2),
         ("// syntax=docker/dockerfile:1\nFROM debian\n", 1),
+        ("# escape=x\nFROM debian\n", 1),
+        ("# escape=`\n# escape=`\nFROM debian\n", 2),
         ("FROM debian\nADD ${URL} /x\n", 2),
         ("FROM debian\nADD user@example.org:x.git /x\n", 2),
         ("FROM debian\nONBUILD RUN true\n", 2),
         ("FROM debian\nRUN <<EOF\ntrue\n", 2),
-        ("FROM base AS debian\nRUN true\nFROM scratch\nCOPY --from=debian / /\nCOPY --from=base / /\nFROM debian AS base\n", 6),
+        ("FROM debian\nRUN --mount=type=bind,target=\\\"x true\n", 2),
+        ("FROM base AS debian\nRUN true\nFROM scratch\nCOPY --from=debian / /\nCOPY --from=base / /\n"
+         "FROM debian AS base\n", 6),
+        ("FROM a b\n", 1),
+        ("FROM a AS 1b\n", 1),
+        ("FROM a AS b-\n", 1),
+        ("FROM scratch\nFROM $NONE\n", 2),
+        ("FROM ${A?no}\n", 1),
+        ("ARG X\n\nFROM x${A%\n", 3),
+        ("ARG A=${B:?no}\nFROM scratch\n", 1),
+        ("ARG SOURCE_DATE_EPOCH\nARG A=$SOURCE_DATE_EPOCH\nFROM x$A\n", 3),
+        ("FROM scratch\nCOPY --from=x$TARGETARCH /a /b\n", 2),
+        ("FROM scratch\nRUN --mount=from=${X},target=/a y\n", 2),
+        ("FROM scratch\nCOPY --from=1 /a /b\n", 2),
+        ("FROM scratch\nCOPY --from=0 /a /b\n", 2),
+        ("FROM scratch\nCOPY --from=b /a /b\nFROM scratch AS b\nFROM scratch\nCOPY --from=0 / /\n", 2),
+        ("FROM X$TARGETARCH AS unused\nFROM scratch\n", 1),
     ],
 )
 def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, line: int) -> None:
-    assert [number for number, _ in parse(text).refused] == [line]
+    assert refused(text) == [line]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ARG SOURCE_DATE_EPOCH\nARG A=$SOURCE_DATE_EPOCH\nFROM debian\n",
+        "FROM static\nCOPY --from=b /a /a\nFROM scratch AS b\nFROM static\nCOPY --from=b /a /a\n",
+        "FROM leaf-$TARGETARCH AS unused\nFROM scratch\n",
+        "ARG A=x\n" + "ARG A=$A$A\n" * 60 + "FROM debian\n",
+    ],
+)
+def test_what_nothing_needs_is_not_refused(text: str) -> None:
+    assert refused(text) == []
+
+
+def test_a_name_that_cannot_be_worked_out_is_refused_where_it_is_needed() -> None:
+    assert refused("ARG A=x\n" + "ARG A=$A$A\n" * 60 + "FROM $A\n") == [62]
+
+
+@pytest.mark.parametrize(
+    ("text", "so"),
+    [
+        ("FROM --platform=$BUILDPLATFORM debian AS a\nFROM --platform=${TARGETPLATFORM} b\nARG C=$TARGETARCH\n", False),
+        ("ARG A=b\nARG TARGETPLATFORM\nFROM c\n", False),
+        ("ARG A=b\nFROM $A\n", True),
+        ("ARG A=${B?}\nFROM a\n", True),
+        ("ARG BUILDPLATFORM=linux/amd64\nFROM --platform=$BUILDPLATFORM a\n", True),
+        ("FROM --platform=linux/amd64 a\n", True),
+    ],
+)
+def test_a_file_is_evaluated_for_each_platform_only_where_that_could_matter(text: str, so: bool) -> None:
+    assert varies(parse(text)) is so
 
 
 def test_paths_that_are_taken_from_a_context_are_known() -> None:
-    parsed = parse('FROM debian\nCOPY --from=inputs /a /b/c /dest/\nCOPY --from=inputs ["/d", "/x y"]\nRUN --mount=from=inputs,src=/e,target=/m true\n')
-    assert [use.paths for use in parsed.outside() if use.name == "inputs"] == [("/a", "/b/c"), ("/d",), ("/e",)]
+    text = 'FROM debian\nCOPY --from=inputs /a /b/c /dest/\nCOPY --from=inputs ["/d", "/x y"]\n'
+    found = seen(text + "RUN --mount=from=inputs,src=/e,target=/m true\n")
+    assert [use.paths for use in found.outside if use.name == "inputs"] == [("/a", "/b/c"), ("/d",), ("/e",)]
 
 
-def test_arguments_expand_as_in_a_shell() -> None:
-    assert expand("$a-${b}-${c:-d}-${a:+e}", {"a": "1", "b": "2"}) == "1-2-d-e"
+def test_the_arguments_that_a_file_takes_are_known() -> None:
+    assert parse("ARG A B=1\nFROM x\nARG C='d e' F\nRUN <<E\nARG G\nE\n").taken == {"A", "B", "C", "F"}

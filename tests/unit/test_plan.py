@@ -95,6 +95,65 @@ def test_the_content_id_looks_at_digests_of_run_time_parents_only(chain: Catalog
     assert before.content_id(same) != before.content_id({**same, "debian": "sha256:3"})
 
 
+PER_ARCH = """FROM static AS x
+FROM x AS xamd64
+COPY a /v1
+FROM debian AS xarm64
+COPY a /v1
+FROM x$TARGETARCH AS go
+COPY a /common
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rebuilt"),
+    [
+        ("xamd64\nCOPY a /v1", "xamd64\nCOPY a /v2", {"many-go linux/amd64", "user linux/amd64"}),
+        ("xarm64\nCOPY a /v1", "xarm64\nCOPY a /v2", {"many-go linux/arm64", "user linux/arm64"}),
+        ("/common", "/other", {"many-go linux/amd64", "many-go linux/arm64", "user linux/amd64", "user linux/arm64"}),
+        ("FROM debian AS xarm64", "FROM x AS xarm64", {"many-go linux/arm64", "user linux/arm64"}),
+    ],
+)
+def test_a_stage_of_one_platform_counts_for_that_one(chain: Catalog, old: str, new: str, rebuilt: set[str]) -> None:
+    chain.image("many", PER_ARCH, "targets: [go]\n")
+    chain.image("user", "FROM many-go\n")
+    before = ids(chain.plan())
+    assert old in PER_ARCH
+    chain.image("many", PER_ARCH.replace(old, new), "targets: [go]\n")
+    after = ids(chain.plan())
+    assert {name for name, value in after.items() if before[name] != value} == rebuilt
+
+
+def test_each_platform_has_its_own_parents(chain: Catalog) -> None:
+    chain.image("many", PER_ARCH + "RUN x\n", "targets: [go]\n")
+    plan = chain.plan()
+    found = {platform: plan.units[Key("many", "go", platform)] for platform in (AMD64, ARM64)}
+    assert {str(p): [parent.name for parent in unit.parents] for p, unit in found.items()} == {
+        "linux/amd64": ["static"], "linux/arm64": ["debian"]}
+    assert plan.parents(found[ARM64], AMD64) == [Key("debian", "", ARM64)]
+    bases = {str(p): unit.labels["org.opencontainers.image.base.name"] for p, unit in found.items()}
+    assert bases == {"linux/amd64": "desimages/static", "linux/arm64": "desimages/debian"}
+
+
+def test_stages_of_the_machine_that_builds_count_whichever_builds(chain: Catalog) -> None:
+    """Two stages that are alike but for the machine: a change in either is another id, since either node may build."""
+    text = ("FROM scratch AS t-amd64\nCOPY a /a\nFROM scratch AS t-arm64\nCOPY a /a\nFROM t-$BUILDARCH AS tool\n"
+            "FROM scratch AS out\nCOPY --from=tool /a /a\n")
+    chain.image("many", text, "targets: [out]\n")
+    before = chain.plan()
+    for name in ("t-amd64", "t-arm64"):
+        chain.image("many", text.replace(f"{name}\nCOPY a /a", f"{name}\nCOPY a /b"), "targets: [out]\n")
+        assert changed(before, chain.plan()) == {"many-out"}
+    chain.image("many", "FROM scratch AS other\n" + text, "targets: [out]\n")
+    assert changed(before, chain.plan()) == set()
+
+
+def test_a_stage_that_runs_commands_on_one_platform_is_foreign_there_alone(chain: Catalog) -> None:
+    chain.image("many", "FROM debian AS x-arm64\nRUN x\nFROM debian AS x-amd64\nFROM x-$TARGETARCH\n")
+    units = chain.plan().units
+    assert [units[Key("many", "", platform)].runs for platform in (AMD64, ARM64)] == [(AMD64, ARM64), (ARM64,)]
+
+
 def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chain: Catalog) -> None:
     inputs = "inputs:\n  cc: {debian: [gcc], for: build}\n"
     chain.image("other", "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY --from=made /a /\n", inputs)

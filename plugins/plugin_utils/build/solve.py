@@ -6,7 +6,7 @@ What decides the bytes of a layer beside its content is pinned in golden.py, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
@@ -52,7 +52,7 @@ def csv(field_: str) -> str:
 
 def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str, digests: Mapping[str, Mapping[str, str]],
          unpacked: Mapping[str, str]) -> Solve:
-    """The solve of units of one image that share labels and epoch.
+    """The solve of units of one image that share labels and epoch. What only some of them need comes along.
 
     `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its image;
     `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`, `desimages/debian`).
@@ -79,9 +79,9 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
 
     options["dockerfilekey"] = local({"Dockerfile": dockerfile(recipe)})
     contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
-    if first.build_inputs:
-        options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
-    for name in first.unpacked:
+    if from_build := _all(unit.build_inputs for unit in units):
+        options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, from_build, build, sources))
+    for name in _all(unit.unpacked for unit in units):
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)) for unit in units if unit.inputs}
     if len(set(places.values())) == 1:  # without a platform in its name, BuildKit asks for it once and not once a platform
@@ -89,16 +89,19 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     else:
         options.update({f"context:{INPUTS}::{platform}": place for platform, place in places.items()})
     namespace = repository.rpartition("/")[0]
-    for parent in first.parents:
-        for platform in {build} if parent.build else {unit.key.platform for unit in units}:
-            digest = digests[parent.name][str(platform)]
-            options[f"context:{parent.name}::{platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
+    for parent in (parent for unit in units for parent in plan.parents(unit, build)):
+        digest = digests[parent.name][str(parent.platform)]
+        options[f"context:{parent.name}::{parent.platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
     output = {
         "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **OUTPUT,
         **{f"annotation.{name}": value for name, value in first.labels.items()},
     }
     name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"
     return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output, policy(registry, namespace))
+
+
+def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({name for each in names for name in each}))
 
 
 def dockerfile(recipe: Recipe) -> File:

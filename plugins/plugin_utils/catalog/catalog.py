@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import R
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
@@ -83,10 +84,10 @@ def _at(recipe: Recipe, file: str) -> str:
     return _named(Path(recipe.folder) / file)
 
 
-def _by_place(problem: str) -> tuple[str, int]:
+def _by_place(problem: str) -> tuple[str, int, str]:
     name, _, rest = problem.partition(":")
     number = rest.partition(":")[0]
-    return name, int(number) if number.isdigit() else 0
+    return name, int(number) if number.isdigit() else 0, problem
 
 
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -135,6 +136,7 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         contract=value.get("contract", {}),
         lock=_lock(path.parent / LOCK, need_locks, problems),
     )
+    _check_evaluated(recipe, problems)
     if "inputs" not in document.bad:
         _check_recipe(recipe, document, problems)
     problems += [f"{_named(link)}:1: a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"
@@ -173,7 +175,7 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
     paths: tuple[str, ...]
-    for use in recipe.dockerfile.all_outside:
+    for use in dict.fromkeys(use for found in distinct(recipe) for use in found.view.all_outside):
         if use.name.startswith(UNPACKED):
             wanted, context, paths = use.name[len(UNPACKED):], BUILD_INPUTS, ("/" + use.name[len(UNPACKED):],)
         elif use.name in (INPUTS, BUILD_INPUTS):
@@ -195,14 +197,15 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
     for name in sorted(set(known) - used):
         if known[name].kind != "own_go":  # whose code is in the main context
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the Dockerfile does not use")
-    for name in sorted(set(recipe.args) & recipe.dockerfile.arguments):
-        problems.append(f"{document.name}:{document.line(('args', name))}: {name} is declared before the first FROM, where it could change what the"
-                        " image descends from; declare it in the stage that uses it")
+    taken = recipe.dockerfile.taken
+    for name in sorted(set(recipe.args) - taken):
+        problems.append(f"{document.name}:{document.line(('args', name))}: no ARG of the Dockerfile takes"
+                        f" {name}{nearest(name, sorted(taken))}; write `ARG {name}` where it is used")
     for number, target in enumerate(recipe.targets):
         if not recipe.dockerfile.stage(target):
-            stages = [stage.name for stage in recipe.dockerfile.stages]
+            stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the Dockerfile"
-                            f"{nearest(target, stages)}; stages: {', '.join(stages)}")
+                            f"{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
         problems += [f"{document.name}:{line}: {said}"
@@ -231,6 +234,12 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
             problems.append(f"{_at(recipe, 'image.yml')}:1: it is for no platform")
 
 
+def _check_evaluated(recipe: Recipe, problems: list[str]) -> None:
+    """What BuildKit would refuse on some platform."""
+    for (line, reason), seen in gathered(recipe, lambda view: view.refused).items():
+        problems.append(f"{_at(recipe, 'Dockerfile')}:{line}: {reason}{shown(seen)}")
+
+
 def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], problems: list[str]) -> None:
     """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it.
 
@@ -239,18 +248,27 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
     known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
     known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
     for recipe in (*recipes.values(), *filter(None, broken.values())):
-        for use in {use for target in recipe.targets or ("",) for use in recipe.dockerfile.outside(target)}:
+        for use, seen in gathered(recipe, lambda view: view.outside).items():
+            where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
+            told = shown(seen, use.written if use.written != use.name else "")
+            if use.base and use.name in (INPUTS, BUILD_INPUTS):
+                problems.append(f"{where}{use.name} is no image{told}; take from it with COPY --from={use.name} or a"
+                                " mount")
             if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED) or any(use.name in (b, f"{b}-{use.name[len(b) + 1:]}") for b in broken):
                 continue
-            where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
             found = reference(use.name, recipes)
             if not found:
-                problems.append(f"{where}{use.name!r} is no image of the catalog{nearest(use.name, known)}; images: {', '.join(known)}")
+                problems.append(f"{where}{use.name!r} is no image of the catalog{told}{nearest(use.name, known)}"
+                                f"; images: {', '.join(known)}")
                 continue
-            wanted = recipe.build_platforms if use.build else recipe.platforms
+            wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
             lacking = [str(platform) for platform in wanted if platform not in recipes[found[0]].platforms]
             if lacking:
-                problems.append(f"{where}{use.name} is not built for {', '.join(lacking)}")
+                problems.append(f"{where}{use.name} is not built for {', '.join(lacking)}{told}")
+            elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _ in seen.all):
+                problems.append(f"{where}{use.name} is needed on some machines only{told}: what an image is made of"
+                                " cannot depend on the machine that builds it; a stage that only makes files is FROM"
+                                " --platform=$BUILDPLATFORM")
 
 
 def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
@@ -261,7 +279,8 @@ def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
         for target in recipe.targets or ("",):
             node = f"{name}-{target}" if target else name
             owner[node] = recipe
-            graph[node] = {use.name for use in recipe.dockerfile.outside(target) if reference(use.name, recipes)}
+            views = [seen.view for seen in distinct(recipe) if seen.view.target == target]
+            graph[node] = {use.name for view in views for use in view.outside if reference(use.name, recipes)}
     while True:
         try:
             graphlib.TopologicalSorter(graph).prepare()

@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Use
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Entry, Recipe, Sources
 
 FORMAT = 1  # of the record: a change here builds everything anew
@@ -39,12 +41,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Parent:
-    """A parent by the name that the Dockerfile uses; `build` where the node's own platform of it is needed."""
+    """A parent by the name that the Dockerfile uses. `build` where the node's own platform of it is needed: by nodes of
+    the platforms `builders`, or by all where none is named."""
 
     name: str
     image: str
     target: str
     build: bool
+    builders: tuple[Platform, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ class Plan:
         """The units that must exist before this one; build-time parents for the platform `build` (all of them where none is given)."""
         found = []
         for parent in unit.parents:
-            platforms = ([build] if build else unit.runs) if parent.build else [unit.key.platform]
-            found += [Key(parent.image, parent.target, platform) for platform in platforms]
+            platforms: Iterable[Platform] = ([build] if build else unit.runs) if parent.build else [unit.key.platform]
+            found += [Key(parent.image, parent.target, platform) for platform in platforms
+                      if not parent.builders or platform in parent.builders]
         return found
 
     def entries(self, unit: Unit, build: Platform) -> list[Entry]:
@@ -114,72 +119,129 @@ def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: 
             return
         image, target = names[name]
         recipe = recipes[image]
-        parents = _parents(recipe, target, names)
-        for parent in parents:
-            if parent.name in trail:
-                raise FarmError(f"images that need each other: {' -> '.join((*trail, parent.name))}")
-            visit(parent.name, (*trail, parent.name))
+        needs = _needs(recipe, target, names)
+        for parent in sorted({parent.name for need in needs.values() for parent in need.parents}):
+            if parent in trail:
+                raise FarmError(f"images that need each other: {' -> '.join((*trail, parent))}")
+            visit(parent, (*trail, parent))
         done.add(name)
-        units.update(_units(recipe, target, parents, sources.get(image, Sources()), engine, namespace, units))
+        units.update(_units(recipe, target, needs, sources.get(image, Sources()), engine, namespace, units))
 
     for name in sorted(names):
         visit(name, (name,))
     return Plan(units, recipes)
 
 
-def _parents(recipe: Recipe, target: str, names: Mapping[str, tuple[str, str]]) -> tuple[Parent, ...]:
-    found = {Parent(use.name, *names[use.name], use.build) for use in recipe.dockerfile.outside(target) if use.name in names}
-    return tuple(sorted(found, key=lambda parent: (parent.name, parent.build)))
+@dataclass(frozen=True)
+class _Needs:
+    """What the Dockerfile makes of a unit: all that any of the nodes needs that may build it.
+
+    `builders` are their platforms; `text` is the sha256 of the lines that count; `base` the image that it descends
+    from; `foreign` whether code of its own platform runs.
+    """
+
+    builders: tuple[Platform, ...]
+    text: str
+    base: str
+    foreign: bool
+    parents: tuple[Parent, ...]
+    inputs: tuple[str, ...]
+    build_inputs: tuple[str, ...]
+    unpacked: tuple[str, ...]
 
 
-def _units(recipe: Recipe, target: str, parents: tuple[Parent, ...], sources: Sources, engine: str, namespace: str,
-           units: Mapping[Key, Unit]) -> dict[Key, Unit]:
-    uses = recipe.dockerfile.outside(target)
-    reached = recipe.dockerfile.reach(target)
-    own = _first_parts(uses, INPUTS)
+def _needs(recipe: Recipe, target: str, names: Mapping[str, tuple[str, str]]) -> dict[Platform, _Needs]:
+    """What each platform needs: mostly they all need the same."""
+    found: dict[Platform, _Needs] = {}
+    last: dict[Platform, View] | None = None
+    for platform, views in recipe.views(target).items():
+        if views is not last:
+            last, needs = views, _merged(recipe, target, views, names)
+        found[platform] = needs
+    return found
+
+
+def _merged(recipe: Recipe, target: str, views: Mapping[Platform, View],
+            names: Mapping[str, tuple[str, str]]) -> _Needs:
+    file, different = recipe.dockerfile, list({id(view): view for view in views.values()}.values())
+    text = file.text_of({number for view in different for number in view.reach}) if target else file.text
+    uses = [use for view in different for use in view.outside]
+    parents: dict[tuple[str, bool], list[Platform]] = {}
+    for builder, view in views.items():
+        for named in {(use.name, use.build) for use in view.outside if use.name in names}:
+            parents.setdefault(named, []).append(builder)
     unpacked = tuple(sorted({use.name[len(UNPACKED):] for use in uses if use.name.startswith(UNPACKED)}))
-    build = tuple(sorted({*_first_parts(uses, BUILD_INPUTS), *unpacked}))
-    shared = {
-        "format": FORMAT,
-        "engine": engine,
-        "image": recipe.name,
-        "target": target,
-        "dockerfile": hashlib.sha256(recipe.dockerfile.text_of(target).encode()).hexdigest(),
-        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _) in sorted(sources.files.items())},
-        "wrappers": {f"{name}/{path}": digest for name in (*own, *build) for path, (_, digest, _) in sources.wrappers.get(name, {}).items()},
-        "args": dict(sorted(recipe.args.items())),
-        "build_inputs": {name: {str(p): _lines(recipe, name, p) for p in recipe.build_platforms} for name in build},
-        "build_parents": {
-            parent.name: {str(p): units[Key(parent.image, parent.target, p)].id for p in recipe.build_platforms}
-            for parent in parents if parent.build
-        },
-    }
-    foreign = any(stage.runs and not stage.build for stage in reached)
-    found = {}
-    for platform in recipe.platforms:
+    return _Needs(
+        builders=tuple(views), text=hashlib.sha256(text.encode()).hexdigest(), base=different[0].base,
+        foreign=any(view.foreign for view in different),
+        parents=tuple(Parent(name, *names[name], build, tuple(some) if build and len(some) < len(views) else ())
+                      for (name, build), some in sorted(parents.items())),
+        inputs=_first_parts(uses, INPUTS),
+        build_inputs=tuple(sorted({*_first_parts(uses, BUILD_INPUTS), *unpacked})),
+        unpacked=unpacked,
+    )
+
+
+def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sources: Sources, engine: str,
+           namespace: str, units: Mapping[Key, Unit]) -> dict[Key, Unit]:
+    found: dict[Key, Unit] = {}
+    last: _Needs | None = None
+    for platform, needs in needed.items():
+        if needs is not last:
+            last, shared = needs, _shared(recipe, target, needs, sources, engine, units)
         key = Key(recipe.name, target, platform)
-        above = [units[Key(parent.image, parent.target, platform)] for parent in parents if not parent.build]
-        around = [units[Key(parent.image, parent.target, p)] for parent in parents if parent.build for p in recipe.build_platforms]
+        above = [units[Key(parent.image, parent.target, platform)] for parent in needs.parents if not parent.build]
+        around = [units[Key(parent.image, parent.target, p)] for parent in needs.parents if parent.build
+                  for p in parent.builders or needs.builders]
         epoch = max([recipe.lock.epoch, *(unit.epoch for unit in (*above, *around))])
-        lines = (platform, *(recipe.build_platforms if build else ()))  # whose lock lines come in
-        labels = _rendered(recipe, target, epoch, namespace, above, _behind(recipe, lines, (*above, *around)))
+        lines = (platform, *(recipe.build_platforms if needs.build_inputs else ()))  # whose lock lines come in
+        labels = _rendered(recipe, needs.base, epoch, namespace, above, _behind(recipe, lines, (*above, *around)))
         record = {
             **shared,
             "platform": str(platform),
             "epoch": epoch,
             "labels": labels,
-            "inputs": {name: _lines(recipe, name, platform) for name in own},
+            "inputs": {name: _lines(recipe, name, platform) for name in needs.inputs},
             "parents": {unit.key.name: unit.id for unit in above},
         }
         found[key] = Unit(
-            key, canonical.sha256(record), epoch, labels, record, parents,
-            runs=(platform,) if foreign else recipe.build_platforms, inputs=own, build_inputs=build, unpacked=unpacked,
+            key, canonical.sha256(record), epoch, labels, record, needs.parents,
+            runs=(platform,) if needs.foreign else recipe.build_platforms,
+            inputs=needs.inputs, build_inputs=needs.build_inputs, unpacked=needs.unpacked,
         )
     return found
 
 
-def _first_parts(uses: Iterable[object], context: str) -> tuple[str, ...]:
-    return tuple(sorted({path.strip("/").partition("/")[0] for use in uses if use.name == context for path in use.paths}))  # type: ignore[attr-defined]
+def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine: str,
+            units: Mapping[Key, Unit]) -> dict[str, object]:
+    """The part of the record that is the same for all platforms with these needs."""
+    wrapped = {name: sources.wrappers.get(name, {}) for name in (*needs.inputs, *needs.build_inputs)}
+    return {
+        "format": FORMAT,
+        "engine": engine,
+        "image": recipe.name,
+        "target": target,
+        "dockerfile": needs.text,
+        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _) in sorted(sources.files.items())},
+        "wrappers": {
+            f"{name}/{path}": digest for name, files in wrapped.items() for path, (_, digest, _) in files.items()
+        },
+        "args": dict(sorted(recipe.args.items())),
+        "build_inputs": {
+            name: {str(platform): _lines(recipe, name, platform) for platform in recipe.build_platforms}
+            for name in needs.build_inputs
+        },
+        "build_parents": {
+            parent.name: {str(platform): units[Key(parent.image, parent.target, platform)].id
+                          for platform in parent.builders or needs.builders}
+            for parent in needs.parents if parent.build
+        },
+    }
+
+
+def _first_parts(uses: Iterable[Use], context: str) -> tuple[str, ...]:
+    paths = {path for use in uses if use.name == context for path in use.paths}
+    return tuple(sorted({path.strip("/").partition("/")[0] for path in paths}))
 
 
 def _lines(recipe: Recipe, name: str, platform: Platform) -> str:
@@ -195,11 +257,11 @@ def identity(entry: Entry) -> list[object]:
     return [entry.path, entry.sha256]
 
 
-def _rendered(recipe: Recipe, target: str, epoch: int, namespace: str, above: list[Unit], behind: list[str]) -> dict[str, str]:
+def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list[Unit],
+              behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"  # as in the tag: what has no version of its own is Debian as it was then
     labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
-    base = _base(recipe, target)
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
     if behind:
@@ -216,17 +278,6 @@ def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Uni
     for unit in parents:
         found.update(unit.labels.get(LEFT_OUT, "").split())
     return sorted(found)
-
-
-def _base(recipe: Recipe, target: str) -> str:
-    """The image that the last stage descends from, through any stages between."""
-    stage = recipe.dockerfile.reach(target)[0]
-    while True:
-        base = next(use for use in stage.uses if use.base)
-        inner = [s for s in recipe.dockerfile.stages[: stage.number] if s.name.lower() == base.name.lower()]
-        if not inner:
-            return base.name
-        stage = inner[-1]
 
 
 def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, views
 
 INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"  # the contexts that a Dockerfile takes inputs from
 SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
@@ -127,6 +128,10 @@ class Recipe:
     index: bool = True
     contract: dict[str, object] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
+
+    def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
+        """For each of its platforms: the Dockerfile as it is on each platform that may build it."""
+        return views(self.dockerfile, target, self.platforms, self.build_platforms, self.args)
 
     def input(self, name: str) -> Input:
         return next(found for found in self.inputs if found.name == name)

@@ -1,16 +1,44 @@
-// Prints what BuildKit's own parser sees in Dockerfiles: for each file its stages, and for each stage the names it takes from.
+// Answers with BuildKit's own packages what tests/integration/test_names.py asks. One JSON object on stdin, one on
+// stdout: `files` are parsed, `words` expanded, `builds` converted for a platform as in a build.
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+type question struct {
+	Files []string `json:"files"`
+	Words []struct {
+		Text   string            `json:"text"`
+		Escape string            `json:"escape"`
+		Values map[string]string `json:"values"`
+	} `json:"words"`
+	Builds []struct {
+		Text     string            `json:"text"`
+		Platform string            `json:"platform"`
+		Build    string            `json:"build"`
+		Target   string            `json:"target"`
+		Args     map[string]string `json:"args"`
+	} `json:"builds"`
+}
 
 type stage struct {
 	Name string   `json:"name"`
@@ -19,40 +47,35 @@ type stage struct {
 	From []string `json:"from"`
 }
 
-func read(path string) ([]stage, error) {
-	file, err := os.Open(path)
+// parsed is a file's stages, with names as they are written.
+type parsed struct {
+	Stages []stage `json:"stages"`
+	Error  string  `json:"error"`
+}
+
+type expanded struct {
+	Result string `json:"result"`
+	Error  string `json:"error"`
+}
+
+// converted is what a build would pull: name and platform of each image.
+type converted struct {
+	Images [][2]string `json:"images"`
+	Error  string      `json:"error"`
+}
+
+func read(text string) ([]stage, error) {
+	tree, err := parser.Parse(strings.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	tree, err := parser.Parse(file)
+	stages, _, err := instructions.Parse(tree.AST, linter.New(&linter.Config{}))
 	if err != nil {
 		return nil, err
-	}
-	stages, arguments, err := instructions.Parse(tree.AST, linter.New(&linter.Config{}))
-	if err != nil {
-		return nil, err
-	}
-	lex := shell.NewLex(tree.EscapeToken)
-	values := []string{}
-	for _, argument := range arguments {
-		for _, pair := range argument.Args {
-			if pair.Value != nil {
-				value, _, err := lex.ProcessWord(*pair.Value, shell.EnvsFromSlice(values))
-				if err != nil {
-					return nil, err
-				}
-				values = append(values, pair.Key+"="+value)
-			}
-		}
 	}
 	found := []stage{}
 	for _, each := range stages {
-		base, _, err := lex.ProcessWord(each.BaseName, shell.EnvsFromSlice(values))
-		if err != nil {
-			return nil, err
-		}
-		made := stage{Name: each.Name, Base: base, Line: each.Location[0].Start.Line, From: []string{}}
+		made := stage{Name: each.Name, Base: each.BaseName, Line: each.Location[0].Start.Line, From: []string{}}
 		for _, command := range each.Commands {
 			switch command := command.(type) {
 			case *instructions.CopyCommand:
@@ -60,9 +83,6 @@ func read(path string) ([]stage, error) {
 					made.From = append(made.From, command.From)
 				}
 			case *instructions.RunCommand:
-				if err := command.Expand(func(word string) (string, error) { return word, nil }); err != nil {
-					return nil, err
-				}
 				for _, mount := range instructions.GetMounts(command) {
 					if mount.From != "" {
 						made.From = append(made.From, mount.From)
@@ -75,17 +95,84 @@ func read(path string) ([]stage, error) {
 	return found, nil
 }
 
-func main() {
-	all := map[string][]stage{}
-	for _, path := range os.Args[1:] {
-		stages, err := read(path)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, path, err)
-			os.Exit(1)
-		}
-		all[path] = stages
+// resolver knows every image, and writes down which were asked for.
+type resolver struct {
+	lock  sync.Mutex
+	asked map[[2]string]bool
+}
+
+func (r *resolver) ResolveImageConfig(_ context.Context, ref string, opt sourceresolver.Opt) (
+	string, digest.Digest, []byte, error,
+) {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	platform := *opt.ImageOpt.Platform
+	name := strings.TrimSuffix(strings.TrimPrefix(ref, "docker.io/library/"), ":latest")
+	r.asked[[2]string{name, platforms.FormatAll(platforms.Normalize(platform))}] = true
+	layers := ocispecs.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString(ref)}}
+	config, err := json.Marshal(ocispecs.Image{Platform: platform, RootFS: layers})
+	return ref, "", config, err
+}
+
+func convert(text, platform, build, target string, args map[string]string) ([][2]string, error) {
+	wanted, err := platforms.Parse(platform)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
+	machine, err := platforms.Parse(build)
+	if err != nil {
+		return nil, err
+	}
+	wanted, machine = platforms.Normalize(wanted), platforms.Normalize(machine)
+	caps := pb.Caps.CapSet(pb.Caps.All())
+	known := &resolver{asked: map[[2]string]bool{}}
+	_, err = dockerfile2llb.Dockerfile2LLB(context.Background(), []byte(text), dockerfile2llb.ConvertOpt{
+		Config: dockerui.Config{
+			BuildArgs: args, Target: target, BuildPlatforms: []ocispecs.Platform{machine}, MultiPlatformRequested: true,
+		},
+		TargetPlatform: &wanted,
+		MetaResolver:   known,
+		LLBCaps:        &caps,
+	})
+	found := [][2]string{}
+	for image := range known.asked {
+		found = append(found, image)
+	}
+	slices.SortFunc(found, func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) })
+	return found, err
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func main() {
+	asked := question{}
+	if err := json.NewDecoder(os.Stdin).Decode(&asked); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	files, words, builds := []parsed{}, []expanded{}, []converted{}
+	for _, text := range asked.Files {
+		stages, err := read(text)
+		files = append(files, parsed{stages, message(err)})
+	}
+	for _, word := range asked.Words {
+		values := []string{}
+		for name, value := range word.Values {
+			values = append(values, name+"="+value)
+		}
+		result, _, err := shell.NewLex(rune(word.Escape[0])).ProcessWord(word.Text, shell.EnvsFromSlice(values))
+		words = append(words, expanded{result, message(err)})
+	}
+	for _, one := range asked.Builds {
+		images, err := convert(one.Text, one.Platform, one.Build, one.Target, one.Args)
+		builds = append(builds, converted{images, message(err)})
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"files": files, "words": words, "builds": builds}); err != nil {
 		panic(err)
 	}
 }

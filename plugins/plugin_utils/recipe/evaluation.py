@@ -1,0 +1,263 @@
+"""A Dockerfile evaluated for one platform and one machine that builds: what each stage is FROM, what a target takes.
+
+As BuildKit 0.34 does it (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration holds it against that:
+
+- FROM and its --platform are expanded with the arguments that stand before the first FROM and the automatic ones. An
+  `ARG TARGETARCH` there changes nothing, an `ARG TARGETARCH=x` does; a build argument comes before its ARG's own value.
+- `FROM name` is the last stage of that name *before* it, in small letters; else an image for the stage's platform.
+- A stage from another one has that one's platform, whatever its own flag says. (So has scratch that which is built;
+  yet what runs there was copied in, and its flag says whose code it is.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, AMD64, ARM64, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE, Argument, Dockerfile, Stage, Use
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import LIMIT, Unknown, expand
+
+SCRATCH = "scratch"
+_USUAL = ("", "$BUILDPLATFORM", "${BUILDPLATFORM}", "$TARGETPLATFORM", "${TARGETPLATFORM}")  # words of --platform
+_HOST = r"[A-Za-z0-9-]+[.:][A-Za-z0-9.:-]*/"
+_REFERENCE = re.compile(rf"(?:{_HOST})?{IMAGE}(?:/{IMAGE})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?(?:@[a-z0-9]+:[0-9a-f]+)?")
+
+# How BuildKit reads a platform, from https://github.com/containerd/platforms
+_ARCHITECTURES = {
+    "i386": "386", "x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm/v7", "armel": "arm/v6",
+}
+_VARIANTS = {
+    "amd64": {"v1": ""},
+    "arm64": {"8": "", "v8": "", "v8.0": ""},
+    "arm": {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"},
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A file as BuildKit sees it where it builds `target` (the last stage where none is named).
+
+    `bases` are what the stages are FROM, `builds` whether each is for the platform that builds; `refused` are
+    (line, reason).
+    """
+
+    file: Dockerfile
+    target: str
+    bases: tuple[Use, ...]
+    builds: tuple[bool, ...]
+    refused: tuple[tuple[int, str], ...] = ()
+
+    @cached_property
+    def reach(self) -> tuple[int, ...]:
+        """The numbers of the stages that the target needs, the target first."""
+        stages = self.file.stages
+        last = self.file.stage(self.target) if self.target else stages[-1] if stages else None
+        found: list[int] = []
+        queue = [last.number] if last else []
+        while queue:
+            number = queue.pop(0)
+            if number not in found:
+                found.append(number)
+                queue += [use.stage for use in self.uses(number) if use.stage is not None]
+        return tuple(found)
+
+    @property
+    def outside(self) -> list[Use]:
+        """What the target takes from outside the file: images, `inputs`, `build-inputs`, `unpacked-...`."""
+        return [use for number in self.reach for use in self._outside(number)]
+
+    @property
+    def all_outside(self) -> list[Use]:
+        """The same for all stages, needed or not."""
+        return [use for stage in self.file.stages for use in self._outside(stage.number)]
+
+    @property
+    def base(self) -> str:
+        """The image that the target descends from, through any stages between; or `scratch`."""
+        use = self.bases[self.reach[0]]
+        while use.stage is not None:
+            use = self.bases[use.stage]
+        return use.name
+
+    @property
+    def foreign(self) -> bool:
+        """Whether what the target needs runs code of the platform that is built."""
+        return any(self.file.stages[number].runs and not self.builds[number] for number in self.reach)
+
+    def uses(self, number: int) -> tuple[Use, ...]:
+        """All that a stage takes from."""
+        return (self.bases[number], *self.file.stages[number].takes)
+
+    def _outside(self, number: int) -> list[Use]:
+        return [use for use in self.uses(number) if use.stage is None and use.name not in ("", SCRATCH)]
+
+
+def varies(file: Dockerfile) -> bool:
+    """Whether platforms or arguments could decide what a stage is FROM, or whose platform it has."""
+    if any("$" in stage.base or stage.platform not in _USUAL for stage in file.stages):
+        return True
+    given = [(argument.name, argument.value) for argument in file.arguments if argument.value is not None]
+    return any("$" in value or f"${name}" in _USUAL for name, value in given)
+
+
+def views(file: Dockerfile, target: str, platforms: Iterable[Platform], builders: Iterable[Platform],
+          args: Mapping[str, str]) -> dict[Platform, dict[Platform, View]]:
+    """For each platform the file as it is on each platform that may build it. Where nothing varies, all is one view."""
+    if not varies(file):
+        return dict.fromkeys(platforms, dict.fromkeys(builders, view(file, target)))
+    given = tuple(sorted(args.items()))
+    found: dict[Platform, dict[Platform, View]] = {}
+    for platform in platforms:
+        found[platform] = {build: view(file, target, platform, build, given) for build in builders}
+        if any(each.foreign for each in found[platform].values()):  # its own machines build it
+            found[platform][platform] = view(file, target, platform, platform, given)
+    return found
+
+
+@lru_cache(maxsize=65_536)
+def view(file: Dockerfile, target: str = "", platform: Platform = AMD64, build: Platform = ARM64,
+         args: tuple[tuple[str, str], ...] = ()) -> View:
+    """The file for one platform on one machine that builds. To a file that does not vary it is all the same which."""
+    scope = _Scope(file, target, platform, build, dict(args))
+    refused = list(scope.refused)
+    bases: list[Use] = []
+    builds: list[bool] = []
+    numbers: dict[str, int] = {}
+    for stage in file.stages:
+        name = ""
+        try:
+            name = scope.expand(stage.base)
+            if stage.base and not name:
+                raise ValueError("that is no name at all")
+        except ValueError as error:
+            refused.append((stage.line, f"FROM {stage.base}: {error}"))
+        inner = numbers.get(name)
+        follows = _follows(scope, stage, refused)
+        builds.append(follows if inner is None else builds[inner])
+        bases.append(Use(name, stage.line, builds[-1], base=True, stage=inner, written=stage.base))
+        if stage.name:
+            numbers[stage.name] = stage.number
+    found = View(file, target, tuple(bases), tuple(builds))
+    return replace(found, refused=tuple(sorted({*refused, *_unfit(found)})))
+
+
+def _follows(scope: _Scope, stage: Stage, refused: list[tuple[int, str]]) -> bool:
+    """Whether a stage's --platform is the one that builds."""
+    if not stage.platform:
+        return False
+    word = f"--platform={stage.platform}"
+    try:
+        text = scope.expand(stage.platform)
+        found = platform_of(text)
+        if found == scope.platform == scope.build:  # which of the two it follows is seen on another machine
+            other = next(each for each in ALL if each != scope.build)
+            return platform_of(scope.on(other).expand(stage.platform)) == other
+    except ValueError as error:
+        refused.append((stage.line, f"{word}: {error}"))
+        return False
+    if found not in (scope.platform, scope.build):
+        shown = "" if text == stage.platform else f", here {text or 'nothing'}"
+        refused.append((stage.line, f"{word}{shown}: a stage is for $BUILDPLATFORM or, without the flag, for the"
+                        " platform that is built"))
+    return found == scope.build
+
+
+class _Scope:
+    """The arguments that a FROM is expanded with. `refused` are (line, reason) of those that BuildKit refuses."""
+
+    def __init__(self, file: Dockerfile, target: str, platform: Platform, build: Platform,
+                 args: Mapping[str, str]) -> None:
+        self.file, self.target, self.platform, self.build, self.args = file, target, platform, build, args
+        self.refused: list[tuple[int, str]] = []
+        self.unknown = {name: f"{name} has more than {LIMIT} characters"
+                        for name, value in args.items() if len(value) > LIMIT}
+        given = {**args, "BUILDKIT_MULTI_PLATFORM": "1"}  # as solve.py has it
+        automatic = _automatic(file, target, platform, build)
+        self.values = {name: given.get(name, value) for name, value in automatic.items()}
+        for argument in file.arguments:
+            if argument.name == "SOURCE_DATE_EPOCH":
+                self.unknown[argument.name] = f"{argument.name} is known only once the parents are"
+            elif argument.name in given:
+                self.values[argument.name] = given[argument.name]
+            elif argument.value is not None:
+                self._set(argument, argument.value)
+
+    def _set(self, argument: Argument, value: str) -> None:
+        try:
+            self.values[argument.name] = self.expand(value)
+            self.unknown.pop(argument.name, None)
+        except Unknown as error:
+            self.unknown[argument.name] = str(error)  # which matters only where a FROM needs it
+        except ValueError as error:
+            self.refused.append((argument.line, f"ARG {argument.name}={value}: {error}"))
+
+    def get(self, name: str) -> str | None:
+        if name in self.unknown:
+            raise Unknown(self.unknown[name])
+        return self.values.get(name)
+
+    def expand(self, text: str) -> str:
+        return expand(text, self.get, self.file.escape)
+
+    def on(self, build: Platform) -> _Scope:
+        """The same on another machine."""
+        return _Scope(self.file, self.target, self.platform, build, self.args)
+
+
+def _automatic(file: Dockerfile, target: str, platform: Platform, build: Platform) -> dict[str, str]:
+    """The arguments that every Dockerfile has."""
+    last = file.stages[-1].name if file.stages else ""
+    found = {"TARGETSTAGE": target or last or "default"}
+    for side, machine in (("BUILD", build), ("TARGET", platform)):
+        found[f"{side}PLATFORM"] = str(machine)
+        found[f"{side}OS"], found[f"{side}OSVERSION"] = machine.os, ""
+        found[f"{side}ARCH"], found[f"{side}VARIANT"] = machine.architecture, machine.variant
+    return found
+
+
+def _unfit(found: View) -> list[tuple[int, str]]:
+    """Names that BuildKit would take for something else, or refuses although nothing needs them."""
+    stages = found.file.stages
+    outside = {use.name.lower() for use in found.all_outside}
+    refused = [(stage.line, f"AS {stage.name}: that is also the name of a context, which BuildKit takes instead of the"
+                " stage; rename the stage") for stage in stages if stage.name in outside]
+    for stage in stages:
+        needed = stage.number in found.reach
+        for use in found.uses(stage.number):
+            if use.stage is None and use.name and not needed and not _REFERENCE.fullmatch(use.name):
+                written = f" (FROM {use.written})" if use.base and use.written != use.name else ""
+                refused.append((use.line, f"{use.name!r}{written} cannot be the name of an image; BuildKit refuses it,"
+                                " though nothing needs the stage"))
+            if use.stage is None or use.stage < stage.number:
+                continue
+            if needed or stage.number in _taken(found.file, use.stage):
+                refused.append((use.line, f"from={use.name}: that stage begins on line {stages[use.stage].line}, and"
+                                " only later ones can take from it"))
+    return refused
+
+
+def _taken(file: Dockerfile, number: int) -> set[int]:
+    """A stage and those that it takes from. BuildKit refuses a circle of these even where nothing needs it."""
+    found: set[int] = set()
+    queue = [number]
+    while queue:
+        number = queue.pop()
+        if number not in found:
+            found.add(number)
+            queue += [use.stage for use in file.stages[number].takes if use.stage is not None]
+    return found
+
+
+def platform_of(text: str) -> Platform | None:
+    """The platform that a --platform means, None where it is none of the farm's. `arm64` or `linux/x86_64` are some."""
+    parts = text.lower().split("/")
+    system, machine, *variant = ["linux", *parts] if len(parts) == 1 else parts
+    architecture, _, fixed = _ARCHITECTURES.get(machine, machine).partition("/")
+    if len(variant) > 1 or variant == [""]:
+        return None
+    last = fixed or ("" if machine == "i386" or not variant else variant[0])
+    wanted = Platform(system, architecture, _VARIANTS.get(architecture, {}).get(last, last))
+    return wanted if wanted in ALL else None

@@ -1,0 +1,331 @@
+"""Variables in a Dockerfile, expanded as BuildKit 0.34 expands them (frontend/dockerfile/shell/lex.go).
+
+It is like a shell and no shell: `$$` is nothing, a pattern has no `[...]`, and what follows `${x/` keeps its escape
+signs. tests/integration holds this against BuildKit's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Optional
+
+# What no name of an image needs. Without limits a few lines of a Dockerfile could fill the memory, or take hours.
+LIMIT = 65_536  # characters of a value
+WORK = 10_000  # signs of a pattern times signs of a value: some 3 ms
+DEPTH = 40  # of `${a:-${b:-...}}`
+
+SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
+_SPECIAL = "@*#?-$!"  # parameters that a shell has, and a Dockerfile has no value for
+_TEMPLATE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+
+Lookup = Callable[[str], Optional[str]]  # the value of a variable, None where it is not set
+
+
+class BadExpansion(ValueError):
+    """A text that BuildKit refuses."""
+
+
+class Unknown(ValueError):
+    """A value that is not known before the build, or that takes too long to work out."""
+
+
+def expand(text: str, lookup: Lookup, escape: str = "\\") -> str:
+    """The text with its variables expanded and its quotes removed. Raises BadExpansion, and what `lookup` raises."""
+    if not any(sign in text for sign in ("$", "'", '"', escape, "\ufeff")):
+        return text
+    return _Reader(text, lookup, escape).until("", False, False)[0]
+
+
+def heredocs(line: str) -> list[tuple[str, bool]]:
+    """The heredocs that an instruction's line begins: the word that ends each, and whether tabs before it are left out.
+
+    A line that the lexer cannot read has none, as in BuildKit.
+    """
+    try:
+        words = _Reader(line, _unset, "\\", raw_quotes=True, raw=True, keep=True).until("", True, False)[1]
+    except BadExpansion:
+        return []
+    found = []
+    for word in words:
+        match = re.fullmatch(r"\d*<<(-?)[\t\n\f\r ]*([^<]*)", word, re.ASCII)
+        if match and match.group(2):
+            parts = _Reader(match.group(2), _unset, "\\", keep=True).until("", False, False)[1]
+            if len(parts) == 1:
+                found.append((parts[0], bool(match.group(1))))
+    return found
+
+
+def _unset(name: str) -> str | None:
+    return None
+
+
+class _Reader:
+    """Reads a text once.
+
+    `raw_quotes` and `raw` keep quotes and escape signs in the result, `keep` keeps variables that are not set.
+    """
+
+    def __init__(self, text: str, lookup: Lookup, escape: str, *, raw_quotes: bool = False, raw: bool = False,
+                 keep: bool = False) -> None:
+        self.text = text[1:] if text.startswith("\ufeff") else text
+        self.at = 0
+        self.lookup, self.escape = lookup, escape
+        self.raw_quotes, self.raw, self.keep = raw_quotes, raw, keep
+        self.room = LIMIT
+        self.depth = 0
+        self.word: list[str] = []  # the one under way. A nested text begins it anew, as in BuildKit
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def next(self) -> str:
+        sign = self.peek()
+        self.at += len(sign)
+        return sign
+
+    def until(self, stop: str, raw: bool, pattern: bool) -> tuple[str, list[str]]:
+        """The text before the sign `stop` (or before the end), expanded, whole and as words.
+
+        In a `pattern` escape signs that quotes make plain text are doubled: its own signs are looked for after that.
+        """
+        before, self.raw = self.raw, raw
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise Unknown(f"variables stand more than {DEPTH} deep in each other")
+        self.word.clear()
+        words: list[str] = []
+        result: list[str] = []
+        while sign := self.peek():
+            if sign == stop:
+                self.at += 1
+                break
+            plain = True  # what was read may have spaces that end a word
+            if sign == "$":
+                piece = self.variable()
+            elif sign == "<":
+                piece, plain = self.arrows(), False
+            elif sign == "'":
+                piece, plain = self.single(pattern), False
+            elif sign == '"':
+                piece, plain = self.double(pattern), False
+            elif self.next() == self.escape:
+                piece, plain = (self.escape if self.raw else "") + self.next(), False
+            else:
+                piece = sign
+            result.append(piece)
+            for part in piece if plain else [piece] if piece else []:
+                if not plain or part not in SPACE:
+                    self.word.append(part)
+                elif self.word:
+                    words.append("".join(self.word))
+                    self.word.clear()
+        else:
+            if stop:
+                raise BadExpansion(f"it ends where a {stop} is missing")
+        self.depth -= 1
+        self.raw = before
+        if self.word:
+            words.append("".join(self.word))
+            self.word.clear()
+        return "".join(result), words
+
+    def arrows(self) -> str:
+        """`<`, or `<<` with the spaces behind it: the word of a heredoc may stand apart."""
+        self.at += 1
+        if self.peek() != "<":
+            return "<"
+        begin = self.at - 1
+        self.at += 1
+        while self.peek() and self.peek() in "\t\r ":
+            self.at += 1
+        return self.text[begin : self.at]
+
+    def single(self, pattern: bool) -> str:
+        self.at += 1
+        end = self.text.find("'", self.at)
+        if end < 0:
+            raise BadExpansion("a ' is not closed")
+        found = self.text[self.at : end]
+        self.at = end + 1
+        if pattern:
+            found = found.replace(self.escape, self.escape * 2)
+        return f"'{found}'" if self.raw_quotes else found
+
+    def double(self, pattern: bool) -> str:
+        quote = self.next()
+        result = [quote] if self.raw_quotes else []
+        while sign := self.peek():
+            if sign == "$":
+                result.append(self.variable())
+                continue
+            self.at += 1
+            if sign == '"':
+                return "".join(result) + (quote if self.raw_quotes else "")
+            if sign == self.escape:
+                after = self.peek()
+                if not after:
+                    continue
+                if after in ('"', "$", self.escape):
+                    if self.raw:
+                        result.append(sign)
+                    sign = self.next()
+                elif self.raw and (not self.raw_quotes or pattern):
+                    result.append(sign)
+            result.append(sign)
+        raise BadExpansion('a " is not closed')
+
+    def variable(self) -> str:
+        """What stands for a variable; reads from its $ on."""
+        found = self._variable()
+        self.room -= 0 if self.keep else len(found)
+        if self.room < 0:
+            raise Unknown(f"a value of more than {LIMIT} characters")
+        return found
+
+    def _variable(self) -> str:
+        self.at += 1
+        if self.peek() != "{":
+            name = self.name()
+            if not name:
+                return "$"
+            value = self.lookup(name)
+            return f"${name}" if value is None and self.keep else value or ""
+        self.at += 1
+        if self.peek() in ("", "{", "}", ":"):
+            raise BadExpansion("${ without the name of a variable" if self.peek() else "${ without }")
+        name = self.name()
+        sign = self.next()
+        if sign == "}":
+            value = self.lookup(name)
+            return "${" + name + "}" if value is None and self.keep else value or ""
+        if sign == "/":
+            return self.replaced(name)
+        empty = sign == ":"  # an empty value counts as none
+        if empty:
+            sign = self.next()
+        if sign not in ("+", "-", "?", "#", "%") and not (empty and self.keep) or empty and sign in ("#", "%"):
+            raise BadExpansion(f"${{{name}{':' if empty else ''}{sign}...}}: there is no such expansion")
+        cut = sign in ("#", "%")
+        word, _ = self.until("}", cut, cut)
+        value = self.lookup(name)
+        if self.keep and value is None:
+            return f"${{{name}{':' if empty else ''}{sign}{word}}}"
+        missing = value is None or empty and not value
+        if sign == "-":
+            return word if missing else value or ""
+        if sign == "+":
+            return "" if missing else word
+        if sign == "?":
+            if missing:
+                raise BadExpansion(f"{name}: {word or ('it is not set' if value is None else 'it is empty')}")
+            return value or ""
+        greedy = word.startswith(sign)
+        return _cut(word[1:] if greedy else word, value or "", greedy, sign == "%")
+
+    def replaced(self, name: str) -> str:
+        """`${x/pattern/text}`; `${x//pattern/text}` for all places."""
+        everywhere = self.peek() == "/"
+        self.at += everywhere
+        pattern, _ = self.until("/", True, True)
+        text, _ = self.until("}", True, False)
+        value = self.lookup(name)
+        if self.keep and value is None:
+            return f"${{{name}/{pattern}/{text}}}"
+        return _replace(pattern, value or "", text, everywhere)
+
+    def name(self) -> str:
+        """A name, a number, or one special sign; nothing where none of these stands here."""
+        begin = self.at
+        if self.peek().isdecimal():
+            while self.peek().isdecimal():
+                self.at += 1
+        elif self.peek() and self.peek() in _SPECIAL:
+            self.at += 1
+        else:
+            while self.peek().isalpha() or self.peek().isdecimal() or self.peek() == "_":
+                self.at += 1
+        return self.text[begin : self.at]
+
+
+def _tokens(pattern: str) -> list[str]:
+    """The signs of a pattern: `*` any text, `?` any sign, anything else (with an escape sign before it) itself."""
+    found = []
+    signs = iter(pattern[1:] if pattern.startswith("\ufeff") else pattern)
+    for sign in signs:
+        if sign != "\\":
+            found.append(sign if sign in "*?" else "=" + sign)
+            continue
+        after = next(signs, "")
+        if not after or after not in "*?\\/}":
+            raise BadExpansion(f"the pattern {pattern} has an escape sign before {after or 'nothing'}")
+        found.append("=" + after)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _ends(pattern: str, value: str, greedy: bool) -> list[int | None]:
+    """For each place in `value`: where the match that begins there ends, None where there is none.
+
+    Of several matches it is the one that a backtracking regular expression finds first. Worked out from the pattern's
+    end, so that no pattern takes longer than its length times the value's.
+    """
+    tokens = _tokens(pattern)
+    if len(tokens) * len(value) > WORK:
+        raise Unknown("a long pattern for a long value")
+    size = len(value)
+    after: list[int | None] = list(range(size + 1))
+    for token in reversed(tokens):
+        here: list[int | None] = [None] * (size + 1)
+        for place in range(size, -1, -1):
+            sign = value[place : place + 1]
+            if token == "*":
+                further = here[place + 1] if sign not in ("", "\n") else None
+                first, second = (further, after[place]) if greedy else (after[place], further)
+                here[place] = second if first is None else first
+            elif sign and (sign == token[1:] or token == "?" and sign != "\n"):
+                here[place] = after[place + 1]
+        after = here
+    return after
+
+
+def _cut(pattern: str, value: str, greedy: bool, back: bool) -> str:
+    """The value without what the pattern matches at its beginning, or at its end: the shortest such, or the longest."""
+    text = value[::-1] if back else value
+    text = text[_ends(_reversed(pattern) if back else pattern, text, greedy)[0] or 0 :]
+    return text[::-1] if back else text
+
+
+def _reversed(pattern: str) -> str:
+    return "".join(reversed(re.findall(r"\\.|.", pattern, re.S)))
+
+
+def _replace(pattern: str, value: str, text: str, everywhere: bool) -> str:
+    """The value with `text` for the first match, or for all; then it is a template of Go's regexp: $0 is the match."""
+    ends = _ends(pattern, value, True)
+    result, done, place = [], 0, 0
+    size = len(value)
+    while place <= len(value):
+        start = next((start for start in range(place, len(value) + 1) if ends[start] is not None), None)
+        if start is None:
+            break
+        end = ends[start] or 0
+        result.append(value[done:start])
+        if end > done or start == 0:  # not for nothing right behind a match
+            piece = _template(text, value[start:end]) if everywhere else text
+            size += len(piece)
+            result.append(piece)
+        done, place = end, max(place + 1, end)
+        if size > LIMIT:
+            raise Unknown(f"a value of more than {LIMIT} characters")
+        if not everywhere:
+            break
+    return "".join(result) + value[done:]
+
+
+def _template(text: str, match: str) -> str:
+    def put(found: re.Match[str]) -> str:
+        return "$" if found.group(1) else match if "0" in (found.group(2), found.group(3)) else ""
+
+    return _TEMPLATE.sub(put, text)

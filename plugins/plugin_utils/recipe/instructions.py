@@ -1,0 +1,206 @@
+"""The text of a Dockerfile as instructions, cut as BuildKit 0.34 cuts it (frontend/dockerfile/parser).
+
+tests/integration holds this against BuildKit's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import SPACE, heredocs
+
+_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
+_BLANKS = re.compile(r"[\t\v\f\r ]+")
+_HEREDOCS = ("ADD", "COPY", "RUN")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: keyword in capitals, flags (`--mount` may come twice), the rest of its text, its first line."""
+
+    keyword: str
+    flags: tuple[tuple[str, str], ...]
+    rest: str
+    line: int
+
+
+@dataclass
+class Text:
+    """What a text holds. `refused` are (line, reason) of what cannot be read."""
+
+    instructions: list[Instruction] = field(default_factory=list)
+    escape: str = "\\"
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+def read(text: str) -> Text:
+    """The instructions, continuation lines joined, comments and the bodies of heredocs left out. Never an exception."""
+    found = Text()
+    lines = [line.rstrip("\r") for line in text.split("\n")]  # nothing else that Python would take for an end is one
+    _directives(lines, found)
+    goes_on = re.compile(rf"(?<!{re.escape(found.escape)}){re.escape(found.escape)}[ \t]*\Z")
+    number = 0
+    while number < len(lines):
+        first = number
+        line = lines[number].lstrip(SPACE)
+        number += 1
+        if not line or line.startswith("#"):
+            continue
+        joined, more = _cut(line, goes_on)
+        while more and number < len(lines):
+            line = lines[number]
+            number += 1
+            if line.strip(SPACE) and not line.lstrip(SPACE).startswith("#"):
+                line, more = _cut(line, goes_on)
+                joined += line
+        if joined.strip(SPACE):
+            number = _add(joined, first + 1, lines, number, found)
+    return found
+
+
+def _cut(line: str, goes_on: re.Pattern[str]) -> tuple[str, bool]:
+    """A line without the sign that it goes on, and whether it had one."""
+    end = goes_on.search(line)
+    return (line[: end.start()], True) if end else (line, False)
+
+
+def _add(joined: str, line: int, lines: list[str], number: int, found: Text) -> int:
+    """Takes one instruction; returns the number of the line after it and its heredocs."""
+    instruction = _instruction(joined, line, found.escape)
+    found.instructions.append(instruction)
+    if instruction.keyword not in _HEREDOCS or "<<" not in joined or array(instruction.rest) is not None:
+        return number
+    try:
+        begun = heredocs(joined)
+    except ValueError as error:
+        found.refused.append((line, f"a heredoc that cannot be read: {error}"))
+        return number
+    for word, dash in begun:
+        while number < len(lines) and (lines[number].lstrip("\t") if dash else lines[number]) != word:
+            number += 1
+        if number == len(lines):
+            found.refused.append((line, f"the text that begins with <<{word} does not end"))
+        number += 1
+    return number
+
+
+def _directives(lines: list[str], found: Text) -> None:
+    """`# escape=` counts at the head of the file, `# syntax=` (also as `// syntax=`) behind a `#!` line too."""
+    seen: set[str] = set()
+    for name, value, line in _head(lines, "#"):
+        if name in seen:
+            found.refused.append((line, f"`# {name}=` stands here for the second time"))
+        elif name == "escape" and value not in ("\\", "`"):
+            found.refused.append((line, f"`# escape={value}`: it is \\ or `"))
+        elif name == "escape":
+            found.escape = value
+        seen.add(name)
+    skip = 1 if lines[0].startswith("#!") else 0
+    for sign in ("#", "//"):
+        found.refused += [(line + skip, f"`{sign} syntax={value}`: a build loads no frontend from outside; remove"
+                           " the line") for name, value, line in _head(lines[skip:], sign) if name == "syntax"]
+
+
+def _head(lines: list[str], sign: str) -> Iterable[tuple[str, str, int]]:
+    """The directives that a file begins with: name, value and line of each."""
+    for number, line in enumerate(lines, 1):
+        line = line.lstrip(SPACE)
+        match = _DIRECTIVE.fullmatch(line[len(sign) :].lstrip(SPACE)) if line.startswith(sign) else None
+        if not match or match.group(1).lower() not in ("syntax", "escape", "check"):
+            return
+        yield match.group(1).lower(), match.group(2), number
+
+
+def _instruction(text: str, line: int, escape: str) -> Instruction:
+    keyword, *more = _BLANKS.split(text.strip(SPACE), maxsplit=1)
+    flags, rest = _flags(more[0] if more else "", escape)
+    pairs = tuple((name[2:], value) for name, _, value in (flag.partition("=") for flag in flags))
+    return Instruction(keyword.upper(), pairs, rest.strip(SPACE), line)
+
+
+def _flags(text: str, escape: str) -> tuple[list[str], str]:
+    """The words at the beginning that start with --, unquoted, and what follows them. BuildKit goes by bytes here."""
+    rest = text.encode().decode("latin-1")
+    found: list[str] = []
+    while rest := rest.lstrip(SPACE):
+        if not rest.startswith("--"):
+            break
+        word, end = _word(rest, 0, escape, keep=False)
+        rest = rest[end:]
+        if word == "--":
+            break
+        found.append(word)
+    return [_utf8(word) for word in found], _utf8(rest)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("latin-1").decode(errors="replace")
+
+
+def _word(text: str, at: int, escape: str, *, keep: bool) -> tuple[str, int]:
+    """The word that begins at `at`, and where it ends. `keep` keeps quotes and escape signs."""
+    found: list[str] = []
+    quote = ""
+    while at < len(text):
+        sign = text[at]
+        at += 1
+        if not quote and sign in SPACE:
+            return "".join(found), at - 1
+        if sign == escape and not (keep and quote == "'"):
+            if at == len(text):
+                break
+            found.append(sign + text[at] if keep else text[at])
+            at += 1
+            continue
+        if sign == quote or not quote and sign in "'\"":
+            quote = "" if quote else sign
+            if not keep:
+                continue
+        found.append(sign)
+    return "".join(found), at
+
+
+def words(text: str, escape: str) -> list[str]:
+    """The words of an ARG, quotes and escape signs kept."""
+    found: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at] in SPACE:
+            at += 1
+            continue
+        word, at = _word(text, at, escape, keep=True)
+        if word:
+            found.append(word)
+    return found
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of a FROM, a COPY or an ADD: quotes mean nothing here."""
+    return _BLANKS.split(text) if text else []
+
+
+def array(text: str) -> list[str] | None:
+    """The texts of a JSON array, None where this is none."""
+    if not text.startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+
+
+def fields(text: str) -> list[str]:
+    """The fields of a --mount, which is one line of CSV. Raises ValueError."""
+    found: list[str] = []
+    rest: str | None = text
+    while rest is not None:
+        match = re.match(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)', rest)
+        if not match:
+            raise ValueError(f"a quote that does not belong there, in {text}")
+        found.append(match.group(2) if match.group(1) is None else match.group(1).replace('""', '"'))
+        rest = rest[match.end() :] if match.group(3) else None
+    return found
