@@ -49,8 +49,9 @@ from ansible_collections.desimages.farm.plugins.module_utils import settings, st
 COLLECTION = Path(__file__).parent.parent.parent
 PARTS = (
     *(f"roles/{role}" for role in settings.ROLES),
-    *(f"plugins/modules/{name}.py" for name in ("supervised", "packages", "go_build", "engine")),
+    *(f"plugins/modules/{name}.py" for name in ("supervised", "packages", "runc", "go_build", "engine")),
     *(f"plugins/module_utils/{name}.py" for name in ("supervision", "supervisors", "state", "golden", "gobuild")),
+    "plugins/module_utils/installation.py",
 )
 
 
