@@ -37,21 +37,30 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# No service that a package brings is started: /usr/share/doc/init-system-helpers/README.policy-rc.d.gz
+# Nothing is removed for it, and no service is started: all that dpkg runs has a PATH in which the programs that start
+# services do nothing (needrestart, where there is one, may only list). A kill leaves two links in /run, of no effect.
 apt_install() {
     say "installing the Debian package(s) $*; what services they bring is not started"
     # shellcheck disable=SC2016
-    as_root env DEBIAN_FRONTEND=noninteractive sh -c '
-        policy=/usr/sbin/policy-rc.d
-        if [ ! -e $policy ] && [ ! -L $policy ]; then
-            trap "rm -f $policy" EXIT
-            trap "exit 130" INT TERM
-            printf "#!/bin/sh\nexit 101\n" >$policy
-            chmod 755 $policy
-        fi
-        get() { apt-get -y -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }
-        get --simulate install --no-install-recommends "$@" >/dev/null 2>&1 || get update
-        get install --no-install-recommends "$@" || { get update && get install --no-install-recommends "$@"; }
+    as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 NEEDRESTART_MODE=l sh -c '
+        get() { apt-get -y -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o APT::Get::AutomaticRemove=false "$@"; }
+        simulated() { get --simulate install --no-install-recommends "$@"; }
+        say() { echo "setup: $*" >&2; }
+        path=/usr/sbin:/usr/bin:/sbin:/bin
+        quietly() { get --no-remove -o "DPkg::Path=$quiet:$path" install --no-install-recommends "$@"; }
+        spare() {
+            removed=$(simulated "$@" | sed -n "s/^Remv \([^ ]*\).*/\1/p" | tr "\n" " ")
+            [ -z "$removed" ] && return
+            say "apt would remove ${removed}for $*: nothing is removed; decide by hand (apt-get install $*)"
+            exit 1
+        }
+        simulated "$@" >/dev/null 2>&1 || get update
+        spare "$@"
+        quiet=$(mktemp -d /run/desimages-quiet-XXXXXX) || exit
+        trap "rm -rf $quiet" EXIT
+        trap "exit 130" INT TERM
+        for name in invoke-rc.d deb-systemd-invoke; do ln -s /bin/true "$quiet/$name"; done
+        quietly "$@" || { get update && spare "$@" && quietly "$@"; }
     ' sh "$@" >&2 || die "apt-get could not install $*"
 }
 

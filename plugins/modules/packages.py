@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Install Debian packages without python3-apt, and without the services they bring."""
+"""Install Debian packages without python3-apt, without the services they bring, and without harm to what is there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ short_description: Install the Debian packages that a role of the farm needs
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Installs packages by apt-get where they are missing. Nothing is upgraded and nothing removed.
-  - Unlike M(ansible.builtin.apt) it needs no python3-apt, so that it runs under any Python (a virtual environment's too), and check mode
-    tells the truth on a machine that has none.
-  - The services that the packages bring are not started at the installation (C(policy-rc.d)). Those in O(quiet) are masked before it as
-    well, so that they do not start at the next boot either. Where a package was there before, its services are left as they are.
-  - The package lists are fetched only where the installation fails without that.
+  - Installs packages by apt-get where they are missing, and what they depend on. Nothing else happens to the machine.
+    Where apt would remove an installed package, move it to another version, or end the installation of one that
+    something else began, the module fails before anything is done, in check mode too, and names the packages.
+  - Unlike M(ansible.builtin.apt) it needs no python3-apt, so that it runs under any Python (a virtual environment's
+    too), and check mode tells the truth on a machine that has none.
+  - The services that the packages bring are not started at the installation, nor others stopped or restarted.
+    C(invoke-rc.d) and C(deb-systemd-invoke), by which Debian's packages do that, do nothing there. A C(policy-rc.d)
+    is neither needed nor made. One that is there stays as it is.
+  - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. A mask
+    that was made for an installation that fails is taken back, unless the unit came nevertheless. Where a package was
+    there before, its services are left as they are.
+  - The package lists are fetched only where apt cannot say what it would do without, or a package is no longer where
+    they say. In check mode they are fetched to a temporary folder.
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status without changing anything.
+    description:
+      - Can run in C(check_mode) and return changed status without changing anything.
+      - What cannot be installed without harm is refused in check mode too.
   diff_mode:
     support: full
     description: Returns the packages before and after.
@@ -29,7 +38,7 @@ attributes:
     description: When run twice with the same parameters, the second run changes nothing.
 options:
   names:
-    description: The packages.
+    description: The packages. Names alone, without version, suite or architecture.
     type: list
     elements: str
     required: true
@@ -38,6 +47,10 @@ options:
     type: list
     elements: str
     default: []
+  remedy:
+    description: What else a person can do where the packages cannot be installed. It ends the message.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -54,6 +67,13 @@ installed:
   elements: str
   returned: success
   sample: [runc]
+new:
+  description: All that apt installs for them, dependencies included. In check mode, what it would install.
+  type: dict
+  returned: success
+  sample:
+    libseccomp2: 2.5.4-1+deb12u1
+    runc: 1.1.5+ds1-1+deb12u1
 versions:
   description: The versions of all the packages. In check mode, of those that are there.
   type: dict
@@ -63,79 +83,190 @@ versions:
 """
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils import installation
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
 
 ARGUMENTS = {
     "names": {"type": "list", "elements": "str", "required": True},
     "quiet": {"type": "list", "elements": "str", "default": []},
+    "remedy": {"type": "str", "default": ""},
 }
-POLICY = "/usr/sbin/policy-rc.d"  # /usr/share/doc/init-system-helpers/README.policy-rc.d.gz
+RUN = "/run"  # root's alone, and empty after a boot
 UNITS = "/etc/systemd/system"
-APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
-ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+BROUGHT = ("/usr/lib/systemd/system/{name}.service", "/lib/systemd/system/{name}.service", "/etc/init.d/{name}")
+STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # what apt gives to dpkg unless told otherwise
+NO_MORE = ["-o", "APT::Get::AutomaticRemove=false", "--no-install-recommends"]
+APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *NO_MORE]
+# without the caches and the log that even a simulation would write
+SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner="]
+# needrestart, where a machine has it, restarts services behind apt's back: it may only list them
+ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
+BY_HAND = "run the same apt-get by hand on that machine"
 
 
-def parse_versions(text: str) -> dict:
-    """Lines of `package<TAB>status<TAB>version` -> the versions of what is installed, held or not (dpkg-query(1): the second letter is the state)."""
-    rows = [line.split("\t") for line in text.splitlines()]
-    return {row[0]: row[2] for row in rows if len(row) == 3 and row[1][1:] == "i "}
+@contextmanager
+def quiet_path() -> Iterator[str]:
+    """A PATH for all that dpkg runs, and nothing else, in which the programs that start and stop services do nothing.
 
-
-def versions(module: AnsibleModule) -> dict:
-    """package -> version of those of `names` that are installed. Raises FarmError where there is no dpkg."""
-    query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *module.params["names"]]
-    code, out, err = module.run_command(query, environ_update=ENVIRONMENT)
-    if code not in (0, 1):  # 1: some are unknown
-        raise FarmError(f"dpkg-query ended with {code}: {err.strip()}", hint="is this a Debian machine?")
-    return parse_versions(out)
-
-
-def apt(module: AnsibleModule, *words: str) -> str:
-    """'' or what went wrong."""
-    code, out, err = module.run_command([*APT, *words], environ_update=ENVIRONMENT)
-    return "" if code == 0 else f"apt-get {' '.join(words)} ended with {code}:\n" + "\n".join((out + err).strip().splitlines()[-15:])
-
-
-def install(module: AnsibleModule, missing: list) -> None:
-    """Install, with no service started; fetch the lists where they are missing or too old."""
-    held = os.path.lexists(POLICY)
-    if not held:
-        with open(POLICY, "w", encoding="utf-8") as file:
-            file.write("#!/bin/sh\nexit 101\n")
-        os.chmod(POLICY, 0o755)
+    What a killed module leaves are two links in a folder that nobody looks into, until the next boot. An apt-get that
+    outlives it still starts nothing. The links lead to a program, so a /run that is mounted noexec does no harm.
+    """
+    folder = tempfile.mkdtemp(prefix="desimages-quiet-", dir=RUN)
     try:
-        for unit in module.params["quiet"]:
+        for name in STARTERS:
+            os.symlink("/bin/true", f"{folder}/{name}")
+        yield f"{folder}:{PATH}"
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def masked(units: list) -> Iterator[None]:
+    """Masks the units that have no file yet. Where the installation fails, only what came nevertheless stays masked."""
+    made = []
+    try:
+        for unit in units:
             os.makedirs(UNITS, exist_ok=True)
             if not os.path.lexists(f"{UNITS}/{unit}"):
                 os.symlink("/dev/null", f"{UNITS}/{unit}")
-        words = ["install", "--no-install-recommends", *missing]
-        problem = apt(module, *words)
+                made.append(unit)
+        yield
+    except BaseException:
+        for unit in made:
+            if not any(os.path.lexists(path.format(name=unit[: -len(".service")])) for path in BROUGHT):
+                os.unlink(f"{UNITS}/{unit}")
+        raise
+
+
+class Packages:
+    """The packages of one task: what is there is asked once, and what apt would do is looked at before it may."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.names, self.quiet = module.params["names"], module.params["quiet"]
+        wrong = [
+            f"names: {name!r} is not the plain name of a Debian package"
+            for name in self.names
+            if not installation.NAME.match(name)
+        ]
+        wrong += [f"quiet: {unit!r} is not NAME.service" for unit in self.quiet if not installation.UNIT.match(unit)]
+        if wrong:
+            raise BadInput(wrong, what="the packages to install")
+        self.plan = Plan()
+        self.before = self.versions()
+        self.missing = [name for name in self.names if name not in self.before]
+
+    def versions(self) -> dict:
+        """package -> version of those of the names that are installed. Raises FarmError where there is no dpkg."""
+        if not self.names:
+            return {}
+        query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *self.names]
+        code, out, err = self.module.run_command(query, environ_update=ENVIRONMENT)
+        if code not in (0, 1):  # 1: some are unknown
+            raise FarmError(f"dpkg-query ended with {code}: {err.strip()}", hint="is this a Debian machine?")
+        return installation.parse_versions(out)
+
+    def apt(self, words: list, options: list, settings: str = "") -> tuple:
+        """(what it printed, '' or what went wrong). `settings` is a file that stands in for apt's own."""
+        environment = {**ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
+        code, out, err = self.module.run_command([*APT, *options, *words], environ_update=environment)
+        last = "\n".join((out + err).strip().splitlines()[-15:])
+        return out, f"apt-get {' '.join(words)} ended with {code}:\n{last}" if code else ""
+
+    def simulate(self, lists: list) -> str:
+        """Finds out what apt would do. '' or why it cannot say. `lists` are options that tell where its lists are."""
+        out, problem = self.apt(["install", *self.missing], [*lists, *SIMULATE])
+        self.plan = Plan() if problem else Plan.parse(out)
+        lacking = [] if problem else self.plan.lacks(self.missing)
+        return f"no source of apt's has a package of that name: {', '.join(lacking)}" if lacking else problem
+
+    def simulate_anew(self) -> str:
+        """The same with fresh package lists; in check mode they are fetched to a folder that goes."""
+        if not self.module.check_mode:
+            outdated = self.apt(["update"], [])[1]
+            problem = self.simulate([])
+        else:
+            with tempfile.TemporaryDirectory(prefix="desimages-lists-") as folder:
+                os.chmod(folder, 0o711)  # apt fetches as a user of its own
+                os.makedirs(f"{folder}/lists/partial")
+                with open(
+                    os.open(f"{folder}/apt.conf", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8"
+                ) as file:
+                    file.write(installation.fetching(self.module.run_command(["apt-config", "dump"], check_rc=True)[1]))
+                lists = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
+                outdated = self.apt(["update"], lists, f"{folder}/apt.conf")[1]
+                problem = self.simulate(lists)
+        return "\n".join(filter(None, (problem, outdated))) if problem else ""
+
+    def refusal(self, problem: str, hint: str) -> FarmError:
+        hints = [text for text in (hint, self.module.params["remedy"]) if text]
+        return FarmError(f"cannot install {', '.join(self.missing)}: {problem}", hint="; or ".join(hints))
+
+    def consider(self) -> None:
+        """Raises FarmError unless all that apt would do is to install what is not there yet."""
+        if interrupted():
+            raise self.refusal(
+                "dpkg was interrupted in the middle of something", "end that on that machine first: dpkg --configure -a"
+            )
+        problem = self.simulate([]) and self.simulate_anew()
         if problem:
-            problem = apt(module, "update") or apt(module, *words)
-        if problem:
-            raise FarmError(f"cannot install {', '.join(missing)}: {problem}", hint="run the same apt-get by hand on that machine")
-    finally:
-        if not held:
-            os.unlink(POLICY)
+            raise self.refusal(problem, BY_HAND)
+        harm = list(self.plan.harm(self.missing))
+        if harm:
+            would, hints = zip(*harm)
+            simulation = f"apt-get --simulate install {' '.join(self.missing)}"
+            raise self.refusal(f"apt would {'; '.join(would)}", f"{'; '.join(hints)} (`{simulation}` tells all)")
+
+    def install(self) -> None:
+        """Installs them, with no service started. Raises FarmError where that cannot be done, or not without harm."""
+        with masked(self.quiet), quiet_path() as path:
+            words, options = ["install", *self.missing], ["--no-remove", "-o", f"DPkg::Path={path}"]
+            problem = self.apt(words, options)[1]
+            if installation.stale(problem):
+                self.apt(["update"], [])
+                self.consider()
+                problem = self.apt(words, options)[1]
+            there = self.versions()
+            lacking = [name for name in self.missing if name not in there]
+            if lacking and not problem:
+                problem = f"apt-get ended well, yet dpkg does not have {', '.join(lacking)} as installed"
+            if problem:
+                raise self.refusal(problem, BY_HAND)
+
+
+def interrupted() -> bool:
+    """Whether dpkg has a journal of work that it did not end. A simulation of apt's does not look for it."""
+    try:
+        return any(name.isdigit() for name in os.listdir(os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg") + "/updates"))
+    except FileNotFoundError:
+        return False
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        before = versions(module)
-        missing = [name for name in module.params["names"] if name not in before]
-        if missing and not module.check_mode:
-            install(module, missing)
-        after = versions(module) if missing and not module.check_mode else before
+        packages = Packages(module)
+        if packages.missing:
+            packages.consider()
+            if not module.check_mode:
+                packages.install()
+        before, missing, coming = packages.before, packages.missing, packages.plan.coming()
+        after = packages.versions() if missing and not module.check_mode else before
     except FarmError as error:
         module.fail_json(**error.as_result())
     diff = {
         "before": "".join(f"{name} {before[name]}\n" for name in sorted(before)),
-        "after": "".join(f"{name} {after.get(name, '(newest)')}\n" for name in sorted({*after, *missing})),
+        "after": "".join(f"{name} {version}\n" for name, version in sorted({**before, **coming, **after}.items())),
     }
-    module.exit_json(changed=bool(missing), installed=missing, versions=after, diff=diff)
+    module.exit_json(changed=bool(missing), installed=missing, new=coming, versions=after, diff=diff)
 
 
 if __name__ == "__main__":

@@ -238,7 +238,8 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
     source = "Types: deb\nURIs: file:///archive\nSuites: trixie\nComponents: main\nSigned-By: /archive/keyring.gpg\n"
     (archive.root / "debian.sources").write_text(source)
     run("chmod", "-R", "a+rX", str(tmp_path))
-    command = "cp /archive/debian.sources /etc/apt/sources.list.d/ && apt-get update && apt-get install --yes unzip && unzip -v && apt-get check"
+    command = ("cp /archive/debian.sources /etc/apt/sources.list.d/ && apt-get update"
+               " && apt-get install --yes --no-remove unzip && unzip -v && apt-get check")
     said = docker.containers.run(bring(docker, chain.reference("debian", NATIVE), tmp_path), ["sh", "-ec", command], network_mode="none",
                                  volumes=[f"{archive.root}:/archive:ro"], stderr=True, remove=True).decode()
     assert "Setting up unzip" in said

@@ -18,14 +18,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy,
 from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
-from ansible_collections.desimages.farm.plugins.modules.packages import parse_versions
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
 
 from .modules import result
-
-
-def test_only_installed_packages_have_a_version():
-    assert parse_versions("runc\tii \t1.1.5\nrunit\tun \t\nold\trc \t2\nheld\thi \t3\n") == {"runc": "1.1.5", "held": "3"}
 
 
 @pytest.mark.parametrize(

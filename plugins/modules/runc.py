@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Find the runc of a host, whoever brought it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: runc
+short_description: Find the runc of a host, whoever brought it
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Looks for a runc that BuildKit can use, and tells its version. Who brought it does not matter. It may be Debian's
+    package, Docker's own containerd.io, or a file that somebody copied there.
+  - Each program of that name is asked for its version. One that is too old, was compiled without seccomp, does not
+    run, or is another runtime under that name is not used, and the result says why.
+  - Folders are looked through in the order V(/usr/local/sbin), V(/usr/local/bin), V(/usr/sbin), V(/usr/bin),
+    V(/sbin), V(/bin), then those of C(PATH). The first one that can be used is taken.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode). It changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: There is nothing to show.
+  idempotent:
+    support: full
+    description: It changes nothing.
+options:
+  path:
+    description:
+      - The program to use, whatever its name.
+      - No other is then looked for, and the module fails where this one cannot be used.
+    type: path
+    default: ''
+  minimum:
+    description: The oldest version that can be used.
+    type: str
+    required: true
+  required:
+    description: Fail where there is none.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Look for runc
+  desimages.farm.runc:
+    minimum: 1.1.0
+"""
+
+RETURN = r"""
+path:
+  description: The program that can be used. Empty where there is none.
+  type: str
+  returned: success
+  sample: /usr/sbin/runc
+version:
+  description: Its version, as it tells it. Empty where there is none.
+  type: str
+  returned: success
+  sample: 1.1.5+ds1
+refused:
+  description: The programs that cannot be used, each with the reason.
+  type: list
+  elements: str
+  returned: success
+  sample: ["/usr/local/bin/runc is not runc: it says 'crun version 1.8.1'"]
+"""
+
+import os
+import re
+import signal
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import supervision
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+ARGUMENTS = {
+    "path": {"type": "path", "default": ""},
+    "minimum": {"type": "str", "required": True},
+    "required": {"type": "bool", "default": False},
+}
+SECONDS = 20  # to tell its version; a busy machine takes one
+
+
+def parse_version(text: str) -> str:
+    """`runc version 1.1.5+ds1`, the first line of `runc --version` -> 1.1.5+ds1; '' for any other program's."""
+    found = re.match(r"runc version (\d+\.\d+\.\d\S*)\s*(?:\n|\Z)", text)
+    return found[1] if found else ""
+
+
+def numbers(version: str) -> tuple:
+    """1.1.5+ds1 -> (1, 1, 5). What follows does not count: the release candidates of a version have its options."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def candidates(path: str) -> list:
+    """The programs named runc, in order. A file that has two names is in it once."""
+    found = {}
+    for folder in [*supervision.PATH.split(":"), *path.split(":")]:
+        program = f"{folder}/runc"
+        if folder.startswith("/") and os.path.isfile(program) and os.access(program, os.X_OK):
+            found.setdefault(os.path.realpath(program), program)
+    return list(found.values())
+
+
+def ask(program: str) -> tuple:
+    """(exit code, stdout, stderr) of `PROGRAM --version`. Raises OSError, TimeoutExpired; nothing is left running."""
+    process = subprocess.Popen(
+        [program, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a script's own children hold its pipes
+        process.communicate()
+        raise
+    return process.returncode, out, err
+
+
+def look_at(program: str, minimum: str) -> tuple:
+    """(its version, '' or why it cannot be used)."""
+    try:
+        code, out, err = ask(program)
+    except OSError as error:
+        return "", f"{program} cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return "", f"{program} does not tell its version within {SECONDS} s"
+    if code:
+        return "", f"{program} --version ended with {code}: {' '.join((err or out).split())[-200:]}"
+    version = parse_version(out)
+    if not version:
+        return "", f"{program} is not runc: it says {(out.splitlines() or [''])[0][:60]!r}"
+    if numbers(version) < numbers(minimum):
+        return "", f"{program} is runc {version}, BuildKit needs {minimum} or later"
+    if not re.search(r"(?m)^libseccomp:", out):  # BuildKit gives each step a seccomp profile
+        return "", f"{program} is runc {version} compiled without seccomp, which BuildKit needs"
+    return version, ""
+
+
+def find(path: str, minimum: str) -> tuple:
+    """(program, its version, why others cannot be used); empty texts where none can be.
+
+    Raises FarmError where `path` is named and cannot.
+    """
+    hint = (
+        f"name a runc from {minimum} on, or leave buildkitd_runc empty:"
+        " then one is looked for, and Debian's installed where there is none"
+    )
+    if path and not path.startswith("/"):
+        raise FarmError(f"{path!r} is not the absolute path of a runc", hint=hint)
+    refused = []
+    for program in [path] if path else candidates(os.environ.get("PATH", "")):
+        version, problem = look_at(program, minimum)
+        if not problem:
+            return program, version, refused
+        if path:
+            raise FarmError(f"BuildKit cannot use the runc that it was given: {problem}", hint=hint)
+        refused.append(problem)
+    return "", "", refused
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    minimum = module.params["minimum"]
+    try:
+        path, version, refused = find(module.params["path"], minimum)
+        if module.params["required"] and not path:
+            raise FarmError(
+                "\n".join(
+                    [
+                        f"there is no runc that BuildKit can use in {supervision.PATH.replace(':', ', ')} or PATH",
+                        *refused,
+                    ]
+                ),
+                hint=f"install a runc from {minimum} on, or set buildkitd_runc to one",
+            )
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(changed=False, path=path, version=version, refused=refused)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+"""Packages are installed by the real apt and dpkg, in a small Debian of its own, and nothing else happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan, fetching, parse_versions
+from ansible_collections.desimages.farm.plugins.modules import packages
+
+from .dpkg_root import STARTS, VENDOR, DpkgRoot
+from .modules import result
+
+needs_apt = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg")
+POLICY = Path("/usr/sbin/policy-rc.d")
+WAIT = 60  # seconds
+
+# --- what apt says --------------------------------------------------------------------------------------------------
+
+SIMULATED = """\
+NOTE: This is only a simulation!
+The following packages will be REMOVED:
+  containerd.io docker-ce
+Remv docker-ce [5:28.1-1~debian]
+Remv containerd.io:arm64 [1.7.27-1] [docker-ce:amd64 ]
+Inst libc6 [2.36-9] (2.36-9+deb12u10 Debian:12/stable, Debian-Security:12/stable-security [amd64]) []
+Inst libseccomp2 (2.5.4-1+deb12u1 Debian:12.15/oldstable [amd64])
+Inst runc (1.1.5+ds1-1+deb12u1 Debian:12.15/oldstable [amd64])
+Conf libc6 (2.36-9+deb12u10 Debian:12/stable [amd64])
+Conf libseccomp2 (2.5.4-1+deb12u1 Debian:12.15/oldstable [amd64])
+Conf zfs-zed (28  [amd64])
+Conf runc (1.1.5+ds1-1+deb12u1 Debian:12.15/oldstable [amd64])
+Purg old:i386 [1]
+"""
+PLAN = Plan(
+    new={"libseccomp2": "2.5.4-1+deb12u1", "runc": "1.1.5+ds1-1+deb12u1"},
+    moved={"libc6": ("2.36-9", "2.36-9+deb12u10")},
+    removed={"docker-ce": "5:28.1-1~debian", "containerd.io:arm64": "1.7.27-1", "old:i386": "1"},
+    finished={"zfs-zed": "28"},
+)
+
+
+def test_a_simulation_is_read_as_apt_prints_it():
+    assert Plan.parse(SIMULATED) == PLAN
+    assert Plan.parse("Reading package lists...\ncontainerd.io is already the newest version (1).\n") == Plan()
+
+
+@pytest.mark.parametrize(
+    ("plan", "names", "harm"),
+    [
+        (Plan(new={"a": "1", "b": "1"}), ["a"], []),
+        (Plan(removed={"b": "1", "a": "2"}), ["c"], ["remove a 2, b 1"]),
+        (Plan(moved={"a": ("1", "2")}), ["c"], ["move a from 1 to 2"]),
+        (
+            Plan(moved={"a": ("2", "1")}, finished={"b": "1"}),
+            ["c"],
+            ["move a from 2 to 1", "configure b, whose installation something else began"],
+        ),
+        (Plan(moved={"a": ("1", "1")}, finished={"b": "1"}), ["a", "b"], []),  # half-installed is what they were
+        (
+            PLAN,
+            ["runc"],
+            [
+                "remove containerd.io:arm64 1.7.27-1, docker-ce 5:28.1-1~debian, old:i386 1",
+                "move libc6 from 2.36-9 to 2.36-9+deb12u10",
+                "configure zfs-zed, whose installation something else began",
+            ],
+        ),
+    ],
+)
+def test_whatever_is_more_than_an_installation_is_harm(plan, names, harm):
+    assert [what for what, hint in plan.harm(names)] == harm
+    assert all(hint for what, hint in plan.harm(names))
+
+
+@pytest.mark.parametrize(
+    ("plan", "lacking"),
+    [
+        (Plan(), ["a", "b"]),
+        (Plan(new={"a": "1"}), ["b"]),
+        (Plan(new={"a:i386": "1"}, finished={"b": "1"}), []),
+        (Plan(moved={"a": ("1", "2")}), ["b"]),
+    ],
+)
+def test_a_package_for_which_apt_takes_another_is_lacking(plan, lacking):
+    assert plan.lacks(["a", "b"]) == lacking
+
+
+def test_only_installed_packages_have_a_version():
+    assert parse_versions("runc\tii \t1.1.5\nrunit\tun \t\nold\trc \t2\nheld\thi \t3\nhalf\tiF \t4\n") == {
+        "runc": "1.1.5",
+        "held": "3",
+    }
+
+
+def test_of_apts_settings_only_what_fetching_needs_is_taken():
+    dump = (
+        'APT "";\nAPT::Architecture "amd64";\nAPT::Update "";\nAPT::Update::Post-Invoke:: "rm -f /x";\nDir "/";\n'
+        'Dir::Etc "etc/apt";\nDir::Ignore-Files-Silently:: "\\.bak$";\n'
+        'Acquire::http::Proxy "http://proxy.example.org";\nDPkg::Post-Invoke:: "rm -f /y";\n'
+        'Acquire::odd "a "b" c";\nunattended-upgrade "";\n'
+    )
+    assert fetching(dump).splitlines() == [
+        'APT "";',
+        'APT::Architecture "amd64";',
+        'APT::Update "";',
+        'Dir "/";',
+        'Dir::Etc "etc/apt";',
+        'Dir::Ignore-Files-Silently:: "\\.bak$";',
+        'Acquire::http::Proxy "http://proxy.example.org";',
+        'Dir::Etc::main "/dev/null";',
+        'Dir::Etc::parts "/dev/null";',
+    ]
+
+
+# --- what apt does --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch) -> DpkgRoot:
+    made = DpkgRoot(tmp_path / "host")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(packages, "RUN", str(made.root / "run"))
+    monkeypatch.setattr(packages, "UNITS", str(made.root / "units"))
+    monkeypatch.setattr(packages, "BROUGHT", tuple(f"{made.root}{path}" for path in packages.BROUGHT))
+    return made
+
+
+def install(*names: str, check: bool = False, **more) -> dict:
+    return result(packages.main, check=check, names=list(names), **more)
+
+
+def refused(host: DpkgRoot, *names: str, **more) -> str:
+    """The message, the same in both modes; the machine is as it was."""
+    before, states = host.tree(), host.states()
+    found = install(*names, check=True, **more)
+    assert found.get("failed"), found
+    assert host.tree() == before
+    real = install(*names, **more)
+    assert real.get("failed"), real
+    assert real["msg"] == found["msg"]
+    assert host.states() == states
+    assert list((host.root / "run").iterdir()) == list((host.root / "units").iterdir()) == []
+    return str(real["msg"])
+
+
+def vendor(host: DpkgRoot) -> None:
+    """Docker from its vendor's packages."""
+    host.install(host.deb("containerd.io", "1.7", **VENDOR), host.deb("docker-ce", "28", Depends="containerd.io"))
+
+
+@needs_apt
+@pytest.mark.parametrize("lists", ["there", "missing"])
+def test_a_package_that_conflicts_with_dockers_own_is_refused(host, lists):
+    vendor(host)
+    host.publish(host.deb("runc", "1.1"), update=lists == "there")
+    before = host.tree()
+    found = install("runc", check=True, remedy="name another runc")
+    assert found["failed"]
+    assert "cannot install runc: apt would remove containerd.io 1.7, docker-ce 28" in found["msg"]
+    assert found["msg"].endswith("; or name another runc")
+    assert host.tree() == before
+    real = install("runc", remedy="name another runc")
+    assert real["msg"] == found["msg"]
+    assert host.states() == {"containerd.io": "ii 1.7", "docker-ce": "ii 28"}
+
+
+@needs_apt
+def test_apt_itself_may_not_remove_what_the_simulation_did_not_tell(host, monkeypatch):
+    vendor(host)
+    host.publish(host.deb("runc"))
+    monkeypatch.setattr(packages.Packages, "consider", lambda self: None)
+    assert "Packages need to be removed but remove is disabled" in install("runc")["msg"]
+    assert host.states() == {"containerd.io": "ii 1.7", "docker-ce": "ii 28"}
+
+
+@needs_apt
+def test_a_package_that_only_another_one_provides_is_refused(host):
+    vendor(host)
+    assert "no source of apt's has a package of that name: runc" in refused(host, "runc")
+
+
+@needs_apt
+def test_a_held_package_in_the_way_stays(host):
+    vendor(host)
+    host.publish(host.deb("runc"))
+    host.dpkg("--set-selections", stdin="containerd.io hold\n")
+    assert "containerd.io : Conflicts: runc" in refused(host, "runc", remedy="name another runc")
+    assert host.states() == {"containerd.io": "hi 1.7", "docker-ce": "ii 28"}
+
+
+@needs_apt
+@pytest.mark.parametrize(("old", "new"), [("1", "2"), ("2", "1")])
+def test_a_package_that_needs_another_version_of_what_is_there_is_refused(host, old, new):
+    host.install(host.deb("libthing", old))
+    (host.root / "etc/apt/preferences.d/wanted").write_text(
+        f"Package: libthing\nPin: version {new}\nPin-Priority: 1001\n"
+    )
+    host.configure('APT::Get::allow-downgrades "true";\n')
+    host.publish(host.deb("libthing", new), host.deb("thing", Depends=f"libthing (= {new})"))
+    assert f"apt would move libthing from {old} to {new}" in refused(host, "thing")
+
+
+@needs_apt
+def test_what_is_no_longer_needed_is_not_removed_though_apt_is_set_to(host):
+    host.publish(host.deb("leaf"), host.deb("thing"), host.deb("other", Depends="leaf"))
+    install("other")
+    host.dpkg("--remove", "other")
+    host.configure('APT::Get::AutomaticRemove "true";\n')
+    assert install("thing")["changed"]
+    assert host.states() == {"leaf": "ii 1", "thing": "ii 1", "other": "rc 1"} or host.states() == {
+        "leaf": "ii 1",
+        "thing": "ii 1",
+    }
+
+
+@needs_apt
+def test_what_something_else_left_half_installed_is_not_ended(host):
+    host.install(host.deb("half"), how="--unpack")
+    host.publish(host.deb("thing"))
+    assert "apt would configure half, whose installation something else began" in refused(host, "thing")
+
+
+@needs_apt
+def test_what_was_asked_for_itself_is_ended(host):
+    deb = host.deb("thing")
+    host.install(deb, how="--unpack")
+    host.publish(deb)
+    assert install("thing", check=True)["new"] == {"thing": "1"}
+    assert install("thing")["changed"]
+    assert host.states() == {"thing": "ii 1"}
+    assert not install("thing")["changed"]
+
+
+@needs_apt
+def test_nothing_is_begun_where_dpkg_was_interrupted(host):
+    host.publish(host.deb("thing"))
+    (host.root / "var/lib/dpkg/updates/0001").touch()
+    assert "dpkg was interrupted" in refused(host, "thing")
+
+
+@needs_apt
+@pytest.mark.parametrize(
+    "name", ["runc-", "runc=1", "runc/sid", "runc:i386", "-oDebug::x=1", "runc*", "ru.c^", "?essential", "", "Runc"]
+)
+def test_what_is_no_plain_name_is_refused(host, name):
+    assert f"{name!r} is not the plain name of a Debian package" in refused(host, name, "runc+")
+
+
+@needs_apt
+@pytest.mark.parametrize("name", ["run.", "runc+", "r.nc"])
+def test_a_name_that_no_package_has_is_not_taken_for_a_pattern(host, name):
+    host.publish(host.deb("runc"))
+    assert name in refused(host, name)
+
+
+@needs_apt
+def test_missing_packages_are_installed_with_what_they_need_and_nothing_is_done_twice(host):
+    host.install(host.deb("there"))
+    host.publish(
+        host.deb("libthing", "2"),
+        host.deb("extra"),
+        host.deb("thing", "3", Depends="libthing", Recommends="extra"),
+        update=False,
+    )
+    before = host.tree()
+    found = install("thing", "there", check=True)
+    assert host.tree() == before
+    assert found["changed"] and found["installed"] == ["thing"] and found["new"] == {"libthing": "2", "thing": "3"}
+    assert found["versions"] == {"there": "1"}
+    real = install("thing", "there")
+    assert {**found, "versions": {"there": "1", "thing": "3"}, "invocation": ""} == {**real, "invocation": ""}
+    assert host.states() == {"there": "ii 1", "thing": "ii 3", "libthing": "ii 2"}
+    again = install("thing", "there")
+    assert not again["changed"] and again["installed"] == [] and again["new"] == {}
+
+
+@needs_apt
+def test_no_packages_are_none(host):
+    assert not install()["changed"]
+
+
+@needs_apt
+def test_lists_that_name_a_file_which_the_mirror_no_longer_has_are_fetched_again(host):
+    host.publish(host.deb("thing", "1"))
+    host.withdraw("thing_1.deb")
+    host.publish(host.deb("thing", "2"), update=False)
+    assert install("thing")["versions"] == {"thing": "2"}
+
+
+# --- services -------------------------------------------------------------------------------------------------------
+
+
+def policy() -> tuple[str, int]:
+    return (POLICY.read_text(), POLICY.stat().st_ino) if POLICY.is_file() else ("", 0)
+
+
+@needs_apt
+def test_no_service_is_started_and_nothing_is_left_of_what_prevents_it(host):
+    before = policy()
+    host.publish(host.deb("server", postinst=STARTS))
+    assert install("server", quiet=["server.service"])["changed"]
+    found = (host.root / "found").read_text().split()
+    assert [os.path.basename(path) for path in found] == ["invoke-rc.d", "deb-systemd-invoke"]
+    assert all(path.startswith(f"{host.root}/run/desimages-quiet-") for path in found)
+    assert list((host.root / "run").iterdir()) == []
+    assert os.readlink(host.root / "units/server.service") == "/dev/null"
+    assert policy() == before
+
+
+@needs_apt
+@pytest.mark.parametrize(
+    ("files", "masked"),
+    [
+        ((), []),
+        (("usr/lib/systemd/system/server.service",), ["server.service"]),
+        (("lib/systemd/system/server.service",), ["server.service"]),
+        (("etc/init.d/server",), ["server.service"]),
+    ],
+)
+def test_a_mask_that_was_made_for_an_installation_that_failed_stays_only_where_the_unit_came(host, files, masked):
+    host.publish(host.deb("server", files=files, postinst="exit 3"))
+    found = install("server", quiet=["server.service"])
+    assert (
+        found["failed"]
+        and "installed server package post-installation script subprocess returned error exit status 3" in found["msg"]
+    )
+    assert [path.name for path in (host.root / "units").iterdir()] == masked
+
+
+@needs_apt
+def test_a_unit_that_an_admin_wrote_or_masked_is_left_when_an_installation_fails(host):
+    (host.root / "units/server.service").symlink_to("/dev/null")
+    (host.root / "units/other.service").write_text("[Service]\n")
+    host.publish(host.deb("server", postinst="exit 3"))
+    assert install("server", quiet=["server.service", "other.service"])["failed"]
+    assert sorted(path.name for path in (host.root / "units").iterdir()) == ["other.service", "server.service"]
+
+
+PROGRAM = """\
+import sys
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.desimages.farm.plugins.modules import packages
+packages.RUN, packages.UNITS = sys.argv[1:3]
+with patch_module_args({"names": ["server"]}):
+    packages.main()
+"""
+
+
+def until(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def halfway(host, tmp_path) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """An installation in the middle of a package's script, and the FIFO that this waits for."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    host.publish(
+        host.deb("server", postinst=f'touch "$DPKG_ROOT/began"\n[ -e "$DPKG_ROOT/again" ] || cat {gate}\n{STARTS}')
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, f"{host.root}/run", f"{host.root}/units"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    until((host.root / "began").exists)
+    yield process, gate
+    process.kill()
+    process.wait()
+
+
+def started_by(host: DpkgRoot) -> list[int]:
+    """apt, dpkg and what these run."""
+    mark = f"APT_CONFIG={host.root}/apt.conf\0".encode()
+    found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def kill(pids: list[int]) -> list[int]:
+    """They may end before it is their turn, as what started them is gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@needs_apt
+def test_an_installation_that_outlives_its_module_starts_no_service_either(host, halfway):
+    process, gate = halfway
+    process.kill()
+    process.wait()
+    gate.write_text("")
+    until(lambda: not started_by(host))
+    assert all(
+        path.startswith(f"{host.root}/run/desimages-quiet-") for path in (host.root / "found").read_text().split()
+    )
+
+
+@needs_apt
+def test_a_killed_installation_leaves_nothing_that_keeps_a_service_from_starting(host, halfway):
+    """Killed with all that it started, as by a power cut."""
+    before = policy()
+    process, _ = halfway
+    process.kill()
+    process.wait()
+    until(lambda: not kill(started_by(host)))
+    assert policy() == before
+    (left,) = (host.root / "run").iterdir()
+    assert sorted(path.name for path in left.iterdir()) == ["deb-systemd-invoke", "invoke-rc.d"]
+
+    (host.root / "again").touch()
+    found = install("server")
+    if found.get("failed"):  # where dpkg was killed while it wrote its journal
+        assert "dpkg --configure -a" in found["msg"]
+        host.dpkg("--configure", "-a")
+    assert host.states() == {"server": "ii 1"}
+    assert not install("server")["changed"]
