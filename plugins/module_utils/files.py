@@ -85,6 +85,51 @@ def read_through(source: int, into: int | None = None, most: int | None = None) 
     return made.hexdigest(), size
 
 
+def sha256_of(path: str) -> str:
+    """The hex sha256 of a file. Raises FileNotFoundError, or Unfit where it is none."""
+    found = open_file(path)
+    try:
+        return read_through(found)[0]
+    finally:
+        os.close(found)
+
+
+def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync: bool = True) -> None:
+    """Replaces a file in one step, in a folder that is made where there is none: nothing half-written is ever read, nor by
+    anybody whom it is not for.
+
+    With `sync` it is on the disk afterwards, whatever happens to the machine.
+    """
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(file, "wb") as out:
+            out.write(data.encode() if isinstance(data, str) else data)
+            out.flush()
+            if group != -1:
+                os.fchown(out.fileno(), -1, group)
+            os.fchmod(out.fileno(), mode)
+            if sync:
+                os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if sync:
+        sync_folder(folder)
+
+
+def sync_folder(path: str) -> None:
+    """What was renamed in a folder stays so, whatever happens to the machine."""
+    found = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(found)
+    finally:
+        os.close(found)
+
+
 def text_of(path: str, most: int) -> str:
     """The text of a small file; nothing where there is none, or something else. No more than `most` bytes are read."""
     try:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import files
 from .child import Child
 from .errors import FarmError
 from .progress import Progress
@@ -29,10 +30,8 @@ class Cancelled(Exception):
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replaces the state in one step."""
-    temporary = folder / (STATE + ".new")
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, folder / STATE)
+    """Replaces the state in one step; several times a second, and of no use after a power cut."""
+    files.write(str(folder / STATE), json.dumps(state), sync=False)
 
 
 def run(folder: Path, spec: dict[str, Any]) -> None:

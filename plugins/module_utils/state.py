@@ -9,9 +9,8 @@ import stat
 from dataclasses import dataclass
 
 from .errors import Busy, FarmError
-from .files import open_file, open_folder, text_of
+from .files import open_file, open_folder, text_of, write
 from .proc import Proc, started
-from .supervisors import write
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
 # What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started it.

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,24 +40,6 @@ def read(path: str) -> str:
 
 def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def write(path: str, text: str, mode: int, group: int = -1) -> None:
-    """Replace a file in one step, so that nothing half-written is ever read, nor by anybody whom it is not for."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if group != -1:
-                os.fchown(file.fileno(), -1, group)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def outdated(files: Files) -> list[str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import readiness, supervisors
+from . import files, readiness, supervisors
 from .proc import Proc
 from .supervision import FORMAT, Claims, Service, digest
 
@@ -39,7 +39,7 @@ class Host:
         return [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
 
     def record(self) -> None:
-        supervisors.write(self.path, json.dumps(self.now, indent=1, sort_keys=True) + "\n", 0o644)
+        files.write(self.path, json.dumps(self.now, indent=1, sort_keys=True) + "\n", 0o644)
 
     def as_result(self) -> dict[str, Any]:
         """What M(desimages.farm.probe) returns."""

@@ -81,9 +81,10 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import golden, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, golden, programs, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
+LONGEST = 600  # seconds that the golden build may take
 ARGUMENTS = {
     "buildkitd": {"type": "path", "required": True},
     "buildctl": {"type": "path", "required": True},
@@ -94,16 +95,12 @@ ARGUMENTS = {
 }
 
 
-def sha256(path: str) -> str:
-    """'' where there is no such file."""
-    found = hashlib.sha256()
+def known(path: str) -> str:
+    """The sha256 of a program, '' where there is none."""
     try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                found.update(block)
+        return files.sha256_of(os.path.realpath(path))
     except FileNotFoundError:
         return ""
-    return found.hexdigest()
 
 
 def inputs() -> str:
@@ -139,7 +136,7 @@ class Engine:
         self.module = module
         self.params = module.params
         self.stamp = os.path.join(self.params["state_dir"], "engine.json")
-        self.wanted = {"version": self.params["version"], "buildkitd": sha256(self.params["buildkitd"]), "inputs": inputs()}
+        self.wanted = {"version": self.params["version"], "buildkitd": known(self.params["buildkitd"]), "inputs": inputs()}
 
     def proven(self) -> dict:
         """What engine.json says, {} where it is not about this binary."""
@@ -150,14 +147,14 @@ class Engine:
         return found if found.get("id") and {key: found.get(key) for key in self.wanted} == self.wanted else {}
 
     def call(self, words: list) -> str:
-        code, out, err = self.module.run_command(words, environ_update={"LC_ALL": "C.UTF-8", "BUILDKIT_HOST": ""})
-        if code != 0:
+        done = programs.run(words, seconds=LONGEST, environment={**os.environ, "LC_ALL": "C.UTF-8", "BUILDKIT_HOST": ""})
+        if done.code != 0:
             raise FarmError(
-                f"the golden build failed with {code}:\n" + "\n".join((out + err).strip().splitlines()[-20:]),
+                f"the golden build failed with {done.code}:\n" + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
                 hint="see the log of buildkitd on that node",
                 command=" ".join(words),
             )
-        return out
+        return done.out
 
     def build(self) -> dict:
         reported = self.call([self.params["buildkitd"], "--version"]).split()
@@ -199,7 +196,7 @@ def main() -> None:
         if found:
             engine.check(found)
         if changed and not module.check_mode:
-            supervisors.write(engine.stamp, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
+            files.write(engine.stamp, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
     except FarmError as error:
         module.fail_json(**error.as_result())
     proven = {key: found.get(key, "") for key in ("id", "version", "buildkitd")}

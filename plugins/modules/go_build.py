@@ -100,7 +100,6 @@ seconds:
   sample: 155.2
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -109,10 +108,11 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import gobuild
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
+LONGEST = 7200  # seconds that a compilation may take, with all that is fetched for it
 ARGUMENTS = {
     "source": {"type": "path", "required": True},
     "packages": {"type": "dict", "required": True},
@@ -122,14 +122,6 @@ ARGUMENTS = {
     "ldflags": {"type": "str", "default": ""},
     "tags": {"type": "str", "default": ""},
 }
-
-
-def sha256(path: str) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 class Compiler:
@@ -144,7 +136,7 @@ class Compiler:
             raise FarmError(f"there is no Go module in {params['source']}: {error.strerror}") from error
         self.program = gobuild.Program(
             packages=tuple(sorted((str(name), str(package)) for name, package in params["packages"].items())),
-            source=tuple((name, sha256(os.path.join(params["source"], name))) for name in names),
+            source=tuple((name, files.sha256_of(os.path.join(params["source"], name))) for name in names),
             platform=Platform.parse(params["platform"]),
             toolchain=params["toolchain"],
             ldflags=params["ldflags"],
@@ -161,7 +153,7 @@ class Compiler:
             return {}, "not in the cache"
         for name, _ in self.program.packages:
             path = os.path.join(self.folder, name)
-            if not os.path.exists(path) or sha256(path) != manifest["programs"][name]["sha256"]:
+            if not os.path.exists(path) or files.sha256_of(path) != manifest["programs"][name]["sha256"]:
                 return {}, f"{name} in the cache is not what was compiled"
         return manifest, ""
 
@@ -174,15 +166,15 @@ class Compiler:
             go = shutil.which("go", path=folder)
             if not go:
                 continue
-            here = self.module.run_command([go, "version"], environ_update={"GOTOOLCHAIN": "local"}, cwd="/")[1]
+            here = programs.run([go, "version"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"}, folder="/").out
             for setting in gobuild.toolchains(need, here):
-                code, out, err = self.module.run_command([go, "version"], environ_update={"GOTOOLCHAIN": setting}, cwd="/")
-                if code == 0:
-                    used = "go" + ".".join(map(str, gobuild.version(out)))
+                done = programs.run([go, "version"], seconds=LONGEST, environment={**os.environ, "GOTOOLCHAIN": setting}, folder="/")
+                if done.code == 0:
+                    used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
                         self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, its bytes may not be.")
                     return go, setting, used
-                tried.append(f"{go} with GOTOOLCHAIN={setting}: {err.strip()}")
+                tried.append(f"{go} with GOTOOLCHAIN={setting}: {done.err.strip()}")
             tried.append(f"{go}: {here.strip()}")
         raise FarmError(
             f"no Go that can compile {gobuild.describe(self.module.params['packages'])}",
@@ -197,24 +189,23 @@ class Compiler:
         os.makedirs(parent, exist_ok=True)
         output = tempfile.mkdtemp(prefix=".new-", dir=parent)
         try:
-            code, out, err = self.module.run_command(
-                self.program.command(go, output),
-                environ_update={**self.program.environment, "GOTOOLCHAIN": toolchain},
-                cwd=self.module.params["source"],
+            done = programs.run(
+                self.program.command(go, output), seconds=LONGEST, folder=self.module.params["source"],
+                environment={**os.environ, **self.program.environment, "GOTOOLCHAIN": toolchain},
             )
-            if code != 0:
+            if done.code != 0:
                 raise FarmError(
-                    f"go build ended with {code}:\n" + "\n".join((out + err).strip().splitlines()[-20:]),
+                    f"go build ended with {done.code}:\n" + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
                     hint="the modules come as this machine's Go settings say: see `go env GOPROXY GOSUMDB GOFLAGS`",
                     command=" ".join(self.program.command(go, "OUTPUT")),
                 )
-            programs = {}
+            made = {}
             for name, _ in self.program.packages:
                 path = os.path.join(output, name)
                 os.chmod(path, 0o755)
-                programs[name] = {"sha256": sha256(path), "size": os.path.getsize(path)}
+                made[name] = {"sha256": files.sha256_of(path), "size": os.path.getsize(path)}
             seconds = round(time.monotonic() - start, 1)
-            manifest = {"programs": programs, "go": used, "seconds": seconds, "platform": str(self.program.platform)}
+            manifest = {"programs": made, "go": used, "seconds": seconds, "platform": str(self.program.platform)}
             with open(os.path.join(output, "manifest.json"), "w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1, sort_keys=True)
             os.chmod(output, 0o755)

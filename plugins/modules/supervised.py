@@ -318,7 +318,7 @@ class Supervised:
         if reasons and not self.module.check_mode:
             self.make_folders(account)
             for path in stale:
-                supervisors.write(path, *wanted[path])
+                files.write(path, *wanted[path])
             supervisor.start()
         if not (reasons and self.module.check_mode):
             self.wait(fresh=bool(reasons))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder as building
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
@@ -18,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -67,7 +68,7 @@ def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: buildi
 
 def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.Builder, empty: Catalog, tmp_path: Path) -> None:
     for path in empty.root.glob("*/*"):
-        kept = builder.archive.store.path(sha256_of(path))
+        kept = builder.archive.store.path(sha256_of(str(path)))
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, kept)
     buildctl = tmp_path / "buildctl"

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import readiness, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc, decode_address, parse_tcp, parse_unix, same_address
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
@@ -120,7 +120,7 @@ def test_a_runit_service_keeps_awkward_words_and_gets_its_environment_and_no_oth
     os.makedirs(one.folder)
     for path, text in runit_files(one).items():
         if not path.startswith(one.log_folder) and "/log/" not in path:
-            supervisors.write(path, *text)
+            files.write(path, *text)
     others = {**os.environ, "OTHERS": "x"}
     said = subprocess.run([f"{one.folder}/run"], capture_output=True, text=True, check=True, env=others).stdout
     fixed = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", "DESIMAGES_SERVICE": one.folder}
@@ -146,8 +146,8 @@ def test_systemd_reads_the_same_environment_and_shows_it_to_nobody(tmp_path):
     one = service(state_dir=f"{tmp_path}/a %b", command=command, environment=environment)
     (_, unit), (path, text) = systemd_files(one).items()
     once = unit.text.replace("Type=exec", "Type=oneshot").replace("Restart=always", "Restart=no")
-    supervisors.write(f"{tmp_path}/.config/systemd/user/probe.service", once, 0o644)
-    supervisors.write(path, *text)
+    files.write(f"{tmp_path}/.config/systemd/user/probe.service", once, 0o644)
+    files.write(path, *text)
     alone = ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "--kill-child"]
     words = ["sh", "-c", MANAGER, "sh", str(tmp_path), SYSTEMD]
     done = subprocess.run([*alone, *words], capture_output=True, text=True, timeout=50)
@@ -281,7 +281,7 @@ def sleeper(tmp_path):
     supervisor = supervisors.Runit(one, run, Proc())
     os.makedirs(one.log_folder)
     for path, text in supervisor.files().items():
-        supervisors.write(path, *text)
+        files.write(path, *text)
     supervisor.start()
     yield supervisor
     supervisor.stop()
@@ -337,9 +337,9 @@ def test_a_command_that_asks_for_ever_is_no_answer(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["[]", "5", "{", "null", '"x"'])
 def test_a_description_that_makes_no_sense_is_none(tmp_path, text):
-    supervisors.write(str(tmp_path / "services/x/service.json"), text, 0o600)
-    supervisors.write(str(tmp_path / "provisioned.json"), text, 0o600)
-    supervisors.write(str(tmp_path / "engine.json"), text, 0o600)
+    files.write(str(tmp_path / "services/x/service.json"), text, 0o600)
+    files.write(str(tmp_path / "provisioned.json"), text, 0o600)
+    files.write(str(tmp_path / "engine.json"), text, 0o600)
     assert supervisors.definition_of(str(tmp_path), "x") == ({}, "")
     assert "x is not there" in Host(str(tmp_path), "f", ["x"], run).as_result()["reasons"]
 
@@ -350,13 +350,13 @@ def test_a_pipe_in_the_place_of_a_file_is_replaced(tmp_path):
     os.mkfifo(path, 0o600)
     assert supervisors.read(path) == ""
     assert supervisors.outdated({path: Text("a", 0o600)}) == [path]
-    supervisors.write(path, "a", 0o600)
+    files.write(path, "a", 0o600)
     assert supervisors.read(path) == "a"
 
 
 def test_a_file_is_for_its_group_before_it_has_its_name(tmp_path):
     path = str(tmp_path / "x")
-    supervisors.write(path, "a", 0o640, os.getegid())
+    files.write(path, "a", 0o640, os.getegid())
     wanted = {path: Text("a", 0o640, os.getegid())}
     assert supervisors.outdated(wanted) == []
     for other in (Text("a", 0o640, os.getegid() + 1), Text("a", 0o600), Text("b", 0o640)):

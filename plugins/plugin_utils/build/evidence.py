@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible import constants as C
+from ansible_collections.desimages.farm.plugins.module_utils import files
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
@@ -105,12 +106,7 @@ class Run:
         return self.folder / "logs" / f"{name.replace(', ', '+').replace(' ', '.').replace('/', '-')}.log"
 
     def _write(self, name: str, data: bytes) -> None:
-        temporary = self.folder / f".{name.replace('/', '-')}.{os.getpid()}"
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / name)
+        files.write(str(self.folder / name), data)
 
 
 @cache

@@ -22,8 +22,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
@@ -292,7 +293,7 @@ def _checked(client: Client, url: str, sha256: str, size: int, store: Store, lab
     while True:
         try:
             client.patiently(url, partial, size)
-            got = sha256_of(partial)
+            got = sha256_of(str(partial))
             if got == sha256:
                 store.put(partial, sha256)
                 return
@@ -313,7 +314,7 @@ def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, in
     path = folder / f"first-{os.getpid()}-{threading.get_ident()}"
     path.unlink(missing_ok=True)
     client.patiently(url, path, None)
-    return path, sha256_of(path), path.stat().st_size
+    return path, sha256_of(str(path)), path.stat().st_size
 
 
 def download_all(wanted: Iterable[tuple[Entry, str]], urls: Callable[[Entry, str], Sequence[str]], client: Client,

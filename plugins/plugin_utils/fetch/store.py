@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -11,33 +10,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
-from ansible_collections.desimages.farm.plugins.module_utils.files import Unfit, open_file
+from ansible_collections.desimages.farm.plugins.module_utils.files import Unfit, open_file, read_through, sync_folder
 
 CHUNK = 1 << 20
 INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to them
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hash_of(file.fileno())
-
-
 def hash_of(descriptor: int) -> str:
-    """The hex sha256 of an open file, from its beginning."""
-    digest = hashlib.sha256()
-    offset = 0
-    while chunk := os.pread(descriptor, CHUNK, offset):
-        digest.update(chunk)
-        offset += len(chunk)
-    return digest.hexdigest()
-
-
-def sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """The hex sha256 of an open file, from its beginning; it stands there again afterwards."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    made, _ = read_through(descriptor)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return made
 
 
 class Store:
@@ -138,5 +122,5 @@ class Store:
         path = self.path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync_folder(str(path.parent))
         return path

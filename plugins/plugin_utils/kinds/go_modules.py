@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform, go_environment
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import TOOLCHAIN, Go, escape
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Lock
@@ -185,7 +186,7 @@ class Modules:
 
 
 def _file(module: str, version: str, path: Path, h1: str) -> File:
-    return File(sha256_of(path), path.stat().st_size, {"module": module, "version": version, "file": path.suffix[1:], "h1": h1})
+    return File(sha256_of(str(path)), path.stat().st_size, {"module": module, "version": version, "file": path.suffix[1:], "h1": h1})
 
 
 def proxy_path(fact: Mapping[str, str]) -> str:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, sha256_of
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
@@ -185,7 +186,7 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
         return HashMismatch(f"{entry.label} came damaged: {error}", hint="run again: it is fetched anew")
     if h1 != entry.fact["h1"]:
         return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)
-    got = sha256_of(path)
+    got = sha256_of(str(path))
     if got == entry.sha256 and path.stat().st_size != entry.size:
         return HashMismatch(f"{entry.label} has {path.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
     if got != entry.sha256:

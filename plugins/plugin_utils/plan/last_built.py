@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import files
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
@@ -46,8 +46,4 @@ def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
 
 def write(place: Place, unit: Unit, entries: list[Entry]) -> None:
     """Keeps a unit's record and the names of its inputs."""
-    path = _path(place, unit.key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(view(unit, entries)), encoding="utf-8")
-    os.replace(temporary, path)
+    files.write(str(_path(place, unit.key)), json.dumps(view(unit, entries)), sync=False)  # of use to people alone

@@ -18,7 +18,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Entry, Recipe, Sources
 
-FORMAT = 1  # of the record: a change here builds everything anew
+# Of the record: a change here builds everything anew. 2: the size that a lock line gives counts, so that a wrong one is looked at.
+FORMAT = 2
 LEFT_OUT = "org.desimages.suites-left-out"  # `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
 
 
@@ -250,11 +251,11 @@ def _lines(recipe: Recipe, name: str, platform: Platform) -> str:
 
 
 def identity(entry: Entry) -> list[object]:
-    """What a lock line contributes to a build id: the place in the context and the content, also where a Go module's h1 would do.
+    """What a lock line contributes to a build id: the place in the context, the content, also where a Go module's h1 would do, and its size.
 
-    A build id without it would find the unit built, and never look at a lock that someone altered.
+    A build id without one of them would find the unit built, and never look at a lock that someone altered.
     """
-    return [entry.path, entry.sha256]
+    return [entry.path, entry.sha256, entry.size]
 
 
 def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list[Unit],

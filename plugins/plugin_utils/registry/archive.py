@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
@@ -98,7 +98,7 @@ class Archive:
             temporary = self.store.partial(tag)
             with temporary.open("wb") as out:
                 merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
-            layer = {"mediaType": LAYER, "digest": _digest(temporary), "size": temporary.stat().st_size}
+            layer = {"mediaType": LAYER, "digest": f"sha256:{sha256_of(str(temporary))}", "size": temporary.stat().st_size}
             self.registry.put_blob(self.repository, temporary, str(layer["digest"]))
             temporary.unlink()
             config = canonical.encode({**platform.as_oci, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}, "config": {}})
@@ -107,11 +107,3 @@ class Archive:
             manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer], "annotations": {_TITLE: name}})
             return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
         return f"{self.repository}@{found[0]}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        made = hashlib.sha256()
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            made.update(piece)
-    return "sha256:" + made.hexdigest()
