@@ -66,3 +66,11 @@ def chain(empty: Catalog) -> Catalog:
     empty.write("debian/etc/motd", "hello\n")
     empty.write("app/README.md", "about\n")
     return empty
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that other users reach: pytest's own are closed to them, and closed again by each pytest that starts."""
+    with tempfile.TemporaryDirectory(prefix="desimages-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

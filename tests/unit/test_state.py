@@ -52,18 +52,14 @@ def test_a_user_is_given_the_controllers_parts_and_a_second_time_nothing_is_left
 
 
 @pytest.fixture
-def farm(tmp_path):
+def farm(public):
     """A state folder whose controller's parts are OTHER's, who may reach them, and beside it a folder of root's."""
-    made, outside = tmp_path / "farm", tmp_path / "outside"
+    made, outside = public / "farm", public / "outside"
     outside.mkdir()
     (outside / "secret").write_text("root's")
     (outside / "secret").chmod(0o600)
     state.claim(str(made))
     state.hand_over(str(made), OTHER, OTHER)
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_mode & 0o001:
-            break
-        each.chmod(each.stat().st_mode | 0o011)
     return made
 
 
@@ -124,6 +120,15 @@ def test_nothing_that_may_be_somebody_elses_is_given_or_followed_later(farm, wha
 
 
 @needs_root
+def test_a_file_with_a_second_name_is_not_given_away_by_root_either(farm):
+    secret = farm.parent / "outside/secret"
+    state.hand_over(str(farm), 0, 0)
+    os.link(secret, farm / "store/secret")
+    state.hand_over(str(farm), OTHER, -1)
+    assert (secret.stat().st_uid, (farm / "store/secret").exists()) == (0, False)
+
+
+@needs_root
 def test_a_link_to_the_latest_run_leads_nowhere_else(farm):
     (farm / "runs/latest").symlink_to("/root")
     his(farm / "runs/latest")
@@ -176,19 +181,20 @@ SWAPPING = """
 import os, sys
 os.setgid(4711); os.setuid(4711)
 part, outside = sys.argv[1:]
+steps = (
+    lambda: os.mkdir(f"{part}/d"), lambda: open(f"{part}/d/secret", "x").close(),
+    lambda: os.rename(f"{part}/d", f"{part}/aside"), lambda: os.symlink(outside, f"{part}/d"),
+    lambda: os.unlink(f"{part}/d"), lambda: os.rename(f"{part}/aside", f"{part}/d"),
+    lambda: os.unlink(f"{part}/d/secret"), lambda: os.symlink(f"{outside}/secret", f"{part}/d/secret"),
+    lambda: os.unlink(f"{part}/d/secret"),
+)
 print("up", flush=True)
-while os.path.exists(f"{outside}/go"):
-    try:
-        os.rename(f"{part}/d", f"{part}/aside")
-        os.symlink(outside, f"{part}/d")
-        os.unlink(f"{part}/d")
-        os.rename(f"{part}/aside", f"{part}/d")
-        os.unlink(f"{part}/d/secret")
-        os.symlink(f"{outside}/secret", f"{part}/d/secret")
-        os.unlink(f"{part}/d/secret")
-        open(f"{part}/d/secret", "w").close()
-    except OSError:
-        pass
+while True:
+    for step in steps:
+        try:
+            step()
+        except OSError:
+            pass
 """
 
 
@@ -197,22 +203,15 @@ while os.path.exists(f"{outside}/go"):
 def test_whatever_its_owner_exchanges_meanwhile_nothing_outside_is_given_away(farm):
     outside, part = farm.parent / "outside", farm / "store"
     outside.chmod(0o755)
-    (outside / "go").touch()
-    (part / "d").mkdir()
-    (part / "d/secret").touch()
-    his(part / "d"), his(part / "d/secret")
     with subprocess.Popen([sys.executable, "-c", SWAPPING, str(part), str(outside)], stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        for _ in range(100):
-            state.hand_over(str(farm), OTHER + 1, -1)
-            assert {(outside / name).stat().st_uid for name in (".", "secret", "go")} == {0}
-            state.hand_over(str(farm), OTHER, OTHER)
-            if not (part / "d").exists():
-                (part / "d").mkdir()
-            if not (part / "d/secret").exists():
-                (part / "d/secret").touch()
-            his(part / "d"), his(part / "d/secret")
-        (outside / "go").unlink()
+        try:
+            other.stdout.readline()
+            for _ in range(500):
+                state.hand_over(str(farm), OTHER + 1, -1)
+                assert {(outside / name).stat().st_uid for name in (".", "secret")} == {0}
+                state.hand_over(str(farm), OTHER, OTHER)
+        finally:
+            other.kill()
     assert {(outside / name).stat().st_uid for name in (".", "secret")} == {0}
 
 
