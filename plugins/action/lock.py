@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jmespath
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, alone, workplace, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, described, difference, summary, warnings
 
 
 class ActionModule(FarmAction):
@@ -56,69 +52,3 @@ class ActionModule(FarmAction):
             result["failed"] = True
             result["msg"] = f"{len(failures)} of {len(recipes)} images could not be locked; they keep the lock they had:\n{named}"
         return result
-
-
-def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
-    """The chosen images that have inputs, by name. Raises BadInput with every wrong name."""
-    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(recipes))}; images: {', '.join(sorted(recipes))}"
-                for name in images if name not in recipes]
-    kept = set(recipes)
-    if expression:
-        try:
-            kept = {image["image"] for image in jmespath.search(expression, [view(recipe) for recipe in recipes.values()])}
-        except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
-            problems.append(f"select: {expression!r} does not choose images: {error}; an example: [?contains(kinds, 'go')]")
-    if problems:
-        raise BadInput(problems, what="the choice")
-    return [recipe for name, recipe in sorted(recipes.items())
-            if name in kept and (not images or name in images) and (recipe.inputs or recipe.lock != Lock())]
-
-
-def view(recipe: Recipe) -> dict[str, Any]:
-    """An image as jmespath sees it."""
-    return {
-        "image": recipe.name, "kinds": sorted({KINDS[found.kind].key for found in recipe.inputs}), "platforms": list(map(str, recipe.platforms)),
-        "suites": list(recipe.suites), "locked": recipe.lock != Lock(),
-    }
-
-
-def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
-    """One image's part of the result, as the module documents it."""
-    return {
-        "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(), "lines": len(locked.lock.entries),
-        "snapshot": locked.lock.snapshot, "moved": list(locked.moved), "seconds": seconds, "older": locked.lock.older,
-        "left_out": {platform: list(suites) for platform, suites in locked.lock.left_out.items()},
-    }
-
-
-def difference(image: Mapping[str, Any]) -> str:
-    """What moved in an image, as --diff shows it. A first lock is told by its size, not by every line."""
-    if image["new"]:
-        return f"{image['name']}: {image['lines']} files, nothing was locked before\n"
-    return f"{image['name']}:\n" + "".join(f"  {line}\n" for line in image["moved"] or ["its wrapper or the form of its lock, no version"])
-
-
-def summary(image: Mapping[str, Any]) -> str:
-    """One line an image: `registry: 206 files, 3 moved in 21 s`."""
-    change = "locked for the first time" if image["new"] else f"{len(image['moved'])} moved" if image["changed"] else "nothing moved"
-    snapshot = f", Debian of {image['snapshot']}" if image["snapshot"] else ""
-    return f"{image['name']}: {image['lines']} files{snapshot}, {change} ({image['seconds']} s)"
-
-
-def warnings(images: list[dict[str, Any]]) -> list[str]:
-    """What a person must know of the locks: one line for all images and platforms with the same lack."""
-    lacks: dict[str, tuple[set[str], set[str]]] = {}
-    for image in images:
-        for platform, suites in image["left_out"].items():
-            updates = " (no security updates)" if any(suite.endswith("-security") for suite in suites) else ""
-            _note(lacks, f"without {', '.join(suites)}{updates}", image["name"], platform)
-        for platform, suites in image["older"].items():
-            _note(lacks, ", ".join(f"{suite} only as of {time_}" for suite, time_ in suites.items()), image["name"], platform)
-    return [f"locked {text}, for want of an index that matches its InRelease: {', '.join(sorted(names))} on {', '.join(sorted(platforms))}"
-            for text, (names, platforms) in sorted(lacks.items())]
-
-
-def _note(lacks: dict[str, tuple[set[str], set[str]]], text: str, name: str, platform: str) -> None:
-    names, platforms = lacks.setdefault(text, (set(), set()))
-    names.add(name)
-    platforms.add(platform)

@@ -5,7 +5,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.action.lock import choose, difference, warnings
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
@@ -14,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Index, Package, Release
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, workplace, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, difference, warnings
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Lock, Recipe
 

@@ -1,0 +1,52 @@
+"""The house: what each folder may use, so that data goes one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+NAME = "ansible_collections.desimages.farm.plugins."
+ROOMS = ("recipe", "fetch", "kinds", "catalog", "registry", "lock", "plan", "build")  # each uses only itself and those before it
+FILES = sorted(path for path in PLUGINS.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, at its top or later; ours from below plugins/."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return {name.removeprefix(NAME) for name in found}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "plugin_utils" in path.parts], ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_a_step_uses_only_what_comes_before_it(path: Path) -> None:
+    room = path.relative_to(PLUGINS / "plugin_utils").parts[0]
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("plugin_utils.")}
+    allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ()
+    assert {name for name in used if name in ROOMS} <= set(allowed)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "module_utils" in path.parts], ids=lambda path: path.stem)
+def test_what_travels_needs_nothing_but_python(path: Path) -> None:
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not used & {"ansible", "ansible_collections", "plugin_utils", "yaml", "urllib3", "jsonschema", "docker", "cattrs"}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "modules" in path.parts], ids=lambda path: path.stem)
+def test_a_module_uses_what_travels_alone(path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith(("plugin_utils", "action", "lookup"))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_no_file_is_too_long_to_be_read(path: Path) -> None:
+    """What is code: a module's documentation may be as long as it has to be."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    documentation = sum(len(node.value.value.splitlines()) for node in ast.parse("\n".join(lines)).body
+                        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+    assert len(lines) - documentation <= 400
