@@ -15,6 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import sche
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
@@ -133,7 +134,7 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         args=dict(value.get("args", {})),
         labels=_labels(path.parent.name, value, defaults),
         index=not value.get("targets"),
-        contract=value.get("contract", {}),
+        contract=Contract.parse(value.get("contract", {})),
         lock=_lock(path.parent / LOCK, need_locks, problems),
     )
     _check_evaluated(recipe, problems)
@@ -206,6 +207,8 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
             stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the Dockerfile"
                             f"{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
+    for part, said in dict.fromkeys(pair for seen in distinct(recipe) for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
+        problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
         problems += [f"{document.name}:{line}: {said}"

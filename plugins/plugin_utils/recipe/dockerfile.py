@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion im
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction
 
 IMAGE = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # https://github.com/distribution/reference
+PROMISES = ("EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
 _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _REMOTE = re.compile(r"^([a-z]+://|[^/@]+@[^/]+:|\$)")
@@ -51,7 +52,7 @@ class Argument:
 @dataclass(frozen=True)
 class Stage:
     """One stage as written: its name in small letters (or none), the words of its FROM and of --platform, whether it
-    runs commands, and what else it takes from."""
+    runs commands, what else it takes from, and the instructions that say how what is built is run."""
 
     name: str
     number: int
@@ -60,6 +61,7 @@ class Stage:
     platform: str
     runs: bool
     takes: tuple[Use, ...]
+    promises: tuple[Instruction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def _stage(number: int, body: list[Instruction], file: _Names) -> Stage:
     base, *_ = [*instructions.plain_words(first.rest), ""]
     platform = dict(first.flags).get("platform", "")
     runs = any(step.keyword == "RUN" for step in body)
-    return Stage(file.names[number], number, first.line, base, platform, runs, tuple(uses))
+    promises = tuple(step for step in body if step.keyword in PROMISES)
+    return Stage(file.names[number], number, first.line, base, platform, runs, tuple(uses), promises)
 
 
 def _uses(step: Instruction, file: _Names) -> list[Use]:

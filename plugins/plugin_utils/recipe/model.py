@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, views
 
@@ -126,7 +127,7 @@ class Recipe:
     args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     index: bool = True
-    contract: dict[str, object] = field(default_factory=dict)
+    contract: Contract = field(default_factory=Contract)
     lock: Lock = field(default_factory=Lock)
 
     def views(self, target: str) -> dict[Platform, dict[Platform, View]]:

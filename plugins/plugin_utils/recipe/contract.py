@@ -1,0 +1,78 @@
+"""The contract: what an image promises at run time, and how that compares with what its Dockerfile says. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
+
+SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}  # part of a contract -> instruction
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a recipe promises; what it does not mention is empty, and `user` is None.
+
+    `command` are the arguments of a run that shows it, `ports` map a name to `5000/tcp`, `health` says how health is asked for (such as
+    `http`, a URL, and the `status` that it gives), `metrics` is a URL, `volumes` are folders.
+    """
+
+    command: tuple[str, ...] = ()
+    user: int | None = None
+    ports: Mapping[str, str] = field(default_factory=dict)
+    health: Mapping[str, object] = field(default_factory=dict)
+    metrics: str = ""
+    volumes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Contract:
+        """What a recipe says, which its schema has checked."""
+        return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})), dict(given.get("health", {})),
+                   given.get("metrics", ""), tuple(given.get("volumes", ())))
+
+
+def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tuple[str, str]]:
+    """What a contract repeats of the Dockerfile otherwise than that says it: (part of the contract, how it differs).
+
+    What a variable decides, or a parent from outside the file may say, is not compared.
+    """
+    steps = list(_own(file, view))
+    said = {part: [step for step in steps if step.keyword == keyword] for part, keyword in SAID_BY.items()}
+    if contract.ports:
+        exposed = {word if "/" in word else f"{word}/tcp" for step in said["ports"] for word in plain_words(step.rest)}
+        yield from _compared("ports", set(contract.ports.values()), {word.lower() for word in exposed}, "EXPOSE")
+    if contract.volumes:
+        volumes = {word for step in said["volumes"] for word in array(step.rest) or plain_words(step.rest)}
+        yield from _compared("volumes", set(contract.volumes), volumes, "VOLUME")
+    if contract.user is not None and said["user"]:
+        user = said["user"][-1].rest.partition(":")[0]
+        if "$" not in user and user != str(contract.user):
+            yield "user", f"user is {contract.user}, the Dockerfile says USER {said['user'][-1].rest}"
+    if contract.health and said["health"]:
+        check = said["health"][-1].rest
+        asked = [str(value) for key, value in contract.health.items() if key != "status" and str(value) not in check]
+        if check[:4].upper() == "NONE" or ("$" not in check and asked):
+            yield "health", f"health asks {', '.join(asked) or 'for an answer'}, the Dockerfile says HEALTHCHECK {check[:120]}"
+    elif contract.health and view.base == "scratch":
+        yield "health", "health is promised, and the Dockerfile has no HEALTHCHECK"
+
+
+def _own(file: Dockerfile, view: View) -> Iterable[Instruction]:
+    """The instructions of the last stage and of those in the file that it descends from, in the order in which they hold."""
+    chain = list(view.reach[:1])
+    while chain and (above := view.bases[chain[-1]].stage) is not None:
+        chain.append(above)
+    return [step for number in reversed(chain) for step in file.stages[number].promises]
+
+
+def _compared(part: str, promised: set[str], said: set[str], keyword: str) -> Iterator[tuple[str, str]]:
+    if any("$" in word for word in said):
+        return
+    if lacking := sorted(promised - said):
+        yield part, f"{part} has {', '.join(lacking)}, which no {keyword} of the Dockerfile names"
+    if more := sorted(said - promised):
+        yield part, f"{part} lacks {', '.join(more)}, which the Dockerfile names in {keyword}"

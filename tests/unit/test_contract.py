@@ -1,0 +1,71 @@
+"""What a contract repeats of its Dockerfile is compared with it."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+
+from .conftest import Catalog
+
+SERVICE = """FROM scratch AS other
+EXPOSE 1
+FROM scratch AS first
+EXPOSE 5000 5001/TCP
+VOLUME ["/data"]
+USER 0
+FROM first
+COPY a /a
+EXPOSE 53/udp
+VOLUME /certs /more
+USER 2000:2000
+HEALTHCHECK --interval=10s CMD ["/health", "http", "http://127.0.0.1:5000/v2/"]
+"""
+CONTRACT = """contract:
+  user: 2000
+  ports: {registry: 5000/tcp, metrics: 5001/tcp, dns: 53/udp}
+  volumes: [/data, /certs, /more]
+  health: {http: "http://127.0.0.1:5000/v2/", status: 200}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "", []),
+        ("5001/tcp", "5002/tcp", ["7: contract: ports has 5002/tcp, which no EXPOSE of the Dockerfile names",
+                                  "7: contract: ports lacks 5001/tcp, which the Dockerfile names in EXPOSE"]),
+        (", dns: 53/udp", "", ["7: contract: ports lacks 53/udp, which the Dockerfile names in EXPOSE"]),
+        ("/data, ", "", ["8: contract: volumes lacks /data, which the Dockerfile names in VOLUME"]),
+        ("user: 2000", "user: 0", ["6: contract: user is 0, the Dockerfile says USER 2000:2000"]),
+        ("5000/v2/", "5000/v3/", ["9: contract: health asks http://127.0.0.1:5000/v3/, the Dockerfile says HEALTHCHECK CMD"]),
+        ("  volumes: [/data, /certs, /more]\n", "", []),
+    ],
+)
+def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalog, old: str, new: str, said: list[str]) -> None:
+    assert old in CONTRACT
+    empty.image("a", SERVICE, CONTRACT.replace(old, new))
+    if not said:
+        empty.plan()
+        return
+    with pytest.raises(BadInput) as error:
+        empty.plan()
+    assert len(error.value.problems) == len(said)
+    assert all(found.startswith(f"images/a/image.yml:{wanted}") for found, wanted in zip(error.value.problems, said))
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "said"),
+    [
+        (SERVICE.replace("5000 5001/TCP", "$PORT"), 0),
+        (SERVICE.replace("USER 2000:2000", "USER $WHO"), 0),
+        (SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), 1),
+        (SERVICE.replace('CMD ["/health"', "NONE  # CMD"), 1),
+    ],
+)
+def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_asked_for(empty: Catalog, dockerfile: str, said: int) -> None:
+    empty.image("a", dockerfile, CONTRACT)
+    if not said:
+        empty.plan()
+        return
+    with pytest.raises(BadInput, match="contract: health"):
+        empty.plan()
