@@ -41,3 +41,27 @@ def test_everything_that_decides_the_bytes_is_in_the_key(changed):
 @pytest.mark.parametrize(("platform", "arm"), [(ARMV6, "6"), (ARMV7, "7"), (ARM64, None)])
 def test_arm_is_compiled_for_its_variant(platform, arm):
     assert replace(PROGRAM, platform=platform).environment.get("GOARM") == arm
+
+
+def test_a_compilation_is_the_same_whoever_does_it():
+    """Each word decides the bytes, or what they are made of."""
+    program = replace(PROGRAM, ldflags="-s -w", tags="netgo", packages=(*PROGRAM.packages, ("buildkitd", "example.org/cmd/buildkitd")))
+    assert program.command("/go", "/out") == [
+        "/go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "/out/", "-tags", "netgo", "-ldflags", "-s -w",
+        "example.org/cmd/buildctl", "example.org/cmd/buildkitd"]
+    assert PROGRAM.command("/go", "/out")[-2:] == ["/out/", "example.org/cmd/buildctl"]
+    assert program.environment == {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1", "GOOS": "linux", "GOARCH": "amd64"}
+
+
+def test_the_key_of_a_program_stays_the_same():
+    """Another one compiles BuildKit anew on every controller."""
+    assert PROGRAM.key == "75bc1ade71cb0bfc"
+
+
+def test_programs_are_named_in_order():
+    assert gobuild.describe({"b": "x", "a": "y"}) == "a and b"
+
+
+@pytest.mark.parametrize(("text", "found"), [("go1.26.8", (1, 26, 8)), ("go version go1.21 x", (1, 21, 0)), ("gone", ())])
+def test_versions_are_read(text, found):
+    assert gobuild.version(text) == found
