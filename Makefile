@@ -42,7 +42,7 @@ clean: setup ## stop the farm and remove everything that it made, and say how mu
 	$(playbook) playbooks/clean.yml $(ARGS)
 
 # what travels to nodes runs under the oldest Python that a node may have
-travels := $(foreach name,catalog dockerfile gobuild golden lockfile oci plan runner schedule settings solve state supervised,tests/unit/test_$(name).py)
+travels := $(foreach name,catalog dockerfile gobuild golden lockfile oci plan references runner schedule settings solve state supervised,tests/unit/test_$(name).py)
 
 test: may-test lint ## lint, and run the tests: unit, integration on a farm of their own, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
