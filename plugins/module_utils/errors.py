@@ -58,3 +58,7 @@ class NoSpace(FarmError):
 
 class Busy(FarmError):
     """Another run holds the farm."""
+
+
+class RegistryError(FarmError):
+    """A registry that answers, and refuses, or whose answer cannot be used."""

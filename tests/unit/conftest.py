@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
+
+from .faulty import Faulty, served
 
 RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64]\n"
 DEFAULTS = "platforms: [linux/amd64, linux/arm64]\nbuild_platforms: [linux/amd64, linux/arm64]\nsuites: [trixie]\n"
@@ -54,3 +57,15 @@ def chain(empty: Catalog) -> Catalog:
     empty.write("debian/etc/motd", "hello\n")
     empty.write("app/README.md", "about\n")
     return empty
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
+    with served(Faulty()) as found:
+        yield found
+
+
+@pytest.fixture
+def other() -> Iterator[Faulty]:
+    with served(Faulty()) as found:
+        yield found
