@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.module_utils.solve import entries
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import known, planning
+from ansible_collections.desimages.farm.plugins.plugin_utils import known, planning, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import Run, hold, scratch
@@ -34,6 +34,7 @@ class ActionModule(FarmAction):
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
+        tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
         wanted = select(found.plan, native, arguments["images"], arguments["platforms"], arguments["select"])
         registry = self._registry(arguments["registry"])
