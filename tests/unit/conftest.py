@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
 
-from .faulty import Faulty, served
+if TYPE_CHECKING:
+    from .faulty import Faulty
 
 RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64]\n"
 DEFAULTS = "platforms: [linux/amd64, linux/arm64]\nbuild_platforms: [linux/amd64, linux/arm64]\nsuites: [trixie]\n"
@@ -61,11 +63,10 @@ def chain(empty: Catalog) -> Catalog:
 
 @pytest.fixture
 def faulty() -> Iterator[Faulty]:
+    from .faulty import Faulty, served  # needs a library that is not there under the oldest Python
+
     with served(Faulty()) as found:
         yield found
 
 
-@pytest.fixture
-def other() -> Iterator[Faulty]:
-    with served(Faulty()) as found:
-        yield found
+other = faulty
