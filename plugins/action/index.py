@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +34,8 @@ class ActionModule(FarmAction):
         planned = run.load(Planned)
         built = run.load(Built) if run.has(Built) else Built()
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned.existing.items()}, **built.outcomes}
-        lists = Lists(Registry(arguments["registry"]), planned, outcomes, {**planned.sizes, **built.sizes}, arguments, self.check)
+        sizes = {**planned.sizes, **built.sizes}
+        lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, arguments, self.check, built.sizes)
         if self.check and not lists.registry.answers():  # the plan step has said so
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
@@ -60,7 +62,8 @@ class ActionModule(FarmAction):
 
 @dataclass
 class Lists:
-    """The manifest lists of a run. `sizes` has (bytes, media type) of each unit's manifest by digest; in `check` mode nothing is pushed.
+    """The manifest lists of a run. `sizes` has (bytes, media type) of units' manifests by digest: as it was `read`, or
+    as the registry says. In `check` mode nothing is pushed.
 
     After `finish()`, `changes` says what was done by image, and `problems` why nothing was.
     """
@@ -71,6 +74,7 @@ class Lists:
     sizes: dict[str, tuple[int, str]]
     arguments: dict[str, Any]
     check: bool
+    read: Container[str] = ()
     changes: dict[str, list[indexes.Change]] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -113,12 +117,20 @@ class Lists:
         if len(there) == len(chosen if self.arguments["partial"] else keys):
             manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform) for key in there]
             annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
-            wanted, fixed = render(digest=oci.digest(oci.index(manifests, annotations)))
-            self._push(image, indexes.compare(self.registry, repository, manifests, annotations, wanted, fixed), oci.INDEX)
+            change = self._compare(repository, manifests, annotations, render)
+            if change.moved and any(manifest.digest not in self.read for manifest in manifests):
+                read = indexes.describe(self.registry, repository, {each.platform: each.digest for each in manifests})
+                change = self._compare(repository, read, annotations, render)  # what is pushed was read, not told
+            self._push(image, change, oci.INDEX)
         elif self.planned.chosen and not self.arguments["partial"]:
             for key in there:
                 wanted, _ = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
                 self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)
+
+    def _compare(self, repository: str, manifests: list[oci.Manifest], annotations: dict[str, str],
+                 render: Callable[..., tuple[list[str], list[str]]]) -> indexes.Change:
+        wanted, fixed = render(digest=oci.digest(oci.index(manifests, annotations)))
+        return indexes.compare(self.registry, repository, manifests, annotations, wanted, fixed)
 
     def _push(self, image: str, change: indexes.Change, media_type: str) -> None:
         if not self.check:

@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan import plannin
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold
 
@@ -36,6 +37,7 @@ class ActionModule(FarmAction):
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
+        tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
         wanted = select(found.plan, native, arguments["images"], arguments["platforms"], arguments["select"])
         registry = self._registry(arguments["registry"])

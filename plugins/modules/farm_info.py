@@ -247,8 +247,9 @@ class Info:
             namespace = self.module.params["namespace"]
             archive = f"{namespace}/{ARCHIVE}" if namespace else ARCHIVE
             names = [name for name in registry.repositories(namespace) if name != archive]
-        except FarmError as error:
-            self.problems.append(str(error))
+        except (FarmError, ValueError, KeyError, TypeError, AttributeError) as error:
+            said = str(error) if isinstance(error, FarmError) else f"no registry answers at {registry.url}"
+            self.problems.append(said)
             return []
 
         def rows(name: str) -> list:
@@ -256,7 +257,9 @@ class Info:
                 return registry.images(name)
             except FarmError as error:
                 self.problems.append(str(error))
-                return []
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.problems.append(f"what the registry has of {name} is damaged: playbooks/check.yml says what")
+            return []
 
         with ThreadPoolExecutor(8) as pool:
             return [row for found in pool.map(rows, names) for row in found]

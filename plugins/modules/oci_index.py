@@ -8,7 +8,9 @@ module: oci_index
 short_description: Keep a manifest list in a registry
 description:
   - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it only where it differs.
-  - All its manifests must be there before, so a tag never names something incomplete.
+  - All its manifests must be there before, so a tag never names something incomplete. They are read, and what the index
+    says of them is what they are; one for another platform is refused.
+  - All mistakes in names are told at once, before the registry is asked.
   - Works on the controller, against any registry, without a container engine.
 author: [Desimages]
 version_added: 0.1.0

@@ -70,6 +70,11 @@ options:
     description: The keyring that Debian's archives are checked against.
     type: path
     default: /usr/share/keyrings/debian-archive-keyring.gpg
+  tags:
+    description: The templates of the images' tags, as in M(desimages.farm.index); here they are checked, before anything is built.
+    type: list
+    elements: str
+    default: []
   table:
     description: Print the units that have to be built.
     type: bool

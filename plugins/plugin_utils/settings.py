@@ -13,12 +13,11 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
+from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
-REGISTRY = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
 LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
-TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
-NAMESPACE = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+TEMPLATE = 101  # letters of a tag as its template gives it; {id} and a platform's name may come to it
 BASES = ("debian", "debian-security")
 WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
@@ -35,24 +34,10 @@ def _state(value: Any) -> str:
     return _path(value) or ("" if longest <= SOCKET_LENGTH else short)
 
 
-def _registry(value: Any) -> str:
-    return "" if isinstance(value, str) and REGISTRY.match(value) and _port(value) else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
-
-
-def _port(value: str) -> bool:
-    """Whether what stands after the last colon, if anything does, can be a port."""
-    found = re.search(r":([0-9]+)\Z", value)
-    return not found or 0 < int(found[1]) < 65536
-
-
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
-    good = value == "" or (REGISTRY.match(host) and (not slash or NAMESPACE.match(path)))
+    good = value == "" or (not references.address(host) and (not slash or not references.repository(path)))
     return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and . _ __ - / between them"
-
-
-def _namespace(value: Any) -> str:
-    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and . _ __ - / between them"
 
 
 def _text(value: Any) -> str:
@@ -102,10 +87,16 @@ def _templates(value: Any) -> str:
     given = value.split(",") if isinstance(value, str) else value
     try:
         fields = {name for text in given for _, name, _, _ in Formatter().parse(text) if name is not None}
-        good = bool(given) and fields <= {"suite", "date", "id"} and all(TAG.match(text.format(suite="s", date="20260101", id="0")) for text in given)
+        good = bool(given) and fields <= {"suite", "date", "id"} and not any(_no_tag(text) for text in given)
     except (ValueError, KeyError, IndexError):
         good = False
     return "" if good else "a list of tags, with no other fields than {suite}, {date} and {id}"
+
+
+def _no_tag(template: str) -> bool:
+    """Whether a template gives what is no tag, or hardly fits into one."""
+    text = template.format(suite="s", date="20260101", id="0")
+    return bool(references.tag(text)) or len(text) > TEMPLATE
 
 
 def _choice(*allowed: str) -> Callable[[Any], str]:
@@ -122,8 +113,8 @@ class Setting:
 
 SETTINGS: Mapping[str, Setting] = {
     "farm_state": Setting(_state, required=True),
-    "farm_registry": Setting(_registry, required=True),
-    "farm_namespace": Setting(_namespace, required=True),
+    "farm_registry": Setting(references.address, required=True),
+    "farm_namespace": Setting(references.repository, required=True),
     "farm_catalog": Setting(_texts, required=True),
     "farm_images": Setting(_texts),
     "farm_platforms": Setting(_platforms),
@@ -169,7 +160,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
         if allowed:
             found.append(f"{name} is {values[name]!r}, it must be {allowed}")
     address = values.get("farm_registry", "")
-    if groups.get("registries") and not _registry(address) and not LOOPBACK.match(address):
+    if groups.get("registries") and not references.address(address) and not LOOPBACK.match(address):
         found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays on loopback, as 127.0.0.1:5000; "
                      "for one that runs elsewhere leave the group without a host")
     for name in sorted(values):

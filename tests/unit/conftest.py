@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, make
+
+if TYPE_CHECKING:  # these need libraries, and what travels is tested without any
+    from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan
+
+    from .faulty import Faulty
 
 RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64]\n"
 DEFAULTS = "platforms: [linux/amd64, linux/arm64]\nbuild_platforms: [linux/amd64, linux/arm64]\nsuites: [trixie]\n"
@@ -40,6 +43,10 @@ class Catalog:
         self.write(f"{name}/Dockerfile", dockerfile)
 
     def plan(self, engine: str = "sha256:e") -> Plan:
+        from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+        from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
+        from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import make
+
         recipes = load_catalog([str(self.root)])
         return make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, engine, "desimages")
 
@@ -49,6 +56,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     """A temporary folder of the test's own, with a short name as sockets need: what others do in the machine's does not matter."""
     tmp_path_factory.getbasetemp()  # pytest's own is in the machine's, and outlives this test
     with tempfile.TemporaryDirectory(prefix="t") as folder:
+        Path(folder).chmod(0o711)  # tests of two users have folders in it that both reach
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
@@ -74,3 +82,14 @@ def public() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="desimages-test-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
+    from .faulty import Faulty, served
+
+    with served(Faulty()) as found:
+        yield found
+
+
+other = faulty

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -268,10 +268,11 @@ class Builder:
 
     def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
         """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that the loop does."""
-        data = self.farm.registry.manifest(self._repository(job.batch[0]), digest)
+        data = self.farm.registry.pushed(self._repository(job.batch[0]), digest)
         if data is None:
             raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it", node=self.node.name)
-        found = {_platform(child["platform"]): (child["digest"], child["size"], child["mediaType"]) for child in json.loads(data)["manifests"]}
+        children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
+        found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
         if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
             raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=self.node.name)
         return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
@@ -287,7 +288,7 @@ class Builder:
         for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
             held = registry.digest(repository, tag)
             if held is None:
-                registry.tag(repository, digest, tag)
+                size, kind = registry.tag(repository, digest, tag)
             elif held[0] != digest:
                 self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
                 digest, size, kind = held
@@ -312,7 +313,7 @@ class Builder:
         known.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
 
 
-def _platform(value: dict[str, str]) -> str:
+def _platform(value: Mapping[str, str]) -> str:
     """The name of an index entry's platform. BuildKit writes no variant for arm64; other tools write v8."""
-    variant = value.get("variant", "") if value["architecture"] == "arm" else ""
-    return "/".join(part for part in (value["os"], value["architecture"], variant) if part)
+    variant = value.get("variant", "") if value.get("architecture") == "arm" else ""
+    return "/".join(part for part in (value.get("os"), value.get("architecture"), variant) if part)

@@ -1,276 +1,265 @@
 """A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 
-Digests are checked on the way in and on the way out. 5xx answers and dropped connections are retried for about a minute; one that takes
-requests and never answers is given up after some three.
+What a registry says is not believed: names are checked before they come into a URL, digests on the way in and out,
+success is what the specification calls so, and what was pushed is known to be there. 5xx answers and dropped
+connections are tried again for about a minute; a registry that never answers is given up after some two.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import errno
 import hashlib
-import json
-import os
 import re
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
-import urllib3
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
+from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils import references
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Scope
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES, Answer
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.session import Session, refuse
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST = oci.MANIFEST
 EMPTY = "application/vnd.oci.empty.v1+json"
-LISTS = (oci.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
-ACCEPT = ", ".join((*LISTS, MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"))
-PAUSES = (0.5, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one upload
-# 0.5 + 1 + 2 + 4 + 8 + 15 + 15 + 15 seconds: about a minute
-
-
-class _Retry(urllib3.Retry):
-    """Tries again, but not where the registry says that its disk is full; one that asks to be left alone for longer is asked all the same."""
-
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        asked = super().get_retry_after(response)
-        return None if asked is None else min(asked, LONGEST)
-
-    def increment(self, method: str | None = None, url: str | None = None, response: urllib3.BaseHTTPResponse | None = None,
-                  *more: Any, **options: Any) -> _Retry:
-        if response is not None and method in ("POST", "PUT", "PATCH"):
-            _refuse_full(url or "", response.data)
-        return super().increment(method, url, response, *more, **options)
-
-
-LONGEST = 15  # seconds between two attempts
-ANSWERS = urllib3.Timeout(connect=5, read=15)
-TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under the timeout for connecting
-_RETRY = _Retry(total=8, backoff_factor=0.5, backoff_max=LONGEST, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
-                       raise_on_status=False, respect_retry_after_header=True)
-
-
-class RegistryError(FarmError):
-    """A registry that answers, and refuses."""
+KINDS = (*oci.LISTS, *oci.SINGLES)
+ACCEPT = {"Accept": ", ".join(KINDS)}
+SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: some registries know it a moment later
+DEPTH = 4  # of indexes in indexes
+DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is"
+Found = TypeVar("Found")
 
 
 class Registry:
     """One registry, `host[:port]`. Loopback addresses are spoken to in plain HTTP, all others in TLS.
 
-    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy for what is not loopback from the
-    environment (`https_proxy`, `no_proxy`). Safe to use from several threads.
+    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy for what is not loopback
+    from the environment (`https_proxy`, `no_proxy`). Safe to use from several threads. `pauses` are the seconds between
+    the attempts at one thing.
     """
 
-    def __init__(self, address: str, *, retry: urllib3.Retry = _RETRY, threads: int = 16) -> None:
-        self.address = address
-        self.plain = bool(re.match(r"^(127\.|localhost(:|$)|\[::1\])", address))
-        self.base = f"{'http' if self.plain else 'https'}://{address}"
-        proxy = "" if self.plain else Machine(environment=os.environ).proxy(self.base)
-        self._pool = pool(proxy, maxsize=threads, retries=retry, timeout=ANSWERS)
-        self._tokens: dict[str, str] = {}
-        self._lock = threading.Lock()
+    def __init__(self, address: str, *, pauses: Sequence[float] = PAUSES, threads: int = 16) -> None:
+        self._session = Session(address, pauses=pauses, threads=threads)
+        self.address, self.base, self._pauses = address, self._session.base, pauses
 
     def answers(self) -> bool:
         """Whether a registry answers now; nothing is tried again."""
         try:
-            self._request("GET", "/v2/", retries=urllib3.Retry(0, read=0))
+            self._session.request("GET", "/v2/", Scope("", False), once=True)
         except Unreachable:
             return False
         return True
 
     def digest(self, repository: str, name: str) -> tuple[str, int, str] | None:
-        """(digest, size in bytes, media type) of a tag or digest, or None where the registry has none."""
-        answer = self._request("HEAD", f"/v2/{repository}/manifests/{name}", headers={"Accept": ACCEPT}, missing=True)
-        if answer is None:
+        """(digest, size in bytes, media type) of a tag or digest, or None where the registry has none.
+
+        Asked by HEAD; where the answer lacks one of the three, or has what cannot be, the manifest itself is read. The
+        media type is '' where it is none of a manifest or index.
+        """
+        answer = self._ask("HEAD", _manifest(repository, name), repository, 200, 404, 405, headers=ACCEPT)
+        if answer.status == 404:
             return None
-        headers = answer.headers
-        return headers["Docker-Content-Digest"], int(headers["Content-Length"]), headers.get("Content-Type", "").partition(";")[0] or MANIFEST
+        digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        good = not references.digest(digest) and re.fullmatch("[1-9][0-9]{0,8}", size) and kind in KINDS
+        if answer.status == 200 and good and (":" not in name or digest == name):
+            return digest, int(size), kind
+        data = self.manifest(repository, name)
+        return None if data is None else (oci.digest(data), len(data), oci.media_type(data))
 
     def manifest(self, repository: str, name: str) -> bytes | None:
-        """The bytes of a manifest or index, checked where `name` is a digest; None where the registry has none."""
-        answer = self._request("GET", f"/v2/{repository}/manifests/{name}", headers={"Accept": ACCEPT}, missing=True)
-        if answer is not None and ":" in name and oci.digest(answer.data) != name:
-            raise HashMismatch(f"{self.address}/{repository}@{name} came as {oci.digest(answer.data)}", hint="the registry's data is damaged")
-        return None if answer is None else answer.data
+        """The bytes of a manifest or index; None where the registry has none.
+
+        Raises HashMismatch where they are not those of the digest that was asked for, or that the registry says.
+        """
+        answer = self._ask("GET", _manifest(repository, name), repository, 200, 404, headers=ACCEPT)
+        if answer.status == 404:
+            return None
+        made = oci.digest(answer.data)
+        said = name if ":" in name else answer.headers.get("Docker-Content-Digest", "")
+        if not references.digest(said) and said != made and not oci.signed(answer.data):
+            where = f"{self.address}/{repository}{'@' if ':' in name else ':'}{name}"
+            raise HashMismatch(f"{where} is {said}, and came as {made}", hint=DAMAGED)
+        return answer.data
+
+    def pushed(self, repository: str, digest: str) -> bytes | None:
+        """A manifest that was pushed just now, by whomever: it is waited for a moment."""
+        return _soon(lambda: self.manifest(repository, digest))
 
     def put_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> str:
-        """Puts a manifest under a tag or its digest; returns its digest."""
-        self._request("PUT", f"/v2/{repository}/manifests/{name}", body=data, headers={"Content-Type": media_type})
-        return oci.digest(data)
+        """Puts a manifest under a tag or its digest; returns its digest.
 
-    def tag(self, repository: str, digest: str, name: str) -> None:
-        """Lets a tag name what a digest names."""
-        data = self.manifest(repository, digest)
+        It is known to be there: by the registry's own answer, where that has the digest, else by asking.
+        """
+        made = oci.digest(data)
+        where, headers = _manifest(repository, name), {"Content-Type": media_type}
+
+        def put() -> Answer | None:
+            answer = self._ask("PUT", where, repository, 200, 201, 202, 400, 404, body=data, headers=headers)
+            return None if answer.status >= 400 and b"BLOB_UNKNOWN" in answer.data else answer
+
+        answer = _soon(put)
+        if answer is None:
+            text = f"{self.address}/{repository} does not take {name}: it does not have a blob that this names"
+            raise RegistryError(text, hint=DAMAGED)
+        if answer.status >= 400:
+            raise self._session.refusal("PUT", answer)
+        said = answer.headers.get("Docker-Content-Digest", "")
+        if not references.digest(said) and said != made:
+            raise RegistryError(f"{self.address}/{repository} was given {made} as {name}, and says that it has {said}")
+        sure = answer.status == 201 and said == made and self._session.own(answer.url)
+        if not sure and not _soon(lambda: self._holds(repository, name, made) or None):
+            raise self._lost(repository, name, answer)
+        return made
+
+    def tag(self, repository: str, digest: str, name: str) -> tuple[int, str]:
+        """Lets a tag name what a digest names; returns its size in bytes and its media type, as the bytes have them."""
+        data = self.pushed(repository, digest)
+        where = f"{self.address}/{repository}@{digest}"
         if data is None:
-            raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be tagged {name}")
-        self.put_manifest(repository, name, data, json.loads(data).get("mediaType", MANIFEST))
+            raise RegistryError(f"{where} is not there to be tagged {name}")
+        kind = oci.read(data, where).media_type
+        self.put_manifest(repository, name, data, kind)
+        return len(data), kind
+
+    def content(self, repository: str, name: str) -> tuple[bytes, oci.Content] | None:
+        """A manifest or index, its bytes and what they say; None where the registry has none."""
+        data = self.manifest(repository, name)
+        sign = "@" if ":" in name else ":"
+        return None if data is None else (data, oci.read(data, f"{self.address}/{repository}{sign}{name}"))
 
     def check_room(self, repository: str) -> None:
-        """Raises NoSpace where the registry has no room for an upload; begins one, and takes it back. Other trouble is not told."""
+        """Raises NoSpace where the registry has no room for an upload; begins one, and takes it back.
+
+        Other trouble is not told.
+        """
         with contextlib.suppress(Unreachable, RegistryError):
-            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"}, retries=urllib3.Retry(0, read=0))
-            if answer is not None:
-                self._request("DELETE", answer.headers["Location"], retries=urllib3.Retry(0, read=0))
+            self._ask("DELETE", self._begin(repository, once=True), repository, 200, 202, 204, once=True)
 
     def tags(self, repository: str) -> list[str]:
         """All tags of a repository, sorted."""
-        found: list[str] = []
-        path: str | None = f"/v2/{repository}/tags/list?n=1000"
-        while path:
-            answer = self._request("GET", path, missing=True)
-            if answer is None:
-                break
-            found += json.loads(answer.data).get("tags") or []
-            link = re.match(r"<([^>]+)>", answer.headers.get("Link", ""))
-            path = link.group(1) if link else None
-        return sorted(found)
+        return self._session.list(f"{_root(repository)}/tags/list", "tags", Scope(repository, False), missing=True)
+
+    def repositories(self, namespace: str) -> list[str]:
+        """All repositories below a name, sorted. Raises RegistryError where the registry keeps no list, as it may."""
+        found = self._session.list("/v2/_catalog", "repositories", Scope("", False))
+        return [name for name in found if name.startswith(f"{namespace}/")]
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        return self._request("HEAD", f"/v2/{repository}/blobs/{digest}", missing=True) is not None
+        return self._ask("HEAD", _blob(repository, digest), repository, 200, 404).status == 200
 
-    def blob(self, repository: str, digest: str) -> Iterator[bytes]:
-        """The bytes of a blob, piece by piece; raises HashMismatch at the end where they are not those of the digest."""
-        answer = self._request("GET", f"/v2/{repository}/blobs/{digest}", preload_content=False)
-        assert answer is not None
-        made = hashlib.sha256()
-        try:
-            for piece in answer.stream(1 << 20):
-                made.update(piece)
-                yield piece
-        except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{self.address} broke off while it sent {digest}: {error}") from error
-        finally:
-            answer.release_conn()
+    def blob(self, repository: str, digest: str, size: int | None = None) -> Iterator[bytes]:
+        """The bytes of a blob, piece by piece; no more than `size` of them, where that is known.
+
+        Raises HashMismatch at the end where they are not those of the digest, Unreachable where they break off.
+        """
+        answer = self._ask("GET", _blob(repository, digest), repository, 200, whole=False)
+        where, made, count = f"{self.address}/{repository}@{digest}", hashlib.sha256(), 0
+        for piece in answer.pieces():
+            made.update(piece)
+            count += len(piece)
+            if size is not None and count > size:
+                raise HashMismatch(f"{where} has more than its {size} bytes", hint=DAMAGED)
+            yield piece
         if f"sha256:{made.hexdigest()}" != digest:
-            raise HashMismatch(f"{self.address}/{repository}@{digest} came as sha256:{made.hexdigest()}", hint="the registry's data is damaged")
+            raise HashMismatch(f"{where} came as sha256:{made.hexdigest()}", hint=DAMAGED)
 
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
-        """Puts a blob that is not there yet; False where it was. A connection that drops in the middle starts the upload again."""
+        """Puts a blob that is not there yet; False where it was. A connection that drops starts the upload again."""
         if self.has_blob(repository, digest):
             return False
-        for pause in PAUSES:
-            answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"})
-            assert answer is not None
-            location = urljoin(self.base, answer.headers["Location"])
+        kind = {"Content-Type": "application/octet-stream"}
+        for pause in (*self._pauses, None):
+            location = self._begin(repository)
             target = location + ("&" if urlsplit(location).query else "?") + urlencode({"digest": digest})
             try:
-                self._put(target, content)
-                return True
-            except _Again as again:
-                last = again
+                answer = self._ask("PUT", target, repository, 200, 201, 202, 204, body=content, headers=kind, once=True)
+                break
+            except Unreachable as error:
+                if pause is None:
+                    raise Unreachable(f"{self.address} does not take a blob of {repository}: {error}",
+                                      hint="look at the registry's log") from error
                 time.sleep(pause)
-        raise Unreachable(f"{self.address} does not take a blob of {repository}: {last}", hint="look at the registry's log") from last
-
-    def copy(self, repository: str, digest: str, other: Registry, name: str, tags: list[str]) -> None:
-        """Copies a manifest or index with all it names to another registry, by digest, tags last."""
-        data = self.manifest(repository, digest)
-        if data is None:
-            raise RegistryError(f"{self.address}/{repository}@{digest} is not there to be copied")
-        value = json.loads(data)
-        for child in value.get("manifests", []):
-            self.copy(repository, child["digest"], other, name, [])
-        for blob in [*([value["config"]] if "config" in value else []), *value.get("layers", [])]:
-            if not other.has_blob(name, blob["digest"]):
-                with tempfile.NamedTemporaryFile() as file:
-                    for piece in self.blob(repository, blob["digest"]):
-                        file.write(piece)
-                    file.flush()
-                    other.put_blob(name, Path(file.name), blob["digest"])
-        for target in [digest, *tags]:
-            other.put_manifest(name, target, data, value["mediaType"])
-
-    def _put(self, url: str, content: bytes | Path) -> None:
-        headers = {"Content-Type": "application/octet-stream", **self._authorization(url)}
-        body = content if isinstance(content, bytes) else content.open("rb")
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        try:
-            answer = self._pool.request("PUT", url, body=body, headers={**headers, "Content-Length": str(size)}, retries=False, timeout=TAKES_IN)
-        except urllib3.exceptions.HTTPError as error:
-            raise _Again(str(error)) from error
-        finally:
-            if not isinstance(body, bytes):
-                body.close()
-        if answer.status >= 500:
-            _refuse_full(self.address, answer.data)
-            raise _Again(f"HTTP {answer.status}")
-        if answer.status != 201:
-            raise RegistryError(f"{self.address} refuses a blob: HTTP {answer.status} {_words(answer.data)}")
-
-    def _request(self, method: str, path: str, *, missing: bool = False, **options: Any) -> urllib3.BaseHTTPResponse | None:
-        url = urljoin(self.base, path)
-        options["headers"] = {**options.get("headers", {}), **self._authorization(url)}
-        try:
-            answer = self._pool.request(method, url, redirect=method in ("GET", "HEAD"), **options)
-            if answer.status == 401 and self._authenticate(url, answer.headers.get("WWW-Authenticate", "")):
-                options["headers"].update(self._authorization(url))
-                answer = self._pool.request(method, url, redirect=method in ("GET", "HEAD"), **options)
-        except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            hint = "is it running, and is that its address? `make status` shows the farm's own"
-            raise Unreachable(f"the registry {self.address} cannot be reached: {reason}", hint=hint) from error
-        if answer.status == 404 and missing:
-            return None
-        if answer.status >= 400:
-            if method != "GET":
-                _refuse_full(self.address, answer.data)
-            raise (Unreachable if answer.status >= 500 else RegistryError)(
-                f"{method} {url}: the registry answers HTTP {answer.status} {_words(answer.data if options.get('preload_content', True) else b'')}")
-        return answer
-
-    def _authorization(self, url: str) -> dict[str, str]:
-        found = self._tokens.get(_scope(url)) or self._tokens.get("")
-        return {"Authorization": found} if found else {}
-
-    def _authenticate(self, url: str, challenge: str) -> bool:
-        """Answers a 401: basic, or a bearer token for the repository of `url` (https://distribution.github.io/distribution/spec/auth/token/)."""
-        kind, _, rest = challenge.partition(" ")
-        user = self._credentials()
-        if kind.lower() == "basic" and user:
-            self._tokens[""] = f"Basic {user}"
-            return True
-        if kind.lower() != "bearer":
-            return False
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        query = urlencode({k: asked[k] for k in ("service", "scope") if k in asked})
-        answer = self._pool.request("GET", f"{asked['realm']}?{query}", headers={"Authorization": f"Basic {user}"} if user else {})
-        if answer.status != 200:
-            return False
-        token = answer.json()
-        self._tokens[_scope(url)] = f"Bearer {token.get('token') or token['access_token']}"
+        said = answer.headers.get("Docker-Content-Digest")
+        sure = answer.status == 201 and said == digest and self._session.own(answer.url)
+        if not sure and not _soon(lambda: self.has_blob(repository, digest) or None):
+            raise self._lost(repository, digest, answer)
         return True
 
-    def _credentials(self) -> str:
-        from docker import auth  # the Docker SDK reads credential helpers too; it is slow to import and seldom needed
+    def delete_manifest(self, repository: str, digest: str) -> bool:
+        """Removes a manifest from a repository, and every tag that names it there; False where it was not there."""
+        refuse(f"the digest {digest!r}", references.digest(digest))
+        answer = self._ask("DELETE", _manifest(repository, digest), repository, 200, 202, 204, 404, 405)
+        if answer.status == 405:
+            raise RegistryError(f"{self.address} lets nobody delete a manifest",
+                                hint="its configuration has to allow it (storage.delete.enabled)")
+        return answer.status != 404
 
-        found = auth.load_config().resolve_authconfig(self.address) or {}
-        if not found.get("username") and not found.get("Username"):
-            return ""
-        name, word = found.get("username") or found["Username"], found.get("password") or found.get("Secret", "")
-        return base64.b64encode(f"{name}:{word}".encode()).decode()
+    def copy(self, repository: str, digest: str, other: Registry, name: str, tags: list[str], depth: int = 0) -> None:
+        """Copies a manifest or index with all it names to another registry, by digest, tags last."""
+        where = f"{self.address}/{repository}@{digest}"
+        data = self.manifest(repository, digest)
+        if data is None:
+            raise RegistryError(f"{where} is not there to be copied")
+        if depth > DEPTH:
+            raise RegistryError(f"{where} stands in {depth} indexes, one in the other: it is not copied")
+        content = oci.read(data, where)
+        for child in content.manifests:
+            self.copy(repository, child.digest, other, name, [], depth + 1)
+        for blob in content.blobs:
+            if not other.has_blob(name, blob.digest):
+                with tempfile.NamedTemporaryFile() as file:
+                    for piece in self.blob(repository, blob.digest, blob.size):
+                        file.write(piece)
+                    file.flush()
+                    other.put_blob(name, Path(file.name), blob.digest)
+        for target in [digest, *tags]:
+            other.put_manifest(name, target, data, content.media_type)
+
+    def _begin(self, repository: str, *, once: bool = False) -> str:
+        """Begins an upload; returns where it goes on."""
+        path = f"{_root(repository)}/blobs/uploads/"
+        answer = self._ask("POST", path, repository, 202, headers={"Content-Length": "0"}, once=once)
+        return self._session.leads(answer, self.base)
+
+    def _holds(self, repository: str, name: str, digest: str) -> bool:
+        found = self.digest(repository, name)
+        return found is not None and found[0] == digest
+
+    def _ask(self, method: str, path: str, repository: str, *good: int, whole: bool = True, once: bool = False,
+             body: bytes | Path | None = None, headers: dict[str, str] | None = None) -> Answer:
+        scope = Scope(repository, method not in ("GET", "HEAD"))
+        return self._session.request(method, path, scope, good, whole=whole, once=once, body=body, headers=headers)
+
+    def _lost(self, repository: str, name: str, answer: Answer) -> RegistryError:
+        text = f"{self.address}/{repository} answers HTTP {answer.status} to the push of {name}, and does not have it"
+        return RegistryError(text, hint="is that address the registry itself, and no page before it?")
 
 
-class _Again(Exception):
-    """An upload that broke in the middle."""
+def _soon(look: Callable[[], Found | None]) -> Found | None:
+    """What `look` gives; None where it gives that for a while."""
+    for pause in SOON:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(pause)  # nothing tells when a registry knows what it was given
+    return look()
 
 
-def _refuse_full(where: str, data: bytes) -> None:
-    """distribution's file system driver gives what the system said as `detail`, `Err` is its number; the message is always `unknown error`."""
-    if re.search(rb'"Err": ?%d\b|no space left' % errno.ENOSPC, data):
-        raise NoSpace(f"no space left on the registry's disk ({where})", hint="make room there and run again; nothing was tried twice")
+def _root(repository: str) -> str:
+    refuse(f"the repository {repository!r}", references.repository(repository))
+    return f"/v2/{quote(repository)}"
 
 
-def _scope(url: str) -> str:
-    match = re.match(r"/v2/(.+?)/(?:manifests|blobs|tags)/", urlsplit(url).path)
-    return match.group(1) if match else ""
+def _manifest(repository: str, name: str) -> str:
+    refuse(f"{name!r} in {repository}", references.reference(name))
+    return f"{_root(repository)}/manifests/{quote(name, safe=':')}"
 
 
-def _words(data: bytes) -> str:
-    try:
-        return "; ".join(str(error.get("message") or error.get("code")) for error in json.loads(data)["errors"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+def _blob(repository: str, digest: str) -> str:
+    refuse(f"the digest {digest!r}", references.digest(digest))
+    return f"{_root(repository)}/blobs/{quote(digest, safe=':')}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import LISTS, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+LARGEST = 4 << 20  # bytes of a config
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,41 @@ class Change:
 
 
 def describe(registry: Registry, repository: str, names: Mapping[Platform, str]) -> list[oci.Manifest]:
-    """Asks for the manifests that an index will name, by tag or digest. Raises FarmError with every one that is not there, or is an index."""
-    found, missing = [], []
+    """Reads the manifests that an index will name, by tag or digest: what it says of them is what they are.
+
+    Raises FarmError with every one that is not there, is an index, or is for another platform.
+    """
+    found, problems = [], []
     for platform, name in names.items():
-        answer = registry.digest(repository, name)
-        if answer is None:
-            missing.append(f"{platform}: {registry.address}/{repository} has no {name}")
-        elif answer[2] in LISTS:
-            missing.append(f"{platform}: {name} is an index itself; name the manifest that it has for the platform, by digest")
+        data = registry.manifest(repository, name)
+        try:
+            content = oci.read(data, name) if data is not None else None
+        except RegistryError as error:
+            problems.append(f"{platform}: {error}")
+            continue
+        if data is None or content is None:
+            problems.append(f"{platform}: {registry.address}/{repository} has no {name}")
+        elif content.config is None:
+            hint = "name the manifest that it has for the platform, by digest"
+            problems.append(f"{platform}: {name} is an index itself; {hint}")
+        elif _platform(registry, repository, content.config) not in ((), (platform.os, platform.architecture)):
+            problems.append(f"{platform}: {name} is for {'/'.join(_platform(registry, repository, content.config))}")
         else:
-            found.append(oci.Manifest(answer[0], answer[1], answer[2], platform))
-    if missing:
-        raise FarmError("an index needs all its manifests:\n" + "\n".join(missing), hint="build or push what is missing first")
+            found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform))
+    if problems:
+        text = "an index needs all its manifests:\n" + "\n".join(problems)
+        raise FarmError(text, hint="build or push what is missing first")
     return found
+
+
+def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tuple[str, ...]:
+    """Operating system and architecture that an image is for; nothing where its config does not say."""
+    if config.media_type not in CONFIGS or config.size > LARGEST:
+        return ()
+    where = f"{registry.address}/{repository}@{config.digest}"
+    value = oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where)
+    system, architecture = value.get("os"), value.get("architecture")
+    return (system, architecture) if isinstance(system, str) and isinstance(architecture, str) else ()
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str], tags: Sequence[str],

@@ -1,6 +1,6 @@
-"""OCI image indexes: assembled the same way, to the byte, from the same manifests.
+"""OCI image indexes, assembled the same way, to the byte, from the same manifests; and what other manifests say.
 
-Source: https://github.com/opencontainers/image-spec/blob/main/image-index.md
+Sources: https://github.com/opencontainers/image-spec/blob/main/image-index.md and .../manifest.md
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+LISTS = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+SINGLES = (MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+TITLE = "org.opencontainers.image.title"
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,113 @@ def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+@dataclass(frozen=True)
+class Descriptor:
+    """How a manifest names content: size in bytes; of a platform the parts that it says (os, architecture, variant)."""
+
+    digest: str
+    size: int
+    media_type: str
+    platform: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What it says: an index has `manifests`, a manifest its `config` and all its `blobs`, the config first."""
+
+    media_type: str
+    manifests: tuple[Descriptor, ...] = ()
+    blobs: tuple[Descriptor, ...] = ()
+    config: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def document(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object that a registry gave. Raises RegistryError, which names `where`, for anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"{where} is no JSON: {str(error)[:200]}", hint="is that address a registry's?") from error
+    if not isinstance(value, dict):
+        raise RegistryError(f"{where} is no JSON object", hint="is that address a registry's?")
+    return value
+
+
+def media_type(data: bytes) -> str:
+    """What a manifest is, by what it says and holds and not by what it is served as; '' for what is none."""
+    try:
+        return _kind(document(data, ""))
+    except RegistryError:
+        return ""
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    said = value.get("mediaType", "")
+    kinds, usual = (LISTS, INDEX) if isinstance(value.get("manifests"), list) else (SINGLES, MANIFEST)
+    if kinds is SINGLES and not (isinstance(value.get("config"), dict) and isinstance(value.get("layers"), list)):
+        return ""
+    return usual if said == "" else said if said in kinds else ""
+
+
+def signed(data: bytes) -> bool:
+    """Whether it is a manifest of Docker's first kind, whose digest is not that of its bytes."""
+    try:
+        return document(data, "").get("schemaVersion") == 1
+    except RegistryError:
+        return False
+
+
+def read(data: bytes, where: str) -> Content:
+    """A manifest or index. Raises RegistryError, which names `where`, for what is none, or says what cannot be.
+
+    Layers that are to be had elsewhere (`urls`) are no part of a registry's content, and left out.
+    """
+    value = document(data, where)
+    kind = _kind(value)
+    if not kind:
+        said = str(value.get("mediaType", "none"))[:100]
+        raise RegistryError(f"{where} is neither a manifest nor an index that the farm knows: mediaType {said!r}")
+    annotations = _texts(value.get("annotations"))
+    if kind in LISTS:
+        return Content(kind, tuple(_descriptor(one, where) for one in value["manifests"]), annotations=annotations)
+    config = _descriptor(value["config"], where)
+    layers = [_descriptor(one, where) for one in value["layers"] if not (isinstance(one, dict) and one.get("urls"))]
+    return Content(kind, blobs=(config, *layers), config=config, annotations=annotations)
+
+
+def _descriptor(value: Any, where: str) -> Descriptor:
+    if not isinstance(value, dict):
+        raise RegistryError(f"{where} names content by {str(value)[:100]!r}, which is no descriptor")
+    digest_, size, kind = value.get("digest"), value.get("size"), value.get("mediaType")
+    good = not references.digest(digest_) and isinstance(kind, str)
+    if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        said = f"the digest {str(digest_)[:100]!r}, the size {str(size)[:30]!r} and the media type {str(kind)[:100]!r}"
+        raise RegistryError(f"{where} names content with {said}: one of these cannot be")
+    title = _texts(value.get("annotations")).get(TITLE, "")
+    return Descriptor(str(digest_), size, str(kind), _texts(value.get("platform")), title)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    """The texts of a mapping; what is none is passed over: it decides nothing."""
+    given = value.items() if isinstance(value, dict) else ()
+    return {str(name): text for name, text in given if isinstance(text, str)}
+
+
 def lines(data: bytes | None) -> list[str]:
-    """An index or manifest as lines that a person can compare: `linux/arm64 sha256:...`."""
+    """An index as lines that a person can compare (`linux/arm64 sha256:...`), whatever is wrong with it."""
     if data is None:
         return []
-    value = json.loads(data)
+    try:
+        value = document(data, "")
+    except RegistryError:
+        return ["not an index"]
     if "manifests" not in value:
         return ["not an index"]
-    found = ["/".join(str(child["platform"][k]) for k in ("os", "architecture", "variant") if child.get("platform", {}).get(k)) + " " + child["digest"]
-             for child in value["manifests"]]
-    return found + [f"{name}={text}" for name, text in sorted(value.get("annotations", {}).items())]
+    found = []
+    for child in value["manifests"] if isinstance(value["manifests"], list) else ():
+        said = _texts(child.get("platform")) if isinstance(child, dict) else {}
+        name = "/".join(said[part] for part in ("os", "architecture", "variant") if said.get(part))
+        found.append(f"{name} {child.get('digest') if isinstance(child, dict) else child}")
+    found += [f"{name}={text}" for name, text in sorted(_texts(value.get("annotations")).items())]
+    return [text if text.isprintable() else ascii(text) for text in found]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 
 def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str, suffix: str = "") -> tuple[list[str], list[str]]:
     """(all tags, those of them that never move: the ones with `{id}`). `latest`-like tags come last, so that they move last.
 
-    `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template with unknown fields.
+    `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template with unknown fields, or that
+    gives what is no tag.
     """
     values = {"suite": suite, "date": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d"), "id": digest.partition(":")[2][:8]}
     problems, found, fixed = [], [], []
@@ -21,9 +24,24 @@ def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str, suf
         except (KeyError, ValueError, IndexError):
             problems.append(f"farm_tags: {template!r} has a field that is none of {', '.join(sorted(values))}")
             continue
+        if allowed := references.tag(tag):
+            problems.append(f"farm_tags: {template!r} gives {tag!r}, it must be {allowed}")
         found.append(tag)
         if "{id}" in template:
             fixed.append(tag)
     if problems:
         raise BadInput(problems, what="the inventory")
     return sorted(found, key=lambda tag: tag not in fixed), fixed
+
+
+def check(templates: Sequence[str], suites: Mapping[str, str]) -> None:
+    """Raises BadInput for templates that give what is no tag for some image (name -> its first suite)."""
+    longest = max((platform.slug for platform in ALL), key=len)
+    problems: dict[str, None] = {}
+    for suite in dict.fromkeys(suites.values()):
+        try:
+            render(templates, suite=suite, epoch=0, digest="sha256:" + "0" * 64, suffix=longest)
+        except BadInput as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise BadInput(list(problems), what="the inventory")

@@ -1,0 +1,53 @@
+"""What a registry's names may be: an address, a repository, a tag, a digest. For settings, client and hosts. No I/O.
+
+Each function gives '' for a good value, else what is allowed. Sources:
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests (repository, tag) and
+https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
+REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")  # the one algorithm that the farm uses, and can check
+LONGEST = 255  # letters of a repository's name; docker-registry takes no more, with the registry's own name before it
+
+
+def address(value: Any) -> str:
+    """`HOST[:PORT]`, as a registry is named."""
+    port = re.search(r":([0-9]+)\Z", value) if isinstance(value, str) else None
+    good = isinstance(value, str) and ADDRESS.match(value) and (not port or 0 < int(port[1]) < 65536)
+    return "" if good else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+
+
+def repository(value: Any) -> str:
+    good = isinstance(value, str) and REPOSITORY.match(value) and len(value) <= LONGEST
+    return "" if good else f"lower case letters, digits and . _ __ - / between them, {LONGEST} at most"
+
+
+def tag(value: Any) -> str:
+    good = isinstance(value, str) and TAG.match(value)
+    return "" if good else "letters, digits and _ . -, no . or - at its beginning, 128 at most"
+
+
+def digest(value: Any) -> str:
+    return "" if isinstance(value, str) and DIGEST.match(value) else "sha256: and 64 digits in lower case hexadecimal"
+
+
+def reference(value: Any) -> str:
+    """A tag or a digest."""
+    return "" if not tag(value) or not digest(value) else f"a tag ({tag('')}) or a digest ({digest('')})"
+
+
+def loopback(host: str) -> bool:
+    """Whether a host, with or without a port, is this machine: what goes there takes no wire."""
+    name = re.sub(r":[0-9]+\Z", "", host) if host.startswith("[") or host.count(":") == 1 else host
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"

@@ -1,0 +1,164 @@
+"""Who we are to a registry: its challenges, the person's credentials, tokens.
+
+Credentials are those of one origin (scheme, host and port). They go there, and to the token service that it names, in
+TLS or within this machine alone. A token goes to the origin that it was given for. Sources: RFC 9110, 11;
+https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.plugin_utils.references import loopback
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer
+
+_WORDS = re.compile(r'\s*,?\s*(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
+_TOKEN = re.compile(r"[!-~]+\Z")  # what a header can carry
+
+
+Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, URL, headers, body
+
+
+class Scope(NamedTuple):
+    """What a request is for: a repository, or none, read or written."""
+
+    repository: str
+    write: bool
+
+
+@dataclass(frozen=True)
+class Login:
+    """A person's login at one host: name and password, or a token that stands for both (`identity`)."""
+
+    name: str = ""
+    password: str = field(default="", repr=False)
+    identity: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
+
+
+def challenges(text: str) -> dict[str, dict[str, str]]:
+    """A WWW-Authenticate header: scheme in lower case -> parameters. Several schemes may stand in one."""
+    found: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for match in _WORDS.finditer(text):
+        if match[4]:
+            current = found.setdefault(match[4].lower(), {})
+        else:
+            current[match[1].lower()] = re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else match[3]
+    return found
+
+
+def login(host: str) -> Login | None:
+    """What the Docker client's configuration, or its credential helper, has for a host; None where it has nothing."""
+    from docker import auth, errors  # the Docker SDK; slow to import and seldom needed
+
+    try:
+        found: dict[str, Any] = auth.load_config().resolve_authconfig(host) or {}
+    except (errors.DockerException, OSError, ValueError) as error:
+        text = f"the Docker client's configuration has no usable login for {host}: {error}"
+        hint = "look at its config.json (DOCKER_CONFIG, else ~/.docker), and at the credential helper that it names"
+        raise FarmError(text, hint=hint) from error
+    name = found.get("username") or found.get("Username") or ""
+    password = found.get("password") or found.get("Secret") or ""
+    identity = found.get("identitytoken") or found.get("IdentityToken") or ""
+    if name == "<token>":  # how a credential helper says that its secret is an identity token
+        name, identity, password = "", password, ""
+    return Login(str(name), str(password), str(identity)) if name or identity else None
+
+
+class Keys:
+    """What opens one origin, whose host and port are `host`. `ask` makes one exchange.
+
+    `own` is the registry itself: elsewhere nothing is answered but where the person has logged in at that host. Safe to
+    use from several threads.
+    """
+
+    def __init__(self, host: str, ask: Ask, *, own: bool) -> None:
+        self.host, self._ask, self._own = host, ask, own
+        self._held: dict[Scope | None, str] = {}
+        self._login: tuple[Login | None] | None = None
+        self._lock = threading.Lock()
+
+    def header(self, scope: Scope) -> str:
+        """The value of Authorization for a request; '' before anybody has asked for it."""
+        found = self._held.get(scope) or self._held.get(None) or ""
+        return found or ("" if scope.write else self._held.get(Scope(scope.repository, True), ""))
+
+    def answer(self, scope: Scope, challenge: str, refused: str) -> str:
+        """The value of Authorization that answers a 401 to a request which carried `refused`; '' where nothing does.
+
+        Raises RegistryError where the token service is none, or refuses.
+        """
+        with self._lock:
+            if (held := self.header(scope)) != refused:  # another thread was sooner
+                return held
+            offered, known = challenges(challenge), self._known()
+            if not (self._own or known):
+                return ""
+            if "bearer" in offered:
+                self._held[scope] = "Bearer " + self._token(offered["bearer"], scope, known)
+                return self._held[scope]
+            if "basic" in offered and known and known.name and known.basic != refused:
+                self._held[None] = known.basic
+                return known.basic
+        return ""
+
+    def hint(self) -> str:
+        """What to do about a refusal, in words."""
+        return f"`docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
+
+    def _known(self) -> Login | None:
+        if self._login is None:
+            self._login = (login(self.host),)
+        return self._login[0]
+
+    def _token(self, asked: dict[str, str], scope: Scope, known: Login | None) -> str:
+        """A token of the service that a challenge names. Its life is not counted: one that is refused is replaced."""
+        realm = self._realm(asked.get("realm", ""))
+        usual = f"repository:{scope.repository}:{'pull,push' if scope.write else 'pull'}" if scope.repository else ""
+        query = {"service": asked.get("service", ""), "scope": asked.get("scope") or usual}
+        query = {name: text for name, text in query.items() if text}
+        if known and known.identity:
+            form = {"grant_type": "refresh_token", "client_id": "desimages", "refresh_token": known.identity, **query}
+            kind = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = self._ask("POST", realm, kind, urlencode(form).encode())
+        else:
+            parts = urlsplit(realm)
+            url = urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])))
+            answer = self._ask("GET", url, {"Authorization": known.basic} if known else {}, None)
+        if answer.status != 200:
+            text = f"{self.host}: its token service {answer.shown} answers HTTP {answer.status}"
+            raise RegistryError(text, hint=self.hint())
+        try:
+            value = json.loads(answer.data)
+            token = value.get("token") or value.get("access_token")
+        except (ValueError, AttributeError):
+            token = None
+        if not isinstance(token, str) or not _TOKEN.match(token):
+            raise RegistryError(f"{self.host}: its token service {answer.shown} gives no token",
+                                hint="is that address a registry's?")
+        return token
+
+    def _realm(self, realm: str) -> str:
+        """The address of a token service, where a password may be sent: in TLS, or from loopback to loopback."""
+        try:
+            parts = urlsplit(realm)
+            here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)
+            good = (parts.scheme == "https" or here) and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            text = f"{self.host} sends us for a token to {realm!r}, which is no address in TLS: nothing is sent there"
+            raise RegistryError(text, hint="the registry's configuration (auth.token.realm) names it")
+        return urlunsplit(parts._replace(fragment=""))

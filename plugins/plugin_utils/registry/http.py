@@ -1,0 +1,226 @@
+"""HTTP for the registry's client: one exchange, tried again where that may help. All waits and answers are bounded.
+
+Nothing is decoded, no redirect is followed, and nobody is told who we are: that is registry_session.py's part.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import io
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
+
+PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one thing: a minute in all
+LONGEST = 120  # seconds after which nothing is tried again, however long each attempt took
+GRACE, SLOWEST = 60, 10_000  # an answer may take so many seconds, and one more for so many bytes each
+LARGEST = 16 << 20  # bytes of an answer that is read whole; registries take manifests of 4 MiB
+AGAIN = (429, 500, 502, 503, 504)
+ANSWERS = urllib3.Timeout(connect=5, read=15)
+TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
+_NO_USE = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")  # TLS: it ends so each time
+
+
+class Answer:
+    """What a server answered. What is large is taken by `pieces()`, once; `data` is read whole, up to LARGEST bytes."""
+
+    def __init__(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
+        self.url, self.shown, self.status, self._response = url, shown(url), response.status, response
+        self.headers: Mapping[str, str] = response.headers
+        self._data: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """Raises RegistryError where it is longer than any manifest or list, Unreachable where it breaks off."""
+        if self._data is None:
+            kept = bytearray()
+            for piece in self.pieces():
+                kept += piece
+                if len(kept) > LARGEST:
+                    self._response.close()
+                    raise RegistryError(f"{self.shown}: an answer of more than {LARGEST >> 20} MiB",
+                                        hint="no manifest and no list is that large")
+            self._data = bytes(kept)
+        return self._data
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises Unreachable where it breaks off, or comes slower than SLOWEST."""
+        whole = False
+        try:
+            yield from self._response.stream(1 << 20, decode_content=False)
+            whole = True
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(f"{self.shown}: broke off: {error}") from error
+        finally:
+            if whole:
+                self._response.release_conn()
+            else:
+                self._response.close()
+
+
+class Wire:
+    """Connections to a registry and to where it sends us. Safe to use from several threads."""
+
+    def __init__(self, base: str, *, direct: bool, pauses: Sequence[float], threads: int) -> None:
+        """`base` is the registry's URL, which decides about a proxy; `direct` is without one."""
+        proxy = "" if direct else Machine(environment=os.environ).proxy(base)
+        self._pauses = pauses
+        self._pool = pool(proxy, maxsize=threads)
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None = None, *,
+            whole: bool = True, once: bool = False) -> Answer:
+        """One exchange, repeated where the server fails or cannot be reached. With `whole` its data is read here too.
+
+        The last answer is returned, whatever it says. Raises Unreachable where there is none, NoSpace for a full disk.
+        """
+        began = time.monotonic()
+        pauses = iter(() if once else self._pauses)
+        while True:
+            answer, trouble = None, None
+            try:
+                answer = self._exchange(method, url, headers, body)
+                if whole or answer.status in AGAIN:
+                    _ = answer.data
+            except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, Unreachable) as error:
+                trouble = error
+            if answer is not None and trouble is None:
+                if answer.status >= 500 and method not in ("GET", "HEAD"):
+                    refuse_full(url, answer.data)
+                if answer.status not in AGAIN or (answer.status == 429 and asked(answer) > LONGEST):
+                    return answer
+            pause = next(pauses, None)
+            if pause is None or time.monotonic() - began > LONGEST or _NO_USE.search(str(trouble)):
+                break
+            time.sleep(max(pause, min(asked(answer), PAUSES[-1])) if answer else pause)
+        if answer is not None and trouble is None:
+            return answer
+        raise _unreachable(url, trouble) from trouble
+
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
+        options: dict[str, Any] = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
+        options["timeout"] = TAKES_IN if method == "PUT" else ANSWERS
+        if isinstance(body, Path):
+            with body.open("rb") as file:
+                size = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
+                options.update(headers={**headers, **size}, body=_Sent(file))
+                return Answer(url, self._pool.request(method, url, **options))
+        return Answer(url, self._pool.request(method, url, headers=headers, body=body, **options))
+
+
+def shown(url: str) -> str:
+    """A URL fit for a message: behind the question mark there may be a signature."""
+    return url.partition("?")[0]
+
+
+def refuse_full(where: str, data: bytes) -> None:
+    """Raises NoSpace where an answer says so.
+
+    distribution's file system driver gives what the system said as `detail`, `Err` is its number; the message is always
+    `unknown error`.
+    """
+    if re.search(rb'"Err": ?%d\b|no space left' % errno.ENOSPC, data):
+        raise NoSpace(f"no space left on the registry's disk ({where})",
+                      hint="make room there and run again; nothing was tried twice")
+
+
+def asked(answer: Answer | None) -> float:
+    """For how many seconds a server asks to be left alone."""
+    if answer is None:
+        return 0
+    try:
+        return urllib3.Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
+    except urllib3.exceptions.InvalidHeader:
+        return 0
+
+
+def _unreachable(url: str, error: Exception | None) -> Unreachable:
+    if isinstance(error, Unreachable):
+        return error
+    where = re.sub(r"^(\w+://[^/]*).*", r"\1", url)
+    hint = "is it running, and is that its address? `make status` shows the farm's own"
+    if _NO_USE.search(str(error)):
+        hint = "loopback is spoken to in plain HTTP, all else in TLS; is its certificate one that this machine trusts?"
+    return Unreachable(f"the registry {where} cannot be reached: {getattr(error, 'reason', None) or error}", hint=hint)
+
+
+class _Sent:
+    """A file that is sent, not slower than SLOWEST: urllib3 has a timeout for each piece alone."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self._pace = file, _Pace(float(TAKES_IN.read_timeout or GRACE))
+
+    def read(self, size: int = -1) -> bytes:
+        self._pace.left()
+        piece = self._file.read(size)
+        self._pace.took(len(piece))
+        return piece
+
+
+class _Pace:
+    """Time that is left: some seconds, and one for each SLOWEST bytes."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, f"slower than {SLOWEST} bytes a second")
+        return left
+
+    def took(self, count: int) -> None:
+        self._until += count / SLOWEST
+
+
+class _Paced(io.RawIOBase):
+    """What a socket gives, not slower than SLOWEST: its own timeout begins anew with each byte, of headers too."""
+
+    def __init__(self, raw: Any, sock: socket.socket) -> None:
+        self._raw, self._socket, self._usual = raw, sock, sock.gettimeout()
+        self._pace = _Pace(max(GRACE, self._usual or 0))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._pace.left()
+        self._socket.settimeout(left if self._usual is None else min(self._usual, left))
+        count: int | None = self._raw.readinto(buffer)
+        self._pace.took(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp = io.BufferedReader(_Paced(self.fp.detach(), sock))
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection

@@ -1,0 +1,98 @@
+"""What enters an index is what the bytes are, and names are checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.desimages.farm.plugins.action.index import Lists
+from ansible_collections.desimages.farm.plugins.action.oci_index import mistakes
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
+
+from .conftest import Catalog
+from .faulty import Faulty, to
+
+GOOD: dict[str, Any] = {
+    "registry": "127.0.0.1:5000",
+    "name": "team/app",
+    "tags": ["v1", "latest"],
+    "fixed_tags": ["v1"],
+    "manifests": {"linux/amd64": "v1-amd64", "linux/arm64": "sha256:" + "0" * 64},
+    "annotations": {"a": "b"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tags": ["ver#1"], "fixed_tags": []}, ["tags is 'ver#1'"]),
+        ({"tags": ["x/../y", "v1"]}, ["tags is 'x/../y'"]),
+        ({"tags": ["v1+b", "v 1", "v1"]}, ["tags is 'v1+b'", "tags is 'v 1'"]),
+        ({"tags": [], "fixed_tags": []}, ["tags is empty"]),
+        ({"fixed_tags": ["v2"]}, ["fixed_tags: 'v2' is none of tags"]),
+        ({"name": "Team/App"}, ["name is 'Team/App'"]),
+        ({"name": "../x", "registry": "http://a"}, ["registry is 'http://a'", "name is '../x'"]),
+        (
+            {"manifests": {"linux/amd46": "v1", "linux/arm64": "a@b"}},
+            ["manifests: linux/arm64 is 'a@b'", "'linux/amd46' is no"],
+        ),
+        ({"manifests": {"linux/amd64": "sha256:12"}}, ["manifests: linux/amd64 is 'sha256:12'"]),
+        ({"manifests": {"linux/amd64": 7}}, ["manifests: linux/amd64 is 7"]),
+        ({"manifests": {}}, ["manifests is empty"]),
+        ({"annotations": {"a": 1, "b": "\ud800", "": "x"}}, ["a is 1", "'b' is '\\ud800'", "'' is 'x'"]),
+        ({}, []),
+    ],
+)
+def test_all_mistakes_of_a_manifest_list_are_told_at_once(change: dict[str, Any], said: list[str]) -> None:
+    found = mistakes({**GOOD, **change})
+    assert len(found) == len(said)
+    assert all(words in text for words, text in zip(said, found, strict=True))
+
+
+def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_is_built() -> None:
+    tags.check(["{suite}-{date}-{id}", "latest"], {"a": "trixie"})
+    with pytest.raises(BadInput) as error:
+        tags.check(["{suite}-{date}", "{suite}", "latest"], {"a": "trixie", "b": "x" * 125})
+    assert len(error.value.problems) == 2
+    assert "farm_tags: '{suite}-{date}' gives 'xxx" in error.value.problems[0]
+
+
+def test_an_index_says_of_its_manifests_what_they_are(faulty: Faulty) -> None:
+    made = faulty.image("a/b", "v1")
+    faulty.said.update({"Content-Type": "text/plain"})
+    (found,) = indexes.describe(to(faulty), "a/b", {AMD64: "v1"})
+    assert found == oci.Manifest(made, len(faulty.manifests["a/b", "v1"][0]), oci.MANIFEST, AMD64)
+
+
+def test_an_index_takes_no_manifest_of_another_platform_and_no_rubbish(faulty: Faulty) -> None:
+    faulty.image("a/b", "v1")
+    faulty.hold("a/b", "rubbish", b"<html>")
+    with pytest.raises(FarmError) as error:
+        indexes.describe(to(faulty), "a/b", {ARM64: "v1", AMD64: "rubbish"})
+    assert "linux/arm64: v1 is for linux/amd64" in str(error.value)
+    assert "linux/amd64: rubbish is no JSON" in str(error.value)
+
+
+def test_an_index_that_is_pushed_was_read_whatever_the_registry_told_of_its_units(
+    faulty: Faulty, chain: Catalog
+) -> None:
+    plan = chain.plan()
+    keys = [key for key in plan.units if key.image == "debian"]
+    digests = {key: faulty.image("desimages/debian", key.platform.slug, key.platform.architecture) for key in keys}
+    outcomes = {key: Outcome(State.EXISTS, digests[key]) for key in keys}
+    planned = Planned(plan, {}, keys, {}, AMD64, [], False, {}, {}, 0.0)
+    arguments = {"namespace": "desimages", "tags": ["latest"], "partial": False, "publish": ""}
+    lies = dict.fromkeys(digests.values(), (1, "text/plain"))
+    for moved in (["desimages/debian:latest"], []):
+        lists = Lists(to(faulty), planned, outcomes, lies, arguments, False)
+        lists.finish()
+        assert (lists.problems, lists.moved) == ({}, moved)
+    value = json.loads(faulty.manifests["desimages/debian", "latest"][0])
+    for child in value["manifests"]:
+        assert child["mediaType"] == oci.MANIFEST
+        assert child["size"] == len(faulty.manifests["desimages/debian", child["digest"]][0])

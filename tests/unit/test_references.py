@@ -1,0 +1,51 @@
+"""What names of a registry may be."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils import references
+
+DIGEST = "sha256:" + "0a" * 32
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "a.b/c_d/e__f/g-h/i--j", "0/1", "a" * 255])
+def test_a_repository_is_one(name: str) -> None:
+    assert references.repository(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "a/", "/a", "a//b", "a/../b", "a___b", "a._b", "-a", "a-", "a:b", "a" * 256, "a\n", None, 7]
+)
+def test_a_repository_is_none(name: object) -> None:
+    assert "lower case letters" in references.repository(name)
+
+
+@pytest.mark.parametrize("name", ["v1", "V1", "_", "1.2.3-rc.1_x", "a" * 128])
+def test_a_tag_is_one(name: str) -> None:
+    assert references.tag(name) == references.reference(name) == ""
+
+
+@pytest.mark.parametrize("name", ["", ".a", "-a", "a b", "a#b", "a/b", "a:b", "a+b", "a" * 129, "ä", "a\n", None, 7])
+def test_a_tag_is_none(name: object) -> None:
+    assert "128 at most" in references.tag(name)
+    assert references.reference(name)
+
+
+def test_a_digest_is_whole_and_in_lower_case() -> None:
+    assert references.digest(DIGEST) == references.reference(DIGEST) == ""
+    for wrong in ("", DIGEST[:-1], DIGEST + "0", DIGEST.upper(), "md5:" + "0" * 64, DIGEST + "\n", None, 7):
+        assert references.digest(wrong)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:5000", "127.1.2.3:1", "[::1]:5000", "[::1]", "::1", "localhost", "LOCALHOST:80"]
+)
+def test_this_machine_is_known(host: str) -> None:
+    assert references.loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.example.org", "example.org:127", "128.0.0.1", "localhost.example.org", "[::2]:1", "0.0.0.0", ""]
+)
+def test_another_machine_is_not_taken_for_this_one(host: str) -> None:
+    assert not references.loopback(host)

@@ -1,0 +1,218 @@
+"""Who we are is told where it is asked for, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http as registry_http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
+
+from .faulty import Asked, Faulty, Reply, digest, to
+
+DATA = b"what is pushed"
+TO = digest(DATA)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SOON", (0.01,))
+
+
+@pytest.fixture
+def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Logs the person in at registries, as the Docker client does; returns what goes there."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def write(*registries: Faulty, **more: object) -> str:
+        word = base64.b64encode(b"me:secret").decode()
+        auths = {registry.address: {"auth": word, **more} for registry in registries}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+        return f"Basic {word}"
+
+    write()
+    return write
+
+
+def wants(authorization: str, challenge: str = 'Basic realm="x"') -> Callable[[Asked], Reply | None]:
+    return lambda asked: None if asked.authorization == authorization else Reply(401, {"WWW-Authenticate": challenge})
+
+
+def wants_token(registry: Faulty, realm: str = "", *, life: int = 1 << 30) -> Callable[[Asked], Reply | None]:
+    """Lets a token of its own in for so many requests."""
+    left = {"": 0}
+
+    def guard(asked: Asked) -> Reply | None:
+        if asked.path.startswith("/token"):
+            left["token"] = life
+            return Reply(200, body=json.dumps({"token": f"t{registry.count('GET /token')}"}).encode())
+        if asked.authorization == f"Bearer t{registry.count('GET /token')}" and left["token"] > 0:
+            left["token"] -= 1
+            return None
+        at = realm or f"http://{registry.address}/token"
+        return Reply(401, {"WWW-Authenticate": f'Bearer realm="{at}",service="s",scope="repository:a/b:pull,push"'})
+
+    return guard
+
+
+def test_a_login_goes_to_its_own_registry_alone(faulty: Faulty, other: Faulty, log_in: Callable[..., str]) -> None:
+    word = log_in(faulty)
+    faulty.guard = wants(word)
+    faulty.answers["POST"] = [Reply(202, {"Location": f"http://{other.address}/v2/a/b/blobs/uploads/1"})]
+    with pytest.raises(RegistryError, match="does not have it"):  # `other` took it, and is another registry
+        to(faulty).put_blob("a/b", DATA, TO)
+    assert other.blobs == {TO: DATA}
+    assert {asked.authorization for asked in other.asked} == {""}
+    faulty.answers["GET"] = [Reply(307, {"Location": f"http://{other.address}/v2/a/b/blobs/{TO}"})]
+    assert b"".join(to(faulty).blob("a/b", TO)) == DATA
+    assert {asked.authorization for asked in other.asked} == {""}
+
+
+@pytest.mark.parametrize("challenge", ['Basic realm="x"', 'Bearer realm="http://{}/token",service="s"'])
+def test_another_host_that_asks_who_we_are_gets_no_login_of_the_registry(
+    faulty: Faulty, other: Faulty, log_in: Callable[..., str], challenge: str
+) -> None:
+    faulty.guard = wants(log_in(faulty))
+    faulty.answers["GET"] = [Reply(307, {"Location": f"http://{other.address}/v2/a/b/blobs/{TO}"})]
+    other.guard = wants("nobody", challenge.format(other.address))
+    with pytest.raises(RegistryError, match="HTTP 401"):
+        list(to(faulty).blob("a/b", TO))
+    assert {asked.authorization for asked in other.asked} == {""}
+    assert other.count("GET /token") == 0
+
+
+def test_another_host_gets_the_login_that_the_person_has_there(
+    faulty: Faulty, other: Faulty, log_in: Callable[..., str]
+) -> None:
+    other.guard = wants(log_in(other))
+    other.blobs[TO] = DATA
+    faulty.answers["GET"] = [Reply(307, {"Location": f"http://{other.address}/v2/a/b/blobs/{TO}"})]
+    assert b"".join(to(faulty).blob("a/b", TO)) == DATA
+    assert {asked.authorization for asked in faulty.asked} == {""}
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://registry.example.org/token",
+        "http://198.51.100.1/token",
+        "ftp://127.0.0.1/token",
+        "",
+        "/token",
+        "http://me@127.0.0.1/token",
+        "http://[",
+    ],
+)
+def test_a_password_is_sent_to_no_token_service_outside_of_tls(
+    faulty: Faulty, log_in: Callable[..., str], realm: str
+) -> None:
+    log_in(faulty)
+    faulty.guard = wants("nobody", f'Bearer realm="{realm}",service="s"')
+    with pytest.raises(RegistryError, match="no address in TLS: nothing is sent there"):
+        to(faulty).manifest("a/b", "v1")
+    assert {asked.authorization for asked in faulty.asked} == {""}
+
+
+def test_a_token_service_on_loopback_is_no_place_for_the_password_of_a_registry_elsewhere() -> None:
+    def ask(method: str, url: str, headers: dict[str, str], body: bytes | None) -> registry_http.Answer:
+        raise AssertionError(f"asked {url}")
+
+    with pytest.raises(RegistryError, match="nothing is sent there"):
+        Keys("registry.example.org", ask, own=True).answer(
+            Scope("a/b", False), 'Bearer realm="http://127.0.0.1:1/token"', ""
+        )
+
+
+def test_a_token_is_got_once_and_again_when_it_is_refused(faulty: Faulty, log_in: Callable[..., str]) -> None:
+    word = log_in(faulty)
+    faulty.image("a/b", "v1")
+    faulty.guard = wants_token(faulty, life=3)
+    registry = to(faulty)
+    for _ in range(4):
+        assert registry.manifest("a/b", "v1")
+    tokens = [asked for asked in faulty.asked if asked.path.startswith("/token")]
+    assert len(tokens) == 2
+    assert {asked.authorization for asked in tokens} == {word}
+    assert "scope=repository%3Aa%2Fb%3Apull%2Cpush" in tokens[0].path and "service=s" in tokens[0].path
+    assert registry.put_blob("a/b", DATA, TO), "one that dies in the middle of an upload"
+
+
+def test_a_token_that_is_never_good_enough_ends_in_words(faulty: Faulty, log_in: Callable[..., str]) -> None:
+    faulty.guard = wants_token(faulty, life=0)
+    with pytest.raises(RegistryError, match=f"HTTP 401\n.*docker login {faulty.address}` first"):
+        to(faulty).manifest("a/b", "v1")
+    log_in(faulty)
+    with pytest.raises(RegistryError, match="HTTP 401\n.*as a user who may do this"):
+        to(faulty).manifest("a/b", "v1")
+    assert faulty.count("GET /token") == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(403),
+        Reply(200, body=b"<html>"),
+        Reply(200, body=b"[]"),
+        Reply(200, body=b"{}"),
+        Reply(200, body=b'{"token": 7}'),
+        Reply(302),
+        Reply(200, body=b'{"token": "a\\nb"}'),
+        Reply(200, body=b'{"token": ""}'),
+        Reply(200, body=b'{"token": "\\u00e4"}'),
+    ],
+)
+def test_a_token_service_that_gives_none_is_an_error_in_words(
+    faulty: Faulty, log_in: Callable[..., str], reply: Reply
+) -> None:
+    faulty.guard = wants("nobody", f'Bearer realm="http://{faulty.address}/token?x=1"')
+    faulty.answers["GET /token"] = [reply]
+    with pytest.raises(RegistryError, match="its token service"):
+        to(faulty).manifest("a/b", "v1")
+    assert [asked.path for asked in faulty.asked][1:] == ["/token?x=1&scope=repository%3Aa%2Fb%3Apull"]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="http://{0}/token",service="s"',
+        'Basic realm="x", Bearer realm="http://{0}/token"',
+        'Negotiate, bearer realm="http://{0}/token"',
+        'Bearer realm="http://{0}/token", Basic realm="x"',
+        "Bearer realm=http://{0}/token,service=s",
+        'Bearer realm = "http://{0}/token" , x="a\\"b"',
+    ],
+)
+def test_a_challenge_is_understood_however_it_is_written(
+    faulty: Faulty, log_in: Callable[..., str], challenge: str
+) -> None:
+    faulty.image("a/b", "v1")
+    faulty.answers["GET /token"] = [Reply(200, body=b'{"access_token": "t"}')]
+    faulty.guard = wants("Bearer t", challenge.format(faulty.address))
+    assert to(faulty).manifest("a/b", "v1")
+
+
+def test_a_token_that_stands_for_a_login_is_exchanged(faulty: Faulty, log_in: Callable[..., str]) -> None:
+    log_in(faulty, identitytoken="i")
+    faulty.image("a/b", "v1")
+    faulty.answers["POST /token"] = [Reply(200, body=b'{"access_token": "t"}')]
+    faulty.guard = wants("Bearer t", f'Bearer realm="http://{faulty.address}/token",service="s"')
+    assert to(faulty).manifest("a/b", "v1")
+    (posted,) = [asked for asked in faulty.asked if asked.method == "POST"]
+    assert b"grant_type=refresh_token" in posted.body and b"refresh_token=i" in posted.body
+    assert posted.authorization == ""
+
+
+@pytest.mark.parametrize("text", ['{"auths": {"%s": {"auth": "!!!notbase64"}}}', '{"credsStore": "no-such-helper"}'])
+def test_a_login_that_cannot_be_read_is_an_error_in_words(
+    faulty: Faulty, tmp_path: Path, log_in: Callable[..., str], text: str
+) -> None:
+    (tmp_path / "config.json").write_text(text.replace("%s", faulty.address))
+    faulty.guard = wants("nobody")
+    with pytest.raises(FarmError, match="no usable login"), pytest.warns() if "Store" in text else nullcontext():
+        to(faulty).manifest("a/b", "v1")
