@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
+LONGEST_NAMESPACE = 126  # letters: a registry allows 255 for a repository, and an image's name may have 128 of them
 TEMPLATE = 101  # letters of a tag as its template gives it; {id} and a platform's name may come to it
 BASES = ("debian", "debian-security")
 WORDS = ("true", "false", "yes", "no", "on", "off")
@@ -34,10 +35,16 @@ def _state(value: Any) -> str:
     return _path(value) or ("" if longest <= SOCKET_LENGTH else short)
 
 
+def _namespace(value: Any) -> str:
+    """A repository's name that leaves room for an image's."""
+    good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
+    return "" if good else f"lower case letters, digits and . _ __ - / between them, {LONGEST_NAMESPACE} at most"
+
+
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
-    good = value == "" or (not references.address(host) and (not slash or not references.repository(path)))
-    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and . _ __ - / between them"
+    good = value == "" or (not references.address(host) and (not slash or not _namespace(path)))
+    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, the path in {_namespace('')}"
 
 
 def _text(value: Any) -> str:
@@ -114,7 +121,7 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "farm_state": Setting(_state, required=True),
     "farm_registry": Setting(references.address, required=True),
-    "farm_namespace": Setting(references.repository, required=True),
+    "farm_namespace": Setting(_namespace, required=True),
     "farm_catalog": Setting(_texts, required=True),
     "farm_images": Setting(_texts),
     "farm_platforms": Setting(_platforms),

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 
 if TYPE_CHECKING:  # these need libraries, and what travels is tested without any
     from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan
+    from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 
     from .faulty import Faulty
 
@@ -49,6 +51,19 @@ class Catalog:
 
         recipes = load_catalog([str(self.root)])
         return make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, engine, "desimages")
+
+    def sources(self, name: str) -> Sources:
+        """The files of an image."""
+        from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+        from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
+
+        return read_sources(load_catalog([str(self.root)])[name])
+
+    def problems(self) -> list[str]:
+        """What is wrong with the catalog, which is bad."""
+        with pytest.raises(BadInput) as found:
+            self.plan()
+        return found.value.problems
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog, reader
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace, Unreachable, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
@@ -17,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -101,7 +101,7 @@ class Fetch:
         """All files that a unit is made of, by a path in its artifact."""
         unit, sources = self.plan.units[key], self.sources[key.image]
         tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
-        tree["Dockerfile"] = solve.dockerfile(self.plan.recipes[key.image])
+        tree.update(solve.definition(self.plan.recipes[key.image], sources))
         for context, names, platform in (("inputs", unit.inputs, key.platform), ("build-inputs", unit.build_inputs, self.build)):
             tree.update({f"{context}/{path}": file for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
         return tree

@@ -13,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import NO_IGNORES
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, File, Recipe, Sources
 
 MAIN = "context"
@@ -77,7 +78,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         contexts[name] = tree
         return name
 
-    options["dockerfilekey"] = local({"Dockerfile": dockerfile(recipe)})
+    options["dockerfilekey"] = local(definition(recipe, sources))
     contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
     if from_build := _all(unit.build_inputs for unit in units):
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, from_build, build, sources))
@@ -104,10 +105,16 @@ def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(sorted({name for each in names for name in each}))
 
 
-def dockerfile(recipe: Recipe) -> File:
-    """A recipe's Dockerfile as a file of the store."""
-    text = recipe.dockerfile.text.encode()
-    return File(hashlib.sha256(text).hexdigest(), len(text))
+def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:
+    """A recipe's Dockerfile, as a file of the store.
+
+    Where the main context has a .dockerignore, an empty one for this Dockerfile stands beside it, which BuildKit reads
+    instead: what is ignored has been left out, and by another file where the image has a Dockerfile.dockerignore.
+    """
+    contents = {"Dockerfile": recipe.dockerfile.text.encode()}
+    if ".dockerignore" in sources.files:
+        contents["Dockerfile.dockerignore"] = NO_IGNORES
+    return {name: File(hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()}
 
 
 def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform, sources: Sources) -> dict[str, File]:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import graphlib
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema as schemas
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import shown as short
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
-LOCK = "lock.jsonl"
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}  # what these names mean in a Dockerfile, or in the registry
-_NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
+LONGEST = 128  # characters of an image's name and target: a registry allows 255 with the namespace, and so does a file
+MOST_DOCKERFILE = 1 << 20  # bytes
 
 
 def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
@@ -42,11 +45,14 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     paths: dict[str, Path] = {}
     schema = schemas.recipe()
     for folder in (OWN if text == NAME else Path(text) for text in folders):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
             continue
         own = defaults if folder.resolve() == OWN else _defaults(folder, defaults, problems)
-        for path in sorted(folder.glob("*/image.yml")):
+        there = images(folder)
+        problems += there.problems
+        broken.update(dict.fromkeys(there.broken))
+        for path in there.recipes:
             name = path.parent.name
             paths[name] = path
             if name in recipes:
@@ -64,7 +70,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     _check_cycles(recipes, problems)
     if need_locks:
         for recipe in recipes.values():
-            _check_lock(recipe, problems)
+            locks.check(recipe, _at(recipe, LOCK), problems)
     if problems:
         raise BadInput(sorted(dict.fromkeys(problems), key=_by_place))
     return recipes
@@ -78,7 +84,7 @@ def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
 
 
 def _named(path: Path) -> str:
-    return "/".join(path.parts[-3:])
+    return short(path, 3)
 
 
 def _at(recipe: Recipe, file: str) -> str:
@@ -92,12 +98,11 @@ def _by_place(problem: str) -> tuple[str, int, str]:
 
 
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    path = folder / "defaults.yml"
-    if not path.exists():
+    path = folder / DEFAULTS
+    if not is_there(path):
         return base
-    document = Document(path, "/".join(path.parts[-2:]))
-    if not document.problems:
-        document.check(schemas.defaults())
+    document = Document(path, short(path, 2))
+    document.check(schemas.defaults())
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
@@ -105,17 +110,18 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
 def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool, problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes are told with them."""
     document = Document(path, _named(path))
-    if not document.problems:
-        document.check(schema)
+    document.check(schema)
     problems += document.problems
+    folder = look(path.parent)
+    problems += folder.problems
     containerfile = path.parent / "Dockerfile"
-    if not containerfile.exists():
+    if not is_there(containerfile):
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
         return None, False
     try:
-        parsed = dockerfile.parse(containerfile.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        problems.append(f"{_named(containerfile)}:1: not UTF-8: {error}")
+        parsed = dockerfile.parse(read_lines(containerfile, MOST_DOCKERFILE))
+    except NoText as error:
+        problems.append(f"{_named(containerfile)}:{error.line}: {error.reason}")
         return None, False
     problems += [f"{_named(containerfile)}:{line}: {reason}" for line, reason in parsed.refused]
     if not isinstance(document.value, dict) or not parsed.stages:
@@ -135,13 +141,11 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         labels=_labels(path.parent.name, value, defaults),
         index=not value.get("targets"),
         contract=Contract.parse(value.get("contract", {})),
-        lock=_lock(path.parent / LOCK, need_locks, problems),
+        lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK), need_locks, problems),
     )
     _check_evaluated(recipe, problems)
     if "inputs" not in document.bad:
-        _check_recipe(recipe, document, problems)
-    problems += [f"{_named(link)}:1: a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"
-                 for link in sorted(path.parent.rglob("*")) if link.is_symlink()]
+        _check_recipe(recipe, document, set(folder.files), problems)
     return recipe, whole
 
 
@@ -162,16 +166,11 @@ def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[
     return {f"org.opencontainers.image.{key}": text for key, text in found.items() if text}
 
 
-def _lock(path: Path, strict: bool, problems: list[str]) -> Lock:
-    try:
-        return lockfile.parse(path.read_bytes(), _named(path)) if path.exists() else Lock()
-    except BadInput as error:
-        problems += error.problems if strict else []
-        return Lock()
+def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems: list[str]) -> None:
+    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little.
 
-
-def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> None:
-    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little."""
+    `files` are those of the main context.
+    """
     named = _at(recipe, "Dockerfile")
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
@@ -212,7 +211,7 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
         problems += [f"{document.name}:{line}: {said}"
-                     for said in KINDS[found.kind].mistakes(found, Path(recipe.folder), recipe.platforms_of(found))]
+                     for said in KINDS[found.kind].mistakes(found, files, recipe.platforms_of(found))]
 
 
 def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems: list[str]) -> None:
@@ -224,10 +223,15 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
                             "and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
+        if len(name) > LONGEST:
+            problems.append(f"{where}: the folder's name has {len(name)} characters; an image's has {LONGEST} at most")
     owners: dict[str, str] = {}
     for name, recipe in recipes.items():
         for target in recipe.targets:
             whole = f"{name}-{target}"
+            if len(whole) > LONGEST >= len(name):
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
+                                f" {len(whole)} characters; at most {LONGEST}")
             if whole in recipes:
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another image too")
             elif whole in owners:
@@ -293,69 +297,3 @@ def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
             problems.append(f"{_at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: {' -> '.join(cycle)}")
             for node in cycle:
                 graph.pop(node, None)
-
-
-def _check_lock(recipe: Recipe, problems: list[str]) -> None:
-    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input that is gone."""
-    where = _at(recipe, LOCK)
-    if any(problem.startswith(f"{where}:") for problem in problems):
-        return  # bad, and said so already
-    have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
-    for found in recipe.inputs:
-        kind, read = KINDS[found.kind], reader(Path(recipe.folder))
-        if not kind.has_lines(found, read):
-            continue
-        if not (Path(recipe.folder) / LOCK).exists():
-            problems.append(f"{where}:1: missing; make it with `make lock`")
-            return
-        lacking = [str(platform) for platform in recipe.platforms_of(found)
-                   if (found.name, str(platform)) not in have and (found.name, "") not in have]
-        if lacking:
-            problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
-            continue
-        problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
-                     for said in _moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read))]
-    problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
-                 for name in sorted({entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs})]
-
-
-def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:
-    """How an input differs from what its lock was made for."""
-    if before is None:
-        yield "the lock does not say what it was made for"
-        return
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            if key in ("wrapper", "sums"):
-                yield "its go.mod or go.sum is not what it was when the lock was made"
-            else:
-                yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
-
-
-def _words(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "nothing" if value is None else str(value)
-
-
-def reader(folder: Path) -> Read:
-    """Reads files of an image's folder."""
-
-    def read(path: str) -> str | None:
-        try:
-            return (folder / path).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
-    return read
-
-
-def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode)."""
-    root = Path(recipe.folder)
-    found: dict[str, tuple[Path, int]] = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if relative.parts[0] in _NOT_CONTEXT or any(part.startswith(".") or part.endswith(("~", "_test.go")) for part in relative.parts):
-            continue
-        if path.is_file():
-            found[relative.as_posix()] = (path, 0o755 if path.stat().st_mode & 0o100 else 0o644)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -90,8 +90,8 @@ class Kind(ABC):
     def input(self, name: str, given: Mapping[str, Any]) -> Input:
         return Input(name, self.name, self.spec(given), given.get("for") == "build")
 
-    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
-        """What is wrong with an input beyond what the schema sees. `folder` is the image's."""
+    def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
+        """What is wrong with an input beyond what the schema sees. `files` are those of the image's main context."""
         yield from ()
 
     def has_lines(self, found: Input, read: Read) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
 
 SUMS = ("go.mod", "go.sum")
@@ -36,11 +38,14 @@ class OwnGoKind(go.GoKind):
     def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
         return {"folder": given["go"], "package": given.get("package", ".")}
 
-    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
+    def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
         name = str(found.spec["folder"])
-        if ".." in Path(name).parts or not (folder / name).is_dir():
-            yield f"{name} is no folder beside image.yml"
-        elif not (folder / name / "go.mod").is_file():
+        own = posixpath.normpath(name)
+        if own == WRAPPERS:
+            yield f"{name} is for the wrappers of `make lock`; rename the folder"
+        elif not any(own == "." or file.startswith(f"{own}/") for file in files):
+            yield f"{name} is no folder beside image.yml, or not in the context"
+        elif posixpath.normpath(f"{own}/go.mod") not in files:
             yield f"{name} has no go.mod; `go mod init` and `go mod tidy` make it"
 
     def has_lines(self, found: Input, read: Read) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -37,7 +36,7 @@ class UrlKind(Kind):
     def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
         return {"url": given["url"]}
 
-    def mistakes(self, found: Input, folder: Path, platforms: Sequence[Platform]) -> Iterator[str]:
+    def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
         addresses = found.spec["url"]
         if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms if str(platform) not in addresses]):
             yield f"{found.name} has no url for {', '.join(lacking)}"

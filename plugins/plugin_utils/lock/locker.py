@@ -16,7 +16,6 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy,
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
@@ -24,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import KEYRING
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE, WRAPPER
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock, Recipe
 
 

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import THREADS, Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND as DEBIAN
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, moved, write_whole
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 

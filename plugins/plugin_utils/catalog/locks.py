@@ -1,0 +1,79 @@
+"""Locks beside their recipes: read, and held against what the recipe says now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, read_text
+
+MOST = 1 << 26  # bytes
+
+
+def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
+    """The lock in a file; `name` is its own for messages. One that is missing or, unless `strict`, bad is taken as empty."""
+    try:
+        return lockfile.parse(read_lines(path, MOST), name) if is_there(path) else Lock()
+    except NoText as error:
+        problems += [f"{name}:{error.line}: {error.reason}"] if strict else []
+    except BadInput as error:
+        problems += error.problems if strict else []
+    return Lock()
+
+
+def check(recipe: Recipe, where: str, problems: list[str]) -> None:
+    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input that is gone."""
+    if any(problem.startswith(f"{where}:") for problem in problems):
+        return  # bad, and said so already
+    have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
+    for found in recipe.inputs:
+        kind, read = KINDS[found.kind], reader(Path(recipe.folder))
+        if not kind.has_lines(found, read):
+            continue
+        if not (Path(recipe.folder) / LOCK).exists():
+            problems.append(f"{where}:1: missing; make it with `make lock`")
+            return
+        lacking = [str(platform) for platform in recipe.platforms_of(found)
+                   if (found.name, str(platform)) not in have and (found.name, "") not in have]
+        if lacking:
+            problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
+            continue
+        problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
+                     for said in _moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read))]
+    problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
+                 for name in sorted({entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs})]
+
+
+def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:
+    """How an input differs from what its lock was made for."""
+    if before is None:
+        yield "the lock does not say what it was made for"
+        return
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
+            if key in ("wrapper", "sums"):
+                yield "its go.mod or go.sum is not what it was when the lock was made"
+            else:
+                yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "nothing" if value is None else str(value)
+
+
+def reader(folder: Path) -> Read:
+    """Reads files of an image's folder."""
+
+    def read(path: str) -> str | None:
+        try:
+            return read_text(folder / path, MOST) if is_there(folder / path) else None
+        except NoText:  # what cannot be read is a mistake of the folder, and told there
+            return None
+
+    return read
