@@ -39,7 +39,8 @@ class ActionModule(FarmAction):
         node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned["plan"], planned["sources"], scheduler, fetched["unpacked"], self.say, self.alert,
-                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"])
+                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched["trees"],
+                          again=planned["again"], fresh=planned["fresh"])
         stopped = ""
         for number in STOPS:
             signal.signal(number, _stop)
@@ -49,7 +50,8 @@ class ActionModule(FarmAction):
             stopped = f"{task_vars['inventory_hostname']}: {error}"
             self.warn(stopped)
         finally:
-            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings, "error": stopped})
+            run.save("build", {"outcomes": scheduler.outcomes, "sizes": builder.sizes, "timings": builder.timings,
+                               "error": stopped, "differs": builder.differs})
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

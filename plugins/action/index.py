@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.module_utils.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
@@ -31,7 +31,8 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run(scratch() if self.check else arguments["state"], arguments["run"])
         planned = run.load("plan")
-        built: dict[str, Any] = run.load("build") if run.has("build") else {"outcomes": {}, "sizes": {}, "error": ""}
+        nothing: dict[str, Any] = {"outcomes": {}, "sizes": {}, "error": "", "differs": {}}
+        built = run.load("build") if run.has("build") else nothing
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned["existing"].items()}, **built["outcomes"]}
         sizes = {**planned["sizes"], **built["sizes"]}
         lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, arguments, self.check, built["sizes"])
@@ -43,9 +44,12 @@ class ActionModule(FarmAction):
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
             run.show("summary", {**report.summary(planned["plan"], outcomes, lists.moved, lists.published),
-                                 "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
+                                 "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
+                                 "differs": {str(key): {"kept": kept, "came": came}
+                                             for key, (kept, came) in built["differs"].items()}})
             release(arguments["state"], controller())
-            lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),
+            lines = [*report.units(outcomes), *report.rebuilt(planned["again"], outcomes, built["differs"]),
+                     *report.pushed(lists.moved, lists.published), *report.left_out(planned["plan"], outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
@@ -115,7 +119,7 @@ class Lists:
         render = partial(tags.render, self.arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
         if len(there) == len(chosen if self.arguments["partial"] else keys):
             manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform) for key in there]
-            annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
+            annotations = indexes.annotated(unit.labels)
             change = self._compare(repository, manifests, annotations, render)
             if change.moved and any(manifest.digest not in self.read for manifest in manifests):
                 read = indexes.describe(self.registry, repository, {each.platform: each.digest for each in manifests})
