@@ -78,6 +78,15 @@ class Fetch:
             self.say(f"{key}: cannot be built: {error}")
         return refused
 
+    def single(self, image: str, keys: list[Key], contents: set[str]) -> None:
+        """Brings single files of units of one image into the store. Raises FarmError where one is nowhere."""
+        recipe = self.plan.recipes[image]
+        contexts.keep(recipe, self.sources[image], self.store)
+        wanted = {entry for key in keys for entry in solve.entries(self.plan, self.plan.units[key], self.build)}
+        errors = self._get(image, recipe.lock.snapshot, {entry for entry in wanted if entry.sha256 in contents})
+        for error in filter(None, errors.values()):
+            raise error
+
     def keep(self) -> None:
         """Archives all that was fetched. Which unit it belongs to is archived when that unit is there."""
         self.changed = bool(self.archive.keep(file for tree in self.trees.values() for file in tree.values())) or self.changed

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils import oci
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.module_utils.plan import LEFT_OUT
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import Registry
 
@@ -68,6 +69,11 @@ def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tu
     value = oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where)
     system, architecture = value.get("os"), value.get("architecture")
     return (system, architecture) if isinstance(system, str) and isinstance(architecture, str) else ()
+
+
+def annotated(labels: Mapping[str, str]) -> dict[str, str]:
+    """The annotations of an image's index: the labels of its units but for what may differ between platforms."""
+    return {name: text for name, text in labels.items() if name != LEFT_OUT}
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str], tags: Sequence[str],

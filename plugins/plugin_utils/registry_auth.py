@@ -155,7 +155,8 @@ class Keys:
         try:
             parts = urlsplit(realm)
             here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)
-            good = (parts.scheme == "https" or here) and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+            whole = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+            good = whole and (parts.scheme == "https" or here)
         except ValueError:
             good = False
         if not good:
