@@ -14,7 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status stop clean test test-full lint schemas bench requirements
+.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint schemas bench \
+	requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,12 @@ lock: setup ## resolve the inputs of the images again and write their locks
 
 status: setup ## show services, versions, disk, and what the registry holds
 	$(playbook) playbooks/status.yml $(ARGS)
+
+check-registry: setup ## read all that the registry holds, and say what is damaged; ARGS='-e farm_repair=true' puts it back
+	$(playbook) playbooks/check.yml $(ARGS)
+
+remove: setup ## remove an image from the registry: ARGS='-e image=NAME'
+	$(playbook) playbooks/remove.yml $(ARGS)
 
 stop: setup ## stop the services of the farm; everything stays
 	$(playbook) playbooks/stop.yml $(ARGS)

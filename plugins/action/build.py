@@ -37,7 +37,8 @@ class ActionModule(FarmAction):
         node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say, self.alert,
-                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched.trees)
+                          Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched.trees,
+                          again=planned.again, fresh=planned.fresh)
         stopped = ""
         try:
             builder.build()
@@ -45,7 +46,7 @@ class ActionModule(FarmAction):
             stopped = f"{task_vars['inventory_hostname']}: {error}"
             self.warn(stopped)
         finally:
-            run.save(Built(scheduler.outcomes, builder.sizes, builder.timings, stopped))
+            run.save(Built(scheduler.outcomes, builder.sizes, builder.timings, stopped, builder.differs))
             run.show("timings", builder.timings)
         units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]

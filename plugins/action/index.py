@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.run import release
@@ -44,9 +44,11 @@ class ActionModule(FarmAction):
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published),
-                                 "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()}})
+                                 "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
+                                 "differs": {str(key): {"kept": kept, "came": came} for key, (kept, came) in built.differs.items()}})
             release(arguments["state"], controller())
-            lines = [*report.units(outcomes), *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
+            lines = [*report.units(outcomes), *report.rebuilt(planned.again, outcomes, built.differs),
+                     *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
@@ -116,7 +118,7 @@ class Lists:
         render = partial(tags.render, self.arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
         if len(there) == len(chosen if self.arguments["partial"] else keys):
             manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform) for key in there]
-            annotations = {name: text for name, text in unit.labels.items() if name != LEFT_OUT}
+            annotations = unit.annotations
             change = self._compare(repository, manifests, annotations, render)
             if change.moved and any(manifest.digest not in self.read for manifest in manifests):
                 read = indexes.describe(self.registry, repository, {each.platform: each.digest for each in manifests})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.modules.oci_index import DOCUMENTATION
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform as machine
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
@@ -39,18 +42,25 @@ class ActionModule(FarmAction):
         found = planning.load(arguments)
         tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
-        wanted = select(found.plan, native, arguments["images"], arguments["platforms"], arguments["select"])
+        again = damaged(found.plan, arguments["damaged"])
+        choice = arguments["images"], arguments["platforms"], arguments["select"]
+        wanted = list(again) or select(found.plan, native, *choice)
+        again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
         registry = self._registry(arguments["registry"])
-        found, standing = planning.settle(found, lambda plan: look(registry, plan, wanted, native[0], arguments["namespace"]), native[0], arguments,
-                                          registry=registry, check=self.check, say=self.say, warn=self.warn)
+        # what is built again is to be what it was: its lock stays
+        settled = {**arguments, "relock_missing": arguments["relock_missing"] and not again}
+        ask = partial(look, registry, wanted=wanted, build=native[0], namespace=arguments["namespace"], again=again)
+        found, standing = planning.settle(found, ask, native[0], settled, registry=registry, check=self.check,
+                                          say=self.say, warn=self.warn)
         plan, existing, todo = found.plan, standing.existing, standing.todo
         relocked = found.relocked(wanted, native[0])
         for image, overlay in relocked.items():
             self.warn(overlay.words(image))
         place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
-        why = {key: reasons(plan.units[key].record, known.record(place, key)) for key in todo}
+        why = {key: [again[key]] if key in again else reasons(plan.units[key].record, known.record(place, key))
+               for key in todo}
         with ThreadPoolExecutor(ASKERS) as pool:
-            sure = pool.map(Certainty(plan, existing, registry, place), todo)
+            sure = pool.map(Certainty(plan, existing, registry, place, again), todo)
             build = [{**describe(plan, key), "reasons": why[key], "sure": surely} for key, surely in zip(todo, sure)]
         certain = sum(unit["sure"] for unit in build)
         result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
@@ -62,7 +72,8 @@ class ActionModule(FarmAction):
                 difference(plan.units[key], known.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
-        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked, standing.sizes, before).lean())
+        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked, standing.sizes, before,
+                         set(again), arguments["rebuild"]).lean())
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if known.record(place, key) != plan.units[key].record:
@@ -92,12 +103,13 @@ class Certainty:
     existing: dict[Key, str]
     registry: Registry | None
     place: known.Place
+    again: Container[Key] = ()  # what nothing spares
     last: dict[Key, str] = field(default_factory=dict)
 
     def __call__(self, key: Key) -> bool:
         unit = self.plan.units[key]
         above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents if not parent.build}
-        if self.registry is None or not above or not all(above.values()):
+        if key in self.again or self.registry is None or not above or not all(above.values()):
             return True
         return self.registry.digest(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
 
@@ -111,9 +123,21 @@ class Certainty:
         return self.last[key]
 
 
-def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str) -> planning.Standing:
-    """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel."""
-    keys = plan.closure(wanted, build)
+def damaged(plan: Plan, names: list[str]) -> dict[Key, str]:
+    """The units of some names, and why they are built. Raises BadInput for names that are none."""
+    keys = {str(key): key for key in plan.units}
+    if problems := [f"damaged: {name!r} is no unit of the catalog" for name in names if name not in keys]:
+        raise BadInput(problems, what="plan")
+    return {keys[name]: "damaged in the registry" for name in names}
+
+
+def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str,
+         again: Container[Key] = ()) -> planning.Standing:
+    """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel.
+
+    Units that are built `again` count as if it did not have them.
+    """
+    keys = [key for key in plan.closure(wanted, build) if key not in again]
 
     def ask(key: Key) -> tuple[str, int, str] | None:
         return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None

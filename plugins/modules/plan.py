@@ -71,7 +71,21 @@ options:
     type: path
     default: /usr/share/keyrings/debian-archive-keyring.gpg
   tags:
-    description: The templates of the images' tags, as in M(desimages.farm.index); here they are checked, before anything is built.
+    description: The templates of the images' tags, as in M(desimages.farm.index). They are checked before any build.
+    type: list
+    elements: str
+    default: []
+  rebuild:
+    description:
+      - Build the chosen units again, without BuildKit's cache, though they exist. The first result is kept; one that
+        differs is told.
+      - What they descend from is not built again unless it is chosen too.
+    type: bool
+    default: false
+  damaged:
+    description:
+      - Units that are built again, and no others, since what the registry has of them is damaged
+        (M(desimages.farm.registry_repair)).
     type: list
     elements: str
     default: []

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # letters: a registry allows 255 for a repository, and an image's name may have 128 of them
 TEMPLATE = 101  # letters of a tag as its template gives it; {id} and a platform's name may come to it
 BASES = ("debian", "debian-security")
-WORDS = ("true", "false", "yes", "no", "on", "off")
+YES = ("true", "yes", "on")
+WORDS = (*YES, "false", "no", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
 
 
@@ -133,11 +134,14 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_relock_missing": Setting(_flag),
     "farm_allow_missing_suites": Setting(_flag),
     "farm_partial": Setting(_flag),
+    "farm_rebuild": Setting(_flag),
     "farm_busy": Setting(_choice("wait", "stop")),
 }
 
 
-OF_PLAYBOOKS = ("farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always")  # those of one playbook alone
+OF_PLAYBOOKS = (  # those of one playbook alone
+    "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
+    "farm_check_json")
 
 GROUPS: Mapping[str, tuple[int, str]] = {  # group -> how many hosts it has at least, and why not more
     "nodes": (1, "this version builds on one node; building on several comes later"),
@@ -170,6 +174,9 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
     if groups.get("registries") and not references.address(address) and not LOOPBACK.match(address):
         found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays on loopback, as 127.0.0.1:5000; "
                      "for one that runs elsewhere leave the group without a host")
+    chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
+    if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
+        found.append("farm_rebuild builds again what is chosen: by farm_images, farm_platforms or farm_select")
     for name in sorted(values):
         if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
             near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)

@@ -67,13 +67,14 @@ class Farm:
 
     folder: Path
     defaults: dict[str, Any] = field(default_factory=dict)
+    inventory: Path = PROJECT / "inventory" / "local"
 
     def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
         private = Path(tempfile.mkdtemp(dir=self.folder))
         values = {"farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED, **self.defaults, **variables}
         (private / "extra.json").write_text(json.dumps(values))
         found = ansible_runner.run(
-            private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(PROJECT / "inventory" / "local"),
+            private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(self.inventory),
             cmdline=" ".join([f"-e @{private / 'extra.json'}", *arguments]), quiet=not os.environ.get("DESIMAGES_TEST_LOUD"),
             envvars={"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
@@ -82,7 +83,8 @@ class Farm:
 
     def on(self, *folders: Path, **variables: Any) -> Farm:
         """The same farm with another catalog."""
-        return Farm(self.folder, {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables})
+        defaults = {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables}
+        return Farm(self.folder, defaults, self.inventory)
 
     def tags(self, image: str) -> list[str]:
         """The tags of an image that people see."""

@@ -41,8 +41,8 @@ class Asked:
 
 @dataclass
 class Faulty:
-    """`answers` maps a pattern of `METHOD /path` to replies, each given once and in turn; `drop` are headers that are left
-    out; `said` are headers whose value is another one; `guard` gives a reply for requests that it does not let through."""
+    """`answers` maps a pattern of `METHOD /path` to replies, each given once and in turn; `drop` are headers that are
+    left out, `said` headers with another value; `guard` gives a reply for requests that it does not let through."""
 
     address: str = ""
     answers: dict[str, list[Reply]] = field(default_factory=dict)

@@ -114,7 +114,7 @@ def test_a_byte_order_mark_is_taken_in_every_file(empty: Catalog) -> None:
     inputs = "inputs:\n  x: {url: 'https://example.org/x'}\n"
     line = '{"input":"x","kind":"url","url":"https://example.org/x","sha256":"' + 64 * "a" + '","size":1}\n'
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\nCOPY . /\n", inputs)
-    empty.write("a/lock.jsonl", '{"lock":2}\n' + line)
+    empty.write("a/lock.jsonl", '{"lock":2,"made_for":{"x":{"url":"https://example.org/x"}}}\n' + line)
     empty.write("a/.dockerignore", "secret\n")
     empty.write("a/secret", "x")
     before = {unit.id for unit in empty.plan().units.values()}

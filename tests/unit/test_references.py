@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
+from ansible_collections.desimages.farm.plugins.module_utils import references
 
 DIGEST = "sha256:" + "0a" * 32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,9 @@ class _Trouble:
 class Builder:
     """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has all files of each unit.
 
-    `sizes` grows: (bytes, media type) of each manifest that is there now.
+    `sizes` grows: (bytes, media type) of each manifest that is there now. Early cutoff does not spare units that are
+    built `again`, and where the build is `fresh` BuildKit's cache does not either. `differs` grows: what is kept, and
+    what came, of those that came out otherwise.
     """
 
     farm: Farm
@@ -84,6 +86,9 @@ class Builder:
     alert: Callable[[str], None]
     archive: Archive
     trees: dict[Key, dict[str, File]]
+    again: Container[Key] = ()
+    fresh: bool = False
+    differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     alone: set[Key] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -146,14 +151,19 @@ class Builder:
 
     def _parts(self, batch: list[Key]) -> list[list[Key]]:
         together = [key for key in batch if key not in self.alone]
-        return ([together] if together else []) + [[key] for key in batch if key in self.alone]
+        parts = [[key for key in together if self._fresh(key) == fresh] for fresh in (False, True)]
+        return [part for part in parts if part] + [[key] for key in batch if key in self.alone]
+
+    def _fresh(self, key: Key) -> bool:
+        """Whether a unit is built without BuildKit's cache."""
+        return self.fresh and key in self.again
 
     def _changed(self, ready: list[Key]) -> list[Key]:
         """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents' digests.
 
         A unit without run-time parents needs no asking: its content is its id.
         """
-        contents = {key: self._content(key) for key in ready}
+        contents = {key: self._content(key) for key in ready if key not in self.again}
         asked = {key: content for key, content in contents.items() if content and content not in self.asked}
         self.asked.update(asked.values())
         found = self.pool.map(lambda key: self.farm.registry.digest(self._repository(key), f"c-{asked[key]}"), asked)
@@ -176,6 +186,8 @@ class Builder:
         solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
                             registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch),
                             unpacked=self.unpacked.get(first.image, {}))
+        if self._fresh(first):
+            solve.options["no-cache"] = ""  # of all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
@@ -291,6 +303,7 @@ class Builder:
                 size, kind = registry.tag(repository, digest, tag)
             elif held[0] != digest:
                 self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
+                self.differs[key] = held[0], digest
                 digest, size, kind = held
         return digest, size, kind
 

@@ -17,7 +17,8 @@ class Planned:
     """The plan step's. `wanted` are the chosen units, `existing` those that the registry has, with their digests, `todo` those to build.
 
     `build` is the platform that builds; `chosen` is true where platforms were chosen; `sizes` has (bytes, media type) by digest; `before` is
-    how many seconds the run had taken until it planned. Locks are whole for images with something to build, and else without their lines.
+    how many seconds the run had taken until it planned; `again` are units that are built although they exist, `fresh` is true where no cache of
+    BuildKit's may serve. Locks are whole for images with something to build, and else without their lines.
     """
 
     plan: Plan
@@ -30,6 +31,8 @@ class Planned:
     relocked: dict[str, Overlay]
     sizes: dict[str, tuple[int, str]]
     before: float
+    again: set[Key] = field(default_factory=set)
+    fresh: bool = False
 
     def lean(self) -> Planned:
         """Without what no later step reads: most of a run that has little to build."""
@@ -55,9 +58,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Built:
-    """The build step's: what became of each unit, the sizes of what was built, how long each batch took, and why the step ended early."""
+    """The build step's: what became of each unit, the sizes of what was built, how long each batch took, why the step ended early, and the
+    units that came out otherwise than they are kept: (kept, came)."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    differs: dict[Key, tuple[str, str]] = field(default_factory=dict)

@@ -81,6 +81,15 @@ class Fetch:
             self.say(f"{key}: cannot be built: {error}")
         return refused
 
+    def single(self, image: str, keys: list[Key], contents: set[str]) -> None:
+        """Brings single files of units of one image into the store. Raises FarmError where one is nowhere."""
+        recipe = self.plan.recipes[image]
+        contexts.keep(recipe, self.sources[image], self.store)
+        wanted = {entry for key in keys for entry in self.plan.entries(self.plan.units[key], self.build)}
+        errors = self._get(image, recipe.lock.snapshot, {entry for entry in wanted if entry.sha256 in contents})
+        for error in filter(None, errors.values()):
+            raise error
+
     def _get(self, image: str, snapshot: str, entries: set[Entry]) -> dict[Entry, FarmError | None]:
         """The entries into the store; for each what stood in the way, or None."""
         ordered = sorted(entries, key=lambda entry: entry.key)

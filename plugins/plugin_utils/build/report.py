@@ -24,6 +24,14 @@ def units(outcomes: dict[Key, Outcome]) -> list[str]:
     return ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
 
 
+def rebuilt(again: set[Key], outcomes: dict[Key, Outcome], differs: dict[Key, tuple[str, str]]) -> list[str]:
+    """How units came out that existed before, or that another run has built meanwhile."""
+    same = [key for key in again if outcomes[key].state == State.BUILT and key not in differs]
+    found = [f"Built again: {len(same)} of {len(again)} to the digests that they had"] if again else []
+    return found + [f"NOT REPRODUCIBLE: {key} came out as {came}; {kept} is kept"
+                    for key, (kept, came) in sorted(differs.items())]
+
+
 def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copied: str = "Published") -> list[str]:
     """Which tags moved, here and elsewhere."""
     return [f"{word}: {', '.join(names)}" for word, names in ((tagged, moved), (copied, published)) if names]

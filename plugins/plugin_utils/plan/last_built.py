@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,19 @@ def read(place: Place, key: Key) -> dict[str, Any]:
 
 def record(place: Place, key: Key) -> Mapping[str, object] | None:
     return read(place, key).get("record")
+
+
+def of(place: Place, images: Collection[str]) -> list[Path]:
+    """Where what was built last of some images is kept."""
+    root = Path(place.state) / "known" / place.registry / place.namespace
+    return [path for path in sorted(root.glob("*/*.json")) if _image(path) in images]
+
+
+def _image(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["record"]["image"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:

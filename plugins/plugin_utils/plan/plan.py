@@ -71,6 +71,11 @@ class Unit:
         """The id of early cutoff: the record with the digests of its run-time parents (name -> digest) in place of their ids."""
         return canonical.sha256({**self.record, "parents": {name: digests[name] for name in self.record["parents"]}})  # type: ignore[attr-defined]
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The annotations of the image's index: the labels, but for what may differ between platforms."""
+        return {name: text for name, text in self.labels.items() if name != LEFT_OUT}
+
 
 @dataclass(frozen=True)
 class Plan:

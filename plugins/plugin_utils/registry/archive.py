@@ -25,7 +25,7 @@ BLOB = "application/octet-stream"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _TITLE = "org.opencontainers.image.title"
-_NOTHING = "sha256:" + hashlib.sha256(b"{}").hexdigest()  # the content of the empty descriptor
+NOTHING = "sha256:" + hashlib.sha256(b"{}").hexdigest()  # the content of the empty descriptor
 
 
 class Archive:
@@ -63,7 +63,7 @@ class Archive:
         """Puts files of the store into the archive; returns how many were not there."""
         wanted = sorted({(file.sha256, file.size) for file in files})
         with ThreadPoolExecutor(self.threads) as pool:
-            self.registry.put_blob(self.repository, b"{}", _NOTHING)
+            self.registry.put_blob(self.repository, b"{}", NOTHING)
             return sum(pool.map(self._keep, [sha256 for sha256, _ in wanted]))
 
     def lacks(self, contents: Iterable[str]) -> bool:
@@ -85,15 +85,18 @@ class Archive:
                   for path, file in sorted(files.items())]
         manifest = {
             "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": UNIT,
-            "config": {"mediaType": EMPTY, "digest": _NOTHING, "size": 2},
+            "config": {"mediaType": EMPTY, "digest": NOTHING, "size": 2},
             "layers": layers, "annotations": {_TITLE: name, RECORD: canonical.encode(record).decode()},
         }
         self.registry.put_manifest(self.repository, f"a-{build_id}", canonical.encode(manifest), MANIFEST)
 
-    def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int) -> str:
-        """The image whose one layer is the packages merely unpacked (D7); made where it is not there yet. Returns `repository@digest`."""
-        tag = "u-" + canonical.sha256(["unpacked", 1, str(platform), epoch, [entry.sha256 for entry in entries]])
-        found = self.registry.digest(self.repository, tag)
+    def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int, *, again: bool = False) -> str:
+        """The image whose one layer is the packages merely unpacked (D7); made where it is not there yet, or `again`.
+
+        Returns `repository@digest`.
+        """
+        tag = unpacked_tag(entries, platform, epoch)
+        found = None if again else self.registry.digest(self.repository, tag)
         if found is None:
             temporary = self.store.partial(tag)
             with temporary.open("wb") as out:
@@ -107,3 +110,8 @@ class Archive:
             manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer], "annotations": {_TITLE: name}})
             return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
         return f"{self.repository}@{found[0]}"
+
+
+def unpacked_tag(entries: list[Entry], platform: Platform, epoch: int) -> str:
+    """The tag of the image whose one layer is some packages merely unpacked."""
+    return "u-" + canonical.sha256(["unpacked", 1, str(platform), epoch, [entry.sha256 for entry in entries]])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.plugin_utils.references import loopback
+from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer
 
 _WORDS = re.compile(r'\s*,?\s*(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
@@ -155,7 +155,8 @@ class Keys:
         try:
             parts = urlsplit(realm)
             here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)
-            good = (parts.scheme == "https" or here) and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+            whole = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+            good = whole and (parts.scheme == "https" or here)
         except ValueError:
             good = False
         if not good:

@@ -107,7 +107,7 @@ class Wire:
         raise _unreachable(url, trouble) from trouble
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
-        options: dict[str, Any] = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
+        options: dict[str, Any] = dict.fromkeys(("redirect", "retries", "preload_content", "decode_content"), False)
         options["timeout"] = TAKES_IN if method == "PUT" else ANSWERS
         if isinstance(body, Path):
             with body.open("rb") as file:

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils import canonical, references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

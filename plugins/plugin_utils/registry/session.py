@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import (
@@ -110,7 +110,7 @@ class Session:
             raise RegistryError(f"{answer.shown}: HTTP {answer.status} leads to {shown(given)!r}, which is nowhere")
         if parts.scheme == "http" and (answer.url.startswith("https:") or not references.loopback(parts.netloc)):
             text = f"{answer.shown}: HTTP {answer.status} leads to {shown(url)}, out of TLS: nothing is sent there"
-            raise RegistryError(text, hint="behind a proxy a registry is told its address (X-Forwarded-Proto, http.host)")
+            raise RegistryError(text, hint="a registry behind a proxy has to know its own address (http.host)")
         return url
 
     def refusal(self, method: str, answer: Answer, hint: Callable[[], str] | None = None) -> FarmError:
@@ -119,7 +119,7 @@ class Session:
             refuse_full(self.address, answer.data)
         text = f"{method} {answer.shown}: the registry answers HTTP {answer.status} {_words(answer.data)}".rstrip()
         if answer.status >= 500:
-            return Unreachable(text, hint="look at its log; if other requests work, playbooks/check.yml says what is damaged")
+            return Unreachable(text, hint="look at its log; playbooks/check.yml says whether its data is damaged")
         if answer.status == 429:
             kind = RegistryError if asked(answer) > LONGEST else Unreachable
             return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not said')}",

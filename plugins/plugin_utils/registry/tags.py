@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
-from ansible_collections.desimages.farm.plugins.plugin_utils import references
 
 
 def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str, suffix: str = "") -> tuple[list[str], list[str]]:

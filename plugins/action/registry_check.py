@@ -1,0 +1,45 @@
+"""Reads all that the tags of the farm's namespace name, and says what of it is damaged or gone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.modules.registry_check import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES, Check, Damage, resolved
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/registry_check.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        began, images, known = time.monotonic(), list[str](), dict[str, str]()
+        if arguments["catalog"]:
+            try:
+                found = planning.load(arguments)
+                images, known = sorted(found.tree), {unit.id: str(key) for key, unit in found.plan.units.items()}
+            except FarmError as error:  # what is damaged is seen all the same; whose it is the archive says
+                self.say(f"the catalog cannot be read, and is no help here: {error.message}")
+        check = Check(Registry(arguments["registry"], pauses=PAUSES), arguments["namespace"], known, self.say)
+        if arguments["only"]:
+            damages = resolved([Damage(**damage) for damage in arguments["only"]], arguments["digests"])
+            left = damages if self.check else check.again(damages)  # in check mode nothing was mended
+            said = f"{len(damages) - len(left)} of {len(damages)} are as they were again"
+        else:
+            left = check.run(images).damages
+            read = check.report
+            said = f"read {read.tags} tags, {read.manifests} manifests, {read.blobs} blobs, {read.size / 1e6:.0f} MB"
+        self.say(f"{said} in {time.monotonic() - began:.0f} s; {len(left)} damaged or gone")
+        lines = [f"{len(left)} damaged or gone in {arguments['registry']}:", *(damage.words for damage in left)]
+        verdict = "\n".join(lines) if left else ""
+        if left and not arguments["only"]:
+            verdict += "\n  what to do: playbooks/check.yml with `-e farm_repair=true` puts back what it can"
+        result: dict[str, Any] = {"changed": False, "read": check.report.numbers, "verdict": verdict}
+        result["damages"] = [damage.as_dict() for damage in left]
+        return {**result, "failed": True, "msg": verdict} if left and arguments["fail"] else result

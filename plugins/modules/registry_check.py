@@ -1,0 +1,87 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: registry_check
+short_description: Read what the farm's registry holds, and say what is damaged
+description:
+  - Reads every manifest and every blob that the tags of the farm's namespace name, each digest once, several at a time.
+    What has other bytes than its digest says, or is gone, is told, with the tags, units and inputs that it belongs to.
+  - Nothing is changed. What can be mended is mended by C(playbooks/check.yml) with C(farm_repair).
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing in any mode. With O(only) nothing is read, since nothing was mended.
+  diff_mode: {support: none, description: It changes nothing.}
+  idempotent: {support: full, description: It changes nothing.}
+options:
+  catalog:
+    description: The folders of images, for the names of units that the archive does not tell.
+    type: list
+    elements: str
+    default: []
+  engine:
+    description: The engine id that all nodes of the farm have.
+    type: str
+    default: ""
+  relock_missing:
+    description: Whether locks that were made beside the tree stand in for those in it, as in M(desimages.farm.plan).
+    type: bool
+    default: false
+  only:
+    description: What an earlier check found (RV(damages)); only this is read again.
+    type: list
+    elements: dict
+    default: []
+  digests:
+    description: The digests of tags that O(only) does not know, as M(desimages.farm.registry_data) tells them.
+    type: dict
+    default: {}
+  fail:
+    description: Fail where something is damaged.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Read everything
+  desimages.farm.registry_check:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    namespace: desimages
+"""
+
+RETURN = r"""
+read:
+  description: The numbers of tags, manifests and blobs, and the bytes that were read.
+  returned: always
+  type: dict
+  sample: {tags: 167, manifests: 102, blobs: 841, size: 1073741824}
+verdict:
+  description: The damages in words for people, a line each; nothing where there are none.
+  returned: always
+  type: str
+  sample: ""
+damages:
+  description:
+    - What is not as it should be. C(problem) is V(gone), V(damaged) (other bytes) or V(unreadable) (the registry fails,
+      or breaks off).
+    - C(digest) is empty where a tag's manifest cannot be had at all.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - kind: blob
+      digest: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+      problem: damaged
+      said: came as sha256:7d86...
+      places: [desimages/archive]
+      tags: ["desimages/archive:a-0d5c..."]
+      units: [base linux/arm64]
+      files: ["base linux/arm64: inputs/rootfs/libc6_2.41-12_arm64.deb"]
+"""

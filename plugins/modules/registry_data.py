@@ -1,0 +1,201 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Take damaged data files out of the storage of a docker-registry."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: registry_data
+short_description: Remove damaged data files from a registry's storage
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Docker-registry keeps a data file whatever is pushed. One whose bytes are not those of its digest has to go before
+    the same content can be pushed again.
+  - Reads the data files of the given digests, and removes those that are damaged. Nothing else is touched, and no link
+    is followed. Stop the registry before, and start it afterwards, since it remembers which data it has.
+attributes:
+  check_mode:
+    support: full
+    description: Can run in C(check_mode) and reads the files, and removes none.
+  diff_mode:
+    support: full
+    description: Returns the files that go.
+  idempotent:
+    support: full
+    description: When run twice, the second run finds nothing that is damaged.
+options:
+  root:
+    description: The folder that is C(rootdirectory) in the registry's configuration.
+    type: path
+    required: true
+  digests:
+    description: What is looked at, as V(sha256:) and 64 digits.
+    type: list
+    elements: str
+    default: []
+  tags:
+    description: Tags, as C(repository:tag), whose manifests are looked at as well.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Let a layer be pushed again
+  desimages.farm.registry_data:
+    root: /var/lib/desimages/registry
+    digests: [sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c]
+"""
+
+RETURN = r"""
+removed:
+  description: The digests whose data files were damaged, and went, or would go.
+  type: list
+  elements: str
+  returned: success
+  sample: [sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c]
+missing:
+  description: The digests of which there is no data file.
+  type: list
+  elements: str
+  returned: success
+  sample: []
+tags:
+  description: The digest that each tag names; '' where there is no such tag.
+  type: dict
+  returned: success
+  sample:
+    desimages/base:latest: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import references
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+
+ARGUMENTS = {
+    "root": {"type": "path", "required": True},
+    "digests": {"type": "list", "elements": "str", "default": []},
+    "tags": {"type": "list", "elements": "str", "default": []},
+}
+INSIDE = ("docker", "registry", "v2")  # distribution's own folders below its root directory
+CHUNK = 1 << 20
+LINK = 100  # bytes of a link file that are read: it holds a digest
+
+
+@contextlib.contextmanager
+def folder(path: str, parts: tuple):
+    """A descriptor of a folder below a path; no part of the way is a link: that, or none, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def opened(name: str, where: int):
+    """A file of a folder; a link, a device or a FIFO is none. Raises FarmError, FileNotFoundError."""
+    refused = FarmError(f"{name} is no file in the registry's storage", hint="who put it there? it was not touched")
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=where)
+    except OSError as error:
+        raise (refused if error.errno in (errno.ELOOP, errno.ENXIO) else error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise refused
+    return os.fdopen(descriptor, "rb")
+
+
+class Storage:
+    """The storage of a docker-registry on a file system.
+
+    https://distribution.github.io/distribution/storage-drivers/filesystem/
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def tag(self, name: str) -> str:
+        """The digest that a tag names; '' where there is no such tag."""
+        repository, _, tag = name.rpartition(":")
+        parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
+        try:
+            with folder(self.root, parts) as where, opened("link", where) as file:
+                digest = file.read(LINK).decode(errors="replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return "" if references.digest(digest) else digest
+
+    def damaged(self, digest: str, remove: bool):
+        """Whether the data of a digest are damaged, None where there are none; with `remove` a damaged file goes."""
+        found = hashlib.sha256()
+        try:
+            with folder(self.root, self._folder(digest)) as where:
+                with opened("data", where) as file:
+                    for piece in iter(lambda: file.read(CHUNK), b""):
+                        found.update(piece)
+                wrong = f"sha256:{found.hexdigest()}" != digest
+                if wrong and remove:
+                    os.unlink("data", dir_fd=where)
+                    os.fsync(where)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return wrong
+
+    def _folder(self, digest: str) -> tuple:
+        name = digest.partition(":")[2]
+        return (*INSIDE, "blobs", "sha256", name[:2], name)
+
+    def path(self, digest: str) -> str:
+        return "/".join((self.root.rstrip("/"), *self._folder(digest), "data"))
+
+
+def check(digests: list, tags: list) -> None:
+    """Raises BadInput with every name that is none."""
+    given = [(digest, references.digest) for digest in digests]
+    for tag in tags:
+        given += [(tag.rpartition(":")[0], references.repository), (tag.rpartition(":")[2], references.tag)]
+    if problems := [f"{name!r} must be {allowed}" for name, look in given if (allowed := look(name))]:
+        raise BadInput(problems, what="registry_data")
+
+
+def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
+    """Removes what is damaged of the digests, and of those that the tags name."""
+    check(digests, tags)
+    if not os.path.isdir(storage.root):
+        raise FarmError(f"{storage.root} is no folder", hint="where does this registry keep its data? (registry_state)")
+    named = {tag: storage.tag(tag) for tag in tags}
+    wanted = sorted({*digests, *filter(None, named.values())})
+    found = {digest: storage.damaged(digest, remove) for digest in wanted}
+    removed = [digest for digest, wrong in found.items() if wrong]
+    files = "".join(f"{storage.path(digest)}\n" for digest in removed)
+    missing = [digest for digest, wrong in found.items() if wrong is None]
+    diff = {"before": files, "after": ""}
+    return {"changed": bool(removed), "removed": removed, "missing": missing, "tags": named, "diff": diff}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    given = module.params
+    try:
+        result = clean(Storage(given["root"]), given["digests"], given["tags"], not module.check_mode)
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(msg=f"cannot read {given['root']}: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+#!/usr/bin/python
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: registry_repair
+short_description: Put back what is damaged or gone in the farm's registry
+description:
+  - Takes what M(desimages.farm.registry_check) found. Inputs and files of contexts come from the store, from the
+    catalog or from their origins; unpacked packages, artifacts and indexes are made again. All have the digests that
+    they had, or are left.
+  - Layers and manifests of images need a build. Which units that takes is told; M(desimages.farm.plan) takes them as
+    O(desimages.farm.plan#module:damaged).
+  - Damaged data have to be taken away first (M(desimages.farm.registry_data)); where the registry is none of the
+    farm's, they are left, and told.
+author: [Desimages]
+version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm]
+attributes:
+  check_mode: {support: full, description: Says what would be put back.}
+  diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
+  idempotent: {support: full, description: What is there is not put back again.}
+options:
+  damages:
+    description: What M(desimages.farm.registry_check) found.
+    type: list
+    elements: dict
+    required: true
+  digests:
+    description: The digests of tags, as M(desimages.farm.registry_data) tells them.
+    type: dict
+    default: {}
+  own:
+    description: Whether damaged data have been taken away.
+    type: bool
+    default: false
+  catalog:
+    description: The folders of images.
+    type: list
+    elements: str
+    required: true
+  engine:
+    description: The engine id that all nodes of the farm have.
+    type: str
+    required: true
+  origins:
+    description: Where inputs come from first, see docs/guide.md.
+    type: dict
+    default: {}
+  relock_missing:
+    description: Whether locks that were made beside the tree stand in for those in it, as in M(desimages.farm.plan).
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Put back what is gone
+  desimages.farm.registry_repair:
+    state: /var/lib/desimages
+    registry: 127.0.0.1:5000
+    catalog: [/srv/farm/images]
+    engine: "{{ buildkitd_engine_id }}"
+    damages: "{{ checked.damages }}"
+"""
+
+RETURN = r"""
+mended:
+  description: What was put back, or would be.
+  returned: always
+  type: list
+  elements: str
+  sample: ["archived sha256:b5bb9d80...", the artifact of base linux/arm64]
+units:
+  description: The units that have to be built again.
+  returned: always
+  type: list
+  elements: str
+  sample: [base linux/arm64]
+left:
+  description: What cannot be put back, and why.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""

@@ -1,0 +1,101 @@
+"""What can be done about damage in the farm's registry, by the plan of the tree as it is now. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import GONE, OWN, Damage
+
+ELSEWHERE = "it is not on a registry host of the farm: whoever runs that registry has to remove it, then repair again"
+OTHER = "this tree does not make it: check the commit out that did, and repair again; or remove the image (remove.yml)"
+
+
+@dataclass
+class Work:
+    """What is to be done: archived blobs (digest -> units that have them), artifacts and unpacked inputs (image, name)
+    that are made again, units that are built again, images whose index is made again; and what is left, and why."""
+
+    blobs: dict[str, list[Key]] = field(default_factory=dict)
+    artifacts: list[Key] = field(default_factory=list)
+    unpacked: list[tuple[str, str]] = field(default_factory=list)
+    units: list[Key] = field(default_factory=list)
+    indexes: dict[str, list[Damage]] = field(default_factory=dict)
+    left: list[tuple[Damage, str]] = field(default_factory=list)
+
+
+def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, unpacked: Mapping[str, tuple[str, str]],
+         *, own: bool) -> Work:
+    """Sorts damage by what mends it.
+
+    `archive` is the archive's repository; `unpacked` has unpacked inputs (image, name) by their tags there; `own` says
+    that damaged data have been taken away, so that the same content can be pushed again.
+    """
+    ids = {unit.id: key for key, unit in plan.units.items()}
+    found = Work()
+    for damage in damages:
+        tags = [tag for tag in damage.tags if tag.rpartition(":")[0] in damage.places]
+        keys, inputs = _keys(tags, ids, archive), _inputs(tags, unpacked, archive)
+        if damage.problem != GONE and not own:
+            found.left.append((damage, ELSEWHERE))
+        elif archive in damage.places:
+            _archived(found, damage, keys.archived, inputs)
+        elif keys.built:
+            found.units += [key for key in _first(keys.built, plan, build) if key not in found.units]
+        elif image := _image(damage, plan):
+            found.indexes.setdefault(image, []).append(damage)
+        else:
+            found.left.append((damage, OTHER))
+    return found
+
+
+def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[tuple[str, str]]) -> None:
+    if inputs:
+        found.unpacked += [one for one in inputs if one not in found.unpacked]
+    if keys and damage.kind == "manifest":
+        found.artifacts += [key for key in keys if key not in found.artifacts]
+    if damage.kind == "blob" and not inputs:
+        found.blobs[damage.digest] = keys  # of no unit of this tree: the store may still have it
+    elif not keys and not inputs:
+        found.left.append((damage, OTHER))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    archived: list[Key]
+    built: list[Key]
+
+
+def _keys(tags: Iterable[str], ids: Mapping[str, Key], archive: str) -> _Keys:
+    """The units of this tree whose artifact, or whose image, some tags name."""
+    found = _Keys([], [])
+    for repository, name in _split(tags):
+        tag = OWN.match(name)
+        if tag and tag[2] in ids and (tag[1] == "a") == (repository == archive):
+            (found.archived if tag[1] == "a" else found.built).append(ids[tag[2]])
+    return found
+
+
+def _inputs(tags: Iterable[str], unpacked: Mapping[str, tuple[str, str]], archive: str) -> list[tuple[str, str]]:
+    return [unpacked[name] for repository, name in _split(tags) if repository == archive and name in unpacked]
+
+
+def _split(tags: Iterable[str]) -> list[tuple[str, str]]:
+    return [(repository, name) for repository, _, name in (tag.rpartition(":") for tag in tags)]
+
+
+def _first(keys: list[Key], plan: Plan, build: Platform) -> list[Key]:
+    """Of the units that share something, one of each image that brought it: an image has the layers of its parents."""
+    found: dict[str, Key] = {}
+    for key in (key for key in plan.units if key in keys):
+        if not any(parent in keys for parent in plan.parents(plan.units[key], build)):
+            found.setdefault(key.image, key)
+    return list(found.values())
+
+
+def _image(damage: Damage, plan: Plan) -> str:
+    """The image whose index a damaged manifest may be; '' where it is none of this tree."""
+    names = {place.rpartition("/")[2] for place in damage.places if damage.kind == "manifest"}
+    return next((name for name in sorted(names) if name in plan.recipes and plan.recipes[name].index), "")

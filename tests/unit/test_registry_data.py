@@ -1,0 +1,88 @@
+"""Damaged data files go, and nothing else does: the module is root, and the folder is another user's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.modules import registry_data
+
+from .modules import result
+
+GOOD, BAD = b"what it should be", b"what it should bE"
+DIGEST = "sha256:" + hashlib.sha256(GOOD).hexdigest()
+
+
+def place(root: Path, digest: str = DIGEST) -> Path:
+    return root / "docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:] / "data"
+
+
+def put(root: Path, content: bytes, digest: str = DIGEST) -> Path:
+    path = place(root, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_file_goes_and_a_sound_one_stays(tmp_path: Path) -> None:
+    path = put(tmp_path, GOOD)
+    assert result(registry_data.main, root=str(tmp_path), digests=[DIGEST])["changed"] is False
+    assert path.exists()
+    path.write_bytes(BAD)
+    check = result(registry_data.main, check=True, root=str(tmp_path), digests=[DIGEST])
+    assert (check["changed"], check["removed"], check["diff"]["before"]) == (True, [DIGEST], f"{path}\n")
+    assert path.exists()
+    done = result(registry_data.main, root=str(tmp_path), digests=[DIGEST])
+    assert (done["changed"], done["removed"]) == (True, [DIGEST])
+    assert not path.exists()
+    again = result(registry_data.main, root=str(tmp_path), digests=[DIGEST])
+    assert (again["changed"], again["missing"]) == (False, [DIGEST])
+
+
+def test_a_tag_leads_to_its_manifest(tmp_path: Path) -> None:
+    link = tmp_path / "docker/registry/v2/repositories/ns/box/_manifests/tags/latest/current/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(DIGEST)
+    path = put(tmp_path, BAD)
+    done = result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest", "ns/box:none"])
+    assert (done["removed"], done["tags"]) == ([DIGEST], {"ns/box:latest": DIGEST, "ns/box:none": ""})
+    assert not path.exists()
+    link.write_text("../../../etc/passwd")
+    assert result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["tags"] == {"ns/box:latest": ""}
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim/data"
+    victim.parent.mkdir()
+    victim.write_bytes(BAD)
+    root = tmp_path / "root"
+    path = place(root)
+    path.parent.parent.mkdir(parents=True)
+    path.parent.symlink_to(victim.parent)
+    assert result(registry_data.main, root=str(root), digests=[DIGEST])["missing"] == [DIGEST]
+    path.parent.unlink()
+    path.parent.mkdir()
+    path.symlink_to(victim)
+    refused = result(registry_data.main, root=str(root), digests=[DIGEST])
+    assert "is no file in the registry's storage" in refused["msg"]
+    path.unlink()
+    os.mkfifo(path)
+    assert "is no file in the registry's storage" in result(registry_data.main, root=str(root), digests=[DIGEST])["msg"]
+    assert victim.read_bytes() == BAD
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:..", "sha256:" + "0" * 63 + "/", "../../etc", "sha512:" + "0" * 128])
+def test_a_digest_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
+    assert "mistake" in result(registry_data.main, root=str(tmp_path), digests=[digest])["msg"]
+
+
+@pytest.mark.parametrize("tag", ["", "latest", "../x:latest", "ns/box:../../x", "ns/box@" + DIGEST])
+def test_a_tag_that_is_none_is_refused(tmp_path: Path, tag: str) -> None:
+    assert "mistake" in result(registry_data.main, root=str(tmp_path), tags=[tag])["msg"]
+
+
+def test_a_storage_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    done = result(registry_data.main, root=str(tmp_path / "nowhere"), digests=[DIGEST])
+    assert "is no folder" in done["msg"]
