@@ -1,0 +1,260 @@
+"""Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which paths of a context they leave out. No I/O.
+
+The rules are those of github.com/moby/patternmatcher 0.6, quirks included: patterns count in order, a path is left out
+with the folder above it, and a later `!` may bring it back. tests/integration compares this with the Go code and with
+BuildKit itself. What has another meaning in BuildKit's regular expressions than in a pattern (`\\d`, `[*]`) is refused.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
+LONGEST = 4096  # characters of a pattern; no path is longer
+
+_Step = Callable[[str, "set[int]"], "set[int]"]  # part of a pattern: path, places where it begins -> where it may end
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One line: `back` is true where it begins with `!`; `start` is what every path that it matches begins with."""
+
+    text: str
+    line: int
+    back: bool
+    start: str
+    matches: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """The patterns of a file in order; `refused` are (line, reason) of those that cannot be used."""
+
+    patterns: tuple[Pattern, ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
+
+    def look(self, path: str, above: tuple[bool, ...] = ()) -> tuple[bool, tuple[bool, ...]]:
+        """Whether a path is left out, and which patterns matched it, which is `above` for the paths in it."""
+        out = False
+        seen = []
+        for number, pattern in enumerate(self.patterns):
+            hit = bool(above) and above[number]
+            if not hit and pattern.back == out:  # what would change nothing is skipped, and no match for what is below
+                hit = pattern.matches(path)
+            seen.append(hit)
+            if hit:
+                out = not pattern.back
+        return out, tuple(seen)
+
+    def may_bring_back(self, folder: str) -> bool:
+        """Whether anything in a folder that is left out can come in."""
+        inside = folder + "/"
+        return any(p.back and (p.start.startswith(inside) or inside.startswith(p.start)) for p in self.patterns)
+
+    def disputed(self, path: str) -> bool:
+        """Whether BuildKit, which sends this path, will not open it, so that an empty file is sent (tried).
+
+        It asks a second time when it opens a file, and then looks at each pattern for each folder above on its own.
+        """
+        if not any(pattern.back for pattern in self.patterns):
+            return False
+        parts = path.split("/")
+        paths = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        out = False
+        for pattern in self.patterns:
+            if pattern.back == out and any(map(pattern.matches, paths)):
+                out = not pattern.back
+        return out
+
+
+def parse(text: str) -> Ignore:
+    """Reads an ignore file, without its byte order mark."""
+    patterns = []
+    refused = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("#") or not line.strip(SPACE):
+            continue
+        try:
+            pattern = _pattern(line.strip(SPACE), number)
+        except ValueError as error:
+            refused.append((number, str(error)))
+        else:
+            patterns += [pattern] if pattern else []
+    return Ignore(tuple(patterns), tuple(refused))
+
+
+def _pattern(text: str, line: int) -> Pattern | None:
+    """The pattern of a line without the space around it; None where there is none.
+
+    BuildKit cleans a line twice, the second time together with its `!`: so `/!a` and `./!a` bring `a` back.
+    """
+    back = text.startswith("!")
+    path = _clean(text[1:].strip(SPACE) if back else text)
+    path = path[1:] if len(path) > 1 and path.startswith("/") else path
+    path = _clean(("!" + path if back else path).strip(SPACE))
+    back = path.startswith("!")
+    path = path[1:] if back else path
+    if not path and back:
+        raise ValueError("a ! without a pattern")
+    if not path:
+        return None
+    if len(path) > LONGEST:
+        raise ValueError(f"a pattern of {len(path)} characters; no path has more than {LONGEST}")
+    start, matches = _compile(path)
+    return Pattern(path, line, back, start, matches)
+
+
+def _clean(path: str) -> str:
+    """As Go's filepath.Clean: `a//b/../c/` is `a/c`. An empty path stays so."""
+    if not path:
+        return ""
+    cleaned = posixpath.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned  # POSIX lets two slashes stand
+
+
+def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
+    """What every match begins with, and the match. Raises ValueError, saying why, for a bad pattern.
+
+    BuildKit compares a pattern without wildcards as a whole, and one whose only wildcard is `**` at one end by the rest
+    of it: `**a` matches `ba`, but `**a*` does not match `bab`. In all others `**` stands for whole folders.
+    """
+    steps: list[str | _Step] = []
+    kind = "exact"
+    place = 0
+    while place < len(text):
+        sign, first = text[place], place == 0
+        place += 1
+        if text.startswith("**", place - 1):
+            place += 1
+            place += text.startswith("/", place)
+            if place < len(text):
+                kind = "steps"
+                steps.append(_folders)
+            elif kind == "exact":
+                kind = "start"
+            else:
+                kind = "steps"
+                steps.append(_rest)
+            kind = "end" if first else kind
+            continue
+        step: str | _Step = sign
+        if sign in "*?":
+            step = _star if sign == "*" else _one
+        elif sign == "\\":
+            step, place = _escaped(text, place)
+        elif sign == "[":
+            step, place = _class(text, place)
+        elif sign == "^":  # BuildKit leaves it to the expression, where it is no sign but the beginning
+            step = _beginning
+        kind = "steps" if sign in "*?\\[]" else kind
+        if isinstance(step, str) and steps and isinstance(steps[-1], str):
+            steps[-1] += step
+        else:
+            steps.append(step)
+    if kind == "exact":
+        return text, lambda path: path == text
+    if kind == "start":
+        return text[:-2], lambda path: path.startswith(text[:-2])
+    if kind == "end":
+        end = text[2:]
+        return "", lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
+    walk = [_literal(step) if isinstance(step, str) else step for step in steps]
+    head, tail = (step if isinstance(step, str) else "" for step in (steps[0], steps[-1]))
+
+    def matches(path: str) -> bool:
+        if not (path.startswith(head) and path.endswith(tail)):  # most paths, at once
+            return False
+        at = {0}
+        for step in walk:
+            at = step(path, at)
+            if not at:
+                return False
+        return len(path) in at
+
+    return head, matches
+
+
+def _literal(text: str) -> _Step:
+    return lambda path, at: {place + len(text) for place in at if path.startswith(text, place)}
+
+
+def _one(path: str, at: set[int]) -> set[int]:
+    """`?`"""
+    return {place + 1 for place in at if place < len(path) and path[place] != "/"}
+
+
+def _star(path: str, at: set[int]) -> set[int]:
+    """`*`: any number of signs that are no slash."""
+    return _onwards(path, at, "/", lambda place: True)
+
+
+def _folders(path: str, at: set[int]) -> set[int]:
+    """`**` in the middle: nothing, or anything up to a slash. It does not pass a line feed."""
+    return at | _onwards(path, at, "\n", lambda place: path[place - 1] == "/")
+
+
+def _rest(path: str, at: set[int]) -> set[int]:
+    """`**` at the end."""
+    return {len(path)} if "\n" not in path[max(at):] else set()
+
+
+def _onwards(path: str, at: set[int], barrier: str, good: Callable[[int], bool]) -> set[int]:
+    """The good places from each place on to the next barrier."""
+    found: set[int] = set()
+    done = -1
+    for place in sorted(at):
+        if place > done:  # what lies before the same barrier has been walked over already
+            end = path.find(barrier, place)
+            done = len(path) if end < 0 else end
+            found.update(filter(good, range(place, done + 1)))
+    return found
+
+
+def _beginning(path: str, at: set[int]) -> set[int]:
+    return at & {0}
+
+
+def _escaped(text: str, place: int) -> tuple[str, int]:
+    """The sign after a backslash."""
+    if place == len(text):
+        raise ValueError("a backslash at the end, with nothing after it")
+    sign = text[place]
+    if sign.isalnum() or not sign.isascii():
+        raise ValueError(f"\\{sign}: a backslash stands before special ones such as *; folders are separated by /")
+    return sign, place + 1
+
+
+def _class(text: str, place: int) -> tuple[_Step, int]:
+    """`[a-z]` or `[^a-z]`, from after its bracket on."""
+    whole = "[" + text[place:place + 20]
+    other = text.startswith("^", place)
+    place += other
+    ranges: list[tuple[str, str]] = []
+
+    def sign() -> str:
+        nonlocal place
+        if place == len(text):
+            raise ValueError(f"{whole}: no ] ends it")
+        found = text[place]
+        place += 1
+        if found == "\\":
+            found, place = _escaped(text, place)
+        elif found in "-][*?":
+            raise ValueError(f"{whole}: {found} between [ and ] must have a backslash before it")
+        return found
+
+    while not (ranges and text.startswith("]", place)):
+        first = last = sign()
+        if text.startswith("-", place):
+            place += 1
+            last = sign()
+        if last < first:
+            raise ValueError(f"{whole}: {first}-{last} is in the wrong order")
+        ranges.append((first, last))
+
+    def step(path: str, at: set[int]) -> set[int]:
+        return {p + 1 for p in at if p < len(path) and any(first <= path[p] <= last for first, last in ranges) != other}
+
+    return step, place + 1
