@@ -19,6 +19,7 @@ LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 TAG = re.compile(r"\w[\w.-]{0,100}\Z", re.ASCII)  # 128 in all; {id} and a platform's name may come to it
 NAMESPACE = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
+LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128 of them
 BASES = ("debian", "debian-security")
 WORDS = ("true", "false", "yes", "no", "on", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
@@ -47,12 +48,13 @@ def _port(value: str) -> bool:
 
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
-    good = value == "" or (REGISTRY.match(host) and (not slash or NAMESPACE.match(path)))
-    return "" if good else "'' or HOST[:PORT][/PATH] without a scheme, the path in lower case letters, digits and . _ __ - / between them"
+    good = value == "" or (REGISTRY.match(host) and (not slash or not _namespace(path)))
+    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, the path in {_namespace('')}"
 
 
 def _namespace(value: Any) -> str:
-    return "" if isinstance(value, str) and NAMESPACE.match(value) else "lower case letters, digits and . _ __ - / between them"
+    good = isinstance(value, str) and NAMESPACE.match(value) and len(value) <= LONGEST_NAMESPACE
+    return "" if good else f"lower case letters, digits and . _ __ - / between them, at most {LONGEST_NAMESPACE} characters"
 
 
 def _text(value: Any) -> str:

@@ -44,6 +44,8 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_state", "/var/" + "x" * 100, "a path of at most 92 bytes"),
         ("farm_registry", "http://127.0.0.1:5000", "HOST:PORT without a scheme"),
         ("farm_namespace", "Desimages", "lower case letters"),
+        ("farm_namespace", "a" * 127, "at most 126 characters"),
+        ("farm_publish", "registry.example.org/" + "a" * 127, "at most 126 characters"),
         ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
         ("farm_busy", "fight", "one of wait, stop"),
         ("farm_relock_missing", "perhaps", "true or false"),
