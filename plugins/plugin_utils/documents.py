@@ -5,31 +5,41 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
+from ansible_collections.desimages.farm.plugins.plugin_utils.texts import NoText, read_text
+
+MOST = 1 << 17  # bytes of a file; a recipe has some hundred
+VALUES = 5000  # of a file: what aliases repeat counts each time, and every hundred characters of a text as one more
+DEEPEST = 20  # values within one another
+LONGEST = 4000  # characters of a text: all labels come as one argument of a program, which may have 128 KiB
+DIGITS = 18  # of a number
 
 _Path = tuple[Any, ...]
-_TEXT = "tag:yaml.org,2002:str"
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CORE = "tag:yaml.org,2002:"
+_WORDS_OF_YAML = {"true": True, "false": False, "null": None, "~": None, "": None}
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
+_NOTHING = object()
 
 
-class _Loader(yaml.SafeLoader if not hasattr(yaml, "CSafeLoader") else yaml.CSafeLoader):  # type: ignore[misc]
-    """YAML's own loader, but for times and numbers in disguise: only true, false, null, decimal numbers and text."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|false)$", "tf"),
-    ("null", r"^(?:null|~|)$", ["n", "~", ""]),
-    ("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+class _Stop(Exception):
+    """What comes after a mistake cannot be understood."""
 
 
 class Document:
-    """A YAML file: `value` (plain Python), `lines` (path -> line), `problems` (`file:line: message`) and `bad`, the keys of those found by `check`."""
+    """A YAML file with less guessing: only true, false, null and decimal numbers are no text.
+
+    `value` (plain Python), `lines` (path -> line), `problems` (`file:line: message`) and `bad`, the keys of those that
+    `check` found. A value that cannot be used is an empty text, and `check` says no more of it. `whole` is false where
+    the file could not be read to its end; then there is nothing to check.
+    """
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
@@ -37,41 +47,150 @@ class Document:
         self.lines: dict[_Path, int] = {}
         self.problems: list[str] = []
         self.bad: set[str] = set()
+        self.whole = False
+        self._lost: set[_Path] = set()  # of values of which nothing can be made
+        self._known: dict[str, tuple[Any, int]] = {}  # anchor -> value, and for how many it counts
+        self._count = 0
         try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
-            node = loader.get_single_node()
-            if node is not None:
-                self._walk(node, ())
-                self.value = None if self.problems else loader.construct_document(node)
-        except (OSError, UnicodeDecodeError) as error:
-            self.problems.append(f"{name}:1: cannot be read: {error}")
+            text = read_text(path, MOST)
+            for number, line in enumerate(text.split("\n"), 1):
+                if wrong := _control(line, "\t\r\x85"):
+                    self.problems.append(f"{name}:{number}: not YAML: it has the control character {wrong}")
+            if not self.problems:
+                self._read(yaml.parse(text, Loader=_Loader))
+                self.whole = True
+        except NoText as error:
+            self.problems.append(f"{name}:{error.line}: {error.reason}")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', None) or error}")
+        except _Stop:
+            pass
 
-    def _walk(self, node: Any, path: _Path, above: tuple[int, ...] = ()) -> None:
-        if id(node) in above:
-            self.problems.append(f"{self.name}:{node.start_mark.line + 1}: {'.'.join(map(str, path))} contains itself")
-            return
-        above = (*above, id(node))
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: a key must be a text (does {{{{ }}}} want quotes?)")
-                    continue
-                if key.tag != _TEXT:
-                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: the key {key.value or 'null'} is no text to YAML; put it in quotes")
-                    continue
-                if key.value in seen:
-                    self.problems.append(f"{self.name}:{key.start_mark.line + 1}: {key.value!r} stands here for the second time")
-                seen.add(key.value)
-                self.lines[(*path, key.value)] = key.start_mark.line + 1
-                self._walk(value, (*path, key.value), above)
-        elif isinstance(node, yaml.SequenceNode):
-            for number, value in enumerate(node.value):
-                self._walk(value, (*path, number), above)
+    def _read(self, events: Iterator[Any]) -> None:
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent) and self.lines:
+                self._mistake(event, (), "a second document begins here; a file has one")
+                raise _Stop
+            if isinstance(event, yaml.NodeEvent):
+                self.value = self._node(events, event, ())
+
+    def _node(self, events: Iterator[Any], event: Any, path: _Path) -> Any:
+        """The value that begins with an event, and with what follows it."""
+        if len(path) > DEEPEST:
+            self._mistake(event, path, f"more than {DEEPEST} values within one another")
+            raise _Stop
+        self.lines.setdefault(path, event.start_mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, path)
+        before = self._count
+        self._more(event, path, 1)
+        if event.anchor:
+            self._known[event.anchor] = _NOTHING, 0
+        if isinstance(event, yaml.ScalarEvent):
+            value = self._scalar(event, path)
+        else:
+            kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+            if event.tag not in (None, "!", _CORE + kind):
+                self._tag(event, path)
+            value = self._mapping(events, path) if kind == "map" else self._sequence(events, path)
+        if event.anchor:
+            self._known[event.anchor] = value, self._count - before
+        return value
+
+    def _mapping(self, events: Iterator[Any], path: _Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            key = self._key(events, event, path)
+            inner = next(events)
+            if key is None:
+                self._node(events, inner, (*path, None))
+                continue
+            if key in found:
+                self._mistake(event, (*path, key), f"{_short(key)} stands here for the second time")
+            self.lines[(*path, key)] = event.start_mark.line + 1
+            found[key] = self._node(events, inner, (*path, key))
+        return found
+
+    def _sequence(self, events: Iterator[Any], path: _Path) -> list[Any]:
+        found: list[Any] = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            found.append(self._node(events, event, (*path, len(found))))
+        return found
+
+    def _key(self, events: Iterator[Any], event: Any, path: _Path) -> str | None:
+        """A key that is a text; None, and a mistake, for any other."""
+        place = (*path, None)
+        if not isinstance(event, yaml.ScalarEvent):
+            self._mistake(event, place, "a key must be a text (does {{ }} want quotes?)")
+            if not isinstance(event, yaml.AliasEvent):
+                self._node(events, event, place)
+            return None
+        key = self._scalar(event, place)
+        if place in self._lost:
+            self._lost.discard(place)
+            return None
+        if not isinstance(key, str):
+            self._mistake(event, place, f"the key {event.value or 'null'} is no text to YAML; put it in quotes")
+        elif key == "<<" and event.implicit[0]:
+            self._mistake(event, place, "<< merges nothing here; write out what it stands for")
+        elif "\n" in key:
+            self._mistake(event, place, f"{_short(key)}: a key has one line")
+        else:
+            return key
+        self._lost.discard(place)
+        return None
+
+    def _scalar(self, event: Any, path: _Path) -> Any:
+        text: str = event.value
+        self._more(event, path, len(text) // 100)
+        plain = event.tag is None and event.implicit[0]
+        if plain and text in _WORDS_OF_YAML:
+            return _WORDS_OF_YAML[text]
+        number = plain and _NUMBER.match(text)
+        if number and len(text) <= DIGITS:
+            return int(text)
+        wrong = _control(text, "\t\n")
+        if event.tag not in (None, "!", _CORE + "str"):
+            self._tag(event, path)
+        elif number:
+            self._mistake(event, path, f"a number of {len(text.lstrip('-'))} digits; put it in quotes if it is a text")
+        elif wrong:
+            self._mistake(event, path, f"a text with the control character {wrong}; only tab and line feed are allowed")
+        elif len(text) > LONGEST:
+            self._mistake(event, path, f"a text of {len(text)} characters; at most {LONGEST}")
+        else:
+            return text
+        return ""
+
+    def _alias(self, event: Any, path: _Path) -> Any:
+        if event.anchor not in self._known:
+            self._mistake(event, path, f"*{event.anchor} stands for nothing: there is no &{event.anchor} before it")
+            return ""
+        value, count = self._known[event.anchor]
+        if value is _NOTHING:
+            self._mistake(event, path, f"{_dotted(path)} contains itself")
+            return ""
+        self._more(event, path, count)
+        return value
+
+    def _tag(self, event: Any, path: _Path) -> None:
+        tag = event.tag.replace(_CORE, "!!")
+        self._mistake(event, path, f"{_short(tag)[1:-1]}: tags are not used; leave it out, and put a text in quotes")
+
+    def _more(self, event: Any, path: _Path, count: int) -> None:
+        self._count += count
+        if self._count > VALUES:
+            self._mistake(event, path, f"more than {VALUES} values; what an alias repeats counts each time")
+            raise _Stop
+
+    def _mistake(self, event: Any, path: _Path, message: str) -> None:
+        self._lost.add(path)
+        self.problems.append(f"{self.name}:{event.start_mark.line + 1}: {message}")
 
     def line(self, path: _Path) -> int:
         """The line of a path, or of the nearest one above it."""
@@ -84,14 +203,19 @@ class Document:
 
     def check(self, schema: dict[str, Any]) -> None:
         """Adds a problem for everything that the schema does not allow."""
-        validator = jsonschema.Draft202012Validator(schema)
-        for error in sorted(validator.iter_errors(self.value), key=lambda error: [str(part) for part in error.absolute_path]):
-            self._tell(error)
-            self.bad.update(list(error.absolute_path)[:1])
+        self.bad.update(str(path[0]) for path in self._lost if path)
+        if not self.whole:
+            return
+        errors = list(_Validator(schema).iter_errors(self.value))
+        for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
+            path = tuple(error.absolute_path)
+            if not any(path[:length] in self._lost for length in range(len(path) + 1)):
+                self._tell(error)
+            self.bad.update(map(str, path[:1]))
 
     def _tell(self, error: Any) -> None:
         path = tuple(error.absolute_path)
-        where = ".".join(map(str, path)) or "the file"
+        where = _dotted(path)
         if error.validator in ("oneOf", "anyOf") and error.context and all(_unlike(found, path) for found in _branches(error).values()):
             kinds = " or ".join(filter(None, (_meant(branch) for branch in error.validator_value)))
             self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
@@ -101,19 +225,40 @@ class Document:
         elif error.validator == "additionalProperties" and isinstance(error.instance, dict):
             allowed = sorted(error.schema.get("properties", {}))
             for name in sorted(set(error.instance) - set(allowed)):
-                self.say((*path, name), f"{name!r} is not known here{nearest(name, allowed)}; allowed: {', '.join(allowed)}")
+                near = nearest(name, allowed)
+                self.say((*path, name), f"{_short(name)} is not known here{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             self.problems += [f"{self.name}:{self.line(path)}: {where} lacks {name!r}" for name in missing if f"'{name}'" in error.message]
         elif error.validator == "enum":
             allowed = [str(value) for value in error.validator_value]
-            self.say(path, f"{where} is {error.instance!r}{nearest(str(error.instance), allowed)}; allowed: {', '.join(allowed)}")
+            near = nearest(str(error.instance), allowed)
+            self.say(path, f"{where} is {_short(error.instance)}{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "type":
             self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {error.validator_value}")
         elif error.validator == "pattern":
-            self.say(path, f"{where} is {error.instance!r}, it must match {error.validator_value}")
+            self.say(path, f"{where} is {_short(error.instance)}, it must match {error.validator_value}")
         else:
-            self.say(path, f"{where}: {error.message}")
+            self.say(path, f"{where}: {error.message[:200]}")
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As JSON Schema means it: `$` is the end, where Python would let a line feed follow."""
+    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+        yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """In one pass; jsonschema compares each pair."""
+    if wanted and isinstance(instance, list):
+        counts = Counter(json.dumps(value, sort_keys=True) for value in instance)
+        for text, count in counts.items():
+            if count > 1:
+                yield jsonschema.ValidationError(f"{_short(json.loads(text))} stands there {count} times")
+
+
+_Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
 
 
 def nearest(name: str, allowed: list[str]) -> str:
@@ -164,6 +309,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def _control(text: str, allowed: str) -> str:
+    """The control characters and surrogates of a text that are not allowed: `U+0000, U+001B`."""
+    wrong = [sign for sign in sorted(set(text) - set(allowed)) if unicodedata.category(sign) in ("Cc", "Cs")]
+    return ", ".join(f"U+{ord(sign):04X}" for sign in wrong)
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(map(str, path)) or "the file"
+
+
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,65 @@
+"""Reading the files that people write: without hanging, and all in the same way.
+
+A text is UTF-8, with or without a byte order mark.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+KIND = {  # what is no regular file, in words
+    stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}
+
+
+class NoText(Exception):
+    """Why a file cannot be read as a text, and the line where that is."""
+
+    def __init__(self, reason: str, line: int = 1) -> None:
+        super().__init__(reason)
+        self.reason, self.line = reason, line
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file. Raises OSError for anything else: opening a FIFO waits, a device may not end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise OSError(0, f"{KIND.get(kind, 'something else')}, where a file must be", str(path))
+    return descriptor
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a file of at most so many bytes, its line ends as they are. Raises NoText."""
+    try:
+        with open(open_regular(path), "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise NoText(f"cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise NoText(f"larger than {most >> 10} KiB, which no such file is")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NoText(f"not UTF-8: byte 0x{data[error.start]:02x}", data.count(b"\n", 0, error.start) + 1) from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name; also where that cannot be told, as reading it will say why."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def visible(name: str) -> str:
+    """A name for a message of one line: control characters and bytes that are not UTF-8 are shown as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
