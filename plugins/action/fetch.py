@@ -103,7 +103,7 @@ class Fetch:
         """All files that a unit is made of, by a path in its artifact."""
         unit, sources = self.plan.units[key], self.sources[key.image]
         tree = {f"context/{path}": solve.File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
-        tree["Dockerfile"] = solve.dockerfile(self.plan.recipes[key.image])
+        tree.update(solve.definition(self.plan.recipes[key.image], sources))
         for context, names, platform in (("inputs", unit.inputs, key.platform), ("build-inputs", unit.build_inputs, self.build)):
             tree.update({f"{context}/{path}": file for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
         return tree

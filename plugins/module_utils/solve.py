@@ -18,6 +18,7 @@ from .recipe import Recipe
 
 MAIN = "context"
 IMAGE = "docker-image://"
+NO_IGNORES = b"# What is ignored has been left out already.\n"  # a Dockerfile.dockerignore without a pattern
 INPUT_TIME = 0  # of staged inputs: they are hard links to the store, whose files have this mtime
 
 
@@ -89,7 +90,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         contexts[name] = tree
         return name
 
-    options["dockerfilekey"] = local({"Dockerfile": dockerfile(recipe)})
+    options["dockerfilekey"] = local(definition(recipe, sources))
     contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
     if first.build_inputs:
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, first.build_inputs, build, sources))
@@ -113,10 +114,16 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output, policy(registry, namespace))
 
 
-def dockerfile(recipe: Recipe) -> File:
-    """A recipe's Dockerfile as a file of the store."""
-    text = recipe.dockerfile.text.encode()
-    return File(hashlib.sha256(text).hexdigest(), len(text))
+def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:
+    """A recipe's Dockerfile, as a file of the store.
+
+    Where the main context has a .dockerignore, an empty one for this Dockerfile stands beside it, which BuildKit reads
+    instead: what is ignored has been left out, and by another file where the image has a Dockerfile.dockerignore.
+    """
+    contents = {"Dockerfile": recipe.dockerfile.text.encode()}
+    if ".dockerignore" in sources.files:
+        contents["Dockerfile.dockerignore"] = NO_IGNORES
+    return {name: File(hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()}
 
 
 def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform, sources: Sources) -> dict[str, File]:

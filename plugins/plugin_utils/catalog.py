@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import graphlib
+import os
+import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,14 +16,16 @@ from ansible_collections.desimages.farm.plugins.module_utils.plan import BUILD_I
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Input, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.documents import Document, load_schema, nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.folders import DEFAULTS, LOCK, WRAPPERS, images, look, shown
+from ansible_collections.desimages.farm.plugins.plugin_utils.texts import NoText, is_there, read_text
 
 HOME = Path(__file__).resolve().parents[2]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
-LOCK = "lock.jsonl"
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}  # what these names mean in a Dockerfile, or in the registry
-_NOT_CONTEXT = {"image.yml", LOCK, "Dockerfile", "README.md", "go"}
+LONGEST = 128  # characters of an image's name and target: a registry allows 255 with the namespace, and so does a file
+MOST_DOCKERFILE, MOST_LOCK = 1 << 20, 1 << 26  # bytes
 
 
 def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
@@ -37,11 +41,14 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     paths: dict[str, Path] = {}
     schema = load_schema(HOME / "docs" / "recipe.schema.json")
     for folder in (OWN if text == NAME else Path(text) for text in folders):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
             continue
         own = defaults if folder.resolve() == OWN else _defaults(folder, defaults, problems)
-        for path in sorted(folder.glob("*/image.yml")):
+        there = images(folder)
+        problems += there.problems
+        broken.update(dict.fromkeys(there.broken))
+        for path in there.recipes:
             name = path.parent.name
             paths[name] = path
             if name in recipes:
@@ -73,7 +80,7 @@ def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
 
 
 def _named(path: Path) -> str:
-    return "/".join(path.parts[-3:])
+    return shown(path, 3)
 
 
 def _at(recipe: Recipe, file: str) -> str:
@@ -87,12 +94,11 @@ def _by_place(problem: str) -> tuple[str, int]:
 
 
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    path = folder / "defaults.yml"
-    if not path.exists():
+    path = folder / DEFAULTS
+    if not is_there(path):
         return base
-    document = Document(path, "/".join(path.parts[-2:]))
-    if not document.problems:
-        document.check(load_schema(HOME / "docs" / "defaults.schema.json"))
+    document = Document(path, shown(path, 2))
+    document.check(load_schema(HOME / "docs" / "defaults.schema.json"))
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
@@ -100,17 +106,18 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
 def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool, problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes are told with them."""
     document = Document(path, _named(path))
-    if not document.problems:
-        document.check(schema)
+    document.check(schema)
     problems += document.problems
+    folder = look(path.parent)
+    problems += folder.problems
     containerfile = path.parent / "Dockerfile"
-    if not containerfile.exists():
+    if not is_there(containerfile):
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
         return None, False
     try:
-        parsed = dockerfile.parse(containerfile.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        problems.append(f"{_named(containerfile)}:1: not UTF-8: {error}")
+        parsed = dockerfile.parse(_lines(read_text(containerfile, MOST_DOCKERFILE)))
+    except NoText as error:
+        problems.append(f"{_named(containerfile)}:{error.line}: {error.reason}")
         return None, False
     problems += [f"{_named(containerfile)}:{line}: {reason}" for line, reason in parsed.refused]
     if not isinstance(document.value, dict) or not parsed.stages:
@@ -133,10 +140,13 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         lock=_lock(path.parent / LOCK, need_locks and bool(_locked(value)), need_locks, problems),
     )
     if "inputs" not in document.bad:
-        _check_recipe(recipe, document, problems)
-    problems += [f"{_named(link)}:1: a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"
-                 for link in sorted(path.parent.rglob("*")) if link.is_symlink()]
+        _check_recipe(recipe, document, set(folder.files), problems)
     return recipe, whole
+
+
+def _lines(text: str) -> str:
+    """A text with the line ends of Unix."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _locked(value: dict[str, Any]) -> list[str]:
@@ -172,19 +182,24 @@ def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[
 
 
 def _lock(path: Path, needed: bool, strict: bool, problems: list[str]) -> lockfile.Lock:
-    if not path.exists():
+    if not is_there(path):
         if needed:
             problems.append(f"{_named(path)}:1: missing; make it with `make lock`")
         return lockfile.Lock()
     try:
-        return lockfile.parse(path.read_text(encoding="utf-8"), _named(path))
+        return lockfile.parse(_lines(read_text(path, MOST_LOCK)), _named(path))
+    except NoText as error:
+        problems += [f"{_named(path)}:{error.line}: {error.reason}"] if strict else []
     except BadInput as error:
         problems += error.problems if strict else []
-        return lockfile.Lock()
+    return lockfile.Lock()
 
 
-def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> None:
-    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little."""
+def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems: list[str]) -> None:
+    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little.
+
+    `files` are those of the main context.
+    """
     named = _at(recipe, "Dockerfile")
     known = {found.name: found for found in recipe.inputs}
     used: set[str] = set()
@@ -224,8 +239,11 @@ def _check_recipe(recipe: Recipe, document: Document, problems: list[str]) -> No
         line = document.line(("inputs", found.name))
         if found.kind == "go" and not module.startswith("./") and not found.spec["version"]:
             problems.append(f"{document.name}:{line}: {found.name} names the module {module} without a version")
-        if module.startswith("./") and not (Path(recipe.folder) / module).is_dir():
-            problems.append(f"{document.name}:{line}: {module} is no folder beside image.yml")
+        own = posixpath.normpath(module)
+        if module.startswith("./") and own == WRAPPERS:
+            problems.append(f"{document.name}:{line}: {module} is for the wrappers of `make lock`; rename the folder")
+        elif module.startswith("./") and not any(own == "." or file.startswith(f"{own}/") for file in files):
+            problems.append(f"{document.name}:{line}: {module} is no folder beside image.yml, or not in the context")
         addresses = found.spec.get("url")
         if isinstance(addresses, dict):
             lacking = [str(platform) for platform in (recipe.build_platforms if found.build else recipe.platforms) if str(platform) not in addresses]
@@ -242,10 +260,15 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
                             "and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
+        if len(name) > LONGEST:
+            problems.append(f"{where}: the folder's name has {len(name)} characters; an image's has {LONGEST} at most")
     owners: dict[str, str] = {}
     for name, recipe in recipes.items():
         for target in recipe.targets:
             whole = f"{name}-{target}"
+            if len(whole) > LONGEST >= len(name):
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
+                                f" {len(whole)} characters; at most {LONGEST}")
             if whole in recipes:
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another image too")
             elif whole in owners:
@@ -314,16 +337,3 @@ def _check_lock(recipe: Recipe, problems: list[str]) -> None:
     problems += [f"{where}:1: nothing for {name} on {', '.join(platforms)}; make it with `make lock`" for name, platforms in lacking.items()]
     problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; make it anew with `make lock`"
                  for name in sorted({entry.input for entry in recipe.lock.entries} - names)]
-
-
-def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode)."""
-    root = Path(recipe.folder)
-    found: dict[str, tuple[Path, int]] = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if relative.parts[0] in _NOT_CONTEXT or any(part.startswith(".") or part.endswith(("~", "_test.go")) for part in relative.parts):
-            continue
-        if path.is_file():
-            found[relative.as_posix()] = (path, 0o755 if path.stat().st_mode & 0o100 else 0o644)
-    return found

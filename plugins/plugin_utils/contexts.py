@@ -1,52 +1,89 @@
-"""What the file system has of an image beside its recipe: the files of its main context and the wrappers of its Go inputs."""
+"""The files of an image beside its recipe: those of its main context, and the wrappers of its Go inputs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.plan import Sources
 from ansible_collections.desimages.farm.plugins.module_utils.recipe import Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import context_files
-from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+from ansible_collections.desimages.farm.plugins.module_utils.solve import NO_IGNORES
+from ansible_collections.desimages.farm.plugins.plugin_utils.folders import WRAPPERS, look
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import CHUNK, Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.texts import open_regular, visible
+
+_AGAIN = "run again: the plan is made of the files as they are then"
+
+
+def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
+    """The files of the main context: path in the context -> (file, mode). `load_catalog` has checked them."""
+    return look(Path(recipe.folder)).files
 
 
 def read_sources(recipe: Recipe) -> Sources:
-    """Hashes the files of an image."""
-    files = {path: (mode, *_hash(file)) for path, (file, mode) in context_files(recipe).items()}
-    root = Path(recipe.folder) / "go"
+    """Hashes the files of an image. Raises FarmError where one has gone since the catalog was read."""
+    files = {path: (mode, *_hash(recipe, file)) for path, (file, mode) in context_files(recipe).items()}
+    root = Path(recipe.folder) / WRAPPERS
     wrappers: dict[str, dict[str, tuple[int, str, int]]] = {}
     for folder in sorted(root.glob("*/")) if root.is_dir() else ():
-        wrappers[folder.name] = {path.name: (0o644, *_hash(path)) for path in sorted(folder.iterdir()) if path.is_file()}
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # that is a temporary file
+        wrappers[folder.name] = {path.name: (0o644, *_hash(recipe, path)) for path in there}
     return Sources(files, wrappers)
 
 
 def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
-    """Puts the Dockerfile and the files of an image into the store, so that a build never reads a tree that somebody edits meanwhile.
+    """Puts the Dockerfile and the files of an image into the store, so that no build reads a tree that somebody edits.
 
     Raises FarmError where a file is no longer what was planned with.
     """
     root = Path(recipe.folder)
-    _keep(recipe.dockerfile.text.encode(), hashlib.sha256(recipe.dockerfile.text.encode()).hexdigest(), store)
+    for content in (recipe.dockerfile.text.encode(), NO_IGNORES):
+        sha = hashlib.sha256(content).hexdigest()
+        temporary = store.partial(f"{sha}.{os.getpid()}")
+        temporary.write_bytes(content)
+        store.put(temporary, sha)
     for path, (_, sha, _) in sources.files.items():
-        if not store.has(sha):
-            _keep((root / path).read_bytes(), sha, store)
+        _keep(recipe, root / path, sha, store)
     for name, files in sources.wrappers.items():
         for path, (_, sha, _) in files.items():
-            if not store.has(sha):
-                _keep((root / "go" / name / path).read_bytes(), sha, store)
+            _keep(recipe, root / WRAPPERS / name / path, sha, store)
 
 
-def _keep(content: bytes, sha: str, store: Store) -> None:
-    if hashlib.sha256(content).hexdigest() != sha:
-        raise FarmError("a file of the catalog was changed while the run went on", hint="run again: the plan is made of the files as they are then")
+def _keep(recipe: Recipe, path: Path, sha: str, store: Store) -> None:
+    if store.has(sha):
+        return
     temporary = store.partial(f"{sha}.{os.getpid()}")
-    temporary.write_bytes(content)
+    made = hashlib.sha256()
+    with _open(recipe, path) as file, temporary.open("wb") as out:
+        while piece := file.read(CHUNK):
+            made.update(piece)
+            out.write(piece)
+    if made.hexdigest() != sha:
+        temporary.unlink()
+        raise FarmError(f"{recipe.name}: {_named(recipe, path)} was changed while the run went on", hint=_AGAIN)
     store.put(temporary, sha)
 
 
-def _hash(path: Path) -> tuple[str, int]:
-    content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), len(content)
+def _hash(recipe: Recipe, path: Path) -> tuple[str, int]:
+    """A file's sha256 and size in bytes, read in pieces."""
+    made, size = hashlib.sha256(), 0
+    with _open(recipe, path) as file:
+        while piece := file.read(CHUNK):
+            made.update(piece)
+            size += len(piece)
+    return made.hexdigest(), size
+
+
+def _open(recipe: Recipe, path: Path) -> BinaryIO:
+    try:
+        return open(open_regular(path), "rb")
+    except OSError as error:
+        where = f"{recipe.name}: {_named(recipe, path)}"
+        raise FarmError(f"{where} cannot be read any more: {error.strerror}", hint=_AGAIN) from error
+
+
+def _named(recipe: Recipe, path: Path) -> str:
+    return visible(os.path.relpath(path, recipe.folder))

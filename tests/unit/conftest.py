@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, make
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.plan import Plan, Sources, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import read_sources
 
@@ -40,6 +41,16 @@ class Catalog:
     def plan(self, engine: str = "sha256:e") -> Plan:
         recipes = load_catalog([str(self.root)])
         return make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, engine, "desimages")
+
+    def sources(self, name: str) -> Sources:
+        """The files of an image."""
+        return read_sources(load_catalog([str(self.root)])[name])
+
+    def problems(self) -> list[str]:
+        """What is wrong with the catalog, which is bad."""
+        with pytest.raises(BadInput) as found:
+            self.plan()
+        return found.value.problems
 
 
 @pytest.fixture

@@ -1,0 +1,213 @@
+"""What is in a catalog's folder and in an image's: images, the files of a main context, and what is wrong with both.
+
+Whatever a clone elsewhere would lack or have otherwise is a mistake: git keeps files, links and the owner's x bit.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ansible_collections.desimages.farm.plugins.plugin_utils import ignorefile
+from ansible_collections.desimages.farm.plugins.plugin_utils.texts import KIND, NoText, read_text, visible
+
+RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
+WRAPPERS, GIT = "go", ".git"
+OWN = {RECIPE, LOCK, DOCKERFILE, "README.md", WRAPPERS}  # in an image's folder, but not in its context
+IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that is there counts
+MOST_IGNORES = 1 << 18  # bytes
+LONGEST = 2048  # bytes of a path in a context; it gets longer where it is staged
+LINK = "a symbolic link, which a checkout elsewhere may not have"
+NO_WRAPPER = f"{WRAPPERS}/ is for the wrappers that `make lock` writes, one folder a Go input; it is not in the context"
+BITS = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
+
+
+@dataclass
+class Images:
+    """The recipes in a folder of a catalog; the names of folders that should have one; what is wrong with these."""
+
+    recipes: list[Path] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def images(catalog: Path) -> Images:
+    """Finds the images of a folder, and what looks as if it were meant to be one."""
+    found = Images()
+    try:
+        entries = sorted(os.scandir(catalog), key=lambda entry: entry.name)
+    except OSError as error:
+        found.problems.append(f"{shown(catalog, 1)}:1: cannot be read: {error.strerror}")
+        return found
+    for entry in entries:
+        name = entry.name
+        where = shown(catalog / name, 2)
+        if name.lower() in (DEFAULTS, "defaults.yaml") and name != DEFAULTS:
+            found.problems.append(f"{where}:1: the defaults of a catalog are named {DEFAULTS}; rename it")
+        elif entry.is_symlink():
+            nowhere = not os.path.exists(entry.path)
+            if name == DEFAULTS or not name.startswith(".") and (nowhere or entry.is_dir()):
+                found.problems.append(f"{where}:1: {LINK}; move what it names here")
+                found.broken.append(name)
+        elif entry.is_dir(follow_symlinks=False):
+            _image(catalog / name, found)
+    return found
+
+
+def _image(folder: Path, found: Images) -> None:
+    hidden = folder.name.startswith(".")  # .git, .github and the like
+    try:
+        files = set(os.listdir(folder))
+    except OSError as error:
+        if not hidden:
+            found.problems.append(f"{shown(folder, 2)}:1: cannot be read: {error.strerror}")
+            found.broken.append(folder.name)
+        return
+    near = sorted(file for file in files if file.lower() in (RECIPE, "image.yaml") and file != RECIPE)
+    for file in near:
+        what = f"remove it or {RECIPE}, which is beside it" if RECIPE in files else "rename it"
+        found.problems.append(f"{shown(folder / file, 3)}:1: a recipe is named {RECIPE}; {what}")
+    if RECIPE in files:
+        found.recipes.append(folder / RECIPE)
+    elif near:
+        found.broken.append(folder.name)
+    elif DOCKERFILE in files and not hidden:
+        where = shown(folder / DOCKERFILE, 3)
+        found.problems.append(f"{where}:1: no {RECIPE} is beside it; write one, or move the folder away")
+        found.broken.append(folder.name)
+
+
+@dataclass
+class Folder:
+    """An image's folder: path in the main context -> (file, mode), and what is wrong with the folder."""
+
+    root: Path
+    files: dict[str, tuple[Path, int]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def say(self, path: str, reason: str, line: int = 1) -> None:
+        parts = 2 + (len(path.split("/")) if path else 0)
+        self.problems.append(f"{shown(self.root / path, parts)}:{line}: {reason}")
+
+
+def look(root: Path) -> Folder:
+    """Walks an image's folder. Only the ignore file is opened, and what it leaves out is not looked at."""
+    found = Folder(root)
+    ignore = _ignore(found)
+    inherited = stat.S_ISGID & root.stat().st_mode  # the folders made in such a one have it too
+    todo: list[tuple[str, tuple[bool, ...], bool]] = [("", (), False)]
+    while todo:
+        folder, above, inner = todo.pop()
+        entries = _entries(found, folder)
+        if entries == [] and not inner:
+            found.say(folder, "an empty folder, which no clone has; put a file into it, or make it in the Dockerfile")
+        for entry in entries or ():
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if not folder and (path in OWN or path.startswith(f".{LOCK}.")):  # the latter is a temporary file
+                _own(found, entry)
+                continue
+            out, seen = ignore.look(path, above)
+            if entry.is_dir(follow_symlinks=False):
+                if ignore.may_bring_back(path) if out else _good(found, path, entry, inherited):
+                    todo.append((path, seen, out))
+            elif not out and _good(found, path, entry):
+                runs = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
+                found.files[path] = (root / path, 0o755 if runs else 0o644)
+                if ignore.disputed(path):
+                    found.say(path, f"{_ignores(root)} leaves this out, brings it back and leaves it out, which BuildKit"
+                                    " makes an empty file of; put the line with ! that is for it last")
+    found.files = dict(sorted(found.files.items()))
+    return found
+
+
+def _ignores(root: Path) -> str:
+    """The name of the ignore file that counts, or nothing."""
+    return next((name for name in IGNORES if os.path.lexists(root / name)), "")
+
+
+def _ignore(found: Folder) -> ignorefile.Ignore:
+    name = _ignores(found.root)
+    if not name:
+        return ignorefile.Ignore()
+    try:
+        ignore = ignorefile.parse(read_text(found.root / name, MOST_IGNORES))
+    except NoText as error:
+        found.say(name, error.reason, error.line)
+        return ignorefile.Ignore()
+    for line, reason in ignore.refused:
+        found.say(name, reason, line)
+    return ignore
+
+
+def _entries(found: Folder, folder: str) -> list[os.DirEntry[str]] | None:
+    """What is in a folder, sorted; None where that cannot be read. Without `.git`, which git keeps in no clone."""
+    try:
+        with os.scandir(found.root / folder) as entries:
+            return sorted((entry for entry in entries if entry.name != GIT), key=lambda entry: entry.name)
+    except OSError as error:
+        found.say(folder, f"cannot be read: {error.strerror}")
+        return None
+
+
+def _own(found: Folder, entry: os.DirEntry[str]) -> None:
+    """What is not in the context. (Whether recipe, Dockerfile and lock can be read is seen when they are.)"""
+    if entry.is_symlink():
+        found.say(entry.name, f"{LINK}; put the file itself here")
+    elif entry.name != WRAPPERS:
+        return
+    elif not entry.is_dir():
+        found.say(entry.name, f"{NO_WRAPPER}; rename this file")
+    else:
+        for folder in _entries(found, WRAPPERS) or ():
+            path = f"{WRAPPERS}/{folder.name}"
+            if not folder.is_dir(follow_symlinks=False):
+                found.say(path, LINK if folder.is_symlink() else f"{NO_WRAPPER}; move this elsewhere")
+                continue
+            for inner in _entries(found, path) or ():
+                if inner.is_dir(follow_symlinks=False):
+                    found.say(f"{path}/{inner.name}", f"{NO_WRAPPER}; move this elsewhere")
+                else:
+                    _good(found, f"{path}/{inner.name}", inner)
+
+
+def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0) -> bool:
+    """Whether a context can have this file or folder; if not, says why. `inherited` are bits that are fine."""
+    try:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except OSError as error:
+        found.say(path, f"cannot be read: {error.strerror}")
+        return False
+    kind = stat.S_IFMT(mode)
+    bits = [name for bit, name in BITS.items() if mode & bit & ~inherited]
+    length = len(os.fsencode(path))
+    why = ""
+    if kind == stat.S_IFLNK:
+        why = f"{LINK}; make it in the Dockerfile"
+    elif kind not in (stat.S_IFREG, stat.S_IFDIR):
+        why = f"{KIND.get(kind, 'no file')}; a context has files and folders: remove it, or add it to .dockerignore"
+    elif not _utf8(path):
+        why = "its name is not UTF-8; rename it"
+    elif length > LONGEST:
+        why = f"a path of {length} bytes in the context; at most {LONGEST}"
+    elif bits:
+        why = f"the {' and '.join(bits)} bit, which no clone has; set it in the Dockerfile, as with COPY --chmod=4755"
+    elif kind == stat.S_IFREG and not os.access(entry.path, os.R_OK):
+        why = "cannot be read: Permission denied"
+    if why:
+        found.say(path, why)
+    return not why
+
+
+def _utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(path: Path, parts: int) -> str:
+    """The last parts of a path, as messages name it."""
+    return visible("/".join(path.parts[-parts:]))

@@ -1,0 +1,428 @@
+"""What is in an image's context, and what of a catalog's folders is refused by name."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.solve import NO_IGNORES, definition
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.contexts import keep, read_sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.store import Store
+
+from .conftest import Catalog
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def a(empty: Catalog) -> Path:
+    """The folder of a good image, beside another that has a mistake of its own."""
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    empty.write("a/file", "x\n")
+    empty.image("b", "FROM nothing\n")
+    return empty.root / "a"
+
+
+def told(catalog: Catalog) -> list[str]:
+    """What is said beside the mistake of b, which nothing hides."""
+    found = catalog.problems()
+    (other,) = (problem for problem in found if problem.startswith("images/b/Dockerfile:1: 'nothing'"))
+    return [problem for problem in found if problem != other]
+
+
+# --- the context ----------------------------------------------------------------------------------------------------
+
+
+def test_a_context_is_the_folder_but_for_what_the_farm_leaves_out(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    inside = [".bashrc", ".config/x", "backup~", "main_test.go", "docs/image.yml", "docs/README.md", "docs/go/x", "readme.md",
+              "docs/Dockerfile", "new\nline", "tab\tx", "back\\slash", "star*", "trailing ", "ünïcödé-☃", ".dockerignore",
+              "Dockerfile.dockerignore", "x/lock.jsonl", "module/x"]
+    outside = ["README.md", "lock.jsonl", "go/x/go.mod", ".git", "module/.git", ".lock.jsonl.half"]
+    for path in inside + outside:
+        empty.write(f"a/{path}", '{"lock":1}\n' if path == "lock.jsonl" else "")
+    assert set(empty.sources("a").files) == set(inside)
+
+
+def test_our_own_images_are_made_of_no_tests_and_no_ignore_files() -> None:
+    files = {path for recipe in load_catalog(["desimages.farm"]).values() for path in read_sources(recipe).files}
+    assert {path for path in files if path.endswith(("_test.go", "ignore"))} == set()
+    assert "health/main.go" in files
+
+
+def test_modes_are_those_that_git_keeps(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    for mode in (0o400, 0o440, 0o600, 0o604, 0o644, 0o700, 0o744, 0o755, 0o611):
+        empty.write(f"a/{mode:o}", "")
+        (empty.root / f"a/{mode:o}").chmod(mode)
+    assert {name: mode for name, (mode, _, _) in empty.sources("a").files.items()} == {
+        "400": 0o644, "440": 0o644, "600": 0o644, "604": 0o644, "644": 0o644, "611": 0o644,
+        "700": 0o755, "744": 0o755, "755": 0o755}
+
+
+@pytest.mark.parametrize(
+    ("ignores", "left"),
+    [
+        ({}, {"a", "d/a", "d/b.log", ".env", "node_modules/m/x"}),
+        ({".dockerignore": "node_modules\n.env\n**/*.log\n"}, {"a", "d/a", ".dockerignore"}),
+        ({".dockerignore": ".dockerignore\n*\n!d\n"}, {"d/a", "d/b.log"}),
+        ({".dockerignore": "d\n", "Dockerfile.dockerignore": "a\n"},
+         {"d/a", "d/b.log", ".env", "node_modules/m/x", ".dockerignore", "Dockerfile.dockerignore"}),
+        ({".dockerignore": "*\n", "Dockerfile.dockerignore": ""},
+         {"a", "d/a", "d/b.log", ".env", "node_modules/m/x", ".dockerignore", "Dockerfile.dockerignore"}),
+        ({".dockerignore": "**\n!**/b.log\n"}, {"d/b.log"}),
+        ({"d/.dockerignore": "*\n"}, {"a", "d/a", "d/b.log", ".env", "node_modules/m/x", "d/.dockerignore"}),
+    ],
+)
+def test_what_is_ignored_is_not_in_the_id_either(empty: Catalog, ignores: dict[str, str], left: set[str]) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    everything = {"a", "d/a", "d/b.log", ".env", "node_modules/m/x"}
+    for path, text in {**dict.fromkeys(everything, "x"), **ignores}.items():
+        empty.write(f"a/{path}", text)
+    assert set(empty.sources("a").files) == left
+    before = {unit.id for unit in empty.plan().units.values()}
+    for path in everything - left:
+        empty.write(f"a/{path}", "y")
+    assert {unit.id for unit in empty.plan().units.values()} == before
+
+
+def test_a_context_that_is_staged_is_not_filtered_again(empty: Catalog, tmp_path: Path) -> None:
+    """BuildKit would read the .dockerignore that is in it, though Dockerfile.dockerignore stands before that."""
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    empty.write("a/x", "x")
+    recipe = load_catalog([str(empty.root)])["a"]
+    assert set(definition(recipe, read_sources(recipe))) == {"Dockerfile"}
+    empty.write("a/.dockerignore", "x\n")
+    empty.write("a/Dockerfile.dockerignore", "Dockerfile.dockerignore\n")
+    sources, store = read_sources(recipe), Store(tmp_path / "store")
+    tree = definition(recipe, sources)
+    assert (set(tree), set(sources.files)) == ({"Dockerfile", "Dockerfile.dockerignore"}, {"x", ".dockerignore"})
+    keep(recipe, sources, store)
+    assert store.path(tree["Dockerfile.dockerignore"].sha256).read_bytes() == NO_IGNORES
+    assert all(store.has(file.sha256, file.size) for file in tree.values())
+
+
+def test_a_program_of_the_image_s_own_must_be_in_the_context(empty: Catalog) -> None:
+    dockerfile = "FROM scratch\nCOPY . /\n"
+    for name, module in (("a", "./prog"), ("b", "./go"), ("c", "./gone"), ("d", "./../a"), ("e", "."), ("f", "./")):
+        empty.image(name, dockerfile, f"inputs:\n  p: {{go: '{module}', version: v1}}\n")
+        empty.write(f"{name}/prog/main.go", "")
+    empty.write("a/.dockerignore", "prog\n")
+    empty.write("b/go/main/go.mod", "")
+    said = [problem for problem in empty.problems() if "wrappers" in problem or "beside image.yml" in problem]
+    assert said == [
+        "images/a/image.yml:6: ./prog is no folder beside image.yml, or not in the context",
+        "images/b/image.yml:6: ./go is for the wrappers of `make lock`; rename the folder",
+        "images/c/image.yml:6: ./gone is no folder beside image.yml, or not in the context",
+        "images/d/image.yml:6: ./../a is no folder beside image.yml, or not in the context",
+    ]
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def make_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's address is short
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def full_folder(path: Path) -> Path:
+    path.mkdir()
+    (path / "x").touch()
+    return path
+
+
+MAKERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "fifo": (lambda path: os.mkfifo(path), "a FIFO; a context has files and folders"),
+    "socket": (make_socket, "a socket; a context has files and folders"),
+    "link": (lambda path: path.symlink_to("file"),
+             "a symbolic link, which a checkout elsewhere may not have; make it in the Dockerfile"),
+    "dangling": (lambda path: path.symlink_to("/no/such"), "a symbolic link"),
+    "loop": (lambda path: path.symlink_to(path.name), "a symbolic link"),
+    "linked folder": (lambda path: path.symlink_to("/etc"), "a symbolic link"),
+    "empty": (lambda path: path.mkdir(), "an empty folder, which no clone has"),
+    "setuid": (lambda path: (path.touch(), path.chmod(0o4755)), "the setuid bit, which no clone has"),
+    "both": (lambda path: (path.touch(), path.chmod(0o6755)), "the setuid and setgid bit, which no clone has"),
+    "sticky": (lambda path: full_folder(path).chmod(0o1777), "the sticky bit, which no clone has"),
+    "setgid folder": (lambda path: full_folder(path).chmod(0o2755), "the setgid bit, which no clone has"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("place", ["x", "deep/er/.x"])
+def test_what_no_context_can_have_is_refused_by_name(empty: Catalog, a: Path, kind: str, place: str) -> None:
+    make, said = MAKERS[kind]
+    (a / place).parent.mkdir(parents=True, exist_ok=True)
+    make(a / place)
+    (problem,) = told(empty)
+    assert problem.startswith(f"images/a/{place}:1: {said}")
+    (a / ".dockerignore").write_text(f"{place.split('/')[0]}\n")
+    assert told(empty) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_is_refused_by_name(empty: Catalog, a: Path) -> None:
+    try:
+        os.mknod(a / "null", 0o20666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this container may not make devices")
+    (problem,) = told(empty)
+    assert problem.startswith("images/a/null:1: a device; a context has files and folders")
+
+
+def test_a_folder_that_was_made_in_a_setgid_folder_is_fine(empty: Catalog, a: Path) -> None:
+    (a / "sub").mkdir()
+    (a / "sub/x").touch()
+    (a / "sub").chmod(0o2755)
+    a.chmod(0o2755)
+    assert told(empty) == []
+    (a / "file").chmod(0o2644)
+    assert [problem[:38] for problem in told(empty)] == ["images/a/file:1: the setgid bit, which"]
+
+
+@pytest.mark.parametrize("name", ["image.yml", "Dockerfile", "lock.jsonl", ".dockerignore"])
+def test_nothing_waits_for_a_fifo_where_a_file_is_read(empty: Catalog, a: Path, name: str) -> None:
+    (a / name).unlink(missing_ok=True)
+    os.mkfifo(a / name)
+    assert f"images/a/{name}:1: cannot be read: a FIFO, where a file must be" in told(empty)
+
+
+def test_nothing_waits_for_a_fifo_of_defaults(empty: Catalog, a: Path) -> None:
+    (empty.root / "defaults.yml").unlink()
+    os.mkfifo(empty.root / "defaults.yml")
+    assert told(empty) == ["images/defaults.yml:1: cannot be read: a FIFO, where a file must be"]
+
+
+@pytest.mark.parametrize("name", [b"bad\xff", b"dir\xff/x", b"a/b\xc3/c"])
+def test_a_name_that_is_not_utf_8_is_told(empty: Catalog, a: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(a), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w"):
+        pass
+    (problem,) = told(empty)
+    assert problem.encode().decode() == problem
+    assert "\\xff" in problem or "\\xc3" in problem
+    assert problem.endswith(":1: its name is not UTF-8; rename it")
+
+
+def test_an_image_whose_name_is_not_utf_8_is_told(empty: Catalog, a: Path) -> None:
+    shutil.copytree(os.fsencode(a), os.path.join(os.fsencode(empty.root), b"x\xff"))
+    assert any("images/x\\xff/image.yml:1: an image is named by its folder" in problem for problem in told(empty))
+
+
+def test_a_name_with_a_line_feed_stays_in_one_line(empty: Catalog, a: Path) -> None:
+    (a / "x\ny").mkdir()
+    (problem,) = told(empty)
+    assert problem.startswith("images/a/x\\ny:1: an empty folder, which no clone has")
+
+
+def test_a_path_that_is_too_long_to_be_staged_is_told(empty: Catalog, a: Path) -> None:
+    folder = "/".join(["x" * 250] * 8)
+    (a / folder).mkdir(parents=True)
+    (a / folder / "fits").touch()
+    assert told(empty) == []
+    (a / folder / ("y" * 60)).touch()
+    (problem,) = told(empty)
+    assert problem.endswith(":1: a path of 2068 bytes in the context; at most 2048")
+
+
+def test_mistakes_of_an_ignore_file_are_told_with_their_lines(empty: Catalog, a: Path) -> None:
+    (a / ".dockerignore").write_text("x\n[a\n!\n\\d\n")
+    assert [problem.partition(": ")[0] for problem in told(empty)] == [
+        "images/a/.dockerignore:2", "images/a/.dockerignore:3", "images/a/.dockerignore:4"]
+    (a / ".dockerignore").write_bytes(b"x\n\xff\n")
+    assert told(empty) == ["images/a/.dockerignore:2: not UTF-8: byte 0xff"]
+    (a / ".dockerignore").unlink()
+    (a / ".dockerignore").mkdir()
+    (a / ".dockerignore/x").touch()
+    assert told(empty) == ["images/a/.dockerignore:1: cannot be read: a folder, where a file must be"]
+
+
+def test_a_file_that_buildkit_would_send_empty_is_told(empty: Catalog, a: Path) -> None:
+    (a / "d").mkdir()
+    (a / "d/x").write_text("x")
+    (a / ".dockerignore").write_text("d\n!d/x\nd\n")
+    (problem,) = told(empty)
+    assert problem.startswith("images/a/d/x:1: .dockerignore leaves this out, brings it back and leaves it out")
+    (a / ".dockerignore").write_text("d\n!d/x\n")
+    assert told(empty) == []
+
+
+@pytest.mark.parametrize("path", ["go", "go/file", "go/x/sub/y"])
+def test_what_would_be_lost_in_the_folder_of_wrappers_is_told(empty: Catalog, a: Path, path: str) -> None:
+    (a / path).parent.mkdir(parents=True, exist_ok=True)
+    (a / path).touch()
+    (problem,) = told(empty)
+    assert "go/ is for the wrappers that `make lock` writes" in problem
+
+
+@pytest.mark.parametrize("path", ["go", "go/x", "go/x/go.mod", "image.yml", "Dockerfile", "lock.jsonl", "README.md"])
+def test_links_are_refused_outside_of_the_context_too(empty: Catalog, a: Path, tmp_path: Path, path: str) -> None:
+    place = a / path
+    if place.exists():
+        place.rename(tmp_path / "elsewhere")
+    elif path in ("go", "go/x"):
+        (tmp_path / "elsewhere").mkdir()
+    else:
+        (tmp_path / "elsewhere").write_text('{"lock":1}\n')
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    (problem,) = told(empty)
+    assert problem.startswith(f"images/a/{path}:1: a symbolic link")
+
+
+# --- the catalog ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_image_whose_folder_is_a_link_is_told(empty: Catalog, a: Path, tmp_path: Path, there: bool) -> None:
+    empty.image("c", "FROM a2\n")
+    if there:
+        a.rename(tmp_path / "elsewhere")
+    (empty.root / "a2").symlink_to(tmp_path / "elsewhere")
+    assert told(empty) == [
+        "images/a2:1: a symbolic link, which a checkout elsewhere may not have; move what it names here"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("x/image.yaml", "images/x/image.yaml:1: a recipe is named image.yml; rename it"),
+        ("x/Image.yml", "images/x/Image.yml:1: a recipe is named image.yml; rename it"),
+        ("a/image.yaml",
+         "images/a/image.yaml:1: a recipe is named image.yml; remove it or image.yml, which is beside it"),
+        ("x/Dockerfile", "images/x/Dockerfile:1: no image.yml is beside it; write one, or move the folder away"),
+        ("defaults.yaml", "images/defaults.yaml:1: the defaults of a catalog are named defaults.yml; rename it"),
+        ("Defaults.yml", "images/Defaults.yml:1: the defaults of a catalog are named defaults.yml; rename it"),
+    ],
+)
+def test_what_was_meant_to_be_an_image_is_told(empty: Catalog, a: Path, path: str, said: str) -> None:
+    empty.write(path, "")
+    assert told(empty) == [said]
+
+
+def test_what_is_no_image_is_let_be(empty: Catalog, a: Path) -> None:
+    for path in ("README.md", "scripts/x.sh", ".git/HEAD", ".devcontainer/Dockerfile", "image.yml", "Dockerfile"):
+        empty.write(path, "")
+    (empty.root / "nothing").mkdir()
+    (empty.root / ".#lock").symlink_to("somebody@somewhere")
+    (empty.root / "link.md").symlink_to("README.md")
+    assert told(empty) == []
+
+
+@pytest.mark.parametrize("length", [128, 129, 250])
+def test_a_name_must_fit_a_registry_and_a_file_system(empty: Catalog, a: Path, length: int) -> None:
+    name = "a" * length
+    empty.image(name, "FROM scratch\n")
+    said = f"images/{name}/image.yml:1: the folder's name has {length} characters; an image's has 128 at most"
+    assert told(empty) == ([] if length == 128 else [said])
+
+
+def test_a_name_is_as_long_as_that_of_its_target(empty: Catalog, a: Path) -> None:
+    name, target = "a" * 100, "b" * 28
+    dockerfile = f"FROM scratch AS {target}\nFROM scratch AS {target[1:]}\n"
+    empty.image(name, dockerfile, f"targets: [{target}, {target[1:]}]\n")
+    assert [problem.rpartition(", ")[2] for problem in told(empty)] == ["which has 129 characters; at most 128"]
+
+
+READ = """
+import sys
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import load_catalog
+try:
+    load_catalog([sys.argv[1]])
+except BadInput as error:
+    print("\\n".join(error.problems))
+"""
+
+
+def bound(catalog: Catalog) -> list[str]:
+    """The same as `told`, for a process that modes bind. (Root's may read everything by a capability.)"""
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run([*without, sys.executable, "-c", READ, str(catalog.root)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(PROJECT / "collections")})
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if not line.startswith("images/b/Dockerfile:1: 'nothing'")]
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "said"),
+    [
+        ("a/sub", 0, "images/a/sub:1: cannot be read: Permission denied"),
+        ("a/sub", 0o444, "images/a/sub/file:1: cannot be read: Permission denied"),
+        ("a/file", 0, "images/a/file:1: cannot be read: Permission denied"),
+        ("a", 0, "images/a:1: cannot be read: Permission denied"),
+        ("a", 0o111, "images/a:1: cannot be read: Permission denied"),
+        ("a", 0o444, "images/a/image.yml:1: cannot be read: Permission denied"),
+        ("a/image.yml", 0, "images/a/image.yml:1: cannot be read: Permission denied"),
+        ("a/Dockerfile", 0, "images/a/Dockerfile:1: cannot be read: Permission denied"),
+        ("defaults.yml", 0, "images/defaults.yml:1: cannot be read: Permission denied"),
+        (".", 0o111, "images:1: cannot be read: Permission denied"),
+    ],
+)
+def test_what_cannot_be_read_is_told(empty: Catalog, a: Path, path: str, mode: int, said: str) -> None:
+    empty.write("a/sub/file", "x\n")
+    (empty.root / path).chmod(mode)
+    try:
+        found = bound(empty)
+        assert said in found
+        assert not any("missing" in problem for problem in found)
+    finally:
+        (empty.root / path).chmod(0o755)
+
+
+def test_a_folder_that_is_ignored_need_not_be_read(empty: Catalog, a: Path) -> None:
+    empty.write("a/sub/file", "x\n")
+    (a / "sub").chmod(0)
+    try:
+        empty.write("a/.dockerignore", "sub\n")
+        assert bound(empty) == []
+        empty.write("a/.dockerignore", "sub\n!sub/other\n")
+        assert bound(empty) == ["images/a/sub:1: cannot be read: Permission denied"]
+    finally:
+        (a / "sub").chmod(0o755)
+
+
+# --- while somebody edits -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["gone", "changed", "fifo"])
+def test_a_file_that_changes_meanwhile_is_named_with_its_image(empty: Catalog, tmp_path: Path, what: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    empty.write("a/x", "x")
+    recipe = load_catalog([str(empty.root)])["a"]
+    sources = read_sources(recipe)
+    path = empty.root / "a/x"
+    path.unlink()
+    if what == "changed":
+        path.write_text("y")
+    if what == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(FarmError, match=r"^a: x (was changed while the run went on|cannot be read any more)"):
+        keep(recipe, sources, Store(tmp_path / "store"))
+    assert list((tmp_path / "store/partial").glob("*")) == []
+    with pytest.raises(BadInput) if what == "fifo" else pytest.MonkeyPatch.context():
+        load_catalog([str(empty.root)])
+
+
+def test_a_large_file_is_read_in_pieces(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    with (empty.root / "a/large").open("wb") as file:
+        file.truncate(300 << 20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert empty.sources("a").files["large"][2] == 300 << 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
