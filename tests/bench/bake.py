@@ -27,7 +27,7 @@ from common import CACHE, PROJECT, STATE, Cost, Farm, load, synthetic, table
 
 # isort: split
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
+from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
@@ -78,9 +78,9 @@ class Bake:
                          for unit in units for parent in unit.parents}
         made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
                           digests=parents, unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
-        spec = {"store": f"{self.farm.state}/store", "archive": ""}
+        contents = Contents(shared=f"{self.farm.state}/store")
         trees = made.trees()
-        folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, spec) for name, tree in trees.items()}
+        folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, contents) for name, tree in trees.items()}
         kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items() if name.startswith(kind + ":")}
                                             for kind in ("build-arg", "label", "context")}
         contexts = {name: folders.get(value.removeprefix("local:"), value) for name, value in kinds["context"].items()

@@ -22,7 +22,7 @@ from common import CACHE, STATE, Cost, Farm, as_root, load, table
 
 # isort: split
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, KERNEL, Platform
-from ansible_collections.desimages.farm.plugins.module_utils.runner_job import lay_out
+from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
@@ -53,7 +53,8 @@ class Ours:
         made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry, repository="desimages/debian", digests={},
                           unpacked=unpacked)
         trees = made.trees()
-        folders = {name: lay_out(WORK / "contexts" / name, tree, {"store": str(store.root), "archive": ""}) for name, tree in trees.items()}
+        contents = Contents(shared=str(store.root))
+        folders = {name: lay_out(WORK / "contexts" / name, tree, contents) for name, tree in trees.items()}
         words = [word for word in made.words(folders, "", "") if not word.startswith(("--output=", "--source-policy-file=", "--metadata-file="))]
         self.words = [f"{farm.state}/bin/buildctl", f"--addr={farm.socket}", *words]
         self.entries = {entry for name in self.unit.inputs for entry in self.recipe.lock.of(name, str(platform))}

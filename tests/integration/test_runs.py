@@ -248,11 +248,13 @@ def test_a_file_of_the_store_that_was_damaged_is_had_again_and_the_image_is_the_
     lock = [json.loads(line)["sha256"] for line in (small.root / "box/lock.jsonl").read_text().splitlines()[1:]]
     for sha in (*lock, hashlib.sha256(b"hello\n").hexdigest()):
         path = STATE / "store/sha256" / sha[:2] / sha
-        found = path.stat()
-        data = path.read_bytes()
+        if not path.exists():  # an input of the other build platform
+            continue
+        found, data = path.stat(), path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # the same size and time
         os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
         wrong[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(wrong) >= 2
     again = own.run()
     assert again.rc == 0, again.text[-3000:]
     assert again.built == units("box")

@@ -196,7 +196,7 @@ ODD = [  # what stands on BuildKit's stderr may be anything
     '{"vertexes": [{"digest": "d", "name": "half \\ud800 of a character", "started": "1", "error": "\\udfff"}]}',
     '{"logs": [{"data": 5}, {"data": "no base64!"}, {"data": "YQ"}, {"data": ["x"]}, {}]}',
     '{"logs": [{"data": "//79"}]}',
-    "\0\x1b[2J", "\xff\xfe", "1" * 5000,
+    '"\\ud800"', "\0\x1b[2J", "\xff\xfe", "1" * 5000,
     "[" * 100_000, '{"a":' * 100_000, '{"vertexes": [' + "[" * 900 + "]" * 900 + "]}",
 ]
 
@@ -213,20 +213,35 @@ def test_whatever_buildkit_prints_the_job_goes_on_to_its_end(local: Local) -> No
 
 
 NAMES = ("vertexes", "logs", "digest", "name", "started", "completed", "cached", "error", "data")
-KEYS = st.sampled_from(NAMES) | st.text()
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+TEXT = st.text(st.characters())  # JSON has halves of characters too
+KEYS = st.sampled_from(NAMES) | TEXT
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
                     lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))
+
+
+def writable(progress: Progress, value: str) -> None:
+    """Whatever is fed, what comes of it can be written down and shown."""
+    for said in progress.feed(value):
+        said.encode()
+    state = json.loads(json.dumps(progress.as_dict()))
+    for text in (*state["tail"], state["running"], state["error"], state["failed_step"]):
+        text.encode()
 
 
 @given(JSON)
 def test_progress_takes_any_json(value: object) -> None:
     progress = Progress()
     for each in (value, {"vertexes": [value]}, {"logs": [value]}, {"vertexes": value, "logs": value}):
-        for said in progress.feed(json.dumps(each)):
-            said.encode()
-    for text in json.loads(json.dumps(progress.as_dict()))["tail"]:
-        text.encode()
+        writable(progress, json.dumps(each))
     assert progress.transport in (True, False) and progress.full in (True, False)
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_progress_takes_halves_of_characters(key: str) -> None:
+    half = {"digest": "d", "name": "n", "started": "1", key: "\ud800"}
+    for value in ("\ud800", {key: "\ud800"}, {"vertexes": [half]}, {"logs": [half]}):
+        writable(Progress(), json.dumps(value))
+    writable(Progress(), "no JSON: \ud800")
 
 
 @pytest.mark.timeout(60)
