@@ -381,7 +381,7 @@ def test_a_list_is_read_to_its_end(faulty: Faulty) -> None:
     ],
 )
 def test_a_list_that_is_none_or_does_not_end_is_an_error(faulty: Faulty, reply: Reply) -> None:
-    faulty.answers["GET"] = [reply]
+    faulty.answers["GET"] = [reply] * 9
     with pytest.raises(RegistryError):
         to(faulty).tags("a/b")
     assert len(faulty.asked) <= 2

@@ -39,9 +39,9 @@ def held(faulty: Faulty) -> Faulty:
     return faulty
 
 
-def look(held: Faulty) -> list[Damage]:
+def look(held: Faulty, more: dict[str, list[str]] | None = None) -> list[Damage]:
     """A check of a registry that keeps lists."""
-    tags = {"ns/box": [f"b-{ID}", "latest"], ARCHIVE: [f"a-{ID}"]}
+    tags = {"ns/box": [f"b-{ID}", "latest"], ARCHIVE: [f"a-{ID}"], **(more or {})}
     held.answers["GET /v2/_catalog"] = [Reply(200, body=json.dumps({"repositories": list(tags)}).encode())]
     for name, found in tags.items():
         held.answers[f"GET /v2/{name}/tags"] = [Reply(200, body=json.dumps({"tags": found}).encode())]
@@ -51,6 +51,18 @@ def look(held: Faulty) -> list[Damage]:
 def test_a_healthy_registry_has_no_damage_and_each_blob_is_read_once(held: Faulty) -> None:
     assert look(held) == []
     assert held.count("GET .*/blobs/") == 4, "config and layer of the unit, those of its artifact"
+
+
+def test_a_layer_that_two_images_share_is_read_once_and_has_to_be_in_both(held: Faulty) -> None:
+    data, kind = held.manifests["ns/box", f"b-{ID}"]
+    held.hold("ns/other", f"b-{ID}", data, kind)
+    layer = oci.read(data, "").blobs[-1].digest
+    more = {"ns/other": [f"b-{ID}"]}
+    assert look(held, more) == []
+    assert (held.count(f"GET .*/blobs/{layer}"), held.count(f"HEAD .*/blobs/{layer}")) == (1, 2)
+    held.answers[f"HEAD /v2/ns/other/blobs/{layer}"] = [Reply(404)]
+    (found,) = look(held, more)
+    assert (found.problem, found.digest, found.places) == ("gone", layer, ["ns/other"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -141,6 +142,16 @@ def test_a_token_is_got_once_and_again_when_it_is_refused(faulty: Faulty, log_in
     assert {asked.authorization for asked in tokens} == {word}
     assert "scope=repository%3Aa%2Fb%3Apull%2Cpush" in tokens[0].path and "service=s" in tokens[0].path
     assert registry.put_blob("a/b", DATA, TO), "one that dies in the middle of an upload"
+
+
+def test_several_threads_get_one_token(faulty: Faulty, log_in: Callable[..., str]) -> None:
+    log_in(faulty)
+    faulty.image("a/b", "v1")
+    faulty.guard = wants_token(faulty)
+    registry = to(faulty)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: registry.manifest("a/b", "v1"), range(8)))
+    assert faulty.count("GET /token") == 1
 
 
 def test_a_token_that_is_never_good_enough_ends_in_words(faulty: Faulty, log_in: Callable[..., str]) -> None:

@@ -52,7 +52,9 @@ def test_all_of_an_image_goes_and_what_was_built_on_it_is_told(held: Faulty) -> 
 
 
 def test_an_artifact_that_another_image_names_too_stays(held: Faulty) -> None:
-    held.manifests["ns/archive", "u-1"] = held.manifests["ns/archive", f"a-{IDS['child']}"]
+    record = json.dumps({"image": "child"})
+    held.image("ns/archive", "u-1", annotations={oci.TITLE: "box busybox", RECORD: record})
+    held.manifests["ns/archive", f"a-{IDS['child']}"] = held.manifests["ns/archive", "u-1"]
     assert sorted(find(to(held), "ns", ["box"], {}).tags["ns/archive"]) == [f"a-{IDS['box']}"]
 
 

@@ -104,6 +104,25 @@ def test_a_registry_that_takes_nothing_in_is_given_up(monkeypatch: pytest.Monkey
         assert time.monotonic() - began < 5
 
 
+def test_a_registry_that_takes_little_in_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each piece goes within the timeout of its own, and all of them would take minutes."""
+
+    def talk(peer: socket.socket) -> None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        while peer.recv(1 << 12):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(registry_http, "TAKES_IN", registry_http.urllib3.Timeout(connect=1, read=1))
+    monkeypatch.setattr(registry_http, "SLOWEST", 10**9)
+    (tmp_path / "large").write_bytes(b"x" * (64 << 20))
+    with talker(talk) as address:
+        wire = registry_http.Wire(f"http://{address}", direct=True, pauses=(), threads=1)
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="slower than"):
+            wire.ask("PUT", f"http://{address}/v2/", {}, tmp_path / "large")
+        assert time.monotonic() - began < 10
+
+
 def test_a_registry_that_fails_for_a_while_is_asked_again_and_not_for_ever(faulty: Faulty) -> None:
     faulty.image("a/b", "v1")
     faulty.answers["GET"] = [Reply(503), Reply(429, {"Retry-After": "0"}), Reply(500)]
@@ -127,11 +146,13 @@ def test_a_registry_in_the_clear_where_tls_is_spoken_is_told_at_once() -> None:
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     wire = registry_http.Wire("https://127.0.0.1", direct=True, pauses=registry_http.PAUSES, threads=1)
+    began = time.monotonic()
     with (
         talker(talk) as address,
         pytest.raises(Unreachable, match="loopback is spoken to in plain HTTP, all else in TLS"),
     ):
         wire.ask("GET", f"https://{address}/v2/", {})
+    assert time.monotonic() - began < 5
 
 
 @dataclass

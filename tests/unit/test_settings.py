@@ -57,6 +57,12 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_tags", ["my tag"], "a list of tags"),
         ("farm_tags", ["{version}"], "a list of tags"),
         ("farm_tags", "latest,{suite", "a list of tags"),
+        ("farm_tags", ["v1+b"], "a list of tags"),
+        ("farm_tags", ["x/../y"], "a list of tags"),
+        ("farm_tags", [".v1"], "a list of tags"),
+        ("farm_tags", ["x" * 102], "a list of tags"),
+        ("farm_namespace", "a/../b", "lower case letters"),
+        ("farm_namespace", "x" * 127, "126 at most"),
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
         ("farm_snapshots", "20261101T081513Z", "did you mean farm_snapshot?"),
         ("farm_registry", "127.0.0.1:99999", "HOST:PORT"),
@@ -91,6 +97,15 @@ def test_a_right_setting_is_taken(name, value):
 @pytest.mark.parametrize("value", [True, "true", "False", "yes", "no"])
 def test_a_flag_may_be_a_word_as_on_the_command_line(value):
     assert settings.mistakes({**GOOD, "farm_partial": value}, ALONE) == []
+
+
+@pytest.mark.parametrize("choice", [{"farm_images": "a"}, {"farm_platforms": ["linux/arm64"]}, {"farm_select": "[0]"}])
+@pytest.mark.parametrize("value", [True, "yes"])
+def test_what_is_chosen_may_be_built_again_and_not_everything(choice, value):
+    nothing = {**GOOD, "farm_platforms": [], "farm_rebuild": value}
+    assert settings.mistakes({**nothing, **choice}, ALONE) == []
+    (found,) = settings.mistakes(nothing, ALONE)
+    assert "by farm_images, farm_platforms or farm_select" in found
 
 
 def test_all_mistakes_are_told_at_once():
