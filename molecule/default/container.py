@@ -14,7 +14,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine  # noqa: E402
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings  # noqa: E402
 
 from tests.integration.docker_host import DockerHost, run, until  # noqa: E402
 
@@ -27,7 +27,7 @@ CAPABILITIES = ["NET_ADMIN", "SYS_ADMIN"]  # what buildkitd and systemd need, be
 
 def apt_settings() -> str:
     """How this machine's apt fetches. The container has its network, not its environment."""
-    found = {name: value for name, value in machine.apt_settings().items() if "Detect" not in name}
+    found = {name: value for name, value in client_settings.apt_settings().items() if "Detect" not in name}
     for scheme, proxy in urllib.request.getproxies().items():
         if scheme in ("http", "https"):
             found.setdefault(f"Acquire::{scheme}::Proxy", proxy)
@@ -70,7 +70,7 @@ def ports(count: int) -> list[int]:
 def bootstrap(folder: Path, key: str, ssh: int) -> Path:
     """Debian 13 as a tar, from the machine's own mirror."""
     (folder / "settings.tar").write_bytes(settings(key, ssh))
-    sources = [f"deb [signed-by={KEYRING}] {base} trixie main" for base in machine.apt_bases(machine.DEBIAN)[:1]]
+    sources = [f"deb [signed-by={KEYRING}] {base} trixie main" for base in client_settings.apt_bases(client_settings.DEBIAN)[:1]]
     assert sources, "the sources of this machine's apt name no Debian archive"
     run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--setup-hook=tar-in {folder}/settings.tar /",
         "trixie", str(folder / "root.tar"), *sources)

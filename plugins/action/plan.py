@@ -18,8 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
@@ -56,8 +55,8 @@ class ActionModule(FarmAction):
         relocked = found.relocked(wanted, native[0])
         for image, overlay in relocked.items():
             self.warn(overlay.words(image))
-        place = known.Place(arguments["state"], arguments["registry"], arguments["namespace"])
-        why = {key: [again[key]] if key in again else reasons(plan.units[key].record, known.record(place, key))
+        place = last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"])
+        why = {key: [again[key]] if key in again else reasons(plan.units[key].record, last_built.record(place, key))
                for key in todo}
         with ThreadPoolExecutor(ASKERS) as pool:
             sure = pool.map(Certainty(plan, existing, registry, place, again), todo)
@@ -69,15 +68,15 @@ class ActionModule(FarmAction):
             self.say(table(build))
         if self.diff:
             result["diff"] = [
-                difference(plan.units[key], known.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
+                difference(plan.units[key], last_built.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked, standing.sizes, before,
                          set(again), arguments["rebuild"]).lean())
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
-                if known.record(place, key) != plan.units[key].record:
-                    known.write(place, plan.units[key], plan.entries(plan.units[key], native[0]))
+                if last_built.record(place, key) != plan.units[key].record:
+                    last_built.write(place, plan.units[key], plan.entries(plan.units[key], native[0]))
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result
@@ -102,7 +101,7 @@ class Certainty:
     plan: Plan
     existing: dict[Key, str]
     registry: Registry | None
-    place: known.Place
+    place: last_built.Place
     again: Container[Key] = ()  # what nothing spares
     last: dict[Key, str] = field(default_factory=dict)
 
@@ -117,7 +116,7 @@ class Certainty:
         if key in self.existing:
             return self.existing[key]
         if key not in self.last:
-            record = known.record(self.place, key)
+            record = last_built.record(self.place, key)
             found = self.registry.digest(f"{self.place.namespace}/{key.image}", f"b-{canonical.sha256(record)}") if self.registry and record else None
             self.last[key] = found[0] if found else ""
         return self.last[key]
@@ -162,4 +161,4 @@ def table(build: list[dict[str, Any]]) -> str:
 
 def difference(unit: Unit, before: dict[str, Any], inputs: list[Entry]) -> dict[str, Any]:
     """Ansible's diff of a unit: its record, and its inputs by name and version rather than by hash."""
-    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned", "before": before, "after": known.view(unit, inputs)}
+    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned", "before": before, "after": last_built.view(unit, inputs)}

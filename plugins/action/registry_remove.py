@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.registry_remove import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import removal as registry_removal
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
@@ -23,7 +23,7 @@ class ActionModule(FarmAction):
         result: dict[str, Any] = {"changed": False, "removed": [], "children": [], "unknown": removal.unknown}
         if removal.unknown and not arguments["all"]:
             return result
-        records = known.of(known.Place(arguments["state"], arguments["registry"], arguments["namespace"]), images)
+        records = last_built.of(last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"]), images)
         if not self.check:
             registry_removal.remove(registry, removal)
             for path in records:

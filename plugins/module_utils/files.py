@@ -55,7 +55,7 @@ def open_folder(path: str, folder: int | None = None) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = "it is no folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+        why = "it is not a folder" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
         raise Unfit(error.errno, why, path) from error
 
 

@@ -194,7 +194,7 @@ def _wrong(found: Wanted, wanted: Wanted) -> str:
 
 
 def _place(sha256: str) -> str:
-    """Where a content lies in a store."""
+    """The path of a content in a store."""
     return f"sha256/{sha256[:2]}/{sha256}"
 
 

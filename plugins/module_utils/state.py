@@ -1,4 +1,4 @@
-"""A farm's state folder: what lies in it, whose that is, and who holds the farm. This file does I/O."""
+"""A farm's state folder: its parts, their owners, and who holds the farm. Does I/O."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def hand_over(path: str, user: int, group: int) -> None:
 
     Nothing that may be somebody else's is given away. A part is first taken from its owner, folder by folder, so that
     he changes nothing in it any more; then its folders are given, and the files that have one name and belong to whom
-    their folder belongs. What else lies there is removed: links (but `runs/latest`), pipes, sockets, devices, files
+    their folder belongs. Anything else there is removed: links (but `runs/latest`), pipes, sockets, devices, files
     with several names, files of third users. The farm makes none of these.
     """
     parts = not_of(path, user)

@@ -122,10 +122,10 @@ def test_a_program_of_the_image_s_own_must_be_in_the_context(empty: Catalog) -> 
     empty.write("b/go/main/go.mod", "")
     said = [problem for problem in empty.problems() if "wrappers" in problem or "beside image.yml" in problem]
     assert said == [
-        "images/a/image.yml:6: ./prog is no folder beside image.yml, or not in the context",
+        "images/a/image.yml:6: ./prog is not a folder beside image.yml, or not in the context",
         "images/b/image.yml:6: ./go is for the wrappers of `make lock`; rename the folder",
-        "images/c/image.yml:6: ./gone is no folder beside image.yml, or not in the context",
-        "images/d/image.yml:6: ./../a is no folder beside image.yml, or not in the context",
+        "images/c/image.yml:6: ./gone is not a folder beside image.yml, or not in the context",
+        "images/d/image.yml:6: ./../a is not a folder beside image.yml, or not in the context",
     ]
 
 

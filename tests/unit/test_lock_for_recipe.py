@@ -140,7 +140,7 @@ def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catal
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("./gone", "./gone is no folder beside image.yml"), ("./../b", "./../b is no folder"), ("./empty", "./empty has no go.mod")])
+    ("name", "said"), [("./gone", "./gone is not a folder beside image.yml"), ("./../b", "./../b is not a folder"), ("./empty", "./empty has no go.mod")])
 def test_a_program_of_the_images_own_has_its_folder(empty: Catalog, name: str, said: str) -> None:
     empty.image("a", OWN, f"inputs:\n  app: {{go: {name}}}\n")
     empty.write("a/empty/x", "")

@@ -93,7 +93,7 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
 def test_a_bad_line_is_named_by_its_number(line, said):
     lockfile.parse(f'{{"lock":2}}\n{GOOD}\n{GO}\n{DEB}\n', "lock.jsonl")
     with pytest.raises(BadInput, match=re.escape(said)):
-        lockfile.parse(f'{{"lock":1}}\n{line}\n', "lock.jsonl")
+        lockfile.parse(f'{{"lock":2}}\n{line}\n', "lock.jsonl")
 
 
 @pytest.mark.parametrize(

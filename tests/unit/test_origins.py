@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND
@@ -67,14 +67,14 @@ def origins(apt: Path, configured: dict[str, object] | None = None, snapshots: b
 
 
 def test_debians_own_entries_are_found_in_both_formats(apt):
-    assert machine.apt_bases("debian", str(apt)) == ("http://mirror.example/debian", "http://one.example/debian", "http://two.example/debian")
-    assert machine.apt_bases("debian-security", str(apt)) == ("http://mirror.example/debian-security", "http://one.example/security")
+    assert client_settings.apt_bases("debian", str(apt)) == ("http://mirror.example/debian", "http://one.example/debian", "http://two.example/debian")
+    assert client_settings.apt_bases("debian-security", str(apt)) == ("http://mirror.example/debian-security", "http://one.example/security")
 
 
 def test_a_list_of_mirrors_becomes_its_mirrors(tmp_path):
     (tmp_path / "mirrors.list").write_text("http://one.example/debian\tpriority:1\nhttp://two.example/debian\n")
     (tmp_path / "sources.list").write_text(f"deb mirror+file:{tmp_path}/mirrors.list trixie main\n")
-    assert machine.apt_bases("debian", str(tmp_path)) == ("http://one.example/debian", "http://two.example/debian")
+    assert client_settings.apt_bases("debian", str(tmp_path)) == ("http://one.example/debian", "http://two.example/debian")
 
 
 def test_a_snapshot_is_asked_before_the_machines_mirrors(apt):
@@ -115,7 +115,7 @@ def test_apts_logins_count_for_their_host_and_path(tmp_path):
     (tmp_path / "auth.conf.d").mkdir()
     (tmp_path / "auth.conf.d" / "x.conf").write_text("machine https://mirror.example/debian\nlogin me\npassword secret\n"
                                                       "machine plain.example login me password secret\n")
-    here = Machine(logins=tuple(machine.apt_logins(str(tmp_path))))
+    here = Machine(logins=tuple(client_settings.apt_logins(str(tmp_path))))
     assert here.login("https://mirror.example/debian/pool/x.deb") == ("me", "secret")
     assert here.login("https://mirror.example/other") is None
     assert here.login("http://mirror.example/debian/x") is None

@@ -204,7 +204,7 @@ def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
     folder = os.open(farm, os.O_RDONLY)
     try:
         (farm / "a").symlink_to(outside.parent)
-        with pytest.raises(OSError, match="it is no folder"):
+        with pytest.raises(OSError, match="it is not a folder"):
             state_folder.unmount(folder, "a/b")
         assert os.path.ismount(outside)
         (farm / "b").symlink_to(outside)

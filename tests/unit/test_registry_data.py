@@ -85,4 +85,4 @@ def test_a_tag_that_is_none_is_refused(tmp_path: Path, tag: str) -> None:
 
 def test_a_storage_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     done = result(registry_data.main, root=str(tmp_path / "nowhere"), digests=[DIGEST])
-    assert "is no folder" in done["msg"]
+    assert "is not a folder" in done["msg"]

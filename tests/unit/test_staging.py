@@ -86,7 +86,7 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "it is a pipe"),
     "socket": (listening, "it is a socket"),
     "folder": (Path.mkdir, "it is a folder"),
-    "folder that is a link": (folder_that_is_a_link, "it is no folder"),
+    "folder that is a link": (folder_that_is_a_link, "it is not a folder"),
 }
 
 

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built as known
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
@@ -72,7 +72,7 @@ class Builder:
 
     `sizes` grows: (bytes, media type) of each manifest that is there now. Early cutoff does not spare units that are
     built `again`, and where the build is `fresh` BuildKit's cache does not either. `differs` grows: what is kept, and
-    what came, of those that came out otherwise.
+    what came, of those built to another digest.
     """
 
     farm: Farm
@@ -322,8 +322,8 @@ class Builder:
     def _done(self, key: Key, digest: str, size: int, kind: str, state: State) -> None:
         self.sizes[digest] = size, kind
         self.scheduler.done(key, digest, state)
-        place = known.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
-        known.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
+        place = last_built.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
+        last_built.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
 
 
 def _platform(value: Mapping[str, str]) -> str:

@@ -59,7 +59,7 @@ class Fetched:
 @dataclass(frozen=True)
 class Built:
     """The build step's: what became of each unit, the sizes of what was built, how long each batch took, why the step ended early, and the
-    units that came out otherwise than they are kept: (kept, came)."""
+    units built to another digest than the one that is kept: (kept, came)."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings as machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN, SECURITY
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT
 
@@ -32,11 +32,11 @@ def archive_of(suite: str) -> str:
     return SECURITY if suite.endswith("-security") else DEBIAN
 
 
-def reachable(here: machine.Machine, url: str = SNAPSHOTS, seconds: float = PROBE_SECONDS) -> bool:
+def reachable(here: client_settings.Machine, url: str = SNAPSHOTS, seconds: float = PROBE_SECONDS) -> bool:
     """Whether the URL's host answers, through the proxy that leads there if there is one."""
     parts = urlsplit(url)
     try:
-        with machine.pool(here.proxy(url, apt=True), timeout=seconds, retries=False) as pool:
+        with client_settings.pool(here.proxy(url, apt=True), timeout=seconds, retries=False) as pool:
             return pool.request("HEAD", f"{parts.scheme}://{parts.netloc}/", redirect=False).status < 400
     except urllib3.exceptions.HTTPError:
         return False
@@ -45,10 +45,10 @@ def reachable(here: machine.Machine, url: str = SNAPSHOTS, seconds: float = PROB
 class Origins:
     """The origins of one run. `snapshots` is None where snapshot.debian.org is to be probed (once, when it first matters)."""
 
-    def __init__(self, configured: Mapping[str, object] | None = None, *, here: machine.Machine | None = None,
+    def __init__(self, configured: Mapping[str, object] | None = None, *, here: client_settings.Machine | None = None,
                  snapshots: bool | None = None, apt_root: str = "/etc/apt") -> None:
         self.configured = dict(configured or {})
-        self.here = here or machine.Machine.read(apt_root)
+        self.here = here or client_settings.Machine.read(apt_root)
         self._apt_root = apt_root
         self._snapshots = snapshots
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class Origins:
             return tuple(str(base).rstrip("/") for base in configured)  # type: ignore[attr-defined]
         found: tuple[str, ...] = (SNAPSHOTS.replace("{archive}", archive),) if self.snapshots else ()
         if not found or fallback:
-            found += machine.apt_bases(archive, self._apt_root)
+            found += client_settings.apt_bases(archive, self._apt_root)
         if not found:
             raise FarmError(
                 f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org does not answer",

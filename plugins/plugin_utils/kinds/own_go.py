@@ -44,7 +44,7 @@ class OwnGoKind(go.GoKind):
         if own == WRAPPERS:
             yield f"{name} is for the wrappers of `make lock`; rename the folder"
         elif not any(own == "." or file.startswith(f"{own}/") for file in files):
-            yield f"{name} is no folder beside image.yml, or not in the context"
+            yield f"{name} is not a folder beside image.yml, or not in the context"
         elif posixpath.normpath(f"{own}/go.mod") not in files:
             yield f"{name} has no go.mod; `go mod init` and `go mod tidy` make it"
 
