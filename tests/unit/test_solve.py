@@ -67,7 +67,7 @@ def test_a_solve_has_the_policy_of_its_farm_no_network_and_the_built_in_frontend
 
 
 def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None:
-    """Stages of one platform may take from a parent, or from an input of the machine that builds, that others do not."""
+    """Stages of one platform may take from a parent or an input that other platforms do not take from."""
     text = ("FROM scratch AS x-amd64\nCOPY --from=static /a /a\nCOPY --from=build-inputs /one /a\n"
             "FROM --platform=$BUILDPLATFORM debian AS made\nRUN true\n"
             "FROM scratch AS x-arm64\nCOPY --from=debian /a /a\nCOPY --from=made /a /a\n"
