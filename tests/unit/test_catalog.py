@@ -179,15 +179,24 @@ def test_a_cycle_through_one_platform_is_a_cycle(empty: Catalog) -> None:
     assert "images that need each other: " in problems(empty)[0]
 
 
-def test_inputs_are_used_where_any_platform_uses_them(empty: Catalog) -> None:
+@pytest.mark.parametrize(
+    ("word", "kind", "taken"),
+    [("TARGETARCH", "inputs", [("one",), ("two",)]), ("BUILDARCH", "build-inputs", [("one", "two"), ("one", "two")])],
+)
+def test_inputs_are_used_where_any_platform_uses_them(
+        empty: Catalog, word: str, kind: str, taken: list[tuple[str, ...]]) -> None:
+    """What only one of the machines takes that may build a unit is among what it needs."""
     line = '{{"input":"{0}","kind":"url","url":"https://example.org/{0}","sha256":"' + 64 * "a" + '","size":1}}\n'
-    text = "FROM scratch AS x-amd64\nCOPY --from=inputs /one /\nFROM scratch AS x-arm64\nCOPY --from=inputs /two /\n"
-    inputs = "inputs:\n  one: {url: 'https://example.org/one'}\n  two: {url: 'https://example.org/two'}\n"
-    empty.image("a", text + "FROM x-$TARGETARCH\n", inputs)
-    header = {"lock": 2, "made_for": {name: {"url": f"https://example.org/{name}"} for name in ("one", "two")}}
+    text = f"FROM scratch AS x-amd64\nCOPY --from={kind} /one /\nFROM scratch AS x-arm64\nCOPY --from={kind} /two /\n"
+    side = "build" if kind == "build-inputs" else "target"
+    inputs = [f"  {name}: {{url: 'https://example.org/{name}', for: {side}}}\n" for name in ("one", "two")]
+    empty.image("a", f"{text}FROM x-${word}\n", "inputs:\n" + "".join(inputs))
+    made_for = {name: {"url": f"https://example.org/{name}", **({"for": "build"} if side == "build" else {})} for name in ("one", "two")}
+    header = {"lock": 2, "made_for": made_for}
     empty.write("a/lock.jsonl", json.dumps(header) + "\n" + line.format("one") + line.format("two"))
     units = empty.plan().units
-    assert [units[Key("a", "", platform)].inputs for platform in (AMD64, ARM64)] == [("one",), ("two",)]
+    found = [units[Key("a", "", platform)] for platform in (AMD64, ARM64)]
+    assert [unit.inputs or unit.build_inputs for unit in found] == taken
 
 
 @pytest.mark.parametrize("text", ["version: {{ v }}\n", "title: \x07\n", "- a\n", ""])

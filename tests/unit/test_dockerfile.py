@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, I386, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, I386, S390X, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, platform_of, varies, view
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, platform_of, varies, view, views
 
 
 def names(text: str, target: str = "", platform: Platform = AMD64, build: Platform = ARM64, **args: str) -> list[str]:
@@ -91,6 +91,7 @@ PER_ARCH = "FROM static AS leaf-amd64\nFROM base AS leaf-arm64\nFROM leaf-${TARG
         ("ARG TARGETARCH\nFROM x$TARGETARCH\n", ARM64, ["xarm64"]),
         ("ARG TARGETARCH=amd64\nFROM x$TARGETARCH\n", ARM64, ["xamd64"]),
         ("ARG A=${A:-one}\nARG A=$A-two\nFROM $A\n", AMD64, ["one-two"]),
+        ("ARG SOURCE_DATE_EPOCH\nARG A=$SOURCE_DATE_EPOCH\nARG A=b\nFROM $A\n", AMD64, ["b"]),
         ("FROM x AS y\nARG A=base\nFROM ${A:-static}\n", AMD64, ["static"]),
         ("FROM st$TARGETSTAGE\n", AMD64, ["stdefault"]),
         ("FROM base AS unused\nFROM st$TARGETSTAGE AS Last\n", AMD64, ["stlast"]),
@@ -186,6 +187,8 @@ def test_platforms_are_read_as_containerd_reads_them(text: str, platform: Platfo
         ("FROM scratch\nCOPY --from=0 /a /b\n", 2),
         ("FROM scratch\nCOPY --from=b /a /b\nFROM scratch AS b\nFROM scratch\nCOPY --from=0 / /\n", 2),
         ("FROM X$TARGETARCH AS unused\nFROM scratch\n", 1),
+        ("FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nCOPY --from=a / /\nFROM scratch\n", 2),
+        ("FROM scratch AS a\nCOPY --from=a / /\nFROM scratch\n", 2),
     ],
 )
 def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, line: int) -> None:
@@ -222,6 +225,13 @@ def test_a_name_that_cannot_be_worked_out_is_refused_where_it_is_needed() -> Non
 )
 def test_a_file_is_evaluated_for_each_platform_only_where_that_could_matter(text: str, so: bool) -> None:
     assert varies(parse(text)) is so
+
+
+def test_what_runs_code_of_its_own_platform_is_built_by_such_machines_too() -> None:
+    text = "FROM debian AS x-amd64\nFROM static AS x-s390x\nFROM x-$BUILDARCH\n"
+    assert list(views(parse(text), "", [S390X], [AMD64], {})[S390X]) == [AMD64]
+    found = views(parse(text + "RUN true\n"), "", [S390X], [AMD64], {})[S390X]
+    assert {machine: one.base for machine, one in found.items()} == {AMD64: "debian", S390X: "static"}
 
 
 def test_paths_that_are_taken_from_a_context_are_known() -> None:

@@ -36,8 +36,8 @@ def test_a_text_expands_as_in_buildkit(text: str, result: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["${", "${A", "${}", "${:a}", "${{A}}", "${A:a}", "${A:#a}", "${A=a}", "${A:-a", "${A/a}", "${A/a/b", "'a", '"a', "${U?}", "${E:?m}",
-     "${A#\\a}", "${A%a\\"],
+    ["${", "${A", "${}", "${:a}", "${{A}}", "${A:a}", "${A:#a}", "${A=a}", "${A:-a", "${A/a}", "${A/a/b", "'a", '"a',
+     "${U?}", "${E:?m}", "${A#\\a}", "${A%a\\"],
 )
 def test_what_buildkit_refuses_is_refused(text: str) -> None:
     with pytest.raises(BadExpansion):
@@ -54,7 +54,8 @@ def test_another_escape_sign_escapes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["$L" * 70_000, '"' + "$L" * 70_000 + '"', "${L//a/$L}", "${L/" + "*a" * 20_000 + "b/}", "${U:-" * 300 + "}" * 300]
+    "text", ["$L" * 70_000, '"' + "$L" * 70_000 + '"', "${L//a/$L}", "${L/" + "*a" * 20_000 + "b/}",
+             "${U:-" * 300 + "}" * 300]
 )
 def test_no_text_takes_long_or_much_memory(text: str) -> None:
     with pytest.raises(Unknown):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import make, policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
@@ -64,3 +65,35 @@ def test_a_solve_has_the_policy_of_its_farm_no_network_and_the_built_in_frontend
     assert {"--source-policy-file=/job/policy.json", "--opt=force-network-mode=none", "--frontend=dockerfile.v0"} <= set(words)
     parents = [value for name, value in solve.options.items() if name.startswith("context:")]
     assert parents and all(allowed(value) for value in parents), "what the farm itself names is within its policy"
+
+
+def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None:
+    """Stages of one platform may take from a parent or an input that other platforms do not take from."""
+    text = ("FROM scratch AS x-amd64\nCOPY --from=static /a /a\nCOPY --from=build-inputs /one /a\n"
+            "FROM --platform=$BUILDPLATFORM debian AS made\nRUN true\n"
+            "FROM scratch AS x-arm64\nCOPY --from=debian /a /a\nCOPY --from=made /a /a\n"
+            "COPY --from=unpacked-two / /\nFROM x-$TARGETARCH\n")
+    inputs = ("inputs:\n  one: {url: 'https://example.org/one', for: build}\n"
+              "  two: {debian: [two], for: build}\n")
+    deb = {"archive": "debian", "name": "two", "version": "1", "architecture": "all", "path": "pool/two_1_all.deb"}
+    made_for = {"one": {"url": "https://example.org/one", "for": "build"},
+                "two": {"packages": ["two"], "essential": False, "suites": ["trixie"], "for": "build"}}
+    lines: list[dict[str, object]] = [
+        {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for},
+        {"input": "one", "kind": "url", "url": "https://example.org/one", "sha256": "1" * 64, "size": 1},
+        *({"input": "two", "kind": "debian", **deb, "platform": f"linux/{name}", "sha256": "2" * 64, "size": 1}
+          for name in ("amd64", "arm64")),
+    ]
+    chain.image("many", text, inputs)
+    chain.write("many/lock.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    plan = chain.plan()
+    units = [plan.units[Key("many", "", platform)] for platform in (AMD64, ARM64)]
+    assert units[0].labels == units[1].labels and units[0].epoch == units[1].epoch, "so they are one batch"
+    digests = {name: {str(platform): DIGEST for platform in (AMD64, ARM64)} for name in ("debian", "static")}
+    solve = make(units, plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/many", digests=digests,
+                 unpacked={"two": f"desimages/archive@{DIGEST}"})
+    contexts = {name for name in solve.options if name.startswith("context:")}
+    assert contexts == {"context:static::linux/amd64", "context:debian::linux/arm64", "context:debian::linux/amd64",
+                        "context:build-inputs", "context:unpacked-two"}
+    files = solve.contexts[solve.options["context:build-inputs"].removeprefix("local:")]
+    assert set(files) == {"one", "two/two_1_all.deb"}

@@ -113,16 +113,19 @@ def parse(text: str) -> Dockerfile:
             bodies[-1].append(step)
     if not bodies:
         refused.append((1, "no FROM: not a Dockerfile"))
-    file = _Names([_name(body[0], refused) for body in bodies], read.escape, refused)
+    names = [_name(body[0], refused) for body in bodies]
+    numbers = {name: number for number, name in enumerate(names) if name}
+    file = _Names(names, numbers, read.escape, refused)
     stages = tuple(_stage(number, body, file) for number, body in enumerate(bodies))
     return Dockerfile(stages, tuple(sorted(refused)), tuple(arguments), frozenset(taken), text, read.escape)
 
 
 @dataclass
 class _Names:
-    """What the stages of a file are named; `refused` grows."""
+    """What the stages of a file are named, and the number of the last one of each name; `refused` grows."""
 
     names: list[str]
+    numbers: dict[str, int]
     escape: str
     refused: list[tuple[int, str]]
 
@@ -136,8 +139,7 @@ class _Names:
             self.refused.append((step.line, f"from={name}: BuildKit expands nothing here; make it a stage (FROM {name}"
                                  " AS ...), and take from that"))
             return []
-        numbers = reversed(range(len(self.names)))
-        found = next((number for number in numbers if self.names[number] and self.names[number] == name.lower()), None)
+        found = self.numbers.get(name.lower())
         if step.keyword == "COPY" and _NUMBER.fullmatch(name):
             found = int(name) if len(name) < 10 else len(self.names)
             if not 0 <= found < len(self.names):

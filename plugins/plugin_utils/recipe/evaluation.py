@@ -11,7 +11,9 @@ As BuildKit 0.34 does it (frontend/dockerfile/dockerfile2llb/convert.go); tests/
 
 from __future__ import annotations
 
+import graphlib
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -55,13 +57,12 @@ class View:
         """The numbers of the stages that the target needs, the target first."""
         stages = self.file.stages
         last = self.file.stage(self.target) if self.target else stages[-1] if stages else None
-        found: list[int] = []
-        queue = [last.number] if last else []
+        found = dict.fromkeys([last.number] if last else [])
+        queue = deque(found)
         while queue:
-            number = queue.pop(0)
-            if number not in found:
-                found.append(number)
-                queue += [use.stage for use in self.uses(number) if use.stage is not None]
+            more = [use.stage for use in self.uses(queue.popleft()) if use.stage is not None and use.stage not in found]
+            found.update(dict.fromkeys(more))
+            queue.extend(dict.fromkeys(more))
         return tuple(found)
 
     @property
@@ -220,12 +221,12 @@ def _automatic(file: Dockerfile, target: str, platform: Platform, build: Platfor
 
 def _unfit(found: View) -> list[tuple[int, str]]:
     """Names that BuildKit would take for something else, or refuses although nothing needs them."""
-    stages = found.file.stages
+    stages, reach, circle = found.file.stages, set(found.reach), _circle(found.file)
     outside = {use.name.lower() for use in found.all_outside}
     refused = [(stage.line, f"AS {stage.name}: that is also the name of a context, which BuildKit takes instead of the"
                 " stage; rename the stage") for stage in stages if stage.name in outside]
     for stage in stages:
-        needed = stage.number in found.reach
+        needed = stage.number in reach
         for use in found.uses(stage.number):
             if use.stage is None and use.name and not needed and not _REFERENCE.fullmatch(use.name):
                 written = f" (FROM {use.written})" if use.base and use.written != use.name else ""
@@ -233,22 +234,22 @@ def _unfit(found: View) -> list[tuple[int, str]]:
                                 " though nothing needs the stage"))
             if use.stage is None or use.stage < stage.number:
                 continue
-            if needed or stage.number in _taken(found.file, use.stage):
+            if needed or {stage.number, use.stage} <= circle:
                 refused.append((use.line, f"from={use.name}: that stage begins on line {stages[use.stage].line}, and"
                                 " only later ones can take from it"))
     return refused
 
 
-def _taken(file: Dockerfile, number: int) -> set[int]:
-    """A stage and those that it takes from. BuildKit refuses a circle of these even where nothing needs it."""
-    found: set[int] = set()
-    queue = [number]
-    while queue:
-        number = queue.pop()
-        if number not in found:
-            found.add(number)
-            queue += [use.stage for use in file.stages[number].takes if use.stage is not None]
-    return found
+def _circle(file: Dockerfile) -> set[int]:
+    """Stages that take from each other in a circle, which BuildKit refuses even where nothing needs them."""
+    graph = {stage.number: {use.stage for use in stage.takes if use.stage is not None} for stage in file.stages}
+    if all(taken < number for number, every in graph.items() for taken in every):
+        return set()
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+        return set()
+    except graphlib.CycleError as error:
+        return set(error.args[1])
 
 
 def platform_of(text: str) -> Platform | None:
