@@ -14,8 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint schemas bench \
-	requirements
+.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint changelog schemas \
+	bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,16 +64,24 @@ test-full: may-test lint ## run all the tests, for all platforms, and what count
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	pytest tests/integration $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
+	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
 	molecule test --all
 
 may-test:
 	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { echo "run the tests as root, or as a user whose sudo asks for no password: they run many programs as root" >&2; exit 1; }
 
-lint: setup-dev ## run the linters and the type checker
+lint: setup-dev ## run the linters, the type checker and Ansible's own sanity tests
 	ruff check .
 	yamllint --strict .
 	ansible-lint --strict
 	MYPYPATH=collections mypy $(foreach part,module_utils plugin_utils action,-p ansible_collections.desimages.farm.plugins.$(part))
+	scripts/galaxy.sh
+	python scripts/sanity.py
+
+changelog: setup-dev ## write the changelog of the version in galaxy.yml anew from changelogs/fragments
+	scripts/environment.sh .cache/galaxy .venv/bin/python requirements-galaxy.txt
+	.cache/galaxy/bin/antsibull-changelog release --update-existing --refresh --reload-plugins --ansible-doc-bin .cache/galaxy/bin/ansible-doc
+	rm -f changelogs/.plugin-cache.yaml
 
 schemas: setup-dev ## write docs/*.schema.json anew from the kinds of input
 	python scripts/schemas.py
@@ -85,7 +93,7 @@ bench: setup-dev ## measure; figures and ratios with the machine's load
 requirements: ## resolve requirements*.in again and write requirements*.txt
 	@scripts/setup.sh run
 	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }
-	for name in requirements requirements-dev requirements-go requirements-py39; do \
+	for name in requirements requirements-dev requirements-galaxy requirements-go requirements-py39; do \
 	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version $$(case $$name in *py39) echo 3.9 ;; *) echo 3.11 ;; esac) --generate-hashes --no-emit-index-url --no-header \
 	        $$name.in -o $$name.txt || exit 1; \
 	done

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment .venv: setup.sh run (what building needs) or setup.sh dev (what tests and linters need too).
 # Does nothing, in a few milliseconds, where neither the requirements nor the wish changed. PYTHON=... chooses the interpreter.
+# shellcheck disable=SC2086 # $requirements and the like are lists of names without spaces
 set -eu
 cd "$(dirname "$0")/.."
 set -- "${1:-run}"
@@ -65,15 +66,15 @@ apt_install() {
 }
 
 # What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests (its agent makes the keys), dockerd runs images and the host
-# of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms, with sudo a user who is not root becomes it.
+# of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms, with sudo a user who is not root becomes it, and
+# ansible-test has scripts read by shellcheck.
 # A program that is there already, whoever brought it, is enough.
-test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo'
+test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck'
 [ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under what runs them here
 install_test_programs() {
     lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
     [ -n "$lacking" ] || return 0
     there apt-get || { say "this machine has no apt-get: tests that need $lacking fail or are left out"; return 0; }
-    # shellcheck disable=SC2086
     apt_install $lacking
 }
 there() { (PATH=$PATH:/usr/sbin:/sbin && command -v "$1") >/dev/null 2>&1; }
@@ -102,8 +103,10 @@ if ! has_venv "$python"; then
 fi
 
 say "$("$python" --version) ($python) -> $venv, $requirements"
-[ -x $venv/bin/python ] && [ "$($venv/bin/python -c 'import sys; print(sys.version)')" = "$("$python" -c 'import sys; print(sys.version)')" ] ||
-    { rm -rf $venv; "$python" -m venv $venv; }
+if ! [ -x $venv/bin/python ] || [ "$($venv/bin/python -c 'import sys; print(sys.version)')" != "$("$python" -c 'import sys; print(sys.version)')" ]; then
+    rm -rf $venv
+    "$python" -m venv $venv
+fi
 set --
 for file in $requirements; do set -- "$@" -r "$file"; done
 $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes "$@"

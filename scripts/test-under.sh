@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS..., REQUIREMENTS being names of files, in one word.
+# In place of tests stands a script of ours that is one, with its words.
 # Where this machine has no such Python it says so; where CI is set that is a failure.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,12 +17,7 @@ if [ -z "$python" ]; then
     [ -z "${CI:-}" ]
     exit
 fi
-# shellcheck disable=SC2086
-if ! cat $requirements | cmp -s - "$venv/installed"; then
-    rm -rf "$venv"
-    "$python" -m venv "$venv"
-    cat $requirements >"$venv/requirements.txt"
-    "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r "$venv/requirements.txt"
-    mv "$venv/requirements.txt" "$venv/installed"
-fi
-PATH=$PWD/$venv/bin:$PATH exec "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"
+scripts/environment.sh "$venv" "$python" "$requirements"
+export PATH="$PWD/$venv/bin:$PATH"
+case $1 in scripts/*) exec "$venv/bin/python" "$@" ;; esac
+exec "$venv/bin/python" -m pytest -q -p no:cacheprovider "$@"

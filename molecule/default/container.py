@@ -60,7 +60,7 @@ def settings(key: str, ssh: int) -> bytes:
 
 def ports(count: int) -> list[int]:
     """Free ones, on loopback."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _number in range(count)]
     found = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Step 4 of a run: manifest lists over finished units, image tags last; then the run's summary, and its verdict."""
 
 from __future__ import annotations
@@ -126,7 +129,7 @@ class Lists:
             self._push(image, change, oci.INDEX)
         elif self.planned.chosen and not self.arguments["partial"]:
             for key in there:
-                wanted, _ = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
+                wanted, _fixed = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
                 self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)
 
     def _compare(self, repository: str, manifests: list[oci.Manifest], annotations: dict[str, str],
@@ -141,7 +144,7 @@ class Lists:
 
     def _publish(self, image: str) -> None:
         """Copies a finished image to another registry by digest, where it does not have it under its tags."""
-        address, _, prefix = self.arguments["publish"].partition("/")
+        address, _slash, prefix = self.arguments["publish"].partition("/")
         other, name = Registry(address), f"{prefix}/{image}" if prefix else image
         for change in self.changes[image]:
             wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Step 1 of a run: recipes and locks become a plan; the registry says what exists."""
 
 from __future__ import annotations
@@ -143,7 +146,7 @@ def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfo
 
     with ThreadPoolExecutor(ASKERS) as pool:
         answers = {key: answer for key, answer in zip(keys, pool.map(ask, keys)) if answer}
-    existing = {key: digest for key, (digest, _, _) in answers.items()}
+    existing = {key: digest for key, (digest, _size, _kind) in answers.items()}
     waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items() if outcome.state == State.WAITING]
     return planning.Standing(existing, waiting, {digest: (size, kind) for digest, size, kind in answers.values()})
 
@@ -152,9 +155,9 @@ def table(build: list[dict[str, Any]]) -> str:
     """The units that will be built: one line for the platforms of an image that have the same reasons."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for unit in build:
-        name, _, platform = unit["unit"].partition(" ")
+        name, _space, platform = unit["unit"].partition(" ")
         rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])), []).append(platform.partition("/")[2])
-    width = max(len(name) for name, _, _ in rows)
+    width = max(len(name) for name, _verdict, _why in rows)
     lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}" for (name, verdict, why), platforms in rows.items()]
     return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])
 

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Puts back what is damaged or gone: the archive's part and the indexes; which units are to be built again is told."""
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class Mender:
 
     def names(self) -> list[str]:
         """What is put back, in words."""
-        return [name for name, _ in self._steps()]
+        return [name for name, _step in self._steps()]
 
     def mend(self) -> list[str]:
         done = []

@@ -1,5 +1,6 @@
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The farm's public variables for one host: mistakes in them, and the fingerprint of what they provision."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """A program that is read while it runs, and that ends when it is asked to. This file does I/O."""
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, cast
 
 INTERVAL = 0.3  # seconds between two looks at it
 GRACE = 5  # seconds that it has to end once it is asked to, and then again once it is made to
@@ -20,10 +23,12 @@ class Child:
     """A program in a session of its own: what it started there ends with it. What it says on stderr is read."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        # pylint: disable-next=ansible-bad-function  # no AnsibleModule is here, and it is read while it runs
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0,
             start_new_session=True, env=environment,
         )
+        self._pipe = cast("IO[bytes]", self._process.stderr)
         self._asked = 0.0  # when it was asked to end
 
     def lines(self, stop: Callable[[], bool]) -> Iterator[str]:
@@ -31,8 +36,7 @@ class Child:
 
         `stop` is called every INTERVAL. Once it says yes the program is asked to end, and made to after GRACE.
         """
-        pipe = self._process.stderr
-        assert pipe
+        pipe = self._pipe
         rest, speaks, looked, ended = bytearray(), True, time.monotonic(), 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
@@ -60,8 +64,7 @@ class Child:
 
     def finish(self) -> int:
         """Ends it where it has not ended, with what it started; its exit code."""
-        assert self._process.stderr
-        self._process.stderr.close()
+        self._pipe.close()
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
             until = time.monotonic() + GRACE

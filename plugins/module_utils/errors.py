@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """The one exception tree: what went wrong, where, and what to do next."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Files in places where somebody else may write: opened without following a link, known by their hash. I/O.
 
 What was opened is what is looked at and read: no name is looked up twice. Nothing waits for the other end of a pipe.

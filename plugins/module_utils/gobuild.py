@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Go programs built from a module that pins them: the command, its environment, and the key that names the result. No I/O."""
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Program:
         words = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", output + "/"]
         words += ["-tags", self.tags] if self.tags else []
         words += ["-ldflags", self.ldflags] if self.ldflags else []
-        return [*words, *(package for _, package in self.packages)]
+        return [*words, *(package for _name, package in self.packages)]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """The golden build: fixed inputs, fixed settings; the digest of what comes out is the engine id. No I/O.
 
 What could differ between two engines is exercised: zstd and tar writers, file modes, links, times before and after the epoch, JSON.

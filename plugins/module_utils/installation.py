@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """What apt would do to a machine for an installation, and whether that may be done to it. No I/O."""
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Plan:
 
     def coming(self) -> dict[str, str]:
         """All that is there afterwards and was not, or not wholly, before."""
-        return {**self.new, **{name: new for name, (_, new) in self.moved.items()}, **self.finished}
+        return {**self.new, **{name: new for name, (_old, new) in self.moved.items()}, **self.finished}
 
     def lacks(self, names: Sequence[str]) -> list[str]:
         """Those of `names` for which apt would do nothing, or take another package."""

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Platforms: how OCI, Debian, Go and the kernel name the same machine."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Who holds a port, a unix socket or a folder: read from /proc. Another root than /proc serves tests."""
 
 from __future__ import annotations

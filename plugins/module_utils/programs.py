@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """One way to run another program: with a deadline, its whole process group ended with it, no input but what is given. This file does I/O."""
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
             stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs while the block does. What is left of it then is ended, however the block is left."""
     try:
+        # pylint: disable-next=ansible-bad-function  # the controller and the runner have no AnsibleModule
         process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
                                    env=None if environment is None else dict(environment), start_new_session=True)
     except OSError as error:

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Whether a service answers: over HTTP, on its unix socket, or by a command. This file does I/O."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """What a registry's names may be: an address, a repository, a tag, a digest. For settings, client and hosts. No I/O.
 
 Each function gives '' for a good value, else what is allowed. Sources:

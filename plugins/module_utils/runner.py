@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as a zip file, and lies unpacked.
 
     python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers after a while with the state
@@ -201,8 +203,9 @@ def _program(words: list[str]) -> tuple[int, str, str]:
     import subprocess
 
     try:
+        # pylint: disable-next=ansible-bad-function  # this is a program of its own, without an AnsibleModule
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              timeout=PATIENCE)
+                              timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return 124, "", f"{words[0]} did not end within {PATIENCE} s"
     except OSError as error:
@@ -215,7 +218,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _main(arguments, json.load(sys.stdin))
     except OSError as error:
-        print(": ".join(filter(None, (error.strerror or str(error), error.filename))), file=sys.stderr)
+        sys.stderr.write(": ".join(filter(None, (error.strerror or str(error), error.filename))) + "\n")
         return 1
 
 
@@ -232,7 +235,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
 
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:
-        print("usage: runner turn|cancel|clear|probe", file=sys.stderr)
+        sys.stderr.write("usage: runner turn|cancel|clear|probe\n")
         return 2
     json.dump(answer, sys.stdout)
     return 0

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """A job on a node: lay the contexts out, run buildctl, keep its progress. Runs in a process of its own (runner.py starts it)."""
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def engine_identity(path: str) -> str:
         connection.settimeout(5)
         try:
             connection.connect(path)
-            pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             return f"{pid}:{Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]}"
         except OSError:
             return ""

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Contexts laid out from files that are known by their hash, which is taken of the very bytes that enter. I/O."""
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ class Contents:
         def pieces() -> Iterator[bytes]:
             until = time.monotonic() + SILENCE + wanted[1] / SLOWEST
             try:
-                with urllib.request.urlopen(url, timeout=SILENCE) as answer:
+                with urllib.request.build_opener().open(url, timeout=SILENCE) as answer:
                     while piece := answer.read1(CHUNK):
                         yield piece
                         if time.monotonic() > until:

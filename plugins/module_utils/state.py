@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """A farm's state folder: its parts, their owners, and who holds the farm. Does I/O."""
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def holder(path: str) -> Holder | None:
         pid, texts = found["pid"], [found["started"], found.get("since", ""), found.get("user", "")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if type(pid) is not int or not 0 < pid < _LAST or not all(isinstance(text, str) for text in texts):
+    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid < _LAST or not all(isinstance(text, str) for text in texts):
         return None
     return Holder(pid, *("".join(filter(str.isprintable, text))[:100] for text in texts))
 

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """A supervised service: what it is, how runit and systemd write it down, and how two versions of it differ. No I/O."""
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ class Service:
             "directory": (self.directory,),
             "command[0]": self.command[:1],
             "after[0]": self.after[:1],
-            "files": tuple(path for path, _ in self.files),
+            "files": tuple(path for path, _text in self.files),
             "secret_files": tuple(path for path, _ in self.secret_files),
             "claims.sockets": self.claims.sockets,
             "claims.data": self.claims.data,
@@ -155,7 +157,7 @@ class Service:
             length = len(socket.encode())
             if length > SOCKET_LENGTH:
                 yield f"claims.sockets: {socket} has {length} bytes, a unix socket's path at most {SOCKET_LENGTH}: choose a shorter one"
-        for limit, _ in self.limits:
+        for limit, _value in self.limits:
             if limit not in LIMITS:
                 yield f"limits: {limit!r} is none of {', '.join(LIMITS)}"
 

@@ -1,3 +1,5 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
 """Runit and systemd: read what a service is on this machine, and make it what it should be. This file does I/O."""
 
 from __future__ import annotations
@@ -245,7 +247,7 @@ class Systemd(Supervisor):
         return systemd_files(self.service)
 
     def status(self) -> Status:
-        _, out, _ = self.run(["systemctl", "show", "-p", "ActiveState,MainPID,UnitFileState", self.service.unit])
+        _code, out, _err = self.run(["systemctl", "show", "-p", "ActiveState,MainPID,UnitFileState", self.service.unit])
         found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         running = found.get("ActiveState") == "active"
         return Status(

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ short_description: Check a catalog and take the farm, before any host is touched
 description:
   - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file; then what is chosen of it.
   - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the farm, and waits or stops.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode: {support: full, description: Checks the catalog; neither takes the farm nor waits for it.}

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ short_description: Build the planned units on a node
 description:
   - Hands out batches of units to the runner on this node, shows their progress, and tags what was pushed.
   - A unit that fails stops only what descends from it. The task itself does not fail then - M(desimages.farm.index) ends the run.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

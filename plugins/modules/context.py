@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ short_description: Lay out what an image is built from, to build it by hand
 description:
   - Fetches the inputs of an image and lays out, for each platform, the contexts of its build with the modes and times that the farm uses.
   - Beside them it writes C(buildctl.sh) and C(buildx.sh), one command each, that build the same bytes as the farm.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

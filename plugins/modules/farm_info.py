@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tell what runs on a host of the farm, how much it holds, and what its registry has."""
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class Info:
         return [self.service(name) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
 
     def service(self, name: str) -> dict:
-        found, _ = supervisors.definition_of(self.state_dir, name)
+        found, _text = supervisors.definition_of(self.state_dir, name)
         supervisor = supervisors.KINDS[found.get("supervisor") or supervisors.supervisor_of_this_machine()](
             Service(name=name, state_dir=self.state_dir), self.module.run_command, Proc()
         )
@@ -232,7 +233,7 @@ class Info:
     def disk(self) -> list:
         if not os.path.isdir(self.state_dir):
             return []
-        _, out, _ = self.module.run_command(["du", "-x", "-B1", "--max-depth=1", self.state_dir])
+        _code, out, _err = self.module.run_command(["du", "-x", "-B1", "--max-depth=1", self.state_dir])
         rows = [line.split("\t", 1) for line in out.splitlines()]
         parts = [{"part": os.path.basename(path), "size": int(size)} for size, path in rows if path != self.state_dir]
         parts.sort(key=lambda part: -part["size"])

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ description:
   - Brings every locked input of the units that will be built into the store, from the farm's own archive or from its origin, checks it against size and
     sha256 before anything enters, and archives it in the farm's registry.
   - An input that cannot be had, or is not what the lock says, stops the units that need it and no other.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compile programs from a Go module that pins them, once."""
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Compiler:
                 manifest = json.load(file)
         except (OSError, ValueError):
             return {}, "not in the cache"
-        for name, _ in self.program.packages:
+        for name, _package in self.program.packages:
             path = os.path.join(self.folder, name)
             if not os.path.exists(path) or files.sha256_of(path) != manifest["programs"][name]["sha256"]:
                 return {}, f"{name} in the cache is not what was compiled"
@@ -200,7 +201,7 @@ class Compiler:
                     command=" ".join(self.program.command(go, "OUTPUT")),
                 )
             made = {}
-            for name, _ in self.program.packages:
+            for name, _package in self.program.packages:
                 path = os.path.join(output, name)
                 os.chmod(path, 0o755)
                 made[name] = {"sha256": files.sha256_of(path), "size": os.path.getsize(path)}

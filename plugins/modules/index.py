@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ description:
   - Assembles the index of every image whose units all exist, pushes it where it differs, moves the image's tags last.
   - Where only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)), or the index is a partial one where O(partial) asks for it.
   - Prints the run's summary, and fails where units are not there.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ description:
   - Debian packages are resolved by apt in a private root, from signed indexes only; Go modules by the go command with the machine's
     own settings.
   - An image that cannot be resolved keeps its lock; the others are written, and the task fails at its end.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode:

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ description:
     says of them is what they are; one for another platform is refused.
   - All mistakes in names are told at once, before the registry is asked.
   - Works on the controller, against any registry, without a container engine.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode: {support: full, description: Says whether tags would move.}

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Install Debian packages without python3-apt, without the services they bring, and without harm to what is there."""
 
 from __future__ import annotations

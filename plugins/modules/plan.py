@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ short_description: Say which units of a catalog have to be built, and why
 description:
   - Reads and checks the catalog, computes the build id of every unit, and asks the registry which of them exist.
   - Nothing is built. A run begins here - the later steps (M(desimages.farm.fetch), M(desimages.farm.build), M(desimages.farm.index)) get its name.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

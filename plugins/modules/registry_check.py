@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ description:
   - Reads every manifest and every blob that the tags of the farm's namespace name, each digest once, several at a time.
     What has other bytes than its digest says, or is gone, is told, with the tags, units and inputs that it belongs to.
   - Nothing is changed. What can be mended is mended by C(playbooks/check.yml) with C(farm_repair).
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

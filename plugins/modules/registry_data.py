@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Take damaged data files out of the storage of a docker-registry."""
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class Storage:
 
     def tag(self, name: str) -> str:
         """The digest that a tag names; '' where there is no such tag."""
-        repository, _, tag = name.rpartition(":")
+        repository, _colon, tag = name.rpartition(":")
         parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
         try:
             with folder(self.root, parts) as where, opened("link", where) as file:

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ description:
   - What was built on them stays whole, since layers are shared; it is told.
   - The registry's garbage collection frees the space. It is not run here, for the registry has to be stopped meanwhile,
     or read-only.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

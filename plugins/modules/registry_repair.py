@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ description:
     O(desimages.farm.plan#module:damaged).
   - Damaged data have to be taken away first (M(desimages.farm.registry_data)); where the registry is none of the
     farm's, they are left, and told.
-author: [Desimages]
+author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # Copyright: the Desimages authors
-# SPDX-License-Identifier: Apache-2.0
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A farm's state folder on a host: make it, or remove it with all that the farm made."""
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class StateFolder:
 
     def remove(self) -> None:
         for name in self.services():
-            found, _ = supervisors.definition_of(self.path, name)
+            found, _text = supervisors.definition_of(self.path, name)
             kind = supervisors.KINDS.get(found.get("supervisor", ""), supervisors.KINDS[supervisors.supervisor_of_this_machine()])
             made_with = found.get("state_dir", self.path)  # units and processes bear the name that the folder was given by, which may be a link
             supervisor = kind(Service(name=name, state_dir=made_with), self.module.run_command, Proc())

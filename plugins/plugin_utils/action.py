@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The shape that all actions of the farm share: arguments checked and turned plain, one place where an error becomes a result."""
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 display = Display()
@@ -39,10 +43,11 @@ class FarmAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        checked = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION))).validate(plain(self._task.args))
-        if checked.error_messages:
-            raise AnsibleActionFail("; ".join(checked.error_messages))
         try:
+            libraries.check()
+            checked = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION))).validate(plain(self._task.args))
+            if checked.error_messages:
+                raise AnsibleActionFail("; ".join(checked.error_messages))
             with stoppable():
                 return {**result, **self.act(checked.validated_parameters, task_vars or {})}
         except FarmError as error:

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The farm's public variables: what each may be, and what is wrong with those of an inventory. No I/O."""
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ def _templates(value: Any) -> str:
         return said
     given = value.split(",") if isinstance(value, str) else value
     try:
-        fields = {name for text in given for _, name, _, _ in Formatter().parse(text) if name is not None}
+        fields = {name for text in given for _text, name, _spec, _conversion in Formatter().parse(text) if name is not None}
         good = bool(given) and fields <= {"suite", "date", "id"} and not any(_no_tag(text) for text in given)
     except (ValueError, KeyError, IndexError):
         good = False

@@ -75,14 +75,14 @@ class Bake:
     def _target(self, plan: Plan, keys: list[Key], sources: dict[str, Sources], build: Platform) -> dict[str, object]:
         units = [plan.units[key] for key in keys]
         parents = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, build)}
-                         for unit in units for parent in unit.parents}
+                   for unit in units for parent in unit.parents}
         made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
                           digests=parents, unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         contents = Contents(shared=f"{self.farm.state}/store")
         trees = made.trees()
         folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, contents) for name, tree in trees.items()}
         kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items() if name.startswith(kind + ":")}
-                                            for kind in ("build-arg", "label", "context")}
+                 for kind in ("build-arg", "label", "context")}
         contexts = {name: folders.get(value.removeprefix("local:"), value) for name, value in kinds["context"].items()
                     if name.partition("::")[0] not in parents}
         output = {**made.output, "name": f"{self.farm.registry}/{self.namespace}/{keys[0].name}:latest"}

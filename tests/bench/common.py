@@ -86,7 +86,7 @@ class Farm:
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what detaches itself, as jobs do, is counted too
         own, services = _descendants(), self._services()
         began = time.perf_counter()
-        done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
         seconds = time.perf_counter() - began
         if done.returncode:
             sys.exit(f"{done.stdout[-4000:]}\n{words[0]} failed")
@@ -150,7 +150,7 @@ class Farm:
     def settle(self) -> None:
         """Waits until BuildKit and the registry rest for 4 seconds: BuildKit writes its history some time after a build has ended."""
         still = 0
-        for _ in range(60):
+        for _try in range(60):
             before = sum(self._services().values())
             time.sleep(0.5)
             still = still + 1 if sum(self._services().values()) - before < 0.05 else 0

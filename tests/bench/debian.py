@@ -107,7 +107,7 @@ def _rule(folder: Path, machine: str) -> str:
     path = folder / "usr/share/qemu/binfmt.d" / f"qemu-{machine}.conf"  # Debian 13
     if not path.exists():
         path = folder / "usr/lib/binfmt.d" / path.name  # Debian 12
-    _, _, kind, offset, magic, mask, interpreter, _ = path.read_text().strip().split(":")
+    _begin, _name, kind, offset, magic, mask, interpreter, _flags = path.read_text().strip().split(":")
     return f":{HANDLER}:{kind}:{offset}:{magic}:{mask}:{folder}{interpreter}:PF"
 
 

@@ -217,6 +217,6 @@ def client(home: Path, *words: str) -> list[str]:
 
 def sh(*words: str, **options: Any) -> str:
     """Runs a program and returns its output; a failure shows what it said."""
-    done = subprocess.run(words, capture_output=True, text=True, **options)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout

@@ -52,7 +52,7 @@ def _main(target: str, values: Any, port: Any) -> None:
 
 class _Server:
     def __init__(self, target: str, values: Any) -> None:
-        host, _, port = target.partition(":")
+        host, _colon, port = target.partition(":")
         self._target, self._values = (host, int(port)), values
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -63,7 +63,7 @@ class _Server:
 
     def accept(self) -> None:
         while True:
-            caller, _ = self._listener.accept()
+            caller, _address = self._listener.accept()
             threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
     def _fail(self) -> None:

@@ -39,7 +39,7 @@ def skopeo(*words: str) -> Any:
 
 def chosen(platform: str) -> list[str]:
     """How skopeo is told to choose from an index."""
-    _, architecture, variant = (*platform.split("/"), "")[:3]
+    _os, architecture, variant = (*platform.split("/"), "")[:3]
     return [f"--override-arch={architecture}", *([f"--override-variant={variant}"] if variant else [])]
 
 
@@ -258,7 +258,7 @@ print(answer.status, answer.read().decode())
 
 
 def get(container: Any, url: str) -> tuple[int, str]:
-    status, _, text = inside(container, sys.executable, "-c", GET, url).partition(" ")
+    status, _space, text = inside(container, sys.executable, "-c", GET, url).partition(" ")
     return int(status), text
 
 

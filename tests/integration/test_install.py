@@ -8,10 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from packaging.requirements import Requirement
 
 from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm, sh
 from .small import Small
@@ -67,7 +71,7 @@ def ansible(project: Path, program: str, *words: str) -> subprocess.CompletedPro
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"), "ANSIBLE_NOCOLOR": "1",
            "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
-    done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True, text=True)
+    done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{program} {words}: {done.stdout[-4000:]}{done.stderr[-2000:]}"
     return done
 
@@ -117,3 +121,48 @@ def test_each_plugin_of_an_installed_collection_shows_its_documentation(sources:
     modules = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
     shown = json.loads(ansible(project, "ansible-doc", "--json", *(f"desimages.farm.{name}" for name in modules)).stdout)
     assert sorted(shown) == [f"desimages.farm.{name}" for name in modules]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with ansible-core, what that needs, and nothing else: links to what is installed here."""
+    folder = tmp_path_factory.mktemp("alone")
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    wanted, linked = ["ansible-core"], set()
+    while wanted:
+        distribution = metadata.distribution(wanted.pop())
+        for name in {path.parts[0] for path in distribution.files or []} - {".."} - linked:
+            (site / name).symlink_to(distribution.locate_file(name))
+            linked.add(name)
+        needed = [Requirement(text) for text in distribution.requires or []]
+        wanted += [need.name for need in needed if not need.marker or need.marker.evaluate({"extra": ""})]
+    return folder / "bin/python"
+
+
+def test_with_ansible_core_alone_actions_say_what_to_install(alone: Path, sources: Path, project: Path) -> None:
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    actions = sorted(path.stem for path in (PROJECT / "plugins/action").glob("*.py"))
+    others = "{{ [lookup('desimages.farm.settings')] | desimages.farm.table(columns=['mistakes']) }}"
+    tasks = [{"desimages.farm." + name: {}, "ignore_errors": True} for name in actions] + [{"ansible.builtin.debug": {"msg": others}}]
+    (project / "all.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    needs = project / "collections/ansible_collections/desimages/farm/meta/ee-requirements.txt"
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"), "ANSIBLE_NOCOLOR": "1"}
+
+    def play(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(alone), str(PROGRAMS / "ansible-playbook"), "-i", "inventory.yml", *words]
+        return subprocess.run(command, cwd=project, env={"PATH": os.environ["PATH"], "HOME": str(project), **own}, capture_output=True, text=True,
+                              check=False)
+
+    done = play("all.yml")
+    shown = done.stdout + done.stderr
+    assert done.returncode == 0, shown
+    assert f"ok={len(actions) + 1} " in shown and f"ignored={len(actions)} " in shown, shown
+    assert not re.search("Unexpected|Traceback|probably a bug", shown), shown
+    assert "urllib3 >=2.0.2" in shown and f"{alone} -m pip install -r {needs}" in shown
+
+    built = play("desimages.farm.build", "-e", f"farm_state={project}/state", "-e", "farm_registry=127.0.0.1:1")
+    assert built.returncode == 2, built.stdout + built.stderr
+    assert f"{alone} -m pip install -r {needs}" in built.stdout + built.stderr
+    assert not re.search("Unexpected|Traceback|probably a bug", built.stdout + built.stderr)
+    assert not (project / "state").exists()

@@ -129,14 +129,14 @@ def buildkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def some(chance: random.Random, pieces: list[str], most: int, least: int = 0) -> list[str]:
-    return [chance.choice(pieces) for _ in range(chance.randint(least, most))]
+    return [chance.choice(pieces) for _piece in range(chance.randint(least, most))]
 
 
 def test_stages_and_names_are_those_that_buildkit_sees(buildkit: Any) -> None:
     chance = random.Random(1)
     texts = [*FILES, *(path.read_text() for path in sorted((PROJECT / "images").glob("*/Dockerfile")))]
     texts += ["".join([chance.choice(HEADS), *some(chance, LINES[:4], 1), *some(chance, LINES, 6, 1)])
-              for _ in range(4000)]
+              for _case in range(4000)]
     seen = 0
     for text, theirs in zip(texts, buildkit(files=texts)["files"]):
         if theirs["error"]:
@@ -144,7 +144,7 @@ def test_stages_and_names_are_those_that_buildkit_sees(buildkit: Any) -> None:
         file = parse(text)
         ours = [{"name": stage.name, "base": stage.base, "line": stage.line, "from": [use.name for use in stage.takes]}
                 for stage in file.stages]
-        if all("syntax=" in reason for _, reason in file.refused):
+        if all("syntax=" in reason for _line, reason in file.refused):
             assert ours == theirs["stages"], text
             seen += 1
     assert seen > 1000
@@ -168,9 +168,9 @@ def test_words_expand_as_in_buildkit(buildkit: Any) -> None:
 
 def files(chance: random.Random) -> Iterator[str]:
     yield from BUILDS
-    for _ in range(8000):
+    for _case in range(8000):
         lines = some(chance, ARGUMENTS, 2)
-        for _ in range(chance.randint(1, 4)):
+        for _line in range(chance.randint(1, 4)):
             flag = chance.choice(FLAGS) + " " if chance.random() < 0.2 else ""
             lines += [f"FROM {flag}{chance.choice(NAMES)}{chance.choice(AS)}", *some(chance, STEPS, 1)]
         yield "".join(line + "\n" for line in lines)
@@ -191,10 +191,10 @@ def test_a_build_takes_the_images_that_the_plan_says(buildkit: Any) -> None:
     for build, theirs in zip(builds, buildkit(builds=asked)["builds"]):
         file, platform, on = parse(build["text"]), Platform.parse(build["platform"]), Platform.parse(build["build"])
         found = view(file, build["target"], platform, on, tuple(sorted(build["args"].items())))
-        refused = [reason for _, reason in (*file.refused, *found.refused)]
+        refused = [reason for _line, reason in (*file.refused, *found.refused)]
         names = {(use.name, str(on if use.build else platform)) for use in found.outside}
         if theirs["error"]:
-            odd = any(not re.fullmatch(IMAGE, name) for name, _ in names)  # the catalog says that this is no image
+            odd = any(not re.fullmatch(IMAGE, name) for name, _build in names)  # the catalog says that this is no image
             assert refused or odd or "target stage" in theirs["error"], (build, theirs["error"])
         elif not refused:
             assert sorted(names) == sorted(map(tuple, theirs["images"])), build

@@ -69,7 +69,7 @@ def test_lines_are_whole_however_they_arrive(left: dict[str, str]) -> None:
 
 def test_a_line_without_an_end_comes_in_pieces(left: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "LONGEST", 100_000)
-    lines, _ = run("head -c 1000000 /dev/zero >&2; echo >&2; echo end >&2", left)
+    lines, _code = run("head -c 1000000 /dev/zero >&2; echo >&2; echo end >&2", left)
     assert lines[-1] == "end" and sum(map(len, lines[:-1])) == 1_000_000 and max(map(len, lines)) < 200_000
 
 
@@ -80,7 +80,7 @@ DEAF = "trap '' TERM INT; {first} while :; do sleep 0.1; done"
                          ids=["deaf", "mute", "not alone", "talking", "silent company"])
 def test_what_does_not_end_when_it_is_asked_to_is_made_to_with_all_it_started(left: dict[str, str], first: str) -> None:
     began = time.monotonic()
-    _, code = run(DEAF.format(first=first), left, stop=lambda: time.monotonic() > began + 0.3)
+    _lines, code = run(DEAF.format(first=first), left, stop=lambda: time.monotonic() > began + 0.3)
     assert code == -signal.SIGKILL
     none(left)
 

@@ -18,7 +18,7 @@ def seen(text: str, target: str = "", platform: Platform = AMD64, build: Platfor
 
 def refused(text: str, platform: Platform = AMD64, build: Platform = ARM64) -> list[int]:
     """The lines that are refused."""
-    return sorted(line for line, _ in (*parse(text).refused, *seen(text, "", platform, build).refused))
+    return sorted(line for line, _why in (*parse(text).refused, *seen(text, "", platform, build).refused))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_build_argument_comes_before_the_value_of_its_arg_and_only_where_there
 def test_a_platform_flag_is_that_which_builds_or_that_which_is_built_or_refused(
         word: str, platform: Platform, build: Platform, is_build: bool | None) -> None:
     found = seen(f"FROM --platform={word} debian\n", "", platform, build)
-    assert [line for line, _ in found.refused] == ([1] if is_build is None else [])
+    assert [line for line, _why in found.refused] == ([1] if is_build is None else [])
     assert is_build is None or found.builds == (is_build,)
 
 

@@ -149,7 +149,7 @@ def test_every_link_resolves(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", target):
             continue
-        path, _, anchor = target.partition("#")
+        path, _sign, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         if not file.exists() or (anchor and anchor not in _anchors(file)):
             broken.append(target)

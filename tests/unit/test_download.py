@@ -273,7 +273,7 @@ def test_apts_proxy_is_for_apts_files_alone(server, store, tmp_path):
     origins = Origins({"debian": [f"{server.url}/mirror"]}, here=here)
     client = Client(here, patience=0)
     found = fetch_entries([(debian, ""), (url, "")], Desk(origins, tmp_path, store, client))
-    assert type(found[debian]) is Unreachable
+    assert isinstance(found[debian], Unreachable)
     assert [seen["path"] for seen in server.seen] == ["/mirror/b"]
 
 

@@ -73,7 +73,7 @@ def test_what_was_proven_is_refused_where_something_else_is_expected_now(buildki
 
 
 def test_the_same_binary_is_proven_once_and_a_new_one_again(buildkit: BuildKit) -> None:
-    assert [buildkit.prove()["changed"] for _ in range(2)] == [True, False]
+    assert [buildkit.prove()["changed"] for _time in range(2)] == [True, False]
     assert buildkit.builds == 1
     buildkit.install(build=2)
     check = buildkit.prove(check=True)
@@ -87,7 +87,7 @@ def test_the_same_binary_is_proven_once_and_a_new_one_again(buildkit: BuildKit) 
 def test_a_new_binary_that_gives_other_bytes_is_refused(buildkit: BuildKit) -> None:
     buildkit.prove()
     buildkit.install(build=2, digest=OTHER)
-    for _ in range(2):
+    for _time in range(2):
         assert "gives other bytes than expected" in buildkit.prove()["msg"]
     assert buildkit.builds == 3
 

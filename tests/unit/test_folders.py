@@ -64,7 +64,7 @@ def test_modes_are_those_that_git_keeps(empty: Catalog) -> None:
     for mode in (0o400, 0o440, 0o600, 0o604, 0o644, 0o700, 0o744, 0o755, 0o611):
         empty.write(f"a/{mode:o}", "")
         (empty.root / f"a/{mode:o}").chmod(mode)
-    assert {name: mode for name, (mode, _, _) in empty.sources("a").files.items()} == {
+    assert {name: mode for name, (mode, _sha, _size) in empty.sources("a").files.items()} == {
         "400": 0o644, "440": 0o644, "600": 0o644, "604": 0o644, "644": 0o644, "611": 0o644,
         "700": 0o755, "744": 0o755, "755": 0o755}
 

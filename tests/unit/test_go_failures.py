@@ -55,7 +55,7 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
 )
 def test_what_the_go_command_complains_of(output, kind, hint):
     found = failure("go mod tidy", output)
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert hint in found.hint if hint else found.hint == ""
 
 

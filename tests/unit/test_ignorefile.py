@@ -49,7 +49,7 @@ def test_patterns_mean_what_they_mean_to_buildkit(text: str, left_out: str, kept
     "[", "[a", "a*[", "[]", "[^]", "[a-]", "[-a]", "[b-a]", "[*]", "[a?]", "[[:alpha:]]", "a\\", "a\\b", "\\d", "!", "! ",
     "/!", "a" * 5000])
 def test_a_bad_pattern_is_told_with_its_line(line: str) -> None:
-    assert [number for number, _ in parse(f"# x\n{line}\nb\n").refused] == [2]
+    assert [number for number, _why in parse(f"# x\n{line}\nb\n").refused] == [2]
 
 
 def test_no_pattern_takes_long() -> None:

@@ -109,7 +109,7 @@ def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
 
 
 def test_a_lock_that_does_not_say_what_it_was_made_for_is_refused(locked: Catalog) -> None:
-    header, _, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
     locked.write("a/lock.jsonl", json.dumps({**json.loads(header), "made_for": {}}) + "\n" + rest)
     with pytest.raises(BadInput) as error:
         locked.plan()

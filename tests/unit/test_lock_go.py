@@ -207,7 +207,7 @@ def test_one_module_that_is_gone_or_another_costs_only_itself(locked, proxy, tmp
     shutil.rmtree(proxy / "example.com" / "arm")
     publish(proxy, "example.com/lib", "v1.0.0", {"lib.go": "package lib // changed\n"})
     found = fetched(list(locked.values()), proxy, tmp_path)
-    assert type(found[locked["example.com/lib zip"]]) is HashMismatch
+    assert isinstance(found[locked["example.com/lib zip"]], HashMismatch)
     assert found[locked["example.com/Big/app zip"]] is None
     assert not Store(tmp_path / "fetched").has(locked["example.com/lib zip"].sha256)
 
@@ -216,7 +216,7 @@ def test_one_module_that_is_gone_or_another_costs_only_itself(locked, proxy, tmp
 def test_a_module_that_the_proxy_no_longer_has_is_missing(locked, proxy, tmp_path):
     shutil.rmtree(proxy / "example.com" / "lib")
     found = fetched(list(locked.values()), proxy, tmp_path)
-    assert type(found[locked["example.com/lib zip"]]) is Missing
+    assert isinstance(found[locked["example.com/lib zip"]], Missing)
     assert found[locked["example.com/Big/app zip"]] is None
 
 
@@ -224,7 +224,7 @@ def test_a_module_that_the_proxy_no_longer_has_is_missing(locked, proxy, tmp_pat
 def test_the_same_files_zipped_by_another_hand_are_told_apart_from_changed_ones(locked, proxy, tmp_path):
     publish(proxy, "example.com/lib", "v1.0.0", {"lib.go": "package lib\n"}, zipfile.ZIP_STORED)
     error = fetched([locked["example.com/lib zip"]], proxy, tmp_path)[locked["example.com/lib zip"]]
-    assert type(error) is HashMismatch
+    assert isinstance(error, HashMismatch)
     assert "zipped differently" in str(error)
 
 

@@ -164,7 +164,7 @@ def test_a_url_for_each_platform(tmp_path):
 
 def test_an_error_names_its_image(tmp_path):
     made = locker(tmp_path)
-    made.resolvers["debian"].debian.index = lambda suites, platform: (_ for _ in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
+    made.resolvers["debian"].debian.index = lambda suites, platform: (x for x in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
     with pytest.raises(FarmError, match="image: debian"):
         made.lock(recipe(tmp_path / "debian", ROOTFS))
 

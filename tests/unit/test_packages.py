@@ -421,7 +421,7 @@ def test_an_installation_that_outlives_its_module_starts_no_service_either(host,
 def test_a_killed_installation_leaves_nothing_that_keeps_a_service_from_starting(host, halfway):
     """Killed with all that it started, as by a power cut."""
     before = policy()
-    process, _ = halfway
+    process, _folder = halfway
     process.kill()
     process.wait()
     until(lambda: not kill(started_by(host)))

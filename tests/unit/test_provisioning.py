@@ -175,7 +175,7 @@ def test_a_state_folder_is_removed_with_all_that_lies_in_it_and_nothing_else(tmp
         (mounted / "x").touch()
     home = os.getcwd()
     os.chdir(farm / "store")
-    for _ in range(1500):  # more than a path has room for
+    for _time in range(1500):  # more than a path has room for
         os.mkdir("deep")
         os.chdir("deep")
     os.chdir(home)

@@ -293,7 +293,7 @@ def test_a_copy_has_what_its_index_names_and_its_tags_come_last(faulty: Faulty, 
 
 def test_indexes_in_indexes_end(faulty: Faulty, other: Faulty) -> None:
     made = faulty.image("a/b", "x")
-    for _ in range(8):
+    for _time in range(8):
         data = index({"mediaType": oci.INDEX, "digest": made, "size": 1})
         made = faulty.hold("a/b", "y", data, oci.INDEX)
     with pytest.raises(RegistryError, match="one in the other"):

@@ -135,7 +135,7 @@ def test_a_token_is_got_once_and_again_when_it_is_refused(faulty: Faulty, log_in
     faulty.image("a/b", "v1")
     faulty.guard = wants_token(faulty, life=3)
     registry = to(faulty)
-    for _ in range(4):
+    for _time in range(4):
         assert registry.manifest("a/b", "v1")
     tokens = [asked for asked in faulty.asked if asked.path.startswith("/token")]
     assert len(tokens) == 2

@@ -32,7 +32,7 @@ def talker(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     def serve() -> None:
         while True:
             try:
-                peer, _ = listener.accept()
+                peer, _address = listener.accept()
             except OSError:
                 return
             threading.Thread(target=one, args=(peer,), daemon=True).start()

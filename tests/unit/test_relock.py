@@ -86,7 +86,7 @@ class Farm:
                                say=self.said.append, warn=self.warned.append)
 
     def build(self) -> None:
-        found, _ = self.plan()
+        found, _said = self.plan()
         self.built |= {unit.id for unit in found.plan.units.values()}
 
     def tree(self) -> dict[str, str]:
@@ -155,17 +155,17 @@ def test_a_child_that_existed_is_probed_when_its_parent_is_relocked(farm):
     farm.build()
     farm.catalog.write("app/image.yml", (farm.catalog.root / "app/image.yml").read_text().replace("MIT", "ISC"))
     farm.mirror.publish((*[package for package in NEW if package.name != "tzdata"], Package("tzdata", "2026b-1", architecture="all")))
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     assert set(found.overlays) == {"app", "child"}
 
 
 @needs_apt
 def test_check_mode_finds_the_same_and_writes_nothing(farm, temporary):
     farm.mirror.publish(NEW)
-    checked, _ = farm.plan(check=True)
+    checked, _said = farm.plan(check=True)
     assert farm.kept() == []
     assert list(temporary.iterdir()) == []
-    real, _ = farm.plan()
+    real, _said = farm.plan()
     assert {key: unit.id for key, unit in checked.plan.units.items()} == {key: unit.id for key, unit in real.plan.units.items()}
     assert "relocked/app/lock.jsonl" in farm.kept()
     assert farm.plan(check=True)[0].overlays.keys() == {"app"}
@@ -190,7 +190,7 @@ def test_an_overlay_that_lost_a_file_too_is_made_again(farm):
     farm.mirror.publish(NEW)
     farm.plan()
     farm.mirror.publish(tuple(Package("libc6", "2.41-14") if package.name == "libc6" else package for package in BASE))
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     assert found.overlays["app"].moved[0] == MOVED.replace("-13", "-14")
     assert planning.load(farm.arguments).overlays == found.overlays
 
@@ -198,7 +198,7 @@ def test_an_overlay_that_lost_a_file_too_is_made_again(farm):
 @needs_apt
 def test_a_damaged_overlay_is_none(farm):
     farm.mirror.publish(NEW)
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     path = farm.state / "relocked" / "app" / "lock.jsonl"
     path.write_text(path.read_text() + "{")
     assert planning.load(farm.arguments).overlays == {}
@@ -211,7 +211,7 @@ def test_another_hash_is_not_missing(farm):
         text = path.read_text()
         sha = next(entry.sha256 for entry in lockfile.parse(text, "x").entries if entry.fact["name"] == "libc6")
         path.write_text(text.replace(sha, "0" * 64))
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     assert (found.overlays, farm.warned) == ({}, [])
 
 
@@ -225,7 +225,7 @@ def test_an_origin_that_does_not_answer_is_no_reason(farm, how):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             origins["debian"].append(f"http://127.0.0.1:{free.getsockname()[1]}")
-    found, _ = farm.plan(origins=origins)
+    found, _said = farm.plan(origins=origins)
     assert (found.overlays, farm.kept()) == ({}, [])
 
 
@@ -242,7 +242,7 @@ def test_an_image_that_cannot_be_resolved_keeps_its_lock_and_holds_nothing_up(fa
 @needs_apt
 def test_a_mirror_whose_index_names_what_it_has_not_is_said_to(farm):
     shutil.rmtree(farm.mirror.archive.root / "pool/main/l")
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     assert found.overlays == {}
     assert "its origins still name libc6 2.41-12 amd64" in farm.warned[0]
 
@@ -251,7 +251,7 @@ def test_a_mirror_whose_index_names_what_it_has_not_is_said_to(farm):
 def test_where_it_is_not_allowed_nothing_is_asked_and_no_overlay_used(farm):
     farm.mirror.publish(NEW)
     farm.plan()
-    found, _ = farm.plan(relock_missing=False)
+    found, _said = farm.plan(relock_missing=False)
     assert (found.overlays, farm.mirror.requests) == ({}, [])
 
 
@@ -260,7 +260,7 @@ def test_only_images_that_were_chosen_or_descended_from_are_told(farm):
     farm.mirror.publish(NEW)
     farm.catalog.image("other", "FROM scratch\nCOPY a /a\n")
     farm.catalog.write("other/a", "a")
-    found, _ = farm.plan()
+    found, _said = farm.plan()
     assert set(found.relocked([Key("child", "", ARM64)], AMD64)) == {"app"}
     assert found.relocked([Key("other", "", ARM64)], AMD64) == {}
 

@@ -60,7 +60,7 @@ def test_a_name_that_a_holder_gives_himself_is_shown_as_plain_text(tmp_path: Pat
 STRANGER = """
 import fcntl, os, sys, time
 os.setgid(65534); os.setuid(65534)
-for folder, _, names in os.walk(sys.argv[1]):
+for folder, _folders, names in os.walk(sys.argv[1]):
     for name in names:
         try:
             fcntl.flock(os.open(os.path.join(folder, name), os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -94,7 +94,7 @@ def test_the_first_that_can_be_used_is_taken_and_why_others_are_not_is_told(fold
 
 
 def test_folders_that_every_host_has_come_before_those_of_path(folders):
-    _, usr, mine = folders
+    _root, usr, mine = folders
     mine_runc = program(mine / "runc", DOCKERS)
     assert look()["path"] == mine_runc
     usr_runc = program(usr / "runc")

@@ -166,7 +166,7 @@ def test_folders_in_folders_without_end_are_refused_in_words(farm):
     home = os.getcwd()
     os.chdir(farm / "store")
     try:
-        for _ in range(1500):
+        for _time in range(1500):
             os.mkdir("d")
             os.chown("d", OTHER, OTHER)
             os.chdir("d")
@@ -206,7 +206,7 @@ def test_whatever_its_owner_exchanges_meanwhile_nothing_outside_is_given_away(fa
     with subprocess.Popen([sys.executable, "-c", SWAPPING, str(part), str(outside)], stdout=subprocess.PIPE) as other:
         try:
             other.stdout.readline()
-            for _ in range(500):
+            for _time in range(500):
                 state.hand_over(str(farm), OTHER + 1, -1)
                 assert {(outside / name).stat().st_uid for name in (".", "secret")} == {0}
                 state.hand_over(str(farm), OTHER, OTHER)

@@ -80,7 +80,7 @@ def test_a_content_is_hashed_once_while_nobody_touches_it(store: Store, monkeypa
     hashed = []
     real = stores.hash_of
     monkeypatch.setattr(stores, "hash_of", lambda descriptor: hashed.append(1) or real(descriptor))
-    assert all(store.has(SHA) for _ in range(3))
+    assert all(store.has(SHA) for _time in range(3))
     assert len(hashed) == 1
     store.check(SHA)
     os.utime(store.path(SHA))

@@ -144,7 +144,7 @@ def test_systemd_reads_the_same_environment_and_shows_it_to_nobody(tmp_path):
     show = f"import json, os; json.dump(dict(os.environ), open({str(tmp_path / 'out')!r}, 'w'))"
     command, environment = [sys.executable, "-I", "-c", show], {**AWKWARD, "SECRET": "hunter2"}
     one = service(state_dir=f"{tmp_path}/a %b", command=command, environment=environment)
-    (_, unit), (path, text) = systemd_files(one).items()
+    (_path, unit), (path, text) = systemd_files(one).items()
     once = unit.text.replace("Type=exec", "Type=oneshot").replace("Restart=always", "Restart=no")
     files.write(f"{tmp_path}/.config/systemd/user/probe.service", once, 0o644)
     files.write(path, *text)

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A solve as words that a person types: `docker buildx build`, whose names for the same things differ from buildctl's."""
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ def doubled(solve: Solve) -> dict[str, dict[str, str]]:
     """The contexts that come for several platforms: name -> platform -> image. buildx knows one context of a name."""
     found: dict[str, dict[str, str]] = {}
     for name, value in solve.options.items():
-        kind, _, rest = name.partition(":")
-        context, _, platform = rest.partition("::")
+        kind, _colon, rest = name.partition(":")
+        context, _colons, platform = rest.partition("::")
         if kind == "context":
             found.setdefault(context, {})[platform] = value.removeprefix(IMAGE)
     return {context: images for context, images in found.items() if len(images) > 1}
@@ -27,7 +30,7 @@ def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str, indexe
     words = ["build", f"--platform={platform}", "--network=none", "--provenance=false", f"--metadata-file={metadata}"]
     words.append(f"--file={folders[solve.options['dockerfilekey']]}/Dockerfile")
     for name, value in sorted(solve.options.items()):
-        kind, _, rest = name.partition(":")
+        kind, _colon, rest = name.partition(":")
         if kind == "build-arg":
             words.append(f"--build-arg={rest}={value}")
         elif kind == "label":

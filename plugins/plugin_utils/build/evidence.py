@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A run's folder of evidence, and what one step leaves in it for the next: typed JSON, of one version of the farm."""
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from ansible_collections.desimages.farm.plugins.module_utils import files
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import cattrs
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
-from cattrs.preconf.json import JsonConverter, make_converter
 
 FORMAT = 1  # of what steps hand over
 LATEST = "latest"
@@ -110,16 +113,16 @@ class Run:
 
 
 @cache
-def converter() -> JsonConverter:
+def converter() -> cattrs.Converter:
     """What makes JSON of our dataclasses, and these of it again: platforms and the keys of units are texts, a Dockerfile is its text."""
-    made = make_converter()
-    made.register_structure_hook_func(lambda kind: kind in (object, Any), lambda value, _: value)
+    made = cattrs.preconf.json.make_converter()
+    made.register_structure_hook_func(lambda kind: kind in (object, Any), lambda value, _kind: value)
     made.register_unstructure_hook(Platform, str)
-    made.register_structure_hook(Platform, lambda text, _: Platform.parse(text))
+    made.register_structure_hook(Platform, lambda text, _kind: Platform.parse(text))
     made.register_unstructure_hook(Key, lambda key: f"{key.image} {key.target} {key.platform}")
-    made.register_structure_hook(Key, lambda text, _: _key(*text.split(" ")))
+    made.register_structure_hook(Key, lambda text, _kind: _key(*text.split(" ")))
     made.register_unstructure_hook(dockerfile.Dockerfile, lambda file: file.text)
-    made.register_structure_hook(dockerfile.Dockerfile, lambda text, _: dockerfile.parse(text))
+    made.register_structure_hook(dockerfile.Dockerfile, lambda text, _kind: dockerfile.parse(text))
     return made
 
 

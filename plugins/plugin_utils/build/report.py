@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The end of a run, in words for people and in JSON."""
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ def times(run: Run, whole: float) -> list[str]:
         spans[batch["image"]] = min(began, batch["began"]), max(ended, batch["ended"])
     if not spans:
         return []
-    build = max(ended for _, ended in spans.values()) - min(began for began, _ in spans.values())
+    build = max(ended for _began, ended in spans.values()) - min(began for began, _ended in spans.values())
     parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
     before, fetch = run.load(Planned).before, run.load(Fetched).seconds
     return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the same.
 
 What decides the bytes of a layer beside its content is pinned in golden.py, and nowhere else: the engine id proves it.
@@ -122,7 +125,7 @@ def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platfo
     recipe = plan.recipes[unit.key.image]
     tree = {entry.path: File(entry.sha256, entry.size) for name in names for entry in recipe.lock.of(name, str(platform))}
     for name in names:
-        for path, (_, sha, size) in sources.wrappers.get(name, {}).items():
+        for path, (_mode, sha, size) in sources.wrappers.get(name, {}).items():
             tree[f"{name}/{path}"] = File(sha, size)
     return tree
 

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The catalog: folders of recipes, read and checked as a whole, every mistake of every file at once."""
 
 from __future__ import annotations
@@ -92,7 +95,7 @@ def _at(recipe: Recipe, file: str) -> str:
 
 
 def _by_place(problem: str) -> tuple[str, int, str]:
-    name, _, rest = problem.partition(":")
+    name, _colon, rest = problem.partition(":")
     number = rest.partition(":")[0]
     return name, int(number) if number.isdigit() else 0, problem
 
@@ -272,7 +275,7 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
             lacking = [str(platform) for platform in wanted if platform not in recipes[found[0]].platforms]
             if lacking:
                 problems.append(f"{where}{use.name} is not built for {', '.join(lacking)}{told}")
-            elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _ in seen.all):
+            elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _build in seen.all):
                 problems.append(f"{where}{use.name} is needed on some machines only{told}: what an image is made of"
                                 " cannot depend on the machine that builds it; a stage that only makes files is FROM"
                                 " --platform=$BUILDPLATFORM")

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
 
     {"lock":2,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},"made_for":{"rootfs":{"packages":["apt"],...}},
@@ -109,12 +112,17 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice: " + ", ".join(sorted({key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1})))
+        raise ValueError("a key is there twice: " + ", ".join(sorted({key for key, _value in pairs if [k for k, _value in pairs].count(key) > 1})))
     return found
 
 
+def _whole(value: Any) -> bool:
+    """Whether it is a whole number; to Python true and false are such, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
-    if type(values.get("lock")) is not int or values["lock"] != FORMAT:
+    if not _whole(values.get("lock")) or values["lock"] != FORMAT:
         yield f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}: {ANEW}"
     known = {"lock": lambda value: True, "snapshot": _time, "releases": _releases, "left_out": _left_out, "older": _older, "made_for": _made_for}
     allowed = {"snapshot": "a time like 20261123T112238Z", "releases": "a mapping of suites to times",
@@ -178,7 +186,7 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
         yield f"input {values['input']!r} is no name of an input"
     if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
         yield f"sha256 {values['sha256']!r} is not 64 hex digits"
-    if type(values["size"]) is not int or not 0 <= values["size"] < LARGEST:
+    if not _whole(values["size"]) or not 0 <= values["size"] < LARGEST:
         yield f"size {_short(values['size'])} is not a number of bytes"
     if values.get("platform", str(ALL[0])) not in map(str, ALL):
         yield f"platform {values['platform']!r} is none of {', '.join(map(str, ALL))}"

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What this machine is set to: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as values.
 
 Nothing of it is ever written into a file of the project, and no password into a message.
@@ -18,9 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
 HELPER = 30.0  # seconds that the program which finds a proxy may take
 DEBIAN, SECURITY = "debian", "debian-security"
@@ -76,7 +79,7 @@ def deb822_sources(text: str) -> list[Source]:
             if line[:1] in (" ", "\t"):
                 fields[name] = fields.get(name, "") + " " + line.strip()
             elif ":" in line:
-                name, _, value = line.partition(":")
+                name, _colon, value = line.partition(":")
                 name = name.strip().lower()
                 fields[name] = value.strip()
         if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() not in ("no", "false", "0"):

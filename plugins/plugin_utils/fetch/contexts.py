@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The files of an image beside its recipe: those of its main context, and the wrappers of its Go inputs."""
 
 from __future__ import annotations
@@ -43,10 +46,10 @@ def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
         temporary = store.partial(f"{sha}.{os.getpid()}")
         temporary.write_bytes(content)
         store.put(temporary, sha)
-    for path, (_, sha, _) in sources.files.items():
+    for path, (_mode, sha, _size) in sources.files.items():
         _keep(recipe, root / path, sha, store)
     for name, files in sources.wrappers.items():
-        for path, (_, sha, _) in files.items():
+        for path, (_mode, sha, _size) in files.items():
             _keep(recipe, root / WRAPPERS / name / path, sha, store)
 
 

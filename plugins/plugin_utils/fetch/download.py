@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fetching files over HTTP (or from a disk) into the store: resumable, checked before anything enters it, polite, patient.
 
 Retried are transport errors, 429 and 5xx, for about a minute in all, with backoff and the server's Retry-After. Never retried are a
@@ -20,11 +23,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
@@ -75,7 +78,7 @@ class Client:
     @contextmanager
     def get(self, url: str, offset: int = 0, method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
         """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects."""
-        for _ in range(REDIRECTS):
+        for _redirect in range(REDIRECTS):
             headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
             if offset:
                 headers["Range"] = f"bytes={offset}-"
@@ -222,7 +225,7 @@ class Client:
 def _plain(error: Exception) -> str:
     """The reason without urllib3's objects and the URL in it."""
     reason = getattr(error, "reason", None) or error
-    return f"{type(reason).__name__}: {str(reason).split('>: ')[-1]}"
+    return f"{type(reason).__name__}: {str(reason).rpartition('>: ')[2]}"
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:

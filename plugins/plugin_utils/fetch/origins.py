@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else this machine's own clients.
 
     farm_origins:
@@ -17,10 +20,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
-import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN, SECURITY
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT
 
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The store: files by the sha256 of their content. A file is in it whole and right, or not at all."""
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to the
 def hash_of(descriptor: int) -> str:
     """The hex sha256 of an open file, from its beginning; it stands there again afterwards."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    made, _ = read_through(descriptor)
+    made, _size = read_through(descriptor)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return made
 

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
 
 A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md, "Locks").
@@ -245,7 +248,7 @@ class Debian:
         install = ("install", "--print-uris", "--no-install-recommends")
         code, out, err = apt.run(*install, "-qq", "--", *wanted)
         if code:  # its reasons come only where it may speak
-            _, out, err = apt.run(*install, "--", *wanted)
+            _code, out, err = apt.run(*install, "--", *wanted)
             raise FarmError(
                 f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    {_reasons(out + err)}",
                 hint="correct `debian:` of this input, or leave the platform out of the recipe",

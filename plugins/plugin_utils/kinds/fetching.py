@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Locked files brought into the store, each by its kind."""
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], desk: Desk,
 
     def settle(first: Entry, error: FarmError | None) -> None:
         nonlocal done, size
-        found.update((entry, error) for entry, _ in groups[first.sha256])
+        found.update((entry, error) for entry, _snapshot in groups[first.sha256])
         if not error:
             done, size = done + 1, size + first.size
             progress(done, len(groups), size)

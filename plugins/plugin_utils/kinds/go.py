@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The kind `go`: a program from a module of its own upstream, with every module that its build reads; or a Go toolchain."""
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ class GoKind(Kind):
         return _Programs(desk)
 
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        yield from golang.fetch([entry for entry, _ in wanted], desk.store, desk.state / "cache" / "go", proxy=desk.origins.goproxy,
+        yield from golang.fetch([entry for entry, _snapshot in wanted], desk.store, desk.state / "cache" / "go", proxy=desk.origins.goproxy,
                                 go=desk.go, patience=desk.client.patience, sleep=desk.client.sleep)
 
 

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Go modules resolved: a wrapper module that pins the selection, and exactly the module files that an offline build of it reads.
 
 `images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it; the go command selects the rest

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Debian closures resolved again, beside the tree, where a locked .deb can be had nowhere any more (`farm_relock_missing`, D4).
 
 Such a lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, and beside it `made.json`, which says from which lock of

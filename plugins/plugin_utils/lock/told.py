@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which images are locked, and what a lock step says of them: for people, for --diff, and as the module documents it."""
 
 from __future__ import annotations
@@ -5,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jmespath
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe

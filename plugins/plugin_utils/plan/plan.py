@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plan: recipes and locks become units with build ids. Pure: what exists is asked afterwards, by whoever has a registry.
 
 A unit's **record** is all that determines its content (see docs/architecture.md, "Build id"); its build id is the sha256 of the
@@ -228,9 +231,9 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
         "image": recipe.name,
         "target": target,
         "dockerfile": needs.text,
-        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _) in sorted(sources.files.items())},
+        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _size) in sorted(sources.files.items())},
         "wrappers": {
-            f"{name}/{path}": digest for name, files in wrapped.items() for path, (_, digest, _) in files.items()
+            f"{name}/{path}": digest for name, files in wrapped.items() for path, (_mode, digest, _size) in files.items()
         },
         "args": dict(sorted(recipe.args.items())),
         "build_inputs": {

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What can be done about damage in the farm's registry, by the plan of the tree as it is now. No I/O."""
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ def _inputs(tags: Iterable[str], unpacked: Mapping[str, tuple[str, str]], archiv
 
 
 def _split(tags: Iterable[str]) -> list[tuple[str, str]]:
-    return [(repository, name) for repository, _, name in (tag.rpartition(":") for tag in tags)]
+    return [(repository, name) for repository, _colon, name in (tag.rpartition(":") for tag in tags)]
 
 
 def _first(keys: list[Key], plan: Plan, build: Platform) -> list[Key]:

@@ -1,12 +1,15 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a person chooses: images, platforms, and a jmespath expression over units."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jmespath
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
 

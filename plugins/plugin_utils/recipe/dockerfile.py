@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a Dockerfile names: its stages, and the contexts that each of them takes from outside.
 
 Only names are read; everything else is BuildKit's business. Here is what stands in the file; what its FROMs become on
@@ -106,7 +109,7 @@ def parse(text: str) -> Dockerfile:
             bodies.append([step])
         elif step.keyword == "ARG":
             parts = [word.partition("=") for word in instructions.words(step.rest, read.escape)]
-            taken.update(name for name, _, _ in parts)
+            taken.update(name for name, _sign, _value in parts)
             if not bodies:
                 arguments += [Argument(name, value if sign else None, step.line) for name, sign, value in parts]
         elif bodies:
@@ -132,7 +135,7 @@ class _Names:
     def use(self, name: str, step: Instruction, paths: tuple[str, ...]) -> list[Use]:
         """What an instruction takes from `name`, where that can be said."""
         try:
-            literal = expand(name, lambda _: None, self.escape) == name
+            literal = expand(name, lambda _name: None, self.escape) == name
         except ValueError:
             literal = False
         if not literal:
@@ -193,7 +196,7 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
             except ValueError as error:
                 file.refused.append((step.line, f"RUN --mount={value}: {error}"))
                 continue
-            options = {name.lower(): value for name, _, value in parts}
+            options = {name.lower(): value for name, _sign, value in parts}
             if options.get("from"):
                 found += file.use(options["from"], step, (options.get("source") or options.get("src") or "/",))
     return found

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """YAML documents checked against a JSON Schema: every mistake of a file at once, each with its line and the nearest correct name."""
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jsonschema
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_text
 
 MOST = 1 << 17  # bytes of a file; a recipe has some hundred

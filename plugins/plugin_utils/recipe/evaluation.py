@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A Dockerfile evaluated for one platform and one machine that builds: what each stage is FROM, what a target takes.
 
 As BuildKit 0.34 does it (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration holds it against that:
@@ -256,7 +259,7 @@ def platform_of(text: str) -> Platform | None:
     """The platform that a --platform means, None where it is none of the farm's. `arm64` or `linux/x86_64` are some."""
     parts = text.lower().split("/")
     system, machine, *variant = ["linux", *parts] if len(parts) == 1 else parts
-    architecture, _, fixed = _ARCHITECTURES.get(machine, machine).partition("/")
+    architecture, _slash, fixed = _ARCHITECTURES.get(machine, machine).partition("/")
     if len(variant) > 1 or variant == [""]:
         return None
     last = fixed or ("" if machine == "i386" or not variant else variant[0])

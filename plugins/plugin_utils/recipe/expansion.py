@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Variables in a Dockerfile, expanded as BuildKit 0.34 expands them (frontend/dockerfile/shell/lex.go).
 
 It is like a shell and no shell: `$$` is nothing, a pattern has no `[...]`, and what follows `${x/` keeps its escape
@@ -208,7 +211,7 @@ class _Reader:
         if sign not in ("+", "-", "?", "#", "%") and not (empty and self.keep) or empty and sign in ("#", "%"):
             raise BadExpansion(f"${{{name}{':' if empty else ''}{sign}...}}: there is no such expansion")
         cut = sign in ("#", "%")
-        word, _ = self.until("}", cut, cut)
+        word, _end = self.until("}", cut, cut)
         value = self.lookup(name)
         if self.keep and value is None:
             return f"${{{name}{':' if empty else ''}{sign}{word}}}"
@@ -228,8 +231,8 @@ class _Reader:
         """`${x/pattern/text}`; `${x//pattern/text}` for all places."""
         everywhere = self.peek() == "/"
         self.at += everywhere
-        pattern, _ = self.until("/", True, True)
-        text, _ = self.until("}", True, False)
+        pattern, _slash = self.until("/", True, True)
+        text, _end = self.until("}", True, False)
         value = self.lookup(name)
         if self.keep and value is None:
             return f"${{{name}/{pattern}/{text}}}"

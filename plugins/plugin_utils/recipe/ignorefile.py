@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which paths of a context they leave out. No I/O.
 
 The rules are those of github.com/moby/patternmatcher 0.6, quirks included: patterns count in order, a path is left out

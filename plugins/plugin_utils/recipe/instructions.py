@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The text of a Dockerfile as instructions, cut as BuildKit 0.34 cuts it (frontend/dockerfile/parser).
 
 tests/integration holds this against BuildKit's own.
@@ -117,7 +120,7 @@ def _head(lines: list[str], sign: str) -> Iterable[tuple[str, str, int]]:
 def _instruction(text: str, line: int, escape: str) -> Instruction:
     keyword, *more = _BLANKS.split(text.strip(SPACE), maxsplit=1)
     flags, rest = _flags(more[0] if more else "", escape)
-    pairs = tuple((name[2:], value) for name, _, value in (flag.partition("=") for flag in flags))
+    pairs = tuple((name[2:], value) for name, _sign, value in (flag.partition("=") for flag in flags))
     return Instruction(keyword.upper(), pairs, rest.strip(SPACE), line)
 
 

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The views of a recipe's Dockerfile that differ, and for which platforms each holds: what mistakes are looked for in."""
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ def distinct(recipe: Recipe) -> list[Seen]:
         for platform, views in recipe.views(target).items():
             for build, one in views.items():
                 same.setdefault(id(one), (one, []))[1].append((platform, build))
-        everything = tuple(pair for _, pairs in same.values() for pair in pairs)
+        everything = tuple(pair for _seen, pairs in same.values() for pair in pairs)
         found += [Seen(one, tuple(pairs), everything) for one, pairs in same.values()]
     return found
 
@@ -57,9 +60,9 @@ def shown(seen: Seen, written: str = "") -> str:
     """` (FROM leaf-$TARGETARCH for linux/s390x)`: the word that became a name, and for which platforms if not all."""
     parts = [f"FROM {written}"] if written else []
     if len(seen.pairs) < len(seen.all):
-        platforms = dict.fromkeys(platform for platform, _ in seen.pairs)
-        builders = dict.fromkeys(build for _, build in seen.pairs)
+        platforms = dict.fromkeys(platform for platform, _build in seen.pairs)
+        builders = dict.fromkeys(build for _platform, build in seen.pairs)
         parts.append(f"for {', '.join(map(str, platforms))}")
-        if len(seen.pairs) < sum(platform in platforms for platform, _ in seen.all):
+        if len(seen.pairs) < sum(platform in platforms for platform, _build in seen.all):
             parts.append(f"where {' or '.join(map(str, builders))} builds")
     return f" ({' '.join(parts)})" if parts else ""

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The archive: what a unit was built from, kept in the farm's registry (D5).
 
 Every input and context file is a blob whose digest is the lock's own sha256. One OCI artifact a unit holds them;
@@ -64,7 +67,7 @@ class Archive:
         wanted = sorted({(file.sha256, file.size) for file in files})
         with ThreadPoolExecutor(self.threads) as pool:
             self.registry.put_blob(self.repository, b"{}", NOTHING)
-            return sum(pool.map(self._keep, [sha256 for sha256, _ in wanted]))
+            return sum(pool.map(self._keep, [sha256 for sha256, _size in wanted]))
 
     def lacks(self, contents: Iterable[str]) -> bool:
         """Whether any of these contents is not in the archive."""

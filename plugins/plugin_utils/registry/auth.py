@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Who we are to a registry: its challenges, the person's credentials, tokens.
 
 Credentials are those of one origin (scheme, host and port). They go there, and to the token service that it names, in

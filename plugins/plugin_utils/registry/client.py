@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 
 What a registry says is not believed: names are checked before they come into a URL, digests on the way in and out,

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP for the registry's client: one exchange, tried again where that may help. All waits and answers are bounded.
 
 Nothing is decoded, no redirect is followed, and nobody is told who we are: that is registry_session.py's part.
@@ -16,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import urllib3
 from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
 PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one thing: a minute in all
 LONGEST = 120  # seconds after which nothing is tried again, however long each attempt took
@@ -90,7 +93,7 @@ class Wire:
             try:
                 answer = self._exchange(method, url, headers, body)
                 if whole or answer.status in AGAIN:
-                    _ = answer.data
+                    _read = answer.data
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, Unreachable) as error:
                 trouble = error
             if answer is not None and trouble is None:

@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What goes when images are removed from the farm's registry: tags, units, artifacts; and what was built on them.
 
 A manifest is deleted by digest, in one repository, and every tag that names it there goes with it. What an image shares

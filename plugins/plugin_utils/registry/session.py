@@ -1,3 +1,6 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to one registry: who we are is told where it is asked for, redirects are followed as far as they may be, and
 what is no success is an error in words.
 """
@@ -50,10 +53,10 @@ class Session:
             sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
             found = self._wire.ask(method, url, sent, body, whole=whole, once=once)
             if not whole and found.status != 200:
-                _ = found.data  # it is no blob: read here, and its connection freed
+                _read = found.data  # it is no blob: read here, and its connection freed
             return found
 
-        for _ in range(HOPS + 1):
+        for _hop in range(HOPS + 1):
             keys = self._keys_of(url)
             known = keys.header(scope)
             answer = ask(known)

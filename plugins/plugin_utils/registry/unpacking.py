@@ -1,10 +1,13 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Packages merely unpacked: one tar of the file trees of .deb files. This file runs dpkg-deb."""
 
 from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterable
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -22,9 +25,9 @@ def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
         for package in packages:
             with package, programs.started(["dpkg-deb", "--fsys-tarfile", "-"], stdin=package) as process:
-                assert process.stdout and process.stderr
-                problem = _take(process.stdout, target, seen, epoch)
-                said = process.stderr.read().decode(errors="replace").strip()
+                stdout, stderr = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stderr)
+                problem = _take(stdout, target, seen, epoch)
+                said = stderr.read().decode(errors="replace").strip()
                 if process.wait() != 0:
                     raise FarmError(f"dpkg-deb cannot read {package.name}: {said}")
                 if problem:

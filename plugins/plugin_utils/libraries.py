@@ -1,0 +1,81 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Python libraries that the controller needs beside ansible-core. Plugins import them from here, and from nowhere else.
+
+Ansible takes a plugin that cannot be imported for a bug of its own. So where a library is missing or too old, something else stands in the
+place of all of them, plugins are imported all the same, and the first action refuses to act and says what to install.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+__all__ = ["cattrs", "check", "jmespath", "jsonschema", "unmet", "urllib3"]
+
+NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
+
+
+def unmet(text: str) -> list[str]:
+    """Which lines of a requirements file this Python does not meet. Lines are of the form `name >=1.2.3`; `#` begins a comment."""
+    found = []
+    for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
+        name, least = (part.strip() for part in line.split(">="))
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found.append(line)
+        else:
+            if _numbers(version) < _numbers(least):
+                found.append(f"{line} (there is {version})")
+    return found
+
+
+def _numbers(version: str) -> list[int]:
+    """1.26.12.post1 -> [1, 26, 12]: its release (PEP 440)."""
+    match = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
+    return [int(number) for number in match[0].split(".")] if match else []
+
+
+UNMET = unmet(NEEDS.read_text(encoding="utf-8"))
+
+
+class _AnyName(type):
+    """So that a class has whatever attribute it is asked for."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+
+class _Stand(metaclass=_AnyName):
+    """Stands for a library, its modules, its classes and their instances, while plugins are imported."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """Takes whatever the true one takes."""
+
+
+if TYPE_CHECKING or not UNMET:
+    import cattrs.preconf.json
+    import jmespath
+    import jsonschema
+    import urllib3
+else:
+    cattrs = jmespath = jsonschema = urllib3 = _Stand
+
+
+def check() -> None:
+    """Raises FarmError, with the command that helps, where libraries are missing or too old."""
+    if UNMET:
+        raise FarmError(
+            f"the Python that runs Ansible here, {sys.executable}, lacks what desimages.farm needs: {', '.join(UNMET)}",
+            hint=f"{sys.executable} -m pip install -r {shlex.quote(str(NEEDS))} (or your distribution's packages of them)",
+        )

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Has the collection read as others read it: its changelog and documentation by what makes pages of them, its needs by ansible-builder, and
+# the package by what takes it into Ansible Galaxy. What these tools complain of is a failure, even where they only warn.
+set -eu
+cd "$(dirname "$0")/.."
+venv=$PWD/.cache/galaxy
+scripts/environment.sh "$venv" .venv/bin/python requirements-galaxy.txt
+export PATH="$venv/bin:$PATH" ANSIBLE_COLLECTIONS_PATH="$PWD/collections"
+unset ANSIBLE_CONFIG
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+antsibull-changelog lint
+antsibull-docs lint-collection-docs --plugin-docs .
+
+ansible-builder introspect --write-pip "$work/pip" --write-bindep "$work/bindep" collections >/dev/null
+if ! grep -q '^urllib3 >=' "$work/pip" || ! grep -q '^gpgv ' "$work/bindep"; then
+    echo "galaxy: ansible-builder finds no need for urllib3 and gpgv; look at meta/execution-environment.yml" >&2
+    exit 1
+fi
+
+ansible-galaxy collection build --output-path "$work" . >/dev/null
+cd "$work" # it leaves a file there
+export GALAXY_IMPORTER_RUN_ANSIBLE_LINT=false # `make lint` has run it, more strictly, on all that there is
+python -m galaxy_importer.main ./*.tar.gz >said 2>&1 || { cat said; exit 1; }
+if grep -E '^(WARNING|ERROR)' said; then exit 1; fi
