@@ -1,8 +1,9 @@
-"""Runs `ansible-test sanity` on this collection: sanity.py [WORDS...], WORDS being further ones for ansible-test, such as `--test pylint`.
+"""Runs `ansible-test sanity` on this collection: sanity.py [WORDS...], WORDS being further ones for ansible-test, such
+as `--test pylint`.
 
-ansible-test is that of the Python which runs this script. It wants the collection in a folder ansible_collections/NAMESPACE/NAME, so a copy of what git
-knows is laid out in one. Its environments (one for each test) are kept in .cache/sanity; they come from the package registry, and are pinned by
-ansible-test itself.
+ansible-test is that of the Python which runs this script. It wants the collection in a folder
+ansible_collections/NAMESPACE/NAME, so a copy of what git knows is laid out in one. Its environments (one for each test)
+are kept in .cache/sanity; they come from the package registry, and are pinned by ansible-test itself.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from ansible_test._internal.python_requirements import get_venv_packages
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOME = PROJECT / ".cache/sanity"
-PYTHONS = [f"3.{minor}" for minor in range(9, 16)]  # ansible-test takes those that it knows and finds, for nodes from 3.9 on
+# ansible-test takes those that it knows and finds, for nodes from 3.9 on
+PYTHONS = [f"3.{minor}" for minor in range(9, 16)]
 HALVES = (["--skip-test", "pylint"], ["--test", "pylint"])  # which take about as long as each other
-BOOTSTRAP = '''"""What installs pip into an environment: Python itself brings it. The script that ansible-test would load is on no package registry."""
+BOOTSTRAP = '''"""Installs the pip that Python brings: the script that ansible-test would load is on no registry."""
 
 import ensurepip
 
@@ -33,9 +35,11 @@ ensurepip.bootstrap()
 
 
 def lay_out(root: Path) -> Path:
-    """Copies what git knows or does not ignore below `root`, as a collection in a repository of its own; returns its folder."""
+    """Copies what git knows or does not ignore below `root`, as a collection in a repository of its own; returns its
+    folder."""
     folder = root / "ansible_collections/desimages/farm"
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, check=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
+                            capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         source, target = PROJECT / name, folder / name
         if os.path.lexists(source):  # not what is deleted and not committed yet
@@ -47,7 +51,8 @@ def lay_out(root: Path) -> Path:
 
 
 def prepare_home() -> None:
-    """Makes the home that ansible-test is given: it keeps its environments there, and hands no variable of ours on to pip."""
+    """Makes the home that ansible-test is given: it keeps its environments there, and hands no variable of ours on to
+    pip."""
     for python in PYTHONS:
         version = get_venv_packages(SimpleNamespace(version=python))["pip"]
         script = HOME / f".ansible/test/cache/get_pip_{version.replace('.', '_')}.py"
@@ -56,19 +61,24 @@ def prepare_home() -> None:
     netrc = HOME / ".netrc"
     netrc.unlink(missing_ok=True)
     netrc.symlink_to(Path.home() / ".netrc")
-    said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)=(.*)$", said, re.M)  # the last of a name is the one that counts
-    settings = {name: str(ast.literal_eval(value)).replace("\n", "\n    ") for name, value in found if name != "config-file"}
+    said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True,
+                          check=True).stdout
+    # the last of a name is the one that counts
+    found = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)=(.*)$", said, re.M)
+    settings = {name: str(ast.literal_eval(value)).replace("\n", "\n    ") for name, value in found
+                if name != "config-file"}
     if proxy := os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
         settings.setdefault("proxy", proxy)
     (HOME / ".pip").mkdir(exist_ok=True)
     config = HOME / ".pip/pip.conf"
     config.touch(mode=0o600)
-    config.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8")
+    config.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()),
+                      encoding="utf-8")
 
 
 def search_path() -> str:
-    """PATH, with ansible-test's own programs first, then a folder for each Python that runs; without folders whose Pythons do not (shims)."""
+    """PATH, with ansible-test's own programs first, then a folder for each Python that runs; without folders whose
+    Pythons do not (shims)."""
     folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     good, bad = [], set()
@@ -76,7 +86,8 @@ def search_path() -> str:
         for folder in [*folders, *sorted(pyenv.glob(f"{version}.*/bin"))]:
             program = folder / f"python{version}"
             if program.exists():
-                if subprocess.run([program, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0:
+                if subprocess.run([program, "-c", "import venv, ensurepip"], capture_output=True,
+                                  check=False).returncode == 0:
                     good.append(folder)
                     break
                 bad.add(folder)
@@ -91,7 +102,8 @@ def main(words: list[str]) -> int:
 
         def run(number: int, half: list[str]) -> subprocess.CompletedProcess[str]:
             command = ["ansible-test", "sanity", "--color", "no", *half]
-            return subprocess.run(command, cwd=lay_out(Path(root, str(number))), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            return subprocess.run(command, cwd=lay_out(Path(root, str(number))), env=environment,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   text=True, check=False)
 
         done = list(pool.map(run, (0, 1), [words] if words else HALVES))

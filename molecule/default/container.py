@@ -1,4 +1,5 @@
-"""Makes and removes the scenario's host: container.py create|restart|destroy FOLDER, as root. FOLDER holds `key.pub`, and then `container.json`."""
+"""Makes and removes the scenario's host: container.py create|restart|destroy FOLDER, as root. FOLDER holds `key.pub`,
+and then `container.json`."""
 
 from __future__ import annotations
 
@@ -70,9 +71,11 @@ def ports(count: int) -> list[int]:
 def bootstrap(folder: Path, key: str, ssh: int) -> Path:
     """Debian 13 as a tar, from the machine's own mirror."""
     (folder / "settings.tar").write_bytes(settings(key, ssh))
-    sources = [f"deb [signed-by={KEYRING}] {base} trixie main" for base in client_settings.apt_bases(client_settings.DEBIAN)[:1]]
+    sources = [f"deb [signed-by={KEYRING}] {base} trixie main"
+               for base in client_settings.apt_bases(client_settings.DEBIAN)[:1]]
     assert sources, "the sources of this machine's apt name no Debian archive"
-    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--setup-hook=tar-in {folder}/settings.tar /",
+    run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        f"--setup-hook=tar-in {folder}/settings.tar /",
         "trixie", str(folder / "root.tar"), *sources)
     return folder / "root.tar"
 
@@ -87,12 +90,15 @@ def create(folder: Path) -> None:
     root.unlink()
     unified = Path("/sys/fs/cgroup/unified")  # where cgroup v1 is mounted too
     container = client.containers.create(
-        NAME, ["/sbin/init"], name=NAME, network_mode="host", cgroupns="host", cap_add=CAPABILITIES, security_opt=["seccomp=unconfined", "apparmor=unconfined"],
-        environment={"container": "docker"}, stop_signal="SIGRTMIN+3", tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
+        NAME, ["/sbin/init"], name=NAME, network_mode="host", cgroupns="host", cap_add=CAPABILITIES,
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        environment={"container": "docker"}, stop_signal="SIGRTMIN+3",
+        tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
         # overlay does not lie on overlay
         volumes=[f"{unified if unified.is_dir() else unified.parent}:/sys/fs/cgroup:rw", "farm:/srv/desimages:rw"],
     )
-    (folder / "container.json").write_text(json.dumps({"ssh": ssh, "registry": registry, "dockerd": str(dockerd.folder)}))
+    (folder / "container.json").write_text(json.dumps({"ssh": ssh, "registry": registry,
+                                                       "dockerd": str(dockerd.folder)}))
     container.start()
     wait(dockerd, ssh)
 

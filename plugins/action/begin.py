@@ -33,5 +33,6 @@ class ActionModule(FarmAction):
             select(plan, [KERNEL[machine.machine()]], arguments["images"], arguments["platforms"], arguments["select"])
             result["images"] = sorted(recipes)
         if not self.check:
-            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(), create=arguments["create"])
+            hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(),
+                 create=arguments["create"])
         return result

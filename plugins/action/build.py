@@ -37,9 +37,12 @@ class ActionModule(FarmAction):
             return {"changed": False, "units": [], "failures": 0}
         fetched = run.load(Fetched)
         scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, planned.build, fetched.refused)
-        node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["node_state"] or arguments["state"])
-        farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"], arguments["buildctl"], arguments["slots"])
-        builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say, self.alert,
+        node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
+                    arguments["node_state"] or arguments["state"])
+        farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"],
+                    arguments["buildctl"], arguments["slots"])
+        builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say,
+                          self.alert,
                           Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched.trees,
                           again=planned.again, fresh=planned.fresh)
         stopped = ""
@@ -51,7 +54,8 @@ class ActionModule(FarmAction):
         finally:
             run.save(Built(scheduler.outcomes, builder.sizes, builder.timings, stopped, builder.differs))
             run.show("timings", builder.timings)
-        units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest} for key, outcome in scheduler.outcomes.items()]
+        units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest}
+                 for key, outcome in scheduler.outcomes.items()]
         bad = [unit for unit in units if State(unit["state"]) not in GOOD]
-        return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units, "failures": len(bad)}
-
+        return {"changed": any(unit["state"] in (State.BUILT, State.SAME) for unit in units), "units": units,
+                "failures": len(bad)}

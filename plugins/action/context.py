@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lays the contexts of units out, so that anyone can build them by hand with buildctl or docker buildx, to the same digest."""
+"""Lays the contexts of units out, so that anyone can build them by hand with buildctl or docker buildx, to the same
+digest."""
 
 from __future__ import annotations
 
@@ -65,21 +66,25 @@ class ActionModule(FarmAction):
         trees = made.trees()
         folders = {name: lay_out(folder / name, tree, contents) for name, tree in trees.items()}
         (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
-        script(folder / "buildctl.sh", "buildctl", made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
+        script(folder / "buildctl.sh", "buildctl",
+               made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
         indexes = {name: gather(registry, images) for name, images in byhand.doubled(made).items()}
-        script(folder / "buildx.sh", "docker buildx", byhand.buildx_words(made, folders, f"{folder}/metadata.json", indexes))
+        script(folder / "buildx.sh", "docker buildx",
+               byhand.buildx_words(made, folders, f"{folder}/metadata.json", indexes))
         return str(folder)
 
 
 def gather(registry: Registry, images: Mapping[str, str]) -> str:
-    """One image for several platforms (platform -> image of it, all of one repository): an index in the registry that no tag names."""
+    """One image for several platforms (platform -> image of it, all of one repository): an index in the registry that
+    no tag names."""
     repository = next(iter(images.values())).removeprefix(f"{registry.address}/").partition("@")[0]
     digests = {Platform.parse(platform): image.partition("@")[2] for platform, image in images.items()}
     data = oci.index(describe(registry, repository, digests), {})
     return f"{registry.address}/{repository}@{registry.put_manifest(repository, oci.digest(data), data, oci.INDEX)}"
 
 
-def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform, namespace: str) -> dict[str, dict[str, str]]:
+def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform,
+            namespace: str) -> dict[str, dict[str, str]]:
     """Parent name -> platform -> digest. Raises FarmError with every parent that the registry lacks."""
     found: dict[str, dict[str, str]] = {}
     missing = []
@@ -96,5 +101,6 @@ def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform, na
 
 def script(path: Path, program: str, words: list[str]) -> None:
     """A shell script of one command, one word a line; more words may follow the script's name."""
-    path.write_text(f"#!/bin/sh\nexec {program} \\\n" + " \\\n".join(f"    {shlex.quote(word)}" for word in words) + ' "$@"\n')
+    path.write_text(f"#!/bin/sh\nexec {program} \\\n" + " \\\n".join(f"    {shlex.quote(word)}" for word in words)
+                    + ' "$@"\n')
     path.chmod(0o755)

@@ -29,4 +29,5 @@ class ActionModule(FarmAction):
             return {"changed": fetch.lacks(planned.todo), "refused": []}
         refused = fetch.all(planned.todo)
         run.save(Fetched(refused, fetch.unpacked, fetch.trees, time.monotonic() - began))
-        return {"changed": fetch.changed, "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}
+        return {"changed": fetch.changed,
+                "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}

@@ -36,7 +36,8 @@ class ActionModule(FarmAction):
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
         built = run.load(Built) if run.has(Built) else Built()
-        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest) for key, digest in planned.existing.items()}, **built.outcomes}
+        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
+                                           for key, digest in planned.existing.items()}, **built.outcomes}
         sizes = {**planned.sizes, **built.sizes}
         lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, arguments, self.check, built.sizes)
         if self.check and not lists.registry.answers():  # the plan step has said so
@@ -48,14 +49,17 @@ class ActionModule(FarmAction):
         else:
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published),
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
-                                 "differs": {str(key): {"kept": kept, "came": came} for key, (kept, came) in built.differs.items()}})
+                                 "differs": {str(key): {"kept": kept, "came": came}
+                                             for key, (kept, came) in built.differs.items()}})
             release(arguments["state"], controller())
             lines = [*report.units(outcomes), *report.rebuilt(planned.again, outcomes, built.differs),
                      *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
-                     *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()), *report.times(run, age(controller()))]
+                     *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()),
+                     *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
-        result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved, "published": lists.published}
+        result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
+                                  "published": lists.published}
         if self.diff:
             result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
@@ -86,17 +90,20 @@ class Lists:
 
     @property
     def moved(self) -> list[str]:
-        return [f"{change.repository}:{tag}" for changes in self.changes.values() for change in changes for tag in change.moved]
+        return [f"{change.repository}:{tag}" for changes in self.changes.values() for change in changes
+                for tag in change.moved]
 
     @property
     def published(self) -> list[str]:
         return [name for names in self.copies.values() for name in names]
 
     def finish(self) -> None:
-        """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their tags."""
+        """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their
+        tags."""
         plan: Plan = self.planned.plan
         images = list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
-        self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}  # in the order of the plan
+        # in the order of the plan
+        self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._finish, images))
 
@@ -120,7 +127,8 @@ class Lists:
         unit = plan.units[there[0]]
         render = partial(tags.render, self.arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
         if len(there) == len(chosen if self.arguments["partial"] else keys):
-            manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform) for key in there]
+            manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform)
+                         for key in there]
             annotations = unit.annotations
             change = self._compare(repository, manifests, annotations, render)
             if change.moved and any(manifest.digest not in self.read for manifest in manifests):
@@ -130,7 +138,8 @@ class Lists:
         elif self.planned.chosen and not self.arguments["partial"]:
             for key in there:
                 wanted, _fixed = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
-                self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted), MANIFEST)
+                self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted),
+                           MANIFEST)
 
     def _compare(self, repository: str, manifests: list[oci.Manifest], annotations: dict[str, str],
                  render: Callable[..., tuple[list[str], list[str]]]) -> indexes.Change:

@@ -16,7 +16,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, described, difference, summary, warnings
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
+    choose,
+    described,
+    difference,
+    summary,
+    warnings,
+)
 
 
 class ActionModule(FarmAction):
@@ -26,10 +32,12 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
-            raise BadInput([f"farm_snapshot: {arguments['snapshot']!r} is no time like 20261123T112238Z"], what="the choice")
+            raise BadInput([f"farm_snapshot: {arguments['snapshot']!r} is no time like 20261123T112238Z"],
+                           what="the choice")
         recipes = choose(load_catalog(arguments["catalog"], need_locks=False), arguments["images"], arguments["select"])
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
-            locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"], keyring=arguments["keyring"],
+            locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"],
+                            keyring=arguments["keyring"],
                             allow_missing_suites=arguments["allow_missing_suites"], say=self.say)
             locker.prepare(recipes)
             images: list[dict[str, Any]] = []
@@ -46,12 +54,14 @@ class ActionModule(FarmAction):
                     images.append(described(recipe, locked, round(time.monotonic() - started, 1)))
         for text in warnings(images):
             self.warn(text)
-        result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images, "failures": failures,
+        result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
+                                  "failures": failures,
                                   "summary": [summary(image) for image in images]}
         if self.diff:
             result["diff"] = [{"prepared": difference(image)} for image in images if image["changed"]]
         if failures:
             named = "\n".join(f"{failure['name']}: {failure['msg']}" for failure in failures)
             result["failed"] = True
-            result["msg"] = f"{len(failures)} of {len(recipes)} images could not be locked; they keep the lock they had:\n{named}"
+            kept = "could not be locked; they keep the lock they had"
+            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{named}"
         return result

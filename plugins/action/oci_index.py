@@ -27,7 +27,8 @@ class ActionModule(FarmAction):
         registry = Registry(arguments["registry"])
         names = {Platform.parse(platform): name for platform, name in arguments["manifests"].items()}
         manifests = indexes.describe(registry, arguments["name"], names)
-        change = indexes.compare(registry, arguments["name"], manifests, arguments["annotations"], arguments["tags"], arguments["fixed_tags"])
+        change = indexes.compare(registry, arguments["name"], manifests, arguments["annotations"], arguments["tags"],
+                                 arguments["fixed_tags"])
         if not self.check:
             indexes.push(registry, change)
         result: dict[str, Any] = {"changed": bool(change.moved), "digest": change.digest, "moved": list(change.moved)}

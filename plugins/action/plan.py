@@ -65,16 +65,20 @@ class ActionModule(FarmAction):
             sure = pool.map(Certainty(plan, existing, registry, place, again), todo)
             build = [{**describe(plan, key), "reasons": why[key], "sure": surely} for key, surely in zip(todo, sure)]
         certain = sum(unit["sure"] for unit in build)
-        result: dict[str, Any] = {"changed": bool(todo), "build": build, "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
-                                  "relocked": [{"image": image, **overlay.as_dict()} for image, overlay in relocked.items()]}
+        result: dict[str, Any] = {"changed": bool(todo), "build": build,
+                                  "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
+                                  "relocked": [{"image": image, **overlay.as_dict()}
+                                               for image, overlay in relocked.items()]}
         if arguments["table"] and build:
             self.say(table(build))
         if self.diff:
             result["diff"] = [
-                difference(plan.units[key], last_built.read(place, key), plan.entries(plan.units[key], native[0])) for key in todo]
+                difference(plan.units[key], last_built.read(place, key), plan.entries(plan.units[key], native[0]))
+                for key in todo]
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
-        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked, standing.sizes, before,
+        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked,
+                         standing.sizes, before,
                          set(again), arguments["rebuild"]).lean())
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
@@ -97,8 +101,8 @@ class ActionModule(FarmAction):
 class Certainty:
     """Whether a unit will be built whatever its parents come out as.
 
-    Early cutoff spares it where the registry has a unit of the same content above the same digests: those of its parents that exist, and
-    for a parent that is to be rebuilt the digest that it had last, as it may come out the same.
+    Early cutoff spares it where the registry has a unit of the same content above the same digests: those of its
+    parents that exist, and for a parent that is to be rebuilt the digest that it had last, as it may come out the same.
     """
 
     plan: Plan
@@ -110,7 +114,8 @@ class Certainty:
 
     def __call__(self, key: Key) -> bool:
         unit = self.plan.units[key]
-        above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents if not parent.build}
+        above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents
+                 if not parent.build}
         if key in self.again or self.registry is None or not above or not all(above.values()):
             return True
         return self.registry.digest(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
@@ -120,7 +125,8 @@ class Certainty:
             return self.existing[key]
         if key not in self.last:
             record = last_built.record(self.place, key)
-            found = self.registry.digest(f"{self.place.namespace}/{key.image}", f"b-{canonical.sha256(record)}") if self.registry and record else None
+            found = self.registry.digest(f"{self.place.namespace}/{key.image}",
+                                         f"b-{canonical.sha256(record)}") if self.registry and record else None
             self.last[key] = found[0] if found else ""
         return self.last[key]
 
@@ -147,7 +153,8 @@ def look(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfo
     with ThreadPoolExecutor(ASKERS) as pool:
         answers = {key: answer for key, answer in zip(keys, pool.map(ask, keys)) if answer}
     existing = {key: digest for key, (digest, _size, _kind) in answers.items()}
-    waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items() if outcome.state == State.WAITING]
+    waiting = [key for key, outcome in Scheduler(plan, wanted, existing, build).outcomes.items()
+               if outcome.state == State.WAITING]
     return planning.Standing(existing, waiting, {digest: (size, kind) for digest, size, kind in answers.values()})
 
 
@@ -156,12 +163,15 @@ def table(build: list[dict[str, Any]]) -> str:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for unit in build:
         name, _space, platform = unit["unit"].partition(" ")
-        rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])), []).append(platform.partition("/")[2])
+        rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])),
+                        []).append(platform.partition("/")[2])
     width = max(len(name) for name, _verdict, _why in rows)
-    lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}" for (name, verdict, why), platforms in rows.items()]
+    lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}"
+             for (name, verdict, why), platforms in rows.items()]
     return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])
 
 
 def difference(unit: Unit, before: dict[str, Any], inputs: list[Entry]) -> dict[str, Any]:
     """Ansible's diff of a unit: its record, and its inputs by name and version rather than by hash."""
-    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned", "before": before, "after": last_built.view(unit, inputs)}
+    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned", "before": before,
+            "after": last_built.view(unit, inputs)}

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The short way to a probe: one command of the runner where it lies on the host; the module where it does not, or where something is written."""
+"""The short way to a probe: one command of the runner where it lies on the host; the module where it does not, or where
+something is written."""
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         record = arguments.pop("record")
         if not record:
-            node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars), arguments["state_dir"].rstrip("/"))
+            node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
+                        arguments["state_dir"].rstrip("/"))
             found = None
             with contextlib.suppress(FarmError):  # a damaged runner: the module can do without
                 found = node.probe(arguments)
             if found is not None:
                 return found
-        made: dict[str, Any] = self._execute_module(module_name="desimages.farm.probe", module_args={**arguments, "record": record}, task_vars=task_vars)
+        made: dict[str, Any] = self._execute_module(module_name="desimages.farm.probe",
+                                                    module_args={**arguments, "record": record}, task_vars=task_vars)
         return made

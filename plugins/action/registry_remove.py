@@ -26,7 +26,8 @@ class ActionModule(FarmAction):
         result: dict[str, Any] = {"changed": False, "removed": [], "children": [], "unknown": removal.unknown}
         if removal.unknown and not arguments["all"]:
             return result
-        records = last_built.of(last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"]), images)
+        records = last_built.of(last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"]),
+                                images)
         if not self.check:
             registry_removal.remove(registry, removal)
             for path in records:

@@ -14,7 +14,8 @@ options:
     type: path
     required: true
   registry:
-    description: The farm's registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker client's.
+    description: The farm's registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker
+      client's.
     type: str
     required: true
   namespace:

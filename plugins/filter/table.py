@@ -80,7 +80,8 @@ def table(rows, columns=(), sizes=(), short=()):
     widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
 
     def line(texts):
-        padded = [text.rjust(width) if number else text.ljust(width) for text, width, number in zip(texts, widths, right)]
+        padded = [text.rjust(width) if number else text.ljust(width)
+                  for text, width, number in zip(texts, widths, right)]
         return "  ".join(padded).rstrip()
 
     return [line(texts) for texts in cells]

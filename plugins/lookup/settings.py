@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Reads the public variables C(farm_*) and those of the provisioning roles as the current host sees them.
-  - Tells every mistake in them and in the inventory's groups, and a fingerprint of all that decides how the host is provisioned, the roles'
-    own files included.
+  - Tells every mistake in them and in the inventory's groups, and a fingerprint of all that decides how the host is
+    provisioned, the roles' own files included.
   - Tells who runs the playbook, and whether he can write what the controller writes to C(farm_state) on this machine.
 options:
   _terms:
@@ -28,7 +28,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: One dictionary with RV(ignore:mistakes) (a list of texts), RV(ignore:fingerprint), RV(ignore:user) (a number) and RV(ignore:owned).
+  description: One dictionary with RV(ignore:mistakes) (a list of texts), RV(ignore:fingerprint), RV(ignore:user) (a
+    number) and RV(ignore:owned).
   type: list
   elements: dict
   sample:
@@ -50,7 +51,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import settings, tr
 
 def files() -> dict:
     """All that decides how a host is provisioned, beside variables: relative path -> content."""
-    return {str(path.relative_to(travels.PLUGINS.parent)): path.read_bytes() for path in travels.provisioning(settings.ROLES)}
+    return {str(path.relative_to(travels.PLUGINS.parent)): path.read_bytes()
+            for path in travels.provisioning(settings.ROLES)}
 
 
 class LookupModule(LookupBase):

@@ -28,7 +28,7 @@ class Child:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0,
             start_new_session=True, env=environment,
         )
-        self._pipe = cast("IO[bytes]", self._process.stderr)
+        self._pipe = cast(IO[bytes], self._process.stderr)
         self._asked = 0.0  # when it was asked to end
 
     def lines(self, stop: Callable[[], bool]) -> Iterator[str]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import errno
 
-CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"  # the hint of a HashMismatch
+# the hint of a HashMismatch
+CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"
 
 
 class FarmError(Exception):
     """A failure that a person can act on. Modules and actions turn it into a result once, in `main()` or `run()`.
 
-    `where` holds the circumstances (node, unit, origin, log, ...): they are printed after the message and are keys of the result.
+    `where` holds the circumstances (node, unit, origin, log, ...): they are printed after the message and are keys of
+    the result.
     """
 
     def __init__(self, message: str, *, hint: str = "", **where: object) -> None:
@@ -31,7 +33,8 @@ class FarmError(Exception):
 
     def as_result(self) -> dict[str, object]:
         """The keyword arguments of `fail_json`: `msg`, `error` (the class), `hint` and the circumstances."""
-        return {"msg": str(self), "error": type(self).__name__, "hint": self.hint, **{k: str(v) for k, v in self.where.items()}}
+        return {"msg": str(self), "error": type(self).__name__, "hint": self.hint,
+                **{k: str(v) for k, v in self.where.items()}}
 
 
 class BadInput(FarmError):
@@ -70,9 +73,11 @@ def system_error(error: OSError) -> FarmError:
     """What the operating system refused, as an error that a person can act on."""
     where = str(error.filename or "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no space left for {where or 'what the farm writes'}", hint="make room there and run again; nothing was tried twice")
+        return NoSpace(f"no space left for {where or 'what the farm writes'}",
+                       hint="make room there and run again; nothing was tried twice")
     if isinstance(error, PermissionError):
-        return FarmError(f"{where} may not be read or written by this user", hint="who owns it? the state folder is its provisioner's")
+        return FarmError(f"{where} may not be read or written by this user",
+                         hint="who owns it? the state folder is its provisioner's")
     return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
 class RegistryError(FarmError):
     """A registry that answers, and refuses, or whose answer cannot be used."""

@@ -97,8 +97,8 @@ def sha256_of(path: str) -> str:
 
 
 def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync: bool = True) -> None:
-    """Replaces a file in one step, in a folder that is made where there is none: nothing half-written is ever read, nor by
-    anybody whom it is not for.
+    """Replaces a file in one step, in a folder that is made where there is none: nothing half-written is ever read, nor
+    by anybody whom it is not for.
 
     With `sync` it is on the disk afterwards, whatever happens to the machine.
     """

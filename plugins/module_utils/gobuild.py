@@ -1,6 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Go programs built from a module that pins them: the command, its environment, and the key that names the result. No I/O."""
+"""Go programs built from a module that pins them: the command, its environment, and the key that names the result. No
+I/O."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Program:
     @property
     def environment(self) -> dict[str, str]:
         """What the bytes depend on. Proxies, checksum database and caches stay the client's own."""
-        return {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1", **go_environment(self.platform)}
+        return {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1",
+                **go_environment(self.platform)}
 
 
 def toolchains(wanted: str, here: str) -> list[str]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The golden build: fixed inputs, fixed settings; the digest of what comes out is the engine id. No I/O.
 
-What could differ between two engines is exercised: zstd and tar writers, file modes, links, times before and after the epoch, JSON.
-Changing anything here changes the engine id, and with it every build id: that is a rebuild of everything.
+What could differ between two engines is exercised: zstd and tar writers, file modes, links, times before and after the
+epoch, JSON. Changing anything here changes the engine id, and with it every build id: that is a rebuild of everything.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ def noise(size: int, seed: str) -> bytes:
 def words(count: int) -> bytes:
     """Text that compresses like text."""
     picks = noise(count, "words")
-    vocabulary = [f"{first}{second}" for first in ("ba", "de", "ki", "lo", "mu") for second in ("ran", "sel", "tim", "vor")]
-    return "".join(vocabulary[pick % len(vocabulary)] + ("\n" if at % 11 == 10 else " ") for at, pick in enumerate(picks)).encode()
+    vocabulary = [f"{first}{second}" for first in ("ba", "de", "ki", "lo", "mu")
+                  for second in ("ran", "sel", "tim", "vor")]
+    return "".join(vocabulary[pick % len(vocabulary)] + ("\n" if at % 11 == 10 else " ")
+                   for at, pick in enumerate(picks)).encode()
 
 
 def tree() -> Iterator[Entry]:

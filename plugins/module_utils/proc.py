@@ -26,7 +26,8 @@ class Listening:
 
 def decode_address(text: str, byteorder: str = sys.byteorder) -> str:
     """`0100007F` -> 127.0.0.1: /proc/net/tcp prints each 32-bit word in the machine's own byte order."""
-    words = [int(text[at : at + 8], 16).to_bytes(4, "little" if byteorder == "little" else "big") for at in range(0, len(text), 8)]
+    words = [int(text[at : at + 8], 16).to_bytes(4, "little" if byteorder == "little" else "big")
+             for at in range(0, len(text), 8)]
     packed = b"".join(words)
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 

@@ -1,6 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""One way to run another program: with a deadline, its whole process group ended with it, no input but what is given. This file does I/O."""
+"""One way to run another program: with a deadline, its whole process group ended with it, no input but what is given.
+This file does I/O."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ class Done:
     err: str
 
 
-def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None, folder: str | None = None,
+def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None,
+        folder: str | None = None,
         stdin: str = "") -> Done:
-    """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it runs.
+    """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it
+    runs.
 
     Raises Overdue after `seconds`, FarmError where there is no such program.
     """
@@ -41,7 +44,8 @@ def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] 
             out, err = process.communicate(stdin.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
             end(process)
-            raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended", command=" ".join(words)[:300]) from None
+            raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended",
+                          command=" ".join(words)[:300]) from None
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 

@@ -80,7 +80,8 @@ class Progress:
 
     @property
     def transport(self) -> bool:
-        """True where the solve failed on its way to or from a registry rather than in a step: while it wrote its result, or read a parent.
+        """True where the solve failed on its way to or from a registry rather than in a step: while it wrote its
+        result, or read a parent.
 
         The error of a step that ran has its command in it, whatever that says, and its exit code.
         """
@@ -95,7 +96,8 @@ class Progress:
     def as_dict(self) -> dict[str, object]:
         return {
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
-            "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport, "tail": list(self.tail or self.own),
+            "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport,
+            "tail": list(self.tail or self.own),
         }
 
 

@@ -85,7 +85,8 @@ def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
 
 
 def until(asked: Callable[[], str], seconds: float) -> str:
-    """Asks, with growing pauses, until nothing stands in the way any more ('') or the time is over (the last reason)."""
+    """Asks, with growing pauses, until nothing stands in the way any more ('') or the time is over (the last
+    reason)."""
     deadline, pause = time.monotonic() + seconds, 0.05
     while True:
         problem = asked()

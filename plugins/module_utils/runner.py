@@ -1,15 +1,17 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""The runner: the program on a node that starts, watches and cancels solves. Standard library only; it travels as a zip file, and lies unpacked.
+"""The runner: the program on a node that starts, watches and cancels solves.
 
-    python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers after a while with the state
-                          of all; a job that nobody asks for in 15 minutes is cancelled
+Standard library only; it travels as a zip file, and lies unpacked.
+
+    python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers
+                          after a while with the state of all; a job that nobody asks for in 15 minutes is cancelled
     python3 runner cancel
     python3 runner clear  cancels and forgets what another controller left
     python3 runner probe  tells whether this host is well (wellness.py)
 
-What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat` (its mtime is the
-last poll), `pid`.
+What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`,
+`beat` (its mtime is the last poll), `pid`.
 """
 
 from __future__ import annotations
@@ -30,15 +32,18 @@ from .files import locked
 STATE = "state.json"
 CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
 TERMINAL = ("done", "failed", "lost", "cancelled")
-TICK, SLOWEST = 0.05, 0.3  # seconds between two looks at the states, at first and when nothing has happened for some seconds
+# seconds between two looks at the states, at first and when nothing has happened for some seconds
+TICK, SLOWEST = 0.05, 0.3
 LINGER = 0.4  # seconds that what has ended is kept back while others are there to be started in its place
 PATIENCE = 60  # seconds for another turn, or for a program
 SETTLE = 0.05  # seconds that the answer waits for others to end as well
 
 
-def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
-    """Forgets jobs, and looks after the others for up to `wait` seconds: of `specs` as many are started, in order, as `slots` allow beside those
-    of `ids`, and the next ones when some have ended. Ends sooner, once something has: at once where no spec waits, else after LINGER.
+def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
+         slots: int) -> list[dict[str, Any]]:
+    """Forgets jobs, and looks after the others for up to `wait` seconds: of `specs` as many are started, in order, as
+    `slots` allow beside those of `ids`, and the next ones when some have ended. Ends sooner, once something has: at
+    once where no spec waits, else after LINGER.
 
     The state of all that were started, with the log where one has ended; a spec that is not among them was not started.
     """
@@ -46,7 +51,8 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
         return _turn(jobs, specs, ids, forget, wait, slots)
 
 
-def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
+def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
+          slots: int) -> list[dict[str, Any]]:
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     names, waiting = list(ids), list(specs)
@@ -117,13 +123,15 @@ def start(spec: dict[str, Any]) -> None:
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
-    """The state of each job, in order, with how long it ran and how long ago it began (seconds). One whose process is gone without a result is `lost`."""
+    """The state of each job, in order, with how long it ran and how long ago it began (seconds). One whose process is
+    gone without a result is `lost`."""
     found = []
     for name in ids:
         folder = Path(jobs) / name
         state = _state(folder)
         if state is None and not folder.exists():
-            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0, "age": 0})
+            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0,
+                          "age": 0})
             continue
         with contextlib.suppress(OSError):  # gone meanwhile: the job sees that as well
             (folder / "beat").touch()
@@ -133,7 +141,8 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
         now = time.time()
         state = {"state": "running", "started": now, **(state or {})}  # what cannot be read its job writes again
-        found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"], "age": now - state["started"]})
+        found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"],
+                      "age": now - state["started"]})
     return found
 
 
@@ -184,7 +193,8 @@ def clear(jobs: str) -> list[str]:
 def _alive(folder: Path) -> bool:
     try:
         pid = int((folder / "pid").read_text())
-        return f"{folder.parent.parent}/bin/runner-".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()  # a number may be another's by now
+        # a number may be another's by now
+        return f"{folder.parent.parent}/bin/runner-".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False
 

@@ -15,7 +15,8 @@ from .files import open_file, open_folder, text_of, write
 from .proc import Proc, started
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
-# What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started it.
+# What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started
+# it.
 CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "store")
 # What modules and the runner make there, as root.
 HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
@@ -51,7 +52,9 @@ def holder(path: str) -> Holder | None:
         pid, texts = found["pid"], [found["started"], found.get("since", ""), found.get("user", "")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid < _LAST or not all(isinstance(text, str) for text in texts):
+    if isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid < _LAST:
+        return None
+    if not all(isinstance(text, str) for text in texts):
         return None
     return Holder(pid, *("".join(filter(str.isprintable, text))[:100] for text in texts))
 
@@ -72,12 +75,14 @@ def refuse_foreign(path: str) -> None:
     if foreign:
         raise FarmError(
             f"{path} is not empty and not a farm's state folder: it holds {', '.join(foreign[:5])}",
-            hint=f"choose another farm_state, or make the file {path}/{MARK} if all that is in it may be removed with the farm",
+            hint=f"choose another farm_state, or make the file {path}/{MARK} if all that is in it may be removed with "
+                 "the farm",
         )
 
 
 def open_umask() -> None:
-    """What a module makes has the mode that it asks for, whatever the umask of the caller: services run as users of their own."""
+    """What a module makes has the mode that it asks for, whatever the umask of the caller: services run as users of
+    their own."""
     os.umask(0o022)
 
 
@@ -86,7 +91,8 @@ def claim(path: str) -> None:
     refuse_foreign(path)
     os.makedirs(path, mode=0o755, exist_ok=True)
     if not os.path.exists(f"{path}/{MARK}"):
-        write(f"{path}/{MARK}", "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n", 0o644)
+        write(f"{path}/{MARK}", "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n",
+              0o644)
 
 
 def not_of(path: str, user: int) -> dict[str, int]:

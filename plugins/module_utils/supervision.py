@@ -44,7 +44,8 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """How a service shows that it is up: exactly one of the three, asked until it says yes or `timeout` seconds are over."""
+    """How a service shows that it is up: exactly one of the three, asked until it says yes or `timeout` seconds are
+    over."""
 
     http: str = ""
     unix: str = ""
@@ -98,7 +99,8 @@ class Service:
             environment=_pairs(params.get("environment")),
             directory=params.get("directory") or "/",
             user=params.get("user") or "",
-            limits=tuple(sorted((key, int(value)) for key, value in (params.get("limits") or {}).items() if value is not None)),
+            limits=tuple(sorted((key, int(value)) for key, value in (params.get("limits") or {}).items()
+                                if value is not None)),
             files=_pairs(params.get("files")),
             secret_files=_pairs(params.get("secret_files")),
             ready=Ready(
@@ -130,7 +132,7 @@ class Service:
             "command[0]": self.command[:1],
             "after[0]": self.after[:1],
             "files": tuple(path for path, _text in self.files),
-            "secret_files": tuple(path for path, _ in self.secret_files),
+            "secret_files": tuple(path for path, _content in self.secret_files),
             "claims.sockets": self.claims.sockets,
             "claims.data": self.claims.data,
         }
@@ -156,7 +158,8 @@ class Service:
         for socket in self.claims.sockets:
             length = len(socket.encode())
             if length > SOCKET_LENGTH:
-                yield f"claims.sockets: {socket} has {length} bytes, a unix socket's path at most {SOCKET_LENGTH}: choose a shorter one"
+                yield (f"claims.sockets: {socket} has {length} bytes, a unix socket's path at most {SOCKET_LENGTH}: "
+                       "choose a shorter one")
         for limit, _value in self.limits:
             if limit not in LIMITS:
                 yield f"limits: {limit!r} is none of {', '.join(LIMITS)}"
@@ -178,7 +181,8 @@ class Service:
 
     @property
     def unit(self) -> str:
-        """The systemd unit. A state folder of its own gives a name of its own, so that two farms live on one machine."""
+        """The systemd unit. A state folder of its own gives a name of its own, so that two farms live on one
+        machine."""
         farm = "" if self.state_dir == DEFAULT_STATE else f"-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
         return f"desimages{farm}-{self.name}.service"
 
@@ -210,7 +214,8 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "user": service.user,
         "limits": dict(service.limits),
         "files": {path: _sha256(text) for path, text in (*service.files, *service.secret_files)},
-        "claims": {"ports": list(service.claims.ports), "sockets": list(service.claims.sockets), "data": list(service.claims.data)},
+        "claims": {"ports": list(service.claims.ports), "sockets": list(service.claims.sockets),
+                   "data": list(service.claims.data)},
         "delegate": service.delegate,
         "stop_timeout": service.stop_timeout,
         "log": {"size": service.log_size, "files": service.log_files},
@@ -254,7 +259,7 @@ def environment_file(service: Service) -> dict[str, Text]:
     return {service.environment_file: Text("".join(lines), 0o600)}
 
 
-# --- runit -------------------------------------------------------------------------------------------------------------------
+# --- runit ------------------------------------------------------------------------------------------------------------
 
 
 def quote(text: str) -> str:
@@ -295,7 +300,7 @@ exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_fol
     }
 
 
-# --- systemd -----------------------------------------------------------------------------------------------------------------
+# --- systemd ----------------------------------------------------------------------------------------------------------
 
 
 def unit_word(text: str) -> str:
@@ -320,7 +325,8 @@ def systemd_files(service: Service) -> dict[str, Text]:
         "[Service]",
         "Type=exec",
         f"ExecStart={command}",
-        *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after else []),
+        *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after
+          else []),
         f"EnvironmentFile={service.environment_file.replace('%', '%%')}",
         f"WorkingDirectory={service.directory.replace('%', '%%')}",
         *([f"User={service.user}"] if service.user else []),

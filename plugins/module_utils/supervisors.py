@@ -213,16 +213,19 @@ class Runit(Supervisor):
     def start(self) -> None:
         folder = self.service.folder
         if self._supervised():
-            # Its exit code is not 0 where the service had to be killed; whether the new one is up is seen by what comes after.
+            # Its exit code is not 0 where the service had to be killed; whether the new one is up is seen by what comes
+            # after.
             self.run(["sv", "-w", str(self.service.stop_timeout), "force-restart", folder])
             return
         self.end_leftovers()
         # its own session, no descriptor of ours: nothing waits for it and no hang-up reaches it
-        self.call("sh", "-c", f"cd / && exec setsid -f runsv {quote(folder)} </dev/null >>{quote(folder)}/runsv.log 2>&1")
+        self.call("sh", "-c",
+                  f"cd / && exec setsid -f runsv {quote(folder)} </dev/null >>{quote(folder)}/runsv.log 2>&1")
         deadline = time.monotonic() + 5
         while not self._supervised():
             if time.monotonic() > deadline:
-                raise FarmError(f"runsv did not start: {read(f'{folder}/runsv.log').strip()}", service=self.service.name)
+                raise FarmError(f"runsv did not start: {read(f'{folder}/runsv.log').strip()}",
+                                service=self.service.name)
             time.sleep(0.02)
 
     def stop(self) -> None:

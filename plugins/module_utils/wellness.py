@@ -21,12 +21,14 @@ _MOVED = {
 
 
 class Host:
-    """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as AnsibleModule.run_command does.
+    """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as
+    AnsibleModule.run_command does.
 
     `recorded` is what the last provisioning wrote down, `now` what it would write down.
     """
 
-    def __init__(self, state_dir: str, fingerprint: str, services: list[str], run: Callable[[list[str]], tuple[int, str, str]]) -> None:
+    def __init__(self, state_dir: str, fingerprint: str, services: list[str],
+                 run: Callable[[list[str]], tuple[int, str, str]]) -> None:
         self.state_dir, self.run = state_dir.rstrip("/"), run
         self.path = os.path.join(self.state_dir, "provisioned.json")
         self.recorded = _load(self.path)

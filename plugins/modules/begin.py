@@ -10,8 +10,10 @@ DOCUMENTATION = r"""
 module: begin
 short_description: Check a catalog and take the farm, before any host is touched
 description:
-  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file; then what is chosen of it.
-  - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the farm, and waits or stops.
+  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file; then what is
+    chosen of it.
+  - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the
+    farm, and waits or stops.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:

@@ -12,8 +12,8 @@ short_description: Register the emulators of qemu-user with the kernel
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Mounts binfmt_misc where it is not, and registers the handlers of Debian's qemu-user-static, as the kernel is told by
-    systemd-binfmt where that runs.
+  - Mounts binfmt_misc where it is not, and registers the handlers of Debian's qemu-user-static, as the kernel is told
+    by systemd-binfmt where that runs.
   - Refuses a handler without the flag C(F), which would not work in containers.
 requirements:
   - qemu-user-static
@@ -58,7 +58,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
 FOLDER = "/proc/sys/fs/binfmt_misc"
 NEEDS = "it needs root, and a kernel with binfmt_misc"
-DESCRIPTIONS = ("/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d")  # binfmt.d(5), in its order
+# binfmt.d(5), in its order
+DESCRIPTIONS = ("/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d")
 
 
 def handler(text: str) -> tuple:
@@ -88,7 +89,8 @@ def enabled(names: list) -> list:
 
 
 def description(name: str, folders: tuple = DESCRIPTIONS) -> str:
-    """What tells the kernel of a handler, as a file of binfmt.d says it; empty where none does. The first folder that has one counts."""
+    """What tells the kernel of a handler, as a file of binfmt.d says it; empty where none does. The first folder that
+    has one counts."""
     for folder in folders:
         try:
             with open(os.path.join(folder, f"{name}.conf"), encoding="ascii") as file:
@@ -103,7 +105,8 @@ def register(name: str) -> None:
     known = os.path.join(FOLDER, name)
     words = "1" if os.path.exists(known) else description(name)
     if not words:
-        raise FarmError(f"no file of binfmt.d describes the handler {name}", hint=f"looked for {name}.conf in {', '.join(DESCRIPTIONS)}")
+        raise FarmError(f"no file of binfmt.d describes the handler {name}",
+                        hint=f"looked for {name}.conf in {', '.join(DESCRIPTIONS)}")
     try:
         with open(known if words == "1" else os.path.join(FOLDER, "register"), "w", encoding="ascii") as file:
             file.write(words)

@@ -11,7 +11,8 @@ module: build
 short_description: Build the planned units on a node
 description:
   - Hands out batches of units to the runner on this node, shows their progress, and tags what was pushed.
-  - A unit that fails stops only what descends from it. The task itself does not fail then - M(desimages.farm.index) ends the run.
+  - A unit that fails stops only what descends from it. The task itself does not fail then - M(desimages.farm.index)
+    ends the run.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]

@@ -10,7 +10,8 @@ DOCUMENTATION = r"""
 module: context
 short_description: Lay out what an image is built from, to build it by hand
 description:
-  - Fetches the inputs of an image and lays out, for each platform, the contexts of its build with the modes and times that the farm uses.
+  - Fetches the inputs of an image and lays out, for each platform, the contexts of its build with the modes and times
+    that the farm uses.
   - Beside them it writes C(buildctl.sh) and C(buildx.sh), one command each, that build the same bytes as the farm.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0

@@ -12,10 +12,11 @@ short_description: Prove by a golden build that a node's BuildKit gives the expe
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Builds a small fixed context with the settings that every image of the farm is built with. Nothing is pushed and no network is needed.
+  - Builds a small fixed context with the settings that every image of the farm is built with. Nothing is pushed and no
+    network is needed.
   - The digest of the result is the node's engine id. Nodes of one engine id give the same digests for the same inputs.
-  - Fails where it is not the expected one. What was proven is written down with the sha256 of buildkitd and not built again for the same
-    binary.
+  - Fails where it is not the expected one. What was proven is written down with the sha256 of buildkitd and not built
+    again for the same binary.
 attributes:
   check_mode:
     support: full
@@ -137,7 +138,8 @@ class Engine:
         self.module = module
         self.params = module.params
         self.stamp = os.path.join(self.params["state_dir"], "engine.json")
-        self.wanted = {"version": self.params["version"], "buildkitd": known(self.params["buildkitd"]), "inputs": inputs()}
+        self.wanted = {"version": self.params["version"], "buildkitd": known(self.params["buildkitd"]),
+                       "inputs": inputs()}
 
     def proven(self) -> dict:
         """What engine.json says, {} where it is not about this binary."""
@@ -148,10 +150,12 @@ class Engine:
         return found if found.get("id") and {key: found.get(key) for key in self.wanted} == self.wanted else {}
 
     def call(self, words: list) -> str:
-        done = programs.run(words, seconds=LONGEST, environment={**os.environ, "LC_ALL": "C.UTF-8", "BUILDKIT_HOST": ""})
+        done = programs.run(words, seconds=LONGEST,
+                            environment={**os.environ, "LC_ALL": "C.UTF-8", "BUILDKIT_HOST": ""})
         if done.code != 0:
             raise FarmError(
-                f"the golden build failed with {done.code}:\n" + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
+                f"the golden build failed with {done.code}:\n"
+                + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
                 hint="see the log of buildkitd on that node",
                 command=" ".join(words),
             )
@@ -160,10 +164,12 @@ class Engine:
     def build(self) -> dict:
         reported = self.call([self.params["buildkitd"], "--version"]).split()
         if self.params["version"] not in reported:
-            raise FarmError(f"buildkitd reports {' '.join(reported)}, not {self.params['version']}", hint="install it again")
+            raise FarmError(f"buildkitd reports {' '.join(reported)}, not {self.params['version']}",
+                            hint="install it again")
         parent = tempfile.mkdtemp(prefix="desimages-golden-")
         try:
-            folder, output, metadata = (os.path.join(parent, name) for name in ("context", "image.tar", "metadata.json"))
+            folder, output, metadata = (os.path.join(parent, name)
+                                        for name in ("context", "image.tar", "metadata.json"))
             os.mkdir(folder)
             lay_out(folder)
             self.call(golden.command(self.params["buildctl"], self.params["address"], folder, output, metadata))
@@ -178,8 +184,10 @@ class Engine:
         expected = self.params["expected"]
         if expected and engine["id"] != expected:
             raise FarmError(
-                f"this BuildKit gives other bytes than expected: the golden build is {engine['id']}, it must be {expected}",
-                hint="its digests would differ from those of the other nodes. Is it the buildkitd that this role installs?"
+                f"this BuildKit gives other bytes than expected: the golden build is {engine['id']}, it must be "
+                f"{expected}",
+                hint="its digests would differ from those of the other nodes. Is it the buildkitd that this role "
+                     "installs?"
                 " For a new version, commit the new engine id beside it",
                 version=engine["version"],
                 buildkitd=engine["buildkitd"],

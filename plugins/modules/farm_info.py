@@ -12,7 +12,8 @@ short_description: Tell what runs on a host of the farm and what its registry ho
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Reads the services of a farm on one host, their versions, the disk, and, where O(registry) is given, the images in the registry.
+  - Reads the services of a farm on one host, their versions, the disk, and, where O(registry) is given, the images in
+    the registry.
 attributes:
   check_mode:
     support: full
@@ -133,7 +134,8 @@ def duration(seconds: float) -> str:
 
 def sort_tags(tags: list) -> tuple:
     """The tags that people see, sorted, and the number of units: the farm tags these by build id and content id."""
-    return sorted(tag for tag in tags if not FARMS.match(tag)), sum(tag.startswith("b-") for tag in tags if FARMS.match(tag))
+    return sorted(tag for tag in tags if not FARMS.match(tag)), sum(tag.startswith("b-") for tag in tags
+                                                                    if FARMS.match(tag))
 
 
 def platform_text(found: dict) -> str:
@@ -189,7 +191,8 @@ class Registry:
         found, headers = self.get(f"/v2/{repository}/manifests/{tag}")
         if "manifests" not in found:
             platform = self.get(f"/v2/{repository}/blobs/{found['config']['digest']}")[0]
-            return [{**common, "platform": platform_text(platform), "digest": headers.get("Docker-Content-Digest", ""), "size": layers_size(found)}]
+            return [{**common, "platform": platform_text(platform), "digest": headers.get("Docker-Content-Digest", ""),
+                     "size": layers_size(found)}]
         rows = []
         for one in found["manifests"]:
             manifest = self.get(f"/v2/{repository}/manifests/{one['digest']}")[0]
@@ -221,7 +224,8 @@ class Info:
         except OSError:
             since = ""
         state = "runs" if status.running else ("crashes" if status.supervised else "stopped")
-        return {"service": name, "state": state, "since": since, "version": self.version(found.get("command") or []), "log": supervisor.log}
+        return {"service": name, "state": state, "since": since, "version": self.version(found.get("command") or []),
+                "log": supervisor.log}
 
     def version(self, command: list) -> str:
         if not command or not os.path.exists(command[0]):
@@ -238,7 +242,8 @@ class Info:
         parts = [{"part": os.path.basename(path), "size": int(size)} for size, path in rows if path != self.state_dir]
         parts.sort(key=lambda part: -part["size"])
         usage = shutil.disk_usage(self.state_dir)
-        return [*parts, {"part": "(all)", "size": sum(part["size"] for part in parts)}, {"part": "(free)", "size": usage.free}]
+        return [*parts, {"part": "(all)", "size": sum(part["size"] for part in parts)},
+                {"part": "(free)", "size": usage.free}]
 
     def images(self) -> list:
         if not self.module.params["registry"]:

@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: fetch
 short_description: Bring the inputs of the planned units in
 description:
-  - Brings every locked input of the units that will be built into the store, from the farm's own archive or from its origin, checks it against size and
-    sha256 before anything enters, and archives it in the farm's registry.
+  - Brings every locked input of the units that will be built into the store, from the farm's own archive or from its
+    origin, checks it against size and sha256 before anything enters, and archives it in the farm's registry.
   - An input that cannot be had, or is not what the lock says, stops the units that need it and no other.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0

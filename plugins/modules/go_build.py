@@ -12,9 +12,10 @@ short_description: Compile programs from a Go module that pins them, once
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module that enters.
-  - The result is cached under a key over all that determines it. What is in the cache is checked against the sha256 written there, and not
-    compiled again.
+  - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module that
+    enters.
+  - The result is cached under a key over all that determines it. What is in the cache is checked against the sha256
+    written there, and not compiled again.
   - Modules come as the machine's own Go settings say (proxy, checksum database, netrc, caches).
   - Runs on the controller; delegate it to C(localhost).
 requirements:
@@ -167,13 +168,16 @@ class Compiler:
             go = shutil.which("go", path=folder)
             if not go:
                 continue
-            here = programs.run([go, "version"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"}, folder="/").out
+            here = programs.run([go, "version"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"},
+                                folder="/").out
             for setting in gobuild.toolchains(need, here):
-                done = programs.run([go, "version"], seconds=LONGEST, environment={**os.environ, "GOTOOLCHAIN": setting}, folder="/")
+                done = programs.run([go, "version"], seconds=LONGEST,
+                                    environment={**os.environ, "GOTOOLCHAIN": setting}, folder="/")
                 if done.code == 0:
                     used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
-                        self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, its bytes may not be.")
+                        self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, "
+                                         "its bytes may not be.")
                     return go, setting, used
                 tried.append(f"{go} with GOTOOLCHAIN={setting}: {done.err.strip()}")
             tried.append(f"{go}: {here.strip()}")
@@ -226,7 +230,8 @@ def main() -> None:
             manifest = compiler.compile()
     except FarmError as error:
         module.fail_json(**error.as_result())
-    programs = {name: {"path": f"{compiler.folder}/{name}", **found} for name, found in manifest.get("programs", {}).items()}
+    programs = {name: {"path": f"{compiler.folder}/{name}", **found}
+                for name, found in manifest.get("programs", {}).items()}
     module.exit_json(
         changed=bool(reason),
         reason=reason,

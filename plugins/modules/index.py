@@ -11,7 +11,8 @@ module: index
 short_description: Make the manifest lists of a run's images, and end the run
 description:
   - Assembles the index of every image whose units all exist, pushes it where it differs, moves the image's tags last.
-  - Where only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)), or the index is a partial one where O(partial) asks for it.
+  - Where only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)), or the index is a
+    partial one where O(partial) asks for it.
   - Prints the run's summary, and fails where units are not there.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
@@ -19,12 +20,14 @@ extends_documentation_fragment: [desimages.farm.farm]
 attributes:
   check_mode:
     support: partial
-    description: Shows which tags would move of the images whose units all exist. Those of units that are still to be built have no digest to show.
+    description: Shows which tags would move of the images whose units all exist. Those of units that are still to be
+      built have no digest to show.
   diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
   idempotent: {support: full, description: Tags that are right are left alone.}
 options:
   tags:
-    description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced; a tag with an id is never moved.
+    description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced;
+      a tag with an id is never moved.
     type: list
     elements: str
     default: ["{suite}-{date}", "{suite}-{date}-{id}", latest]

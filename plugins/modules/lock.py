@@ -10,23 +10,25 @@ DOCUMENTATION = r"""
 module: lock
 short_description: Resolve the inputs of images and write their locks
 description:
-  - Resolves the inputs of each chosen image for all of its platforms and writes C(lock.jsonl) beside its C(image.yml), and for
-    modules of Go a wrapper in C(go/<input>). The same resolution gives the same bytes.
-  - Debian packages are resolved by apt in a private root, from signed indexes only; Go modules by the go command with the machine's
-    own settings.
+  - Resolves the inputs of each chosen image for all of its platforms and writes C(lock.jsonl) beside its C(image.yml),
+    and for modules of Go a wrapper in C(go/<input>). The same resolution gives the same bytes.
+  - Debian packages are resolved by apt in a private root, from signed indexes only; Go modules by the go command with
+    the machine's own settings.
   - An image that cannot be resolved keeps its lock; the others are written, and the task fails at its end.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode:
     support: full
-    description: Resolves everything and writes no lock. Caches in the state folder are filled, where they are this user's already.
+    description: Resolves everything and writes no lock. Caches in the state folder are filled, where they are this
+      user's already.
   diff_mode:
     support: full
     description: Says which packages and modules move from which version to which, on which platforms.
   idempotent:
     support: partial
-    description: Changes nothing for as long as the origins resolve the same. They publish new versions, and then the locks move.
+    description: Changes nothing for as long as the origins resolve the same. They publish new versions, and then the
+      locks move.
 options:
   catalog:
     description: Folders of images.
@@ -40,8 +42,8 @@ options:
     default: []
   select:
     description:
-      - A jmespath expression over images that have the keys C(image), C(kinds), C(platforms), C(suites) and C(locked), such as
-        C([?contains(kinds, 'go')]).
+      - A jmespath expression over images that have the keys C(image), C(kinds), C(platforms), C(suites) and C(locked),
+        such as C([?contains(kinds, 'go')]).
     type: str
     default: ""
   state:
@@ -58,8 +60,8 @@ options:
     default: ""
   allow_missing_suites:
     description:
-      - Where an index does not match its signed InRelease, take the suite in an older state that is whole, or go on without it.
-        Security updates may be missing then; the lock records it and the task warns.
+      - Where an index does not match its signed InRelease, take the suite in an older state that is whole, or go on
+        without it. Security updates may be missing then; the lock records it and the task warns.
     type: bool
     default: false
   keyring:

@@ -10,7 +10,8 @@ DOCUMENTATION = r"""
 module: oci_index
 short_description: Keep a manifest list in a registry
 description:
-  - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it only where it differs.
+  - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it
+    only where it differs.
   - All its manifests must be there before, so a tag never names something incomplete. They are read, and what the index
     says of them is what they are; one for another platform is refused.
   - All mistakes in names are told at once, before the registry is asked.
@@ -23,7 +24,8 @@ attributes:
   idempotent: {support: full, description: The same manifests give the same bytes.}
 options:
   registry:
-    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker client's.
+    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker
+      client's.
     type: str
     required: true
   name:
@@ -41,7 +43,8 @@ options:
     elements: str
     default: []
   manifests:
-    description: For each platform (V(linux/arm/v7)), of one at least, the tag or digest of its manifest (not an index) in the same repository.
+    description: For each platform (V(linux/arm/v7)), of one at least, the tag or digest of its manifest (not an index)
+      in the same repository.
     type: dict
     required: true
   annotations:

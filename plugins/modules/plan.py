@@ -11,7 +11,8 @@ module: plan
 short_description: Say which units of a catalog have to be built, and why
 description:
   - Reads and checks the catalog, computes the build id of every unit, and asks the registry which of them exist.
-  - Nothing is built. A run begins here - the later steps (M(desimages.farm.fetch), M(desimages.farm.build), M(desimages.farm.index)) get its name.
+  - Nothing is built. A run begins here - the later steps (M(desimages.farm.fetch), M(desimages.farm.build),
+    M(desimages.farm.index)) get its name.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
@@ -59,9 +60,10 @@ options:
     default: {}
   relock_missing:
     description:
-      - Look first whether the Debian packages of units that do not exist yet can still be had. Where one is neither in the store nor in the
-        archive, and no origin has it, the packages of that image are resolved again for all platforms, and the plan goes by that lock
-        for as long as the tree has the lock that it was made from. It is kept in the state folder; the tree is not touched.
+      - Look first whether the Debian packages of units that do not exist yet can still be had. Where one is neither in
+        the store nor in the archive, and no origin has it, the packages of that image are resolved again for all
+        platforms, and the plan goes by that lock for as long as the tree has the lock that it was made from. It is kept
+        in the state folder; the tree is not touched.
       - A file whose hash differs, or an origin that does not answer, is no reason.
     type: bool
     default: false
@@ -128,9 +130,11 @@ counts:
   type: dict
   sample: {exist: 40, build: 8, maybe: 0}
 relocked:
-  description: The images whose packages were resolved again (now or by an earlier run), for which missing files, and what that moved.
+  description: The images whose packages were resolved again (now or by an earlier run), for which missing files, and
+    what that moved.
   returned: always
   type: list
   elements: dict
-  sample: [{image: base, missing: [openssl 3.5.1-1 amd64], moved: ["openssl 3.5.1-1 -> 3.5.2-1 (linux/amd64)"], snapshot: 20261124T081530Z}]
+  sample: [{image: base, missing: [openssl 3.5.1-1 amd64], moved: ["openssl 3.5.1-1 -> 3.5.2-1 (linux/amd64)"],
+  snapshot: 20261124T081530Z}]
 """

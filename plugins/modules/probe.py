@@ -12,12 +12,13 @@ short_description: Tell in one quick call whether a host's part of the farm is w
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Looks at what the last provisioning wrote down (C(provisioned.json) in the state folder) and whether it still holds. It was made from
-    the same roles and variables (O(fingerprint)), the services are described as then, their programs are the same files, they run, and
-    their ports and sockets take connections.
+  - Looks at what the last provisioning wrote down (C(provisioned.json) in the state folder) and whether it still holds.
+    It was made from the same roles and variables (O(fingerprint)), the services are described as then, their programs
+    are the same files, they run, and their ports and sockets take connections.
   - A play that finds the host well can leave its roles out.
   - With O(record) it writes that file, as the last step of a provisioning.
-  - Where the runner of M(desimages.farm.build) lies on the host, that answers, which is sooner than a module of Ansible's.
+  - Where the runner of M(desimages.farm.build) lies on the host, that answers, which is sooner than a module of
+    Ansible's.
 attributes:
   check_mode:
     support: full
@@ -93,18 +94,21 @@ def main() -> None:
     state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"], module.run_command)
+        host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"],
+                    module.run_command)
         if not module.params["record"]:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:
             said = "; ".join(host.problems)
-            raise FarmError(f"the farm is not well after it was provisioned: {said}", hint="see log/ in the state folder")
+            raise FarmError(f"the farm is not well after it was provisioned: {said}",
+                            hint="see log/ in the state folder")
         changed = bool(host.moved())
         if changed and not module.check_mode:
             host.record()
     except FarmError as error:
         module.fail_json(**error.as_result())
-    module.exit_json(changed=changed, well=not host.problems, reasons=host.problems, engine=host.engine, diff={"before": host.recorded, "after": host.now})
+    module.exit_json(changed=changed, well=not host.problems, reasons=host.problems, engine=host.engine,
+                     diff={"before": host.recorded, "after": host.now})
 
 
 if __name__ == "__main__":

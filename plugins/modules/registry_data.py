@@ -175,7 +175,8 @@ def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
     """Removes what is damaged of the digests, and of those that the tags name."""
     check(digests, tags)
     if not os.path.isdir(storage.root):
-        raise FarmError(f"{storage.root} is not a folder", hint="where does this registry keep its data? (registry_state)")
+        raise FarmError(f"{storage.root} is not a folder",
+                        hint="where does this registry keep its data? (registry_state)")
     named = {tag: storage.tag(tag) for tag in tags}
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}

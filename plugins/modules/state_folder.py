@@ -12,12 +12,14 @@ short_description: Make a farm's state folder, or remove everything that a farm 
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - With O(state=present), makes and marks the folder, and gives what the controller writes in it to a user. Actions such as
-    M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it; everything else in the folder is root's.
-    Nothing that may be somebody else's is given away. Links, pipes, sockets, devices, files with several names and
-    files of third users, of which the farm makes none in these parts (but the link C(runs/latest)), are removed there.
-  - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them outside of it, unmounts what is mounted
-    below it, and removes the folder. A folder that is a mount point stays, empty.
+  - With O(state=present), makes and marks the folder, and gives what the controller writes in it to a user. Actions
+    such as M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it; everything else
+    in the folder is root's. Nothing that may be somebody else's is given away. Links, pipes, sockets, devices, files
+    with several names and files of third users, of which the farm makes none in these parts (but the link
+    C(runs/latest)), are removed there.
+  - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them
+    outside of it, unmounts what is mounted below it, and removes the folder. A folder that is a mount point stays,
+    empty.
   - Refuses a folder that has other things in it and does not carry the mark of a farm. Refuses one that belongs to
     neither root nor the user that the module runs as.
   - Debian packages that the roles installed stay.
@@ -103,7 +105,8 @@ ARGUMENTS = {
 
 
 def mounts_below(text: str, folder: str) -> list:
-    """The mount points below a folder in a /proc/self/mountinfo, the newest first. Octal escapes: proc_pid_mountinfo(5)."""
+    """The mount points below a folder in a /proc/self/mountinfo, the newest first. Octal escapes:
+    proc_pid_mountinfo(5)."""
 
     def plain(field: str) -> str:
         return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
@@ -169,7 +172,8 @@ class StateFolder:
         for name in sorted(os.listdir(self.path)):
             path = os.path.join(self.path, name)
             size = os.lstat(path).st_blocks * 512
-            found[name] = size + (disk_usage(path, device, seen) if os.path.isdir(path) and not os.path.islink(path) else 0)
+            found[name] = size + (disk_usage(path, device, seen) if os.path.isdir(path) and not os.path.islink(path)
+                                  else 0)
         return found
 
     def services(self) -> list:
@@ -179,8 +183,10 @@ class StateFolder:
     def remove(self) -> None:
         for name in self.services():
             found, _text = supervisors.definition_of(self.path, name)
-            kind = supervisors.KINDS.get(found.get("supervisor", ""), supervisors.KINDS[supervisors.supervisor_of_this_machine()])
-            made_with = found.get("state_dir", self.path)  # units and processes bear the name that the folder was given by, which may be a link
+            kind = supervisors.KINDS.get(found.get("supervisor", ""),
+                                         supervisors.KINDS[supervisors.supervisor_of_this_machine()])
+            # units and processes bear the name that the folder was given by, which may be a link
+            made_with = found.get("state_dir", self.path)
             supervisor = kind(Service(name=name, state_dir=made_with), self.module.run_command, Proc())
             supervisor.stop()
             for path in supervisor.files():
@@ -217,7 +223,8 @@ class StateFolder:
 
 
 def absent(module: AnsibleModule) -> dict:
-    """Removes the state folder with what runs in it. Raises Busy where somebody else's run or lock step is at work there."""
+    """Removes the state folder with what runs in it. Raises Busy where somebody else's run or lock step is at work
+    there."""
     folder = StateFolder(module)
     if folder.there and (holder := state.at_work(folder.path)):
         raise Busy(f"the farm in {folder.path} is held by {holder}", hint="wait for it to end; nothing was removed")
@@ -247,12 +254,14 @@ def present(module: AnsibleModule) -> dict:
         state.claim(path)
         state.hand_over(path, owner, group)
     before = "".join(f"{name}: {was}\n" for name, was in parts.items() if was != -1)
-    return {"changed": bool(parts) or not marked, "diff": {"before": before, "after": "".join(f"{name}: {owner}\n" for name in parts)}}
+    return {"changed": bool(parts) or not marked,
+            "diff": {"before": before, "after": "".join(f"{name}: {owner}\n" for name in parts)}}
 
 
 def main() -> None:
     state.open_umask()
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["owner"])])
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True,
+                           required_if=[("state", "present", ["owner"])])
     try:
         result = {"absent": absent, "present": present}[module.params["state"]](module)
     except FarmError as error:

@@ -12,11 +12,13 @@ short_description: Run a service of the farm, with or without systemd
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Runs one service under systemd where that is PID 1, and otherwise under runit (C(runsv) in a session of its own, C(svlogd) for its log).
-    The parameters are the same.
+  - Runs one service under systemd where that is PID 1, and otherwise under runit (C(runsv) in a session of its own,
+    C(svlogd) for its log). The parameters are the same.
   - The service outlives the playbook, is started again when it crashes, and has a log that is rotated.
-  - What is written down is compared with what should be. The service is started again only where something differs, its program included.
-  - Refuses to start where a port, unix socket or data folder that the service claims is held by something else, which it names.
+  - What is written down is compared with what should be. The service is started again only where something differs, its
+    program included.
+  - Refuses to start where a port, unix socket or data folder that the service claims is held by something else, which
+    it names.
   - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
 requirements:
   - runit, on machines without systemd
@@ -30,8 +32,8 @@ attributes:
     support: full
     description:
       - Returns the files that differ, and whether the service runs.
-      - Of the environment only names are shown, and of O(secret_files) only paths. A file of O(files) that has a private
-        key in it is not shown either.
+      - Of the environment only names are shown, and of O(secret_files) only paths. A file of O(files) that has a
+        private key in it is not shown either.
   idempotent:
     support: full
     description: When run twice with the same parameters, the second run changes nothing.
@@ -369,12 +371,15 @@ class Supervised:
                     os.close(made)
 
     def not_running(self) -> str:
-        """'' where its supervisor says that it runs: one that has no other way to say that it is up may have just been started."""
+        """'' where its supervisor says that it runs: one that has no other way to say that it is up may have just been
+        started."""
         return "" if self.supervisor.status().running else "it does not run"
 
     def wait(self, fresh: bool) -> None:
-        """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then stopped."""
-        problem = readiness.wait(self.service.ready, self.module.run_command) or readiness.until(self.not_running, STARTS)
+        """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then
+        stopped."""
+        problem = readiness.wait(self.service.ready,
+                                 self.module.run_command) or readiness.until(self.not_running, STARTS)
         if not problem:
             return
         strangers = self.supervisor.strangers()
@@ -396,7 +401,8 @@ class Supervised:
         reasons = ["it runs"] if self.status.running or self.status.supervised or left else []
         if reasons and not self.module.check_mode:
             self.supervisor.stop()
-        return self.result(reasons, [self.run_diff("running" if reasons else "stopped", "stopped")], digest(self.old_text))
+        return self.result(reasons, [self.run_diff("running" if reasons else "stopped", "stopped")],
+                           digest(self.old_text))
 
     def absent(self) -> dict:
         """It does not run and nothing describes it."""
@@ -443,7 +449,8 @@ def main() -> None:
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
     try:
         service = Supervised(module)
-        result = {"started": service.started, "stopped": service.stopped, "absent": service.absent}[module.params["state"]]()
+        result = {"started": service.started, "stopped": service.stopped,
+                  "absent": service.absent}[module.params["state"]]()
     except FarmError as error:
         module.fail_json(**error.as_result())
     module.exit_json(**result)

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shape that all actions of the farm share: arguments checked and turned plain, one place where an error becomes a result."""
+"""The shape that all actions of the farm share: arguments checked and turned plain, one place where an error becomes a
+result."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class FarmAction(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
             libraries.check()
-            checked = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION))).validate(plain(self._task.args))
+            validator = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION)))
+            checked = validator.validate(plain(self._task.args))
             if checked.error_messages:
                 raise AnsibleActionFail("; ".join(checked.error_messages))
             with stoppable():
@@ -66,13 +68,15 @@ class FarmAction(ActionBase):
     def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
         """Runs a shell command on the host, as the user that the task becomes: exit code, output, errors."""
         with contextlib.suppress(AnsibleError):  # of connections that have no such option
-            self._connection.set_option("pipelining", True)  # a terminal in between, for a password of sudo's, would swallow the input
+            # a terminal in between, for a password of sudo's, would swallow the input
+            self._connection.set_option("pipelining", True)
         found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
         return found["rc"], found["stdout"], found["stderr"]
 
     def python(self, task_vars: dict[str, Any]) -> str:
         """The Python of the host: the one that the inventory names, or the one that Ansible finds there."""
-        told = task_vars.get("ansible_python_interpreter") or C.config.get_config_value("INTERPRETER_PYTHON", variables=task_vars)
+        told = task_vars.get("ansible_python_interpreter")
+        told = told or C.config.get_config_value("INTERPRETER_PYTHON", variables=task_vars)
         found = str(self._templar.template(told))
         if not found.startswith("auto"):
             return found
@@ -82,7 +86,8 @@ class FarmAction(ActionBase):
             facts = pinged.get("ansible_facts") or {}
         known = facts.get("discovered_interpreter_python")
         if not known:
-            raise FarmError(f"Ansible finds no Python on {task_vars['inventory_hostname']}", hint="name it in the inventory: ansible_python_interpreter")
+            raise FarmError(f"Ansible finds no Python on {task_vars['inventory_hostname']}",
+                            hint="name it in the inventory: ansible_python_interpreter")
         return str(known)
 
     def say(self, text: str) -> None:
@@ -90,7 +95,8 @@ class FarmAction(ActionBase):
         display.display(text)
 
     def alert(self, text: str) -> None:
-        """A line that reaches the person even while Ansible ends: then nobody reads what workers say, so it goes to ansible-playbook's own stderr."""
+        """A line that reaches the person even while Ansible ends: then nobody reads what workers say, so it goes to
+        ansible-playbook's own stderr."""
         try:
             with open(f"/proc/{controller()}/fd/2", "a") as errors:
                 errors.write(text + "\n")
@@ -103,7 +109,8 @@ class FarmAction(ActionBase):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """While the block runs, what stops ansible-playbook is an exception here, so that each `finally` runs: Ansible ends its workers without.
+    """While the block runs, what stops ansible-playbook is an exception here, so that each `finally` runs: Ansible ends
+    its workers without.
 
     Afterwards the worker's own handlers are back: Ansible ends it by a signal when it has nothing more to do.
     """
@@ -126,8 +133,9 @@ def stoppable() -> Iterator[None]:
 def documented(text: str) -> dict[str, Any]:
     """The options of a DOCUMENTATION, those of the farm's fragment among them."""
     value = yaml.safe_load(text)
-    shared = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"] if "desimages.farm.farm" in value.get("extends_documentation_fragment", []) else {}
-    return {**shared, **value["options"]}
+    if "desimages.farm.farm" not in value.get("extends_documentation_fragment", []):
+        return dict(value["options"])
+    return {**yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"], **value["options"]}
 
 
 def argument_spec(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Python libraries that the controller needs beside ansible-core. Plugins import them from here, and from nowhere else.
+"""The Python libraries that the controller needs beside ansible-core. Plugins import them from here, and from nowhere
+else.
 
-Ansible takes a plugin that cannot be imported for a bug of its own. So where a library is missing or too old, something else stands in the
-place of all of them, plugins are imported all the same, and the first action refuses to act and says what to install.
+Ansible takes a plugin that cannot be imported for a bug of its own. So where a library is missing or too old, something
+else stands in the place of all of them, plugins are imported all the same, and the first action refuses to act and says
+what to install.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # 
 
 
 def unmet(text: str) -> list[str]:
-    """Which lines of a requirements file this Python does not meet. Lines are of the form `name >=1.2.3`; `#` begins a comment."""
+    """Which lines of a requirements file this Python does not meet. Lines are of the form `name >=1.2.3`; `#` begins a
+    comment."""
     found = []
     for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
         name, least = (part.strip() for part in line.split(">="))
@@ -77,5 +80,6 @@ def check() -> None:
     if UNMET:
         raise FarmError(
             f"the Python that runs Ansible here, {sys.executable}, lacks what desimages.farm needs: {', '.join(UNMET)}",
-            hint=f"{sys.executable} -m pip install -r {shlex.quote(str(NEEDS))} (or your distribution's packages of them)",
+            hint=f"{sys.executable} -m pip install -r {shlex.quote(str(NEEDS))} (or your distribution's packages of "
+                 "them)",
         )

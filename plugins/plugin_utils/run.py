@@ -27,8 +27,8 @@ SIZE = 512  # bytes of holder.json
 def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, create: bool = True) -> None:
     """Takes the farm for the process `pid` (ansible-playbook's own: its workers come and go). Ends with that process.
 
-    Without `create` a state folder that is not there is left so, and of a farm whose holder this user may not write it is only awaited that
-    nobody has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
+    Without `create` a state folder that is not there is left so, and of a farm whose holder this user may not write it
+    is only awaited that nobody has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
     """
     root = Path(state)
     if create:

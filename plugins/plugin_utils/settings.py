@@ -30,7 +30,8 @@ ROLES = ("binfmt", "buildkitd", "registry")
 
 def _path(value: Any) -> str:
     good = isinstance(value, str) and PATH.match(value)
-    return "" if good else "an absolute path of at least two parts, of letters, digits and . _ + @ -, no slash at its end, such as /var/lib/desimages"
+    return "" if good else ("an absolute path of at least two parts, of letters, digits and . _ + @ -, no slash at its "
+                            "end, such as /var/lib/desimages")
 
 
 def _state(value: Any) -> str:
@@ -97,7 +98,8 @@ def _templates(value: Any) -> str:
         return said
     given = value.split(",") if isinstance(value, str) else value
     try:
-        fields = {name for text in given for _text, name, _spec, _conversion in Formatter().parse(text) if name is not None}
+        fields = {name for text in given for _text, name, _spec, _conversion in Formatter().parse(text)
+                  if name is not None}
         good = bool(given) and fields <= {"suite", "date", "id"} and not any(_no_tag(text) for text in given)
     except (ValueError, KeyError, IndexError):
         good = False
@@ -158,12 +160,12 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
         if len(hosts) > 1:
             yield f"the group {name} has {len(hosts)} hosts ({', '.join(hosts)}): {why}"
         elif len(hosts) < least:
-            yield f"the group {name} has no host: the inventory must have one in it, this machine (localhost) for example"
+            yield f"the group {name} has no host: the inventory must have one in it, such as this machine (localhost)"
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Everything wrong with the inventory's groups and the public variables of one host: bad values, missing ones, and names that are nearly
-    right."""
+    """Everything wrong with the inventory's groups and the public variables of one host: bad values, missing ones, and
+    names that are nearly right."""
     found = list(_group_mistakes(groups))
     for name, setting in SETTINGS.items():
         if name not in values:
@@ -175,7 +177,8 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
             found.append(f"{name} is {values[name]!r}, it must be {allowed}")
     address = values.get("farm_registry", "")
     if groups.get("registries") and not references.address(address) and not LOOPBACK.match(address):
-        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays on loopback, as 127.0.0.1:5000; "
+        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays "
+                     "on loopback, as 127.0.0.1:5000; "
                      "for one that runs elsewhere leave the group without a host")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
@@ -194,7 +197,8 @@ def decides_provisioning(name: str) -> bool:
 
 
 def fingerprint(values: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """Names the way a host is provisioned: the variables that decide it and the roles' own files (relative path -> content)."""
+    """Names the way a host is provisioned: the variables that decide it and the roles' own files (relative path ->
+    content)."""
     found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for path in sorted(files):
         found.update(f"\0{path}\0{hashlib.sha256(files[path]).hexdigest()}".encode())

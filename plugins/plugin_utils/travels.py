@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What travels to hosts, found by what imports what: the files of a module, of the runner, of the roles that provision."""
+"""What travels to hosts, found by what imports what: the files of a module, of the runner, of the roles that
+provision."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from pathlib import Path
 
 PLUGINS = Path(__file__).resolve().parents[1]
 SHARED = PLUGINS / "module_utils"
-_IMPORT = re.compile(r"^\s*from (?:ansible_collections\.desimages\.farm\.plugins\.module_utils|(?=\.))\.?(\w*) import (.*)$", re.M)
+_IMPORT = re.compile(r"^\s*from (?:ansible_collections\.desimages\.farm\.plugins\.module_utils|(?=\.))\.?(\w*) "
+                     r"import (.*)$", re.M)
 _TASK = re.compile(r"^\s*(?:- )?desimages\.farm\.(\w+):", re.M)
 
 
@@ -39,7 +41,9 @@ def closure(paths: Iterable[Path]) -> list[Path]:
 
 
 def provisioning(roles: Iterable[str]) -> list[Path]:
-    """All that decides how roles leave a host: their own files, but for their documentation, the modules that they name, and what these need."""
-    own = [path for role in roles for path in (PLUGINS.parent / "roles" / role).rglob("*") if path.is_file() and path.suffix != ".md"]
+    """All that decides how roles leave a host: their own files, but for their documentation, the modules that they
+    name, and what these need."""
+    own = [path for role in roles for path in (PLUGINS.parent / "roles" / role).rglob("*") if path.is_file()
+           and path.suffix != ".md"]
     named = {name for path in own if path.suffix == ".yml" for name in _TASK.findall(path.read_text(encoding="utf-8"))}
     return [*own, *closure(path for name in sorted(named) if (path := PLUGINS / "modules" / f"{name}.py").is_file())]

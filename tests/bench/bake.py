@@ -1,12 +1,15 @@
-"""The farm beside `docker buildx bake` on the same Dockerfiles, BuildKit and registry, in one run, inputs fetched beforehand.
+"""The farm beside `docker buildx bake` on the same Dockerfiles, BuildKit and registry, in one run, inputs fetched
+beforehand.
 
     python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--rounds N] [--writes N]
 
-Three cases: nothing built yet, nothing changed, one file of an image changed (of `base` in the real catalog). The farm's time is that
-of the whole `ansible-playbook build.yml`. To reach: nothing changed in 6 s, and in 0.5 of bake's time on the synthetic catalog;
-from nothing at most 1.3 of bake's time on the synthetic catalog, 1.05 on the real one; no byte pushed where nothing changed.
+Three cases: nothing built yet, nothing changed, one file of an image changed (of `base` in the real catalog). The
+farm's time is that of the whole `ansible-playbook build.yml`. To reach: nothing changed in 6 s, and in 0.5 of bake's
+time on the synthetic catalog; from nothing at most 1.3 of bake's time on the synthetic catalog, 1.05 on the real one;
+no byte pushed where nothing changed.
 
-bake gets what the farm gives BuildKit: the same contexts, options and output, images as linked targets. Per image it is one target.
+bake gets what the farm gives BuildKit: the same contexts, options and output, images as linked targets. Per image it is
+one target.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ WORK = STATE.with_name(STATE.name + "-work")
 
 @dataclass
 class Bake:
-    """`docker buildx bake` of what the farm built last; `namespace` is where its images go, `archive` that of the farm's."""
+    """`docker buildx bake` of what the farm built last; `namespace` is where its images go, `archive` that of the
+    farm's."""
 
     farm: Farm
     namespace: str
@@ -60,7 +64,8 @@ class Bake:
             subprocess.run(["go", "install", f"github.com/docker/buildx/cmd/buildx@{VERSION}"], check=True, env=where)
         self.environment = {**os.environ, "BUILDX_CONFIG": str(WORK / "buildx"), "DOCKER_CONFIG": str(WORK / "docker")}
         shutil.rmtree(WORK / "buildx", ignore_errors=True)
-        self.farm.cost([self.program, "create", "--name=bench", "--driver=remote", self.farm.socket], env=self.environment)
+        self.farm.cost([self.program, "create", "--name=bench", "--driver=remote", self.farm.socket],
+                       env=self.environment)
 
     def lay_out(self) -> None:
         """Contexts and docker-bake.json as of now; takes no part in bake's time."""
@@ -69,19 +74,25 @@ class Bake:
         plan: Plan = planned.plan
         wanted = plan.closure(planned.wanted, planned.build)
         names = dict.fromkeys(key.name for key in wanted)
-        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.sources, planned.build) for name in names}
-        (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}}, "target": targets}, indent=1))
+        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.sources,
+                                      planned.build) for name in names}
+        (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}},
+                                                           "target": targets}, indent=1))
 
     def _target(self, plan: Plan, keys: list[Key], sources: dict[str, Sources], build: Platform) -> dict[str, object]:
         units = [plan.units[key] for key in keys]
         parents = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, build)}
                    for unit in units for parent in unit.parents}
-        made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry, repository=f"{self.archive}/{keys[0].image}",
-                          digests=parents, unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
+        made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry,
+                          repository=f"{self.archive}/{keys[0].image}",
+                          digests=parents,
+                          unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         contents = Contents(shared=f"{self.farm.state}/store")
         trees = made.trees()
-        folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, contents) for name, tree in trees.items()}
-        kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items() if name.startswith(kind + ":")}
+        folders = {name: lay_out(WORK / "contexts" / keys[0].name / name, tree, contents)
+                   for name, tree in trees.items()}
+        kinds = {kind: {name.partition(":")[2]: value for name, value in made.options.items()
+                        if name.startswith(kind + ":")}
                  for kind in ("build-arg", "label", "context")}
         contexts = {name: folders.get(value.removeprefix("local:"), value) for name, value in kinds["context"].items()
                     if name.partition("::")[0] not in parents}
@@ -91,7 +102,8 @@ class Bake:
         return {
             "context": folders[solve.MAIN], "dockerfile": f"{folders[made.options['dockerfilekey']]}/Dockerfile",
             "platforms": [str(key.platform) for key in keys],
-            "args": kinds["build-arg"], "labels": kinds["label"], "contexts": {**contexts, **{name: f"target:{name}" for name in parents}},
+            "args": kinds["build-arg"], "labels": kinds["label"],
+            "contexts": {**contexts, **{name: f"target:{name}" for name in parents}},
             "network": "none", "attest": ["type=provenance,disabled=true"],
             "output": [",".join(solve.csv(f"{name}={value}") for name, value in output.items())],
             **({"target": keys[0].target} if keys[0].target else {}),
@@ -104,7 +116,8 @@ class Bake:
         return archive.unpacked(name, lock.of(name, str(build)), build, lock.epoch)
 
     def run(self) -> Cost:
-        words = [self.program, "bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain", f"--allow=fs.read={WORK}"]
+        words = [self.program, "bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain",
+                 f"--allow=fs.read={WORK}"]
         return self.farm.cost(words, env=self.environment)
 
 
@@ -130,7 +143,8 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
 
     for number in range(rounds):
         name = f"bench-{kind}-{int(time.time())}"
-        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images, "farm_namespace": f"{name}-farm"}, writes=writes)
+        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images,
+                               "farm_namespace": f"{name}-farm"}, writes=writes)
         build = partial(farm.play, "build.yml")
         farm.fresh()
         take(CASES[0], "farm", build)
@@ -144,12 +158,14 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
         take(CASES[2], "farm", build)
         bake.lay_out()
         take(CASES[2], "bake", bake.run)
-    asked = {"farm": farm.count(partial(farm.play, "build.yml", registry_log_level="info")), "bake": farm.count(bake.run)}
+    asked = {"farm": farm.count(partial(farm.play, "build.yml", registry_log_level="info")),
+             "bake": farm.count(bake.run)}
     rows = []
     for case in CASES:
         wall = [statistics.median(cost.seconds for cost in costs[(case, side)]) for side in ("farm", "bake")]
         cpu = [statistics.median(cost.cpu for cost in costs[(case, side)]) for side in ("farm", "bake")]
-        rows.append([case, *(f"{number:.1f}" for number in wall), f"{wall[0] / wall[1]:.2f}", f"{REACH.get((kind, case), '-')}",
+        rows.append([case, *(f"{number:.1f}" for number in wall), f"{wall[0] / wall[1]:.2f}",
+                     f"{REACH.get((kind, case), '-')}",
                      *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
     print(table(["case", "farm s", "bake s", "ratio", "to reach", "farm CPU s", "bake CPU s", "ratio"], rows))
     print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's, until these rest; {load()}")
@@ -160,10 +176,14 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--catalog", choices=["synthetic", "real"], action="append", help="default: both")
-    parser.add_argument("--images", default="", help="of the real catalog, separated by commas; their parents come along")
+    parser.add_argument("--images", default="",
+                        help="of the real catalog, separated by commas; their parents come along")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--writes", type=int, help="a slower disk: so many writes a second at most for BuildKit, and for the registry (0: as it is); "
-                                                   f"default: as it is, and where it can be slowed down, synthetic also at {SLOW}")
+    parser.add_argument("--writes", type=int,
+                        help="a slower disk: so many writes a second at most for BuildKit, and for the registry (0: as "
+                             "it is); "
+                                                   "default: as it is, and where it can be slowed down, synthetic "
+                                                   f"also at {SLOW}")
     arguments = parser.parse_args()
     farm = Farm()
     farm.provision()

@@ -31,7 +31,8 @@ sys.path.insert(0, str(PROJECT / "collections"))
 STATE = Path(os.environ.get("DESIMAGES_BENCH_STATE", "/var/tmp/desimages-bench"))
 REGISTRY = os.environ.get("DESIMAGES_BENCH_REGISTRY", "127.0.0.1:5991")
 CACHE = PROJECT / ".cache" / "bench"
-PLATFORMS = ("linux/amd64", "linux/386", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/s390x", "linux/ppc64le", "linux/riscv64")
+PLATFORMS = ("linux/amd64", "linux/386", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/s390x", "linux/ppc64le",
+             "linux/riscv64")
 RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: all\n"
 
 
@@ -46,7 +47,8 @@ def as_root(*words: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds on the clock until it ended, and of processors (its own, BuildKit's and the registry's) until these rest."""
+    """What a run took: seconds on the clock until it ended, and of processors (its own, BuildKit's and the registry's)
+    until these rest."""
 
     seconds: float
     cpu: float
@@ -86,15 +88,18 @@ class Farm:
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what detaches itself, as jobs do, is counted too
         own, services = _descendants(), self._services()
         began = time.perf_counter()
-        done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+        done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                              **options)
         seconds = time.perf_counter() - began
         if done.returncode:
             sys.exit(f"{done.stdout[-4000:]}\n{words[0]} failed")
         self.settle()
-        return Cost(seconds, _descendants() - own + sum(used - services.get(pid, 0) for pid, used in self._services().items()))
+        return Cost(seconds, _descendants() - own
+                    + sum(used - services.get(pid, 0) for pid, used in self._services().items()))
 
     def _services(self) -> dict[str, float]:
-        """Process -> seconds of processors that BuildKit and the registry, and what they started, have used (runit's; systemd is not asked)."""
+        """Process -> seconds of processors that BuildKit and the registry, and what they started, have used (runit's;
+        systemd is not asked)."""
         found = {}
         for path in self.state.glob("services/*/supervise/pid"):
             pid = path.read_text().strip()
@@ -105,21 +110,25 @@ class Farm:
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Cost:
         """Runs a playbook as a person does."""
-        values = {"farm_state": str(self.state), "farm_registry": self.registry, "buildkitd_cache": str(CACHE), **self.variables, **variables}
+        values = {"farm_state": str(self.state), "farm_registry": self.registry, "buildkitd_cache": str(CACHE),
+                  **self.variables, **variables}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
             json.dump(values, extra)
             extra.flush()
             environment = {**os.environ, "ANSIBLE_CONFIG": str(self.project / "ansible.cfg"),
                            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-            return self.cost(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project, env=environment)
+            return self.cost(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project,
+                             env=environment)
 
     def provision(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
-        print(f"farm in {self.state}, registry {self.registry}: provisioned in {self.play('playbooks/provision.yml')}", flush=True)
+        print(f"farm in {self.state}, registry {self.registry}: provisioned in {self.play('playbooks/provision.yml')}",
+              flush=True)
 
     def fresh(self) -> None:
         """A BuildKit that has only just started and knows of no build."""
-        subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True,
+                       stdout=subprocess.DEVNULL)
         self.settle()
         self.play("playbooks/stop.yml")
         self.play("playbooks/provision.yml")
@@ -135,20 +144,25 @@ class Farm:
     def _limit(self) -> None:
         """Puts each service, as long as it runs, into a group of cgroup v1's blkio controller.
 
-        A disk without a cache of its own takes some thousand flushed writes a second; that of a cloud machine ten times as many.
+        A disk without a cache of its own takes some thousand flushed writes a second; that of a cloud machine ten times
+        as many.
         """
         device = self.state.stat().st_dev
         for service in ("buildkitd", "registry"):
             group = Path("/sys/fs/cgroup/blkio") / f"{self.state.name}-{service}"
             try:
                 group.mkdir(exist_ok=True)
-                (group / "blkio.throttle.write_iops_device").write_text(f"{os.major(device)}:{os.minor(device)} {self.writes}")
-                (group / "cgroup.procs").write_text((self.state / "services" / service / "supervise" / "pid").read_text())
+                limit = f"{os.major(device)}:{os.minor(device)} {self.writes}"
+                (group / "blkio.throttle.write_iops_device").write_text(limit)
+                pid = self.state / "services" / service / "supervise" / "pid"
+                (group / "cgroup.procs").write_text(pid.read_text())
             except OSError as error:
-                sys.exit(f"--writes needs root, cgroup v1, runit, and the state folder on a disk without partitions: {error}")
+                sys.exit("--writes needs root, cgroup v1, runit, and the state folder on a disk without partitions: "
+                         f"{error}")
 
     def settle(self) -> None:
-        """Waits until BuildKit and the registry rest for 4 seconds: BuildKit writes its history some time after a build has ended."""
+        """Waits until BuildKit and the registry rest for 4 seconds: BuildKit writes its history some time after a build
+        has ended."""
         still = 0
         for _try in range(60):
             before = sum(self._services().values())
@@ -159,15 +173,17 @@ class Farm:
 
     def count(self, run: Callable[[], object]) -> Requests:
         """What the registry is asked while something runs, from its log (runit's; nothing where systemd keeps it)."""
-        verbose = replace(self, variables={**self.variables, "registry_log_level": "info"})  # where it says what it was asked
+        # where it says what it was asked
+        verbose = replace(self, variables={**self.variables, "registry_log_level": "info"})
         verbose.play("playbooks/provision.yml")
         time.sleep(0.2)  # the log is written by another process
         moment, before = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H:%M:%S.%f")[:-1], size(self.state / "registry")
         run()
         time.sleep(0.2)
         methods: dict[str, int] = {}
-        for path in (self.state / "log" / "registry").glob("*"):
-            for line in path.read_text(errors="replace").splitlines() if path.name == "current" or path.name.startswith("@") else ():
+        logs = self.state / "log" / "registry"
+        for path in (*logs.glob("current"), *logs.glob("@*")):
+            for line in path.read_text(errors="replace").splitlines():
                 asked = re.search(r"response completed.* http\.request\.method=(\w+)", line)
                 if asked and line[: len(moment)] >= moment:
                     methods[asked.group(1)] = methods.get(asked.group(1), 0) + 1
@@ -212,7 +228,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     numbers = [all(_number(row[column]) for row in cells[1:]) for column in range(len(header))]
-    lines = ["  ".join(f"{cell:>{width}}" if right else f"{cell:<{width}}" for cell, width, right in zip(row, widths, numbers)).rstrip()
+    lines = ["  ".join(f"{cell:>{width}}" if right else f"{cell:<{width}}"
+                       for cell, width, right in zip(row, widths, numbers)).rstrip()
              for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 

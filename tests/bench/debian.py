@@ -1,9 +1,11 @@
-"""One foreign Debian root file system: our Dockerfile's stage beside mmdebstrap under qemu-user, the same packages, in one run.
+"""One foreign Debian root file system: our Dockerfile's stage beside mmdebstrap under qemu-user, the same packages, in
+one run.
 
     python tests/bench/debian.py [--platform linux/arm64]
 
-Everything is fetched and our seed stage is built beforehand; both have /tmp in memory, the same dpkg options, and end with a tree, no archive.
-To reach: ours at least 15 times faster. Needs mmdebstrap, and root for a tmpfs and the kernel's binfmt_misc, both undone at the end.
+Everything is fetched and our seed stage is built beforehand; both have /tmp in memory, the same dpkg options, and end
+with a tree, no archive. To reach: ours at least 15 times faster. Needs mmdebstrap, and root for a tmpfs and the
+kernel's binfmt_misc, both undone at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ REACH = 15
 
 
 class Ours:
-    """The stages of images/debian/Dockerfile, built by buildctl with what build.yml gives BuildKit, without an image at the end."""
+    """The stages of images/debian/Dockerfile, built by buildctl with what build.yml gives BuildKit, without an image at
+    the end."""
 
     def __init__(self, farm: Farm, platform: Platform) -> None:
         planned = Run.latest(str(farm.state)).load(Planned)
@@ -49,13 +52,16 @@ class Ours:
         self.recipe = plan.recipes["debian"]
         store = Store(farm.state / "store")
         archive = Archive(Registry(farm.registry), "desimages", store)
-        unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch) for name in self.unit.unpacked}
-        made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry, repository="desimages/debian", digests={},
+        unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch)
+                    for name in self.unit.unpacked}
+        made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry,
+                          repository="desimages/debian", digests={},
                           unpacked=unpacked)
         trees = made.trees()
         contents = Contents(shared=str(store.root))
         folders = {name: lay_out(WORK / "contexts" / name, tree, contents) for name, tree in trees.items()}
-        words = [word for word in made.words(folders, "", "") if not word.startswith(("--output=", "--source-policy-file=", "--metadata-file="))]
+        words = [word for word in made.words(folders, "", "")
+                 if not word.startswith(("--output=", "--source-policy-file=", "--metadata-file="))]
         self.words = [f"{farm.state}/bin/buildctl", f"--addr={farm.socket}", *words]
         self.entries = {entry for name in self.unit.inputs for entry in self.recipe.lock.of(name, str(platform))}
 
@@ -71,7 +77,8 @@ def repository(entries: set[Entry], store: Path, suite: str) -> Path:
     for entry in sorted(entries, key=lambda entry: entry.key):
         name = Path(entry.path).name
         os.link(store / "sha256" / entry.sha256[:2] / entry.sha256, folder / name)
-        control = subprocess.run(["dpkg-deb", "--field", folder / name], check=True, stdout=subprocess.PIPE, text=True).stdout
+        control = subprocess.run(["dpkg-deb", "--field", folder / name], check=True, stdout=subprocess.PIPE,
+                                 text=True).stdout
         paragraphs.append(f"{control.strip()}\nFilename: ./{name}\nSize: {entry.size}\nSHA256: {entry.sha256}\n")
     (folder / "Packages").write_text("\n".join(paragraphs))
     (folder / "Release").write_text(f"Codename: {suite}\nSuite: {suite}\n")
@@ -80,7 +87,8 @@ def repository(entries: set[Entry], store: Path, suite: str) -> Path:
 
 @contextmanager
 def emulator(machine: str) -> Iterator[None]:
-    """Registers Debian's qemu-user-static for one machine, where the kernel has no handler for it; nothing is installed."""
+    """Registers Debian's qemu-user-static for one machine, where the kernel has no handler for it; nothing is
+    installed."""
     mounted = not (BINFMT / "register").exists()
     if mounted:
         subprocess.run(["mount", "-t", "binfmt_misc", "none", str(BINFMT)], check=True)
@@ -90,7 +98,8 @@ def emulator(machine: str) -> Iterator[None]:
             folder = CACHE / "qemu"
             if not (folder / "usr").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                subprocess.run(["apt-get", "-q", "download", "qemu-user-static", "qemu-user"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(["apt-get", "-q", "download", "qemu-user-static", "qemu-user"], cwd=folder, check=True,
+                               stdout=subprocess.DEVNULL)
                 for package in folder.glob("*.deb"):  # Debian 12 has the emulators in the first, 13 in the second
                     subprocess.run(["dpkg-deb", "--extract", str(package), str(folder)], check=True)
             (BINFMT / "register").write_text(_rule(folder, machine))
@@ -130,7 +139,8 @@ def main() -> None:
     if not shutil.which("mmdebstrap"):
         sys.exit("needs mmdebstrap: apt install mmdebstrap")
     platform = Platform.parse(arguments.platform)
-    machine = {**{there: name for name, there in KERNEL.items()}, Platform("linux", "arm", "v7"): "arm", Platform("linux", "arm", "v6"): "arm"}[platform]
+    machine = {**{there: name for name, there in KERNEL.items()}, Platform("linux", "arm", "v7"): "arm",
+               Platform("linux", "arm", "v6"): "arm"}[platform]
     farm = Farm(variables={"farm_images": ["debian"], "farm_platforms": [str(platform)]})
     print(f"fetched, and built once: {farm.play('build.yml')}", flush=True)
     shutil.rmtree(WORK, ignore_errors=True)
@@ -144,8 +154,10 @@ def main() -> None:
         costs = [ours.stage(STAGES[1], f"--opt=no-cache={STAGES[1]}")]
         print(f"ours: {costs[0]}", flush=True)
         with emulator(machine), memory(WORK / "memory") as tmp:
-            words = ["mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", "--skip=check/qemu", f"--architectures={DEBIAN[platform]}",
-                     f"--include={packages}", f"--dpkgopt={slim}", ours.recipe.suites[0], str(tmp / "tree"), f"deb [trusted=yes] copy:{source} ./"]
+            words = ["mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", "--skip=check/qemu",
+                     f"--architectures={DEBIAN[platform]}",
+                     f"--include={packages}", f"--dpkgopt={slim}", ours.recipe.suites[0], str(tmp / "tree"),
+                     f"deb [trusted=yes] copy:{source} ./"]
             theirs = farm.cost(words, env={**os.environ, "TMPDIR": str(tmp), "SOURCE_DATE_EPOCH": str(ours.unit.epoch)})
             installed = len(list((tmp / "tree/var/lib/dpkg/info").glob("*.list")))
         print(f"mmdebstrap under qemu-user: {theirs}, {installed} packages of {len(ours.entries)}", flush=True)
@@ -155,8 +167,10 @@ def main() -> None:
         shutil.rmtree(WORK)
     seconds = statistics.mean(cost.seconds for cost in costs)
     cpu = statistics.mean(cost.cpu for cost in costs)
-    print(table(["root file system", "ours s", "mmdebstrap s", "ratio", "to reach", "ours CPU s", "mmdebstrap CPU s", "ratio"],
-                [[str(platform), f"{seconds:.1f}", f"{theirs.seconds:.1f}", f"{theirs.seconds / seconds:.1f}", REACH, f"{cpu:.1f}", f"{theirs.cpu:.1f}",
+    print(table(["root file system", "ours s", "mmdebstrap s", "ratio", "to reach", "ours CPU s", "mmdebstrap CPU s",
+                 "ratio"],
+                [[str(platform), f"{seconds:.1f}", f"{theirs.seconds:.1f}", f"{theirs.seconds / seconds:.1f}", REACH,
+                  f"{cpu:.1f}", f"{theirs.cpu:.1f}",
                   f"{theirs.cpu / cpu:.1f}"]]))
     print(f"ours: the mean of one run before and one after; {load()}")
 

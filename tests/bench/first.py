@@ -1,9 +1,11 @@
-"""`make build` as its first user sees it: a fresh clone, nothing on the machine, every cache of its own and empty. Prints each part's time.
+"""`make build` as its first user sees it: a fresh clone, nothing on the machine, every cache of its own and empty.
+Prints each part's time.
 
     python tests/bench/first.py [--images debian,base,static] [--keep]
 
-To reach: 35 minutes on two cores. Of the machine it uses what make would install first (git, make, Python, Debian packages) and its clients'
-settings; pip's and Go's caches, the farm and BuildKit's state are new. What is not committed is not in the clone.
+To reach: 35 minutes on two cores. Of the machine it uses what make would install first (git, make, Python, Debian
+packages) and its clients' settings; pip's and Go's caches, the farm and BuildKit's state are new. What is not committed
+is not in the clone.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ PLACE = STATE.with_name(STATE.name + "-first")  # clone, caches and farm
 
 def make(target: str, *variables: str) -> tuple[float, str]:
     """Seconds of a make in the clone, and what it said."""
-    settings = " ".join(f"-e {variable}" for variable in (f"farm_state={PLACE}/farm", f"farm_registry={REGISTRY}", *variables))
+    settings = " ".join(f"-e {variable}" for variable in (f"farm_state={PLACE}/farm", f"farm_registry={REGISTRY}",
+                                                          *variables))
     caches = {"PIP_CACHE_DIR": "pip", "GOCACHE": "go-build", "GOMODCACHE": "go-mod", "GOPATH": "go"}
     environment = {**os.environ, **{name: str(PLACE / "caches" / folder) for name, folder in caches.items()}}
     began = time.monotonic()
@@ -59,7 +62,8 @@ def main() -> None:
     again, once_more = make("build", *chosen)
     changed = re.search(r"changed=(\d+)", once_more)
     rows = [["make build", f"{seconds:.0f} s"], ["of that the playbook", parts[1]]]
-    rows += [[name, took] for name, took in (part.removeprefix("of that ").rsplit(" ", 1) for part in parts[2].strip().split(", "))]
+    rows += [[name, took] for name, took in (part.removeprefix("of that ").rsplit(" ", 1)
+                                             for part in parts[2].strip().split(", "))]
     print(table(["part", "took"], [*rows, ["make build again", f"{again:.1f} s"]]))
     print(f"again: changed={changed[1] if changed else '?'}; to reach: 2100 s, took {seconds:.0f} s; {load()}")
     if not arguments.keep:

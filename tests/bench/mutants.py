@@ -2,8 +2,8 @@
 
     python tests/bench/mutants.py [--files plan.py,solve.py] [--sample 300] [--seed 1] [--seconds 20]
 
-Each mutant is a process of its own, in which the changed module stands in for the real one; nothing is written into the tree.
-A survivor is printed with its line, to be looked at: either a test is missing, or the change makes no difference.
+Each mutant is a process of its own, in which the changed module stands in for the real one; nothing is written into the
+tree. A survivor is printed with its line, to be looked at: either a test is missing, or the change makes no difference.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Dict) and len(node.keys) > 1:
         for at in range(len(node.keys)):
             yield ast.Dict(node.keys[:at] + node.keys[at + 1:], node.values[:at] + node.values[at + 1:])
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("sorted", "reversed") and len(node.args) == 1:
+    elif isinstance(node, ast.Call) and isinstance(node.func,
+                                                   ast.Name) and node.func.id in ("sorted",
+                                                                                  "reversed") and len(node.args) == 1:
         yield ast.Call(ast.Name("list", ast.Load()), node.args, [])
     elif isinstance(node, ast.Break):
         yield ast.Continue()
@@ -142,7 +144,8 @@ def mutants(file: str) -> list[Mutant]:
                         value[at] = other
                     with contextlib.suppress(ValueError):  # no program any more
                         whole = ast.unparse(ast.fix_missing_locations(tree))
-                        found.append(Mutant(file, getattr(node, "lineno", 0), ast.unparse(node), ast.unparse(other), whole))
+                        found.append(Mutant(file, getattr(node, "lineno", 0), ast.unparse(node), ast.unparse(other),
+                                            whole))
                     if at < 0:
                         setattr(parent, field, node)
                     else:
@@ -199,7 +202,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="that the tests of one mutant may take")
     arguments = parser.parse_args()
     os.chdir(PROJECT)
-    for name in ("hypothesis", "yaml", "jsonschema", "urllib3", "jmespath", "ansible.plugins.action", "cattrs.preconf.json"):
+    for name in ("hypothesis", "yaml", "jsonschema", "urllib3", "jmespath", "ansible.plugins.action",
+                 "cattrs.preconf.json"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)  # once, and not once a mutant
     ends = tuple(filter(None, arguments.files.split(",")))
@@ -208,7 +212,8 @@ def main() -> None:
     if arguments.sample and arguments.sample < len(everything):
         chosen = random.Random(arguments.seed).sample(everything, arguments.sample)
     for file in sorted({mutant.file for mutant in chosen}):
-        if killed(Mutant(file, 0, "", "", ast.unparse(ast.parse((PROJECT / "plugins" / file).read_text()))), 5 * arguments.seconds):
+        if killed(Mutant(file, 0, "", "", ast.unparse(ast.parse((PROJECT / "plugins" / file).read_text()))),
+                  5 * arguments.seconds):
             sys.exit(f"{file}: its unit tests fail without any change; see: pytest tests/unit")
     rows: dict[str, list[int]] = {}
     for mutant in sorted(chosen, key=lambda mutant: (mutant.file, mutant.line)):
@@ -218,9 +223,11 @@ def main() -> None:
             row[1] += 1
         else:
             print(f"survived: {mutant.file}:{mutant.line}: {mutant.before[:90]}  ->  {mutant.after[:90]}", flush=True)
-    print(table(["file", "mutants", "killed", "share"], [[file, tried, dead, f"{100 * dead // tried} %"] for file, (tried, dead) in rows.items()]))
+    print(table(["file", "mutants", "killed", "share"],
+                [[file, tried, dead, f"{100 * dead // tried} %"] for file, (tried, dead) in rows.items()]))
     tried, dead = (sum(row[at] for row in rows.values()) for at in (0, 1))
-    print(f"{dead} of {tried} mutants killed by the unit tests: {100 * dead / tried:.1f} % (of {len(everything)} there are; seed {arguments.seed}); {load()}")
+    print(f"{dead} of {tried} mutants killed by the unit tests: {100 * dead / tried:.1f} % (of {len(everything)} there "
+          f"are; seed {arguments.seed}); {load()}")
 
 
 if __name__ == "__main__":

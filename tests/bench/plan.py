@@ -46,7 +46,8 @@ def measure(root: str, profiled: bool) -> dict[str, float]:
         profile.disable()
         pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
     parts = [later - earlier for earlier, later in zip(times, times[1:])]
-    return {"units": len(plan.units), "read": parts[0], "hash": parts[1], "plan": parts[2], "all": sum(parts), "cpu": cpu, "start": before, "peak": _peak()}
+    return {"units": len(plan.units), "read": parts[0], "hash": parts[1], "plan": parts[2], "all": sum(parts),
+            "cpu": cpu, "start": before, "peak": _peak()}
 
 
 def _peak() -> float:
@@ -65,15 +66,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="desimages-bench-") as folder:
         for size in SIZES:
             root = synthetic(Path(folder) / str(size), size // len(PLATFORMS), parent_every=3)
-            words = [sys.executable, __file__, "--measure", str(root)] + (["--profile"] if arguments.profile and size == SIZES[-1] else [])
+            words = [sys.executable, __file__, "--measure",
+                     str(root)] + (["--profile"] if arguments.profile and size == SIZES[-1] else [])
             one = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
             found.append(one)
-            rows.append([f"{one['units']:.0f}", *(f"{one[part]:.2f}" for part in ("read", "hash", "plan", "all", "cpu")),
+            rows.append([f"{one['units']:.0f}",
+                         *(f"{one[part]:.2f}" for part in ("read", "hash", "plan", "all", "cpu")),
                          *(f"{one[part]:.0f}" for part in ("start", "peak")), load()])
     print("Plan of a synthetic catalog, seconds and MB (to reach: 10,000 units in 2 s and 300 MB)")
     print(table(["units", "read", "hash", "plan", "all", "CPU", "MB at start", "MB peak", "machine"], rows))
     small, large = found
-    print(f"growth: {large['units'] / small['units']:.1f} times the units, {large['cpu'] / small['cpu']:.1f} times the CPU seconds, "
+    print(f"growth: {large['units'] / small['units']:.1f} times the units, {large['cpu'] / small['cpu']:.1f} times the "
+          "CPU seconds, "
           f"{(large['peak'] - large['start']) / (small['peak'] - small['start']):.1f} times the memory")
 
 

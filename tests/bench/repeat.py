@@ -1,9 +1,11 @@
-"""Every unit built again: from an empty BuildKit, from a clone with another umask and other mtimes. Prints how many come out the same.
+"""Every unit built again: from an empty BuildKit, from a clone with another umask and other mtimes. Prints how many
+come out the same.
 
     python tests/bench/repeat.py [--images debian,base]
 
-The bench's farm builds first, if it has not. Then a second farm (own state folder, BuildKit, socket and registry, so that names,
-and with them labels, stay the same) builds the same from a copy of the tree. What was fetched is given to it: fetching is not what is tried.
+The bench's farm builds first, if it has not. Then a second farm (own state folder, BuildKit, socket and registry, so
+that names, and with them labels, stay the same) builds the same from a copy of the tree. What was fetched is given to
+it: fetching is not what is tried.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ NAMESPACE = "desimages"
 def clone() -> None:
     """The tree as git sees it, uncommitted changes included: for its owner alone, with random mtimes."""
     shutil.rmtree(CLONE, ignore_errors=True)
-    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True)
+    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
+                           check=True, stdout=subprocess.PIPE, text=True)
     dice = random.Random(20261124)
     for name in filter(None, names.stdout.split("\0")):
         source, target = PROJECT / name, CLONE / name
@@ -49,7 +52,8 @@ def clone() -> None:
 
 
 def units(state: Path) -> dict[Key, str]:
-    """The units of the last run of a farm, with their ids: those of images that were chosen, and of all that they came from."""
+    """The units of the last run of a farm, with their ids: those of images that were chosen, and of all that they came
+    from."""
     planned = Run.latest(str(state)).load(Planned)
     plan: Plan = planned.plan
     return {key: plan.units[key].id for key in plan.closure(planned.wanted, planned.build)}
@@ -90,13 +94,16 @@ def main() -> None:
     rows = []
     for key, build_id in before.items():
         one, two = result(registries[0], key, build_id), result(registries[1], key, after.get(key, ""))
-        equal = {"build id": build_id == after.get(key), "diffIDs": one[1] == two[1] != [], "digest": one[0] == two[0] != ""}
+        equal = {"build id": build_id == after.get(key), "diffIDs": one[1] == two[1] != [],
+                 "digest": one[0] == two[0] != ""}
         same = {what: number + equal[what] for what, number in same.items()}
         if not all(equal.values()):
-            rows.append([key, *("same" if value else "DIFFERENT" for value in equal.values()), one[0][:19], two[0][:19]])
+            rows.append([key, *("same" if value else "DIFFERENT" for value in equal.values()), one[0][:19],
+                         two[0][:19]])
     if rows:
         print(table(["unit", *same, "first", "again"], rows))
-    print(f"built again, of {len(before)} units: " + ", ".join(f"{what} the same {number} of {len(before)}" for what, number in same.items()) + f"; {load()}")
+    print(f"built again, of {len(before)} units: "
+          + ", ".join(f"{what} the same {number} of {len(before)}" for what, number in same.items()) + f"; {load()}")
     if not arguments.keep:
         remove.play("playbooks/clean.yml")
         shutil.rmtree(CLONE)

@@ -45,7 +45,8 @@ class Result:
 
     def task(self, name: str) -> dict[str, Any]:
         """The result of the last task of a name; empty where it did not run."""
-        found = [e["event_data"]["res"] for e in self.events if e["event"] in ("runner_on_ok", "runner_on_failed") and e["event_data"]["task"] == name]
+        found = [e["event_data"]["res"] for e in self.events if e["event"] in ("runner_on_ok", "runner_on_failed")
+                 and e["event_data"]["task"] == name]
         return found[-1] if found else {}
 
     @property
@@ -71,12 +72,15 @@ class Farm:
 
     def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
         private = Path(tempfile.mkdtemp(dir=self.folder))
-        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED, **self.defaults, **variables}
+        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED, **self.defaults,
+                  **variables}
         (private / "extra.json").write_text(json.dumps(values))
         found = ansible_runner.run(
             private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(self.inventory),
-            cmdline=" ".join([f"-e @{private / 'extra.json'}", *arguments]), quiet=not os.environ.get("DESIMAGES_TEST_LOUD"),
-            envvars={"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            cmdline=" ".join([f"-e @{private / 'extra.json'}", *arguments]),
+            quiet=not os.environ.get("DESIMAGES_TEST_LOUD"),
+            envvars={"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+                     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         events = list(found.events)
         return Result(found.rc, found.stats or {}, events, found.stdout.read())
@@ -88,12 +92,14 @@ class Farm:
 
     def tags(self, image: str) -> list[str]:
         """The tags of an image that people see."""
-        return [tag for tag in Registry(REGISTRY).tags(f"{self.defaults['farm_namespace']}/{image}") if not tag.startswith(("b-", "c-"))]
+        return [tag for tag in Registry(REGISTRY).tags(f"{self.defaults['farm_namespace']}/{image}")
+                if not tag.startswith(("b-", "c-"))]
 
     def index(self, image: str, tag: str = "latest") -> dict[str, str]:
         """platform -> digest of an index, by tag or digest."""
         sign = "@" if ":" in tag else ":"
-        text = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{REGISTRY}/{self.defaults['farm_namespace']}/{image}{sign}{tag}")
+        text = sh("skopeo", "inspect", "--raw", "--tls-verify=false",
+                  f"docker://{REGISTRY}/{self.defaults['farm_namespace']}/{image}{sign}{tag}")
         return children(text)
 
 
@@ -121,7 +127,8 @@ PROGRAMS = ("tools", "registry")
 
 @dataclass(frozen=True)
 class Chain:
-    """The project's own catalog, built: debian, base and static for all platforms, the Go programs for `few` or, in a full test, for all."""
+    """The project's own catalog, built: debian, base and static for all platforms, the Go programs for `few` or, in a
+    full test, for all."""
 
     farm: Farm
     first: tuple[Result, Result]
@@ -206,13 +213,15 @@ def held() -> Iterator[str]:
 
 def children(index: str | bytes) -> dict[str, str]:
     """platform -> digest of what an index names."""
-    return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant") if k in child["platform"]): child["digest"]
+    return {"/".join(child["platform"][k] for k in ("os", "architecture", "variant")
+                     if k in child["platform"]): child["digest"]
             for child in json.loads(index)["manifests"]}
 
 
 def client(home: Path, *words: str) -> list[str]:
     """The words that run a program which talks to the farm's BuildKit: that listens to root."""
-    return [*ROOT, "env", "-i", f"HOME={home}", f"PATH={home}:{STATE}/bin:/usr/bin:/bin", f"BUILDKIT_HOST=unix://{STATE}/buildkitd.sock", *words]
+    return [*ROOT, "env", "-i", f"HOME={home}", f"PATH={home}:{STATE}/bin:/usr/bin:/bin",
+            f"BUILDKIT_HOST=unix://{STATE}/buildkitd.sock", *words]
 
 
 def sh(*words: str, **options: Any) -> str:

@@ -1,4 +1,5 @@
-"""A Docker for tests alone: dockerd with a folder and a socket of its own, that leaves the machine's network as it is."""
+"""A Docker for tests alone: dockerd with a folder and a socket of its own, that leaves the machine's network as it
+is."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def run(*words: str, stdin: bytes | None = None) -> str:
     """Runs a program as root and returns its output; a failure shows what it said."""
     done = subprocess.run([*ROOT, *words], input=stdin, capture_output=True, check=False)
     said = done.stdout.decode(errors="replace")
-    assert done.returncode == 0, f"{' '.join(words)} ended with {done.returncode}: {said[-2000:]}{done.stderr.decode(errors='replace')[-4000:]}"
+    errors = done.stderr.decode(errors="replace")[-4000:]
+    assert done.returncode == 0, f"{' '.join(words)} ended with {done.returncode}: {said[-2000:]}{errors}"
     return said
 
 
@@ -45,15 +47,18 @@ class DockerHost:
         made = cls(Path(tempfile.mkdtemp(prefix="dockerd-", dir="/var/tmp")))
         made.folder.chmod(0o755)
         words = [
-            "dockerd", f"--data-root={made.folder}/data", f"--exec-root={made.folder}/exec", f"--pidfile={made.folder}/pid", f"--host={made.address}",
+            "dockerd", f"--data-root={made.folder}/data", f"--exec-root={made.folder}/exec",
+            f"--pidfile={made.folder}/pid", f"--host={made.address}",
             "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", f"--group={os.getgid()}",
             "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{made.folder.name}",
             # where the machine runs a containerd, that one is used
             "--containerd-namespace=desimages-test", "--containerd-plugins-namespace=desimages-test-plugins",
         ]
         with made.log.open("w") as log:
-            process = subprocess.Popen([*ROOT, *([] if outlive else ["setpriv", "--pdeathsig=TERM"]), *words], stdout=log, stderr=log,
-                                       stdin=subprocess.DEVNULL, start_new_session=outlive, env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+            process = subprocess.Popen([*ROOT, *([] if outlive else ["setpriv", "--pdeathsig=TERM"]), *words],
+                                       stdout=log, stderr=log,
+                                       stdin=subprocess.DEVNULL, start_new_session=outlive,
+                                       env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
         try:
             until("dockerd answers", 60, lambda: process.poll() is not None or made.answers())
             assert process.poll() is None, f"dockerd ended with {process.returncode}"

@@ -16,11 +16,11 @@ _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class Forwarder:
-    """Listens on a free loopback port and forwards to `target`. `mode` is `pass`, `503`, `drop` (uploads are cut off in the middle) or `pull`
-    (503 where BuildKit reads a manifest).
+    """Listens on a free loopback port and forwards to `target`. `mode` is `pass`, `503`, `drop` (uploads are cut off in
+    the middle) or `pull` (503 where BuildKit reads a manifest).
 
-    `failures` counts what it did to callers; after `limit` of them it goes back to `pass`. It runs in a process of its own: ansible-runner
-    forks, and a process with threads must not be forked.
+    `failures` counts what it did to callers; after `limit` of them it goes back to `pass`. It runs in a process of its
+    own: ansible-runner forks, and a process with threads must not be forked.
     """
 
     def __init__(self, target: str) -> None:
@@ -88,7 +88,8 @@ class _Server:
     def _forth(self, caller: socket.socket, server: socket.socket) -> None:
         """Requests go through until one that uploads, which is cut off after its first piece where the mode says so."""
         while data := _receive(caller):
-            if self.mode == "drop" and data.startswith((b"PUT", b"PATCH")) and b"/blobs/uploads/" in data.split(b"\r\n", 1)[0]:
+            if self.mode == "drop" and data.startswith((b"PUT",
+                                                        b"PATCH")) and b"/blobs/uploads/" in data.split(b"\r\n", 1)[0]:
                 self._fail()
                 server.sendall(data[: len(data) // 2])
                 caller.shutdown(socket.SHUT_RDWR)
@@ -104,7 +105,8 @@ class _Server:
 
 
 def _pulls(data: bytes) -> bool:
-    return data.startswith((b"GET", b"HEAD")) and b"/manifests/" in data.split(b"\r\n", 1)[0] and b"user-agent: buildkit" in data.lower()
+    first, _, rest = data.partition(b"\r\n")
+    return first.startswith((b"GET", b"HEAD")) and b"/manifests/" in first and b"user-agent: buildkit" in rest.lower()
 
 
 def _receive(source: socket.socket) -> bytes:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v6")
-RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64, linux/arm/v6]\n"
+RECIPE = ("description: {name}\nhome: https://example.org\nlicense: MIT\n"
+          "platforms: [linux/amd64, linux/arm64, linux/arm/v6]\n")
 SHELL = "inputs:\n  busybox: {debian: [busybox-static], for: build}\n"
 BOX = r"""FROM --platform=$BUILDPLATFORM unpacked-busybox AS sh
 ARG TARGETPLATFORM
 COPY etc/ /in/
 RUN ["/usr/bin/busybox", "sh", "-c", \
-    "/usr/bin/busybox mkdir /out && /usr/bin/busybox tr a-z A-Z < /in/motd > /out/motd && echo $TARGETPLATFORM > /out/platform"]
+    "/usr/bin/busybox mkdir /out && /usr/bin/busybox tr a-z A-Z < /in/motd > /out/motd && \
+     echo $TARGETPLATFORM > /out/platform"]
 FROM scratch
 COPY --from=sh /out/ /
 """

@@ -14,7 +14,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LE
 from .conftest import CHAIN, PROGRAMS, PROJECT, STATE, Chain, client, sh
 from .docker_host import run
 
-ALL = ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"]
+ALL = ["linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64",
+       "linux/s390x"]
 
 
 def test_the_chain_is_built_for_all_platforms_without_emulation(chain: Chain) -> None:
@@ -32,7 +33,8 @@ def test_a_second_run_of_everything_changes_nothing(chain: Chain) -> None:
 def test_a_run_says_which_images_lack_suites_as_their_labels_do(chain: Chain) -> None:
     lacks = {}
     for platform in ALL:
-        config = json.loads(sh("skopeo", "inspect", "--config", "--tls-verify=false", f"docker://{chain.reference('debian', platform)}"))
+        config = json.loads(sh("skopeo", "inspect", "--config", "--tls-verify=false",
+                               f"docker://{chain.reference('debian', platform)}"))
         if suites := config["config"]["Labels"].get(LEFT_OUT):
             lacks[f"debian {platform}"] = suites.split()
     done = chain.farm.run(farm_images=["debian"])
@@ -60,22 +62,28 @@ def test_a_changed_file_of_base_is_planned_as_such(chain: Chain, copy: Path) -> 
     assert "file Dockerfile changed" in done.text
 
 
-@pytest.mark.parametrize(("image", "platform"), [("debian", "linux/arm/v6"), ("static", "linux/s390x"), ("registry", "linux/arm64")])
-def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, scratch: Path, image: str, platform: str) -> None:
+@pytest.mark.parametrize(("image", "platform"),
+                         [("debian", "linux/arm/v6"), ("static", "linux/s390x"), ("registry", "linux/arm64")])
+def test_units_are_built_by_hand_to_the_same_digest_and_run_no_foreign_code(chain: Chain, scratch: Path, image: str,
+                                                                            platform: str) -> None:
     done = chain.farm.run("playbooks/context.yml", image=image, to=str(scratch), farm_platforms=[platform])
     assert done.rc == 0, done.text[-3000:]
     (folder,) = (path.parent for path in scratch.glob("*/buildctl.sh"))
     sh(*client(scratch, f"{folder}/buildctl.sh"))
     digest = json.loads((folder / "metadata.json").read_text())["containerimage.digest"]
-    raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
+    raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false",
+             f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
     assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)[platform]]
 
-    words = (folder / "buildctl.sh").read_text().replace(f"--metadata-file={folder}/metadata.json", f"--metadata-file={folder}/again.json")
+    words = (folder / "buildctl.sh").read_text().replace(f"--metadata-file={folder}/metadata.json",
+                                                         f"--metadata-file={folder}/again.json")
     lines = [line for line in words.splitlines() if "--output=" not in line]
     script = folder / "provenance.sh"
-    script.write_text("\n".join([*lines, f"    --opt=attest:provenance=mode=max --output=type=local,dest={folder}/out"]) + "\n")
+    script.write_text("\n".join([*lines,
+                                 f"    --opt=attest:provenance=mode=max --output=type=local,dest={folder}/out"]) + "\n")
     sh(*client(scratch, "sh", str(script)))
-    provenance = run("find", str(folder / "out"), "-name", "provenance.json", "-exec", "cat", "{}", "+")  # root's folder where root built
+    # root's folder where root built
+    provenance = run("find", str(folder / "out"), "-name", "provenance.json", "-exec", "cat", "{}", "+")
     steps = list(executed(json.loads(provenance)))
     assert steps
     native = "arm64" if os.uname().machine == "aarch64" else "amd64"
@@ -89,14 +97,16 @@ def executed(value: Any) -> Any:
         operation = step["op"]
         if "exec" in operation["Op"]:
             network = operation["Op"]["exec"].get("network", 0)
-            yield {"platform": operation["platform"], "network": {0: "UNSET", 1: "HOST", 2: "NONE"}.get(network, network)}
+            yield {"platform": operation["platform"],
+                   "network": {0: "UNSET", 1: "HOST", 2: "NONE"}.get(network, network)}
 
 
 def test_the_timings_of_the_first_build_are_shown(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {}
     for folder in sorted((STATE / "runs").glob("2*")):
         if (folder / "timings.json").exists():
-            seconds.update({batch["batch"]: batch["seconds"] for batch in json.loads((folder / "timings.json").read_text())})
+            seconds.update({batch["batch"]: batch["seconds"]
+                            for batch in json.loads((folder / "timings.json").read_text())})
     assert any(name.startswith("debian") for name in seconds)
     with capsys.disabled():
         print("\n" + "\n".join(f"{value:8.1f} s  {name}" for name, value in seconds.items()))
@@ -107,14 +117,17 @@ def test_docker_buildx_gives_the_same_digests(chain: Chain, scratch: Path) -> No
     sh("go", "install", "github.com/docker/buildx/cmd/buildx@v0.38.2", env={**os.environ, "GOBIN": str(scratch)})
     sh(*client(scratch, "buildx", "create", "--name=farm", "--driver=remote", f"unix://{STATE}/buildkitd.sock"))
     for image in (*CHAIN, *PROGRAMS):
-        done = chain.farm.run("playbooks/context.yml", image=image, to=str(scratch / "hand"), farm_platforms=["linux/arm/v6"])
+        done = chain.farm.run("playbooks/context.yml", image=image, to=str(scratch / "hand"),
+                              farm_platforms=["linux/arm/v6"])
         assert done.rc == 0, done.text[-3000:]
         (script,) = (scratch / "hand").glob("*/buildx.sh")
         script.write_text(script.read_text().replace("exec docker buildx", "exec buildx"))
         sh(*client(scratch, str(script), "--builder=farm"))
         digest = json.loads((script.parent / "metadata.json").read_text())["containerimage.digest"]
-        raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
-        assert [child["digest"] for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image
+        raw = sh("skopeo", "inspect", "--raw", "--tls-verify=false",
+                 f"docker://{chain.registry}/{chain.namespace}/{image}@{digest}")
+        assert [child["digest"]
+                for child in json.loads(raw)["manifests"]] == [chain.index(image)["linux/arm/v6"]], image
         run("rm", "-r", str(script.parent))
 
 

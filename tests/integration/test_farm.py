@@ -40,7 +40,8 @@ def status(farm: Farm, folder: Path) -> dict[str, Any]:
 def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm, tmp_path: Path) -> None:
     assert own.run().rc == 0
     before = status(own, tmp_path)
-    assert {service["service"]: service["state"] for service in before["services"]} == {"buildkitd": "runs", "registry": "runs"}
+    assert {service["service"]: service["state"] for service in before["services"]} == {"buildkitd": "runs",
+                                                                                        "registry": "runs"}
     assert all(service["version"] and log_is_there(service["log"]) for service in before["services"])
     assert {part["part"] for part in before["disk"]} >= {"registry", "buildkit", "store", "(all)", "(free)"}
     shown = {(row["image"].rpartition("/")[2], row["platform"]) for row in before["images"]}
@@ -78,7 +79,8 @@ def test_a_registry_is_not_started_on_a_port_that_a_stranger_holds(farm: Farm, s
     before = [run("cat", str(path)) for path in files]
     done = farm.run("playbooks/provision.yml", registry_address=address)
     assert done.rc != 0
-    assert f"registry cannot start: port {address} is held by process {pid}: sleep 600" in done.task("Run | Run the registry")["msg"]
+    said = done.task("Run | Run the registry")["msg"]
+    assert f"registry cannot start: port {address} is held by process {pid}: sleep 600" in said
     assert [run("cat", str(path)) for path in files] == before
     assert Registry(REGISTRY).answers(), "the one that there is goes on"
 

@@ -48,7 +48,8 @@ def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwa
     assert set(own.index("grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
 
 
-def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_children(own: Farm, small: Small, wire: Forwarder) -> None:
+def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_children(own: Farm, small: Small,
+                                                                                  wire: Forwarder) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["box"]).rc == 0
     small.edit("child/child.txt", "child", "another")
@@ -80,13 +81,16 @@ def started(farm: Farm, folder: Path, **variables: str) -> subprocess.Popen[str]
     extra = folder / "extra.json"
     extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **farm.defaults, **variables}))
     return subprocess.Popen(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"], cwd=PROJECT, stdout=subprocess.PIPE,
+        [str(Path(sys.executable).parent / "ansible-playbook"), "build.yml", "-e", f"@{extra}"], cwd=PROJECT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
 
 
 def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small: Small, tmp_path: Path) -> None:
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 12 && /usr/bin/busybox mkdir /out")
-    small.edit("box/etc/motd", "hello", own.defaults["farm_namespace"])  # a step that a kept farm knows would take no time
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out",
+               "/usr/bin/busybox sleep 12 && /usr/bin/busybox mkdir /out")
+    # a step that a kept farm knows would take no time
+    small.edit("box/etc/motd", "hello", own.defaults["farm_namespace"])
     (tmp_path / "second").mkdir()
     with started(own, tmp_path) as first:
         assert first.stdout
@@ -100,13 +104,15 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
             assert "built" in told
             assert "changed=0" in second.stdout.read()
     assert (first.returncode, second.returncode) == (0, 0)
-    seconds = [int(minutes) * 60 + int(rest) for minutes, rest in re.findall(r"^box .*: step \d+ of \d+, (\d+):(\d\d)", told, re.M)]
+    seconds = [int(minutes) * 60 + int(rest)
+               for minutes, rest in re.findall(r"^box .*: step \d+ of \d+, (\d+):(\d\d)", told, re.M)]
     assert seconds, "nothing is said of a batch that takes longer than SAY_EVERY"
     assert all(later - earlier >= SAY_EVERY - 1 for earlier, later in pairwise(seconds))
 
 
 def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out",
+               "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
     with started(own, tmp_path) as build:
         assert build.stdout
         said = ""
@@ -150,7 +156,8 @@ def _forget(folder: str) -> None:
     """The registry remembers which blobs it has: where its disk is another one it is restarted."""
     if folder != "registry":
         return
-    path = next(path for path in Path("/proc").glob("[0-9]*/cmdline") if _words(path)[:2] == ["docker-registry", "serve"] and str(STATE) in _words(path)[2])
+    path = next(path for path in Path("/proc").glob("[0-9]*/cmdline")
+                if _words(path)[:2] == ["docker-registry", "serve"] and str(STATE) in _words(path)[2])
     run("kill", path.parent.name)
     deadline = time.monotonic() + 60
     while (path.exists() or not Registry(REGISTRY).answers()) and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
-"""What a recipe cannot get past BuildKit itself. The farm's own check of a Dockerfile comes before, and is gone round here."""
+"""What a recipe cannot get past BuildKit itself. The farm's own check of a Dockerfile comes before, and is gone round
+here."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .conftest import REGISTRY, Farm, client
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A unit of `other` as the by-hand build lays it out; its command and policy are the farm's, its Dockerfile is any. `image` has the `digest`."""
+    """A unit of `other` as the by-hand build lays it out; its command and policy are the farm's, its Dockerfile is any.
+    `image` has the `digest`."""
 
     folder: Path
     dockerfile: Path
@@ -23,7 +25,8 @@ class LaidOut:
 
     def build(self, dockerfile: str) -> tuple[int, str]:
         self.dockerfile.write_text(dockerfile.format(image=self.image, digest=self.digest))
-        done = subprocess.run(client(self.folder, str(self.folder / "buildctl.sh")), capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(client(self.folder, str(self.folder / "buildctl.sh")), capture_output=True, text=True,
+                              timeout=60, check=False)
         return done.returncode, done.stdout + done.stderr
 
 
@@ -36,10 +39,12 @@ def laid_out(farm: Farm, locked: Path, tmp_path_factory: pytest.TempPathFactory)
     assert done.rc == 0, done.text[-3000:]
     folder = to / "other-amd64"
     (dockerfile,) = folder.glob("*/Dockerfile")
-    return LaidOut(folder, dockerfile, f"{REGISTRY}/{own.defaults['farm_namespace']}/other", own.index("other")["linux/amd64"])
+    return LaidOut(folder, dockerfile, f"{REGISTRY}/{own.defaults['farm_namespace']}/other",
+                   own.index("other")["linux/amd64"])
 
 
-@pytest.mark.parametrize("dockerfile", ["FROM scratch\nCOPY other.txt /\n", "FROM {image}@{digest}\nCOPY other.txt /again\n"])
+@pytest.mark.parametrize("dockerfile", ["FROM scratch\nCOPY other.txt /\n",
+                                        "FROM {image}@{digest}\nCOPY other.txt /again\n"])
 def test_contexts_and_the_farms_own_images_by_digest_can_be_built_from(laid_out: LaidOut, dockerfile: str) -> None:
     code, said = laid_out.build(dockerfile)
     assert code == 0, said

@@ -59,7 +59,7 @@ def questions() -> list[dict[str, Any]]:
     found += [{"text": text, "paths": deep} for text in LISTS]
     chance = random.Random(20261128)
     for _case in range(4000):
-        lines = ["".join(chance.choices(PIECES, k=chance.randint(1, 6))) for _ in range(chance.randint(1, 5))]
+        lines = ["".join(chance.choices(PIECES, k=chance.randint(1, 6))) for _line in range(chance.randint(1, 5))]
         lines = [("!" if chance.random() < 0.35 else "") + line for line in lines]
         found.append({"text": "\n".join(lines), "paths": deep})
     return found

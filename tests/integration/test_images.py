@@ -1,4 +1,5 @@
-"""The project's own images in the hands of others: skopeo reads them, Docker runs them, an emulator starts each foreign one."""
+"""The project's own images in the hands of others: skopeo reads them, Docker runs them, an emulator starts each foreign
+one."""
 
 from __future__ import annotations
 
@@ -67,11 +68,13 @@ def test_every_platform_is_what_its_index_says_and_is_labelled(chain: Chain, ima
         assert skopeo(*chosen(platform), f"--config {name}:latest") == config
         labels = config["config"]["Labels"]
         # what a mirror could not serve differs from one architecture to the next
-        assert {key: value for key, value in labels.items() if not key.startswith("org.desimages.")} == index["annotations"], platform
+        assert {key: value for key, value in labels.items()
+                if not key.startswith("org.desimages.")} == index["annotations"], platform
         assert manifest["annotations"].items() >= index["annotations"].items(), platform
         assert config["created"] == told["created"], platform
         assert {step["created"] for step in config["history"]} == {told["created"]}, platform
-        assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}, platform
+        assert {layer["mediaType"]
+                for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}, platform
         assert config["config"].get("User", "") == ("" if image == "debian" else "2000:2000"), platform
 
 
@@ -92,7 +95,8 @@ def test_every_image_starts_on_its_platform(chain: Chain, scratch: Path, platfor
         if platform in chain.platforms(image):
             (scratch / image).mkdir()
             said = Unpacked.of(chain, image, platform, scratch / image).run(platform, *words, user=user)
-            assert re.search(says.replace("{debian}", DEBIAN.get(platform, platform.rpartition("/")[2])), said, re.M), f"{image} {platform}: {said}"
+            assert re.search(says.replace("{debian}", DEBIAN.get(platform, platform.rpartition("/")[2])), said,
+                             re.M), f"{image} {platform}: {said}"
             run("rm", "-rf", str(scratch / image))
 
 
@@ -109,7 +113,8 @@ def test_debian_is_installed_in_full_and_as_its_packages_say(chain: Chain, scrat
     assert differing == []
 
     created = datetime.fromisoformat(skopeo(f"--config docker://{chain.reference('debian', NATIVE)}")["created"])
-    assert f"{created + timedelta(days=1):%Y%m%dT%H%M%SZ}" in (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
+    sources = (debian.root / "etc/apt/sources.list.d/debian.sources").read_text()
+    assert f"{created + timedelta(days=1):%Y%m%dT%H%M%SZ}" in sources
 
 
 KEPT = (  # of what a slim Debian has not
@@ -119,7 +124,8 @@ KEPT = (  # of what a slim Debian has not
     "var/cache/debconf/*.dat",  # answers and templates, no cache
 )
 SLIM = [f"{folder}/*" for folder in (
-    "usr/share/doc", "usr/share/info", "usr/share/man", "usr/share/locale", "usr/lib/locale", "usr/share/i18n", "usr/share/lintian",
+    "usr/share/doc", "usr/share/info", "usr/share/man", "usr/share/locale", "usr/lib/locale", "usr/share/i18n",
+    "usr/share/lintian",
     "usr/share/bash-completion", "var/lib/apt/lists", "var/cache", "var/log", "var/tmp", "tmp", "run")]
 
 
@@ -135,7 +141,8 @@ def test_debian_has_no_documentation_locales_caches_or_logs(chain: Chain, scratc
 
 STATIC = """
 etc etc/group etc/nsswitch.conf etc/passwd etc/ssl etc/ssl/certs etc/ssl/certs/ca-certificates.crt tmp
-usr usr/share usr/share/doc usr/share/doc/ca-certificates usr/share/doc/ca-certificates/copyright usr/share/doc/tzdata usr/share/doc/tzdata/copyright
+usr usr/share usr/share/doc usr/share/doc/ca-certificates usr/share/doc/ca-certificates/copyright
+usr/share/doc/tzdata usr/share/doc/tzdata/copyright
 usr/share/zoneinfo
 """
 
@@ -146,7 +153,8 @@ def test_static_has_certificates_time_zones_and_names_and_nothing_else(chain: Ch
     assert {path for path in modes if not path.startswith("usr/share/zoneinfo/")} == set(STATIC.split())
     assert modes.pop("tmp") == "d 1777 0:0"
     assert set(modes.values()) == {"d 755 0:0", "f 644 0:0", "l 777 0:0"}  # no program among them
-    layers = [skopeo(f"--raw docker://{chain.reference('static', platform)}")["layers"] for platform in chain.platforms("static")]
+    layers = [skopeo(f"--raw docker://{chain.reference('static', platform)}")["layers"]
+              for platform in chain.platforms("static")]
     assert len(layers) > 1 and all(each == layers[0] for each in layers)
 
 
@@ -195,7 +203,8 @@ def bring(docker: Any, reference: str, folder: Path) -> str:
     names = [part["digest"].removeprefix("sha256:") for part in (manifest["config"], *manifest["layers"])]
     for name in names[1:]:
         sh("zstd", "-q", "-d", f"{folder}/pulled/{name}", "-o", f"{folder}/pulled/{name}.tar")
-    (folder / "pulled/manifest.json").write_text(json.dumps([{"Config": names[0], "RepoTags": None, "Layers": [f"{name}.tar" for name in names[1:]]}]))
+    (folder / "pulled/manifest.json").write_text(json.dumps([{"Config": names[0], "RepoTags": None,
+                                                              "Layers": [f"{name}.tar" for name in names[1:]]}]))
     with tarfile.open(folder / "image.tar", "w") as tar:
         tar.add(folder / "pulled", ".")
     with (folder / "image.tar").open("rb") as file:
@@ -220,7 +229,8 @@ class Deb(Package):
         return cls(entry.fact["name"], entry.fact["version"], path=Store(STATE / "store").path(entry.sha256))
 
     def stanza(self, architecture: str) -> str:
-        lines = [f"Filename: pool/{self.path.name}.deb", f"Size: {self.path.stat().st_size}", f"SHA256: {self.path.name}"]
+        lines = [f"Filename: pool/{self.path.name}.deb", f"Size: {self.path.stat().st_size}",
+                 f"SHA256: {self.path.name}"]
         return "\n".join([sh("dpkg-deb", "--field", str(self.path)).strip(), *lines]) + "\n"
 
 
@@ -240,7 +250,8 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
     run("chmod", "-R", "a+rX", str(tmp_path))
     command = ("cp /archive/debian.sources /etc/apt/sources.list.d/ && apt-get update"
                " && apt-get install --yes --no-remove unzip && unzip -v && apt-get check")
-    said = docker.containers.run(bring(docker, chain.reference("debian", NATIVE), tmp_path), ["sh", "-ec", command], network_mode="none",
+    said = docker.containers.run(bring(docker, chain.reference("debian", NATIVE), tmp_path), ["sh", "-ec", command],
+                                 network_mode="none",
                                  volumes=[f"{archive.root}:/archive:ro"], stderr=True, remove=True).decode()
     assert "Setting up unzip" in said
     assert "UnZip 6" in said
@@ -264,7 +275,8 @@ def get(container: Any, url: str) -> tuple[int, str]:
 
 def test_registry_keeps_its_contract(chain: Chain, docker: Any, scratch: Path) -> None:
     reference = chain.reference("registry", NATIVE)
-    container = docker.containers.create(bring(docker, reference, scratch), read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
+    container = docker.containers.create(bring(docker, reference, scratch), read_only=True, cap_drop=["ALL"],
+                                         security_opt=["no-new-privileges"],
                                          network_mode="none", volumes=["data:/data"])
     container.start()
 
@@ -274,13 +286,15 @@ def test_registry_keeps_its_contract(chain: Chain, docker: Any, scratch: Path) -
         return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
     until("the registry is healthy", 60, healthy)
-    process = dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{container.attrs['State']['Pid']}/status").read_text(), re.M))
+    process = dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{container.attrs['State']['Pid']}/status").read_text(),
+                              re.M))
     assert process["Uid"].split() == ["2000"] * 4
     assert (int(process["CapEff"], 16), int(process["CapBnd"], 16), process["NoNewPrivs"]) == (0, 0, "1")
     assert len(container.top()["Processes"]) == 1
 
     there = "docker://127.0.0.1:5000/some/tools:1"
-    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference('tools', NATIVE)}", f"dir:{scratch}/in")
+    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference('tools', NATIVE)}",
+       f"dir:{scratch}/in")
     inside(container, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"dir:{scratch}/in", there)
     inside(container, "skopeo", "copy", "-q", "--src-tls-verify=false", there, f"dir:{scratch}/out")
     assert contents(scratch / "in") == contents(scratch / "out")

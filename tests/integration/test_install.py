@@ -1,4 +1,5 @@
-"""The collection installed into a project of somebody else: from an archive and from git, with a catalog of that project beside ours."""
+"""The collection installed into a project of somebody else: from an archive and from git, with a catalog of that
+project beside ours."""
 
 from __future__ import annotations
 
@@ -69,17 +70,21 @@ def project(tmp_path: Path) -> Path:
 def ansible(project: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Runs one of Ansible's programs in that project, without any configuration of ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"), "ANSIBLE_NOCOLOR": "1",
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"),
+           "ANSIBLE_NOCOLOR": "1",
            "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
-    done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, f"{program} {words}: {done.stdout[-4000:]}{done.stderr[-2000:]}"
     return done
 
 
 def test_an_installed_collection_locks_and_builds(farm: Farm, sources: Path, project: Path) -> None:
-    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"),
+            f"git+file://{sources},main")
     Small(project / "images")
-    settings = {"farm_state": str(STATE), "farm_registry": REGISTRY, "farm_namespace": f"somebody-{os.getpid()}", "buildkitd_cache": COMPILED,
+    settings = {"farm_state": str(STATE), "farm_registry": REGISTRY, "farm_namespace": f"somebody-{os.getpid()}",
+                "buildkitd_cache": COMPILED,
                 "farm_images": ["grand"]}
     extra = project / "extra.json"
     extra.write_text(json.dumps(settings))
@@ -93,7 +98,8 @@ def test_an_installed_collection_locks_and_builds(farm: Farm, sources: Path, pro
 
 
 @pytest.mark.parametrize("way", ["archive", "git"])
-def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(way: str, sources: Path, project: Path) -> None:
+def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(way: str, sources: Path,
+                                                                               project: Path) -> None:
     if way == "archive":
         ansible(project, "ansible-galaxy", "collection", "build", str(sources), "--output-path", str(project / "built"))
         (what,) = map(str, (project / "built").glob("desimages-farm-*.tar.gz"))
@@ -101,13 +107,15 @@ def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(w
         what = f"git+file://{sources},main"
     ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), what)
     installed = project / "collections/ansible_collections/desimages/farm"
-    assert not [name for name in ("tests", "scripts", "inventory", ".git", "collections") if (installed / name).exists()]
+    assert not [name for name in ("tests", "scripts", "inventory", ".git", "collections")
+                if (installed / name).exists()]
 
     state = project / "state"
     settings = {"farm_state": str(state), "farm_registry": "127.0.0.1:1"}  # where nothing answers
     extra = project / "extra.json"
     extra.write_text(json.dumps(settings))
-    done = ansible(project, "ansible-playbook", "-i", "inventory.yml", "desimages.farm.build", "--check", "-e", f"@{extra}")
+    done = ansible(project, "ansible-playbook", "-i", "inventory.yml", "desimages.farm.build", "--check", "-e",
+                   f"@{extra}")
     shown = done.stdout + done.stderr
     assert not state.exists()
     table = {words[0]: words[2:] for words in map(str.split, shown.splitlines()) if words[1:2] == ["build"]}
@@ -117,15 +125,18 @@ def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(w
 
 
 def test_each_plugin_of_an_installed_collection_shows_its_documentation(sources: Path, project: Path) -> None:
-    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"),
+            f"git+file://{sources},main")
     modules = sorted(path.stem for path in (PROJECT / "plugins/modules").glob("*.py"))
-    shown = json.loads(ansible(project, "ansible-doc", "--json", *(f"desimages.farm.{name}" for name in modules)).stdout)
+    shown = json.loads(ansible(project, "ansible-doc", "--json",
+                               *(f"desimages.farm.{name}" for name in modules)).stdout)
     assert sorted(shown) == [f"desimages.farm.{name}" for name in modules]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with ansible-core, what that needs, and nothing else: links to what is installed here."""
+    """The Python of an environment with ansible-core, what that needs, and nothing else: links to what is installed
+    here."""
     folder = tmp_path_factory.mktemp("alone")
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -141,17 +152,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_with_ansible_core_alone_actions_say_what_to_install(alone: Path, sources: Path, project: Path) -> None:
-    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"), f"git+file://{sources},main")
+    ansible(project, "ansible-galaxy", "collection", "install", "--offline", "-p", str(project / "collections"),
+            f"git+file://{sources},main")
     actions = sorted(path.stem for path in (PROJECT / "plugins/action").glob("*.py"))
     others = "{{ [lookup('desimages.farm.settings')] | desimages.farm.table(columns=['mistakes']) }}"
-    tasks = [{"desimages.farm." + name: {}, "ignore_errors": True} for name in actions] + [{"ansible.builtin.debug": {"msg": others}}]
+    tasks = [{"desimages.farm." + name: {}, "ignore_errors": True}
+             for name in actions] + [{"ansible.builtin.debug": {"msg": others}}]
     (project / "all.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     needs = project / "collections/ansible_collections/desimages/farm/meta/ee-requirements.txt"
-    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"), "ANSIBLE_NOCOLOR": "1"}
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"),
+           "ANSIBLE_NOCOLOR": "1"}
 
     def play(*words: str) -> subprocess.CompletedProcess[str]:
         command = [str(alone), str(PROGRAMS / "ansible-playbook"), "-i", "inventory.yml", *words]
-        return subprocess.run(command, cwd=project, env={"PATH": os.environ["PATH"], "HOME": str(project), **own}, capture_output=True, text=True,
+        return subprocess.run(command, cwd=project, env={"PATH": os.environ["PATH"], "HOME": str(project), **own},
+                              capture_output=True, text=True,
                               check=False)
 
     done = play("all.yml")

@@ -1,4 +1,5 @@
-"""`playbooks/lock.yml` and what locks defend against, with an archive signed by a key made on the spot, and with the project's own locks."""
+"""`playbooks/lock.yml` and what locks defend against, with an archive signed by a key made on the spot, and with the
+project's own locks."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def site(farm: Farm, signer: Signer, tmp_path: Path) -> Site:
     (folder / "image.yml").write_text(RECIPE)
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY --from=inputs /web/ /web/\n")
     origins = {"debian": [main.url], "debian-security": [security.url]}
-    return Site(farm.on(folder.parent, farm_origins=origins, farm_keyring=str(signer.keyring)), main, security, folder / "lock.jsonl")
+    return Site(farm.on(folder.parent, farm_origins=origins, farm_keyring=str(signer.keyring)), main, security,
+                folder / "lock.jsonl")
 
 
 def test_check_mode_shows_what_would_move_and_writes_nothing(site: Site) -> None:
@@ -98,7 +100,8 @@ def test_a_flipped_digit_in_a_go_line_stops_an_image_that_is_built_already(chain
     chosen = {"farm_images": ["registry"], "farm_platforms": ["linux/amd64"]}
     done = chain.farm.on(copy).run(**chosen)
     assert done.rc != 0
-    assert {unit: state for unit, state in done.states().items() if state != "exists"} == {"registry linux/amd64": "input failed"}
+    assert {unit: state for unit, state in done.states().items()
+            if state != "exists"} == {"registry linux/amd64": "input failed"}
     assert right in done.text and wrong in done.text
     assert not (STATE / "store/sha256" / wrong[:2] / wrong).exists()
     assert chain.farm.run("build.yml", "--check", **chosen).planned == set()

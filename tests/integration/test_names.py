@@ -95,7 +95,8 @@ ARGUMENTS = [
 FLAGS = [
     "--platform=$BUILDPLATFORM", "--platform=${BUILDPLATFORM}", "--platform=$TARGETPLATFORM",
     "--platform=linux/arm64/v8", "--platform=linux/$TARGETARCH", "--platform=linux/amd64", "--platform=$P",
-    "--platform=linux/${BUILDARCH}", "--platform=arm64", "--platform=linux/x86_64", "--platform=linux/$TARGETARCH${TARGETVARIANT:+/$TARGETVARIANT}",
+    "--platform=linux/${BUILDARCH}", "--platform=arm64", "--platform=linux/x86_64",
+    "--platform=linux/$TARGETARCH${TARGETVARIANT:+/$TARGETVARIANT}",
 ]
 NAMES = [
     "debian", "base", "scratch", "a", "b", "c", "x$TARGETARCH", "x${TARGETARCH}", "xamd64", "${A:-a}", "$B", "$A",
@@ -152,11 +153,11 @@ def test_stages_and_names_are_those_that_buildkit_sees(buildkit: Any) -> None:
 
 def test_words_expand_as_in_buildkit(buildkit: Any) -> None:
     chance = random.Random(2)
-    texts = [*WORDS, *("".join(some(chance, SIGNS, 9, 1)) for _ in range(10_000))]
+    texts = [*WORDS, *("".join(some(chance, SIGNS, 9, 1)) for _text in range(10_000))]
     for sign in (":-", "-", ":+", "+", ":?", "?", "#", "##", "%", "%%", "/", "//"):
         for name in "ABCDEUVN":
             ends = ["}", "/}", "/" + "".join(some(chance, SIGNS, 2)) + "}"]
-            texts += ["${" + name + sign + "".join(some(chance, SIGNS, 4)) + chance.choice(ends) for _ in range(80)]
+            texts += ["${" + name + sign + "".join(some(chance, SIGNS, 4)) + chance.choice(ends) for _text in range(80)]
     words = [{"text": text, "escape": chance.choice("\\\\`"), "values": VALUES} for text in texts]
     for word, theirs in zip(words, buildkit(words=words)["words"]):
         try:

@@ -99,7 +99,8 @@ def test_a_tree_that_went_back_is_planned_by_what_it_is_now(own: Farm, small: Sm
 
 def test_a_partial_index_has_all_that_was_chosen_or_is_none(own: Farm, small: Small) -> None:
     chosen = ["linux/amd64", "linux/arm64"]
-    small.edit("box/Dockerfile", "RUN [", 'RUN ["/usr/bin/busybox", "sh", "-c", "test $TARGETPLATFORM != linux/arm64"]\nRUN [')
+    small.edit("box/Dockerfile", "RUN [",
+               'RUN ["/usr/bin/busybox", "sh", "-c", "test $TARGETPLATFORM != linux/arm64"]\nRUN [')
     bad = own.run(farm_images=["box"], farm_platforms=chosen, farm_partial=True)
     assert bad.rc != 0
     assert bad.states() == {"box linux/amd64": "built", "box linux/arm64": "failed"}
@@ -140,7 +141,8 @@ def test_finished_images_are_published_by_digest(own: Farm) -> None:
     assert done.rc == 0, done.text[-3000:]
     registry = Registry(REGISTRY)
     for image in ("box", "child", "grand", "other"):
-        assert registry.manifest(f"{place}/{image}", "latest") == registry.manifest(f"{own.defaults['farm_namespace']}/{image}", "latest")
+        assert registry.manifest(f"{place}/{image}",
+                                 "latest") == registry.manifest(f"{own.defaults['farm_namespace']}/{image}", "latest")
     assert not any(tag.startswith("b-") for tag in registry.tags(f"{place}/box"))
     again = own.run(farm_publish=f"{REGISTRY}/{place}")
     assert (again.rc, again.changed) == (0, 0)
@@ -151,8 +153,10 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     name = f"{own.defaults['farm_namespace']}/other"
     digests = own.index("other")
     play = tmp_path / "index.yml"
-    task = {"registry": REGISTRY, "name": name, "tags": ["team", "v1"], "fixed_tags": ["v1"], "manifests": {p: digests[p] for p in PLATFORMS[:2]}}
-    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    task = {"registry": REGISTRY, "name": name, "tags": ["team", "v1"], "fixed_tags": ["v1"],
+            "manifests": {p: digests[p] for p in PLATFORMS[:2]}}
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
+                                 "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     check = own.run(str(play), "--check", "--diff")
     assert check.task("Keep")["moved"] == ["v1", "team"] or check.task("Keep")["moved"] == ["team", "v1"]
     assert "team" not in own.tags("other")
@@ -161,15 +165,18 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert own.index("other", "team") == {p: digests[p] for p in PLATFORMS[:2]}
     assert own.run(str(play)).changed == 0
     task["manifests"] = {PLATFORMS[0]: "no-such-tag", PLATFORMS[1]: "nor-this"}
-    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
+                                 "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     bad = own.run(str(play))
     assert bad.rc != 0
     assert "no-such-tag" in bad.text and "nor-this" in bad.text
     task.update(manifests={PLATFORMS[0]: "latest"})
-    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
+                                 "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     assert "latest is an index itself" in own.run(str(play)).text
     task.update(manifests={}, annotations={"n": 1})
-    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
+                                 "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     empty = own.run(str(play))
     assert empty.rc != 0
     assert "manifests is empty" in empty.text and "n is 1, it must be a text" in empty.text
@@ -194,7 +201,8 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) 
         ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step fetches nothing"),
     ],
 )
-def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, small: Small, old: str, new: str, said: str) -> None:
+def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, small: Small, old: str, new: str,
+                                                                   said: str) -> None:
     if "syntax" in new:
         small.write("other/Dockerfile", new + "\n" + (small.root / "other/Dockerfile").read_text())
         said = "a build loads no frontend from outside"
@@ -233,7 +241,8 @@ def test_a_flipped_digit_in_a_lock_stops_only_what_needs_it(own: Farm, small: Sm
     assert done.built == units("other")
     assert right in done.text and wrong in done.text
     assert not (STATE / "store/sha256" / wrong[:2] / wrong).exists()
-    request = urllib.request.Request(f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/archive/blobs/sha256:{wrong}", method="HEAD")
+    archive = f"http://{REGISTRY}/v2/{own.defaults['farm_namespace']}/archive"
+    request = urllib.request.Request(f"{archive}/blobs/sha256:{wrong}", method="HEAD")
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(request)
     lock.write_text("\n".join(lines) + "\n")
@@ -265,7 +274,8 @@ def test_a_file_of_the_store_that_was_damaged_is_had_again_and_the_image_is_the_
 
 
 def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, small: Small) -> None:
-    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out", "/usr/bin/busybox sleep 6 && /usr/bin/busybox mkdir /out")
+    small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out",
+               "/usr/bin/busybox sleep 6 && /usr/bin/busybox mkdir /out")
     killer = subprocess.Popen([*ROOT, "python3", "-c", KILLER, str(STATE)])
     done = own.run()
     assert killer.wait(60) == 0
@@ -276,7 +286,8 @@ def test_a_killed_buildkitd_is_restarted_and_its_units_are_built(own: Farm, smal
 
 def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
     with held() as words:
-        refused = [own.run(playbook, farm_busy="stop") for playbook in ("build.yml", "playbooks/stop.yml", "playbooks/clean.yml")]
+        refused = [own.run(playbook, farm_busy="stop")
+                   for playbook in ("build.yml", "playbooks/stop.yml", "playbooks/clean.yml")]
     for done in refused:
         assert done.rc != 0
         assert words in done.text
@@ -285,11 +296,14 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
 
 
 def test_ten_mistakes_of_a_recipe_are_ten_messages_and_no_host_is_touched(own: Farm, small: Small) -> None:
-    small.write("box/image.yml", "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\nargs: [x]\n")
+    small.write("box/image.yml",
+                "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\n"
+                "args: [x]\n")
     small.write("child/Dockerfile", "FROM bocks\nCOPY --from=inputs /b /\nADD https://example.org/x /\n")
     done = own.run(farm_provision_always=True)
     assert done.rc != 0
-    found = re.findall(r"(?:box|child)/(?:image.yml|Dockerfile):\d+: .*", json.dumps(done.task("Roles | Check the catalog first")["problems"], indent=1))
+    found = re.findall(r"(?:box|child)/(?:image.yml|Dockerfile):\d+: .*",
+                       json.dumps(done.task("Roles | Check the catalog first")["problems"], indent=1))
     assert len(found) >= 10, found
     assert not done.task("Roles | Run a registry")
 

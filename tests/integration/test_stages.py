@@ -70,7 +70,8 @@ def test_each_platform_gets_the_parent_that_its_from_names(own: Farm, small: Sma
     assert done.rc == 0, done.text[-3000:]
     assert done.built == units("box", "leaf") | {"child linux/arm/v6"}
     assert files(own, done, "leaf", "linux/arm64", scratch / "arm64") == {"motd", "platform", "common"}
-    assert files(own, done, "leaf", "linux/arm/v6", scratch / "v6") == {"motd", "platform", "child.txt", "more", "common"}
+    assert files(own, done, "leaf", "linux/arm/v6", scratch / "v6") == {"motd", "platform", "child.txt", "more",
+                                                                        "common"}
 
 
 def test_a_from_that_names_nothing_on_one_platform_is_refused_with_its_line(own: Farm, small: Small) -> None:

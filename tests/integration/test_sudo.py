@@ -1,4 +1,5 @@
-"""A user who is not root, with sudo: what his actions write is his, the rest of the state folder is root's, and root may come after him."""
+"""A user who is not root, with sudo: what his actions write is his, the rest of the state folder is root's, and root
+may come after him."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ NAME = f"desimages-test-{os.getpid()}"
 TOOLS = ("sudo", "setpriv", "useradd", "userdel", "chpasswd")
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, TOOLS)), reason=f"makes a user: needs root, and {', '.join(TOOLS)}"),
+    pytest.mark.skipif(os.geteuid() != 0 or not all(map(shutil.which, TOOLS)),
+                       reason=f"makes a user: needs root, and {', '.join(TOOLS)}"),
 ]
 
 
@@ -34,14 +36,18 @@ class Person:
     home: Path
 
     def run(self, playbook: str, *words: str, rc: int = 0) -> str:
-        """What the playbook printed, which ends with `rc`. He may read what only root can, such as this Python, but not write there."""
-        settings = [f"-efarm_state={STATE}", f"-efarm_registry={REGISTRY}", f"-efarm_namespace={NAME}", f"-efarm_catalog={self.home}/images"]
+        """What the playbook printed, which ends with `rc`. He may read what only root can, such as this Python, but not
+        write there."""
+        settings = [f"-efarm_state={STATE}", f"-efarm_registry={REGISTRY}", f"-efarm_namespace={NAME}",
+                    f"-efarm_catalog={self.home}/images"]
         inherit = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         done = subprocess.run(
             ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", *inherit, "--",
-             str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(PROJECT / "inventory/local"), str(PROJECT / playbook),
+             str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(PROJECT / "inventory/local"),
+             str(PROJECT / playbook),
              f"--become-password-file={self.home}/password", *settings, *words],
-            env={**os.environ, "HOME": str(self.home), "USER": NAME, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env={**os.environ, "HOME": str(self.home), "USER": NAME, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+                 "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, check=False, cwd=self.home,
         )
         assert done.returncode == rc, done.stdout[-4000:] + done.stderr[-2000:]

@@ -33,7 +33,8 @@ class Unpacked:
 
     @classmethod
     def of(cls, chain: Chain, image: str, platform: str, folder: Path) -> Unpacked:
-        sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference(image, platform)}", f"dir:{folder}/image")
+        sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{chain.reference(image, platform)}",
+           f"dir:{folder}/image")
         root = folder / "root"
         root.mkdir()
         for layer in json.loads((folder / "image/manifest.json").read_text())["layers"]:
@@ -46,7 +47,8 @@ class Unpacked:
         return run("find", str(self.root), *words).splitlines()
 
     def run(self, platform: str, *words: str, user: int = 0) -> str:
-        """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the kernel."""
+        """Runs one program in it, under the emulator where it is not this machine's own, which is not told to the
+        kernel."""
         emulator, *options = EMULATORS[platform]
         front = []
         if platform not in DIRECT:
@@ -54,4 +56,5 @@ class Unpacked:
             assert program, f"no emulator for {platform}: apt install qemu-user-static"
             run("cp", program, str(self.root / "emulator"))
             front = ["/emulator", *options]
-        return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", f"--userspec={user}:{user}", str(self.root), *front, *words)
+        return run("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", f"--userspec={user}:{user}",
+                   str(self.root), *front, *words)

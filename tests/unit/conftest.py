@@ -68,7 +68,8 @@ class Catalog:
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary folder of the test's own, with a short name as sockets need: what others do in the machine's does not matter."""
+    """A temporary folder of the test's own, with a short name as sockets need: what others do in the machine's does not
+    matter."""
     tmp_path_factory.getbasetemp()  # pytest's own is in the machine's, and outlives this test
     with tempfile.TemporaryDirectory(prefix="t") as folder:
         Path(folder).chmod(0o711)  # tests of two users have folders in it that both reach

@@ -1,4 +1,5 @@
-"""A small Debian archive on disk, signed by a key made on the spot: what apt needs to resolve a closure, and no .deb."""
+"""A small Debian archive on disk, signed by a key made on the spot: what apt needs to resolve a closure, and no
+.deb."""
 
 from __future__ import annotations
 
@@ -29,8 +30,10 @@ class Package:
         mine = self.architecture or architecture
         file = self.version.partition(":")[2] or self.version
         content = f"{self.name} {self.version} {mine}".encode()
-        lines = [f"Package: {self.name}", f"Version: {self.version}", f"Architecture: {mine}", "Maintainer: nobody <nobody@example.org>",
-                 f"Filename: pool/main/{self.name[0]}/{self.name}/{self.name}_{file}_{mine}.deb", f"Size: {len(content)}",
+        lines = [f"Package: {self.name}", f"Version: {self.version}", f"Architecture: {mine}",
+                 "Maintainer: nobody <nobody@example.org>",
+                 f"Filename: pool/main/{self.name[0]}/{self.name}/{self.name}_{file}_{mine}.deb",
+                 f"Size: {len(content)}",
                  f"MD5sum: {hashlib.md5(content).hexdigest()}", f"SHA256: {hashlib.sha256(content).hexdigest()}",
                  f"Description: {self.name}"]
         lines += ["Essential: yes"] if self.essential else []
@@ -58,7 +61,8 @@ class Signer:
         self._gpg("--export", "--output", str(self.keyring))
 
     def _gpg(self, *arguments: str) -> None:
-        subprocess.run(["gpg", "--homedir", str(self.home), "--batch", "--yes", "--passphrase", "", "--pinentry-mode", "loopback", *arguments],
+        subprocess.run(["gpg", "--homedir", str(self.home), "--batch", "--yes", "--passphrase", "", "--pinentry-mode",
+                        "loopback", *arguments],
                        check=True, capture_output=True)
 
     def sign(self, text: str, path: Path) -> None:
@@ -93,7 +97,8 @@ class Archive:
     def url(self) -> str:
         return f"file://{self.root}"
 
-    def suite(self, codename: str, packages: tuple[Package, ...] = (), *, name: str = "", folder: str = "", date: datetime = NOW,
+    def suite(self, codename: str, packages: tuple[Package, ...] = (), *, name: str = "", folder: str = "",
+              date: datetime = NOW,
               valid: timedelta | None = timedelta(days=7), architectures: tuple[str, ...] = ALL_ARCHITECTURES) -> Path:
         """Writes `dists/<folder>`; returns its InRelease."""
         place = self.root / "dists" / (folder or codename)
@@ -105,15 +110,19 @@ class Archive:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             for content, suffix in ((plain, ""), (data, ".xz")):  # apt wants both named, and only one served
-                sums.append(f" {hashlib.sha256(content).hexdigest()} {len(content)} main/binary-{architecture}/Packages{suffix}")
+                sums.append(f" {hashlib.sha256(content).hexdigest()} {len(content)} "
+                            f"main/binary-{architecture}/Packages{suffix}")
         form = "%a, %d %b %Y %H:%M:%S UTC"
-        lines = ["Origin: Debian", "Label: Debian", f"Suite: {name or codename}", f"Codename: {codename}", f"Date: {date.strftime(form)}",
+        lines = ["Origin: Debian", "Label: Debian", f"Suite: {name or codename}", f"Codename: {codename}",
+                 f"Date: {date.strftime(form)}",
                  f"Architectures: {' '.join(architectures)}", "Components: main"]
         lines += [f"Valid-Until: {(date + valid).strftime(form)}"] if valid else []
         self.signer.sign("\n".join([*lines, "SHA256:", *sums]) + "\n", place / "InRelease")
         return place / "InRelease"
 
     def spoil(self, folder: str, architecture: str) -> None:
-        """The index of one architecture is no longer the one that the InRelease speaks of, as on a mirror between two states."""
+        """The index of one architecture is no longer the one that the InRelease speaks of, as on a mirror between two
+        states."""
         path = self.root / "dists" / folder / "main" / f"binary-{architecture}" / "Packages.xz"
-        path.write_bytes(lzma.compress(b"Package: other\nVersion: 1\nArchitecture: all\nFilename: pool/x.deb\nSize: 1\nSHA256: " + b"0" * 64 + b"\n"))
+        path.write_bytes(lzma.compress(b"Package: other\nVersion: 1\nArchitecture: all\nFilename: pool/x.deb\nSize: "
+                                       b"1\nSHA256: " + b"0" * 64 + b"\n"))

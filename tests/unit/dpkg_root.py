@@ -142,6 +142,6 @@ class DpkgRoot:
             "LC_ALL": "C.UTF-8",
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
         }
-        done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment)
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout

@@ -1,4 +1,5 @@
-"""Handing out batches: a real runner, and units whose files nobody has or whose buildctl is a script, so that each fails."""
+"""Handing out batches: a real runner, and units whose files nobody has or whose buildctl is a script, so that each
+fails."""
 
 from __future__ import annotations
 
@@ -41,12 +42,14 @@ def builder(empty: Catalog, tmp_path: Path) -> Iterator[building.Builder]:
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
     local = Local(tmp_path)
     farm = building.Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
-    yield building.Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources, Scheduler(plan, list(plan.units), {}, AMD64), {},
+    yield building.Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
+                           Scheduler(plan, list(plan.units), {}, AMD64), {},
                            print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
     local.engine.close()
 
 
-def test_what_a_node_had_no_slot_for_comes_again(builder: building.Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_node_had_no_slot_for_comes_again(builder: building.Builder, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
     said: list[str] = []
     builder.say = said.append
@@ -66,7 +69,8 @@ def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: buildi
     assert builder.count == 0
 
 
-def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.Builder, empty: Catalog, tmp_path: Path) -> None:
+def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.Builder, empty: Catalog,
+                                                              tmp_path: Path) -> None:
     for path in empty.root.glob("*/*"):
         kept = builder.archive.store.path(sha256_of(str(path)))
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +84,8 @@ def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
 
 
-def test_a_batch_that_ended_unseen_began_when_it_did(builder: building.Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_ended_unseen_began_when_it_did(builder: building.Builder,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     spec = builder._begin(builder.scheduler.ready()[0])
     ended = {"id": spec["id"], "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0, "log": ""}
     monkeypatch.setattr(builder.node, "turn", lambda *arguments: [ended])

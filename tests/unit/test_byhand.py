@@ -7,10 +7,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.byhand import
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve
 
 OPTIONS = {
-    "platform": "linux/arm64", "filename": "Dockerfile", "force-network-mode": "none", "dockerfilekey": "c1", "target": "go",
+    "platform": "linux/arm64", "filename": "Dockerfile", "force-network-mode": "none", "dockerfilekey": "c1",
+    "target": "go",
     "build-arg:SOURCE_DATE_EPOCH": "7", "label:org.opencontainers.image.title": "a", "context:inputs": "local:c2",
-    "context:unpacked-seed": "docker-image://r/archive@sha256:1", "context:debian::linux/arm64": "docker-image://r/debian@sha256:2",
-    "context:debian::linux/amd64": "docker-image://r/debian@sha256:3", "context:static::linux/arm64": "docker-image://r/static@sha256:4",
+    "context:unpacked-seed": "docker-image://r/archive@sha256:1",
+    "context:debian::linux/arm64": "docker-image://r/debian@sha256:2",
+    "context:debian::linux/amd64": "docker-image://r/debian@sha256:3",
+    "context:static::linux/arm64": "docker-image://r/static@sha256:4",
 }
 SOLVE = Solve("a arm64", (ARM64,), {}, OPTIONS, {"type": "image", "name": "r/a", "annotation.x": "one, two"})
 
@@ -23,7 +26,11 @@ def test_a_name_that_comes_for_several_platforms_is_found() -> None:
 def test_all_that_decides_the_bytes_is_in_the_words() -> None:
     folders = {"c1": "/by/c1", "c2": "/by/c2", "context": "/by/context"}
     assert buildx_words(SOLVE, folders, "/by/metadata.json", {"debian": "r/debian@sha256:9"}) == [
-        "build", "--platform=linux/arm64", "--network=none", "--provenance=false", "--metadata-file=/by/metadata.json", "--file=/by/c1/Dockerfile",
-        "--build-arg=SOURCE_DATE_EPOCH=7", "--build-context=inputs=/by/c2", "--build-context=static=docker-image://r/static@sha256:4",
-        "--build-context=unpacked-seed=docker-image://r/archive@sha256:1", "--label=org.opencontainers.image.title=a", "--target=go",
-        "--build-context=debian=docker-image://r/debian@sha256:9", '--output=type=image,name=r/a,"annotation.x=one, two"', "/by/context"]
+        "build", "--platform=linux/arm64", "--network=none", "--provenance=false", "--metadata-file=/by/metadata.json",
+        "--file=/by/c1/Dockerfile",
+        "--build-arg=SOURCE_DATE_EPOCH=7", "--build-context=inputs=/by/c2",
+        "--build-context=static=docker-image://r/static@sha256:4",
+        "--build-context=unpacked-seed=docker-image://r/archive@sha256:1", "--label=org.opencontainers.image.title=a",
+        "--target=go",
+        "--build-context=debian=docker-image://r/debian@sha256:9",
+        '--output=type=image,name=r/a,"annotation.x=one, two"', "/by/context"]

@@ -19,8 +19,10 @@ def problems(catalog: Catalog) -> list[str]:
 
 
 def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> None:
-    chain.write("app/image.yml", "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\n")
-    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\nADD https://example.org/x /\n", "inputs:\n  c: {url: 'https://example.org/c'}\n")
+    chain.write("app/image.yml",
+                "descripton: x\nhome: example.org\nlicense: 3\nplatforms: [linux/amd46]\ninputs:\n  a: {debain: [x]}\n")
+    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\nADD https://example.org/x /\n",
+                "inputs:\n  c: {url: 'https://example.org/c'}\n")
     found = problems(chain)
     text = "\n".join(found)
     assert len(found) >= 10
@@ -37,17 +39,20 @@ def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> No
 
 
 def test_a_mistake_in_a_recipe_hides_none_in_its_dockerfile(chain: Catalog) -> None:
-    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\n", "licence: MIT\ninputs:\n  c: {url: 'https://example.org/c'}\n")
+    chain.image("base", "FROM debain\nCOPY --from=inputs /b /\n",
+                "licence: MIT\ninputs:\n  c: {url: 'https://example.org/c'}\n")
     found = [problem for problem in problems(chain) if not problem.startswith("images/base/lock.jsonl")]
     assert [problem[:31] for problem in found] == [
-        "images/base/Dockerfile:1: 'deba", "images/base/Dockerfile:2: 'b' i", "images/base/image.yml:5: 'licen", "images/base/image.yml:7: c is a"]
+        "images/base/Dockerfile:1: 'deba", "images/base/Dockerfile:2: 'b' i", "images/base/image.yml:5: 'licen",
+        "images/base/image.yml:7: c is a"]
 
 
 def test_a_cycle_is_shown_as_a_path(empty: Catalog) -> None:
     for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
         empty.image(name, f"FROM {parent}\n")
     (found,) = problems(empty)
-    assert any(f"images that need each other: {cycle}" in found for cycle in ("a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"))
+    assert any(f"images that need each other: {cycle}" in found
+               for cycle in ("a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c"))
 
 
 def test_all_cycles_are_told_and_targets_of_one_image_are_apart(empty: Catalog) -> None:
@@ -80,7 +85,8 @@ def test_a_platform_that_a_parent_lacks_is_a_mistake(empty: Catalog) -> None:
 def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
     assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
-    line = '{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"' + 64 * "a" + '","size":1}\n'
+    line = ('{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"'
+            + 64 * "a" + '","size":1}\n')
     empty.write("a/lock.jsonl", '{"lock":2}\n' + line)
     assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/arm64; make it with `make lock`"]
     empty.write("a/lock.jsonl", '{"lock":2}\n' + line.replace("aaa", "xyz") + "{}\n")
@@ -88,7 +94,8 @@ def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None
 
 
 def test_an_input_for_the_other_platform_is_a_mistake(empty: Catalog) -> None:
-    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x', for: build}\n")
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n",
+                "inputs:\n  x: {url: 'https://example.org/x', for: build}\n")
     assert "images/a/Dockerfile:2: x comes from build-inputs, not from inputs (`for:` in image.yml)" in problems(empty)
 
 
@@ -191,7 +198,8 @@ def test_inputs_are_used_where_any_platform_uses_them(
     side = "build" if kind == "build-inputs" else "target"
     inputs = [f"  {name}: {{url: 'https://example.org/{name}', for: {side}}}\n" for name in ("one", "two")]
     empty.image("a", f"{text}FROM x-${word}\n", "inputs:\n" + "".join(inputs))
-    made_for = {name: {"url": f"https://example.org/{name}", **({"for": "build"} if side == "build" else {})} for name in ("one", "two")}
+    made_for = {name: {"url": f"https://example.org/{name}", **({"for": "build"} if side == "build" else {})}
+                for name in ("one", "two")}
     header = {"lock": 2, "made_for": made_for}
     empty.write("a/lock.jsonl", json.dumps(header) + "\n" + line.format("one") + line.format("two"))
     units = empty.plan().units
@@ -242,8 +250,10 @@ def test_wrong_platforms_are_told_with_what_they_may_be(empty: Catalog, value: s
 
 def test_addresses_of_an_input_are_for_the_platforms_that_take_it(empty: Catalog) -> None:
     """`build_platforms` of the defaults are amd64 and arm64."""
-    dockerfile, two = "FROM scratch\nCOPY --from=build-inputs /x /x\n", "linux/amd64: 'https://example.org/a', linux/arm64: 'https://example.org/b'"
-    recipe = "description: a\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/s390x]\ninputs:\n  x: {{for: build, url: {{{}}}}}\n"
+    dockerfile = "FROM scratch\nCOPY --from=build-inputs /x /x\n"
+    two = "linux/amd64: 'https://example.org/a', linux/arm64: 'https://example.org/b'"
+    recipe = ("description: a\nhome: https://example.org\nlicense: MIT\nplatforms: [linux/s390x]\n"
+              "inputs:\n  x: {{for: build, url: {{{}}}}}\n")
     empty.write("a/Dockerfile", dockerfile)
     empty.write("a/image.yml", recipe.format(two))
     assert not any("has no url" in problem for problem in problems(empty))
@@ -260,13 +270,16 @@ def test_targets_of_two_images_cannot_have_one_name(empty: Catalog) -> None:
 def test_a_lock_without_lines_is_not_whole(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
     empty.write("a/lock.jsonl", '{"lock":2}\n')
-    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/amd64, linux/arm64; make it with `make lock`"]
+    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/amd64, linux/arm64; make it with `make "
+                               "lock`"]
 
 
 def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {go: example.org/x, version: v1.0.0}\n")
-    line = {"input": "x", "kind": "go", "module": "../../../etc/cron.d", "version": "v1", "file": "zip", "h1": f"h1:{43 * 'a'}=", "sha256": 64 * "a", "size": 1}
-    empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n" + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
+    line = {"input": "x", "kind": "go", "module": "../../../etc/cron.d", "version": "v1", "file": "zip",
+            "h1": f"h1:{43 * 'a'}=", "sha256": 64 * "a", "size": 1}
+    empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n"
+                + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
     assert "is no path inside a context" in found[0]
     assert "platform 'linux/amd46' is none of" in found[1]
@@ -295,5 +308,7 @@ def test_an_image_cannot_be_named_anything(chain: Catalog, name: str, said: str)
 
 def test_an_image_is_for_some_platform(chain: Catalog) -> None:
     chain.image("none", "FROM scratch\nCOPY a /a\n", "")
-    chain.write("none/image.yml", "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, linux/arm64: no}}\n")
+    chain.write("none/image.yml",
+                "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, "
+                "linux/arm64: no}}\n")
     assert any("it is for no platform" in problem for problem in problems(chain))

@@ -1,4 +1,5 @@
-"""What the collection says of itself, for those who package and install it: licences, and the libraries that it needs."""
+"""What the collection says of itself, for those who package and install it: licences, and the libraries that it
+needs."""
 
 from __future__ import annotations
 
@@ -66,17 +67,22 @@ def test_a_library_that_is_missing_or_too_old_is_told(needs: str, unmet: list[st
 
 
 def test_every_library_that_a_plugin_imports_is_among_the_needs() -> None:
-    needs = {line.split()[0] for line in libraries.NEEDS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
-    packages = {"cattrs": "cattrs", "docker": "docker", "jmespath": "jmespath", "jsonschema": "jsonschema", "urllib3": "urllib3", "yaml": "PyYAML"}
+    needs = {line.split()[0] for line in libraries.NEEDS.read_text(encoding="utf-8").splitlines()
+             if not line.startswith("#")}
+    packages = {"cattrs": "cattrs", "docker": "docker", "jmespath": "jmespath", "jsonschema": "jsonschema",
+                "urllib3": "urllib3", "yaml": "PyYAML"}
     assert set(packages.values()) == needs
-    guarded = {"cattrs", "jmespath", "jsonschema", "urllib3"}  # what plugins import when they are loaded, and Ansible itself does not need
+    # what plugins import when they are loaded, and Ansible itself does not need
+    guarded = {"cattrs", "jmespath", "jsonschema", "urllib3"}
     assert {str(path) for path in PLUGINS if path.stem != "libraries" and imported(path) & guarded} == set()
 
 
 def test_the_changelog_has_what_the_fragments_say() -> None:
     version = yaml.safe_load((PROJECT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
-    written = yaml.safe_load((PROJECT / "changelogs/changelog.yaml").read_text(encoding="utf-8"))["releases"][version]["changes"]
+    changelog = yaml.safe_load((PROJECT / "changelogs/changelog.yaml").read_text(encoding="utf-8"))
+    written = changelog["releases"][version]["changes"]
     said = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (PROJECT / "changelogs/fragments").iterdir()]
-    wanted = {section: sorted(text for part in said for text in part.get(section, [])) for section in set(written) - {"release_summary"}}
+    wanted = {section: sorted(text for part in said for text in part.get(section, []))
+              for section in set(written) - {"release_summary"}}
     assert {section: sorted(texts) for section, texts in written.items() if section in wanted} == wanted
     assert {section for part in said for section in part} == set(written)

@@ -37,11 +37,13 @@ CONTRACT = """contract:
         (", dns: 53/udp", "", ["7: contract: ports lacks 53/udp, which the Dockerfile names in EXPOSE"]),
         ("/data, ", "", ["8: contract: volumes lacks /data, which the Dockerfile names in VOLUME"]),
         ("user: 2000", "user: 0", ["6: contract: user is 0, the Dockerfile says USER 2000:2000"]),
-        ("5000/v2/", "5000/v3/", ["9: contract: health asks http://127.0.0.1:5000/v3/, the Dockerfile says HEALTHCHECK CMD"]),
+        ("5000/v2/", "5000/v3/",
+         ["9: contract: health asks http://127.0.0.1:5000/v3/, the Dockerfile says HEALTHCHECK CMD"]),
         ("  volumes: [/data, /certs, /more]\n", "", []),
     ],
 )
-def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalog, old: str, new: str, said: list[str]) -> None:
+def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalog, old: str, new: str,
+                                                                   said: list[str]) -> None:
     assert old in CONTRACT
     empty.image("a", SERVICE, CONTRACT.replace(old, new))
     if not said:
@@ -62,7 +64,9 @@ def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalo
         (SERVICE.replace('CMD ["/health"', "NONE  # CMD"), 1),
     ],
 )
-def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_asked_for(empty: Catalog, dockerfile: str, said: int) -> None:
+def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_asked_for(empty: Catalog,
+                                                                                        dockerfile: str,
+                                                                                        said: int) -> None:
     empty.image("a", dockerfile, CONTRACT)
     if not said:
         empty.plan()

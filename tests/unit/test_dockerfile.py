@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, I386, S390X, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
+    AMD64,
+    ARM64,
+    ARMV6,
+    ARMV7,
+    I386,
+    S390X,
+    Platform,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import parse
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, platform_of, varies, view, views
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import (
+    View,
+    platform_of,
+    varies,
+    view,
+    views,
+)
 
 
 def names(text: str, target: str = "", platform: Platform = AMD64, build: Platform = ARM64, **args: str) -> list[str]:

@@ -29,8 +29,8 @@ SHA = hashlib.sha256(BODY).hexdigest()
 
 @dataclass
 class Server:
-    """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes dead), `ok`,
-    `deaf` (a server without ranges), `other` (another file of the same size)."""
+    """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes
+    dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size)."""
 
     url: str = ""
     answers: list[object] = field(default_factory=lambda: ["ok"])
@@ -256,7 +256,8 @@ def test_a_folder_on_disk_is_an_origin_too(client, store, tmp_path):
 
 
 def test_a_password_goes_to_its_host_and_into_no_message(server, store, time_):
-    client = Client(Machine(logins=(Login("127.0.0.1", "/", "me", "secret", "http"),)), sleep=time_.sleep, clock=time_.clock)
+    client = Client(Machine(logins=(Login("127.0.0.1", "/", "me", "secret", "http"),)), sleep=time_.sleep,
+                    clock=time_.clock)
     download(client, [f"{server.url}/a"], SHA, len(BODY), store)
     assert server.seen[0]["authorization"].startswith("Basic ")
     server.answers = [404]
@@ -295,10 +296,12 @@ def test_first_contact_takes_what_there_is(server, client, tmp_path):
 
 
 def test_one_bad_entry_costs_only_itself(server, client, store, tmp_path):
-    good, bad, twin = (deb(name, "1+b", sha256=sha, size=len(BODY)) for name, sha in (("good", SHA), ("bad", "0" * 64), ("twin", SHA)))
+    good, bad, twin = (deb(name, "1+b", sha256=sha, size=len(BODY))
+                       for name, sha in (("good", SHA), ("bad", "0" * 64), ("twin", SHA)))
     origins = Origins({"debian": [server.url]}, here=Machine())
     lines: list[tuple[int, int, int]] = []
-    found = fetch_entries([(good, ""), (bad, ""), (twin, "")], Desk(origins, tmp_path, store, client), lambda *line: lines.append(line))
+    found = fetch_entries([(good, ""), (bad, ""), (twin, "")], Desk(origins, tmp_path, store, client),
+                          lambda *line: lines.append(line))
     assert (found[good], found[twin]) == (None, None)
     assert isinstance(found[bad], HashMismatch)
     assert lines[-1] == (1, 2, len(BODY))

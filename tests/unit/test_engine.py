@@ -40,7 +40,8 @@ class BuildKit:
         (self.root / name).chmod(0o755)
 
     def prove(self, expected: str = RIGHT, check: bool = False) -> dict[str, Any]:
-        return result(engine.main, check=check, buildkitd=str(self.root / "buildkitd"), buildctl=str(self.root / "buildctl"),
+        return result(engine.main, check=check, buildkitd=str(self.root / "buildkitd"),
+                      buildctl=str(self.root / "buildctl"),
                       address="unix:///nowhere", state_dir=str(self.root), version=VERSION, expected=expected)
 
     @property

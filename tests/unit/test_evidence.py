@@ -34,14 +34,17 @@ def planned() -> Planned:
     plan = make(recipes, sources, "sha256:e", "desimages")
     units = [key for key in plan.units if key.image in ("static", "builder")]
     overlay = Overlay(recipes["static"].lock, ("libc6 1 amd64",), ("libc6 1 -> 2",))
-    return Planned(plan, sources, units, {units[0]: "sha256:d"}, AMD64, units[1:], True, {"static": overlay}, {"sha256:d": (7, "application/json")}, 1.5)
+    return Planned(plan, sources, units, {units[0]: "sha256:d"}, AMD64, units[1:], True, {"static": overlay},
+                   {"sha256:d": (7, "application/json")}, 1.5)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        Fetched({KEY: "gone"}, {"debian": {"seed": "x@sha256:1"}}, {GO: {"context/a": File("0" * 64, 3, 0o755, 9)}}, 2.5),
-        Built({KEY: Outcome(State.BUILT, "sha256:1"), GO: Outcome(State.FAILED, error="why\n")}, {"sha256:1": (3, "x/y")},
+        Fetched({KEY: "gone"}, {"debian": {"seed": "x@sha256:1"}}, {GO: {"context/a": File("0" * 64, 3, 0o755, 9)}},
+                2.5),
+        Built({KEY: Outcome(State.BUILT, "sha256:1"), GO: Outcome(State.FAILED, error="why\n")},
+              {"sha256:1": (3, "x/y")},
               [{"batch": "app arm64", "seconds": 1.5, "steps": None}], "stopped"),
         planned(),
         planned().lean(),
@@ -59,14 +62,16 @@ def test_what_no_later_step_reads_is_left_out(run: Run) -> None:
     assert set(lean.plan.units) == set(whole.plan.closure(whole.wanted, AMD64))
     assert lean.plan.recipes["static"].lock == whole.plan.recipes["static"].lock
     assert lean.plan.recipes["debian"].lock.entries == ()
-    assert [lean.plan.entries(lean.plan.units[key], AMD64) for key in lean.todo] == [whole.plan.entries(whole.plan.units[key], AMD64) for key in lean.todo]
+    assert [lean.plan.entries(lean.plan.units[key], AMD64)
+            for key in lean.todo] == [whole.plan.entries(whole.plan.units[key], AMD64) for key in lean.todo]
 
 
 def test_a_step_finds_the_run_of_its_own_process_alone(tmp_path: Path) -> None:
     mine, other = Run.begin(str(tmp_path), os.getpid()), Run.begin(str(tmp_path), 1)
     assert Run.of(str(tmp_path), os.getpid()).name == mine.name
     assert Run.latest(str(tmp_path)).name == other.name
-    (mine.folder / "run.json").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))  # who had this number before
+    # who had this number before
+    (mine.folder / "run.json").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))
     with pytest.raises(FarmError, match="has planned nothing"):
         Run.of(str(tmp_path), os.getpid())
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import BadExpansion, Unknown, expand, heredocs
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import (
+    BadExpansion,
+    Unknown,
+    expand,
+    heredocs,
+)
 
 VALUES = {"A": "amd64", "E": "", "P": "a/b.c/d", "X": "xx-yy-xx", "Q": "'$A'"}
 

@@ -106,7 +106,8 @@ def test_no_address_is_no_answer(tmp_path):
 
 def test_a_folder_on_disk_is_an_origin(tmp_path, plain):
     (plain.archive.root / "pool/there.deb").write_text("there")
-    assert labels(finder(tmp_path, f"file://{plain.archive.root}").nowhere([(deb("there"), ""), (deb("gone"), "")])) == ["gone"]
+    assert labels(finder(tmp_path,
+                         f"file://{plain.archive.root}").nowhere([(deb("there"), ""), (deb("gone"), "")])) == ["gone"]
 
 
 def test_what_cannot_be_looked_at_is_not_gone(tmp_path):

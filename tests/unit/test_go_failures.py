@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    Missing,
+    NoSpace,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
 
 SUMS = "https://sums.example/lookup/a.example/x@v1.2.3"
@@ -13,22 +20,28 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
 @pytest.mark.parametrize(
     ("output", "kind", "hint"),
     [
-        ("verifying a.example/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR", HashMismatch, CHANGED),
+        ("verifying a.example/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR",
+         HashMismatch, CHANGED),
         ("verifying module: a.example/x@v1.50.3: checksum mismatch\n\tdownloaded: h1:x", HashMismatch, CHANGED),
         # the checksum database is not what was asked for
-        (f"{VERIFYING}: 410 Gone\n\tserver response: not found: invalid version: git ls-remote: terminal prompts disabled", FarmError, "GOPRIVATE"),
+        (f"{VERIFYING}: 410 Gone\n\tserver response: not found: invalid version: git ls-remote: terminal prompts "
+         "disabled", FarmError, "GOPRIVATE"),
         (f"{VERIFYING}: 404 Not Found", FarmError, "GOPRIVATE"),
         (f"{VERIFYING}: 403 Forbidden", FarmError, "GOPRIVATE"),
         (f"{VERIFYING}: 429 Too Many Requests", Unreachable, "checksum database"),
         (f"{VERIFYING}: 503 Service Unavailable", Unreachable, "checksum database"),
-        (f'verifying module: a@v1: Get "{SUMS}": dial tcp 127.0.0.1:1: connect: connection refused', Unreachable, "checksum database"),
+        (f'verifying module: a@v1: Get "{SUMS}": dial tcp 127.0.0.1:1: connect: connection refused', Unreachable,
+         "checksum database"),
         (f'verifying module: a@v1: Get "{SUMS}": context deadline exceeded', Unreachable, "checksum database"),
         (f'verifying module: a@v1: Get "{SUMS}": EOF', Unreachable, "checksum database"),
-        (f'verifying module: a@v1: Get "{SUMS}": x509: certificate signed by unknown authority', FarmError, "CA certificate"),
+        (f'verifying module: a@v1: Get "{SUMS}": x509: certificate signed by unknown authority', FarmError,
+         "CA certificate"),
         (f'verifying module: a@v1: Get "{SUMS}": proxyconnect tcp: Proxy Authentication Required', FarmError, "login"),
         # the machine
-        ("verifying module: a@v1: initializing sumdb.Client: could not locate sumdb file: missing $GOPATH", FarmError, "set HOME"),
-        ("build cache is required, but could not be located: GOCACHE is not defined and neither $XDG_CACHE_HOME nor $HOME are defined", FarmError, "HOME"),
+        ("verifying module: a@v1: initializing sumdb.Client: could not locate sumdb file: missing $GOPATH", FarmError,
+         "set HOME"),
+        ("build cache is required, but could not be located: GOCACHE is not defined and neither $XDG_CACHE_HOME nor "
+         "$HOME are defined", FarmError, "HOME"),
         ("write /x: no space left on device", NoSpace, "room"),
         ("write /x: disk quota exceeded", NoSpace, "room"),
         ("go: compile: signal: killed", FarmError, "memory"),
@@ -41,8 +54,10 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ('go: a@v1: Get "http://x/": dial tcp: lookup x: no such host', Unreachable, "GOPROXY"),
         ('Get "https://p/x": net/http: TLS handshake timeout', Unreachable, "GOPROXY"),
         ('Get "https://p/x": read tcp 1.2.3.4:5->6.7.8.9:443: read: connection reset by peer', Unreachable, "GOPROXY"),
-        ('Get "https://p/x": proxyconnect tcp: dial tcp 127.0.0.1:3128: connect: connection refused', Unreachable, "https_proxy"),
-        ('Get "https://p/x": tls: failed to verify certificate: x509: certificate has expired or is not yet valid', FarmError, "CA certificate"),
+        ('Get "https://p/x": proxyconnect tcp: dial tcp 127.0.0.1:3128: connect: connection refused', Unreachable,
+         "https_proxy"),
+        ('Get "https://p/x": tls: failed to verify certificate: x509: certificate has expired or is not yet valid',
+         FarmError, "CA certificate"),
         ("reading file:///srv/proxy/a/@v/v1.0.0.zip: no such file or directory", Missing, "farm_origins"),
         ("a.example/x@v9.9.9: invalid version: unknown revision v9.9.9", Missing, "GOPROXY"),
         # words in names and versions say nothing

@@ -32,7 +32,8 @@ def test_the_pinned_toolchain_is_tried_first_and_a_newer_go_second(here, tried):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"platform": ARM64}, {"toolchain": "go1.26.9"}, {"ldflags": "-s"}, {"tags": "netgo"}, {"source": (("go.mod", "1"), ("go.sum", "3"))}],
+    [{"platform": ARM64}, {"toolchain": "go1.26.9"}, {"ldflags": "-s"}, {"tags": "netgo"},
+     {"source": (("go.mod", "1"), ("go.sum", "3"))}],
 )
 def test_everything_that_decides_the_bytes_is_in_the_key(changed):
     assert replace(PROGRAM, **changed).key != PROGRAM.key
@@ -45,12 +46,15 @@ def test_arm_is_compiled_for_its_variant(platform, arm):
 
 def test_a_compilation_is_the_same_whoever_does_it():
     """Each word decides the bytes, or what they are made of."""
-    program = replace(PROGRAM, ldflags="-s -w", tags="netgo", packages=(*PROGRAM.packages, ("buildkitd", "example.org/cmd/buildkitd")))
+    program = replace(PROGRAM, ldflags="-s -w", tags="netgo",
+                      packages=(*PROGRAM.packages, ("buildkitd", "example.org/cmd/buildkitd")))
     assert program.command("/go", "/out") == [
-        "/go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "/out/", "-tags", "netgo", "-ldflags", "-s -w",
+        "/go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "/out/", "-tags", "netgo", "-ldflags",
+        "-s -w",
         "example.org/cmd/buildctl", "example.org/cmd/buildkitd"]
     assert PROGRAM.command("/go", "/out")[-2:] == ["/out/", "example.org/cmd/buildctl"]
-    assert program.environment == {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1", "GOOS": "linux", "GOARCH": "amd64"}
+    assert program.environment == {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1",
+                                   "GOOS": "linux", "GOARCH": "amd64"}
 
 
 def test_the_key_of_a_program_stays_the_same():
@@ -62,6 +66,7 @@ def test_programs_are_named_in_order():
     assert gobuild.describe({"b": "x", "a": "y"}) == "a and b"
 
 
-@pytest.mark.parametrize(("text", "found"), [("go1.26.8", (1, 26, 8)), ("go version go1.21 x", (1, 21, 0)), ("gone", ())])
+@pytest.mark.parametrize(("text", "found"),
+                         [("go1.26.8", (1, 26, 8)), ("go version go1.21 x", (1, 21, 0)), ("gone", ())])
 def test_versions_are_read(text, found):
     assert gobuild.version(text) == found

@@ -9,7 +9,8 @@ import pytest
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NAME = "ansible_collections.desimages.farm.plugins."
-ROOMS = ("recipe", "fetch", "kinds", "catalog", "registry", "lock", "plan", "build")  # each uses only itself and those before it
+# each uses only itself and those before it
+ROOMS = ("recipe", "fetch", "kinds", "catalog", "registry", "lock", "plan", "build")
 FILES = sorted(path for path in PLUGINS.rglob("*.py"))
 
 
@@ -24,7 +25,8 @@ def imports(path: Path) -> set[str]:
     return {name.removeprefix(NAME) for name in found}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if "plugin_utils" in path.parts], ids=lambda path: str(path.relative_to(PLUGINS)))
+@pytest.mark.parametrize("path", [path for path in FILES if "plugin_utils" in path.parts],
+                         ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_a_step_uses_only_what_comes_before_it(path: Path) -> None:
     room = path.relative_to(PLUGINS / "plugin_utils").parts[0]
     used = {name.split(".")[1] for name in imports(path) if name.startswith("plugin_utils.")}
@@ -35,7 +37,8 @@ def test_a_step_uses_only_what_comes_before_it(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if "module_utils" in path.parts], ids=lambda path: path.stem)
 def test_what_travels_needs_nothing_but_python(path: Path) -> None:
     used = {name.split(".")[0] for name in imports(path)}
-    assert not used & {"ansible", "ansible_collections", "plugin_utils", "yaml", "urllib3", "jsonschema", "docker", "cattrs"}
+    assert not used & {"ansible", "ansible_collections", "plugin_utils", "yaml", "urllib3", "jsonschema", "docker",
+                       "cattrs"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "modules" in path.parts], ids=lambda path: path.stem)
@@ -48,5 +51,6 @@ def test_no_file_is_too_long_to_be_read(path: Path) -> None:
     """What is code: a module's documentation may be as long as it has to be."""
     lines = path.read_text(encoding="utf-8").splitlines()
     documentation = sum(len(node.value.value.splitlines()) for node in ast.parse("\n".join(lines)).body
-                        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+                        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+                        and isinstance(node.value.value, str))
     assert len(lines) - documentation <= 400

@@ -14,7 +14,12 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Expired, Mixed, Signature, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Debian, Foreign, Older, refuse_older
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import (
+    Debian,
+    Foreign,
+    Older,
+    refuse_older,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
 
 from .debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
@@ -87,7 +92,8 @@ def test_a_package_that_is_not_there_is_named_with_its_platform(resolver):
 def test_a_package_name_is_never_an_option(resolver):
     debian = resolver()
     with pytest.raises(FarmError, match="locate package"):
-        debian.closure("rootfs", debian.index(SUITES, AMD64), ["-oAPT::Get::AllowUnauthenticated=true"], essential=False)
+        debian.closure("rootfs", debian.index(SUITES, AMD64), ["-oAPT::Get::AllowUnauthenticated=true"],
+                       essential=False)
 
 
 def test_a_tampered_inrelease_is_refused_whatever_the_inventory_allows(resolver, main):
@@ -147,7 +153,8 @@ def test_where_it_is_allowed_such_a_suite_is_left_out_for_that_platform_alone(re
 
 
 def test_or_taken_whole_by_its_other_name_in_an_older_state(resolver, main):
-    main.suite("trixie", (Package("libc6", "2.41-11"),), name="stable", folder="stable", valid=None, date=NOW - timedelta(days=70))
+    main.suite("trixie", (Package("libc6", "2.41-11"),), name="stable", folder="stable", valid=None,
+               date=NOW - timedelta(days=70))
     main.spoil("trixie", "armel")
     index = resolver(allow_missing_suites=True).index(SUITES, ARMV6)
     assert index.left_out == ()
@@ -170,9 +177,12 @@ def test_without_any_suite_there_is_nothing_to_resolve_on(resolver, main, securi
 @pytest.mark.parametrize("allowed", [False, True])
 @pytest.mark.parametrize(
     ("suite", "codename", "name"),
-    [("trixie", "bookworm", "oldstable"), ("trixie-security", "bookworm-security", "oldstable-security"), ("trixie-security", "trixie", "stable")],
+    [("trixie", "bookworm", "oldstable"), ("trixie-security", "bookworm-security", "oldstable-security"),
+     ("trixie-security", "trixie", "stable")],
 )
-def test_the_genuine_inrelease_of_another_suite_is_refused_whatever_the_inventory_allows(resolver, main, security, suite, codename, name, allowed):
+def test_the_genuine_inrelease_of_another_suite_is_refused_whatever_the_inventory_allows(resolver, main, security,
+                                                                                         suite, codename, name,
+                                                                                         allowed):
     archive = security if suite.endswith("-security") else main
     archive.suite(codename, BASE, name=name, folder=suite)
     with pytest.raises(Foreign, match=f"serves the signed InRelease of {codename} or {name} as that of {suite}"):
@@ -200,8 +210,10 @@ def stamp(days: float) -> str:
     [
         (Lock(), ""),
         (Lock(snapshot=stamp(1), releases={"trixie": stamp(2), "trixie-security": stamp(1)}), ""),
-        (Lock(snapshot=stamp(0), releases={"trixie": stamp(0), "trixie-security": stamp(3)}), "trixie for linux/amd64 is of"),
-        (Lock(snapshot=stamp(0), releases={"trixie": stamp(9), "trixie-security": stamp(0.5)}), "trixie-security for linux/amd64 is of"),
+        (Lock(snapshot=stamp(0), releases={"trixie": stamp(0), "trixie-security": stamp(3)}),
+         "trixie for linux/amd64 is of"),
+        (Lock(snapshot=stamp(0), releases={"trixie": stamp(9), "trixie-security": stamp(0.5)}),
+         "trixie-security for linux/amd64 is of"),
         (Lock(snapshot=stamp(0), releases={"trixie": stamp(0)}, older={"linux/amd64": {"trixie": stamp(2)}}), ""),
         (Lock(snapshot=stamp(0)), "the newest suite is of"),
         (Lock(snapshot=stamp(1)), ""),
@@ -239,11 +251,13 @@ def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
 @pytest.mark.parametrize(
     ("output", "kind"),
     [
-        ("E: Failed to fetch http://x/Packages.xz  File has unexpected size (1 != 2). Mirror sync in progress?", "Mixed"),
+        ("E: Failed to fetch http://x/Packages.xz  File has unexpected size (1 != 2). Mirror sync in progress?",
+         "Mixed"),
         ("E: Failed to fetch http://x/Packages.xz  Hash Sum mismatch", "Mixed"),
         ("E: Release file for http://x/InRelease is expired (invalid since 2d).", "Expired"),
         ("W: GPG error: http://x trixie InRelease: The following signatures were invalid: BADSIG 0", "Signature"),
-        ("E: Failed to fetch http://x/InRelease  Sub-process /usr/bin/sqv returned an error code (1), error message is: Verifying signature: "
+        ("E: Failed to fetch http://x/InRelease  Sub-process /usr/bin/sqv returned an error code (1), error message "
+         "is: Verifying signature: "
          "           Message has been manipulated", "Signature"),
         ("E: Clearsigned file isn't valid, got 'NODATA' (does the network require authentication?)", "Signature"),
         ("E: The repository 'http://x trixie Release' does not have a Release file.", "Missing"),

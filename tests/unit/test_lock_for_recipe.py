@@ -35,7 +35,8 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 
 def lines() -> list[Entry]:
     sums = iter("123456789")
-    found = [module("example.org/app", "v1.2.0", h1=f"h1:{43 * 'a'}=", sha256=64 * next(sums)), address("https://example.org/blob")]
+    found = [module("example.org/app", "v1.2.0", h1=f"h1:{43 * 'a'}=", sha256=64 * next(sums)),
+             address("https://example.org/blob")]
     return found + [deb(name, platform=platform, given=given, sha256=64 * next(sums))
                     for given, name in (("rootfs", "apt"), ("cc", "gcc")) for platform in PLATFORMS]
 
@@ -64,13 +65,17 @@ def locked(empty: Catalog) -> Catalog:
     ("old", "new", "said"),
     [
         ("version: v1.2.0", "version: v9.9.9", "app: the recipe says version v9.9.9, the lock was made for v1.2.0"),
-        ("package: ./cmd/app", "package: ./cmd/other", "app: the recipe says package ./cmd/other, the lock was made for ./cmd/app"),
-        ("go: example.org/app", "go: example.org/fork", "app: the recipe says module example.org/fork, the lock was made for example.org/app"),
+        ("package: ./cmd/app", "package: ./cmd/other",
+         "app: the recipe says package ./cmd/other, the lock was made for ./cmd/app"),
+        ("go: example.org/app", "go: example.org/fork",
+         "app: the recipe says module example.org/fork, the lock was made for example.org/app"),
         ("[apt, tzdata]", "[apt]", "rootfs: the recipe says packages apt, the lock was made for apt, tzdata"),
         ("essential: true", "essential: false", "rootfs: the recipe says essential False, the lock was made for True"),
         ("{debian: [gcc], for: build}", "{debian: [gcc, make], for: build}", "cc: the recipe says packages gcc, make"),
-        ("'https://example.org/blob'", "'https://example.org/other'", "blob: the recipe says url https://example.org/other"),
-        ("license: MIT\n", "license: MIT\nsuites: [bookworm]\n", "rootfs: the recipe says suites bookworm, the lock was made for trixie"),
+        ("'https://example.org/blob'", "'https://example.org/other'",
+         "blob: the recipe says url https://example.org/other"),
+        ("license: MIT\n", "license: MIT\nsuites: [bookworm]\n",
+         "rootfs: the recipe says suites bookworm, the lock was made for trixie"),
         ("  blob: {url", "  blob: {for: target, url", ""),
         ("[apt, tzdata]", "[tzdata, apt]", ""),
     ],
@@ -84,7 +89,8 @@ def test_a_recipe_that_says_something_else_is_refused_by_input(locked: Catalog, 
         return
     with pytest.raises(BadInput) as error:
         locked.plan()
-    assert [problem for problem in error.value.problems if said in problem and "make lock" in problem], error.value.problems
+    assert [problem for problem in error.value.problems if said in problem
+            and "make lock" in problem], error.value.problems
 
 
 def test_all_inputs_that_differ_are_told_at_once(locked: Catalog) -> None:
@@ -104,7 +110,8 @@ def test_an_input_of_another_kind_is_refused(locked: Catalog) -> None:
 
 def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
     locked.write("a/go/app/go.mod", "module desimages/a/app\n\nrequire example.org/app v1.2.1\n")
-    with pytest.raises(BadInput, match=r"app: its go.mod or go.sum is not what it was when the lock was made; .*make lock"):
+    with pytest.raises(BadInput,
+                       match=r"app: its go.mod or go.sum is not what it was when the lock was made; .*make lock"):
         locked.plan()
 
 
@@ -125,7 +132,8 @@ OWN = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY app /src\nFROM scrat
         ("module app\n\ngo 1.21\n", ""),
         ("module app\n\n// require nothing\n", ""),
         ("module app\n\nrequire example.org/lib v1.0.0\n", "images/a/lock.jsonl:1: missing; make it with `make lock`"),
-        ("module app\n\nrequire (\n\texample.org/lib v1.0.0\n)\n", "images/a/lock.jsonl:1: missing; make it with `make lock`"),
+        ("module app\n\nrequire (\n\texample.org/lib v1.0.0\n)\n",
+         "images/a/lock.jsonl:1: missing; make it with `make lock`"),
     ],
 )
 def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catalog, mod: str, said: str) -> None:
@@ -140,7 +148,8 @@ def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catal
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("./gone", "./gone is not a folder beside image.yml"), ("./../b", "./../b is not a folder"), ("./empty", "./empty has no go.mod")])
+    ("name", "said"), [("./gone", "./gone is not a folder beside image.yml"), ("./../b", "./../b is not a folder"),
+                       ("./empty", "./empty has no go.mod")])
 def test_a_program_of_the_images_own_has_its_folder(empty: Catalog, name: str, said: str) -> None:
     empty.image("a", OWN, f"inputs:\n  app: {{go: {name}}}\n")
     empty.write("a/empty/x", "")

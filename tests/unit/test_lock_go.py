@@ -57,7 +57,8 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     publish(root, "example.com/arm", "v1.0.0", {"arm.go": "package arm\n"})
     publish(root, "example.com/tested", "v1.0.0", {"tested.go": "package tested\n"})
     publish(root, "example.com/Big/app", "v1.2.0", {
-        "go.mod": module("example.com/Big/app", "example.com/lib v1.0.0", "example.com/arm v1.0.0", "example.com/tested v1.0.0"),
+        "go.mod": module("example.com/Big/app", "example.com/lib v1.0.0", "example.com/arm v1.0.0",
+                         "example.com/tested v1.0.0"),
         "cmd/app/main.go": 'package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n',
         "cmd/app/main_arm.go": 'package main\n\nimport _ "example.com/arm"\n',
         "cmd/app/main_test.go": 'package main\n\nimport _ "example.com/tested"\n',
@@ -68,7 +69,8 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def lock(tmp_path: Path, proxy: Path) -> Callable[..., Resolved]:
     """Locks an input as a recipe has it, each time with a resolver of its own."""
-    def locked(given: dict[str, str], platforms: list[Platform], folder: Path = tmp_path, old: Lock = Lock()) -> Resolved:  # noqa: B008
+    def locked(given: dict[str, str], platforms: list[Platform], folder: Path = tmp_path,
+               old: Lock = Lock()) -> Resolved:  # noqa: B008
         kind = kind_of(given)
         recipe = Recipe(name="app", folder=str(folder), dockerfile=dockerfile.parse("FROM scratch\n"), lock=old)
         origins = Origins({"go": f"file://{proxy}"}, here=Machine(), snapshots=False)
@@ -88,7 +90,8 @@ def test_exactly_what_a_build_reads_is_locked(lock, tmp_path):
     both = lock(APP, [AMD64, ARMV6])
     assert zips(amd64.entries) == {"example.com/Big/app", "example.com/lib"}
     assert zips(both.entries) == {"example.com/Big/app", "example.com/lib", "example.com/arm"}
-    lib = next(entry for entry in both.entries if entry.fact["module"] == "example.com/lib" and entry.fact["file"] == "zip")
+    lib = next(entry for entry in both.entries if entry.fact["module"] == "example.com/lib"
+               and entry.fact["file"] == "zip")
     assert Store(tmp_path / "store").path(lib.sha256).stat().st_size == lib.size
 
 
@@ -152,7 +155,8 @@ def test_a_program_of_the_images_own_has_the_entries_of_its_dependencies(lock, p
 @needs_go
 def test_a_toolchain_is_one_zip_for_each_platform_that_builds(lock, proxy, tmp_path):
     for architecture in ("amd64", "arm64"):
-        publish(proxy, "golang.org/toolchain", f"v0.0.1-go1.99.0.linux-{architecture}", {"go.mod": "module golang.org/toolchain\n"})
+        publish(proxy, "golang.org/toolchain", f"v0.0.1-go1.99.0.linux-{architecture}",
+                {"go.mod": "module golang.org/toolchain\n"})
     spec = {"go": "golang.org/toolchain", "version": "v0.0.1-go1.99.0.linux-{goarch}"}
     found = lock(spec, [AMD64, ARM64])
     assert [(entry.platform, entry.fact["version"]) for entry in found.entries] == [
@@ -249,6 +253,7 @@ def test_which_version_a_go_mod_requires():
 
 def test_hash1_of_a_zip_is_that_of_its_files(tmp_path):
     publish(tmp_path, "example.com/a", "v1.0.0", {"a.go": "package a\n"})
-    names = {"example.com/a@v1.0.0/a.go": b"package a\n", "example.com/a@v1.0.0/go.mod": b"module example.com/a\n\ngo 1.21\n"}
+    names = {"example.com/a@v1.0.0/a.go": b"package a\n",
+             "example.com/a@v1.0.0/go.mod": b"module example.com/a\n\ngo 1.21\n"}
     expected = golang.hash1({name: hashlib.sha256(content).digest() for name, content in names.items()})
     assert golang.h1_of_zip(tmp_path / "example.com" / "a" / "@v" / "v1.0.0.zip") == expected

@@ -42,8 +42,10 @@ def lock(*entries: Entry, **header: object) -> Lock:
         (lock(deb("a", "1")), lock(), ["a 1 is gone (linux/amd64)"]),
         (lock(deb("a", "1")), lock(deb("a", "1", sha256="1" * 64)), ["a 1: other content (linux/amd64)"]),
         (lock(deb("a", "1")), lock(deb("a", "1"), deb("a", "1", given="seed")), []),
-        (lock(module("x", "v1"), module("x", "v1", "mod")), lock(module("x", "v2"), module("x", "v2", "mod")), ["x v1 -> v2"]),
-        (lock(snapshot="20260101T000000Z"), lock(snapshot="20260102T000000Z"), ["snapshot 20260101T000000Z -> 20260102T000000Z"]),
+        (lock(module("x", "v1"), module("x", "v1", "mod")), lock(module("x", "v2"), module("x", "v2", "mod")),
+         ["x v1 -> v2"]),
+        (lock(snapshot="20260101T000000Z"), lock(snapshot="20260102T000000Z"),
+         ["snapshot 20260101T000000Z -> 20260102T000000Z"]),
         (
             lock(left_out={"linux/386": ("trixie-security",)}),
             lock(left_out={"linux/arm64": ("trixie-security",)}, older={"linux/386": {"trixie": "20260912T075541Z"}}),
@@ -69,7 +71,8 @@ class Packages:
         self.version, self.date, self.options = version, date, options
 
     def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
-        return Index(Path(), platform, (Release("trixie", "trixie", self.date),), **self.options)  # type: ignore[arg-type]
+        return Index(Path(), platform, (Release("trixie", "trixie", self.date),),
+                     **self.options)  # type: ignore[arg-type]
 
     def closure(self, name: str, index: Index, packages: list[str], essential: bool) -> list[Package]:
         return [Package("0" * 64, 1, deb(package, self.version).fact) for package in packages]
@@ -164,19 +167,25 @@ def test_a_url_for_each_platform(tmp_path):
 
 def test_an_error_names_its_image(tmp_path):
     made = locker(tmp_path)
-    made.resolvers["debian"].debian.index = lambda suites, platform: (x for x in ()).throw(Unreachable("no network"))  # type: ignore[method-assign,assignment]
+
+    def index(suites, platform):
+        raise Unreachable("no network")
+
+    made.resolvers["debian"].debian.index = index  # type: ignore[method-assign]
     with pytest.raises(FarmError, match="image: debian"):
         made.lock(recipe(tmp_path / "debian", ROOTFS))
 
 
 def catalog(tmp_path: Path) -> dict[str, Recipe]:
-    made = [recipe(tmp_path / "debian", ROOTFS), recipe(tmp_path / "base"), recipe(tmp_path / "plex", Input("plex", "url", {"url": "https://x"}))]
+    made = [recipe(tmp_path / "debian", ROOTFS), recipe(tmp_path / "base"),
+            recipe(tmp_path / "plex", Input("plex", "url", {"url": "https://x"}))]
     return {found.name: found for found in made}
 
 
 @pytest.mark.parametrize(
     ("images", "expression", "chosen"),
-    [([], "", ["debian", "plex"]), (["plex"], "", ["plex"]), ([], "[?contains(kinds, 'debian')]", ["debian"]), (["base"], "", [])],
+    [([], "", ["debian", "plex"]), (["plex"], "", ["plex"]), ([], "[?contains(kinds, 'debian')]", ["debian"]),
+     (["base"], "", [])],
 )
 def test_images_are_chosen_by_name_and_by_expression(tmp_path, images, expression, chosen):
     assert [found.name for found in choose(catalog(tmp_path), images, expression)] == chosen
@@ -201,7 +210,8 @@ def test_missing_security_updates_are_said_once_for_all_images():
     lacking = {"left_out": {"linux/386": ["trixie-security"], "linux/arm/v6": ["trixie-security"]}, "older": {}}
     said = warnings([{**IMAGE, **lacking}, {**IMAGE, **lacking, "name": "base"}])
     assert len(said) == 1
-    assert all(word in said[0] for word in ("trixie-security", "no security updates", "base, debian", "linux/386, linux/arm/v6"))
+    assert all(word in said[0] for word in ("trixie-security", "no security updates", "base, debian",
+                                            "linux/386, linux/arm/v6"))
 
 
 def test_locks_of_the_catalog_are_in_their_one_form():

@@ -21,7 +21,8 @@ platforms = st.sampled_from(list(map(str, ALL)))
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
     kind = LINES[draw(st.sampled_from(sorted(LINES)))]
-    known = {"archive": st.sampled_from(["debian", "debian-security"]), "architecture": st.sampled_from(["all", "arm64"]),
+    known = {"archive": st.sampled_from(["debian", "debian-security"]),
+             "architecture": st.sampled_from(["all", "arm64"]),
              "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
              "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
              "url": text.map(lambda word: f"https://{word}")}
@@ -53,8 +54,10 @@ def test_a_lock_reads_back_as_it_was_and_has_one_form(lock):
     assert lockfile.dump(replace(lock, entries=tuple(reversed(lock.entries)))) == written
 
 
-GO = f'{{"input":"g","kind":"go","module":"example.org/g","version":"v1.0.0","file":"zip","h1":"h1:{43 * "a"}=","sha256":"{64 * "b"}","size":1}}'
-DEB = (f'{{"input":"d","kind":"debian","archive":"debian","platform":"linux/amd64","name":"a2","version":"1","architecture":"all",'
+GO = ('{"input":"g","kind":"go","module":"example.org/g","version":"v1.0.0","file":"zip",'
+      f'"h1":"h1:{43 * "a"}=","sha256":"{64 * "b"}","size":1}}')
+DEB = ('{"input":"d","kind":"debian","archive":"debian","platform":"linux/amd64","name":"a2","version":"1",'
+       f'"architecture":"all",'
        f'"path":"pool/a2_1_all.deb","sha256":"{64 * "c"}","size":1}}')
 GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 + '","size":1}'
 
@@ -87,7 +90,8 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
         (DEB.replace("pool/a", "../a"), "no path of a .deb"),
         (DEB.replace("_1_all.deb", "_1_all.deb/.."), "no path of a .deb"),
         (GOOD + "\n" + GOOD.replace("aaa", "bbb"), "plex is in line 2 already"),
-        (GOOD + "\n" + GOOD.replace("plex", "other").replace('"size":1', '"size":2'), "line 2 gives the same content 1 bytes"),
+        (GOOD + "\n" + GOOD.replace("plex", "other").replace('"size":1', '"size":2'),
+         "line 2 gives the same content 1 bytes"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(line, said):

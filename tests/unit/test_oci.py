@@ -21,7 +21,8 @@ def test_an_index_has_what_the_specification_asks_for() -> None:
     value = json.loads(oci.index(MANIFESTS, {}))
     assert (value["schemaVersion"], value["mediaType"]) == (2, oci.INDEX)
     assert [child["platform"] for child in value["manifests"]] == [
-        {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}, {"os": "linux", "architecture": "arm", "variant": "v6"}]
+        {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"},
+        {"os": "linux", "architecture": "arm", "variant": "v6"}]
     assert set(value["manifests"][0]) == {"mediaType", "digest", "size", "platform"}
 
 
@@ -31,7 +32,8 @@ def test_an_index_can_be_read_as_lines() -> None:
 
 
 def test_tags_with_an_id_come_first_and_never_move() -> None:
-    found, fixed = tags.render(["latest", "{suite}-{date}", "{suite}-{date}-{id}"], suite="trixie", epoch=1795432958, digest="sha256:0123456789ab")
+    found, fixed = tags.render(["latest", "{suite}-{date}", "{suite}-{date}-{id}"], suite="trixie", epoch=1795432958,
+                               digest="sha256:0123456789ab")
     assert found == ["trixie-20261123-01234567", "latest", "trixie-20261123"]
     assert fixed == ["trixie-20261123-01234567"]
 

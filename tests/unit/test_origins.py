@@ -58,7 +58,8 @@ def apt(tmp_path: Path) -> Path:
 
 def urls(origins: Origins, archive: str = "debian") -> list[str]:
     """Where a package may be had."""
-    entry = deb("libc6", "2+b~1", "linux/arm64", archive=archive, architecture="arm64", path="pool/main/g/glibc/libc6_2+b~1_arm64.deb")
+    entry = deb("libc6", "2+b~1", "linux/arm64", archive=archive, architecture="arm64",
+                path="pool/main/g/glibc/libc6_2+b~1_arm64.deb")
     return KIND.urls(entry, "20261123T112238Z", origins)
 
 
@@ -67,14 +68,17 @@ def origins(apt: Path, configured: dict[str, object] | None = None, snapshots: b
 
 
 def test_debians_own_entries_are_found_in_both_formats(apt):
-    assert client_settings.apt_bases("debian", str(apt)) == ("http://mirror.example/debian", "http://one.example/debian", "http://two.example/debian")
-    assert client_settings.apt_bases("debian-security", str(apt)) == ("http://mirror.example/debian-security", "http://one.example/security")
+    assert client_settings.apt_bases("debian", str(apt)) == ("http://mirror.example/debian",
+                                                             "http://one.example/debian", "http://two.example/debian")
+    assert client_settings.apt_bases("debian-security", str(apt)) == ("http://mirror.example/debian-security",
+                                                                      "http://one.example/security")
 
 
 def test_a_list_of_mirrors_becomes_its_mirrors(tmp_path):
     (tmp_path / "mirrors.list").write_text("http://one.example/debian\tpriority:1\nhttp://two.example/debian\n")
     (tmp_path / "sources.list").write_text(f"deb mirror+file:{tmp_path}/mirrors.list trixie main\n")
-    assert client_settings.apt_bases("debian", str(tmp_path)) == ("http://one.example/debian", "http://two.example/debian")
+    assert client_settings.apt_bases("debian", str(tmp_path)) == ("http://one.example/debian",
+                                                                  "http://two.example/debian")
 
 
 def test_a_snapshot_is_asked_before_the_machines_mirrors(apt):
@@ -98,7 +102,8 @@ def test_the_longest_prefix_of_a_url_is_replaced(apt):
 
 
 def test_a_resolution_does_not_mix_snapshots_and_mirrors(apt):
-    assert origins(apt, snapshots=True).bases("debian", fallback=False) == ("http://snapshot.debian.org/archive/debian/{snapshot}",)
+    found = origins(apt, snapshots=True).bases("debian", fallback=False)
+    assert found == ("http://snapshot.debian.org/archive/debian/{snapshot}",)
 
 
 def test_no_origin_at_all_says_how_to_name_one(tmp_path):
@@ -113,7 +118,8 @@ def test_an_unknown_kind_of_origin_is_refused(tmp_path):
 
 def test_apts_logins_count_for_their_host_and_path(tmp_path):
     (tmp_path / "auth.conf.d").mkdir()
-    (tmp_path / "auth.conf.d" / "x.conf").write_text("machine https://mirror.example/debian\nlogin me\npassword secret\n"
+    (tmp_path / "auth.conf.d" / "x.conf").write_text("machine https://mirror.example/debian\nlogin me\npassword "
+                                                     "secret\n"
                                                       "machine plain.example login me password secret\n")
     here = Machine(logins=tuple(client_settings.apt_logins(str(tmp_path))))
     assert here.login("https://mirror.example/debian/pool/x.deb") == ("me", "secret")
@@ -152,7 +158,8 @@ def test_netrc_is_read_where_it_is_named_or_in_the_home_folder(tmp_path, monkeyp
         ({}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://p:1"),
         ({}, {"HTTPS_PROXY": "http://p:1", "no_proxy": "a.example"}, "https://a.example/x", ""),
         ({"Acquire::http::Proxy": "http://apt:1"}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://apt:1"),
-        ({"Acquire::http::Proxy": "http://apt:1", "Acquire::http::Proxy::a.example": "DIRECT"}, {}, "http://a.example/x", ""),
+        ({"Acquire::http::Proxy": "http://apt:1", "Acquire::http::Proxy::a.example": "DIRECT"}, {},
+         "http://a.example/x", ""),
     ],
 )
 def test_the_proxy_is_apts_or_the_environments(apt, environment, url, proxy):
@@ -160,7 +167,8 @@ def test_the_proxy_is_apts_or_the_environments(apt, environment, url, proxy):
 
 
 def test_archives_by_suite():
-    assert [archive_of(suite) for suite in ("trixie", "trixie-updates", "trixie-security")] == ["debian", "debian", "debian-security"]
+    assert [archive_of(suite) for suite in ("trixie", "trixie-updates",
+                                            "trixie-security")] == ["debian", "debian", "debian-security"]
 
 
 def test_a_password_is_taken_out_of_a_url():

@@ -65,9 +65,11 @@ def test_what_runs_native_code_is_told_from_what_is_crossed(chain: Catalog) -> N
 
 def test_a_unit_needs_its_parents_for_the_right_platforms(chain: Catalog) -> None:
     plan = chain.plan()
-    assert plan.parents(plan.units[Key("app", "", ARM64)], AMD64) == [Key("builder", "go", AMD64), Key("static", "", ARM64)]
+    assert plan.parents(plan.units[Key("app", "", ARM64)], AMD64) == [Key("builder", "go", AMD64),
+                                                                      Key("static", "", ARM64)]
     closure = plan.closure([Key("app", "", ARM64)], AMD64)
-    assert [str(key) for key in closure] == ["debian linux/amd64", "builder-go linux/amd64", "static linux/arm64", "app linux/arm64"]
+    assert [str(key) for key in closure] == ["debian linux/amd64", "builder-go linux/amd64", "static linux/arm64",
+                                             "app linux/arm64"]
 
 
 def test_reasons_say_what_changed(chain: Catalog) -> None:
@@ -156,15 +158,20 @@ def test_a_stage_that_runs_commands_on_one_platform_is_foreign_there_alone(chain
 
 def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chain: Catalog) -> None:
     inputs = "inputs:\n  cc: {debian: [gcc], for: build}\n"
-    chain.image("other", "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY --from=made /a /\n", inputs)
-    line = {"input": "cc", "kind": "debian", "archive": "debian", "name": "gcc", "version": "1", "architecture": "amd64", "path": "pool/gcc_1_amd64.deb",
+    chain.image("other",
+                "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY "
+                "--from=made /a /\n", inputs)
+    line = {"input": "cc", "kind": "debian", "archive": "debian", "name": "gcc", "version": "1",
+            "architecture": "amd64", "path": "pool/gcc_1_amd64.deb",
             "sha256": "0" * 64, "size": 1}
     made_for = {"cc": {"packages": ["gcc"], "essential": False, "suites": ["trixie"], "for": "build"}}
-    header = {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for, "left_out": {"linux/amd64": ["trixie-security"]},
+    header = {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for,
+              "left_out": {"linux/amd64": ["trixie-security"]},
               "older": {"linux/amd64": {"trixie": "20260912T075541Z"}}}
     lines = [header, *({**line, "platform": f"linux/{name}"} for name in ("amd64", "arm64"))]
     chain.write("other/lock.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
-    chain.image("above", "FROM --platform=$BUILDPLATFORM other AS made\nRUN true\nFROM scratch\nCOPY --from=made /a /\n")
+    chain.image("above",
+                "FROM --platform=$BUILDPLATFORM other AS made\nRUN true\nFROM scratch\nCOPY --from=made /a /\n")
     behind = {str(key): unit.labels.get(LEFT_OUT, "") for key, unit in chain.plan().units.items()}
     told = "trixie-security trixie@20260912T075541Z"
     assert {name: text for name, text in behind.items() if text} == {

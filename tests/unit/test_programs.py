@@ -13,7 +13,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 
 def test_a_program_gets_what_it_is_given_and_no_more(tmp_path: Path) -> None:
-    done = programs.run(["/bin/sh", "-c", 'cat; pwd; echo "$A$HOME" >&2; exit 3'], seconds=10, environment={"A": "b"}, folder=str(tmp_path), stdin="in\n")
+    done = programs.run(["/bin/sh", "-c", 'cat; pwd; echo "$A$HOME" >&2; exit 3'], seconds=10, environment={"A": "b"},
+                        folder=str(tmp_path), stdin="in\n")
     assert (done.code, done.out, done.err) == (3, f"in\n{tmp_path}\n", "b\n")
 
 
@@ -30,8 +31,10 @@ def test_a_program_that_does_not_exist_is_named() -> None:
         programs.run(["no-such-program"], seconds=10)
 
 
-@pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600 & wait; wait", "sleep 600 & echo $!; sleep 600"])
-def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600 & wait; wait",
+                                    "sleep 600 & echo $!; sleep 600"])
+def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script: str, tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "GRACE", 0.3)
     began = time.monotonic()
     with pytest.raises(programs.Overdue, match="did not end in 0 s"):

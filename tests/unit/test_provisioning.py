@@ -65,7 +65,8 @@ def test_a_file_with_two_names_is_counted_once(tmp_path):
     assert disk_usage(str(tmp_path), tmp_path.stat().st_dev, set()) == single >= 100_000
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(5, "5s"), (60, "1m"), (7380, "2h 3m"), (90_060, "1d 1h 1m"), (86_400, "1d")])
+@pytest.mark.parametrize(("seconds", "text"),
+                         [(5, "5s"), (60, "1m"), (7380, "2h 3m"), (90_060, "1d 1h 1m"), (86_400, "1d")])
 def test_a_duration_is_short(seconds, text):
     assert duration(seconds) == text
 
@@ -76,7 +77,8 @@ def test_what_the_farm_tags_for_itself_counts_as_units_and_not_as_tags():
 
 
 def test_a_table_is_aligned_and_shows_sizes_and_digests_as_people_read_them():
-    rows = [{"image": "base", "size": 22_400_000, "digest": "sha256:" + "a" * 64}, {"image": "registry", "size": 999, "digest": ""}]
+    rows = [{"image": "base", "size": 22_400_000, "digest": "sha256:" + "a" * 64},
+            {"image": "registry", "size": 999, "digest": ""}]
     assert table(rows, sizes=["size"], short=["digest"]) == [
         "image        size  digest",
         "base      22.4 MB  aaaaaaaaaaaa",
@@ -109,7 +111,8 @@ def test_a_service_whose_port_a_stranger_holds_is_refused_before_anything_is_mad
         port = f"127.0.0.1:{listener.getsockname()[1]}"
         stranger = subprocess.Popen(["sleep", "600"], pass_fds=[listener.fileno()])
     try:
-        found = result(supervised.main, check=check, **params, command=["/bin/sleep", "600"], claims={"ports": [port], "data": [str(tmp_path / "data")]})
+        found = result(supervised.main, check=check, **params, command=["/bin/sleep", "600"],
+                       claims={"ports": [port], "data": [str(tmp_path / "data")]})
         assert found.get("failed"), found
         assert f"sleeper cannot start: port {port} is held by process {stranger.pid}: sleep 600" in found["msg"]
         assert list(tmp_path.iterdir()) == []

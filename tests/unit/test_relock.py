@@ -63,13 +63,15 @@ class Farm:
     @property
     def arguments(self) -> dict[str, Any]:
         return {
-            "catalog": [str(self.catalog.root)], "state": str(self.state), "engine": "sha256:e", "namespace": "desimages", "keyring": self.keyring,
+            "catalog": [str(self.catalog.root)], "state": str(self.state), "engine": "sha256:e",
+            "namespace": "desimages", "keyring": self.keyring,
             "origins": {"debian": [self.mirror.url]}, "relock_missing": True, "allow_missing_suites": False,
         }
 
     def lock(self) -> None:
         """`make lock`."""
-        locker = Locker(Origins({"debian": [self.mirror.url]}, here=Machine()), self.state.with_name("locker"), keyring=self.keyring)
+        locker = Locker(Origins({"debian": [self.mirror.url]}, here=Machine()), self.state.with_name("locker"),
+                        keyring=self.keyring)
         for recipe in load_catalog([str(self.catalog.root)], need_locks=False).values():
             write(locker.lock(recipe))
 
@@ -94,7 +96,8 @@ class Farm:
 
     def kept(self) -> list[str]:
         """All files below the state folder."""
-        return sorted(str(path.relative_to(self.state)) for path in self.state.rglob("*") if path.is_file()) if self.state.exists() else []
+        return sorted(str(path.relative_to(self.state)) for path in self.state.rglob("*")
+                      if path.is_file()) if self.state.exists() else []
 
 
 @pytest.fixture
@@ -126,7 +129,8 @@ def test_where_a_package_is_nowhere_its_image_alone_is_resolved_again_for_all_pl
     assert set(found.overlays) == {"app"}
     assert found.overlays["app"].moved[0] == MOVED
     assert found.overlays["app"].missing == ("libc6 2.41-12 amd64", "libc6 2.41-12 arm64")
-    assert {entry.fact["version"] for entry in found.plan.recipes["app"].lock.entries if entry.fact["name"] == "libc6"} == {"2.41-13"}
+    assert {entry.fact["version"] for entry in found.plan.recipes["app"].lock.entries
+            if entry.fact["name"] == "libc6"} == {"2.41-13"}
     assert all(found.plan.units[key].id != old.units[key].id for key in old.units)  # child's too: it descends from app
     assert len(standing.todo) == 4
     assert farm.tree() == before
@@ -154,7 +158,8 @@ def test_units_that_exist_need_no_probe(farm):
 def test_a_child_that_existed_is_probed_when_its_parent_is_relocked(farm):
     farm.build()
     farm.catalog.write("app/image.yml", (farm.catalog.root / "app/image.yml").read_text().replace("MIT", "ISC"))
-    farm.mirror.publish((*[package for package in NEW if package.name != "tzdata"], Package("tzdata", "2026b-1", architecture="all")))
+    farm.mirror.publish((*[package for package in NEW if package.name != "tzdata"],
+                         Package("tzdata", "2026b-1", architecture="all")))
     found, _said = farm.plan()
     assert set(found.overlays) == {"app", "child"}
 
@@ -166,7 +171,8 @@ def test_check_mode_finds_the_same_and_writes_nothing(farm, temporary):
     assert farm.kept() == []
     assert list(temporary.iterdir()) == []
     real, _said = farm.plan()
-    assert {key: unit.id for key, unit in checked.plan.units.items()} == {key: unit.id for key, unit in real.plan.units.items()}
+    assert {key: unit.id for key, unit in checked.plan.units.items()} == {key: unit.id
+                                                                          for key, unit in real.plan.units.items()}
     assert "relocked/app/lock.jsonl" in farm.kept()
     assert farm.plan(check=True)[0].overlays.keys() == {"app"}
     assert not any("dists" in request for request in farm.mirror.requests)  # what is kept is used, not resolved again
@@ -265,7 +271,7 @@ def test_only_images_that_were_chosen_or_descended_from_are_told(farm):
     assert found.relocked([Key("other", "", ARM64)], AMD64) == {}
 
 
-# --- looking for files ---------------------------------------------------------------------------------------------------------
+# --- looking for files ------------------------------------------------------------------------------------------------
 
 
 def test_a_half_written_overlay_does_not_hold(tmp_path, empty):

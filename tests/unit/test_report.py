@@ -21,14 +21,19 @@ def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path:
     assert report.times(run, 200.0) == []
     run.save(Planned(Plan({}, {}), {}, [], {}, ARM64, [], False, {}, {}, 30.4))
     run.save(Fetched(seconds=61.0))
-    run.save(Built(timings=[{"image": "debian", "began": 10.0, "ended": 70.5}, {"image": "base", "began": 70.6, "ended": 72.0},
+    run.save(Built(timings=[{"image": "debian", "began": 10.0, "ended": 70.5},
+                            {"image": "base", "began": 70.6, "ended": 72.0},
                             {"image": "debian", "began": 10.0, "ended": 90.0}]))
-    assert report.times(run, 175.0) == ["Time: 2:55: until the plan 0:30, fetch 1:01, build 1:20, of that debian 1:20, base 0:01"]
+    assert report.times(run,
+                        175.0) == ["Time: 2:55: until the plan 0:30, fetch 1:01, build 1:20, of that debian 1:20, base "
+                                   "0:01"]
 
 
 def test_a_step_is_told_without_its_mounts() -> None:
-    running = "[build 1/2] RUN --mount=type=bind,source=health,target=/src     --mount=type=cache,target=/c     go build --x"
-    assert report.step({"done": 7, "steps": 21, "elapsed": 37.2, "running": running}) == "step 7 of 21, 0:37, [build 1/2] RUN go build --x"
+    running = ("[build 1/2] RUN --mount=type=bind,source=health,target=/src     --mount=type=cache,target=/c     "
+               "go build --x")
+    assert report.step({"done": 7, "steps": 21, "elapsed": 37.2,
+                        "running": running}) == "step 7 of 21, 0:37, [build 1/2] RUN go build --x"
 
 
 def test_a_solve_whose_steps_all_wait_names_none() -> None:
@@ -37,10 +42,12 @@ def test_a_solve_whose_steps_all_wait_names_none() -> None:
 
 def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chain: Catalog) -> None:
     platform = str(ARM64)
-    header = {"lock": 2, "snapshot": "20261123T112238Z", "left_out": {platform: ["trixie-security"]}, "older": {platform: {"trixie": "20260912T075541Z"}}}
+    header = {"lock": 2, "snapshot": "20261123T112238Z", "left_out": {platform: ["trixie-security"]},
+              "older": {platform: {"trixie": "20260912T075541Z"}}}
     chain.write("debian/lock.jsonl", json.dumps(header) + "\n")
     plan = chain.plan()
-    outcomes = {key: Outcome(State.EXISTS if key.image == "debian" else State.BUILT, "sha256:d") for key in plan.units if key.image in ("debian", "builder")}
+    outcomes = {key: Outcome(State.EXISTS if key.image == "debian" else State.BUILT, "sha256:d") for key in plan.units
+                if key.image in ("debian", "builder")}
     outcomes[Key("static", "", ARM64)] = Outcome(State.FAILED, error="lost")
     there = [f"{name} {platform}" for name in ("debian", "builder-go", "builder-c")]
     lacks = ["trixie-security", "trixie@20260912T075541Z"]

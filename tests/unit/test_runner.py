@@ -27,15 +27,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 GOOD = """#!/bin/sh
-for word in "$@"; do case $word in --metadata-file=*) metadata=${word#*=} ;; --local=context=*) context=${word#*=context=} ;; esac; done
+for word in "$@"; do
+    case $word in --metadata-file=*) metadata=${word#*=} ;; --local=context=*) context=${word#*=context=} ;; esac
+done
 echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z"}]}' >&2
 echo '{"logs":[{"vertex":"sha256:1","data":"aGVsbG8K"}]}' >&2
 cat "$context/etc/motd" >&2
-echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z","completed":"2026-11-24T10:00:01Z"}]}' >&2
+echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z",'\
+'"completed":"2026-11-24T10:00:01Z"}]}' >&2
 echo '{"containerimage.digest": "sha256:abc"}' > "$metadata"
 """
 BAD = """#!/bin/sh
-echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z","error":"exit code: 2"}]}' >&2
+echo '{"vertexes":[{"digest":"sha256:1","name":"[1/1] RUN make","started":"2026-11-24T10:00:00Z",'\
+'"error":"exit code: 2"}]}' >&2
 echo 'error: failed to solve' >&2
 exit 1
 """
@@ -64,7 +68,8 @@ class Local:
         program.chmod(0o755)
         folder = f"{self.node.jobs}/{name}"
         return {
-            "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program), "socket": str(self.socket),
+            "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program),
+            "socket": str(self.socket),
             "store": str(self.root / "store"), "own": self.node.store, "root": str(self.root),
             "archive": "http://127.0.0.1:9/v2/x/archive",
             "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
@@ -109,7 +114,8 @@ def test_a_node_starts_the_next_job_itself_when_a_slot_becomes_free(local: Local
     tree = {"etc/motd": local.keep(b"")}
     states = local.node.turn([local.spec(name, GOOD, tree) for name in "abc"], [], [], 30, 1)
     assert [(state["id"], state["state"]) for state in states[:1]] == [("a", "done")]
-    assert [state["id"] for state in states[1:]] == list("bc")[: len(states) - 1] != [], "one at least was started in its place"
+    assert [state["id"]
+            for state in states[1:]] == list("bc")[: len(states) - 1] != [], "one at least was started in its place"
     for before, after in zip(states, states[1:]):
         assert after["started"] >= before["ended"]
     assert states[0]["age"] >= states[0]["elapsed"] + states[1]["age"], "how long ago it began, whenever it ended"
@@ -132,7 +138,8 @@ def test_what_has_ended_is_told_soon_although_others_wait_for_its_slot(local: Lo
 def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> None:
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
-    assert found == {"changed": False, "well": False, "reasons": ["registry is not there", "it was never provisioned"], "engine": ""}
+    assert found == {"changed": False, "well": False, "reasons": ["registry is not there", "it was never provisioned"],
+                     "engine": ""}
     assert Node("new", local.execute, sys.executable, str(local.root / "new")).probe(value) is None
     assert not (local.root / "new").exists()
 
@@ -140,7 +147,8 @@ def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> No
 def test_a_failed_job_says_which_step_and_why(local: Local) -> None:
     local.start("a", BAD, {})
     state = local.end("a")
-    assert (state["state"], state["failed_step"], state["error"], state["tail"]) == ("failed", "[1/1] RUN make", "exit code: 2", ["error: failed to solve"])
+    assert (state["state"], state["failed_step"], state["error"],
+            state["tail"]) == ("failed", "[1/1] RUN make", "exit code: 2", ["error: failed to solve"])
 
 
 def test_an_engine_that_goes_away_makes_its_jobs_lost_not_failed(local: Local) -> None:
@@ -395,16 +403,22 @@ def test_the_runner_is_the_same_file_each_time() -> None:
 
 def test_progress_knows_steps_what_runs_and_what_failed() -> None:
     progress = Progress()
-    progress.feed(json.dumps({"vertexes": [{"digest": "a", "name": "one", "started": "1", "completed": "2", "cached": True},
-                                           {"digest": "b", "name": "exporting to image", "started": "3"}, {"digest": "c", "name": "three"}]}))
+    progress.feed(json.dumps({"vertexes": [
+        {"digest": "a", "name": "one", "started": "1", "completed": "2", "cached": True},
+        {"digest": "b", "name": "exporting to image", "started": "3"}, {"digest": "c", "name": "three"}]}))
     assert progress.as_dict()["steps"] == 3
     assert progress.running == "exporting to image"
-    progress.feed(json.dumps({"vertexes": [{"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
+    progress.feed(json.dumps({"vertexes": [
+        {"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
     assert progress.transport
-    for error, transport in (("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 503 Service Unavailable", True),
-                             ('failed to do request: Head "http://r/v2/box/manifests/sha256:1": dial tcp: connect: connection refused', True),
-                             ("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 403 Forbidden", False),
-                             ('process "timeout 9 go build x/v2/cmd" did not complete successfully: exit code: 1', False)):
+    for error, transport in (("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 503 Service "
+                              "Unavailable", True),
+                             ('failed to do request: Head "http://r/v2/box/manifests/sha256:1": dial tcp: connect: '
+                              'connection refused', True),
+                             ("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 403 "
+                              "Forbidden", False),
+                             ('process "timeout 9 go build x/v2/cmd" did not complete successfully: exit code: 1',
+                              False)):
         progress.feed(json.dumps({"vertexes": [{"digest": "d", "name": "[internal] load metadata", "error": error}]}))
         assert progress.transport is transport, error
     assert progress.as_dict()["cached"] == 1

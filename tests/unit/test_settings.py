@@ -1,4 +1,5 @@
-"""The farm's public variables: mistakes are told all at once, in words, and the fingerprint follows what provisions a host."""
+"""The farm's public variables: mistakes are told all at once, in words, and the fingerprint follows what provisions a
+host."""
 
 from __future__ import annotations
 
@@ -26,8 +27,10 @@ def test_good_settings_have_no_mistakes():
 @pytest.mark.parametrize(
     ("groups", "said"),
     [
-        ({**ALONE, "nodes": ["pi", "rack"]}, "the group nodes has 2 hosts (pi, rack): this version builds on one node; building on several comes later"),
-        ({**ALONE, "registries": ["pi", "rack"]}, "the group registries has 2 hosts (pi, rack): a farm has one registry"),
+        ({**ALONE, "nodes": ["pi", "rack"]},
+         "the group nodes has 2 hosts (pi, rack): this version builds on one node; building on several comes later"),
+        ({**ALONE, "registries": ["pi", "rack"]},
+         "the group registries has 2 hosts (pi, rack): a farm has one registry"),
         ({"registries": ["localhost"]}, "the group nodes has no host"),
     ],
 )
@@ -85,9 +88,11 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""), ("farm_publish", "registry.example.org:5000"),
+        ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""),
+        ("farm_publish", "registry.example.org:5000"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
-        ("farm_registry", "[::1]:5000"), ("farm_snapshot", "20261101T081513Z"), ("farm_origins", {"debian": "file:///a", "go": "off", "url": {"a": "b"}}),
+        ("farm_registry", "[::1]:5000"), ("farm_snapshot", "20261101T081513Z"),
+        ("farm_origins", {"debian": "file:///a", "go": "off", "url": {"a": "b"}}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):
@@ -114,7 +119,8 @@ def test_all_mistakes_are_told_at_once():
 
 @pytest.mark.parametrize(
     ("name", "decides"),
-    [("farm_state", True), ("farm_registry", True), ("buildkitd_socket", True), ("farm_images", False), ("farm_select", False)],
+    [("farm_state", True), ("farm_registry", True), ("buildkitd_socket", True), ("farm_images", False),
+     ("farm_select", False)],
 )
 def test_what_is_built_does_not_decide_how_a_host_is_provisioned(name, decides):
     assert settings.decides_provisioning(name) is decides

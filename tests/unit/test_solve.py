@@ -18,7 +18,8 @@ DIGEST = "sha256:" + "1" * 64
 
 
 def allowed(source: str) -> bool:
-    """As BuildKit reads the policy: of the rules that match, the last holds; a `*` matches any text; what no rule matches is allowed."""
+    """As BuildKit reads the policy: of the rules that match, the last holds; a `*` matches any text; what no rule
+    matches is allowed."""
     found = "ALLOW"
     for rule in policy(REGISTRY, "desimages")["rules"]:
         assert rule["selector"]["match_type"] == "WILDCARD"
@@ -59,10 +60,13 @@ def test_a_solve_has_the_policy_of_its_farm_no_network_and_the_built_in_frontend
     plan = chain.plan()
     unit = plan.units[Key("base", "", AMD64)]
     digests = {name: {str(AMD64): DIGEST} for name in ("debian", "static")}
-    solve = make([unit], plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/base", digests=digests, unpacked={})
+    solve = make([unit], plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/base",
+                 digests=digests, unpacked={})
     assert solve.policy == policy(REGISTRY, "desimages")
-    words = solve.words({name: f"/contexts/{name}" for name in solve.contexts}, "/job/policy.json", "/job/metadata.json")
-    assert {"--source-policy-file=/job/policy.json", "--opt=force-network-mode=none", "--frontend=dockerfile.v0"} <= set(words)
+    words = solve.words({name: f"/contexts/{name}" for name in solve.contexts}, "/job/policy.json",
+                        "/job/metadata.json")
+    assert {"--source-policy-file=/job/policy.json", "--opt=force-network-mode=none",
+            "--frontend=dockerfile.v0"} <= set(words)
     parents = [value for name, value in solve.options.items() if name.startswith("context:")]
     assert parents and all(allowed(value) for value in parents), "what the farm itself names is within its policy"
 

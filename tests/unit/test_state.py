@@ -15,7 +15,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy,
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 
 PROJECT = Path(__file__).resolve().parents[2]
-SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in (PROJECT / folder).rglob("*") if path.suffix in (".py", ".yml", ".j2")]
+SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in (PROJECT / folder).rglob("*")
+           if path.suffix in (".py", ".yml", ".j2")]
 OTHER = 4711  # a user that is nobody
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -35,8 +36,10 @@ def test_a_folder_that_holds_what_the_farm_makes_becomes_a_state_folder(tmp_path
 
 
 def test_every_name_that_the_code_makes_in_the_state_folder_is_one_of_its_own():
-    """As the sources write them: `{{ farm_state }}/bin`, `{self.state_dir}/log`, `Path(state) / "runs"`, `state ~ '/etc/x'`."""
-    written = re.compile(r"""\b(?:\w+_)?state(?:_dir)?\b(?:["']\])?\)?(?: ?\}\}?/| ~ '/| / "|(?<=join\(self\.state_dir), ")([.a-z][a-z.-]*[a-z])""")
+    """As the sources write them: `{{ farm_state }}/bin`, `{self.state_dir}/log`, `Path(state) / "runs"`, `state ~
+    '/etc/x'`."""
+    written = re.compile(r"""\b(?:\w+_)?state(?:_dir)?\b(?:["']\])?\)?"""
+                         r"""(?: ?\}\}?/| ~ '/| / "|(?<=join\(self\.state_dir), ")([.a-z][a-z.-]*[a-z])""")
     found = {name for path in SOURCES for name in written.findall(path.read_text(encoding="utf-8"))}
     assert {"bin", "runs", "lock", "etc", "store", "provisioned.json"} <= found
     assert found - state.OWN - {"lists"} == set()  # apt's own state folder has lists

@@ -31,11 +31,13 @@ def test_imports_are_read_as_python_reads_them(path: Path) -> None:
 
 
 def test_the_runner_has_all_that_it_needs() -> None:
-    assert {"runner", "runner_job", "wellness", "errors"} <= {path.stem for path in travels.closure([travels.SHARED / "runner.py"])}
+    assert {"runner", "runner_job", "wellness",
+            "errors"} <= {path.stem for path in travels.closure([travels.SHARED / "runner.py"])}
 
 
 def test_what_provisions_is_what_roles_name_and_what_that_needs() -> None:
     names = {str(path.relative_to(travels.PLUGINS.parent)) for path in travels.provisioning(settings.ROLES)}
-    assert {"roles/buildkitd/templates/buildkitd.toml.j2", "plugins/modules/supervised.py", "plugins/module_utils/supervisors.py",
+    assert {"roles/buildkitd/templates/buildkitd.toml.j2", "plugins/modules/supervised.py",
+            "plugins/module_utils/supervisors.py",
             "plugins/modules/binfmt.py", "plugins/module_utils/errors.py"} <= names
     assert not {"plugins/module_utils/runner.py", "roles/buildkitd/README.md", "plugins/modules/farm_info.py"} & names

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3 of a run, on one node: hand out batches, watch them, tag what comes back. Only this, on the controller, ever tags."""
+"""Step 3 of a run, on one node: hand out batches, watch them, tag what comes back. Only this, on the controller, ever
+tags."""
 
 from __future__ import annotations
 
@@ -25,9 +26,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-WAIT = 5.0  # seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors that build
+# seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors
+# that build
+WAIT = 5.0
 SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
-AHEAD = 2  # so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the controller
+# so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the
+# controller
+AHEAD = 2
 GRACE = 5  # seconds that tagging under way has to end where a run is stopped
 THREADS = 8  # that tag units
 PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
@@ -39,7 +44,8 @@ Manifest = tuple[str, int, str]  # digest, size in bytes, media type
 
 @dataclass(frozen=True)
 class Farm:
-    """Where things are: the registry and its namespace, the controller's state folder, the node's socket and programs."""
+    """Where things are: the registry and its namespace, the controller's state folder, the node's socket and
+    programs."""
 
     registry: Registry
     namespace: str
@@ -71,7 +77,8 @@ class _Trouble:
 
 @dataclass
 class Builder:
-    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has all files of each unit.
+    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has
+    all files of each unit.
 
     `sizes` grows: (bytes, media type) of each manifest that is there now. Early cutoff does not spare units that are
     built `again`, and where the build is `fresh` BuildKit's cache does not either. `differs` grows: what is kept, and
@@ -138,17 +145,20 @@ class Builder:
         finally:
             left = self.scheduler.leave()
             if left:
-                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: {', '.join(map(str, left))}")
+                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: "
+                           f"{', '.join(map(str, left))}")
 
     def _offer(self) -> list[dict[str, Any]]:
-        """What the node may start: as much as it has slots, and some more where builds end quickly. (Long ones would be sent in vain.)"""
+        """What the node may start: as much as it has slots, and some more where builds end quickly. (Long ones would be
+        sent in vain.)"""
         specs: list[dict[str, Any]] = []
         room = self.farm.slots * (1 + AHEAD * self.brisk)
         for ready in self.scheduler.ready():
             if len(self.jobs) >= room:
                 break
             for part in self._parts(self._changed(ready)):
-                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part if key in self.trouble):
+                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part
+                                                 if key in self.trouble):
                     specs.append(self._begin(part))
         return specs
 
@@ -162,7 +172,8 @@ class Builder:
         return self.fresh and key in self.again
 
     def _changed(self, ready: list[Key]) -> list[Key]:
-        """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents' digests.
+        """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents'
+        digests.
 
         A unit without run-time parents needs no asking: its content is its id.
         """
@@ -186,8 +197,10 @@ class Builder:
     def _begin(self, batch: list[Key]) -> dict[str, Any]:
         self.count += 1
         first = batch[0]
-        solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image], build=self.scheduler.build,
-                            registry=self.farm.registry.address, repository=self._repository(first), digests=self.scheduler.digests(batch),
+        solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
+                            build=self.scheduler.build,
+                            registry=self.farm.registry.address, repository=self._repository(first),
+                            digests=self.scheduler.digests(batch),
                             unpacked=self.unpacked.get(first.image, {}))
         if self._fresh(first):
             solve.options["no-cache"] = ""  # of all stages; cache mounts stay
@@ -228,8 +241,10 @@ class Builder:
             with self.run.log(job.name).open("a") as log:  # an earlier attempt is in it
                 log.write(state.pop("log"))
             began = job.began - self.began
-            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
-                                 "seconds": round(state["elapsed"], 1), "state": state["state"], "steps": state.get("steps"), "cached": state.get("cached")})
+            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1),
+                                 "ended": round(began + state["elapsed"], 1),
+                                 "seconds": round(state["elapsed"], 1), "state": state["state"],
+                                 "steps": state.get("steps"), "cached": state.get("cached")})
             for note in state.get("notes", []):  # damage that was mended
                 self.say(f"{job.name}: {note}")
             self._end(job, state)
@@ -241,7 +256,8 @@ class Builder:
                 self.trouble.pop(key, None)
             self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
         elif state.get("full"):
-            self._fail(job, f"no space left on {self.node.name}", "free some, or give BuildKit a larger disk; nothing was tried twice", state)
+            self._fail(job, f"no space left on {self.node.name}",
+                       "free some, or give BuildKit a larger disk; nothing was tried twice", state)
         elif state["state"] == "lost" or state.get("transport"):
             self._again(job, state)
         elif len(job.batch) > 1:
@@ -254,7 +270,8 @@ class Builder:
     def _again(self, job: Job, state: dict[str, Any]) -> None:
         """Not the units' fault: they are tried again for a minute, with growing pauses."""
         now = time.monotonic()
-        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since, default=_Trouble(now))
+        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since,
+                    default=_Trouble(now))
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well for long, or waited long for its turn: this is another trouble
         what = state.get("error") or "lost"
@@ -265,7 +282,8 @@ class Builder:
             self._fail(job, str(error), "", state)
             return
         if now - waits.since > PATIENCE:
-            self._fail(job, f"{what} (tried for {PATIENCE} seconds)", "look at the logs of the registry and of buildkitd in the state folder", state)
+            self._fail(job, f"{what} (tried for {PATIENCE} seconds)",
+                       "look at the logs of the registry and of buildkitd in the state folder", state)
             return
         waits.tries += 1
         waits.until = now + min(2.0**waits.tries, 15)
@@ -277,15 +295,19 @@ class Builder:
         log = self.run.log(job.name)
         text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
         tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
-        message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}" + (f"\n  what to do: {hint}" if hint else "")
+        message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
+        message += f"\n  what to do: {hint}" if hint else ""
         after = self.scheduler.fail(job.batch, message)
-        self.say(f"{job.name}: failed on {self.node.name}: {message}" + (f"\n  with it: {', '.join(map(str, after))}" if after else ""))
+        self.say(f"{job.name}: failed on {self.node.name}: {message}"
+                 + (f"\n  with it: {', '.join(map(str, after))}" if after else ""))
 
     def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
-        """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that the loop does."""
+        """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that
+        the loop does."""
         data = self.farm.registry.pushed(self._repository(job.batch[0]), digest)
         if data is None:
-            raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it", node=self.node.name)
+            raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it",
+                            node=self.node.name)
         children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
         found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
         if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
@@ -298,14 +320,16 @@ class Builder:
         The first result holds; another one is a finding.
         """
         unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
-        self.archive.describe(str(key), unit.id, unit.record, self.trees[key])  # first: what is tagged can be built again
+        # first: what is tagged can be built again
+        self.archive.describe(str(key), unit.id, unit.record, self.trees[key])
         content = self._content(key)
         for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
             held = registry.digest(repository, tag)
             if held is None:
                 size, kind = registry.tag(repository, digest, tag)
             elif held[0] != digest:
-                self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first one is kept")
+                self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first "
+                         "one is kept")
                 self.differs[key] = held[0], digest
                 digest, size, kind = held
         return digest, size, kind

@@ -33,7 +33,8 @@ def scratch() -> str:
 
 
 class Run:
-    """`<farm_state>/runs/<time>-<process>`: plan.json and summary.json for people, logs/, and in handover/ what steps leave for each other."""
+    """`<farm_state>/runs/<time>-<process>`: plan.json and summary.json for people, logs/, and in handover/ what steps
+    leave for each other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +89,8 @@ class Run:
         try:
             said = json.loads((self.folder / name).read_bytes())
         except FileNotFoundError:
-            raise FarmError(f"run {self.name} has no {name}", hint="the steps of build.yml run in order: plan, fetch, build, index") from None
+            raise FarmError(f"run {self.name} has no {name}",
+                            hint="the steps of build.yml run in order: plan, fetch, build, index") from None
         except ValueError as error:
             raise FarmError(f"{self.folder / name} is damaged: {error}", hint="run again") from error
         if not isinstance(said, dict) or said.get("format") != FORMAT:
@@ -114,7 +116,8 @@ class Run:
 
 @cache
 def converter() -> cattrs.Converter:
-    """What makes JSON of our dataclasses, and these of it again: platforms and the keys of units are texts, a Dockerfile is its text."""
+    """What makes JSON of our dataclasses, and these of it again: platforms and the keys of units are texts, a
+    Dockerfile is its text."""
     made = cattrs.preconf.json.make_converter()
     made.register_structure_hook_func(lambda kind: kind in (object, Any), lambda value, _kind: value)
     made.register_unstructure_hook(Platform, str)

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All that units are made of, brought into the store and the archive before they are built: inputs, contexts, what is merely unpacked."""
+"""All that units are made of, brought into the store and the archive before they are built: inputs, contexts, what is
+merely unpacked."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ SAY_EVERY = 5  # seconds between two lines about one image
 class Fetch:
     """Fetches image by image; `unpacked`, `trees` (all files of each unit) and `changed` grow with each."""
 
-    def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any], say: Any) -> None:
+    def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any],
+                 say: Any) -> None:
         self.plan, self.sources, self.build, self.say = plan, sources, build, say
         self.store = Store(f"{arguments['state']}/store", tell=say)
         origins = Origins(arguments["origins"])
@@ -41,7 +43,8 @@ class Fetch:
         self.changed = False
 
     def all(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """Everything that units need; returns those that cannot have it, and why. One image's trouble costs that image's units alone."""
+        """Everything that units need; returns those that cannot have it, and why. One image's trouble costs that
+        image's units alone."""
         refused: dict[Key, str] = {}
         for image, some in by_image(keys).items():
             try:
@@ -75,10 +78,12 @@ class Fetch:
         whole = [unit for unit in units if unit.key not in refused]
         for name in {name for unit in whole for name in unit.unpacked}:
             entries = recipe.lock.of(name, str(self.build))
-            self.unpacked.setdefault(image, {})[name] = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
+            digest = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
+            self.unpacked.setdefault(image, {})[name] = digest
         trees = {unit.key: self._files(unit.key) for unit in whole}
         # which unit it belongs to is archived when that unit is there
-        self.changed = bool(self.archive.keep(file for tree in trees.values() for file in tree.values())) or self.changed
+        self.changed = bool(self.archive.keep(file for tree in trees.values()
+                                              for file in tree.values())) or self.changed
         self.trees.update(trees)
         for key, error in refused.items():
             self.say(f"{key}: cannot be built: {error}")
@@ -114,8 +119,10 @@ class Fetch:
         unit, sources = self.plan.units[key], self.sources[key.image]
         tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
         tree.update(solve.definition(self.plan.recipes[key.image], sources))
-        for context, names, platform in (("inputs", unit.inputs, key.platform), ("build-inputs", unit.build_inputs, self.build)):
-            tree.update({f"{context}/{path}": file for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
+        for context, names, platform in (("inputs", unit.inputs, key.platform),
+                                         ("build-inputs", unit.build_inputs, self.build)):
+            tree.update({f"{context}/{path}": file
+                         for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
         return tree
 
 

@@ -19,9 +19,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
 _MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
-_INSTALL = (  # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
+# unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
+_INSTALL = (
     "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
-    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
+    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, "
+    "quiet=1); os.sync(); "
     "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
@@ -40,9 +42,11 @@ class Node:
         self._content = content
 
     def prepare(self) -> None:
-        """Sends the runner where this version of it is not there yet, and ends what a controller that died has left running."""
+        """Sends the runner where this version of it is not there yet, and ends what a controller that died has left
+        running."""
         if self._call("clear", {"jobs": self.jobs}) is None:
-            self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}", base64.b64encode(self._content).decode())
+            self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
+                      base64.b64encode(self._content).decode())
             self._ask("clear", {"jobs": self.jobs})
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
@@ -50,8 +54,10 @@ class Node:
         found: dict[str, Any] | None = self._call("probe", value)
         return found
 
-    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float, slots: int) -> list[dict[str, Any]]:
-        """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait` seconds with the states (runner.py)."""
+    def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
+             slots: int) -> list[dict[str, Any]]:
+        """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait`
+        seconds with the states (runner.py)."""
         value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
         found: list[dict[str, Any]] = self._ask("turn", value)
         return found
@@ -63,19 +69,22 @@ class Node:
     def _ask(self, verb: str, value: dict[str, Any]) -> Any:
         answer = self._call(verb, value)
         if answer is None:
-            raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name, hint="run again: it is sent anew")
+            raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name,
+                            hint="run again: it is sent anew")
         return answer
 
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
         # -I -S: it needs nothing of what this Python's site has, and starts sooner without
         runner = shlex.quote(self._runner)
-        answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}", json.dumps(value))
+        answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}",
+                           json.dumps(value))
         if answer is None:
             return None
         try:
             return json.loads(answer)
         except ValueError:
-            raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name, hint=f"remove {self._runner} there: it is sent anew") from None
+            raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name,
+                            hint=f"remove {self._runner} there: it is sent anew") from None
 
     def _run(self, command: str, stdin: str) -> str | None:
         code, out, errors = self._execute(command, stdin)
@@ -84,14 +93,16 @@ class Node:
         if code == 255:
             raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
         if code != 0:
-            raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}", node=self.name)
+            raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}",
+                            node=self.name)
         return out
 
 
 def runner_zip() -> bytes:
     """The runner as one file that Python runs; the same bytes for the same source."""
     out = io.BytesIO()
-    package = {f"desimages_runner/{path.name}": path.read_text(encoding="utf-8") for path in travels.closure([travels.SHARED / "runner.py"])}
+    package = {f"desimages_runner/{path.name}": path.read_text(encoding="utf-8")
+               for path in travels.closure([travels.SHARED / "runner.py"])}
     files = {"__main__.py": _MAIN, "desimages_runner/__init__.py": "", **package}
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():

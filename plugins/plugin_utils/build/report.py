@@ -41,7 +41,8 @@ def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copie
 
 
 def lacking(plan: Plan, outcomes: dict[Key, Outcome]) -> dict[str, list[str]]:
-    """Unit -> the suites that it is without, or has only as they were then (`trixie@20260912T075541Z`); of units that are there."""
+    """Unit -> the suites that it is without, or has only as they were then (`trixie@20260912T075541Z`); of units that
+    are there."""
     return {str(key): plan.units[key].labels[LEFT_OUT].split() for key, outcome in outcomes.items()
             if outcome.state in GOOD and LEFT_OUT in plan.units[key].labels}
 
@@ -51,13 +52,14 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
     found: dict[str, list[str]] = {}
     for unit, suites in lacking(plan, outcomes).items():
         found.setdefault(" ".join(suites), []).append(unit)
-    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(names)}: when the lock was made, the mirror could not serve whole: {suites}"
+    return [f"NOT UP TO DATE, security updates may be missing: {', '.join(names)}: when the lock was made, the mirror "
+            f"could not serve whole: {suites}"
             for suites, names in found.items()]
 
 
 def times(run: Run, whole: float) -> list[str]:
-    """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning), fetching,
-    building, and of that each image from its first batch's start to its last one's end."""
+    """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning),
+    fetching, building, and of that each image from its first batch's start to its last one's end."""
     if not run.has(Built):
         return []
     spans: dict[str, tuple[float, float]] = {}
@@ -69,7 +71,8 @@ def times(run: Run, whole: float) -> list[str]:
     build = max(ended for _began, ended in spans.values()) - min(began for began, _ended in spans.values())
     parts = ", ".join(f"{image} {clock(ended - began)}" for image, (began, ended) in spans.items())
     before, fetch = run.load(Planned).before, run.load(Fetched).seconds
-    return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of that {parts}"]
+    return [f"Time: {clock(whole)}: until the plan {clock(before)}, fetch {clock(fetch)}, build {clock(build)}, of "
+            f"that {parts}"]
 
 
 def clock(seconds: float) -> str:
@@ -78,14 +81,16 @@ def clock(seconds: float) -> str:
 
 
 def step(state: dict[str, Any]) -> str:
-    """How far a solve is, from the state that its job keeps: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`; mounts are left out."""
+    """How far a solve is, from the state that its job keeps: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`; mounts
+    are left out."""
     name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
     return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
 
 
 def verdict(bad: dict[Key, Outcome], run: Run) -> str:
     """Which units are not there, and why; those that only lost a parent are named, not explained."""
-    own = [f"{key}: {outcome.error}" for key, outcome in bad.items() if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
+    own = [f"{key}: {outcome.error}" for key, outcome in bad.items()
+           if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
     text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
     if len(own) > SHOWN:
         text += f"\nand {len(own) - SHOWN} more, see summary.json"

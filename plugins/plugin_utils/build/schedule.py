@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scheduler: which units can be built now, which never will be, what became of each. Pure; time and nodes are the caller's.
+"""The scheduler: which units can be built now, which never will be, what became of each. Pure; time and nodes are the
+caller's.
 
 Units of one image that are ready together, and whose labels and times are the same, are one batch: one solve.
 """
@@ -50,10 +51,12 @@ class Scheduler:
     `existing` has the digests of units that need no building; `refused` the units that cannot be built and why.
     """
 
-    def __init__(self, plan: Plan, wanted: Iterable[Key], existing: Mapping[Key, str], build: Platform, refused: Mapping[Key, str] | None = None) -> None:
+    def __init__(self, plan: Plan, wanted: Iterable[Key], existing: Mapping[Key, str], build: Platform,
+                 refused: Mapping[Key, str] | None = None) -> None:
         self.plan, self.build = plan, build
         order = plan.closure(wanted, build, existing)
-        self.outcomes = {key: Outcome(State.EXISTS, existing[key]) if key in existing else Outcome(State.WAITING) for key in order}
+        self.outcomes = {key: Outcome(State.EXISTS, existing[key]) if key in existing else Outcome(State.WAITING)
+                         for key in order}
         for key, error in (refused or {}).items():
             if key in self.outcomes and self.outcomes[key].state == State.WAITING:
                 self.fail([key], error, State.INPUT_FAILED)
@@ -67,7 +70,8 @@ class Scheduler:
         batches: dict[str, list[Key]] = {}
         for key, outcome in self.outcomes.items():
             unit = self.plan.units[key]
-            if outcome.state == State.WAITING and all(self.outcomes[parent].state in GOOD for parent in self.parents(unit)):
+            if outcome.state == State.WAITING and all(self.outcomes[parent].state in GOOD
+                                                      for parent in self.parents(unit)):
                 batches.setdefault(f"{key.name} {unit.epoch} {canonical.sha256(unit.labels)}", []).append(key)
         return list(batches.values())
 

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the same.
+"""One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the
+same.
 
 What decides the bytes of a layer beside its content is pinned in golden.py, and nowhere else: the engine id proves it.
 """
@@ -17,7 +18,14 @@ from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPU
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import NO_IGNORES
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, File, Recipe, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import (
+    BUILD_INPUTS,
+    INPUTS,
+    UNPACKED,
+    File,
+    Recipe,
+    Sources,
+)
 
 MAIN = "context"
 IMAGE = "docker-image://"
@@ -28,7 +36,8 @@ Tree = Mapping[str, File]
 
 @dataclass(frozen=True)
 class Solve:
-    """`contexts` maps the name of a local context (made of its content) to its files; `options` are the frontend's; `output` the exporter's."""
+    """`contexts` maps the name of a local context (made of its content) to its files; `options` are the frontend's;
+    `output` the exporter's."""
 
     name: str
     platforms: tuple[Platform, ...]
@@ -39,14 +48,16 @@ class Solve:
 
     def words(self, folders: Mapping[str, str], policy: str, metadata: str) -> list[str]:
         """The arguments of `buildctl build`, given where the contexts lie and where policy and metadata file are."""
-        found = ["build", "--progress=rawjson", "--frontend=dockerfile.v0", f"--source-policy-file={policy}", f"--metadata-file={metadata}"]
+        found = ["build", "--progress=rawjson", "--frontend=dockerfile.v0", f"--source-policy-file={policy}",
+                 f"--metadata-file={metadata}"]
         found += [f"--local={name}={folders[name]}" for name in sorted(self.contexts)]
         found += [f"--opt={name}={value}" for name, value in sorted(self.options.items())]
         return [*found, "--output=" + ",".join(csv(f"{name}={value}") for name, value in self.output.items())]
 
     def trees(self) -> dict[str, dict[str, list[object]]]:
         """The contexts as the runner lays them out: name -> path -> [sha256, size, mode, mtime]."""
-        return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()} for name, tree in self.contexts.items()}
+        return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()}
+                for name, tree in self.contexts.items()}
 
 
 def csv(field_: str) -> str:
@@ -54,12 +65,14 @@ def csv(field_: str) -> str:
     return '"' + field_.replace('"', '""') + '"' if any(sign in field_ for sign in ',"\n') else field_
 
 
-def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str, digests: Mapping[str, Mapping[str, str]],
+def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str,
+         digests: Mapping[str, Mapping[str, str]],
          unpacked: Mapping[str, str]) -> Solve:
     """The solve of units of one image that share labels and epoch. What only some of them need comes along.
 
-    `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its image;
-    `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`, `desimages/debian`).
+    `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its
+    image; `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`,
+    `desimages/debian`).
     """
     first = units[0]
     recipe = plan.recipes[first.key.image]
@@ -82,13 +95,16 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         return name
 
     options["dockerfilekey"] = local(definition(recipe, sources))
-    contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha)) for path, (mode, sha, size) in sources.files.items()}
+    contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha))
+                      for path, (mode, sha, size) in sources.files.items()}
     if from_build := _all(unit.build_inputs for unit in units):
         options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, from_build, build, sources))
     for name in _all(unit.unpacked for unit in units):
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
-    places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)) for unit in units if unit.inputs}
-    if len(set(places.values())) == 1:  # without a platform in its name, BuildKit asks for it once and not once a platform
+    places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources))
+              for unit in units if unit.inputs}
+    # without a platform in its name, BuildKit asks for it once and not once a platform
+    if len(set(places.values())) == 1:
         options[f"context:{INPUTS}"] = next(iter(places.values()))
     else:
         options.update({f"context:{INPUTS}::{platform}": place for platform, place in places.items()})
@@ -97,11 +113,13 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         digest = digests[parent.name][str(parent.platform)]
         options[f"context:{parent.name}::{parent.platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
     output = {
-        "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true", "name-canonical": "true", **OUTPUT,
+        "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true",
+        "name-canonical": "true", **OUTPUT,
         **{f"annotation.{name}": value for name, value in first.labels.items()},
     }
     name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"
-    return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output, policy(registry, namespace))
+    return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output,
+                 policy(registry, namespace))
 
 
 def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -120,10 +138,12 @@ def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:
     return {name: File(hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()}
 
 
-def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform, sources: Sources) -> dict[str, File]:
+def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform,
+                sources: Sources) -> dict[str, File]:
     """The files of `inputs` or `build-inputs`: the locked ones, and beside a Go module's the wrapper that builds it."""
     recipe = plan.recipes[unit.key.image]
-    tree = {entry.path: File(entry.sha256, entry.size) for name in names for entry in recipe.lock.of(name, str(platform))}
+    tree = {entry.path: File(entry.sha256, entry.size) for name in names
+            for entry in recipe.lock.of(name, str(platform))}
     for name in names:
         for path, (_mode, sha, size) in sources.wrappers.get(name, {}).items():
             tree[f"{name}/{path}"] = File(sha, size)
@@ -131,25 +151,30 @@ def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platfo
 
 
 def staged_time(epoch: int, sha256: str) -> int:
-    """The mtime (ns) of a file of the main context: within the second before the epoch, its nanoseconds made of its content.
+    """The mtime (ns) of a file of the main context: within the second before the epoch, its nanoseconds made of its
+    content.
 
-    BuildKit keeps what it was sent as `context` and sends again only files whose size or mtime differ; a time that is the same for
-    all contents would let it build from the file of another commit (tried). Other contexts have names of their own instead.
+    BuildKit keeps what it was sent as `context` and sends again only files whose size or mtime differ; a time that is
+    the same for all contents would let it build from the file of another commit (tried). Other contexts have names of
+    their own instead.
     """
     return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
 
 
 def context_name(tree: Tree) -> str:
-    """A local context is named by its content: BuildKit reuses what it was sent under a name by size and mtime, and ours are all alike."""
+    """A local context is named by its content: BuildKit reuses what it was sent under a name by size and mtime, and
+    ours are all alike."""
     return "c" + canonical.sha256({path: [f.sha256, f.mode, f.mtime] for path, f in tree.items()})[:24]
 
 
 def policy(registry: str, namespace: str) -> dict[str, object]:
-    """The source policy of every solve (D13): the farm's registry by digest and the staged contexts, nothing else. The last matching rule holds."""
+    """The source policy of every solve (D13): the farm's registry by digest and the staged contexts, nothing else. The
+    last matching rule holds."""
     return {
         "rules": [
             {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}},
             {"action": "ALLOW", "selector": {"identifier": "local://*", "match_type": "WILDCARD"}},
-            {"action": "ALLOW", "selector": {"identifier": f"{IMAGE}{registry}/{namespace}/*@sha256:*", "match_type": "WILDCARD"}},
+            {"action": "ALLOW", "selector": {"identifier": f"{IMAGE}{registry}/{namespace}/*@sha256:*",
+                                             "match_type": "WILDCARD"}},
         ]
     }

@@ -30,7 +30,8 @@ HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
-TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}  # what these names mean in a Dockerfile, or in the registry
+# what these names mean in a Dockerfile, or in the registry
+TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}
 LONGEST = 128  # characters of an image's name and target: a registry allows 255 with the namespace, and so does a file
 MOST_DOCKERFILE = 1 << 20  # bytes
 
@@ -38,8 +39,9 @@ MOST_DOCKERFILE = 1 << 20  # bytes
 def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
     """Image name -> Recipe, of all folders. Raises BadInput with every mistake of every file.
 
-    `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; what it does not say holds as
-    in the project's own. Without `need_locks`, locks that are missing or bad are taken as empty (the lock step makes them).
+    `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; what it does not
+    say holds as in the project's own. Without `need_locks`, locks that are missing or bad are taken as empty (the lock
+    step makes them).
     """
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
@@ -83,7 +85,8 @@ def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
     """`debian` -> (debian, ""), `builder-go` -> (builder, go); None for what is no image."""
     if name in recipes and not recipes[name].targets:
         return name, ""
-    return next(((image, target) for image, recipe in recipes.items() for target in recipe.targets if name == f"{image}-{target}"), None)
+    return next(((image, target) for image, recipe in recipes.items() for target in recipe.targets
+                 if name == f"{image}-{target}"), None)
 
 
 def _named(path: Path) -> str:
@@ -110,8 +113,10 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
     return base if document.problems else {**base, **document.value}
 
 
-def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool, problems: list[str]) -> tuple[Recipe | None, bool]:
-    """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes are told with them."""
+def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool,
+            problems: list[str]) -> tuple[Recipe | None, bool]:
+    """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes
+    are told with them."""
     document = Document(path, _named(path))
     document.check(schema)
     problems += document.problems
@@ -130,12 +135,14 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
     if not isinstance(document.value, dict) or not parsed.stages:
         return None, False
     whole = not document.problems
-    value = {"description": "", "license": "", **{key: part for key, part in document.value.items() if key not in document.bad}}
+    value = {"description": "", "license": "",
+             **{key: part for key, part in document.value.items() if key not in document.bad}}
     recipe = Recipe(
         name=path.parent.name,
         folder=str(path.parent.resolve()),
         dockerfile=parsed,
-        inputs=tuple(kind.input(name, given) for name, given in sorted(value.get("inputs", {}).items()) if (kind := kind_of(given))),
+        inputs=tuple(kind.input(name, given) for name, given in sorted(value.get("inputs", {}).items())
+                     if (kind := kind_of(given))),
         platforms=() if "platforms" in document.bad else _platforms(value, defaults),
         build_platforms=tuple(map(Platform.parse, defaults["build_platforms"])),
         suites=tuple(value.get("suites", defaults["suites"])),
@@ -163,14 +170,16 @@ def _platforms(value: dict[str, Any], defaults: dict[str, Any]) -> tuple[Platfor
 def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[str, str]:
     version = value.get("version") or value.get("inputs", {}).get(name, {}).get("version", "")
     found = {
-        "title": value.get("title", name), "description": value["description"], "url": value.get("home", ""), "licenses": value["license"],
+        "title": value.get("title", name), "description": value["description"], "url": value.get("home", ""),
+        "licenses": value["license"],
         "version": version, "vendor": defaults.get("vendor", ""), "source": defaults.get("source", ""),
     }
     return {f"org.opencontainers.image.{key}": text for key, text in found.items() if text}
 
 
 def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems: list[str]) -> None:
-    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too little.
+    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too
+    little.
 
     `files` are those of the main context.
     """
@@ -189,17 +198,20 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             name = wanted or path.strip("/").partition("/")[0]
             used.add(name)
             if wanted and wanted in known and known[wanted].kind != "debian":
-                problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} from {BUILD_INPUTS}")
+                problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} "
+                                f"from {BUILD_INPUTS}")
             if name not in known:
                 where = f"{named}:{use.line}: "
                 problems.append(f"{where}{(name or context)!r} is no input of image.yml{nearest(name, sorted(known))}"
                                 f"; inputs: {', '.join(sorted(known)) or 'none'}")
             elif known[name].build != (context == BUILD_INPUTS):
                 right = BUILD_INPUTS if known[name].build else INPUTS
-                problems.append(f"{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in image.yml)")
+                problems.append(f"{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in "
+                                "image.yml)")
     for name in sorted(set(known) - used):
         if known[name].kind != "own_go":  # whose code is in the main context
-            problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the Dockerfile does not use")
+            problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the "
+                            "Dockerfile does not use")
     taken = recipe.dockerfile.taken
     for name in sorted(set(recipe.args) - taken):
         problems.append(f"{document.name}:{document.line(('args', name))}: no ARG of the Dockerfile takes"
@@ -207,9 +219,11 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
     for number, target in enumerate(recipe.targets):
         if not recipe.dockerfile.stage(target):
             stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
-            problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the Dockerfile"
+            problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the "
+                            "Dockerfile"
                             f"{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
-    for part, said in dict.fromkeys(pair for seen in distinct(recipe) for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
+    for part, said in dict.fromkeys(pair for seen in distinct(recipe)
+                                    for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
         problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
@@ -222,7 +236,8 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
     for name, path in found.items():
         where = f"{_named(path)}:1"
         if not FOLDER.match(name):
-            problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, digits, "
+            problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, "
+                            "digits, "
                             "and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
@@ -236,9 +251,11 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
                                 f" {len(whole)} characters; at most {LONGEST}")
             if whole in recipes:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another image too")
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another "
+                                "image too")
             elif whole in owners:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is one of {owners[whole]}")
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is one of "
+                                f"{owners[whole]}")
             owners.setdefault(whole, name)
         if not recipe.platforms:
             problems.append(f"{_at(recipe, 'image.yml')}:1: it is for no platform")
@@ -262,9 +279,11 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
             where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
             told = shown(seen, use.written if use.written != use.name else "")
             if use.base and use.name in (INPUTS, BUILD_INPUTS):
-                problems.append(f"{where}{use.name} is no image{told}; take from it with COPY --from={use.name} or a"
-                                " mount")
-            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED) or any(use.name in (b, f"{b}-{use.name[len(b) + 1:]}") for b in broken):
+                problems.append(f"{where}{use.name} is no image{told}; take from it with COPY --from={use.name} "
+                                "or a mount")
+            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
+                continue
+            if any(use.name in (name, f"{name}-{use.name[len(name) + 1:]}") for name in broken):
                 continue
             found = reference(use.name, recipes)
             if not found:
@@ -282,7 +301,8 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
 
 
 def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
-    """What cannot be built because it needs itself: an image, or a target of one (`builder-go`). Each is in one of the cycles told."""
+    """What cannot be built because it needs itself: an image, or a target of one (`builder-go`). Each is in one of the
+    cycles told."""
     graph: dict[str, set[str]] = {}
     owner: dict[str, Recipe] = {}
     for name, recipe in recipes.items():
@@ -297,6 +317,7 @@ def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
             return
         except graphlib.CycleError as error:
             cycle = list(reversed(error.args[1]))
-            problems.append(f"{_at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: {' -> '.join(cycle)}")
+            problems.append(f"{_at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: "
+                            f"{' -> '.join(cycle)}")
             for node in cycle:
                 graph.pop(node, None)

@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
 
-    {"lock":2,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},"made_for":{"rootfs":{"packages":["apt"],...}},
-     "left_out":{"linux/s390x":["trixie-security"]},"older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
+    {"lock":2,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},
+     "made_for":{"rootfs":{"packages":["apt"],...}},"left_out":{"linux/s390x":["trixie-security"]},
+     "older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
     {"input":"rootfs","kind":"debian","archive":"debian","platform":"linux/arm64","name":"libc6","version":"2.41-12",
      "architecture":"arm64","path":"pool/main/g/glibc/libc6_2.41-12_arm64.deb","sha256":"...","size":2200000}
-    {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=","sha256":"...","size":1}
+    {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=",
+     "sha256":"...","size":1}
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
 Every line names one file by sha256 and size. `platform` says for which platform an input is; without it, for all.
@@ -41,7 +43,8 @@ def dump(lock: Lock) -> str:
     header: dict[str, object] = {"lock": FORMAT}
     if lock.snapshot:
         header["snapshot"] = lock.snapshot
-    header.update({name: _sorted(value) for name, value in (("releases", lock.releases), ("made_for", lock.made_for)) if value})
+    header.update({name: _sorted(value) for name, value in (("releases", lock.releases), ("made_for", lock.made_for))
+                   if value})
     if lock.left_out:
         header["left_out"] = {platform: sorted(suites) for platform, suites in sorted(lock.left_out.items())}
     if lock.older:
@@ -56,7 +59,8 @@ def _sorted(value: Any) -> Any:
 
 
 def _line(entry: Entry) -> str:
-    values: dict[str, object] = {"input": entry.input, "kind": entry.kind, **({"platform": entry.platform} if entry.platform else {}),
+    values: dict[str, object] = {"input": entry.input, "kind": entry.kind,
+                                 **({"platform": entry.platform} if entry.platform else {}),
                                  **entry.fact, "sha256": entry.sha256, "size": entry.size}
     order = dict.fromkeys((*COMMON[:2], *OPTIONAL, *LINES[entry.kind].fields, *COMMON[2:]))
     return json.dumps({name: values[name] for name in order if name in values}, separators=(",", ":"))
@@ -77,7 +81,8 @@ def parse(data: bytes | str, name: str) -> Lock:
             entry = _entry(values, number)
             entries.append(entry)
             said = [f"{entry.path} is in line {other.line} already"
-                    for other in [seen.setdefault((entry.input, entry.platform, entry.path), entry)] if other is not entry]
+                    for other in [seen.setdefault((entry.input, entry.platform, entry.path), entry)]
+                    if other is not entry]
             said += [f"size {entry.size}, and line {other.line} gives the same content {other.size} bytes"
                      for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
         problems += [f"{name}:{number}: {text}" for text in said]
@@ -86,7 +91,8 @@ def parse(data: bytes | str, name: str) -> Lock:
     if problems:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
-    return Lock(tuple(entries), header.get("snapshot", ""), header.get("releases", {}), header.get("made_for", {}), left_out,
+    return Lock(tuple(entries), header.get("snapshot", ""), header.get("releases", {}), header.get("made_for", {}),
+                left_out,
                 header.get("older", {}))
 
 
@@ -95,7 +101,8 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problems.append(f"{name}:{data[:error.start].count(bytes([10])) + 1}: not UTF-8: {error.reason}")  # type: ignore[arg-type]
+        line = bytes(data[:error.start]).count(b"\n") + 1  # type: ignore[arg-type]
+        problems.append(f"{name}:{line}: not UTF-8: {error.reason}")
         return
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         try:
@@ -112,7 +119,9 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice: " + ", ".join(sorted({key for key, _value in pairs if [k for k, _value in pairs].count(key) > 1})))
+        raise ValueError("a key is there twice: "
+                         + ", ".join(sorted({key for key, _value in pairs
+                                             if [k for k, _value in pairs].count(key) > 1})))
     return found
 
 
@@ -124,9 +133,11 @@ def _whole(value: Any) -> bool:
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if not _whole(values.get("lock")) or values["lock"] != FORMAT:
         yield f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}: {ANEW}"
-    known = {"lock": lambda value: True, "snapshot": _time, "releases": _releases, "left_out": _left_out, "older": _older, "made_for": _made_for}
+    known = {"lock": lambda value: True, "snapshot": _time, "releases": _releases, "left_out": _left_out,
+             "older": _older, "made_for": _made_for}
     allowed = {"snapshot": "a time like 20261123T112238Z", "releases": "a mapping of suites to times",
-               "left_out": "a mapping of platforms to lists of suites", "older": "a mapping of platforms to suites and their times",
+               "left_out": "a mapping of platforms to lists of suites",
+               "older": "a mapping of platforms to suites and their times",
                "made_for": "a mapping of inputs to what they were locked for"}
     for key, value in values.items():
         if key not in known:
@@ -157,7 +168,8 @@ def _by_platform(value: Any) -> bool:
 
 
 def _left_out(value: Any) -> bool:
-    return _by_platform(value) and all(isinstance(suites, list) and all(map(_suite, suites)) for suites in value.values())
+    return _by_platform(value) and all(isinstance(suites, list) and all(map(_suite, suites))
+                                       for suites in value.values())
 
 
 def _older(value: Any) -> bool:
@@ -176,10 +188,13 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
         return
     wanted = {*COMMON, *kind.fields}
     missing, unknown = wanted - set(values), set(values) - wanted - set(OPTIONAL)
-    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("unknown", unknown)) if names)
+    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("unknown", unknown))
+                if names)
     texts = {key: value for key, value in values.items() if key in {*wanted, *OPTIONAL} and key != "size"}
-    odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value or (key != "input" and not plain(value)))
-    yield from (f"{key} is {_short(values[key])}, it must be a text without spaces and control characters" for key in odd)
+    odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value
+                 or (key != "input" and not plain(value)))
+    yield from (f"{key} is {_short(values[key])}, it must be a text without spaces and control characters"
+                for key in odd)
     if missing or odd:
         return
     if not INPUT.match(values["input"]):
@@ -197,7 +212,8 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _entry(values: dict[str, Any], line: int) -> Entry:
-    return LINES[values["kind"]].entry(values["input"], values["sha256"], values["size"], values.get("platform", ""), values, line)
+    return LINES[values["kind"]].entry(values["input"], values["sha256"], values["size"], values.get("platform", ""),
+                                       values, line)
 
 
 def _short(value: Any) -> str:

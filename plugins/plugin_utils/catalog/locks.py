@@ -20,7 +20,8 @@ MOST = 1 << 26  # bytes
 
 
 def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
-    """The lock in a file; `name` is its own for messages. One that is missing or, unless `strict`, bad is taken as empty."""
+    """The lock in a file; `name` is its own for messages. One that is missing or, unless `strict`, bad is taken as
+    empty."""
     try:
         return lockfile.parse(read_lines(path, MOST), name) if is_there(path) else Lock()
     except NoText as error:
@@ -31,7 +32,8 @@ def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
 
 
 def check(recipe: Recipe, where: str, problems: list[str]) -> None:
-    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input that is gone."""
+    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input
+    that is gone."""
     if any(problem.startswith(f"{where}:") for problem in problems):
         return  # bad, and said so already
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
@@ -48,9 +50,11 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
             problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
             continue
         problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
-                     for said in _moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read))]
+                     for said in _moved(recipe.lock.made_for.get(found.name),
+                                        kind.made_for(found, recipe.suites, read))]
+    unknown = {entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs}
     problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
-                 for name in sorted({entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs})]
+                 for name in sorted(unknown)]
 
 
 def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:

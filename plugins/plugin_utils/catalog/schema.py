@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The JSON Schemas of recipes and of a catalog's defaults, with the part of each kind of input. docs/ has them as files, for editors."""
+"""The JSON Schemas of recipes and of a catalog's defaults, with the part of each kind of input. docs/ has them as
+files, for editors."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLATFORM = {"enum": list(map(str, ALL))}
 _PLATFORMS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"$ref": "#/$defs/platform"}}
-_SUITES = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": "^[a-z][a-z-]*$"},
+_SUITES = {"type": "array", "minItems": 1, "uniqueItems": True,
+           "items": {"type": "string", "pattern": "^[a-z][a-z-]*$"},
            "description": "Debian suites, the release first."}
 
 
@@ -58,9 +60,11 @@ def recipe() -> dict[str, Any]:
             "description": _text("One line for people; becomes org.opencontainers.image.description."),
             "title": _text("The image's title; its name unless set."),
             "home": {"type": "string", "pattern": "^https?://", "description":
-                     "Where the packaged software is published, if it is not the catalog's own; becomes org.opencontainers.image.url."},
+                     "Where the packaged software is published, if it is not the catalog's own; becomes "
+                     "org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
-            "version": _text("The version of what is packaged; that of the go input of the image's own name unless set."),
+            "version": _text("The version of what is packaged; that of the go input of the image's own name unless "
+                             "set."),
             "inputs": {
                 "type": "object",
                 "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
@@ -79,11 +83,14 @@ def recipe() -> dict[str, Any]:
             },
             "suites": {"$ref": "#/$defs/suites"},
             "targets": {
-                "type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$"},
-                "description": "Stages that are units of their own, used as `<image>-<target>`. Such an image has no index.",
+                "type": "array", "minItems": 1, "uniqueItems": True,
+                "items": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$"},
+                "description": "Stages that are units of their own, used as `<image>-<target>`. Such an image has no "
+                               "index.",
             },
             "args": {
-                "type": "object", "description": "Build arguments; those that the farm and BuildKit set themselves are refused.",
+                "type": "object",
+                "description": "Build arguments; those that the farm and BuildKit set themselves are refused.",
                 "propertyNames": {"pattern": automatic}, "additionalProperties": {"type": "string"},
             },
             "contract": {"$ref": "#/$defs/contract"},
@@ -101,7 +108,8 @@ def defaults() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "platforms": {**_PLATFORMS, "description": "What `platforms: all` means."},
-            "build_platforms": {**_PLATFORMS, "description": "The platforms that may build for others; locks have build inputs for each."},
+            "build_platforms": {**_PLATFORMS, "description": "The platforms that may build for others; locks have "
+                                                             "build inputs for each."},
             "suites": _SUITES,
             "vendor": _text("org.opencontainers.image.vendor"),
             "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine is set to: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as values.
+"""What this machine is set to: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as
+values.
 
 Nothing of it is ever written into a file of the project, and no password into a message.
 """
@@ -41,7 +42,8 @@ def redact(url: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of apt's sources: a base URI and a suite. `ours` where it is signed by Debian's own archive keyring by name."""
+    """One entry of apt's sources: a base URI and a suite. `ours` where it is signed by Debian's own archive keyring by
+    name."""
 
     uri: str
     suite: str
@@ -49,7 +51,8 @@ class Source:
 
     @property
     def archive(self) -> str:
-        """`debian`, `debian-security`, or empty for what is not Debian's. A guess by names: signatures and hashes decide."""
+        """`debian`, `debian-security`, or empty for what is not Debian's. A guess by names: signatures and hashes
+        decide."""
         if re.search(r"ubuntu|raspbian|raspberrypi", self.uri):
             return ""
         release = re.sub(r"(-security|/updates|-updates|-backports|-proposed-updates)$", "", self.suite)
@@ -82,9 +85,11 @@ def deb822_sources(text: str) -> list[Source]:
                 name, _colon, value = line.partition(":")
                 name = name.strip().lower()
                 fields[name] = value.strip()
-        if "deb" in fields.get("types", "").split() and fields.get("enabled", "yes").lower() not in ("no", "false", "0"):
+        if "deb" in fields.get("types", "").split() and fields.get("enabled",
+                                                                   "yes").lower() not in ("no", "false", "0"):
             ours = "debian-archive" in fields.get("signed-by", "")
-            found += [Source(uri, suite, ours) for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+            found += [Source(uri, suite, ours) for uri in fields.get("uris", "").split()
+                      for suite in fields.get("suites", "").split()]
     return found
 
 
@@ -96,7 +101,8 @@ def _expanded(source: Source) -> list[Source]:
         lines = Path(re.sub(r"^mirror\+file:/*", "/", source.uri)).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return [Source(line.split()[0], source.suite, source.ours) for line in lines if line.strip() and not line.startswith("#")]
+    return [Source(line.split()[0], source.suite, source.ours) for line in lines if line.strip()
+            and not line.startswith("#")]
 
 
 def apt_sources(root: str = "/etc/apt") -> list[Source]:
@@ -110,7 +116,8 @@ def apt_sources(root: str = "/etc/apt") -> list[Source]:
 
 
 def apt_bases(archive: str, root: str = "/etc/apt") -> tuple[str, ...]:
-    """The base URIs of `debian` or `debian-security` that this machine's apt uses, which suites ever they are used for."""
+    """The base URIs of `debian` or `debian-security` that this machine's apt uses, which suites ever they are used
+    for."""
     uris = [source.uri.rstrip("/") for source in apt_sources(root) if source.archive == archive]
     return tuple(dict.fromkeys(uri for uri in uris if re.match(r"(https?|file|copy):", uri)))
 
@@ -136,11 +143,13 @@ class Login:
 
 
 def apt_logins(root: str = "/etc/apt") -> list[Login]:
-    """apt's auth.conf and auth.conf.d (apt_auth.conf(5)): netrc, with an optional scheme, port and path in `machine`."""
+    """apt's auth.conf and auth.conf.d (apt_auth.conf(5)): netrc, with an optional scheme, port and path in
+    `machine`."""
     found = []
     for path in [f"{root}/auth.conf", *sorted(glob.glob(f"{root}/auth.conf.d/*.conf"))]:
         try:
-            words = " ".join(line for line in Path(path).read_text(encoding="utf-8").splitlines() if not line.startswith("#")).split()
+            words = " ".join(line for line in Path(path).read_text(encoding="utf-8").splitlines()
+                             if not line.startswith("#")).split()
         except OSError:
             continue
         for entry in re.findall(r"machine (\S+) login (\S+) password (\S+)", " ".join(words)):
@@ -155,7 +164,8 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
         return urllib3.PoolManager(**options)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme not in ("http", "https"):
-        raise FarmError(f"the proxy {redact(proxy)} is not one of HTTP", hint="set http_proxy and https_proxy, or no_proxy for what needs none")
+        raise FarmError(f"the proxy {redact(proxy)} is not one of HTTP",
+                        hint="set http_proxy and https_proxy, or no_proxy for what needs none")
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)
@@ -199,7 +209,8 @@ class Machine:
             return unquote(parts.username), unquote(parts.password or "")
         at = parts.netloc.rpartition("@")[2]
         for entry in self.logins:
-            if entry.scheme == parts.scheme and entry.host in (at, parts.hostname) and parts.path.startswith(entry.path):
+            if entry.scheme == parts.scheme and entry.host in (at,
+                                                               parts.hostname) and parts.path.startswith(entry.path):
                 return entry.user, entry.password
         path = self.environment.get("NETRC") or os.path.expanduser("~/.netrc")
         try:

@@ -1,10 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fetching files over HTTP (or from a disk) into the store: resumable, checked before anything enters it, polite, patient.
+"""Fetching files over HTTP (or from a disk) into the store: resumable, checked before anything enters it, polite,
+patient.
 
-Retried are transport errors, 429 and 5xx, for about a minute in all, with backoff and the server's Retry-After. Never retried are a
-file that is not there, a file that is another one, and a full disk.
+Retried are transport errors, 429 and 5xx, for about a minute in all, with backoff and the server's Retry-After. Never
+retried are a file that is not there, a file that is another one, and a full disk.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    Missing,
+    NoSpace,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
@@ -50,12 +58,15 @@ class _Again(Exception):
 
 
 class Client:
-    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to; `plain` goes without), CAs and credentials.
+    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to; `plain` goes without), CAs and
+    credentials.
 
-    Connections are kept. A host that gave nothing while patience lasted, nor in the minute before, is not asked for further files.
+    Connections are kept. A host that gave nothing while patience lasted, nor in the minute before, is not asked for
+    further files.
     """
 
-    def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep,
+    def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE,
+                 sleep: Callable[[float], None] = time.sleep,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.here = here or Machine.read()
         self.apt = apt
@@ -105,7 +116,8 @@ class Client:
             response.release_conn()  # also a closed one: the pool waits for each that it gave out
 
     def gone(self, url: str) -> bool:
-        """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not answer."""
+        """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not
+        answer."""
         if url.startswith("file:"):
             try:
                 os.stat(unquote(urlsplit(url).path))
@@ -179,7 +191,8 @@ class Client:
                 file.write(chunk)
                 if size is not None and file.tell() > size:
                     file.truncate(0)
-                    raise HashMismatch(f"{where} has more than the {size} bytes that the lock says", url=where, hint=CHANGED)
+                    raise HashMismatch(f"{where} has more than the {size} bytes that the lock says", url=where,
+                                       hint=CHANGED)
             end = file.tell()
         if total is not None and end < total:
             raise _Again(f"the connection ended after {end} of {total} bytes")
@@ -189,13 +202,15 @@ class Client:
         self._silent.pop(host, None)
 
     def patiently(self, url: str, path: Path, size: int | None) -> None:
-        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, or at once where the host is silent."""
+        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, or at once where the
+        host is silent."""
         started = self.clock()
         attempts = 0
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
-                raise Unreachable(f"{redact(url)}: not asked for any more: {self._silent[host]}", url=redact(url), hint=DOWN)
+                raise Unreachable(f"{redact(url)}: not asked for any more: {self._silent[host]}", url=redact(url),
+                                  hint=DOWN)
             before = path.stat().st_size if path.exists() else 0
             try:
                 self.into(url, path, size)
@@ -218,7 +233,8 @@ class Client:
                 self.sleep(pause)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpace(f"the disk of {path.parent} is full", hint="make room there and run again", url=redact(url)) from error
+                    raise NoSpace(f"the disk of {path.parent} is full", hint="make room there and run again",
+                                  url=redact(url)) from error
                 raise
 
 
@@ -255,7 +271,8 @@ def _copy(source: str, path: Path, url: str, size: int | None) -> None:
 
 
 def download(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str = "") -> Path:
-    """One file into the store, from the first origin that has it. A wrong one is a finding: the next origin is not asked to hide it.
+    """One file into the store, from the first origin that has it. A wrong one is a finding: the next origin is not
+    asked to hide it.
 
     Raises HashMismatch, Missing (every origin answered and has it not), Unreachable, NoSpace.
     """
@@ -285,7 +302,8 @@ def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int, sto
     said = "; ".join(error.message for error in failures) or "no origin is known"
     if all(isinstance(error, Missing) for error in failures):
         raise Missing(f"{label}: no origin has it any more: {said}",
-                      hint="relock the image (make lock), name an origin that keeps old files (farm_origins), or set farm_relock_missing")
+                      hint="relock the image (make lock), name an origin that keeps old files (farm_origins), or set "
+                           "farm_relock_missing")
     kept = next(error for error in failures if isinstance(error, Unreachable))
     raise Unreachable(f"{label}: {said}", hint=kept.hint)
 
@@ -322,7 +340,8 @@ def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, in
 
 def download_all(wanted: Iterable[tuple[Entry, str]], urls: Callable[[Entry, str], Sequence[str]], client: Client,
                  store: Store) -> Iterator[tuple[Entry, FarmError | None]]:
-    """Brings files into the store side by side, as they come: for each None, or what stood in the way. `urls` has the origins of one.
+    """Brings files into the store side by side, as they come: for each None, or what stood in the way. `urls` has the
+    origins of one.
 
     Where the disk is full, no further one is asked for.
     """
@@ -330,7 +349,8 @@ def download_all(wanted: Iterable[tuple[Entry, str]], urls: Callable[[Entry, str
 
     def one(entry: Entry, snapshot: str) -> FarmError | None:
         if full.is_set():
-            return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full", hint="make room there and run again")
+            return NoSpace(f"{entry.label}: not fetched, the disk of {store.root} is full",
+                           hint="make room there and run again")
         try:
             download(client, urls(entry, snapshot), entry.sha256, entry.size, store, entry.label)
         except FarmError as error:

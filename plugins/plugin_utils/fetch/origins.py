@@ -1,16 +1,16 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else this machine's own clients.
+"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else this machine's clients.
 
     farm_origins:
-      debian: [http://mirror.example/debian]                # base URLs; `{snapshot}` stands for the lock's snapshot time
+      debian: [http://mirror.example/debian]  # base URLs; `{snapshot}` stands for the lock's snapshot time
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
-      go: file:///srv/goproxy                               # a GOPROXY; everything else of Go is the go command's own settings
+      go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
-What `farm_origins` names is asked alone: a site without internet never waits for one. Hosts stand in the inventory or in the
-machine's settings, never in the project.
+What `farm_origins` names is asked alone: a site without internet never waits for one. Hosts stand in the inventory or
+in the machine's settings, never in the project.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def reachable(here: client_settings.Machine, url: str = SNAPSHOTS, seconds: floa
 
 
 class Origins:
-    """The origins of one run. `snapshots` is None where snapshot.debian.org is to be probed (once, when it first matters)."""
+    """The origins of one run. `snapshots` is None where snapshot.debian.org is to be probed (once, when it first
+    matters)."""
 
     def __init__(self, configured: Mapping[str, object] | None = None, *, here: client_settings.Machine | None = None,
                  snapshots: bool | None = None, apt_root: str = "/etc/apt") -> None:
@@ -93,7 +94,8 @@ class Origins:
             found += client_settings.apt_bases(archive, self._apt_root)
         if not found:
             raise FarmError(
-                f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org does not answer",
+                f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org "
+                "does not answer",
                 hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
             )
         return found
@@ -106,8 +108,9 @@ class Origins:
 
 
 def at_times(base: str, snapshot: str) -> list[str]:
-    """A base with its `{snapshot}` filled in. A lock made from a live mirror bears the date of the Release file, and a snapshot
-    service imports that some hours later: so a later time is tried too (the service answers with the newest import before it)."""
+    """A base with its `{snapshot}` filled in. A lock made from a live mirror bears the date of the Release file, and a
+    snapshot service imports that some hours later: so a later time is tried too (the service answers with the newest
+    import before it)."""
     if "{snapshot}" not in base:
         return [base]
     if not snapshot:

@@ -110,13 +110,15 @@ class Store:
         return HashMismatch(words, hint="run again: it is fetched anew. Is the disk sound?")
 
     def put(self, temporary: str | Path, sha256: str) -> Path:
-        """Takes over a file on the same file system, after reading it again: the hash is checked here, whoever checked it before."""
+        """Takes over a file on the same file system, after reading it again: the hash is checked here, whoever checked
+        it before."""
         temporary = Path(temporary)
         file = open_file(str(temporary))
         try:
             got = hash_of(file)
             if got != sha256:
-                raise FarmError(f"{temporary} is {got}, not {sha256}: it does not enter the store", hint="this is a mistake of the farm")
+                raise FarmError(f"{temporary} is {got}, not {sha256}: it does not enter the store",
+                                hint="this is a mistake of the farm")
             os.fsync(file)
             os.fchmod(file, 0o644)
             os.utime(file, (INPUT_TIME, INPUT_TIME))  # files of a context have this time, wherever they come from

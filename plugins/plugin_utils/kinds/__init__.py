@@ -12,7 +12,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (debian.KIND, go.KIND, own_go.KIND, url.KIND)}
-LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}  # who reads a lock line
+# who reads a lock line
+LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}
 
 
 def kind_of(given: Mapping[str, Any]) -> Kind | None:

@@ -1,9 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""apt in a private root: its own sources, keyring, lists and settings; of this machine's apt it takes only proxies and credentials.
+"""apt in a private root: its own sources, keyring, lists and settings; of this machine's apt it takes only proxies and
+credentials.
 
-apt checks each InRelease against the keyring and each index against its InRelease; what it says when it refuses becomes an error here.
+apt checks each InRelease against the keyring and each index against its InRelease; what it says when it refuses becomes
+an error here.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ Acquire::GzipIndexes "true";
 Acquire::ForceHash "SHA256";
 Acquire::Retries "3";
 """
-# apt 2.9.x and later can also solve with its "3.0" solver: the internal one is named, so that each apt gives the same closure.
+# apt 2.9.x and later can also solve with its "3.0" solver: the internal one is named, so that each apt gives the same
+# closure.
 
 
 class Signature(FarmError):
@@ -74,14 +77,18 @@ class Mixed(FarmError):
 
 
 _FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
-    (r"is expired|invalid since", Expired, "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
+    (r"is expired|invalid since", Expired,
+     "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
     (r"not valid yet", Expired, "this machine's clock is behind"),
     # gpgv's words, and those of sqv, with which the apt of Debian 13 verifies
-    (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed|/sqv returned an error|OpenPGP signature",
+    (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed"
+     r"|/sqv returned an error|OpenPGP signature",
      Signature, "whoever serves this is not Debian, or the keyring is too old: compare with another origin"),
-    (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed, "the mirror is between two states: try later, or another origin"),
+    (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed,
+     "the mirror is between two states: try later, or another origin"),
     (r"No space left", NoSpace, "make room where farm_state lies"),
-    (r"\b404\b|File not found|does not have a Release file", Missing, "does the origin have this suite and architecture?"),
+    (r"\b404\b|File not found|does not have a Release file", Missing,
+     "does the origin have this suite and architecture?"),
 )
 
 
@@ -97,7 +104,8 @@ def hint_of(kind: type[FarmError]) -> str:
 class Apt:
     """apt in one private root."""
 
-    def __init__(self, root: Path, platform: Platform, origins: Origins, keyring: str, apt_root: str = "/etc/apt") -> None:
+    def __init__(self, root: Path, platform: Platform, origins: Origins, keyring: str,
+                 apt_root: str = "/etc/apt") -> None:
         self.root = root
         self.platform = platform
         self.architecture = DEBIAN[platform]
@@ -136,18 +144,21 @@ class Apt:
         lines = [redact_all(line) for line in output.splitlines() if re.match(r"(E|W|Err):", line)]
         kind = failure(output)
         said = next((line for line in lines if line.startswith("E:")), lines[0] if lines else output.strip()[-300:])
-        return kind(f"apt cannot use the indexes of {self.architecture}: {said}", hint=hint_of(kind), platform=self.platform)
+        return kind(f"apt cannot use the indexes of {self.architecture}: {said}", hint=hint_of(kind),
+                    platform=self.platform)
 
     def releases(self) -> dict[tuple[str, str], str]:
         """(base as apt names it, asked name) -> the text of its InRelease, of those that apt has accepted."""
-        code, out, err = self.run("indextargets", "--format", "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)", "Created-By: Packages")
+        code, out, err = self.run("indextargets", "--format", "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)",
+                                  "Created-By: Packages")
         if code:
             raise self.error(out + err)
         found = {}
         for line in out.splitlines():
             base, name, filename = line.split("\t")
             lists = Path(filename).name
-            prefix = lists[: lists.index(f"_dists_{name.replace('/', '_')}_") + len(f"_dists_{name.replace('/', '_')}_")]
+            prefix = lists[: lists.index(f"_dists_{name.replace('/', '_')}_")
+                           + len(f"_dists_{name.replace('/', '_')}_")]
             path = self.root / "state" / "lists" / f"{prefix}InRelease"
             if path.exists():
                 found[as_apt(base), name] = path.read_text(encoding="utf-8")
@@ -155,13 +166,15 @@ class Apt:
 
 
 def _put(path: Path, text: str) -> None:
-    """Leaves a file alone that is so already: apt's cache is valid for as long as what it was made from is not touched."""
+    """Leaves a file alone that is so already: apt's cache is valid for as long as what it was made from is not
+    touched."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
 
 def timed(base: str) -> bool:
-    """Whether a base is one of a snapshot service, filled in: its Release files are past their Valid-Until by nature."""
+    """Whether a base is one of a snapshot service, filled in: its Release files are past their Valid-Until by
+    nature."""
     return bool(re.search(r"/\d{8}T\d{6}Z(/|$)", base))
 
 

@@ -16,11 +16,26 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import SECURITY
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, at_times
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Debian, Index, Package, newest, refuse_older
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Read, Resolved, Resolver, plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import (
+    Debian,
+    Index,
+    Package,
+    newest,
+    refuse_older,
+)
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Kind,
+    Read,
+    Resolved,
+    Resolver,
+    plain,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-PACKAGE = r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$"  # Debian Policy 5.6.1; a minus at the end would have apt remove the package
+# Debian Policy 5.6.1; a minus at the end would have apt remove the package
+PACKAGE = r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$"
 WORKERS = 4
 
 
@@ -30,7 +45,8 @@ class DebianKind(Kind):
     schema = {
         "type": "object", "required": ["debian"], "additionalProperties": False,
         "properties": {
-            "debian": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": PACKAGE},
+            "debian": {"type": "array", "minItems": 1, "uniqueItems": True,
+                       "items": {"type": "string", "pattern": PACKAGE},
                        "description": "Package names; the lock has their closure."},
             "essential": {"type": "boolean", "description": "The closure has Debian's essential packages as well."},
             "for": FOR,
@@ -38,10 +54,12 @@ class DebianKind(Kind):
     }
 
     def spec(self, given: Mapping[str, object]) -> dict[str, object]:
-        return {"packages": list(given["debian"]), "essential": bool(given.get("essential"))}  # type: ignore[call-overload]
+        return {"packages": list(given["debian"]),
+                "essential": bool(given.get("essential"))}  # type: ignore[call-overload]
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        return {**super().made_for(found, suites, read), "packages": sorted(found.spec["packages"]), "suites": list(suites)}  # type: ignore[call-overload]
+        return {**super().made_for(found, suites, read), "packages": sorted(found.spec["packages"]),
+                "suites": list(suites)}  # type: ignore[call-overload]
 
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['name']} {fact['version']} {fact['architecture']}"
@@ -54,7 +72,8 @@ class DebianKind(Kind):
             yield f"archive {fact['archive']!r} is none of {ARCHIVE}, {SECURITY}"
         if fact["architecture"] not in ("all", *DEBIAN.values()):
             yield f"architecture {fact['architecture']!r} is none of all, {', '.join(DEBIAN.values())}"
-        if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part) for part in fact["path"].split("/")):
+        if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part)
+                                                        for part in fact["path"].split("/")):
             yield f"path {fact['path']!r} is no path of a .deb in an archive"
         if not re.match(PACKAGE, fact["name"]):
             yield f"name {fact['name']!r} is no name of a package"
@@ -70,7 +89,8 @@ class DebianKind(Kind):
                                allow_missing_suites=desk.allow_missing_suites, say=desk.say), desk)
 
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        yield from download_all(wanted, lambda entry, snapshot: self.urls(entry, snapshot, desk.origins), desk.client, desk.store)
+        yield from download_all(wanted, lambda entry, snapshot: self.urls(entry, snapshot, desk.origins), desk.client,
+                                desk.store)
 
 
 class Packages(Resolver):
@@ -80,7 +100,8 @@ class Packages(Resolver):
         self.debian, self.desk = debian, desk
 
     def prepare(self, wanted: Iterable[tuple[Recipe, Input]]) -> None:
-        self.debian.prepare((recipe.suites, platform) for recipe, found in wanted for platform in recipe.platforms_of(found))
+        self.debian.prepare((recipe.suites, platform) for recipe, found in wanted
+                            for platform in recipe.platforms_of(found))
 
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
@@ -102,9 +123,11 @@ class Packages(Resolver):
                     failures.append(some)
                     continue
                 self.desk.say(f"lock {recipe.name}: {index.platform} {len(some)} packages for {found.name}")
-                entries += [KIND.entry(found.name, *package[:2], str(index.platform), package.facts) for package in some]
+                entries += [KIND.entry(found.name, *package[:2], str(index.platform), package.facts)
+                            for package in some]
         if failures:
-            raise FarmError("\n".join(dict.fromkeys(error.message for error in failures)), hint=failures[0].hint, **failures[0].where)
+            raise FarmError("\n".join(dict.fromkeys(error.message for error in failures)), hint=failures[0].hint,
+                            **failures[0].where)
         return Resolved(
             tuple(entries), releases=newest(indexes),
             left_out={index.platform: index.left_out for index in indexes if index.left_out},

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
 
-A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md, "Locks").
-That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its other name (trixie is
-`stable` too), which such a mirror may still serve whole, if older; failing that, it goes without the suite. Both are recorded in the
-lock and said aloud.
+A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md,
+"Locks"). That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its
+other name (trixie is `stable` too), which such a mirror may still serve whole, if older; failing that, it goes without
+the suite. Both are recorded in the lock and said aloud.
 """
 
 from __future__ import annotations
@@ -30,19 +30,30 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import Apt, Expired, Mixed, as_apt, field_of, hint_of, redact_all, timed
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import (
+    Apt,
+    Expired,
+    Mixed,
+    as_apt,
+    field_of,
+    hint_of,
+    redact_all,
+    timed,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RETRY_SECONDS = (3,)
-TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")  # what one attempt fetched is there for the next
+# what one attempt fetched is there for the next
+TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")
 NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
 WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Release:
-    """One suite as it was found: the name that it was asked for by, its date, and whether it is older than the suite's own InRelease."""
+    """One suite as it was found: the name that it was asked for by, its date, and whether it is older than the suite's
+    own InRelease."""
 
     suite: str
     name: str
@@ -97,10 +108,12 @@ def _held(root: Path) -> Iterator[None]:
 class Debian:
     """Resolves closures. One apt update per (suites, platform), shared by all images of a run.
 
-    `folder` keeps the private roots between runs; `snapshot` asks for the archive as it was at a time; `say` gets progress lines.
+    `folder` keeps the private roots between runs; `snapshot` asks for the archive as it was at a time; `say` gets
+    progress lines.
     """
 
-    def __init__(self, folder: Path, origins: Origins, *, snapshot: str = "", allow_missing_suites: bool = False, keyring: str = KEYRING,
+    def __init__(self, folder: Path, origins: Origins, *, snapshot: str = "", allow_missing_suites: bool = False,
+                 keyring: str = KEYRING,
                  say: Callable[[str], None] = lambda line: None, sleep: Callable[[float], None] = time.sleep) -> None:
         self.folder = folder
         self.origins = origins
@@ -109,7 +122,8 @@ class Debian:
         self.keyring = keyring
         self.say = say
         self.sleep = sleep
-        self._now = datetime.now(timezone.utc).strftime(SNAPSHOT)  # what a snapshot service is asked for where no time is wanted
+        # what a snapshot service is asked for where no time is wanted
+        self._now = datetime.now(timezone.utc).strftime(SNAPSHOT)
         self._guard = threading.Lock()
         self._each: dict[tuple[tuple[str, ...], Platform], threading.Lock] = {}
         self._ready: dict[tuple[tuple[str, ...], Platform], Index | FarmError] = {}
@@ -140,12 +154,14 @@ class Debian:
 
     def _update(self, suites: tuple[str, ...], platform: Platform) -> Index:
         if not Path(self.keyring).exists():
-            raise FarmError(f"there is no keyring {self.keyring}", hint="install Debian's package debian-archive-keyring")
+            raise FarmError(f"there is no keyring {self.keyring}",
+                            hint="install Debian's package debian-archive-keyring")
         failures: list[FarmError] = []
         for bases in self._bases(suites):
             key = hashlib.sha256(repr((sorted(bases.items()), suites, self.keyring)).encode()).hexdigest()[:16]
             root = self.folder / f"{DEBIAN[platform]}-{key}"
-            filled = {archive: base.replace("{snapshot}", self.snapshot or self._now) for archive, base in bases.items()}
+            filled = {archive: base.replace("{snapshot}", self.snapshot or self._now)
+                      for archive, base in bases.items()}
             try:
                 with _held(root):
                     index = self._try(Apt(root, platform, self.origins, self.keyring), suites, filled)
@@ -159,14 +175,17 @@ class Debian:
 
     def _bases(self, suites: tuple[str, ...]) -> list[dict[str, str]]:
         """The sets of bases to try, one base an archive."""
-        found = {archive: [base for base in self.origins.bases(archive, fallback=False) if not self.snapshot or "{snapshot}" in base]
+        found = {archive: [base for base in self.origins.bases(archive, fallback=False) if not self.snapshot
+                           or "{snapshot}" in base]
                  for archive in sorted({archive_of(suite) for suite in suites})}
         for archive, bases in found.items():
             if not bases:
                 raise FarmError(f"no origin of {archive} serves snapshots, and {self.snapshot} was asked for",
-                                hint="snapshot.debian.org does, or a mirror of it named in farm_origins with {snapshot} in its URL")
+                                hint="snapshot.debian.org does, or a mirror of it named in farm_origins with "
+                                     "{snapshot} in its URL")
         most = max(map(len, found.values()))
-        return [{archive: bases[min(number, len(bases) - 1)] for archive, bases in found.items()} for number in range(most)]
+        return [{archive: bases[min(number, len(bases) - 1)] for archive, bases in found.items()}
+                for number in range(most)]
 
     def _try(self, apt: Apt, suites: tuple[str, ...], bases: dict[str, str]) -> Index:
         names = [(suite, suite) for suite in suites]
@@ -179,7 +198,8 @@ class Debian:
             if not self.allow:
                 raise Mixed(
                     error.message, platform=apt.platform,
-                    hint="the mirror is between two states: try later or another origin, or let the inventory allow an older state "
+                    hint="the mirror is between two states: try later or another origin, or let the inventory allow an "
+                         "older state "
                          "or none of the suite (farm_allow_missing_suites: true; security updates may be missing then)",
                 ) from error
         kept: list[tuple[str, str]] = []
@@ -188,7 +208,8 @@ class Debian:
             if name:
                 kept.append((suite, name))
         if not kept:
-            raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin", platform=apt.platform,
+            raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin",
+                        platform=apt.platform,
                         hint="try later, or another origin (farm_origins)")
         apt.sources(kept, bases)
         apt.update()
@@ -225,18 +246,21 @@ class Debian:
         """What the suite's own InRelease calls it beside its codename: `stable`, `stable-updates`."""
         apt.sources([(suite, suite)], bases)
         apt.update(*TRY, *NO_INDEX)
-        texts = [path.read_text(encoding="utf-8") for path in (apt.root / "state" / "lists").glob(f"*_dists_{suite}_InRelease")]
+        texts = [path.read_text(encoding="utf-8")
+                 for path in (apt.root / "state" / "lists").glob(f"*_dists_{suite}_InRelease")]
         for text in texts:
             refuse_foreign(text, suite, apt)
         return next(filter(None, (field_of(text, "Suite") for text in texts)), suite)
 
-    def _found(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str], left_out: tuple[str, ...] = ()) -> Index:
+    def _found(self, apt: Apt, names: Sequence[tuple[str, str]], bases: dict[str, str],
+               left_out: tuple[str, ...] = ()) -> Index:
         texts = apt.releases()
         found = []
         for suite, name in names:
             text = texts.get((as_apt(bases[archive_of(suite)]), name))
             if text is None:
-                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform, hint=hint_of(Missing))
+                raise Missing(f"the origin has no index of {suite} for {apt.architecture}", platform=apt.platform,
+                              hint=hint_of(Missing))
             refuse_foreign(text, suite, apt)
             found.append(Release(suite, name, _date(text, suite), name != suite))
         return Index(apt.root, apt.platform, tuple(found), left_out, bases)
@@ -250,7 +274,8 @@ class Debian:
         if code:  # its reasons come only where it may speak
             _code, out, err = apt.run(*install, "--", *wanted)
             raise FarmError(
-                f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    {_reasons(out + err)}",
+                f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    "
+                f"{_reasons(out + err)}",
                 hint="correct `debian:` of this input, or leave the platform out of the recipe",
                 input=name, suites=", ".join(release.suite for release in index.releases),
             )
@@ -263,7 +288,8 @@ class Debian:
 def _reasons(output: str) -> str:
     """What apt says of why it cannot."""
     lines = [redact_all(line) for line in output.splitlines()
-             if line.strip() and not line.startswith(("Reading", "Building", "Some packages could not", "requested an impossible"))]
+             if line.strip() and not line.startswith(("Reading", "Building", "Some packages could not",
+                                                      "requested an impossible"))]
     return "\n    ".join(lines[-20:])
 
 
@@ -271,7 +297,8 @@ def _package(name: str, index: Index, line: str) -> Package:
     """`'http://.../pool/main/g/glibc/libc6_2.41-12_arm64.deb' libc6_2.41-12_arm64.deb 2488872 SHA256:...`"""
     found = re.fullmatch(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
     if not found:
-        raise HashMismatch(f"apt gives no SHA256 for a package: {redact_all(line)}", input=name, platform=index.platform)
+        raise HashMismatch(f"apt gives no SHA256 for a package: {redact_all(line)}", input=name,
+                           platform=index.platform)
     url, filename, size, sha256 = found.groups()
     prefixes = {archive: as_apt(base) + "/" for archive, base in index.bases.items()}
     archive = next((archive for archive in sorted(prefixes, key=lambda archive: -len(prefixes[archive]))
@@ -320,9 +347,12 @@ def refuse_older(old: Lock, indexes: Iterable[Index]) -> None:
         for release in index.releases:
             before = old.older.get(str(index.platform), {}).get(release.suite) or old.releases.get(release.suite)
             if before and release.date.strftime(SNAPSHOT) < before:
-                problems.append(f"{release.suite} for {index.platform} is of {release.date.strftime(SNAPSHOT)}, the lock was made from {before}")
-    if not problems and old.snapshot and not old.releases and (now := max(newest(indexes).values()).strftime(SNAPSHOT)) < old.snapshot:
+                problems.append(f"{release.suite} for {index.platform} is of {release.date.strftime(SNAPSHOT)}, the "
+                                f"lock was made from {before}")
+    now = max(newest(indexes).values()).strftime(SNAPSHOT)
+    if not problems and old.snapshot and not old.releases and now < old.snapshot:
         problems.append(f"the newest suite is of {now}, the lock is of {old.snapshot}")
     if problems:
         raise Older("the origin is behind the lock: " + "; ".join(sorted(set(problems))),
-                    hint="it is stale, or someone replays an old state: use another origin, or name the time to go back to (farm_snapshot)")
+                    hint="it is stale, or someone replays an old state: use another origin, or name the time to go "
+                         "back to (farm_snapshot)")

@@ -19,8 +19,8 @@ def fetch_entries(wanted: Iterable[tuple[Entry, str]], desk: Desk,
                   progress: Progress = lambda done, total, size: None) -> dict[Entry, FarmError | None]:
     """Brings locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time.
 
-    For each entry None where it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace): one bad file costs only
-    those who need it. `progress(files done, files in all, bytes done)` is called from this thread.
+    For each entry None where it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace): one bad
+    file costs only those who need it. `progress(files done, files in all, bytes done)` is called from this thread.
     """
     found: dict[Entry, FarmError | None] = {}
     groups: dict[str, list[tuple[Entry, str]]] = {}  # one content is fetched once

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `go`: a program from a module of its own upstream, with every module that its build reads; or a Go toolchain."""
+"""The kind `go`: a program from a module of its own upstream, with every module that its build reads; or a Go
+toolchain."""
 
 from __future__ import annotations
 
@@ -16,11 +17,20 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import WRAPPER, File, Modules, proxy_path
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import TOOLCHAIN
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Read, Resolved, Resolver, plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Kind,
+    Read,
+    Resolved,
+    Resolver,
+    plain,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 FILES = ("mod", "zip")
-OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "string", "pattern": r"^\./"}}}  # see own_go.py
+# see own_go.py
+OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "string", "pattern": r"^\./"}}}
 
 
 class GoKind(Kind):
@@ -30,7 +40,8 @@ class GoKind(Kind):
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
             "go": {"type": "string", "minLength": 1, "description": "A module path."},
-            "version": {"type": "string", "pattern": "^v", "description": "The module's version. `{goarch}` becomes the platform's."},
+            "version": {"type": "string", "pattern": "^v",
+                        "description": "The module's version. `{goarch}` becomes the platform's."},
             "package": {"type": "string", "description": "The package of the module that is built."},
             "for": FOR,
         },
@@ -49,7 +60,8 @@ class GoKind(Kind):
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         """Its wrapper counts: somebody may have edited it since the lock was made."""
         said = super().made_for(found, suites, read)
-        return said if found.spec["module"] == TOOLCHAIN else {**said, "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
+        return said if found.spec["module"] == TOOLCHAIN else {**said,
+                                                               "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
 
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['module']} {fact['version']} {fact['file']}"
@@ -62,13 +74,15 @@ class GoKind(Kind):
             yield f"file {fact['file']!r} is none of {', '.join(FILES)}"
         if not re.fullmatch(r"h1:[A-Za-z0-9+/]{43}=", fact["h1"]):
             yield f"h1 {fact['h1']!r} is no hash of a module"
-        yield from (f"{name} {fact[name]!r} is no {name} of a module" for name in ("module", "version") if not plain(fact[name]))
+        yield from (f"{name} {fact[name]!r} is no {name} of a module" for name in ("module", "version")
+                    if not plain(fact[name]))
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)
 
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        yield from golang.fetch([entry for entry, _snapshot in wanted], desk.store, desk.state / "cache" / "go", proxy=desk.origins.goproxy,
+        yield from golang.fetch([entry for entry, _snapshot in wanted], desk.store, desk.state / "cache" / "go",
+                                proxy=desk.origins.goproxy,
                                 go=desk.go, patience=desk.client.patience, sleep=desk.client.sleep)
 
 
@@ -84,7 +98,8 @@ class _Programs(Resolver):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         wrapper: dict[str, str] = {}
         if found.spec["module"] == TOOLCHAIN:
-            files = [(self.modules.toolchain(found.name, str(found.spec["version"]), platform, recipe.lock), str(platform)) for platform in platforms]
+            files = [(self.modules.toolchain(found.name, str(found.spec["version"]), platform, recipe.lock),
+                      str(platform)) for platform in platforms]
         else:
             some, wrapper = self.modules.module(recipe.name, found, platforms, Path(recipe.folder), recipe.lock)
             files = [(file, "") for file in some]

@@ -1,18 +1,27 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a go command's complaint is. Only a hash that differs is called a change; only what may pass is tried again. No I/O."""
+"""What a go command's complaint is. Only a hash that differs is called a change; only what may pass is tried again. No
+I/O."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, Missing, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    Missing,
+    NoSpace,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 
 PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
-CERTIFICATES = "the certificate of that server, or of a proxy before it, is signed by nobody whom this machine trusts: install its CA certificate"
+CERTIFICATES = ("the certificate of that server, or of a proxy before it, is signed by nobody whom this machine trusts"
+                ": install its CA certificate")
 LOGIN = "does it want a login? (netrc; a proxy's in https_proxy)"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
 # URLs, modules with their versions and hashes: words in them say nothing
@@ -30,7 +39,8 @@ class Rule(NamedTuple):
 FIRST = (
     Rule(r"checksum mismatch|SECURITY ERROR", HashMismatch, CHANGED),
     Rule(r"no space left on device|disk quota exceeded", NoSpace, "make room and run again"),
-    Rule(r"missing \$GOPATH|GOPATH is set|build cache is required|module cache not found|could not locate sumdb file", FarmError,
+    Rule(r"missing \$GOPATH|GOPATH is set|build cache is required|module cache not found|could not locate sumdb file",
+         FarmError,
          "the go command finds no folder of its own: set HOME, or GOPATH and GOCACHE"),
     Rule(r"x509:|tls: failed to verify certificate", FarmError, CERTIFICATES),
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
@@ -38,13 +48,18 @@ FIRST = (
     Rule(r"signal: killed", FarmError, "somebody ended it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(
-    r"\bdial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (reset|refused)|: EOF\s*$|unexpected EOF|no such host"
-    r"|server misbehaving|(network is|host is) unreachable|no route to host|GOAWAY|stream error|Temporary failure", Unreachable, PROXY)
+    r"\bdial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (reset|refused)|: EOF\s*$"
+    r"|unexpected EOF|no such host"
+    r"|server misbehaving|(network is|host is) unreachable|no route to host|GOAWAY|stream error|Temporary failure",
+    Unreachable, PROXY)
 LAST = (
-    Rule(r"terminal prompts disabled|could not read (Username|Password)|Permission denied \(publickey", FarmError, LOGIN),
-    Rule(r"unknown revision|invalid version|no matching versions|not found: |no such file or directory|module lookup disabled|unrecognized import path",
+    Rule(r"terminal prompts disabled|could not read (Username|Password)|Permission denied \(publickey", FarmError,
+         LOGIN),
+    Rule(r"unknown revision|invalid version|no matching versions|not found: |no such file or directory"
+         r"|module lookup disabled|unrecognized import path",
          Missing, "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})"),
-    Rule(r"missing go.sum entry|updates to go.mod needed", FarmError, "run `go mod tidy` there and commit what it writes"),
+    Rule(r"missing go.sum entry|updates to go.mod needed", FarmError,
+         "run `go mod tidy` there and commit what it writes"),
     TRANSPORT,
 )
 PASSES = {"408", "425", "429", "500", "502", "503", "504"}  # statuses that may be others in a moment
@@ -52,9 +67,11 @@ GONE = {"404", "410"}
 
 
 def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
-    """The error that a complaint stands for: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or another FarmError."""
+    """The error that a complaint stands for: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or
+    another FarmError."""
     kind, hint = judged(output)
-    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines() if line.strip()]
+    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines()
+             if line.strip()]
     text = "\n    ".join(lines[-8:])
     return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
 
@@ -69,7 +86,8 @@ def judged(output: str) -> tuple[type[FarmError], str]:
     if re.search(r"\bverifying\b|/sumdb/|sumdb\.", output):
         if statuses & PASSES or re.search(TRANSPORT.pattern, said, re.M):
             return Unreachable, "is the checksum database reachable from here? (go env GOSUMDB GOPROXY)"
-        return FarmError, "the checksum database does not know it, or refuses: is the module a private one? (go env -w GOPRIVATE=...)"
+        return FarmError, ("the checksum database does not know it, or refuses: is the module a private one? "
+                           "(go env -w GOPRIVATE=...)")
     if statuses & PASSES:
         return Unreachable, PROXY
     if statuses & GONE:

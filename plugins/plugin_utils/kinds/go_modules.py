@@ -1,11 +1,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Go modules resolved: a wrapper module that pins the selection, and exactly the module files that an offline build of it reads.
+"""Go modules resolved: a wrapper module that pins the selection, and exactly the module files that an offline build of
+it reads.
 
-`images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it; the go command selects the rest
-(minimal version selection: the same for everyone, whenever) and asks the checksum database where the machine's settings have one.
-What a build reads is not computed but watched: the build's own package lookup, for every platform, in an empty module cache.
+`images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it; the go command
+selects the rest (minimal version selection: the same for everyone, whenever) and asks the checksum database where the
+machine's settings have one. What a build reads is not computed but watched: the build's own package lookup, for every
+platform, in an empty module cache.
 """
 
 from __future__ import annotations
@@ -65,12 +67,14 @@ class Modules:
             self._found = Go(golang.find_go(self._go), golang.settings(self.cache, self.proxy))
         return self._found
 
-    def module(self, image: str, found: Input, platforms: Sequence[Platform], source: Path, old: Lock) -> tuple[list[File], dict[str, str]]:
+    def module(self, image: str, found: Input, platforms: Sequence[Platform], source: Path,
+               old: Lock) -> tuple[list[File], dict[str, str]]:
         """The files of a module and of all that it needs, and its wrapper. `source` is the image's folder."""
         module, version = str(found.spec["module"]), str(found.spec["version"])
         package = package_path(module, str(found.spec["package"]))
         work = self._fresh("wrapper")
-        wrapper = self._wrap(work, f"desimages/{image}/{found.name}", module, version, package, source / "go" / found.name)
+        wrapper = self._wrap(work, f"desimages/{image}/{found.name}", module, version, package,
+                             source / "go" / found.name)
         return self._needed(found.name, work, package, platforms, old), wrapper
 
     def _fresh(self, name: str) -> Path:
@@ -80,8 +84,8 @@ class Modules:
         return path
 
     def _wrap(self, work: Path, own: str, module: str, version: str, package: str, before: Path) -> dict[str, str]:
-        """Makes the wrapper in `work`. A wrapper that requires the same version already keeps its selections: someone may have
-        raised one of them by hand (`go get x@v` in that folder)."""
+        """Makes the wrapper in `work`. A wrapper that requires the same version already keeps its selections: someone
+        may have raised one of them by hand (`go get x@v` in that folder)."""
         (work / "tools.go").write_text(TOOLS.format(made=MADE, package=package), encoding="utf-8")
         kept = before / "go.mod"
         if kept.exists() and requires(kept.read_text(encoding="utf-8"), module, version):
@@ -101,19 +105,24 @@ class Modules:
         local = self._local(work)
         empty = self._fresh("needed")
         machines = self.go.must("env", "GOPROXY", folder=work).strip()
-        offline = {"GOMODCACHE": str(empty), "GOPROXY": f"file://{self.cache}/cache/download,{machines}", "GONOPROXY": "none", "GOTOOLCHAIN": "local",
-                   "GOSUMDB": "off", "GOFLAGS": "-mod=readonly -modcacherw", "CGO_ENABLED": "0"}  # from here on go.sum counts
+        # from here on go.sum counts
+        offline = {"GOMODCACHE": str(empty), "GOPROXY": f"file://{self.cache}/cache/download,{machines}",
+                   "GONOPROXY": "none", "GOTOOLCHAIN": "local",
+                   "GOSUMDB": "off", "GOFLAGS": "-mod=readonly -modcacherw", "CGO_ENABLED": "0"}
         for platform in platforms:
-            local.must("list", "-deps", "-f", "{{.ImportPath}}", package, folder=work, **offline, **go_environment(platform))
+            local.must("list", "-deps", "-f", "{{.ImportPath}}", package, folder=work, **offline,
+                       **go_environment(platform))
         sums = (work / "go.sum").read_text(encoding="utf-8") if (work / "go.sum").exists() else ""
         entries = self._entries(name, empty / "cache" / "download", sums)
-        if {(file.sha256, file.facts["h1"]) for file in entries} != {(e.sha256, e.fact["h1"]) for e in old.entries if e.input == name}:
+        if {(file.sha256, file.facts["h1"]) for file in entries} != {(e.sha256, e.fact["h1"]) for e in old.entries
+                                                                     if e.input == name}:
             self._prove(local, work, package, platforms[0], entries, offline)
         shutil.rmtree(empty, ignore_errors=True)
         return entries
 
     def _local(self, work: Path) -> Go:
-        """The go command that the module's go line selects, by path: an empty cache must not be filled with a toolchain."""
+        """The go command that the module's go line selects, by path: an empty cache must not be filled with a
+        toolchain."""
         root = self.go.must("env", "GOROOT", folder=work).strip()
         return Go(f"{root}/bin/go", self.go.environment)
 
@@ -131,7 +140,8 @@ class Modules:
             h1 = golang.h1_of_zip(path) if path.suffix == ".zip" else golang.h1_of_mod(path)
             wanted = known.get((module, version if path.suffix == ".zip" else f"{version}/go.mod"))
             if wanted != h1:
-                raise FarmError(f"{module} {version} {path.suffix[1:]} is {h1}, go.sum says {wanted}", hint=CHANGED, input=name)
+                raise FarmError(f"{module} {version} {path.suffix[1:]} is {h1}, go.sum says {wanted}", hint=CHANGED,
+                                input=name)
             found.append(_file(module, version, path, h1))
             self._keep(path, found[-1])
         return found
@@ -143,7 +153,8 @@ class Modules:
             shutil.copyfile(path, partial)
             self.store.put(partial, entry.sha256)
 
-    def _prove(self, local: Go, work: Path, package: str, platform: Platform, entries: Sequence[File], offline: Mapping[str, str]) -> None:
+    def _prove(self, local: Go, work: Path, package: str, platform: Platform, entries: Sequence[File],
+               offline: Mapping[str, str]) -> None:
         """Plans a build from a proxy that has nothing but the entries."""
         tree, empty = self._fresh("proof"), self._fresh("proof-cache")
         source = Path(offline["GOMODCACHE"]) / "cache" / "download"
@@ -176,7 +187,8 @@ class Modules:
         """A Go distribution, which is a module whose version names the platform: one zip for each that builds."""
         version = version.replace("{goarch}", platform.architecture).replace("{goos}", platform.os)
         for entry in old.of(name, str(platform)):
-            if entry.kind == "go" and entry.platform and (entry.fact["module"], entry.fact["version"]) == (TOOLCHAIN, version):
+            if entry.kind == "go" and entry.platform and (entry.fact["module"],
+                                                          entry.fact["version"]) == (TOOLCHAIN, version):
                 return File(entry.sha256, entry.size, entry.fact)
         self.say(f"lock go: {TOOLCHAIN} {version}")
         text = self.go.must("mod", "download", "-json", f"{TOOLCHAIN}@{version}", folder=self._fresh("empty"),
@@ -189,7 +201,8 @@ class Modules:
 
 
 def _file(module: str, version: str, path: Path, h1: str) -> File:
-    return File(sha256_of(str(path)), path.stat().st_size, {"module": module, "version": version, "file": path.suffix[1:], "h1": h1})
+    return File(sha256_of(str(path)), path.stat().st_size,
+                {"module": module, "version": version, "file": path.suffix[1:], "h1": h1})
 
 
 def proxy_path(fact: Mapping[str, str]) -> str:

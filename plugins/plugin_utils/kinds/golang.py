@@ -23,7 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
-from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, FarmError, HashMismatch, NoSpace, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    NoSpace,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
@@ -72,7 +78,8 @@ class Go:
 
     def run(self, *arguments: str, folder: Path, **environment: str) -> programs.Done:
         folder.mkdir(parents=True, exist_ok=True)
-        merged = {**os.environ, "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-modcacherw", **self.environment, **environment}
+        merged = {**os.environ, "GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-modcacherw", **self.environment,
+                  **environment}
         return programs.run([self.binary, *arguments], seconds=LONGEST, environment=merged, folder=str(folder))
 
     def must(self, *arguments: str, folder: Path, **environment: str) -> str:
@@ -85,11 +92,13 @@ class Go:
 
 def find_go(go: str = "") -> str:
     """The path of a go command that is new enough: the given one, the one in PATH, or the one beside this Python."""
-    candidates = [go] if go else [shutil.which("go"), os.path.join(os.path.dirname(sys.executable), "go"), "/usr/local/go/bin/go"]
+    candidates = [go] if go else [shutil.which("go"), os.path.join(os.path.dirname(sys.executable), "go"),
+                                  "/usr/local/go/bin/go"]
     said = []
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
-            done = programs.run([candidate, "env", "GOVERSION"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"}, folder="/")
+            done = programs.run([candidate, "env", "GOVERSION"], seconds=60,
+                                environment={**os.environ, "GOTOOLCHAIN": "local"}, folder="/")
             version = re.match(r"go(\d+)\.(\d+)", done.out.strip())
             if version and (int(version[1]), int(version[2])) >= OLDEST:
                 return candidate
@@ -101,8 +110,8 @@ def find_go(go: str = "") -> str:
 def settings(cache: Path, proxy: str = "") -> dict[str, str]:
     """The environment for a module cache of our own. GOTOOLCHAIN is auto: what a module needs is fetched like a module.
 
-    A `proxy` that the inventory names is asked for everything: a person's GOPRIVATE says which modules the checksum database is not to be
-    asked about, and no longer which are fetched from elsewhere.
+    A `proxy` that the inventory names is asked for everything: a person's GOPRIVATE says which modules the checksum
+    database is not to be asked about, and no longer which are fetched from elsewhere.
     """
     found = {"GOMODCACHE": str(cache), "GOTOOLCHAIN": "auto"}
     if not any(os.environ.get(name) for name in ("HOME", "GOCACHE")):
@@ -112,7 +121,8 @@ def settings(cache: Path, proxy: str = "") -> dict[str, str]:
     return {**found, "GOPROXY": proxy, "GONOPROXY": "none"} if proxy else found
 
 
-def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str = "", go: str = "", patience: float = 60.0,
+def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str = "", go: str = "",
+          patience: float = 60.0,
           sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[Entry, FarmError | None]]:
     """Brings locked module files into the store through the go client, each checked by h1, size and sha256."""
     if not entries:
@@ -143,7 +153,8 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str =
             shutil.rmtree(scratch / "mod", ignore_errors=True)
 
 
-def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path, patience: float,
+def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path,
+           patience: float,
            sleep: Callable[[float], None]) -> Iterator[tuple[Entry, FarmError | None]]:
     left = list(entries)
     pause, waited = 2.0, 0.0
@@ -181,7 +192,8 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
     problem = said.get("Error")
     path = Path(str(said.get("Zip" if entry.fact["file"] == "zip" else "GoMod", "")))
     if problem or not path.is_file():
-        text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr or "the go command brought nothing")
+        text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr
+                   or "the go command brought nothing")
         return failure(entry.label, text)
     try:
         h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
@@ -193,10 +205,12 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
     if got == entry.sha256 and path.stat().st_size != entry.size:
         return HashMismatch(f"{entry.label} has {path.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
     if got != entry.sha256:
-        # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version: it is not tried.
+        # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version:
+        # it is not tried.
         return HashMismatch(
             f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
-            hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was made with, "
+            hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was "
+                 "made with, "
                  "or relock",
         )
     try:

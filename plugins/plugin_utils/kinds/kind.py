@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every kind of input has to say: to add one is to write one file beside this one, and to name it in kinds/__init__.py."""
+"""What every kind of input has to say: to add one is to write one file beside this one, and to name it in
+kinds/__init__.py."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ Read = Callable[[str], "str | None"]  # the text of a file of the image's folder
 
 @dataclass(frozen=True)
 class Desk:
-    """What resolving and fetching work with. `state` is farm_state, `go` the go command to use (empty: the machine's own)."""
+    """What resolving and fetching work with. `state` is farm_state, `go` the go command to use (empty: the machine's
+    own)."""
 
     origins: Origins
     state: Path
@@ -44,8 +46,9 @@ class Desk:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What an input resolves to: its lock entries; the texts of its wrapper, by their path in the image's folder; and, of Debian
-    packages, the time of each suite, and which suites a platform lacks or has only in an older state (suite -> time)."""
+    """What an input resolves to: its lock entries; the texts of its wrapper, by their path in the image's folder; and,
+    of Debian packages, the time of each suite, and which suites a platform lacks or has only in an older state (suite
+    -> time)."""
 
     entries: tuple[Entry, ...]
     wrapper: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +105,8 @@ class Kind(ABC):
         return True
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        """What decides how an input is resolved: the lock's header keeps it, and a recipe that says something else is refused."""
+        """What decides how an input is resolved: the lock's header keeps it, and a recipe that says something else is
+        refused."""
         return {**found.spec, **({"for": "build"} if found.build else {})}
 
     # --- lock lines
@@ -132,7 +136,8 @@ class Kind(ABC):
 
     @abstractmethod
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        """Brings locked files (with their lock's snapshot time) into the store, in any order; for each None, or what stood in the way."""
+        """Brings locked files (with their lock's snapshot time) into the store, in any order; for each None, or what
+        stood in the way."""
 
 
 def plain(text: str) -> bool:

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind of `go: ./folder`: a program of the image's own, whose code is in its folder; what its go.mod requires is locked."""
+"""The kind of `go: ./folder`: a program of the image's own, whose code is in its folder; what its go.mod requires is
+locked."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class OwnGoKind(go.GoKind):
         return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        return {"folder": found.spec["folder"], "package": found.spec["package"], "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
+        return {"folder": found.spec["folder"], "package": found.spec["package"],
+                "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
                 **({"for": "build"} if found.build else {})}
 
     def resolver(self, desk: Desk) -> Resolver:
@@ -67,7 +69,8 @@ class _OwnPrograms(Resolver):
         self.desk, self.modules = desk, go.modules(desk)
 
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
-        files = self.modules.own(found.name, Path(recipe.folder) / str(found.spec["folder"]), str(found.spec["package"]), platforms, recipe.lock)
+        files = self.modules.own(found.name, Path(recipe.folder) / str(found.spec["folder"]),
+                                 str(found.spec["package"]), platforms, recipe.lock)
         self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
         return Resolved(go.entries(found.name, [(file, "") for file in files]))
 

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `url`: a file named by its address. Its hash is taken on first contact, and never again while the address stays."""
+"""The kind `url`: a file named by its address. Its hash is taken on first contact, and never again while the address
+stays."""
 
 from __future__ import annotations
 
@@ -12,7 +13,14 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all, first_contact
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver, plain
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Kind,
+    Resolved,
+    Resolver,
+    plain,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 ADDRESS = "^https?://"
@@ -41,7 +49,8 @@ class UrlKind(Kind):
 
     def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
         addresses = found.spec["url"]
-        if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms if str(platform) not in addresses]):
+        if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms
+                                                        if str(platform) not in addresses]):
             yield f"{found.name} has no url for {', '.join(lacking)}"
 
     def label(self, fact: Mapping[str, str]) -> str:
@@ -58,7 +67,8 @@ class UrlKind(Kind):
         return _Addresses(desk)
 
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        yield from download_all(wanted, lambda entry, snapshot: [desk.origins.rewritten(entry.fact["url"])], desk.client.plain, desk.store)
+        yield from download_all(wanted, lambda entry, snapshot: [desk.origins.rewritten(entry.fact["url"])],
+                                desk.client.plain, desk.store)
 
 
 class _Addresses(Resolver):
@@ -69,12 +79,14 @@ class _Addresses(Resolver):
 
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         url = found.spec["url"]
-        texts = {str(platform): str(url[str(platform)]) for platform in platforms} if isinstance(url, dict) else {"": str(url)}
+        texts = {str(platform): str(url[str(platform)])
+                 for platform in platforms} if isinstance(url, dict) else {"": str(url)}
         seen = {entry.fact["url"]: (entry.sha256, entry.size) for entry in recipe.lock.entries if entry.kind == "url"}
         entries = []
         for platform, text in texts.items():
             if text not in seen:
-                path, sha256, size = first_contact(self.desk.client.plain, self.desk.origins.rewritten(text), self.desk.store.partial("x").parent)
+                path, sha256, size = first_contact(self.desk.client.plain, self.desk.origins.rewritten(text),
+                                                   self.desk.store.partial("x").parent)
                 self.desk.store.put(path, sha256)
                 seen[text] = (sha256, size)
             entries.append(KIND.entry(found.name, *seen[text], platform, {"url": text}))

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock step of one image: recipe -> lock and wrapper files, and what that moves. Writing is `write`'s business alone."""
+"""The lock step of one image: recipe -> lock and wrapper files, and what that moves. Writing is `write`'s business
+alone."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 @dataclass(frozen=True)
 class Locked:
-    """What the lock step found for an image. `files` are the wrappers (path in the image's folder -> text), `gone` the folders of
-    wrappers whose input is gone."""
+    """What the lock step found for an image. `files` are the wrappers (path in the image's folder -> text), `gone` the
+    folders of wrappers whose input is gone."""
 
     name: str
     folder: str
@@ -48,7 +49,8 @@ class Locked:
 class Locker:
     """Resolves images one after the other; what they share (apt's indexes, module caches, the store) is had once.
 
-    `state` is farm_state: private apt roots and module caches are below `<state>/lock`, what was downloaded is in `<state>/store`.
+    `state` is farm_state: private apt roots and module caches are below `<state>/lock`, what was downloaded is in
+    `<state>/store`.
     """
 
     origins: Origins
@@ -62,8 +64,10 @@ class Locker:
     resolvers: dict[str, Resolver] = field(init=False)
 
     def __post_init__(self) -> None:
-        desk = Desk(self.origins, self.state, Store(self.state / "store"), self.client or Client(self.origins.here), go=self.go,
-                    snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites, keyring=self.keyring, say=self.say)
+        desk = Desk(self.origins, self.state, Store(self.state / "store"), self.client or Client(self.origins.here),
+                    go=self.go,
+                    snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites, keyring=self.keyring,
+                    say=self.say)
         self.resolvers = {name: kind.resolver(desk) for name, kind in KINDS.items()}
 
     def prepare(self, recipes: Iterable[Recipe]) -> None:
@@ -73,7 +77,8 @@ class Locker:
             resolver.prepare((recipe, found) for recipe, found in pairs if found.kind == name)
 
     def lock(self, recipe: Recipe, kinds: Container[str] = tuple(KINDS)) -> Locked:
-        """The new lock of an image. Inputs of other kinds than `kinds` stay as they are locked (D4's overlay: debian alone)."""
+        """The new lock of an image. Inputs of other kinds than `kinds` stay as they are locked (D4's overlay: debian
+        alone)."""
         try:
             return self._lock(recipe, kinds)
         except FarmError as error:
@@ -105,7 +110,8 @@ class Locker:
         return self._compared(recipe, lock, files)
 
     def _dated(self, old: Lock, entries: Sequence[Entry], resolved: Sequence[Resolved]) -> Lock:
-        """A lock with the times of what was resolved on; the old ones where nothing of Debian moved, so that nothing is built for a new date."""
+        """A lock with the times of what was resolved on; the old ones where nothing of Debian moved, so that nothing is
+        built for a new date."""
         if not resolved:
             return replace(old, entries=tuple(entries)) if _debian(entries) else Lock(tuple(entries))
         releases: dict[str, datetime] = {}
@@ -135,7 +141,8 @@ class Locker:
 
 @contextmanager
 def workplace(state: Path, check: bool) -> Iterator[Path]:
-    """Where the lock step works: the state folder, whose caches it fills; in check mode, where those are not this user's yet, a folder that goes."""
+    """Where the lock step works: the state folder, whose caches it fills; in check mode, where those are not this
+    user's yet, a folder that goes."""
     parts = [state / name for name in ("lock", "store")]
     if not check or all(part.is_dir() and os.access(part, os.W_OK) for part in parts):
         yield state
@@ -157,7 +164,8 @@ def alone(state: Path) -> Iterator[None]:
         try:
             entered.enter_context(locked(f"{folder}/in-use", 0))
         except TimeoutError as error:
-            raise Busy(f"another lock step works in {folder}", hint="wait for it, or give this one a farm_state of its own") from error
+            raise Busy(f"another lock step works in {folder}",
+                       hint="wait for it, or give this one a farm_state of its own") from error
         yield
 
 
@@ -200,14 +208,16 @@ def moved(old: Lock, new: Lock) -> list[str]:
         lines.append(f"{name} {text}" + (f" ({where})" if where else ""))
     if old.snapshot != new.snapshot:
         lines.append(f"snapshot {old.snapshot or 'none'} -> {new.snapshot or 'none'}")
-    lines += [f"{name} is locked for what it is now" for name, said in new.made_for.items() if name in old.made_for and old.made_for[name] != said]
+    lines += [f"{name} is locked for what it is now" for name, said in new.made_for.items() if name in old.made_for
+              and old.made_for[name] != said]
     lines += _notes("left out", old.left_out, new.left_out)
     lines += _notes("only in an older state", _older(old), _older(new))
     return lines
 
 
 def _older(lock: Lock) -> dict[str, tuple[str, ...]]:
-    return {platform: tuple(f"{suite} of {time}" for suite, time in sorted(suites.items())) for platform, suites in lock.older.items()}
+    return {platform: tuple(f"{suite} of {time}" for suite, time in sorted(suites.items()))
+            for platform, suites in lock.older.items()}
 
 
 def _notes(words: str, old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -230,7 +240,8 @@ def _versions(lock: Lock) -> dict[tuple[str, str], dict[str, tuple[tuple[str, st
         version = fact.get("version") or fact.get("url", "")
         file = fact.get("file", "")
         found.setdefault((name, entry.platform), {}).setdefault(version, set()).add((file, entry.sha256))
-    return {key: {version: tuple(sorted(files)) for version, files in versions.items()} for key, versions in found.items()}
+    return {key: {version: tuple(sorted(files)) for version, files in versions.items()}
+            for key, versions in found.items()}
 
 
 def write(locked: Locked) -> None:

@@ -1,10 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian closures resolved again, beside the tree, where a locked .deb can be had nowhere any more (`farm_relock_missing`, D4).
+"""Debian closures resolved again, beside the tree, where a locked .deb can be had nowhere any more
+(`farm_relock_missing`, D4).
 
-Such a lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, and beside it `made.json`, which says from which lock of
-the tree it was made. It holds for as long as the tree has that lock.
+Such a lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, and beside it `made.json`, which says from
+which lock of the tree it was made. It holds for as long as the tree has that lock.
 """
 
 from __future__ import annotations
@@ -36,16 +37,19 @@ NAMED = 3  # missing files that a message names
 
 @dataclass(frozen=True)
 class Overlay:
-    """A lock that stands in for the tree's. `missing` are the files that nobody had, `moved` what differs from the tree's lock."""
+    """A lock that stands in for the tree's. `missing` are the files that nobody had, `moved` what differs from the
+    tree's lock."""
 
     lock: Lock
     missing: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
 
     def words(self, image: str) -> str:
-        """For people: `static is built from packages that were resolved again: openssl 3.5.1-1 -> 3.5.2-1 (linux/amd64); ...`."""
+        """For people: `static is built from packages that were resolved again: openssl 3.5.1-1 -> 3.5.2-1
+        (linux/amd64); ...`."""
         more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
-        return (f"{image} is not built from its lock in the tree, of which no origin has {', '.join(self.missing[:NAMED])}{more}: "
+        return (f"{image} is not built from its lock in the tree, of which no origin has "
+                f"{', '.join(self.missing[:NAMED])}{more}: "
                 f"its Debian packages were resolved again. {'; '.join(self.moved)}")
 
     def as_dict(self) -> dict[str, object]:
@@ -96,9 +100,11 @@ def _sha256(text: str) -> str:
 
 
 class Finder:
-    """Says which .debs can be had nowhere. `archive` is None where no registry answers; what was asked once is not asked again."""
+    """Says which .debs can be had nowhere. `archive` is None where no registry answers; what was asked once is not
+    asked again."""
 
-    def __init__(self, origins: Origins, store: Store, archive: Registry | None, namespace: str, client: Client | None = None) -> None:
+    def __init__(self, origins: Origins, store: Store, archive: Registry | None, namespace: str,
+                 client: Client | None = None) -> None:
         self.origins, self.store, self.archive, self.repository = origins, store, archive, f"{namespace}/archive"
         self.client = client or Client(origins.here)
         self._known: dict[str, bool] = {}
@@ -106,13 +112,15 @@ class Finder:
         self._guard = threading.Lock()
 
     def nowhere(self, wanted: Iterable[tuple[Entry, str]]) -> list[Entry]:
-        """Of pairs of an entry and its lock's snapshot, the .debs that neither store nor archive have, nor any origin, all of which answer."""
+        """Of pairs of an entry and its lock's snapshot, the .debs that neither store nor archive have, nor any origin,
+        all of which answer."""
         debs = {entry.sha256: (entry, snapshot) for entry, snapshot in wanted if entry.kind == "debian"}
         new = [pair for sha, pair in debs.items() if sha not in self._known]
         with ThreadPoolExecutor(THREADS) as pool:
             for (entry, _snapshot), found in zip(new, pool.map(lambda pair: self._nowhere(*pair), new)):
                 self._known[entry.sha256] = found
-        return sorted((entry for sha, (entry, _snapshot) in debs.items() if self._known[sha]), key=lambda entry: entry.key)
+        return sorted((entry for sha, (entry, _snapshot) in debs.items() if self._known[sha]),
+                      key=lambda entry: entry.key)
 
     def _nowhere(self, entry: Entry, snapshot: str) -> bool:
         digest = f"sha256:{entry.sha256}"
@@ -138,7 +146,8 @@ class Finder:
 
 
 class Relocker:
-    """Resolves closures again. `work` is farm_state, or in check mode a folder that goes; it is used only where something is resolved."""
+    """Resolves closures again. `work` is farm_state, or in check mode a folder that goes; it is used only where
+    something is resolved."""
 
     def __init__(self, origins: Origins, work: Path, finder: Finder, *, keyring: str, allow_missing_suites: bool,
                  say: Callable[[str], None], warn: Callable[[str], None]) -> None:
@@ -146,10 +155,13 @@ class Relocker:
         self.locker = Locker(origins, work, keyring=keyring, allow_missing_suites=allow_missing_suites, say=say)
         self.done: set[str] = set()
 
-    def relock(self, tree_: Mapping[str, Recipe], used: Mapping[str, Recipe], wanted: Mapping[str, Iterable[Entry]]) -> dict[str, Overlay]:
-        """Overlays for those images of which a wanted entry can be had nowhere. Recipes are given as the tree has them and as they are used.
+    def relock(self, tree_: Mapping[str, Recipe], used: Mapping[str, Recipe],
+               wanted: Mapping[str, Iterable[Entry]]) -> dict[str, Overlay]:
+        """Overlays for those images of which a wanted entry can be had nowhere. Recipes are given as the tree has them
+        and as they are used.
 
-        An image is resolved once a run at most; one that cannot be keeps the lock it has, and the fetch step says what is missing.
+        An image is resolved once a run at most; one that cannot be keeps the lock it has, and the fetch step says what
+        is missing.
         """
         lacking = {name: found for name, entries in wanted.items() if name not in self.done
                    if (found := self.finder.nowhere((entry, used[name].lock.snapshot) for entry in entries))}
@@ -188,4 +200,5 @@ def _named(entries: list[Entry]) -> str:
 
 def laid_over(recipes: Mapping[str, Recipe], overlays: Mapping[str, Overlay]) -> dict[str, Recipe]:
     """The recipes, with the locks of overlays where there are any."""
-    return {name: replace(recipe, lock=overlays[name].lock) if name in overlays else recipe for name, recipe in recipes.items()}
+    return {name: replace(recipe, lock=overlays[name].lock) if name in overlays else recipe
+            for name, recipe in recipes.items()}

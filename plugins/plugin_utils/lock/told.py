@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which images are locked, and what a lock step says of them: for people, for --diff, and as the module documents it."""
+"""Which images are locked, and what a lock step says of them: for people, for --diff, and as the module documents
+it."""
 
 from __future__ import annotations
 
@@ -18,14 +19,17 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
     """The chosen images that have inputs, by name. Raises BadInput with every wrong name."""
-    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(recipes))}; images: {', '.join(sorted(recipes))}"
+    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(recipes))}; images: "
+                f"{', '.join(sorted(recipes))}"
                 for name in images if name not in recipes]
     kept = set(recipes)
     if expression:
         try:
-            kept = {image["image"] for image in jmespath.search(expression, [view(recipe) for recipe in recipes.values()])}
+            kept = {image["image"] for image in jmespath.search(expression,
+                                                                [view(recipe) for recipe in recipes.values()])}
         except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
-            problems.append(f"select: {expression!r} does not choose images: {error}; an example: [?contains(kinds, 'go')]")
+            problems.append(f"select: {expression!r} does not choose images: {error}; an example: [?contains(kinds, "
+                            "'go')]")
     if problems:
         raise BadInput(problems, what="the choice")
     return [recipe for name, recipe in sorted(recipes.items())
@@ -35,7 +39,8 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
 def view(recipe: Recipe) -> dict[str, Any]:
     """An image as jmespath sees it."""
     return {
-        "image": recipe.name, "kinds": sorted({KINDS[found.kind].key for found in recipe.inputs}), "platforms": list(map(str, recipe.platforms)),
+        "image": recipe.name, "kinds": sorted({KINDS[found.kind].key for found in recipe.inputs}),
+        "platforms": list(map(str, recipe.platforms)),
         "suites": list(recipe.suites), "locked": recipe.lock != Lock(),
     }
 
@@ -43,7 +48,8 @@ def view(recipe: Recipe) -> dict[str, Any]:
 def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
     """One image's part of the result, as the module documents it."""
     return {
-        "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(), "lines": len(locked.lock.entries),
+        "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(),
+        "lines": len(locked.lock.entries),
         "snapshot": locked.lock.snapshot, "moved": list(locked.moved), "seconds": seconds, "older": locked.lock.older,
         "left_out": {platform: list(suites) for platform, suites in locked.lock.left_out.items()},
     }
@@ -53,12 +59,14 @@ def difference(image: Mapping[str, Any]) -> str:
     """What moved in an image, as --diff shows it. A first lock is told by its size, not by every line."""
     if image["new"]:
         return f"{image['name']}: {image['lines']} files, nothing was locked before\n"
-    return f"{image['name']}:\n" + "".join(f"  {line}\n" for line in image["moved"] or ["its wrapper or the form of its lock, no version"])
+    return f"{image['name']}:\n" + "".join(f"  {line}\n" for line in image["moved"]
+                                           or ["its wrapper or the form of its lock, no version"])
 
 
 def summary(image: Mapping[str, Any]) -> str:
     """One line an image: `registry: 206 files, 3 moved in 21 s`."""
-    change = "locked for the first time" if image["new"] else f"{len(image['moved'])} moved" if image["changed"] else "nothing moved"
+    change = f"{len(image['moved'])} moved" if image["changed"] else "nothing moved"
+    change = "locked for the first time" if image["new"] else change
     snapshot = f", Debian of {image['snapshot']}" if image["snapshot"] else ""
     return f"{image['name']}: {image['lines']} files{snapshot}, {change} ({image['seconds']} s)"
 
@@ -71,8 +79,10 @@ def warnings(images: list[dict[str, Any]]) -> list[str]:
             updates = " (no security updates)" if any(suite.endswith("-security") for suite in suites) else ""
             _note(lacks, f"without {', '.join(suites)}{updates}", image["name"], platform)
         for platform, suites in image["older"].items():
-            _note(lacks, ", ".join(f"{suite} only as of {time_}" for suite, time_ in suites.items()), image["name"], platform)
-    return [f"locked {text}, for want of an index that matches its InRelease: {', '.join(sorted(names))} on {', '.join(sorted(platforms))}"
+            _note(lacks, ", ".join(f"{suite} only as of {time_}" for suite, time_ in suites.items()), image["name"],
+                  platform)
+    return [f"locked {text}, for want of an index that matches its InRelease: {', '.join(sorted(names))} on "
+            f"{', '.join(sorted(platforms))}"
             for text, (names, platforms) in sorted(lacks.items())]
 
 

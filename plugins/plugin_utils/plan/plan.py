@@ -1,10 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: recipes and locks become units with build ids. Pure: what exists is asked afterwards, by whoever has a registry.
+"""The plan: recipes and locks become units with build ids. Pure: what exists is asked afterwards, by whoever has a
+registry.
 
-A unit's **record** is all that determines its content (see docs/architecture.md, "Build id"); its build id is the sha256 of the
-record's canonical JSON. Two records of one unit, compared key by key, say why it is built again.
+A unit's **record** is all that determines its content (see docs/architecture.md, "Build id"); its build id is the
+sha256 of the record's canonical JSON. Two records of one unit, compared key by key, say why it is built again.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Use
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Entry, Recipe, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import (
+    BUILD_INPUTS,
+    INPUTS,
+    UNPACKED,
+    Entry,
+    Recipe,
+    Sources,
+)
 
-# Of the record: a change here builds everything anew. 2: the size that a lock line gives counts, so that a wrong one is looked at.
+# Of the record: a change here builds everything anew. 2: the size that a lock line gives counts, so that a wrong one is
+# looked at.
 FORMAT = 2
-LEFT_OUT = "org.desimages.suites-left-out"  # `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
+# `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
+LEFT_OUT = "org.desimages.suites-left-out"
 
 
 @dataclass(frozen=True, order=True)
@@ -57,7 +67,8 @@ class Parent:
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing that is built. `runs` are the platforms whose code its build steps execute, any one of which will do."""
+    """One thing that is built. `runs` are the platforms whose code its build steps execute, any one of which will
+    do."""
 
     key: Key
     id: str
@@ -71,8 +82,10 @@ class Unit:
     unpacked: tuple[str, ...] = ()
 
     def content_id(self, digests: Mapping[str, str]) -> str:
-        """The id of early cutoff: the record with the digests of its run-time parents (name -> digest) in place of their ids."""
-        return canonical.sha256({**self.record, "parents": {name: digests[name] for name in self.record["parents"]}})  # type: ignore[attr-defined]
+        """The id of early cutoff: the record with the digests of its run-time parents (name -> digest) in place of
+        their ids."""
+        parents = {name: digests[name] for name in self.record["parents"]}  # type: ignore[attr-defined]
+        return canonical.sha256({**self.record, "parents": parents})
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -88,7 +101,8 @@ class Plan:
     recipes: Mapping[str, Recipe]
 
     def parents(self, unit: Unit, build: Platform | None = None) -> list[Key]:
-        """The units that must exist before this one; build-time parents for the platform `build` (all of them where none is given)."""
+        """The units that must exist before this one; build-time parents for the platform `build` (all of them where
+        none is given)."""
         found = []
         for parent in unit.parents:
             platforms: Iterable[Platform] = ([build] if build else unit.runs) if parent.build else [unit.key.platform]
@@ -119,7 +133,8 @@ class Plan:
 
 def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: str, namespace: str) -> Plan:
     """The plan of a whole catalog. `engine` is the engine id, `namespace` the first part of the images' names."""
-    names = {(f"{name}-{target}" if target else name): (name, target) for name, r in recipes.items() for target in r.targets or ("",)}
+    names = {(f"{name}-{target}" if target else name): (name, target) for name, r in recipes.items()
+             for target in r.targets or ("",)}
     units: dict[Key, Unit] = {}
     done: set[str] = set()
 
@@ -233,7 +248,8 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
         "dockerfile": needs.text,
         "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _size) in sorted(sources.files.items())},
         "wrappers": {
-            f"{name}/{path}": digest for name, files in wrapped.items() for path, (_mode, digest, _size) in files.items()
+            f"{name}/{path}": digest for name, files in wrapped.items()
+            for path, (_mode, digest, _size) in files.items()
         },
         "args": dict(sorted(recipe.args.items())),
         "build_inputs": {
@@ -259,7 +275,8 @@ def _lines(recipe: Recipe, name: str, platform: Platform) -> str:
 
 
 def identity(entry: Entry) -> list[object]:
-    """What a lock line contributes to a build id: the place in the context, the content, also where a Go module's h1 would do, and its size.
+    """What a lock line contributes to a build id: the place in the context, the content, also where a Go module's h1
+    would do, and its size.
 
     A build id without one of them would find the unit built, and never look at a lock that someone altered.
     """
@@ -269,7 +286,8 @@ def identity(entry: Entry) -> list[object]:
 def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list[Unit],
               behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"  # as in the tag: what has no version of its own is Debian as it was then
+    # as in the tag: what has no version of its own is Debian as it was then
+    version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"
     labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
@@ -279,7 +297,8 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
 
 
 def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Unit]) -> list[str]:
-    """The suites that are missing or older, for these platforms or in any parent: what a unit takes from a build platform counts too."""
+    """The suites that are missing or older, for these platforms or in any parent: what a unit takes from a build
+    platform counts too."""
     found: set[str] = set()
     for name in map(str, platforms):
         found.update(recipe.lock.left_out.get(name, ()))
@@ -290,17 +309,21 @@ def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Uni
 
 
 def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) -> list[str]:
-    """Why a unit is built: what differs between its record and the one that was built last. `parent` reasons come last."""
+    """Why a unit is built: what differs between its record and the one that was built last. `parent` reasons come
+    last."""
     if known is None:
         return ["new"]
     found: list[str] = []
-    words = {"engine": "BuildKit (engine id)", "format": "the farm's format", "dockerfile": "file Dockerfile", "epoch": "snapshot time"}
+    words = {"engine": "BuildKit (engine id)", "format": "the farm's format", "dockerfile": "file Dockerfile",
+             "epoch": "snapshot time"}
     for name, text in words.items():
         if record[name] != known.get(name):
             found.append(f"{text} changed")
-    for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"), ("inputs", "input"),
+    for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"),
+                       ("inputs", "input"),
                        ("build_inputs", "input"), ("build_parents", "build-time parent"), ("parents", "parent")):
-        found += [f"{text} {what}" for what in _differences(record[name], known.get(name, {}))]  # type: ignore[arg-type]
+        found += [f"{text} {what}" for what in _differences(record[name],
+                                                            known.get(name, {}))]  # type: ignore[arg-type]
     return found or ["the registry does not have it any more"]
 
 

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan is made of, for all who need one: the catalog, its locks (the tree's, or those made beside it), what the registry has."""
+"""What a plan is made of, for all who need one: the catalog, its locks (the tree's, or those made beside it), what the
+registry has."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder, Overlay, Overlays, Relocker, laid_over
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import (
+    Finder,
+    Overlay,
+    Overlays,
+    Relocker,
+    laid_over,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -25,7 +32,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 @dataclass(frozen=True)
 class Planning:
-    """A catalog and its plan. `tree` are the recipes as they are read, `overlays` the locks that stand in for theirs in `plan`."""
+    """A catalog and its plan. `tree` are the recipes as they are read, `overlays` the locks that stand in for theirs in
+    `plan`."""
 
     tree: Mapping[str, Recipe]
     sources: Mapping[str, Sources]
@@ -35,7 +43,8 @@ class Planning:
     plan: Plan = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", make(laid_over(self.tree, self.overlays), self.sources, self.engine, self.namespace))
+        object.__setattr__(self, "plan", make(laid_over(self.tree, self.overlays), self.sources, self.engine,
+                                              self.namespace))
 
     def relocked(self, keys: list[Key], build: Platform) -> dict[str, Overlay]:
         """The overlays of those images that the given units are, or descend from."""
@@ -45,7 +54,8 @@ class Planning:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the registry has of the wanted units (unit -> digest), which are to be built, and digest -> (size, media type)."""
+    """What the registry has of the wanted units (unit -> digest), which are to be built, and digest -> (size, media
+    type)."""
 
     existing: dict[Key, str]
     todo: list[Key]
@@ -53,20 +63,24 @@ class Standing:
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:
-    """The catalog as it is planned with. `relock_missing` lets overlays stand in for the locks that they were made from."""
+    """The catalog as it is planned with. `relock_missing` lets overlays stand in for the locks that they were made
+    from."""
     tree = load_catalog(arguments["catalog"])
     sources = {name: read_sources(recipe) for name, recipe in tree.items()}
     overlays = Overlays(arguments["state"])
-    found = {name: overlay for name, recipe in tree.items() if (overlay := overlays.read(recipe))} if arguments["relock_missing"] else {}
+    found = {name: overlay for name, recipe in tree.items()
+             if (overlay := overlays.read(recipe))} if arguments["relock_missing"] else {}
     return Planning(tree, sources, arguments["engine"], arguments["namespace"], found)
 
 
-def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform, arguments: Mapping[str, Any], *, registry: Registry | None,
+def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform, arguments: Mapping[str, Any], *,
+           registry: Registry | None,
            check: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[Planning, Standing]:
-    """The plan that a run goes by, after the probe: where a .deb that is needed can be had nowhere, its image is resolved again.
+    """The plan that a run goes by, after the probe: where a .deb that is needed can be had nowhere, its image is
+    resolved again.
 
-    A relocked parent makes other units of its descendants, so these are looked at again. `registry` is None where none answers. In
-    check mode nothing is written.
+    A relocked parent makes other units of its descendants, so these are looked at again. `registry` is None where none
+    answers. In check mode nothing is written.
     """
     standing = look(planning.plan)
     if not arguments["relock_missing"]:
@@ -79,9 +93,11 @@ def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform
     with _work(arguments["state"], check) as work:
         origins = Origins(arguments["origins"])
         finder = Finder(origins, Store(f"{arguments['state']}/store"), registry, arguments["namespace"])
-        relocker = Relocker(origins, work, finder, keyring=arguments["keyring"], allow_missing_suites=arguments["allow_missing_suites"],
+        relocker = Relocker(origins, work, finder, keyring=arguments["keyring"],
+                            allow_missing_suites=arguments["allow_missing_suites"],
                             say=say, warn=warn)
-        while found := relocker.relock(planning.tree, planning.plan.recipes, _wanted(planning.plan, standing.todo, build)):
+        while found := relocker.relock(planning.tree, planning.plan.recipes,
+                                       _wanted(planning.plan, standing.todo, build)):
             for name, overlay in [] if check else found.items():
                 overlays.write(planning.tree[name], overlay)
             planning = replace(planning, overlays={**planning.overlays, **found})

@@ -19,10 +19,12 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
 
     Helper images (those with targets) are chosen only by name; else they come along where something needs them.
     """
-    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(plan.recipes))}; images: {', '.join(sorted(plan.recipes))}"
+    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(plan.recipes))}; images: "
+                f"{', '.join(sorted(plan.recipes))}"
                 for name in images if name not in plan.recipes]
     known = sorted({str(key.platform) for key in plan.units})
-    problems += [f"farm_platforms: {name!r} is no platform of the catalog{nearest(name, known)}; platforms: {', '.join(known)}"
+    problems += [f"farm_platforms: {name!r} is no platform of the catalog{nearest(name, known)}; platforms: "
+                 f"{', '.join(known)}"
                  for name in platforms if name not in known]
     kept: set[str] | None = None
     if expression:
@@ -30,7 +32,8 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
             found = jmespath.search(expression, [describe(plan, key) for key in plan.units])
             kept = {unit["unit"] for unit in found}
         except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
-            problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: [?image=='registry' && platform.variant=='v6']")
+            problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: "
+                            "[?image=='registry' && platform.variant=='v6']")
     chosen = [
         key for key in plan.units
         if (key.image in images if images else plan.recipes[key.image].index)
@@ -42,7 +45,8 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
     foreign = {key for key, unit in plan.units.items() if not set(unit.runs) & set(native)}
     guilty = {key: next((need for need in plan.closure([key], native[0]) if need in foreign), None) for key in chosen}
     able = [key for key in chosen if guilty[key] is None]
-    problems += [f"{key}: the steps of {need} run code of {' or '.join(map(str, plan.units[need].runs))}, and no node runs that natively"
+    problems += [f"{key}: the steps of {need} run code of {' or '.join(map(str, plan.units[need].runs))}, and no node "
+                 "runs that natively"
                  for key, need in guilty.items() if need and plan.recipes[key.image].index]
     if problems:
         raise BadInput(problems, what="the choice")
@@ -54,6 +58,7 @@ def describe(plan: Plan, key: Key) -> dict[str, Any]:
     unit = plan.units[key]
     return {
         "unit": str(key), "image": key.image, "target": key.target, "id": unit.id,
-        "platform": {"os": key.platform.os, "architecture": key.platform.architecture, "variant": key.platform.variant, "name": str(key.platform)},
+        "platform": {"os": key.platform.os, "architecture": key.platform.architecture, "variant": key.platform.variant,
+                     "name": str(key.platform)},
         "inputs": list(unit.inputs), "parents": sorted(parent.name for parent in unit.parents),
     }

@@ -13,15 +13,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
 
-SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}  # part of a contract -> instruction
+# part of a contract -> instruction
+SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 
 
 @dataclass(frozen=True)
 class Contract:
     """What a recipe promises; what it does not mention is empty, and `user` is None.
 
-    `command` are the arguments of a run that shows it, `ports` map a name to `5000/tcp`, `health` says how health is asked for (such as
-    `http`, a URL, and the `status` that it gives), `metrics` is a URL, `volumes` are folders.
+    `command` are the arguments of a run that shows it, `ports` map a name to `5000/tcp`, `health` says how health is
+    asked for (such as `http`, a URL, and the `status` that it gives), `metrics` is a URL, `volumes` are folders.
     """
 
     command: tuple[str, ...] = ()
@@ -34,7 +35,8 @@ class Contract:
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Contract:
         """What a recipe says, which its schema has checked."""
-        return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})), dict(given.get("health", {})),
+        return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})),
+                   dict(given.get("health", {})),
                    given.get("metrics", ""), tuple(given.get("volumes", ())))
 
 
@@ -59,13 +61,15 @@ def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tu
         check = said["health"][-1].rest
         asked = [str(value) for key, value in contract.health.items() if key != "status" and str(value) not in check]
         if check[:4].upper() == "NONE" or ("$" not in check and asked):
-            yield "health", f"health asks {', '.join(asked) or 'for an answer'}, the Dockerfile says HEALTHCHECK {check[:120]}"
+            what = ", ".join(asked) or "for an answer"
+            yield "health", f"health asks {what}, the Dockerfile says HEALTHCHECK {check[:120]}"
     elif contract.health and view.base == "scratch":
         yield "health", "health is promised, and the Dockerfile has no HEALTHCHECK"
 
 
 def _own(file: Dockerfile, view: View) -> Iterable[Instruction]:
-    """The instructions of the last stage and of those in the file that it descends from, in the order in which they hold."""
+    """The instructions of the last stage and of those in the file that it descends from, in the order in which they
+    hold."""
     chain = list(view.reach[:1])
     while chain and (above := view.bases[chain[-1]].stage) is not None:
         chain.append(above)

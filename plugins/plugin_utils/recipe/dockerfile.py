@@ -169,7 +169,7 @@ def _name(step: Instruction, refused: list[tuple[int, str]]) -> str:
 def _stage(number: int, body: list[Instruction], file: _Names) -> Stage:
     first = body[0]
     uses = [use for step in body[1:] for use in _uses(step, file)]
-    base, *_ = [*instructions.plain_words(first.rest), ""]
+    base, *_more = [*instructions.plain_words(first.rest), ""]
     platform = dict(first.flags).get("platform", "")
     runs = any(step.keyword == "RUN" for step in body)
     promises = tuple(step for step in body if step.keyword in PROMISES)

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""YAML documents checked against a JSON Schema: every mistake of a file at once, each with its line and the nearest correct name."""
+"""YAML documents checked against a JSON Schema: every mistake of a file at once, each with its line and the nearest
+correct name."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class Document:
             self.problems.append(f"{name}:{error.line}: {error.reason}")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', None) or error}")
+            self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: "
+                                 f"{getattr(error, 'problem', None) or error}")
         except _Stop:
             pass
 
@@ -219,7 +221,8 @@ class Document:
     def _tell(self, error: Any) -> None:
         path = tuple(error.absolute_path)
         where = _dotted(path)
-        if error.validator in ("oneOf", "anyOf") and error.context and all(_unlike(found, path) for found in _branches(error).values()):
+        choice = error.validator in ("oneOf", "anyOf") and error.context
+        if choice and all(_unlike(found, path) for found in _branches(error).values()):
             kinds = " or ".join(filter(None, (_meant(branch) for branch in error.validator_value)))
             self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
         elif error.validator == "oneOf" and all(list(branch) == ["required"] for branch in error.validator_value):
@@ -235,13 +238,16 @@ class Document:
                 self.say((*path, name), f"{_short(name)} is not known here{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
-            self.problems += [f"{self.name}:{self.line(path)}: {where} lacks {name!r}" for name in missing if f"'{name}'" in error.message]
+            self.problems += [f"{self.name}:{self.line(path)}: {where} lacks {name!r}" for name in missing
+                              if f"'{name}'" in error.message]
         elif error.validator == "enum":
             allowed = [str(value) for value in error.validator_value]
             near = nearest(str(error.instance), allowed)
             self.say(path, f"{where} is {_short(error.instance)}{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "type":
-            self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {error.validator_value}")
+            self.say(path,
+                     f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be "
+                     f"{error.validator_value}")
         elif error.validator == "pattern":
             self.say(path, f"{where} is {_short(error.instance)}, it must match {error.validator_value}")
         else:
@@ -287,11 +293,13 @@ def _unlike(found: list[Any], path: _Path) -> bool:
 
 
 def _likeliest(error: Any) -> list[Any]:
-    """The mistakes of the alternative that the author most likely meant: the one whose required words are there, else the one with fewest."""
+    """The mistakes of the alternative that the author most likely meant: the one whose required words are there, else
+    the one with fewest."""
     path = tuple(error.absolute_path)
 
     def unlike(found: list[Any]) -> tuple[bool, bool, int]:
-        return (_unlike(found, path), any(e.validator == "required" and tuple(e.absolute_path) == path for e in found), len(found))
+        return (_unlike(found, path), any(e.validator == "required" and tuple(e.absolute_path) == path for e in found),
+                len(found))
 
     return min(_branches(error).values(), key=unlike)
 
@@ -305,7 +313,8 @@ _WORDS = {"object": "a mapping", "array": "a list", "string": "a text"}
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "empty"}
+    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number",
+             float: "a number", type(None): "empty"}
     return names.get(type(value), type(value).__name__)
 
 

@@ -22,7 +22,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, AMD64, ARM64, Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE, Argument, Dockerfile, Stage, Use
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import (
+    IMAGE,
+    Argument,
+    Dockerfile,
+    Stage,
+    Use,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import LIMIT, Unknown, expand
 
 SCRATCH = "scratch"

@@ -14,13 +14,15 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View, views
 
-INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"  # the contexts that a Dockerfile takes inputs from
+# the contexts that a Dockerfile takes inputs from
+INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"
 SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a recipe. `build` is true where it is for the platform that builds rather than for the one that is built.
+    """One input of a recipe. `build` is true where it is for the platform that builds rather than for the one that is
+    built.
 
     `kind` names one of kinds.KINDS; `spec` is what the recipe says of the input, complete, as that kind gives it.
     """
@@ -35,8 +37,8 @@ class Input:
 class Entry:
     """One locked file. `facts` are the fields of its kind; `platform` is an OCI platform, or empty for all.
 
-    `path` is where it is in the context of inputs, `label` how messages name it: both follow from the facts, and its kind gives them.
-    `line` is where the lock file has it, 0 where it was not read from one.
+    `path` is where it is in the context of inputs, `label` how messages name it: both follow from the facts, and its
+    kind gives them. `line` is where the lock file has it, 0 where it was not read from one.
     """
 
     input: str
@@ -65,11 +67,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none), `releases` the time of
-    each suite then.
+    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none),
+    `releases` the time of each suite then.
 
-    `made_for` has, by input, what that was when it was locked (kinds.Kind.made_for); `left_out` maps a platform to the suites that its
-    mirror could not serve whole, `older` to those that it could serve whole only as they were at an earlier time.
+    `made_for` has, by input, what that was when it was locked (kinds.Kind.made_for); `left_out` maps a platform to the
+    suites that its mirror could not serve whole, `older` to those that it could serve whole only as they were at an
+    earlier time.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -93,7 +96,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the file system says of one image: `files` of its main context, and `wrappers`, those beside the lock of a Go input.
+    """What the file system says of one image: `files` of its main context, and `wrappers`, those beside the lock of a
+    Go input.
 
     A file is (mode, sha256, size in bytes) by its path.
     """

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The views of a recipe's Dockerfile that differ, and for which platforms each holds: what mistakes are looked for in."""
+"""The views of a recipe's Dockerfile that differ, and for which platforms each holds: what mistakes are looked for
+in."""
 
 from __future__ import annotations
 

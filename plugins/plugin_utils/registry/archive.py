@@ -72,7 +72,8 @@ class Archive:
     def lacks(self, contents: Iterable[str]) -> bool:
         """Whether any of these contents is not in the archive."""
         with ThreadPoolExecutor(self.threads) as pool:
-            return not all(pool.map(lambda sha256: self.registry.has_blob(self.repository, f"sha256:{sha256}"), set(contents)))
+            return not all(pool.map(lambda sha256: self.registry.has_blob(self.repository, f"sha256:{sha256}"),
+                                    set(contents)))
 
     def _keep(self, sha256: str) -> bool:
         """Raises HashMismatch where the file was damaged since it was fetched: the registry hashes, and refused it."""
@@ -83,8 +84,10 @@ class Archive:
             raise
 
     def describe(self, name: str, build_id: str, record: Mapping[str, object], files: Mapping[str, File]) -> None:
-        """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps them."""
-        layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size, "annotations": {_TITLE: path}}
+        """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps
+        them."""
+        layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size,
+                   "annotations": {_TITLE: path}}
                   for path, file in sorted(files.items())]
         manifest = {
             "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": UNIT,
@@ -104,13 +107,16 @@ class Archive:
             temporary = self.store.partial(tag)
             with temporary.open("wb") as out:
                 merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
-            layer = {"mediaType": LAYER, "digest": f"sha256:{sha256_of(str(temporary))}", "size": temporary.stat().st_size}
+            layer = {"mediaType": LAYER, "digest": f"sha256:{sha256_of(str(temporary))}",
+                     "size": temporary.stat().st_size}
             self.registry.put_blob(self.repository, temporary, str(layer["digest"]))
             temporary.unlink()
-            config = canonical.encode({**platform.as_oci, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}, "config": {}})
+            config = canonical.encode({**platform.as_oci, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+                                       "config": {}})
             head = {"mediaType": CONFIG, "digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
             self.registry.put_blob(self.repository, config, str(head["digest"]))
-            manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer], "annotations": {_TITLE: name}})
+            manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer],
+                                         "annotations": {_TITLE: name}})
             return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
         return f"{self.repository}@{found[0]}"
 

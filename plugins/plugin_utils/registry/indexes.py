@@ -19,7 +19,8 @@ LARGEST = 4 << 20  # bytes of a config
 
 @dataclass(frozen=True)
 class Change:
-    """What is done, or would be, to the tags of one repository: tag -> lines before; `after` are the lines of the index."""
+    """What is done, or would be, to the tags of one repository: tag -> lines before; `after` are the lines of the
+    index."""
 
     repository: str
     digest: str
@@ -31,7 +32,8 @@ class Change:
     @property
     def diff(self) -> list[dict[str, str]]:
         after = "\n".join(self.after) + "\n"
-        return [{"before_header": f"{self.repository}:{tag}", "after_header": f"{self.repository}:{tag}", "before": "\n".join([*before, ""]), "after": after}
+        return [{"before_header": f"{self.repository}:{tag}", "after_header": f"{self.repository}:{tag}",
+                 "before": "\n".join([*before, ""]), "after": after}
                 for tag, before in self.moved.items()]
 
 
@@ -73,7 +75,8 @@ def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tu
     return (system, architecture) if isinstance(system, str) and isinstance(architecture, str) else ()
 
 
-def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str], tags: Sequence[str],
+def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
+            tags: Sequence[str],
             fixed: Sequence[str] = ()) -> Change:
     """What would have to change. `fixed` are those of the tags that are never moved once they are there."""
     data = oci.index(manifests, annotations)
@@ -88,7 +91,8 @@ def compare_single(registry: Registry, repository: str, digest: str, tags: Seque
     return _compare(registry, repository, data, [digest], tags, ())
 
 
-def _compare(registry: Registry, repository: str, data: bytes, after: list[str], tags: Sequence[str], fixed: Sequence[str]) -> Change:
+def _compare(registry: Registry, repository: str, data: bytes, after: list[str], tags: Sequence[str],
+             fixed: Sequence[str]) -> Change:
     digest = oci.digest(data)
     moved: dict[str, list[str]] = {}
     for tag in tags:

@@ -38,7 +38,8 @@ class Manifest:
 def index(manifests: Sequence[Manifest], annotations: Mapping[str, str]) -> bytes:
     """The bytes of an index, its manifests in the farm's order of platforms."""
     ordered = sorted(manifests, key=lambda manifest: ALL.index(manifest.platform))
-    children = [{"mediaType": m.media_type, "digest": m.digest, "size": m.size, "platform": m.platform.as_oci} for m in ordered]
+    children = [{"mediaType": m.media_type, "digest": m.digest, "size": m.size, "platform": m.platform.as_oci}
+                for m in ordered]
     value: dict[str, object] = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
     if annotations:
         value["annotations"] = dict(annotations)

@@ -141,7 +141,7 @@ class Session:
             return self._keys[origin]
 
     def _new_keys(self, host: str, *, own: bool) -> Keys:
-        return Keys(host, lambda method, url, headers, body: self._wire.ask(method, url, headers, body), own=own)
+        return Keys(host, self._wire.ask, own=own)
 
 
 def refuse(what: str, allowed: str) -> None:

@@ -13,13 +13,16 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 
 
-def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str, suffix: str = "") -> tuple[list[str], list[str]]:
-    """(all tags, those of them that never move: the ones with `{id}`). `latest`-like tags come last, so that they move last.
+def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str,
+           suffix: str = "") -> tuple[list[str], list[str]]:
+    """(all tags, those of them that never move: the ones with `{id}`). `latest`-like tags come last, so that they move
+    last.
 
     `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template with unknown fields, or that
     gives what is no tag.
     """
-    values = {"suite": suite, "date": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d"), "id": digest.partition(":")[2][:8]}
+    values = {"suite": suite, "date": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d"),
+              "id": digest.partition(":")[2][:8]}
     problems, found, fixed = [], [], []
     for template in templates:
         try:

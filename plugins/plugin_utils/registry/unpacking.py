@@ -18,8 +18,8 @@ END = bytes(1024)  # how every tar ends, whatever comes before and however long 
 def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
     """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
 
-    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used. Raises FarmError
-    where one is damaged, or what comes of it breaks off.
+    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
+    Raises FarmError where one is damaged, or what comes of it breaks off.
     """
     seen: set[str] = set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
@@ -31,7 +31,8 @@ def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
                 if process.wait() != 0:
                     raise FarmError(f"dpkg-deb cannot read {package.name}: {said}")
                 if problem:
-                    raise FarmError(f"what dpkg-deb makes of {package.name} breaks off: {problem}", hint="run again; is the disk sound?")
+                    raise FarmError(f"what dpkg-deb makes of {package.name} breaks off: {problem}",
+                                    hint="run again; is the disk sound?")
 
 
 class _Watched:
