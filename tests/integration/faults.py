@@ -105,7 +105,7 @@ class _Server:
 
 
 def _pulls(data: bytes) -> bool:
-    first, _, rest = data.partition(b"\r\n")
+    first, _end, rest = data.partition(b"\r\n")
     return first.startswith((b"GET", b"HEAD")) and b"/manifests/" in first and b"user-agent: buildkit" in rest.lower()
 
 

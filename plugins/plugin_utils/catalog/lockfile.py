@@ -101,8 +101,8 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = bytes(data[:error.start]).count(b"\n") + 1  # type: ignore[arg-type]
-        problems.append(f"{name}:{line}: not UTF-8: {error.reason}")
+        before = bytes(data[:error.start]).count(b"\n")  # type: ignore[arg-type]
+        problems.append(f"{name}:{before + 1}: not UTF-8: {error.reason}")
         return
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         try:

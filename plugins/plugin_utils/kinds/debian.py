@@ -54,12 +54,12 @@ class DebianKind(Kind):
     }
 
     def spec(self, given: Mapping[str, object]) -> dict[str, object]:
-        return {"packages": list(given["debian"]),
-                "essential": bool(given.get("essential"))}  # type: ignore[call-overload]
+        packages = list(given["debian"])  # type: ignore[call-overload]
+        return {"packages": packages, "essential": bool(given.get("essential"))}
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        return {**super().made_for(found, suites, read), "packages": sorted(found.spec["packages"]),
-                "suites": list(suites)}  # type: ignore[call-overload]
+        packages = sorted(found.spec["packages"])  # type: ignore[call-overload]
+        return {**super().made_for(found, suites, read), "packages": packages, "suites": list(suites)}
 
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['name']} {fact['version']} {fact['architecture']}"

@@ -320,10 +320,10 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
         if record[name] != known.get(name):
             found.append(f"{text} changed")
     for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"),
-                       ("inputs", "input"),
-                       ("build_inputs", "input"), ("build_parents", "build-time parent"), ("parents", "parent")):
-        found += [f"{text} {what}" for what in _differences(record[name],
-                                                            known.get(name, {}))]  # type: ignore[arg-type]
+                       ("inputs", "input"), ("build_inputs", "input"),
+                       ("build_parents", "build-time parent"), ("parents", "parent")):
+        differences = _differences(record[name], known.get(name, {}))  # type: ignore[arg-type]
+        found += [f"{text} {what}" for what in differences]
     return found or ["the registry does not have it any more"]
 
 
