@@ -55,8 +55,7 @@ class ActionModule(FarmAction):
         for text in warnings(images):
             self.warn(text)
         result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
-                                  "failures": failures,
-                                  "summary": [summary(image) for image in images]}
+                                  "failures": failures, "summary": [summary(image) for image in images]}
         if self.diff:
             result["diff"] = [{"prepared": difference(image)} for image in images if image["changed"]]
         if failures:

@@ -78,8 +78,7 @@ class ActionModule(FarmAction):
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked,
-                         standing.sizes, before,
-                         set(again), arguments["rebuild"]).lean())
+                         standing.sizes, before, set(again), arguments["rebuild"]).lean())
         if not self.check:
             for key in existing:  # a tree that went back to what is there has nothing built, and yet another last state
                 if last_built.record(place, key) != plan.units[key].record:

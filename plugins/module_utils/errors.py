@@ -79,5 +79,7 @@ def system_error(error: OSError) -> FarmError:
         return FarmError(f"{where} may not be read or written by this user",
                          hint="who owns it? the state folder is its provisioner's")
     return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
+
+
 class RegistryError(FarmError):
     """A registry that answers, and refuses, or whose answer cannot be used."""

@@ -32,8 +32,7 @@ class Done:
 
 
 def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None,
-        folder: str | None = None,
-        stdin: str = "") -> Done:
+        folder: str | None = None, stdin: str = "") -> Done:
     """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it
     runs.
 

@@ -178,8 +178,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
     address = values.get("farm_registry", "")
     if groups.get("registries") and not references.address(address) and not LOOPBACK.match(address):
         found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays "
-                     "on loopback, as 127.0.0.1:5000; "
-                     "for one that runs elsewhere leave the group without a host")
+                     "on loopback, as 127.0.0.1:5000; for one that runs elsewhere leave the group without a host")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what is chosen: by farm_images, farm_platforms or farm_select")

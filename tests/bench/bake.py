@@ -84,8 +84,7 @@ class Bake:
         parents = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, build)}
                    for unit in units for parent in unit.parents}
         made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry,
-                          repository=f"{self.archive}/{keys[0].image}",
-                          digests=parents,
+                          repository=f"{self.archive}/{keys[0].image}", digests=parents,
                           unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         contents = Contents(shared=f"{self.farm.state}/store")
         trees = made.trees()
@@ -165,8 +164,7 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
         wall = [statistics.median(cost.seconds for cost in costs[(case, side)]) for side in ("farm", "bake")]
         cpu = [statistics.median(cost.cpu for cost in costs[(case, side)]) for side in ("farm", "bake")]
         rows.append([case, *(f"{number:.1f}" for number in wall), f"{wall[0] / wall[1]:.2f}",
-                     f"{REACH.get((kind, case), '-')}",
-                     *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
+                     f"{REACH.get((kind, case), '-')}", *(f"{number:.1f}" for number in cpu), f"{cpu[0] / cpu[1]:.2f}"])
     print(table(["case", "farm s", "bake s", "ratio", "to reach", "farm CPU s", "bake CPU s", "ratio"], rows))
     print(f"median of {rounds}; CPU: the program's own, BuildKit's and the registry's, until these rest; {load()}")
     print("\n".join(f"nothing changed, {side}: {requests}" for side, requests in asked.items()))
@@ -180,10 +178,9 @@ def main() -> None:
                         help="of the real catalog, separated by commas; their parents come along")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--writes", type=int,
-                        help="a slower disk: so many writes a second at most for BuildKit, and for the registry (0: as "
-                             "it is); "
-                                                   "default: as it is, and where it can be slowed down, synthetic "
-                                                   f"also at {SLOW}")
+                        help="a slower disk: so many writes a second at most for BuildKit, and for the registry "
+                             "(0: as it is); default: as it is, and where it can be slowed down, synthetic also "
+                             f"at {SLOW}")
     arguments = parser.parse_args()
     farm = Farm()
     farm.provision()

@@ -55,8 +55,7 @@ class Ours:
         unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch)
                     for name in self.unit.unpacked}
         made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry,
-                          repository="desimages/debian", digests={},
-                          unpacked=unpacked)
+                          repository="desimages/debian", digests={}, unpacked=unpacked)
         trees = made.trees()
         contents = Contents(shared=str(store.root))
         folders = {name: lay_out(WORK / "contexts" / name, tree, contents) for name, tree in trees.items()}
@@ -170,8 +169,7 @@ def main() -> None:
     print(table(["root file system", "ours s", "mmdebstrap s", "ratio", "to reach", "ours CPU s", "mmdebstrap CPU s",
                  "ratio"],
                 [[str(platform), f"{seconds:.1f}", f"{theirs.seconds:.1f}", f"{theirs.seconds / seconds:.1f}", REACH,
-                  f"{cpu:.1f}", f"{theirs.cpu:.1f}",
-                  f"{theirs.cpu / cpu:.1f}"]]))
+                  f"{cpu:.1f}", f"{theirs.cpu:.1f}", f"{theirs.cpu / cpu:.1f}"]]))
     print(f"ours: the mean of one run before and one after; {load()}")
 
 

@@ -77,8 +77,7 @@ def main() -> None:
     print(table(["units", "read", "hash", "plan", "all", "CPU", "MB at start", "MB peak", "machine"], rows))
     small, large = found
     print(f"growth: {large['units'] / small['units']:.1f} times the units, {large['cpu'] / small['cpu']:.1f} times the "
-          "CPU seconds, "
-          f"{(large['peak'] - large['start']) / (small['peak'] - small['start']):.1f} times the memory")
+          f"CPU seconds, {(large['peak'] - large['start']) / (small['peak'] - small['start']):.1f} times the memory")
 
 
 if __name__ == "__main__":

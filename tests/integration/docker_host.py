@@ -56,8 +56,7 @@ class DockerHost:
         ]
         with made.log.open("w") as log:
             process = subprocess.Popen([*ROOT, *([] if outlive else ["setpriv", "--pdeathsig=TERM"]), *words],
-                                       stdout=log, stderr=log,
-                                       stdin=subprocess.DEVNULL, start_new_session=outlive,
+                                       stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=outlive,
                                        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
         try:
             until("dockerd answers", 60, lambda: process.poll() is not None or made.answers())

@@ -71,8 +71,7 @@ def ansible(project: Path, program: str, *words: str) -> subprocess.CompletedPro
     """Runs one of Ansible's programs in that project, without any configuration of ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     own = {"ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_HOME": str(project / ".ansible"),
-           "ANSIBLE_NOCOLOR": "1",
-           "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+           "ANSIBLE_NOCOLOR": "1", "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
     done = subprocess.run([str(PROGRAMS / program), *words], cwd=project, env={**kept, **own}, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 0, f"{program} {words}: {done.stdout[-4000:]}{done.stderr[-2000:]}"
@@ -84,8 +83,7 @@ def test_an_installed_collection_locks_and_builds(farm: Farm, sources: Path, pro
             f"git+file://{sources},main")
     Small(project / "images")
     settings = {"farm_state": str(STATE), "farm_registry": REGISTRY, "farm_namespace": f"somebody-{os.getpid()}",
-                "buildkitd_cache": COMPILED,
-                "farm_images": ["grand"]}
+                "buildkitd_cache": COMPILED, "farm_images": ["grand"]}
     extra = project / "extra.json"
     extra.write_text(json.dumps(settings))
     words = ("ansible-playbook", "-i", "inventory.yml", "-e", f"@{extra}")
@@ -166,8 +164,7 @@ def test_with_ansible_core_alone_actions_say_what_to_install(alone: Path, source
     def play(*words: str) -> subprocess.CompletedProcess[str]:
         command = [str(alone), str(PROGRAMS / "ansible-playbook"), "-i", "inventory.yml", *words]
         return subprocess.run(command, cwd=project, env={"PATH": os.environ["PATH"], "HOME": str(project), **own},
-                              capture_output=True, text=True,
-                              check=False)
+                              capture_output=True, text=True, check=False)
 
     done = play("all.yml")
     shown = done.stdout + done.stderr

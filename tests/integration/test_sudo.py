@@ -44,8 +44,7 @@ class Person:
         done = subprocess.run(
             ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", *inherit, "--",
              str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(PROJECT / "inventory/local"),
-             str(PROJECT / playbook),
-             f"--become-password-file={self.home}/password", *settings, *words],
+             str(PROJECT / playbook), f"--become-password-file={self.home}/password", *settings, *words],
             env={**os.environ, "HOME": str(self.home), "USER": NAME, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
                  "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, check=False, cwd=self.home,

@@ -114,8 +114,7 @@ class Archive:
                             f"main/binary-{architecture}/Packages{suffix}")
         form = "%a, %d %b %Y %H:%M:%S UTC"
         lines = ["Origin: Debian", "Label: Debian", f"Suite: {name or codename}", f"Codename: {codename}",
-                 f"Date: {date.strftime(form)}",
-                 f"Architectures: {' '.join(architectures)}", "Components: main"]
+                 f"Date: {date.strftime(form)}", f"Architectures: {' '.join(architectures)}", "Components: main"]
         lines += [f"Valid-Until: {(date + valid).strftime(form)}"] if valid else []
         self.signer.sign("\n".join([*lines, "SHA256:", *sums]) + "\n", place / "InRelease")
         return place / "InRelease"

@@ -7,8 +7,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 
 def deb(name: str, version: str = "1", platform: str = "linux/amd64", *, sha256: str = "0" * 64, size: int = 1,
-        given: str = "rootfs",
-        archive: str = "debian", architecture: str = "all", path: str = "") -> Entry:
+        given: str = "rootfs", archive: str = "debian", architecture: str = "all", path: str = "") -> Entry:
     facts = {"archive": archive, "name": name, "version": version, "architecture": architecture,
              "path": path or f"pool/{name}_{version}_{architecture}.deb"}
     return KINDS["debian"].entry(given, sha256, size, platform, facts)

@@ -27,10 +27,8 @@ def test_all_that_decides_the_bytes_is_in_the_words() -> None:
     folders = {"c1": "/by/c1", "c2": "/by/c2", "context": "/by/context"}
     assert buildx_words(SOLVE, folders, "/by/metadata.json", {"debian": "r/debian@sha256:9"}) == [
         "build", "--platform=linux/arm64", "--network=none", "--provenance=false", "--metadata-file=/by/metadata.json",
-        "--file=/by/c1/Dockerfile",
-        "--build-arg=SOURCE_DATE_EPOCH=7", "--build-context=inputs=/by/c2",
+        "--file=/by/c1/Dockerfile", "--build-arg=SOURCE_DATE_EPOCH=7", "--build-context=inputs=/by/c2",
         "--build-context=static=docker-image://r/static@sha256:4",
         "--build-context=unpacked-seed=docker-image://r/archive@sha256:1", "--label=org.opencontainers.image.title=a",
-        "--target=go",
-        "--build-context=debian=docker-image://r/debian@sha256:9",
+        "--target=go", "--build-context=debian=docker-image://r/debian@sha256:9",
         '--output=type=image,name=r/a,"annotation.x=one, two"', "/by/context"]

@@ -45,10 +45,8 @@ def told(catalog: Catalog) -> list[str]:
 def test_a_context_is_the_folder_but_for_what_the_farm_leaves_out(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY . /\n")
     inside = [".bashrc", ".config/x", "backup~", "main_test.go", "docs/image.yml", "docs/README.md", "docs/go/x",
-              "readme.md",
-              "docs/Dockerfile", "new\nline", "tab\tx", "back\\slash", "star*", "trailing ", "ünïcödé-☃",
-              ".dockerignore",
-              "Dockerfile.dockerignore", "x/lock.jsonl", "module/x"]
+              "readme.md", "docs/Dockerfile", "new\nline", "tab\tx", "back\\slash", "star*", "trailing ", "ünïcödé-☃",
+              ".dockerignore", "Dockerfile.dockerignore", "x/lock.jsonl", "module/x"]
     outside = ["README.md", "lock.jsonl", "go/x/go.mod", ".git", "module/.git", ".lock.jsonl.half"]
     for path in inside + outside:
         empty.write(f"a/{path}", '{"lock":2}\n' if path == "lock.jsonl" else "")

@@ -50,8 +50,7 @@ def test_a_compilation_is_the_same_whoever_does_it():
                       packages=(*PROGRAM.packages, ("buildkitd", "example.org/cmd/buildkitd")))
     assert program.command("/go", "/out") == [
         "/go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "/out/", "-tags", "netgo", "-ldflags",
-        "-s -w",
-        "example.org/cmd/buildctl", "example.org/cmd/buildkitd"]
+        "-s -w", "example.org/cmd/buildctl", "example.org/cmd/buildkitd"]
     assert PROGRAM.command("/go", "/out")[-2:] == ["/out/", "example.org/cmd/buildctl"]
     assert program.environment == {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1",
                                    "GOOS": "linux", "GOARCH": "amd64"}

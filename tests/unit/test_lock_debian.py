@@ -257,8 +257,7 @@ def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
         ("E: Release file for http://x/InRelease is expired (invalid since 2d).", "Expired"),
         ("W: GPG error: http://x trixie InRelease: The following signatures were invalid: BADSIG 0", "Signature"),
         ("E: Failed to fetch http://x/InRelease  Sub-process /usr/bin/sqv returned an error code (1), error message "
-         "is: Verifying signature: "
-         "           Message has been manipulated", "Signature"),
+         "is: Verifying signature:            Message has been manipulated", "Signature"),
         ("E: Clearsigned file isn't valid, got 'NODATA' (does the network require authentication?)", "Signature"),
         ("E: The repository 'http://x trixie Release' does not have a Release file.", "Missing"),
         ("E: Failed to fetch http://x/InRelease  Could not connect to x:80", "Unreachable"),

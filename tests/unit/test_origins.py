@@ -118,9 +118,9 @@ def test_an_unknown_kind_of_origin_is_refused(tmp_path):
 
 def test_apts_logins_count_for_their_host_and_path(tmp_path):
     (tmp_path / "auth.conf.d").mkdir()
-    (tmp_path / "auth.conf.d" / "x.conf").write_text("machine https://mirror.example/debian\nlogin me\npassword "
-                                                     "secret\n"
-                                                      "machine plain.example login me password secret\n")
+    (tmp_path / "auth.conf.d" / "x.conf").write_text(
+        "machine https://mirror.example/debian\nlogin me\npassword secret\n"
+        "machine plain.example login me password secret\n")
     here = Machine(logins=tuple(client_settings.apt_logins(str(tmp_path))))
     assert here.login("https://mirror.example/debian/pool/x.deb") == ("me", "secret")
     assert here.login("https://mirror.example/other") is None

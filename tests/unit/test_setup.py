@@ -32,8 +32,7 @@ def apt_install(host: DpkgRoot, *names: str) -> subprocess.CompletedProcess[str]
         ["sh", "-euc", f'{helpers}{found[0]}\napt_install "$@"', "sh", *names],
         capture_output=True,
         text=True,
-        check=False,
-        env={**os.environ, **host.environment},
+        check=False, env={**os.environ, **host.environment},
     )
 
 

@@ -200,8 +200,7 @@ class Builder:
         solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
                             build=self.scheduler.build,
                             registry=self.farm.registry.address, repository=self._repository(first),
-                            digests=self.scheduler.digests(batch),
-                            unpacked=self.unpacked.get(first.image, {}))
+                            digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
         if self._fresh(first):
             solve.options["no-cache"] = ""  # of all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, solve.name)

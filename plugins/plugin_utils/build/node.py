@@ -23,8 +23,7 @@ _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys
 _INSTALL = (
     "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
     "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, "
-    "quiet=1); os.sync(); "
-    "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
+    "quiet=1); os.sync(); shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors

@@ -66,8 +66,7 @@ def csv(field_: str) -> str:
 
 
 def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str,
-         digests: Mapping[str, Mapping[str, str]],
-         unpacked: Mapping[str, str]) -> Solve:
+         digests: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, str]) -> Solve:
     """The solve of units of one image that share labels and epoch. What only some of them need comes along.
 
     `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its
@@ -114,8 +113,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         options[f"context:{parent.name}::{parent.platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
     output = {
         "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true",
-        "name-canonical": "true", **OUTPUT,
-        **{f"annotation.{name}": value for name, value in first.labels.items()},
+        "name-canonical": "true", **OUTPUT, **{f"annotation.{name}": value for name, value in first.labels.items()},
     }
     name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"
     return Solve(name, tuple(unit.key.platform for unit in units), contexts, options, output,

@@ -220,8 +220,7 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
         if not recipe.dockerfile.stage(target):
             stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the "
-                            "Dockerfile"
-                            f"{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
+                            f"Dockerfile{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
     for part, said in dict.fromkeys(pair for seen in distinct(recipe)
                                     for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
         problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
@@ -237,8 +236,7 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
         where = f"{_named(path)}:1"
         if not FOLDER.match(name):
             problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, "
-                            "digits, "
-                            "and . _ __ - between them")
+                            "digits, and . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
             problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
         if len(name) > LONGEST:

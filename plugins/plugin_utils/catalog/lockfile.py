@@ -92,8 +92,7 @@ def parse(data: bytes | str, name: str) -> Lock:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
     return Lock(tuple(entries), header.get("snapshot", ""), header.get("releases", {}), header.get("made_for", {}),
-                left_out,
-                header.get("older", {}))
+                left_out, header.get("older", {}))
 
 
 def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -66,8 +66,7 @@ def recipe() -> dict[str, Any]:
             "version": _text("The version of what is packaged; that of the go input of the image's own name unless "
                              "set."),
             "inputs": {
-                "type": "object",
-                "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
+                "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
                 "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
                 "additionalProperties": {"$ref": "#/$defs/input"},
             },

@@ -66,8 +66,7 @@ class Client:
     """
 
     def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE,
-                 sleep: Callable[[float], None] = time.sleep,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
         self.here = here or Machine.read()
         self.apt = apt
         self.patience = patience

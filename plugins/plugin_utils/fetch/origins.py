@@ -95,8 +95,7 @@ class Origins:
         if not found:
             raise FarmError(
                 f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org "
-                "does not answer",
-                hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
+                "does not answer", hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
             )
         return found
 

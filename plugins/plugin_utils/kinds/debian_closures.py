@@ -209,8 +209,7 @@ class Debian:
                 kept.append((suite, name))
         if not kept:
             raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin",
-                        platform=apt.platform,
-                        hint="try later, or another origin (farm_origins)")
+                        platform=apt.platform, hint="try later, or another origin (farm_origins)")
         apt.sources(kept, bases)
         apt.update()
         return self._found(apt, kept, bases, tuple(suite for suite in suites if suite not in dict(kept)))

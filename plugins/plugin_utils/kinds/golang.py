@@ -154,8 +154,7 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str =
 
 
 def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], store: Store, scratch: Path,
-           patience: float,
-           sleep: Callable[[float], None]) -> Iterator[tuple[Entry, FarmError | None]]:
+           patience: float, sleep: Callable[[float], None]) -> Iterator[tuple[Entry, FarmError | None]]:
     left = list(entries)
     pause, waited = 2.0, 0.0
     while left:
@@ -210,8 +209,7 @@ def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) 
         return HashMismatch(
             f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
             hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was "
-                 "made with, "
-                 "or relock",
+                 "made with, or relock",
         )
     try:
         partial = store.partial(entry.sha256)

@@ -36,8 +36,7 @@ class Contract:
     def parse(cls, given: Mapping[str, Any]) -> Contract:
         """What a recipe says, which its schema has checked."""
         return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})),
-                   dict(given.get("health", {})),
-                   given.get("metrics", ""), tuple(given.get("volumes", ())))
+                   dict(given.get("health", {})), given.get("metrics", ""), tuple(given.get("volumes", ())))
 
 
 def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tuple[str, str]]:

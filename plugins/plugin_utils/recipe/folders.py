@@ -120,9 +120,8 @@ def look(root: Path) -> Folder:
                 runs = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
                 found.files[path] = (root / path, 0o755 if runs else 0o644)
                 if ignore.disputed(path):
-                    found.say(path,
-                              f"{_ignores(root)} leaves this out, brings it back and leaves it out, which BuildKit"
-                                    " makes an empty file of; put the line with ! that is for it last")
+                    found.say(path, f"{_ignores(root)} leaves this out, brings it back and leaves it out, which "
+                                    "BuildKit makes an empty file of; put the line with ! that is for it last")
     found.files = dict(sorted(found.files.items()))
     return found
 

@@ -76,8 +76,7 @@ def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tu
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
-            tags: Sequence[str],
-            fixed: Sequence[str] = ()) -> Change:
+            tags: Sequence[str], fixed: Sequence[str] = ()) -> Change:
     """What would have to change. `fixed` are those of the tags that are never moved once they are there."""
     data = oci.index(manifests, annotations)
     return _compare(registry, repository, data, oci.lines(data), tags, fixed)
