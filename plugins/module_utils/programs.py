@@ -69,8 +69,9 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program that runs, and its process group: asked first, killed after a grace."""
-    if process.poll() is not None:
+    """Ends a program, and its process group: asked first, killed after a grace. Also where the program itself has
+    ended, and what it started has not: its number is its own until it is waited for."""
+    if process.returncode is not None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):  # the second one also for what the first, and the program, left
         with contextlib.suppress(ProcessLookupError):

@@ -72,11 +72,9 @@ refused:
 
 import os
 import re
-import signal
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import supervision
+from ansible_collections.desimages.farm.plugins.module_utils import programs, supervision
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 ARGUMENTS = {
@@ -108,43 +106,22 @@ def candidates(path: str) -> list:
     return list(found.values())
 
 
-def ask(program: str) -> tuple:
-    """(exit code, stdout, stderr) of `PROGRAM --version`. Raises OSError, TimeoutExpired; nothing is left running."""
-    # pylint: disable-next=ansible-bad-function  # AnsibleModule.run_command has no deadline
-    process = subprocess.Popen(
-        [program, "--version"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # a script's own children hold its pipes
-        process.communicate()
-        raise
-    return process.returncode, out, err
-
-
 def look_at(program: str, minimum: str) -> tuple:
     """(its version, '' or why it cannot be used)."""
     try:
-        code, out, err = ask(program)
-    except OSError as error:
-        return "", f"{program} cannot be run: {error.strerror}"
-    except subprocess.TimeoutExpired:
+        done = programs.run([program, "--version"], seconds=SECONDS)
+    except programs.Overdue:
         return "", f"{program} does not tell its version within {SECONDS} s"
-    if code:
-        return "", f"{program} --version ended with {code}: {' '.join((err or out).split())[-200:]}"
-    version = parse_version(out)
+    except FarmError as error:
+        return "", str(error)
+    if done.code:
+        return "", f"{program} --version ended with {done.code}: {' '.join((done.err or done.out).split())[-200:]}"
+    version = parse_version(done.out)
     if not version:
-        return "", f"{program} is not runc: it says {(out.splitlines() or [''])[0][:60]!r}"
+        return "", f"{program} is not runc: it says {(done.out.splitlines() or [''])[0][:60]!r}"
     if numbers(version) < numbers(minimum):
         return "", f"{program} is runc {version}, BuildKit needs {minimum} or later"
-    if not re.search(r"(?m)^libseccomp:", out):  # BuildKit gives each step a seccomp profile
+    if not re.search(r"(?m)^libseccomp:", done.out):  # BuildKit gives each step a seccomp profile
         return "", f"{program} is runc {version} compiled without seccomp, which BuildKit needs"
     return version, ""
 

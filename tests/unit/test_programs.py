@@ -32,7 +32,7 @@ def test_a_program_that_does_not_exist_is_named() -> None:
 
 
 @pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600 & wait; wait",
-                                    "sleep 600 & echo $!; sleep 600"])
+                                    "sleep 600 & echo $!; sleep 600", "sleep 600 &"])
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script: str, tmp_path: Path,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "GRACE", 0.3)

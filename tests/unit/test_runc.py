@@ -129,7 +129,7 @@ def test_a_program_that_cannot_be_run_here_is_not_used(folders):
     other = folders[0] / "runc"
     other.write_bytes(b"\x7fELF of another machine")
     other.chmod(0o755)
-    assert look()["refused"] == [f"{other} cannot be run: Exec format error"]
+    assert look()["refused"][0].startswith(f"{other} cannot be run: Exec format error")
 
 
 def test_a_program_that_hangs_is_ended_with_its_children(folders, monkeypatch):
