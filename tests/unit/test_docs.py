@@ -157,6 +157,13 @@ def test_every_link_resolves(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_file_of_the_project_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`((?:plugins/)?(?:module_utils|plugin_utils|scripts|tests|playbooks)/[^` ]*)`",
+                       page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (PROJECT / path).exists() and not (PROJECT / "plugins" / path).exists()] == []
+
+
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
