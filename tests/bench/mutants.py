@@ -30,9 +30,9 @@ from common import PROJECT, load, table
 CORE = {  # a file below plugins/ -> the unit tests that are for it
     "module_utils/canonical.py": "oci plan",
     "module_utils/gobuild.py": "gobuild",
-    "module_utils/platforms.py": "oci plan gobuild catalog",
-    "module_utils/progress.py": "runner building",
-    "module_utils/supervision.py": "supervised",
+    "module_utils/platforms.py": "platforms oci plan gobuild catalog",
+    "module_utils/progress.py": "progress runner building",
+    "module_utils/supervision.py": "supervision supervised",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/build/schedule.py": "schedule",
     "plugin_utils/build/solve.py": "solve plan",
@@ -46,7 +46,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "plugin_utils/recipe/expansion.py": "expansion dockerfile",
     "plugin_utils/recipe/instructions.py": "dockerfile expansion catalog",
     "plugin_utils/registry/oci.py": "oci",
-    "plugin_utils/registry/tags.py": "plan oci",
+    "plugin_utils/registry/tags.py": "oci indexes",
 }
 PACKAGE = "ansible_collections.desimages.farm.plugins."
 COMPARISONS = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
