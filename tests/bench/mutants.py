@@ -31,7 +31,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "module_utils/canonical.py": "oci plan",
     "module_utils/gobuild.py": "gobuild",
     "module_utils/platforms.py": "platforms oci plan gobuild catalog",
-    "module_utils/progress.py": "progress runner building",
+    "module_utils/progress.py": "progress",
     "module_utils/supervision.py": "supervision supervised",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/build/schedule.py": "schedule",

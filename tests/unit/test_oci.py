@@ -90,8 +90,8 @@ def test_a_manifest_of_dockers_first_kind_is_known(data: bytes, first: bool) -> 
 
 
 def descriptor(text: str, **more: object) -> dict[str, Any]:
-    return {"digest": "sha256:" + hashlib.sha256(text.encode()).hexdigest(), "size": len(text), "mediaType": "x/" + text,
-            **more}
+    digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return {"digest": digest, "size": len(text), "mediaType": "x/" + text, **more}
 
 
 def test_a_manifest_is_read_with_what_it_is_made_of() -> None:
