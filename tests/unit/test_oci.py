@@ -38,7 +38,7 @@ def test_an_index_can_be_read_as_lines() -> None:
     (b"<html>", ["not an index"]),
     (b"[]", ["not an index"]),
     (b'{"layers": []}', ["not an index"]),
-    (b'{"manifests": 7, "annotations": {"a": "b"}}', ["a=b"]),
+    (b'{"manifests": 7, "annotations": {"b": "c", "a": "b"}}', ["a=b", "b=c"]),
     (b'{"manifests": [{"digest": "x"}, 7]}', [" x", " 7"]),
     ('{"manifests": [], "annotations": {"a": "\u00e4\\u001b"}}'.encode(), [r"'a=\xe4\x1b'"]),
 ])

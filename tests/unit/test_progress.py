@@ -25,15 +25,20 @@ def test_each_line_adds_to_the_log_what_it_tells_for_the_first_time() -> None:
         vertex("a"), vertex("a", started="1"), vertex("a", started="1"), log("one\ntwo\r\n\n"),
         vertex("a", started="1", completed="2"), vertex("a", started="1", completed="2"),
         vertex("b", started="3", completed="3", cached=True), vertex("c", started="4", completed="5", error="bad"),
-        "error: of buildctl's own \n", json.dumps({"logs": [{"data": "no base64!"}]}), json.dumps({"logs": [{}]}))]
+        "error: of buildctl's own \n", json.dumps({"logs": [{"data": "no base64!"}]}), json.dumps({"logs": [{}]}),
+        json.dumps({"logs": [{"data": base64.b64encode(b"\xff").decode()}]}))]
     assert said == [[], ["1 A"], [], ["    one", "    two", "    "], ["2 A: done"], [], ["3 B", "3 B: cached"],
-                    ["4 C", "5 C: done", "C: bad"], ["error: of buildctl's own"], ["    no base64!"], []]
+                    ["4 C", "5 C: done", "C: bad"], ["error: of buildctl's own"], ["    no base64!"], [],
+                    ["    \ufffd"]]
     assert progress.as_dict() == {
         "steps": 3, "done": 3, "cached": 1, "running": "", "failed_step": "C", "error": "bad", "transport": False,
-        "tail": ["one", "two", "", "no base64!"]}
+        "tail": ["one", "two", "", "no base64!", "\ufffd"]}
 
 
-def test_a_step_without_a_digest_is_known_by_its_name() -> None:
+def test_a_step_is_known_by_its_digest_and_else_by_its_name() -> None:
+    progress = Progress()
+    progress.feed(vertex("a", name="x", started="1"))
+    assert progress.feed(vertex("b", name="x", started="1")) == ["1 x"]
     progress = Progress()
     progress.feed(json.dumps({"vertexes": [{"name": "x", "started": "1"}, {"name": "y", "started": "2"}]}))
     assert (progress.as_dict()["steps"], progress.running) == (2, "y")
