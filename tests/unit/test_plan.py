@@ -8,12 +8,12 @@ import os
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, S390X
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan, make, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 
-from .conftest import CHAIN, Catalog
+from .conftest import CHAIN, RECIPE, Catalog
 
 
 def ids(plan: Plan) -> dict[str, str]:
@@ -30,6 +30,7 @@ def changed(before: Plan, after: Plan) -> set[str]:
     [
         ("app/README.md", "other\n", set()),
         ("app/Dockerfile", CHAIN["app"] + "ENV A=1\n", {"app"}),
+        ("base/Dockerfile", "FROM static AS unused\n" + CHAIN["base"], {"base"}),  # it has no targets: all of it counts
         ("static/passwd", "root\n", {"static", "base", "app"}),
         ("debian/etc/motd", "bye\n", {"debian", "static", "base", "builder-go", "builder-c", "app"}),
         ("builder/Dockerfile", CHAIN["builder"] + "RUN more\n", {"builder-c"}),
@@ -172,7 +173,7 @@ def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chai
             "sha256": "0" * 64, "size": 1}
     made_for = {"cc": {"packages": ["gcc"], "essential": False, "suites": ["trixie"], "for": "build"}}
     header = {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for,
-              "left_out": {"linux/amd64": ["trixie-security"]},
+              "left_out": {"linux/amd64": ["trixie-updates", "trixie-security", "trixie-a", "trixie-b"]},
               "older": {"linux/amd64": {"trixie": "20260912T075541Z"}}}
     lines = [header, *({**line, "platform": f"linux/{name}"} for name in ("amd64", "arm64"))]
     chain.write("other/lock.jsonl", "".join(json.dumps(each) + "\n" for each in lines))
@@ -180,7 +181,7 @@ def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chai
                 "FROM --platform=$BUILDPLATFORM other AS made\nRUN true\nFROM scratch\nCOPY --from=made /a /\n")
     behind = {str(key): unit.labels.get("org.desimages.suites-left-out", "")
               for key, unit in chain.plan().units.items()}
-    told = "trixie-security trixie@20260912T075541Z"
+    told = "trixie-a trixie-b trixie-security trixie-updates trixie@20260912T075541Z"
     assert {name: text for name, text in behind.items() if text} == {
         f"{image} linux/{name}": told for image in ("other", "above") for name in ("amd64", "arm64")}
     unit = chain.plan().units[Key("above", "", AMD64)]
@@ -233,11 +234,11 @@ def test_a_record_has_all_that_determines_the_content(chain: Catalog) -> None:
         "build_parents": {"debian": ids("debian")},
         "labels": unit.labels,
     }
-    wanted = {"version": "trixie-20261123", "created": "2026-11-23T11:22:38Z", "base.name": "ns/static"}
+    wanted = {"version": "trixie-20261123", "created": "2026-11-23T11:22:38Z", "base.name": "ns/static",
+              "title": "many", "vendor": "Desimages"}
     assert {name: unit.labels[f"org.opencontainers.image.{name}"] for name in wanted} == wanted
     assert list(unit.labels) == sorted(unit.labels)
     assert (unit.id, unit.epoch) == (canonical.sha256(unit.record), 1795432958)
-    assert "record" not in repr(unit), "it is long"
 
 
 def test_a_build_id_stays_the_same(chain: Catalog) -> None:
@@ -252,6 +253,54 @@ def test_a_unit_needs_the_files_of_its_own_platform_and_of_the_machine_that_buil
     found = plan.entries(plan.units[Key("many", "go", ARM64)], AMD64)
     assert [(entry.input, entry.platform, entry.sha256) for entry in found] == [
         ("x", "linux/arm64", X["linux/arm64"]), ("cc", "", "c" * 64)]
+
+
+def test_a_unit_names_its_inputs_in_order_by_the_folder_that_is_taken(chain: Catalog) -> None:
+    """The order of sets is another in each process, and steps compare and hand over what they were told."""
+    names = ["a", "b", "c", "d", "e"]
+    text = "FROM scratch\n" + "".join(f"COPY --from=inputs /{name}/x/y {name}\n" for name in names)
+    text += "".join(f"COPY --from=build-inputs built-{name}/ {name}\n" for name in names)
+    text += "".join(f"COPY --from=unpacked-un{name} / /\n" for name in names)
+    inputs, header, lines = ["inputs:\n"], {}, []
+    for name in names:
+        inputs.append(f"  {name}: {{url: 'https://example.org/x'}}\n"
+                      f"  built-{name}: {{url: 'https://example.org/x', for: build}}\n"
+                      f"  un{name}: {{debian: [xx], for: build}}\n")
+        header[name] = {"url": "https://example.org/x"}
+        header[f"built-{name}"] = {"url": "https://example.org/x", "for": "build"}
+        header[f"un{name}"] = {"packages": ["xx"], "essential": False, "suites": ["trixie"], "for": "build"}
+        same = {"sha256": "a" * 64, "size": 1}
+        lines += [{"input": each, "kind": "url", "url": "https://example.org/x", **same}
+                  for each in (name, f"built-{name}")]
+        lines += [{"input": f"un{name}", "kind": "debian", "archive": "debian", "name": "xx", "version": "1",
+                   "architecture": "all", "path": "pool/xx_1_all.deb", "platform": platform, **same} for platform in X]
+    chain.image("taker", text, "".join(inputs))
+    whole_lock = [{"lock": 2, "snapshot": "20261123T112238Z", "made_for": header}, *lines]
+    chain.write("taker/lock.jsonl", "".join(json.dumps(line) + "\n" for line in whole_lock))
+    unit = chain.plan().units[Key("taker", "", ARM64)]
+    assert unit.inputs == tuple(names)
+    assert unit.unpacked == tuple(f"un{name}" for name in names)
+    assert unit.build_inputs == (*(f"built-{name}" for name in names), *unit.unpacked)
+
+
+def test_units_come_in_the_order_of_their_names_where_none_needs_the_other(empty: Catalog) -> None:
+    empty.image("tool", "FROM scratch AS b\nCOPY . /\nFROM scratch AS a\nCOPY . /\n", "targets: [b, a]\n")
+    empty.image("early", "FROM tool-b\n")
+    empty.image("late", "FROM scratch\nCOPY . /\n")
+    assert [key.name for key in empty.plan().units if key.platform == AMD64] == ["tool-b", "early", "late", "tool-a"]
+
+
+def test_a_unit_for_a_platform_on_which_nothing_is_built_needs_parents_of_that(empty: Catalog) -> None:
+    """`build_platforms` are amd64 and arm64; what comes from the other one is another unit."""
+    for name in ("base", "leaf"):
+        recipe = RECIPE.format(name=name).replace("linux/amd64, linux/arm64", "linux/s390x, linux/amd64, linux/arm64")
+        empty.write(f"{name}/image.yml", recipe)
+    empty.write("base/Dockerfile", "FROM scratch\nCOPY . /\n")
+    empty.write("leaf/Dockerfile", "FROM base\nRUN x\n")
+    plan = empty.plan()
+    unit = plan.units[Key("leaf", "", S390X)]
+    assert plan.parents(unit, AMD64) == [Key("base", "", S390X)]
+    assert unit.record["parents"] == {"base": plan.units[Key("base", "", S390X)].id}
 
 
 def test_a_unit_is_no_older_than_what_it_is_made_of(chain: Catalog) -> None:
