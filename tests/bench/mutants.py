@@ -28,9 +28,9 @@ from types import ModuleType
 from common import PROJECT, load, table
 
 CORE = {  # a file below plugins/ -> the unit tests that are for it
-    "module_utils/canonical.py": "oci plan",
+    "module_utils/canonical.py": "platforms",
     "module_utils/gobuild.py": "gobuild",
-    "module_utils/platforms.py": "platforms oci plan gobuild catalog",
+    "module_utils/platforms.py": "platforms",
     "module_utils/progress.py": "progress",
     "module_utils/supervision.py": "supervision supervised",
     "plugin_utils/build/byhand.py": "byhand",
