@@ -35,7 +35,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "module_utils/supervision.py": "supervision supervised",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/build/schedule.py": "schedule",
-    "plugin_utils/build/solve.py": "solve plan",
+    "plugin_utils/build/solve.py": "solve",
     "plugin_utils/catalog/lockfile.py": "lockfile lock_for_recipe catalog locker",
     "plugin_utils/kinds/go_failures.py": "go_failures",
     "plugin_utils/plan/plan.py": "plan",
