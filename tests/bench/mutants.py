@@ -32,7 +32,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "module_utils/gobuild.py": "gobuild",
     "module_utils/platforms.py": "platforms",
     "module_utils/progress.py": "progress",
-    "module_utils/supervision.py": "supervision supervised",
+    "module_utils/supervision.py": "supervision",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/build/schedule.py": "schedule",
     "plugin_utils/build/solve.py": "solve",
