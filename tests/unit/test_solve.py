@@ -177,7 +177,7 @@ def test_the_words_for_buildctl_are_in_order_and_quoted() -> None:
         "build", "--progress=rawjson", "--frontend=dockerfile.v0", "--source-policy-file=/policy",
         "--metadata-file=/metadata", "--local=c1=/1", "--local=context=/2", "--opt=a=1", "--opt=b=2",
         '--output=type=image,"annotation.x=a ""b"", c","annotation.y=d\ne"']
-    assert [csv(text) for text in ("a", "a,b", 'a"b', "a\nb")] == ["a", '"a,b"', '"a""b"', '"a\nb"']
+    assert [csv(text) for text in ("x a", "a,b", 'a"b', "a\nb")] == ["x a", '"a,b"', '"a""b"', '"a\nb"']
 
 
 def test_a_context_is_named_by_all_that_it_is_made_of() -> None:

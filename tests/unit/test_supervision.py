@@ -35,6 +35,7 @@ WHOLE: dict[str, Any] = {
 def test_a_service_has_what_its_parameters_say_and_else_the_usual() -> None:
     assert Service.from_params(LEAST) == Service(
         "a", "/s", (), (), (), "/", "", (), (), (), Ready("", "", (), 30), Claims((), (), ()), False, 30, 10_000_000, 5)
+    assert Service.from_params({**LEAST, "state_dir": "/x/"}).state_dir == "/x"
     assert Service.from_params({**LEAST, **dict.fromkeys(set(WHOLE) - set(LEAST))}) == Service("a", "/s")
     assert Service.from_params(WHOLE) == Service(
         "registry-2", "/srv/it's %n", ("/bin/x", "$a", "100%", "b c"), ("/bin/after", "$b", "it's"),
@@ -215,6 +216,7 @@ def test_systemd_changes_nothing_of_a_service_that_asks_for_nothing() -> None:
 
 
 def test_nobody_but_the_service_sets_whose_process_it_is() -> None:
-    (text,) = environment_file(Service.from_params({**LEAST, "environment": {"DESIMAGES_SERVICE": "x", "PATH": "/p"}})
-                               ).values()
+    environment = {"DESIMAGES_SERVICE": "x", "PATH": "/p"}
+    (text,) = environment_file(Service.from_params({**LEAST, "environment": environment})).values()
+    assert text.group == -1, "of no group but root's own"
     assert text.text == 'PATH="/p"\nHOME="/"\nLANG="C.UTF-8"\nDESIMAGES_SERVICE="/s/services/a"\n'
