@@ -38,7 +38,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "plugin_utils/build/solve.py": "solve",
     "plugin_utils/catalog/lockfile.py": "lockfile lock_for_recipe catalog locker",
     "plugin_utils/kinds/go_failures.py": "go_failures",
-    "plugin_utils/plan/plan.py": "plan",
+    "plugin_utils/plan/plan.py": "plan catalog",
     "plugin_utils/plan/selection.py": "selection",
     "plugin_utils/recipe/contract.py": "contract",
     "plugin_utils/recipe/dockerfile.py": "dockerfile plan catalog",

@@ -284,10 +284,13 @@ def test_a_unit_names_its_inputs_in_order_by_the_folder_that_is_taken(chain: Cat
 
 
 def test_units_come_in_the_order_of_their_names_where_none_needs_the_other(empty: Catalog) -> None:
-    empty.image("tool", "FROM scratch AS b\nCOPY . /\nFROM scratch AS a\nCOPY . /\n", "targets: [b, a]\n")
-    empty.image("early", "FROM tool-b\n")
+    targets = ["e", "d", "c", "b", "a"]
+    stages = "".join(f"FROM scratch AS {name}\nCOPY . /\n" for name in ["f", *targets])
+    empty.image("tool", stages, f"targets: [f, {', '.join(targets)}]\n")
+    empty.image("early", "FROM scratch\n" + "".join(f"COPY --from=tool-{name} / /{name}\n" for name in targets[1:]))
     empty.image("late", "FROM scratch\nCOPY . /\n")
-    assert [key.name for key in empty.plan().units if key.platform == AMD64] == ["tool-b", "early", "late", "tool-a"]
+    assert [key.name for key in empty.plan().units if key.platform == AMD64] == [
+        "tool-a", "tool-b", "tool-c", "tool-d", "early", "late", "tool-e", "tool-f"]
 
 
 def test_a_unit_for_a_platform_on_which_nothing_is_built_needs_parents_of_that(empty: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
     digest,
     encode,
     environment_file,
+    own_files,
     parse_port,
     runit_files,
     systemd_files,
+    unit_word,
 )
 
 LEAST: dict[str, Any] = {"name": "a", "state_dir": "/s/"}
@@ -44,7 +47,51 @@ def test_a_service_has_what_its_parameters_say_and_else_the_usual() -> None:
         Claims(("127.0.0.1:1",), ("/u",), ("/d",)), True, 5)
 
 
+def service(**changed: Any) -> Service:
+    return Service.from_params({"name": "registry", "state_dir": "/var/lib/farm",
+                                "command": ["/usr/bin/registry", "serve"], **changed})
+
+
+def test_all_mistakes_of_a_description_are_told_at_once() -> None:
+    with pytest.raises(BadInput) as error:
+        service(name="A", directory="x", claims={"ports": ["5000"]})
+    assert len(error.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, []),
+        ({"command": ["/usr/bin/registry", "other"]}, ["command changed"]),
+        ({"environment": {"A": "b"}}, ["environment changed"]),
+        ({"files": {"/etc/x": "new"}}, ["files changed"]),
+        ({"secret_files": {"/etc/x": "new"}}, ["files changed"]),
+        ({"user": "nobody"}, ["user changed"]),
+        ({"limits": {"nofile": 10}}, ["limits changed"]),
+        ({"ready": {"unix": "/x"}}, []),
+    ],
+)
+def test_a_service_is_started_again_only_for_what_decides_how_it_runs(
+        changed: dict[str, Any], reason: list[str]) -> None:
+    program = {"path": "/usr/bin/registry", "size": 1}
+    old, new = (definition(one, program, "runit") for one in (service(), service(**changed)))
+    assert differences(old, new) == reason
+
+
 @pytest.mark.parametrize(("changed", "said"), [
+    ({"name": "Registry"}, "name: 'Registry' is not lower case letters"),
+    ({"state_dir": "farm"}, "state_dir: 'farm' is not an absolute path"),
+    ({"command": ["registry"]}, "command[0]: 'registry' is not an absolute path"),
+    ({"command": ["/bin/x", "a\nb"]}, "command and after take no line breaks: 'a\\nb'"),
+    ({"environment": {"A-B": "c"}}, "'A-B' is no name of a variable"),
+    ({"environment": {"A": "c\0"}}, "the value of A has a control character"),
+    ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
+    ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
+    ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
+    ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
+    ({"limits": {"memory": 1}}, "limits: 'memory' is none of core, nofile, nproc"),
+    ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
+    ({"claims": {"sockets": ["/" + "x" * 107]}}, "has 108 bytes, a unix socket's path at most 107"),
     ({"name": "a\n"}, "name: 'a\\n' is not lower case letters, digits and dashes"),
     ({"name": "1a"}, "name: '1a' is not"),
     ({"directory": "/a\nb"}, "directory: '/a\\nb' is not an absolute path"),
@@ -63,7 +110,7 @@ def test_each_mistake_is_told_with_what_it_is_in(changed: dict[str, Any], said: 
     with pytest.raises(BadInput) as error:
         Service.from_params({**LEAST, **changed})
     (problem,) = error.value.problems
-    assert said in problem
+    assert problem.startswith(said) or said in problem.partition(": ")[2]
     assert f"in the service {changed.get('name', 'a')}:" in str(error.value)
 
 
@@ -77,12 +124,13 @@ def test_what_is_just_within_the_limits_is_taken(changed: dict[str, Any]) -> Non
 
 def test_all_paths_that_are_in_two_lists_are_told_in_order() -> None:
     with pytest.raises(BadInput) as error:
-        Service.from_params({**LEAST, "files": dict.fromkeys(("/a", "/b", "/c", "/d"), ""),
-                             "secret_files": dict.fromkeys(("/d", "/c", "/b", "/e"), "")})
-    assert error.value.problems == [f"{path} is in files and in secret_files" for path in ("/b", "/c", "/d")]
+        Service.from_params({**LEAST, "files": dict.fromkeys(("/a", "/b", "/c", "/d", "/e", "/f"), ""),
+                             "secret_files": dict.fromkeys(("/x", "/f", "/e", "/d", "/c", "/b"), "")})
+    assert error.value.problems == [f"/{name} is in files and in secret_files" for name in "bcdef"]
 
 
-@pytest.mark.parametrize(("text", "found"), [("0.0.0.0:1", ("0.0.0.0", 1)), ("[fe80::1]:65535", ("fe80::1", 65535))])
+@pytest.mark.parametrize(("text", "found"), [
+    ("0.0.0.0:1", ("0.0.0.0", 1)), ("[::1]:5000", ("::1", 5000)), ("[fe80::1]:65535", ("fe80::1", 65535))])
 def test_ports_are_read(text: str, found: tuple[str, int]) -> None:
     assert parse_port(text) == found
 
@@ -213,6 +261,24 @@ def test_systemd_changes_nothing_of_a_service_that_asks_for_nothing() -> None:
     assert [line.partition("=")[0] for line in lines[1:]] == usual[1:]
     core = Service.from_params({**LEAST, "limits": {"core": 0}})
     assert "LimitCORE=0" in next(iter(systemd_files(core).values())).text.splitlines()
+
+
+def test_two_farms_on_one_machine_have_different_units() -> None:
+    default, other = service(state_dir="/var/lib/desimages"), service()
+    assert default.unit == "desimages-registry.service"
+    assert re.fullmatch(r"desimages-[0-9a-f]{8}-registry\.service", other.unit)
+
+
+@pytest.mark.parametrize(("word", "written"),
+                         [("a", '"a"'), ('a"b', '"a\\"b"'), ("50%", '"50%%"'), ("a\\b", '"a\\\\b"')])
+def test_a_unit_keeps_awkward_words_as_they_are(word: str, written: str) -> None:
+    assert unit_word(word) == written
+
+
+@pytest.mark.parametrize(("group", "mode"), [(-1, 0o600), (0, 0o640), (7, 0o640)])
+def test_files_of_a_service_are_read_by_its_group_alone(group: int, mode: int) -> None:
+    assert own_files(service(files={"/a": "1"}, secret_files={"/b": "2"}), group) == {
+        "/a": Text("1", mode, group), "/b": Text("2", mode, group)}
 
 
 def test_nobody_but_the_service_sets_whose_process_it_is() -> None:
