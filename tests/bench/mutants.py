@@ -28,25 +28,25 @@ from types import ModuleType
 from common import PROJECT, load, table
 
 CORE = {  # a file below plugins/ -> the unit tests that are for it
-    "module_utils/canonical.py": "oci plan",
+    "module_utils/canonical.py": "platforms",
     "module_utils/gobuild.py": "gobuild",
-    "module_utils/platforms.py": "oci plan gobuild catalog",
-    "module_utils/progress.py": "runner building",
-    "module_utils/supervision.py": "supervised",
+    "module_utils/platforms.py": "platforms",
+    "module_utils/progress.py": "progress",
+    "module_utils/supervision.py": "supervision",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/build/schedule.py": "schedule",
-    "plugin_utils/build/solve.py": "solve plan",
+    "plugin_utils/build/solve.py": "solve",
     "plugin_utils/catalog/lockfile.py": "lockfile lock_for_recipe catalog locker",
     "plugin_utils/kinds/go_failures.py": "go_failures",
-    "plugin_utils/plan/plan.py": "plan schedule report catalog evidence",
-    "plugin_utils/plan/selection.py": "plan catalog",
+    "plugin_utils/plan/plan.py": "plan catalog",
+    "plugin_utils/plan/selection.py": "selection",
     "plugin_utils/recipe/contract.py": "contract",
     "plugin_utils/recipe/dockerfile.py": "dockerfile plan catalog",
     "plugin_utils/recipe/evaluation.py": "dockerfile plan catalog",
     "plugin_utils/recipe/expansion.py": "expansion dockerfile",
     "plugin_utils/recipe/instructions.py": "dockerfile expansion catalog",
     "plugin_utils/registry/oci.py": "oci",
-    "plugin_utils/registry/tags.py": "plan oci",
+    "plugin_utils/registry/tags.py": "oci indexes",
 }
 PACKAGE = "ansible_collections.desimages.farm.plugins."
 COMPARISONS = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,

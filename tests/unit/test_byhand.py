@@ -20,7 +20,8 @@ SOLVE = Solve("a arm64", (ARM64,), {}, OPTIONS, {"type": "image", "name": "r/a",
 
 def test_a_name_that_comes_for_several_platforms_is_found() -> None:
     assert doubled(SOLVE) == {"debian": {"linux/arm64": "r/debian@sha256:2", "linux/amd64": "r/debian@sha256:3"}}
-    assert doubled(Solve("a", (AMD64,), {}, {"context:a": "x", "label:b": "y"}, {})) == {}
+    others = {"context:a": "x", "label:b::linux/amd64": "y", "label:b::linux/arm64": "y"}
+    assert doubled(Solve("a", (AMD64,), {}, others, {})) == {}
 
 
 def test_all_that_decides_the_bytes_is_in_the_words() -> None:
@@ -32,3 +33,11 @@ def test_all_that_decides_the_bytes_is_in_the_words() -> None:
         "--build-context=unpacked-seed=docker-image://r/archive@sha256:1", "--label=org.opencontainers.image.title=a",
         "--target=go", "--build-context=debian=docker-image://r/debian@sha256:9",
         '--output=type=image,name=r/a,"annotation.x=one, two"', "/by/context"]
+
+
+def test_what_comes_for_several_platforms_is_in_the_order_of_names() -> None:
+    options = {"dockerfilekey": "c1"}
+    indexes = {"b": "r/b@sha256:2", "a": "r/a@sha256:1"}
+    words = buildx_words(Solve("x", (AMD64,), {}, options, {}), {"c1": "/c1", "context": "/c"}, "/m", indexes)
+    assert words[-4:-2] == ["--build-context=a=docker-image://r/a@sha256:1",
+                            "--build-context=b=docker-image://r/b@sha256:2"]

@@ -69,3 +69,11 @@ def test_programs_are_named_in_order():
                          [("go1.26.8", (1, 26, 8)), ("go version go1.21 x", (1, 21, 0)), ("gone", ())])
 def test_versions_are_read(text, found):
     assert gobuild.version(text) == found
+
+
+@pytest.mark.parametrize(("here", "tried"), [
+    ("go version go1.21 linux/amd64", ["go1.26.8"]),  # the first that fetches another one
+    ("go version go1.20.14 linux/amd64", []),
+])
+def test_a_go_that_fetches_no_other_one_is_not_asked_to(here, tried):
+    assert gobuild.toolchains("go1.26.8", here) == tried

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import hashlib
@@ -21,10 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import runner, runner_job
-from ansible_collections.desimages.farm.plugins.module_utils.progress import Progress
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
-from hypothesis import given
-from hypothesis import strategies as st
 
 GOOD = """#!/bin/sh
 for word in "$@"; do
@@ -220,38 +216,6 @@ def test_whatever_buildkit_prints_the_job_goes_on_to_its_end(local: Local) -> No
         assert said in state["log"]
 
 
-NAMES = ("vertexes", "logs", "digest", "name", "started", "completed", "cached", "error", "data")
-TEXT = st.text(st.characters())  # JSON has halves of characters too
-KEYS = st.sampled_from(NAMES) | TEXT
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-                    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))
-
-
-def writable(progress: Progress, value: str) -> None:
-    """Whatever is fed, what comes of it can be written down and shown."""
-    for said in progress.feed(value):
-        said.encode()
-    state = json.loads(json.dumps(progress.as_dict()))
-    for text in (*state["tail"], state["running"], state["error"], state["failed_step"]):
-        text.encode()
-
-
-@given(JSON)
-def test_progress_takes_any_json(value: object) -> None:
-    progress = Progress()
-    for each in (value, {"vertexes": [value]}, {"logs": [value]}, {"vertexes": value, "logs": value}):
-        writable(progress, json.dumps(each))
-    assert progress.transport in (True, False) and progress.full in (True, False)
-
-
-@pytest.mark.parametrize("key", NAMES)
-def test_progress_takes_halves_of_characters(key: str) -> None:
-    half = {"digest": "d", "name": "n", "started": "1", key: "\ud800"}
-    for value in ("\ud800", {key: "\ud800"}, {"vertexes": [half]}, {"logs": [half]}):
-        writable(Progress(), json.dumps(value))
-    writable(Progress(), "no JSON: \ud800")
-
-
 @pytest.mark.timeout(60)
 def test_a_line_of_any_length_is_kept_in_part(local: Local) -> None:
     long = "head -c 40000000 /dev/zero | tr '\\0' '[' >&2; echo >&2; cat "
@@ -399,38 +363,3 @@ def test_how_a_job_ended_is_told_on_a_full_disk_too(tmp_path: Path) -> None:
 
 def test_the_runner_is_the_same_file_each_time() -> None:
     assert runner_zip() == runner_zip()
-
-
-def test_progress_knows_steps_what_runs_and_what_failed() -> None:
-    progress = Progress()
-    progress.feed(json.dumps({"vertexes": [
-        {"digest": "a", "name": "one", "started": "1", "completed": "2", "cached": True},
-        {"digest": "b", "name": "exporting to image", "started": "3"}, {"digest": "c", "name": "three"}]}))
-    assert progress.as_dict()["steps"] == 3
-    assert progress.running == "exporting to image"
-    progress.feed(json.dumps({"vertexes": [
-        {"digest": "b", "name": "exporting to image", "started": "3", "error": "503"}]}))
-    assert progress.transport
-    for error, transport in (("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 503 Service "
-                              "Unavailable", True),
-                             ('failed to do request: Head "http://r/v2/box/manifests/sha256:1": dial tcp: connect: '
-                              'connection refused', True),
-                             ("unexpected status from HEAD request to http://r/v2/box/manifests/sha256:1: 403 "
-                              "Forbidden", False),
-                             ('process "timeout 9 go build x/v2/cmd" did not complete successfully: exit code: 1',
-                              False)):
-        progress.feed(json.dumps({"vertexes": [{"digest": "d", "name": "[internal] load metadata", "error": error}]}))
-        assert progress.transport is transport, error
-    assert progress.as_dict()["cached"] == 1
-
-
-@pytest.mark.parametrize(("error", "said", "full"), [
-    ("failed to solve: write /x: no space left on device", "", True),
-    ("process did not complete successfully: exit code: 1", "cp: error writing '/x': No space left on device", True),
-    ("process did not complete successfully: exit code: 1", "cp: cannot stat '/x'", False),
-])
-def test_a_full_disk_is_known_by_what_was_said(error: str, said: str, full: bool) -> None:
-    progress = Progress()
-    progress.feed(json.dumps({"logs": [{"data": base64.b64encode(said.encode()).decode()}]}))
-    progress.feed(json.dumps({"vertexes": [{"digest": "sha256:1", "name": "RUN", "error": error}]}))
-    assert progress.full is full

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 from .conftest import Catalog
@@ -70,3 +70,57 @@ def test_units_that_were_put_back_are_ready_again_and_a_stop_leaves_the_rest(sch
     assert scheduler.finished
     assert len(left) == len(scheduler.outcomes)
     assert not any(outcome.state in GOOD for outcome in scheduler.outcomes.values())
+
+
+def test_what_became_of_units_is_told_in_words() -> None:
+    """People see them in reports; tools read them in summaries."""
+    assert [state.value for state in State] == [
+        "waiting", "running", "exists", "built", "same content", "failed", "input failed", "parent failed", "left"]
+
+
+def test_a_failure_is_told_with_its_error_and_its_descendants_with_their_parent(scheduler: Scheduler) -> None:
+    scheduler.fail([Key("debian", "", ARM64)], "broken")
+    assert scheduler.outcomes[Key("debian", "", ARM64)] == Outcome(State.FAILED, "", "broken")
+    assert scheduler.outcomes[Key("base", "", ARM64)] == Outcome(
+        State.PARENT_FAILED, "", "debian linux/arm64 failed")
+    assert scheduler.outcomes[Key("app", "", ARM64)].state == State.WAITING, "its parents are made of debian for amd64"
+
+
+def test_what_was_refused_keeps_the_first_reason(chain: Catalog) -> None:
+    plan = chain.plan()
+    debian, static, app = (Key(name, "", ARM64) for name in ("debian", "static", "app"))
+    refused = {static: "first", app: "second", Key("base", "", AMD64): "not wanted", debian: "there already"}
+    scheduler = Scheduler(plan, [app], {debian: "sha256:d"}, AMD64, refused)
+    assert scheduler.outcomes[static] == Outcome(State.INPUT_FAILED, "", "first")
+    assert scheduler.outcomes[app] == Outcome(State.PARENT_FAILED, "", "static linux/arm64 failed")
+    assert debian not in scheduler.outcomes and Key("base", "", AMD64) not in scheduler.outcomes
+    whole = Scheduler(plan, list(plan.units), {debian: "sha256:d"}, AMD64, refused)
+    assert whole.outcomes[debian] == Outcome(State.EXISTS, "sha256:d"), "what is there needs no input"
+
+
+def test_a_batch_gets_the_digests_of_its_parents(scheduler: Scheduler) -> None:
+    keys = [Key("debian", "", AMD64), Key("debian", "", ARM64), Key("builder", "go", AMD64),
+            Key("static", "", AMD64), Key("static", "", ARM64)]
+    for key in keys:
+        scheduler.done(key, f"sha256:{key}", State.SAME)
+    batch = [Key("app", "", AMD64), Key("app", "", ARM64)]
+    assert scheduler.digests(batch) == {
+        "builder-go": {"linux/amd64": "sha256:builder-go linux/amd64"},
+        "static": {"linux/amd64": "sha256:static linux/amd64", "linux/arm64": "sha256:static linux/arm64"}}
+    assert scheduler.run_time_digests(batch[1]) == {"static": "sha256:static linux/arm64"}
+    assert scheduler.outcomes[keys[0]].state == State.SAME
+    scheduler.start(batch)
+    assert not scheduler.finished
+    left = scheduler.leave()
+    assert left == [*batch, Key("base", "", AMD64), Key("base", "", ARM64)], "what runs is given up too"
+    assert scheduler.outcomes[batch[0]] == Outcome(State.LEFT, "", "the run was stopped")
+
+
+def test_units_whose_labels_differ_are_batches_of_their_own(chain: Catalog) -> None:
+    """The labels of a solve are those of all that it builds."""
+    chain.image("many", "FROM scratch AS x-amd64\nCOPY . /\nFROM debian AS x-arm64\nFROM x-$TARGETARCH\n")
+    plan = chain.plan()
+    keys = [Key("many", "", platform) for platform in (AMD64, ARM64)]
+    scheduler = Scheduler(plan, keys, {Key("debian", "", ARM64): "sha256:d"}, AMD64)
+    scheduler.done(Key("debian", "", ARM64), "sha256:d")
+    assert names(scheduler.ready()) == [["many linux/amd64"], ["many linux/arm64"]]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import make, policy
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve, context_name, csv, make, policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
 
 from .conftest import Catalog
+from .test_plan import STAGES, X, whole
 
 REGISTRY = "127.0.0.1:5000"
 DIGEST = "sha256:" + "1" * 64
@@ -99,5 +103,90 @@ def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None
     contexts = {name for name in solve.options if name.startswith("context:")}
     assert contexts == {"context:static::linux/amd64", "context:debian::linux/arm64", "context:debian::linux/amd64",
                         "context:build-inputs", "context:unpacked-two"}
+    assert solve.options["context:unpacked-two"] == f"docker-image://{REGISTRY}/desimages/archive@{DIGEST}"
     files = solve.contexts[solve.options["context:build-inputs"].removeprefix("local:")]
     assert set(files) == {"one", "two/two_1_all.deb"}
+
+
+SOURCES = Sources({"a": (0o755, "0000010" + "d" * 57, 7), ".dockerignore": (0o644, "0" * 64, 1)},
+                  {"x": {"go.mod": (0o644, "9" * 64, 2)}, "cc": {"main.go": (0o644, "8" * 64, 4)}})
+
+
+def solved(chain: Catalog, *platforms: Any) -> Solve:
+    """The solve of many-go for these platforms, on a machine that is amd64."""
+    plan = whole(chain)
+    digests = {"static": {str(AMD64): "sha256:1", str(ARM64): "sha256:2"}, "debian": {str(AMD64): "sha256:3"}}
+    return make([plan.units[Key("many", "go", platform)] for platform in platforms], plan, SOURCES, build=AMD64,
+                registry=REGISTRY, repository="ns/many-go", digests=digests, unpacked={})
+
+
+def test_all_that_a_solve_asks_for(chain: Catalog) -> None:
+    solve = solved(chain, AMD64, ARM64)
+    units = whole(chain).units
+    labels = units[Key("many", "go", ARM64)].labels
+    assert (solve.name, solve.platforms) == ("many-go amd64, arm64", (AMD64, ARM64))
+    contexts = {key: solve.options[key] for key in solve.options if key == "dockerfilekey" or key.endswith("inputs")
+                or key.startswith("context:inputs::")}
+    image = f"docker-image://{REGISTRY}/ns"
+    assert {key: value for key, value in solve.options.items() if key not in contexts} == {
+        "platform": "linux/amd64,linux/arm64", "force-network-mode": "none", "filename": "Dockerfile", "target": "go",
+        "build-arg:BUILDKIT_MULTI_PLATFORM": "1", "build-arg:SOURCE_DATE_EPOCH": "1795432958", "build-arg:LEVEL": "2",
+        **{f"label:{name}": text for name, text in labels.items()},
+        "context:static::linux/amd64": f"{image}/static@sha256:1",
+        "context:static::linux/arm64": f"{image}/static@sha256:2",
+        "context:debian::linux/amd64": f"{image}/debian@sha256:3"}
+    assert solve.output == {
+        "type": "image", "name": f"{REGISTRY}/ns/many-go", "push": "true", "push-by-digest": "true",
+        "name-canonical": "true", "compression": "zstd", "compression-level": "11", "force-compression": "true",
+        "oci-mediatypes": "true", "rewrite-timestamp": "true",
+        **{f"annotation.{name}": text for name, text in labels.items()}}
+
+    text = "".join(STAGES.values()).encode()
+    empty = b"# What is ignored has been left out already.\n"
+    trees = {key: solve.contexts[name.removeprefix("local:")] for key, name in contexts.items()}
+    assert trees == {
+        "dockerfilekey": {"Dockerfile": File(hashlib.sha256(text).hexdigest(), len(text)),
+                          "Dockerfile.dockerignore": File(hashlib.sha256(empty).hexdigest(), len(empty))},
+        "context:build-inputs": {"cc": File("c" * 64, 3), "cc/main.go": File("8" * 64, 4)},
+        "context:inputs::linux/amd64": {"x": File(X["linux/amd64"], 5), "x/go.mod": File("9" * 64, 2)},
+        "context:inputs::linux/arm64": {"x": File(X["linux/arm64"], 5), "x/go.mod": File("9" * 64, 2)}}
+    assert all(context_name(tree) in solve.contexts for tree in trees.values())
+    assert solve.trees()["context"] == {  # the time is within the second before the snapshot's
+        "a": ["0000010" + "d" * 57, 7, 0o755, 1795432957 * 10**9 + 16],
+        ".dockerignore": ["0" * 64, 1, 0o644, 1795432957 * 10**9]}
+
+
+def test_inputs_that_are_the_same_for_all_platforms_are_one_context(chain: Catalog) -> None:
+    """With a platform in its name, BuildKit would ask for it once a platform."""
+    assert [key for key in solved(chain, ARM64).options if key.startswith("context:inputs")] == ["context:inputs"]
+    plan = chain.plan()
+    unit = plan.units[Key("debian", "", AMD64)]
+    files = {path: facts for path, facts in SOURCES.files.items() if path == "a"}
+    plain = make([unit], plan, Sources(files), build=AMD64, registry=REGISTRY, repository="ns/debian", digests={},
+                 unpacked={})
+    assert {key for key in plain.options if key.startswith("context:") or key == "target"} == set()
+    assert plain.trees()["context"]["a"][3] == 16, "where there is no snapshot, the second after 1970 began"
+    assert list(plain.contexts[plain.options["dockerfilekey"]]) == ["Dockerfile"]
+
+
+def test_the_words_for_buildctl_are_in_order_and_quoted() -> None:
+    """Each --output is a list with commas, as RFC 4180 has them."""
+    solve = Solve("x", (AMD64,), {"context": {}, "c1": {}}, {"b": "2", "a": "1"},
+                  {"type": "image", "annotation.x": 'a "b", c', "annotation.y": "d\ne"})
+    assert solve.words({"c1": "/1", "context": "/2"}, "/policy", "/metadata") == [
+        "build", "--progress=rawjson", "--frontend=dockerfile.v0", "--source-policy-file=/policy",
+        "--metadata-file=/metadata", "--local=c1=/1", "--local=context=/2", "--opt=a=1", "--opt=b=2",
+        '--output=type=image,"annotation.x=a ""b"", c","annotation.y=d\ne"']
+    assert [csv(text) for text in ("x a", "a,b", 'a"b', "a\nb")] == ["x a", '"a,b"', '"a""b"', '"a\nb"']
+
+
+def test_a_context_is_named_by_all_that_it_is_made_of() -> None:
+    """BuildKit takes what it was sent before for the same where name, size and mtime are."""
+    tree = {"a": File("1" * 64, 1), "b": File("2" * 64, 1)}
+    first = tree["a"]
+    others = [{"a": first}, {"c": first, "b": tree["b"]},
+              *({**tree, "a": other} for other in (replace(first, sha256="3" * 64), replace(first, mode=0o755),
+                                                   replace(first, mtime=1)))]
+    assert len({context_name(each) for each in (tree, *others)}) == 6
+    assert re.fullmatch("c[0-9a-f]{24}", context_name(tree))
+    assert context_name(dict(reversed(tree.items()))) == context_name(tree)

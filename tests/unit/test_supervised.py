@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +12,6 @@ import time
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, supervisors
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.proc import (
     Proc,
     decode_address,
@@ -30,10 +28,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
     differences,
     encode,
     own_files,
-    parse_port,
     runit_files,
     systemd_files,
-    unit_word,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
@@ -46,56 +42,6 @@ def service(**changed):
     return Service.from_params(params)
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"name": "Registry"}, "name: 'Registry'"),
-        ({"state_dir": "farm"}, "state_dir: 'farm' is not an absolute path"),
-        ({"command": ["registry"]}, "command[0]: 'registry' is not an absolute path"),
-        ({"command": ["/bin/x", "a\nb"]}, "no line breaks"),
-        ({"environment": {"A-B": "c"}}, "'A-B' is no name of a variable"),
-        ({"environment": {"A": "c\0"}}, "the value of A has a control character"),
-        ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
-        ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
-        ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
-        ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
-        ({"limits": {"memory": 1}}, "'memory' is none of core, nofile, nproc"),
-        ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
-        ({"claims": {"ports": ["127.0.0.1:70000"]}}, "'127.0.0.1:70000' is not ADDRESS:PORT"),
-        ({"claims": {"sockets": ["/" + "x" * 107]}}, "has 108 bytes, a unix socket's path at most 107"),
-    ],
-)
-def test_a_wrong_description_is_refused_with_what_is_allowed(changed, said):
-    with pytest.raises(BadInput) as error:
-        service(**changed)
-    assert said in str(error.value)
-
-
-def test_all_mistakes_of_a_description_are_told_at_once():
-    with pytest.raises(BadInput) as error:
-        service(name="A", directory="x", claims={"ports": ["5000"]})
-    assert len(error.value.problems) == 3
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({}, []),
-        ({"command": ["/usr/bin/registry", "other"]}, ["command changed"]),
-        ({"environment": {"A": "b"}}, ["environment changed"]),
-        ({"files": {"/etc/x": "new"}}, ["files changed"]),
-        ({"secret_files": {"/etc/x": "new"}}, ["files changed"]),
-        ({"user": "nobody"}, ["user changed"]),
-        ({"limits": {"nofile": 10}}, ["limits changed"]),
-        ({"ready": {"unix": "/x"}}, []),
-    ],
-)
-def test_a_service_is_started_again_only_for_what_decides_how_it_runs(changed, reason):
-    program = {"path": "/usr/bin/registry", "size": 1}
-    old, new = (definition(one, program, "runit") for one in (service(), service(**changed)))
-    assert differences(old, new) == reason
-
-
 def test_a_new_program_under_the_same_name_starts_the_service_again(tmp_path):
     path = tmp_path / "program"
     path.write_text("1")
@@ -104,12 +50,6 @@ def test_a_new_program_under_the_same_name_starts_the_service_again(tmp_path):
     fresh.write_text("2")
     fresh.rename(path)
     assert differences(old, definition(service(), supervisors.program(str(path)), "runit")) == ["program changed"]
-
-
-def test_two_farms_on_one_machine_have_different_units():
-    default, other = service(state_dir="/var/lib/desimages"), service()
-    assert default.unit == "desimages-registry.service"
-    assert re.fullmatch(r"desimages-[0-9a-f]{8}-registry\.service", other.unit)
 
 
 AWKWARD = {
@@ -175,12 +115,6 @@ def test_a_secret_of_the_environment_is_in_one_file_that_only_root_reads(files):
     assert "hunter2" not in encode(definition(one, {}, "runit"))
 
 
-@pytest.mark.parametrize(("word", "written"),
-                         [("a", '"a"'), ('a"b', '"a\\"b"'), ("50%", '"50%%"'), ("a\\b", '"a\\\\b"')])
-def test_a_unit_keeps_awkward_words_as_they_are(word, written):
-    assert unit_word(word) == written
-
-
 def test_a_unit_says_all_that_was_asked_for():
     one = service(limits={"nofile": 7}, user="nobody", environment={"A": "b c"}, delegate=True, stop_timeout=5,
                   state_dir="/srv/a %x")
@@ -234,10 +168,6 @@ def test_addresses_are_read_in_the_byte_order_of_the_machine(text, order, addres
 )
 def test_a_wildcard_collides_with_every_address(one, other, same):
     assert same_address(one, other) is same
-
-
-def test_a_port_may_have_an_ipv6_address():
-    assert parse_port("[::1]:5000") == ("::1", 5000)
 
 
 def run(words):

@@ -246,12 +246,12 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
         "image": recipe.name,
         "target": target,
         "dockerfile": needs.text,
-        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _size) in sorted(sources.files.items())},
+        "files": {path: f"{mode:04o} {digest}" for path, (mode, digest, _size) in sources.files.items()},
         "wrappers": {
             f"{name}/{path}": digest for name, files in wrapped.items()
             for path, (_mode, digest, _size) in files.items()
         },
-        "args": dict(sorted(recipe.args.items())),
+        "args": dict(recipe.args),
         "build_inputs": {
             name: {str(platform): _lines(recipe, name, platform) for platform in recipe.build_platforms}
             for name in needs.build_inputs

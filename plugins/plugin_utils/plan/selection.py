@@ -60,5 +60,5 @@ def describe(plan: Plan, key: Key) -> dict[str, Any]:
         "unit": str(key), "image": key.image, "target": key.target, "id": unit.id,
         "platform": {"os": key.platform.os, "architecture": key.platform.architecture, "variant": key.platform.variant,
                      "name": str(key.platform)},
-        "inputs": list(unit.inputs), "parents": sorted(parent.name for parent in unit.parents),
+        "inputs": list(unit.inputs), "parents": [parent.name for parent in unit.parents],
     }

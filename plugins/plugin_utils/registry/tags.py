@@ -46,7 +46,7 @@ def check(templates: Sequence[str], suites: Mapping[str, str]) -> None:
     problems: dict[str, None] = {}
     for suite in dict.fromkeys(suites.values()):
         try:
-            render(templates, suite=suite, epoch=0, digest="sha256:" + "0" * 64, suffix=longest)
+            render(templates, suite=suite, epoch=0, digest="sha256:00000000", suffix=longest)
         except BadInput as error:
             problems.update(dict.fromkeys(error.problems))
     if problems:

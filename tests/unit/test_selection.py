@@ -1,0 +1,92 @@
+"""What a person chooses by name, platform and expression, and what of it the nodes of a farm can build."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
+
+from .conftest import RECIPE, Catalog
+
+BOTH = ("amd64", "arm64")
+
+
+def names(*images: str, on: tuple[str, ...] = BOTH) -> list[str]:
+    return [f"{image} linux/{architecture}" for image in images for architecture in on]
+
+
+@pytest.mark.parametrize(("images", "platforms", "expression", "chosen"), [
+    ([], [], "", names("debian", "static", "app", "base")),
+    (["app"], [], "", names("app")),
+    (["base", "app"], ["linux/arm64"], "", names("app", "base", on=("arm64",))),
+    ([], ["linux/amd64"], "", names("debian", "static", "app", "base", on=("amd64",))),
+    (["builder"], [], "", names("builder-c", "builder-go")),
+    ([], ["linux/amd64", "linux/arm64"], "[?image=='app']", names("app")),
+    ([], [], "[?image=='builder' || image=='app' && platform.architecture=='arm64']", ["app linux/arm64"]),
+    (["builder"], ["linux/amd64"], "[?target=='go']", ["builder-go linux/amd64"]),
+    ([], [], "[?contains(parents, 'static')]", names("app", "base")),
+])
+def test_names_platforms_and_expression_choose_together(
+        chain: Catalog, images: list[str], platforms: list[str], expression: str, chosen: list[str]) -> None:
+    """Of images with targets are chosen only those that are named."""
+    found = select(chain.plan(), [AMD64, ARM64], images, platforms, expression)
+    assert sorted(map(str, found)) == sorted(chosen)
+
+
+@pytest.mark.parametrize(("images", "platforms", "expression", "said"), [
+    (["ap", "app", "x"], ["linux/arm", "linux/amd64"], "[?", [
+        "farm_images: 'ap' is no image of the catalog, did you mean 'app'?; images: app, base, builder, debian, static",
+        "farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static",
+        "farm_platforms: 'linux/arm' is no platform of the catalog, did you mean 'linux/arm64'?; platforms: "
+        "linux/amd64, linux/arm64",
+        "farm_select: '[?' does not choose units: "]),
+    ([], [], "[].image", ["farm_select: '[].image' does not choose units: "]),
+    ([], [], "length(@)", ["farm_select: 'length(@)' does not choose units: "]),
+    ([], [], "[].{image: image}", ["farm_select: '[].{image: image}' does not choose units: 'unit'; an example: "
+                                   "[?image=='registry' && platform.variant=='v6']"]),
+    (["x"], [], "", ["farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static"]),
+    (["app"], [], "[?image=='base']", ["farm_images, farm_platforms and farm_select together choose no unit"]),
+])
+def test_all_that_is_wrong_with_a_choice_is_told_at_once(
+        chain: Catalog, images: list[str], platforms: list[str], expression: str, said: list[str]) -> None:
+    with pytest.raises(BadInput) as error:
+        select(chain.plan(), [AMD64], images, platforms, expression)
+    assert "in the choice:" in str(error.value)
+    assert len(error.value.problems) == len(said)
+    assert all(found.startswith(words) for found, words in zip(error.value.problems, said, strict=True))
+
+
+def test_what_no_node_runs_natively_is_told_with_the_step_that_would(chain: Catalog) -> None:
+    """A parent may be the reason. Targets that nobody needs there are left out: they come along where they can."""
+    chain.image("runs", "FROM debian\nRUN x\n")
+    chain.image("child", "FROM runs\nCOPY a /a\n")
+    chain.write("child/a", "")
+    plan = chain.plan()
+    why = "the steps of runs linux/arm64 run code of linux/arm64, and no node runs that natively"
+    with pytest.raises(BadInput) as error:
+        select(plan, [AMD64], [], [], "")
+    assert sorted(error.value.problems) == [f"child linux/arm64: {why}", f"runs linux/arm64: {why}"]
+    assert [str(key) for key in select(plan, [AMD64], ["child"], ["linux/amd64"], "")] == ["child linux/amd64"]
+    assert len(select(plan, [AMD64, ARM64], ["child", "runs"], [], "")) == 4
+    found = select(plan, [AMD64], ["builder", "app"], [], "")
+    assert sorted(map(str, found)) == [*names("app"), *names("builder-c", "builder-go", on=("amd64",))]
+
+
+def test_a_unit_is_described_for_expressions_and_people(empty: Catalog) -> None:
+    empty.write("tool/image.yml", RECIPE.format(name="tool").replace("linux/amd64", "linux/arm/v6")
+                + "targets: [go]\ninputs:\n  x: {url: 'https://example.org/x'}\n")
+    empty.write("tool/Dockerfile", "FROM seed\nFROM base AS go\nCOPY --from=inputs /x /\nCOPY --from=seed /s /\n")
+    for name in ("seed", "base"):
+        empty.write(f"{name}/image.yml", RECIPE.format(name=name).replace("linux/amd64", "linux/arm/v6"))
+        empty.write(f"{name}/Dockerfile", "FROM scratch\nCOPY . /\n")
+    line = '{"input":"x","kind":"url","url":"https://example.org/x","sha256":"' + 64 * "a" + '","size":1}\n'
+    empty.write("tool/lock.jsonl", '{"lock":2,"made_for":{"x":{"url":"https://example.org/x"}}}\n' + line)
+    plan = empty.plan()
+    key = next(key for key in plan.units if key.target and key.platform != ARM64)
+    assert describe(plan, key) == {
+        "unit": "tool-go linux/arm/v6", "image": "tool", "target": "go", "id": plan.units[key].id,
+        "platform": {"os": "linux", "architecture": "arm", "variant": "v6", "name": "linux/arm/v6"},
+        "inputs": ["x"], "parents": ["base", "seed"]}
+    assert describe(plan, Key("base", "", ARM64))["parents"] == []
