@@ -41,7 +41,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "plugin_utils/plan/plan.py": "plan schedule report catalog evidence",
     "plugin_utils/plan/selection.py": "plan catalog",
     "plugin_utils/recipe/contract.py": "contract",
-    "plugin_utils/recipe/dockerfile.py": "dockerfile plan catalog",
+    "plugin_utils/recipe/dockerfile.py": "dockerfile plan catalog contract",
     "plugin_utils/recipe/evaluation.py": "dockerfile plan catalog",
     "plugin_utils/recipe/expansion.py": "expansion dockerfile",
     "plugin_utils/recipe/instructions.py": "dockerfile expansion catalog",

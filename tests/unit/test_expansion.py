@@ -99,7 +99,7 @@ def test_there_is_a_size_up_to_which_a_text_is_expanded(size: int, most: str, mo
     ("line", "begun"),
     [
         ("RUN <<EOF", [("EOF", False)]),
-        ("RUN cat << EOF", [("EOF", False)]),
+        ("RUN cat << EOF << 'F'", [("EOF", False), ("F", False)]),
         ("RUN <<-'A' cat 3<<\"B C\"", [("A", True), ("B C", False)]),
         ("RUN echo $((1<<3)) '<<E' \"<<F\" <<<G", []),
         ("RUN it's <<EOF", []),
