@@ -84,7 +84,8 @@ def test_a_target_needs_only_what_it_reaches() -> None:
     assert names(text, "go") == ["debian"]
     assert names(text, "rust") == ["base", "tools"]
     assert parse(text).text_of(seen(text, "go").reach) == "FROM debian AS go\n"
-    assert parse("ARG A\n" + text).text_of([2, 1]) == "ARG A\nFROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n\n"
+    rest = "FROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n\n"
+    assert parse("ARG A\n" + text).text_of([2, 1]) == "ARG A\n" + rest
     assert names("FROM a AS b\nFROM c AS b\n", "b") == ["c"]
 
 
@@ -240,6 +241,26 @@ def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, lin
 )
 def test_what_nothing_needs_is_not_refused(text: str) -> None:
     assert refused(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM --platform=linux/s390x a\n", "--platform=linux/s390x: a stage is for"),
+        ("FROM --platform=linux/$BUILDOS a\n", "--platform=linux/$BUILDOS, here linux/linux: a stage is for"),
+        ("FROM --platform=$X a\n", "--platform=$X, here nothing: a stage is for"),
+        ("FROM X$TARGETARCH AS unused\nFROM a\n", "'Xamd64' (FROM X$TARGETARCH) cannot be the name of an image"),
+        ("FROM X AS unused\nFROM a\n", "'X' cannot be the name of an image"),
+        ("FROM a AS unused\nCOPY --from=X / /\nFROM a\n", "'X' cannot be the name of an image"),
+    ],
+)
+def test_a_message_shows_what_stands_there_and_what_it_becomes(text: str, said: str) -> None:
+    assert [why[: len(said)] for _line, why in seen(text).refused] == [said]
+
+
+def test_a_build_argument_may_be_long_and_not_too_long() -> None:
+    assert not seen("ARG B\nFROM $B\n", B="b" * 65_536).refused
+    assert seen("ARG B\nFROM $B\n", B="b" * 65_537).refused
 
 
 def test_all_mistakes_are_told_in_the_order_of_their_lines() -> None:
