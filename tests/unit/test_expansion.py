@@ -11,7 +11,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion im
 )
 
 VALUES = {"A": "amd64", "E": "", "P": "a/b.c/d", "X": "xx-yy-xx", "Q": "'$A'", "S": "\\x", "N": "l1\nl2",
-          "T": "<$0${0}$1${1}$$>", "xA": "x"}
+          "T": "<$0${0}$1$$>", "xA": "x"}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ VALUES = {"A": "amd64", "E": "", "P": "a/b.c/d", "X": "xx-yy-xx", "Q": "'$A'", "
         ("${P/\\//:}|${P//\\//:}", "a:b.c/d|a:b.c:d"),
         ("${A///+}|${E///+}|${E/x/+}|${U/x/+}|${X//x*/+}", "+a+m+d+6+4+|+|||+"),
         ("${N/*/}|${N//*/+}|${N//?/+}", "\nl2|+\n+|++\n++"),
-        ("${X//x/$T}|${X/x/$T}", "<xx$><xx$>-yy-<xx$><xx$>|<$0${0}$1${1}$$>x-yy-xx"),
+        ("${X//x/$T}|${X/x/$T}", "<xx$><xx$>-yy-<xx$><xx$>|<$0${0}$1$$>x-yy-xx"),
         # escape signs and quotes in what follows a variable's name
         ("${S#'\\'}|${S#\"\\\\\"}|${S%\\\\x}|${S/'\\'x/+}|${S#\"\\x\"}", "x|x||+|"),
         ("${A/a/'\\'}|${A/a/\\/}|${A/a/\"\\x\"}|${A/a/\"\\$\"}", "\\md64|\\/md64|\\\\xmd64|\\$md64"),
