@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
 
 from .conftest import Catalog
 
@@ -35,11 +36,16 @@ CONTRACT = """contract:
         ("5001/tcp", "5002/tcp", ["7: contract: ports has 5002/tcp, which no EXPOSE of the Dockerfile names",
                                   "7: contract: ports lacks 5001/tcp, which the Dockerfile names in EXPOSE"]),
         (", dns: 53/udp", "", ["7: contract: ports lacks 53/udp, which the Dockerfile names in EXPOSE"]),
+        ("{registry: 5000/tcp, metrics: 5001/tcp, dns: 53/udp}", "{a: 1/tcp, b: 2/tcp, c: 3/tcp, d: 4/tcp}",
+         ["7: contract: ports has 1/tcp, 2/tcp, 3/tcp, 4/tcp, which no EXPOSE of the Dockerfile names",
+          "7: contract: ports lacks 5000/tcp, 5001/tcp, 53/udp, which the Dockerfile names in EXPOSE"]),
         ("/data, ", "", ["8: contract: volumes lacks /data, which the Dockerfile names in VOLUME"]),
         ("user: 2000", "user: 0", ["6: contract: user is 0, the Dockerfile says USER 2000:2000"]),
-        ("5000/v2/", "5000/v3/",
-         ["9: contract: health asks http://127.0.0.1:5000/v3/, the Dockerfile says HEALTHCHECK CMD"]),
+        ('5000/v2/"', '5000/v3/", body: fine',
+         ['9: contract: health asks http://127.0.0.1:5000/v3/, fine, the Dockerfile says HEALTHCHECK CMD '
+          '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
         ("  volumes: [/data, /certs, /more]\n", "", []),
+        ("  user: 2000\n", "", []),
     ],
 )
 def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalog, old: str, new: str,
@@ -52,24 +58,41 @@ def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalo
     with pytest.raises(BadInput) as error:
         empty.plan()
     assert len(error.value.problems) == len(said)
-    assert all(found.startswith(f"images/a/image.yml:{wanted}") for found, wanted in zip(error.value.problems, said))
+    assert error.value.problems == [f"images/a/image.yml:{wanted}" for wanted in said]
 
 
 @pytest.mark.parametrize(
     ("dockerfile", "said"),
     [
-        (SERVICE.replace("5000 5001/TCP", "$PORT"), 0),
-        (SERVICE.replace("USER 2000:2000", "USER $WHO"), 0),
-        (SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), 1),
-        (SERVICE.replace('CMD ["/health"', "NONE  # CMD"), 1),
+        (SERVICE.replace("5000 5001/TCP", "$PORT"), ""),
+        (SERVICE.replace("USER 2000:2000", "USER $WHO"), ""),
+        (SERVICE.replace("USER", "# USER"), ""),
+        (SERVICE.replace("127.0.0.1:5000/v2/", "$HOST/"), ""),
+        (SERVICE.replace("FROM first\nCOPY a /a", "EXPOSE 5000 5001/tcp\nVOLUME /data\nCOPY --from=other /a /a"), ""),
+        (SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), "is promised, and the Dockerfile has no HEALTHCHECK"),
+        (SERVICE.replace('CMD ["/health"', "none  # CMD"), "asks for an answer, the Dockerfile says HEALTHCHECK none"),
     ],
 )
 def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_asked_for(empty: Catalog,
                                                                                         dockerfile: str,
-                                                                                        said: int) -> None:
+                                                                                        said: str) -> None:
     empty.image("a", dockerfile, CONTRACT)
     if not said:
         empty.plan()
         return
-    with pytest.raises(BadInput, match="contract: health"):
+    with pytest.raises(BadInput) as error:
         empty.plan()
+    problem, = error.value.problems
+    assert problem.startswith(f"images/a/image.yml:9: contract: health {said}")
+
+
+def test_who_promises_no_health_needs_no_check(empty: Catalog) -> None:
+    empty.image("a", SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), CONTRACT[:CONTRACT.index("  health")])
+    empty.plan()
+
+
+def test_a_contract_holds_what_its_recipe_says() -> None:
+    said = {"command": ["-x"], "user": 0, "ports": {"a": "1/tcp"}, "health": {"http": "http://a/"},
+            "metrics": "http://a/m", "volumes": ["/a"]}
+    assert Contract.parse(said) == Contract(("-x",), 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",))
+    assert Contract.parse({}) == Contract()

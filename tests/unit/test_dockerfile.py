@@ -48,7 +48,7 @@ def refused(text: str, platform: Platform = AMD64, build: Platform = ARM64) -> l
         ("FROM debian\nRUN --mount=type=bind,from=inputs,source=/x cat <<E\nFROM no\nCOPY --from=no / /\nE\n",
          ["debian", "inputs"]),
         ("FROM debian\nRUN echo $((1<<3))\nCOPY --from=tools /a /\n", ["debian", "tools"]),
-        ("FROM debian\nRUN a \\\n  # a comment in between\n\n  b\nCOPY --from=tools /a /\n", ["debian", "tools"]),
+        ("FROM debian\nRUN a \\\n  # a comment in between\n\n  FROM no\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("# escape=`\nFROM debian\nRUN a `\n  b\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN echo 'a \\\\'\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ('FROM debian\nRUN echo "COPY --from=no / /"\n', ["debian"]),
@@ -63,6 +63,16 @@ def refused(text: str, platform: Platform = AMD64, build: Platform = ARM64) -> l
         ("FROM scratch AS a\nFROM scratch\nRUN --mount=from=0,target=/x y\nFROM 0\n", ["0"]),
         ("FROM scratch AS b\nFROM x AS c\nFROM b\nCOPY --from=c / /\nFROM y AS b\nFROM b\n", ["y"]),
         ("FROM a AS b\nFROM B\n", ["B"]),
+        ("FROM debian\nCOPY <<E /x\nFROM no\nE\nADD <<F /y\nFROM no\nF\n", ["debian"]),
+        ("FROM debian\nRUN <<A\n\tA\nFROM no\nA\nRUN <<-B\nxB\nFROM no\n\t\tB\nCOPY --from=tools /a /\n",
+         ["debian", "tools"]),
+        ("FROM debian\nCMD cat <<E\nCOPY --from=tools /a /\n", ["debian", "tools"]),
+        ("# check=skip=all\n# escape=`\nFROM debian\nRUN a `\n  FROM no\n", ["debian"]),
+        ("FROM debian\nRUN\nRUN a \\", ["debian"]),
+        ("FROM debian\nCOPY --chown=\u00e0 --from=tools /a /b\n", ["debian", "tools"]),
+        ("FROM debian\nCOPY --chown=no --from= /a /b\n", ["debian"]),
+        ("FROM debian\nRUN --mount='source=/a\\'b,from=tools,target=/x' y\n", ["debian", "tools"]),
+        ("FROM debian\nRUN --mount=\"from=tools,\\\"target=/x\\\"\" y\n", ["debian", "tools"]),
     ],
 )
 def test_only_names_that_are_no_stage_come_from_outside(text: str, outside: list[str]) -> None:
@@ -73,7 +83,10 @@ def test_a_target_needs_only_what_it_reaches() -> None:
     text = "FROM debian AS go\nFROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n"
     assert names(text, "go") == ["debian"]
     assert names(text, "rust") == ["base", "tools"]
-    assert "base" not in parse(text).text_of(seen(text, "go").reach)
+    assert parse(text).text_of(seen(text, "go").reach) == "FROM debian AS go\n"
+    rest = "FROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n\n"
+    assert parse("ARG A\n" + text).text_of([2, 1]) == "ARG A\n" + rest
+    assert names("FROM a AS b\nFROM c AS b\n", "b") == ["c"]
 
 
 def test_a_from_stage_is_for_the_platform_that_its_flag_says_and_a_copied_one_for_the_target() -> None:
@@ -110,6 +123,7 @@ PER_ARCH = "FROM static AS leaf-amd64\nFROM base AS leaf-arm64\nFROM leaf-${TARG
         ("FROM st$TARGETSTAGE\n", AMD64, ["stdefault"]),
         ("FROM base AS unused\nFROM st$TARGETSTAGE AS Last\n", AMD64, ["stlast"]),
         ("# escape=`\nFROM `$x\\$TARGETARCH\n", AMD64, ["$x\\amd64"]),
+        ("ARG A='$X' B=\\$X C=c\\ d D='e\\' E=e\nFROM x$A$B$C$E\n", AMD64, ["x$X$Xc de"]),
         ("FROM \"debian\"\n", AMD64, ["debian"]),
         ("ARG BUILDKIT_MULTI_PLATFORM\nFROM b$BUILDKIT_MULTI_PLATFORM\n", AMD64, ["b1"]),
     ],
@@ -159,6 +173,7 @@ def test_a_platform_flag_is_that_which_builds_or_that_which_is_built_or_refused(
     ("text", "platform"),
     [("linux/arm64/v8", ARM64), ("aarch64", ARM64), ("LINUX/AMD64/v1", AMD64), ("linux/armhf", ARMV7),
      ("linux/armel", ARMV6), ("linux/arm/6", ARMV6), ("linux/i386", I386), ("windows/amd64", None),
+     ("linux/x86-64", AMD64), ("linux/arm64/8", ARM64), ("linux/arm64/v8.0", ARM64), ("linux/arm/7", ARMV7),
      ("linux/amd64/v2", None), ("linux/arm/v7/x", None), ("", None), ("linux/", None)],
 )
 def test_platforms_are_read_as_containerd_reads_them(text: str, platform: Platform | None) -> None:
@@ -198,6 +213,9 @@ def test_platforms_are_read_as_containerd_reads_them(text: str, platform: Platfo
         ("FROM scratch\nCOPY --from=x$TARGETARCH /a /b\n", 2),
         ("FROM scratch\nRUN --mount=from=${X},target=/a y\n", 2),
         ("FROM scratch\nCOPY --from=1 /a /b\n", 2),
+        ("FROM scratch\nCOPY --from=" + "1" * 5000 + " /a /b\n", 2),
+        ("FROM scratch\nCOPY --from=${ /a /b\n", 2),
+        ("FROM\n", 1),
         ("FROM scratch\nCOPY --from=0 /a /b\n", 2),
         ("FROM scratch\nCOPY --from=b /a /b\nFROM scratch AS b\nFROM scratch\nCOPY --from=0 / /\n", 2),
         ("FROM X$TARGETARCH AS unused\nFROM scratch\n", 1),
@@ -216,10 +234,40 @@ def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, lin
         "FROM static\nCOPY --from=b /a /a\nFROM scratch AS b\nFROM static\nCOPY --from=b /a /a\n",
         "FROM leaf-$TARGETARCH AS unused\nFROM scratch\n",
         "ARG A=x\n" + "ARG A=$A$A\n" * 60 + "FROM debian\n",
+        "# escape=\\\nFROM debian\nADD a.tar /x\nCOPY https://x /y\n",
+        "FROM debian\nRUN --network=none --security=sandbox true\n",
+        "FROM registry.example:5000/a/b:1@sha256:aa AS unused\nFROM scratch\n",
     ],
 )
 def test_what_nothing_needs_is_not_refused(text: str) -> None:
     assert refused(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM --platform=linux/s390x a\n", "--platform=linux/s390x: a stage is for"),
+        ("FROM --platform=linux/$BUILDOS a\n", "--platform=linux/$BUILDOS, here linux/linux: a stage is for"),
+        ("FROM --platform=$X a\n", "--platform=$X, here nothing: a stage is for"),
+        ("FROM X$TARGETARCH AS unused\nFROM a\n", "'Xamd64' (FROM X$TARGETARCH) cannot be the name of an image"),
+        ("FROM X AS unused\nFROM a\n", "'X' cannot be the name of an image"),
+        ("FROM a AS unused\nCOPY --from=X / /\nFROM a\n", "'X' cannot be the name of an image"),
+    ],
+)
+def test_a_message_shows_what_stands_there_and_what_it_becomes(text: str, said: str) -> None:
+    assert [why[: len(said)] for _line, why in seen(text).refused] == [said]
+
+
+def test_a_build_argument_may_be_long_and_not_too_long() -> None:
+    assert not seen("ARG B\nFROM $B\n", B="b" * 65_536).refused
+    assert seen("ARG B\nFROM $B\n", B="b" * 65_537).refused
+
+
+def test_all_mistakes_are_told_in_the_order_of_their_lines() -> None:
+    text = "FROM a b\nRUN --mount=\\\"x --network=host --security=insecure true\nONBUILD RUN true\nFROM a\nFROM b c\n"
+    assert [line for line, _why in parse(text).refused] == [1, 2, 2, 2, 3, 5]
+    text = "FROM a AS Z\nFROM ${A?no}\n" + "FROM $NONE\n" * 20
+    assert [line for line, _why in seen(text).refused] == list(range(2, 23))
 
 
 def test_a_name_that_cannot_be_worked_out_is_refused_where_it_is_needed() -> None:
@@ -231,6 +279,7 @@ def test_a_name_that_cannot_be_worked_out_is_refused_where_it_is_needed() -> Non
     [
         ("FROM --platform=$BUILDPLATFORM debian AS a\nFROM --platform=${TARGETPLATFORM} b\nARG C=$TARGETARCH\n", False),
         ("ARG A=b\nARG TARGETPLATFORM\nFROM c\n", False),
+        ("FROM --platform=${BUILDPLATFORM} a\nFROM --platform=$TARGETPLATFORM b\n", False),
         ("ARG A=b\nFROM $A\n", True),
         ("ARG A=${B?}\nFROM a\n", True),
         ("ARG BUILDPLATFORM=linux/amd64\nFROM --platform=$BUILDPLATFORM a\n", True),
@@ -249,9 +298,18 @@ def test_what_runs_code_of_its_own_platform_is_built_by_such_machines_too() -> N
 
 
 def test_paths_that_are_taken_from_a_context_are_known() -> None:
-    text = 'FROM debian\nCOPY --from=inputs /a /b/c /dest/\nCOPY --from=inputs ["/d", "/x y"]\n'
-    found = seen(text + "RUN --mount=from=inputs,src=/e,target=/m true\n")
-    assert [use.paths for use in found.outside if use.name == "inputs"] == [("/a", "/b/c"), ("/d",), ("/e",)]
+    steps = {
+        "COPY --from=inputs /a /b/c /dest/": ("/a", "/b/c"),
+        'COPY --from=inputs ["/d", "/x y"]': ("/d",),
+        'COPY --from=inputs [1, "/x"]': ("[1,",),
+        'COPY --from=inputs "/a" /b\\c <<E /dest\nE': ("/a", "/bc"),
+        "RUN --mount=from=inputs,src=/e,target=/m true": ("/e",),
+        "RUN --mount=from=inputs,source=/f,target=/m true": ("/f",),
+        "RUN --mount=from=inputs,target=/m true": ("/",),
+        """RUN --mount='from=inputs,"source=/g""h"' true""": ('/g"h',),
+    }
+    found = seen("FROM debian\n" + "".join(step + "\n" for step in steps))
+    assert [use.paths for use in found.outside if use.name == "inputs"] == list(steps.values())
 
 
 def test_the_arguments_that_a_file_takes_are_known() -> None:

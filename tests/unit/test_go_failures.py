@@ -23,6 +23,7 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("verifying a.example/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\tgo.sum: h1:b\n\nSECURITY ERROR",
          HashMismatch, CHANGED),
         ("verifying module: a.example/x@v1.50.3: checksum mismatch\n\tdownloaded: h1:x", HashMismatch, CHANGED),
+        ("SECURITY ERROR\nThis download does NOT match the one reported by the server.", HashMismatch, CHANGED),
         # the checksum database is not what was asked for
         (f"{VERIFYING}: 410 Gone\n\tserver response: not found: invalid version: git ls-remote: terminal prompts "
          "disabled", FarmError, "GOPRIVATE"),
@@ -37,9 +38,11 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         (f'verifying module: a@v1: Get "{SUMS}": x509: certificate signed by unknown authority', FarmError,
          "CA certificate"),
         (f'verifying module: a@v1: Get "{SUMS}": proxyconnect tcp: Proxy Authentication Required', FarmError, "login"),
+        ("go: initializing sumdb.Client: malformed verifier id", FarmError, "GOPRIVATE"),
         # the machine
         ("verifying module: a@v1: initializing sumdb.Client: could not locate sumdb file: missing $GOPATH", FarmError,
          "set HOME"),
+        ("verifying module: a@v1: could not locate sumdb file", FarmError, "set HOME"),
         ("build cache is required, but could not be located: GOCACHE is not defined and neither $XDG_CACHE_HOME nor "
          "$HOME are defined", FarmError, "HOME"),
         ("write /x: no space left on device", NoSpace, "room"),
@@ -50,7 +53,17 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("reading https://p/x/@v/v1.zip: 410 Gone", Missing, "GOPROXY"),
         ("reading https://p/x/@v/v1.zip: 429 Too Many Requests", Unreachable, "GOPROXY"),
         ("go: x: reading http://x/: 503 Service Unavailable", Unreachable, "GOPROXY"),
-        ("reading https://p/x/@v/v1.zip: 403 Forbidden", FarmError, "login"),
+        *((f"reading https://p/x/@v/v1.zip: {status} x", Unreachable, "GOPROXY")
+          for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((f"reading https://p/x/@v/v1.zip: {status} x", FarmError, "login") for status in (401, 403, 407)),
+        ("reading https://p/x/@v/v1.zip: 400 Bad Request", FarmError, ""),
+        ("git@git.example: Permission denied (publickey).", FarmError, "login"),
+        ("fatal: could not read Username for 'https://git.example'", FarmError, "login"),
+        ('Get "https://p/x": EOF\nand more', Unreachable, "GOPROXY"),
+        ('Get "https://p/x": lookup p: Temporary failure in name resolution', Unreachable, "GOPROXY"),
+        ('Get "https://p/x": tls: failed to verify certificate: it is not for p', FarmError, "CA certificate"),
+        ("a.example/x: unrecognized import path", Missing, "GOPROXY"),
+        ("go: updates to go.mod needed", FarmError, "go mod tidy"),
         ('go: a@v1: Get "http://x/": dial tcp: lookup x: no such host', Unreachable, "GOPROXY"),
         ('Get "https://p/x": net/http: TLS handshake timeout', Unreachable, "GOPROXY"),
         ('Get "https://p/x": read tcp 1.2.3.4:5->6.7.8.9:443: read: connection reset by peer', Unreachable, "GOPROXY"),
@@ -64,6 +77,7 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("go: github.com/a/b500 v1: malformed module path", FarmError, ""),
         ("go: github.com/a/timeout@v1.429.0: malformed module path", FarmError, ""),
         ("go: github.com/dial-tcp/EOF@v0.0.0-503: something", FarmError, ""),
+        ("go: h1:GOAWAY=: something", FarmError, ""),
         ("missing go.sum entry for module providing package x", FarmError, "go mod tidy"),
         ("go: something else", FarmError, ""),
     ],
@@ -74,5 +88,12 @@ def test_what_the_go_command_complains_of(output, kind, hint):
     assert hint in found.hint if hint else found.hint == ""
 
 
+def test_the_end_of_an_output_is_shown_and_how_the_command_ended() -> None:
+    found = failure("go", "".join(f"{number}\n \n" for number in range(20)), 3)
+    assert str(found).startswith("go failed:\n    12\n    13\n    14\n    15\n    16\n    17\n    18\n    19")
+    assert found.where["exit_code"] == 3
+    assert "exit_code" not in failure("go", "x").where
+
+
 def test_no_password_of_a_proxy_is_in_a_message():
-    assert "secret" not in str(failure("go", 'Get "http://me:secret@x/y": dial tcp'))
+    assert "secret" not in str(failure("go", 'Get "http://me:secret@p/y": dial tcp'))

@@ -56,15 +56,65 @@ def test_a_lock_reads_back_as_it_was_and_has_one_form(lock):
 
 GO = ('{"input":"g","kind":"go","module":"example.org/g","version":"v1.0.0","file":"zip",'
       f'"h1":"h1:{43 * "a"}=","sha256":"{64 * "b"}","size":1}}')
-DEB = ('{"input":"d","kind":"debian","archive":"debian","platform":"linux/amd64","name":"a2","version":"1",'
+DEB = ('{"input":"d","kind":"debian","platform":"linux/amd64","archive":"debian","name":"a2","version":"1",'
        f'"architecture":"all",'
        f'"path":"pool/a2_1_all.deb","sha256":"{64 * "c"}","size":1}}')
 GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 + '","size":1}'
 
 
+WRITTEN = (
+    '{"lock":2,"snapshot":"20261123T112238Z","releases":{"bookworm":"20261121T093512Z","trixie":"20261121T093512Z"},'
+    '"made_for":{"a":{"for":"build","go":"x"},"d":{}},'
+    '"left_out":{"linux/arm/v6":["a"],"linux/s390x":["trixie-security","trixie-updates"]},'
+    '"older":{"linux/386":{"trixie":"20260912T075541Z"},"linux/s390x":{"a":"20260912T075541Z"}}}\n'
+    f"{DEB}\n{GO}\n{GOOD}\n")
+
+
+def test_a_lock_is_written_sorted_and_without_spaces() -> None:
+    lock = lockfile.parse(WRITTEN, "lock.jsonl")
+    assert lock.left_out == {"linux/arm/v6": ("a",), "linux/s390x": ("trixie-security", "trixie-updates")}
+    turned = {field: dict(reversed(list(getattr(lock, field).items())))
+              for field in ("releases", "made_for", "older", "left_out")}
+    turned["made_for"]["a"] = dict(reversed(list(turned["made_for"]["a"].items())))
+    turned["left_out"]["linux/s390x"] = ("trixie-updates", "trixie-security")
+    assert lockfile.dump(replace(lock, entries=lock.entries[::-1] + lock.entries, **turned)) == WRITTEN
+    assert [(entry.input, entry.platform, entry.path, entry.line) for entry in lock.entries] == [
+        ("d", "linux/amd64", "d/a2_1_all.deb", 2), ("g", "", "g/proxy/example.org/g/@v/v1.0.0.zip", 3),
+        ("plex", "", "plex", 4)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        GOOD.replace('"size":1', '"size":0'),
+        GOOD.replace('"size":1', f'"size":{(1 << 50) - 1}'),
+        GOOD.replace('"plex"', '"0-a"'),
+        DEB.replace("_1_all.deb", "b" * 243 + "_1_all.deb"),
+        GOOD + "\n" + GOOD.replace("plex", "other"),
+        GOOD.replace('"size":1', '"size":1,"platform":"linux/amd64"') + "\n" + GOOD,
+    ],
+)
+def test_a_line_may_say_what_is_possible(line: str) -> None:
+    assert lockfile.parse(f'{{"lock":2,"snapshot":"19700101T000000Z"}}\n{line}', "lock.jsonl").entries
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        (GOOD.replace('"size":1', f'"size":{1 << 50}'), "size 1125899906842624 is not a number of bytes"),
+        (GOOD.replace('"plex"', '""'), "input is '', it must be a text"),
+        (GOOD.replace('"plex"', '"a b"'), "'a b' is no name of an input"),
+        (GOOD.replace('"plex"', '"a\\n"'), "'a\\n' is no name of an input"),
+        (GOOD.replace('"url":"https://x/",', "").replace(',"size":1', ""), "lacks size, url"),
+        (GOOD.replace('"size":1', '"size":1,"b":1,"a":2'), "unknown a, b"),
+        (GOOD.replace('"url"', "7", 1), "kind 7 is none of"),
+        (GOOD.replace("url", "a" * 58, 1), f"kind '{58 * 'a'}' is none of"),
+        (GOOD.replace("url", "a" * 59, 1), f"kind '{56 * 'a'}... is none of"),
+        (DEB.replace("_1_all.deb", "b" * 244 + "_1_all.deb"), "is no path inside a context"),
+        (GO.replace("example.org/g", "a/../g"), "'g/proxy/a/../g/@v/v1.0.0.zip' is no path inside a context"),
+        (GO.replace("example.org/g", "a/./g"), "is no path inside a context"),
+        (GO.replace("example.org/g", "a//g"), "is no path inside a context"),
+        (GOOD.replace('"plex"', '"plex","kind":"go","input":"x"'), "a key is there twice: input, kind"),
         (GOOD.replace("a" * 64, "a" * 63), "64 hex digits"),
         (GOOD.replace("a" * 64, "A" * 64), "64 hex digits"),
         (GOOD.replace("url", "urn"), "kind"),
@@ -86,7 +136,7 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
         (GO.replace("zip", "exe"), "file 'exe' is none of mod, zip"),
         (GO.replace("h1:aaaa", "h1:a"), "no hash of a module"),
         (GO.replace("example.org", "example\\u0000org"), "module is 'example\\x00org/g'"),
-        (DEB.replace('"debian","platform"', '"ubuntu","platform"'), "archive 'ubuntu' is none of"),
+        (DEB.replace('"archive":"debian"', '"archive":"ubuntu"'), "archive 'ubuntu' is none of"),
         (DEB.replace("pool/a", "../a"), "no path of a .deb"),
         (DEB.replace("_1_all.deb", "_1_all.deb/.."), "no path of a .deb"),
         (GOOD + "\n" + GOOD.replace("aaa", "bbb"), "plex is in line 2 already"),
@@ -95,7 +145,6 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
     ],
 )
 def test_a_bad_line_is_named_by_its_number(line, said):
-    lockfile.parse(f'{{"lock":2}}\n{GOOD}\n{GO}\n{DEB}\n', "lock.jsonl")
     with pytest.raises(BadInput, match=re.escape(said)):
         lockfile.parse(f'{{"lock":2}}\n{line}\n', "lock.jsonl")
 
@@ -108,6 +157,13 @@ def test_a_bad_line_is_named_by_its_number(line, said):
         ('{"lock":2.0}', "lock 2.0"),
         ("{}", "lock None"),
         ('{"lock":2,"snapshot":"yesterday"}', "snapshot is 'yesterday', it must be a time like"),
+        ('{"lock":2,"snapshot":"19691231T235959Z"}', "snapshot is '19691231T235959Z'"),
+        ('{"lock":2,"snapshot":"\u0662\u0660261123T112238Z"}', "snapshot is"),
+        ('{"lock":2,"releases":[]}', "releases is [], it must be a mapping of suites to times"),
+        ('{"lock":2,"releases":{"-":"20261121T093512Z"}}', "releases is"),
+        ('{"lock":2,"older":{"moon":{}}}', "older is {'moon': {}}, it must be a mapping of platforms to suites"),
+        ('{"lock":2,"made_for":[]}', "made_for is [], it must be a mapping of inputs"),
+        ('{"lock":2,"made_for":{"A":{}}}', "made_for is {'A': {}}"),
         ('{"lock":2,"snapshot":false}', "snapshot is False, it must be a time like"),
         ('{"lock":2,"snapshot":"20261399T000000Z"}', "snapshot is '20261399T000000Z'"),
         ('{"lock":2,"left_out":[]}', "left_out is [], it must be a mapping of platforms to lists of suites"),

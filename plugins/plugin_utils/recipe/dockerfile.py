@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import instructions
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
@@ -72,12 +72,12 @@ class Dockerfile:
     """The stages in order. `refused` are (line, reason) of what no hermetic build can have; `arguments` those before
     the first FROM; `taken` the names of all arguments that some ARG takes."""
 
-    stages: tuple[Stage, ...] = ()
-    refused: tuple[tuple[int, str], ...] = ()
-    arguments: tuple[Argument, ...] = ()
-    taken: frozenset[str] = field(default_factory=frozenset)
-    text: str = ""
-    escape: str = "\\"
+    stages: tuple[Stage, ...]
+    refused: tuple[tuple[int, str], ...]
+    arguments: tuple[Argument, ...]
+    taken: frozenset[str]
+    text: str
+    escape: str
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -117,7 +117,7 @@ def parse(text: str) -> Dockerfile:
     if not bodies:
         refused.append((1, "no FROM: not a Dockerfile"))
     names = [_name(body[0], refused) for body in bodies]
-    numbers = {name: number for number, name in enumerate(names) if name}
+    numbers = {name: number for number, name in enumerate(names)}
     file = _Names(names, numbers, read.escape, refused)
     stages = tuple(_stage(number, body, file) for number, body in enumerate(bodies))
     return Dockerfile(stages, tuple(sorted(refused)), tuple(arguments), frozenset(taken), text, read.escape)

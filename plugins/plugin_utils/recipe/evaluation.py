@@ -43,7 +43,7 @@ _ARCHITECTURES = {
 _VARIANTS = {
     "amd64": {"v1": ""},
     "arm64": {"8": "", "v8": "", "v8.0": ""},
-    "arm": {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"},
+    "arm": {"": "v7", "6": "v6", "7": "v7"},
 }
 
 
@@ -118,7 +118,7 @@ def views(file: Dockerfile, target: str, platforms: Iterable[Platform], builders
     """For each platform the file as it is on each platform that may build it. Where nothing varies, all is one view."""
     if not varies(file):
         return dict.fromkeys(platforms, dict.fromkeys(builders, view(file, target)))
-    given = tuple(sorted(args.items()))
+    given = tuple(args.items())
     found: dict[Platform, dict[Platform, View]] = {}
     for platform in platforms:
         found[platform] = {build: view(file, target, platform, build, given) for build in builders}

@@ -47,7 +47,7 @@ def heredocs(line: str) -> list[tuple[str, bool]]:
     A line that the lexer cannot read has none, as in BuildKit.
     """
     try:
-        words = _Reader(line, _unset, "\\", raw_quotes=True, raw=True, keep=True).until("", True, False)[1]
+        words = _Reader(line, _unset, "\\", raw_quotes=True, keep=True).until("", True, False)[1]
     except BadExpansion:
         return []
     found = []
@@ -67,15 +67,16 @@ def _unset(name: str) -> str | None:
 class _Reader:
     """Reads a text once.
 
-    `raw_quotes` and `raw` keep quotes and escape signs in the result, `keep` keeps variables that are not set.
+    `raw_quotes` keeps quotes in the result, `raw` escape signs, `keep` variables that are not set.
     """
 
-    def __init__(self, text: str, lookup: Lookup, escape: str, *, raw_quotes: bool = False, raw: bool = False,
+    def __init__(self, text: str, lookup: Lookup, escape: str, *, raw_quotes: bool = False,
                  keep: bool = False) -> None:
         self.text = text[1:] if text.startswith("\ufeff") else text
         self.at = 0
         self.lookup, self.escape = lookup, escape
-        self.raw_quotes, self.raw, self.keep = raw_quotes, raw, keep
+        self.raw_quotes, self.keep = raw_quotes, keep
+        self.raw = False
         self.room = LIMIT
         self.depth = 0
         self.word: list[str] = []  # the one under way. A nested text begins it anew, as in BuildKit
@@ -118,7 +119,7 @@ class _Reader:
             else:
                 piece = sign
             result.append(piece)
-            for part in piece if plain else [piece] if piece else []:
+            for part in piece:
                 if not plain or part not in SPACE:
                     self.word.append(part)
                 elif self.word:
@@ -148,7 +149,7 @@ class _Reader:
     def single(self, pattern: bool) -> str:
         self.at += 1
         end = self.text.find("'", self.at)
-        if end < 0:
+        if end == -1:
             raise BadExpansion("a ' is not closed")
         found = self.text[self.at : end]
         self.at = end + 1
@@ -167,10 +168,7 @@ class _Reader:
             if sign == '"':
                 return "".join(result) + (quote if self.raw_quotes else "")
             if sign == self.escape:
-                after = self.peek()
-                if not after:
-                    continue
-                if after in ('"', "$", self.escape):
+                if self.peek() in ('"', "$", self.escape):
                     if self.raw:
                         result.append(sign)
                     sign = self.next()
@@ -196,7 +194,7 @@ class _Reader:
             value = self.lookup(name)
             return f"${name}" if value is None and self.keep else value or ""
         self.at += 1
-        if self.peek() in ("", "{", "}", ":"):
+        if self.peek() in ("", "}", ":"):
             raise BadExpansion("${ without the name of a variable" if self.peek() else "${ without }")
         name = self.name()
         sign = self.next()
@@ -277,11 +275,10 @@ def _ends(pattern: str, value: str, greedy: bool) -> list[int | None]:
     tokens = _tokens(pattern)
     if len(tokens) * len(value) > WORK:
         raise Unknown("a long pattern for a long value")
-    size = len(value)
-    after: list[int | None] = list(range(size + 1))
+    after: list[int | None] = list(range(len(value) + 1))
     for token in reversed(tokens):
-        here: list[int | None] = [None] * (size + 1)
-        for place in range(size, -1, -1):
+        here: list[int | None] = [None] * len(after)
+        for place in reversed(range(len(after))):
             sign = value[place : place + 1]
             if token == "*":
                 further = here[place + 1] if sign not in ("", "\n") else None

@@ -190,10 +190,10 @@ def array(text: str) -> list[str] | None:
     if not text.startswith("["):
         return None
     try:
-        found = json.loads(text)
+        found: list[str] = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+    return found if all(isinstance(each, str) for each in found) else None
 
 
 def fields(text: str) -> list[str]:
