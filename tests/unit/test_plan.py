@@ -266,7 +266,7 @@ def test_a_unit_needs_the_files_of_its_own_platform_and_of_the_machine_that_buil
 def test_a_unit_names_its_inputs_in_order_by_the_folder_that_is_taken(chain: Catalog) -> None:
     """The order of sets is another in each process, and steps compare and hand over what they were told."""
     names = ["a", "b", "c", "d", "e"]
-    text = "FROM scratch\n" + "".join(f"COPY --from=inputs /{name}/x/y {name}\n" for name in names)
+    text = "FROM scratch\n" + "".join(f"COPY --from=inputs /{name}/y/z {name}\n" for name in names)
     text += "".join(f"COPY --from=build-inputs built-{name}/ {name}\n" for name in names)
     text += "".join(f"COPY --from=unpacked-un{name} / /\n" for name in names)
     inputs, header, lines = ["inputs:\n"], {}, []
