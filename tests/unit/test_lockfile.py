@@ -191,8 +191,8 @@ def test_a_mark_of_the_byte_order_is_taken_and_what_is_no_utf8_is_named_by_its_l
 
 def test_all_bad_lines_are_named_at_once():
     with pytest.raises(BadInput) as error:
-        lockfile.parse('{"lock":2}\n[]\n' + GOOD + "\n{}\n", "lock.jsonl")
-    assert [problem.split(":")[1] for problem in error.value.problems] == ["2", "4"]
+        lockfile.parse('{"lock":2}\n[]\n' + GOOD + "\n{\n{}\n", "lock.jsonl")
+    assert [problem.split(":")[1] for problem in error.value.problems] == ["2", "4", "5"]
 
 
 def test_the_epoch_is_the_snapshot():
