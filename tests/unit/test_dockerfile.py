@@ -173,7 +173,8 @@ def test_a_platform_flag_is_that_which_builds_or_that_which_is_built_or_refused(
     ("text", "platform"),
     [("linux/arm64/v8", ARM64), ("aarch64", ARM64), ("LINUX/AMD64/v1", AMD64), ("linux/armhf", ARMV7),
      ("linux/armel", ARMV6), ("linux/arm/6", ARMV6), ("linux/i386", I386), ("windows/amd64", None),
-     ("linux/x86-64", AMD64), ("linux/arm64/8", ARM64), ("linux/arm64/v8.0", ARM64), ("linux/arm/7", ARMV7),
+     ("linux/i386/v1", I386), ("linux/x86-64", AMD64),
+     ("linux/arm64/8", ARM64), ("linux/arm64/v8.0", ARM64), ("linux/arm/7", ARMV7),
      ("linux/amd64/v2", None), ("linux/arm/v7/x", None), ("", None), ("linux/", None)],
 )
 def test_platforms_are_read_as_containerd_reads_them(text: str, platform: Platform | None) -> None:
