@@ -7,7 +7,7 @@ digest."""
 from __future__ import annotations
 
 import json
-import platform as machine
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         found = planning.load(arguments)
         plan, sources = found.plan, dict(found.sources)
-        build = KERNEL[machine.machine()]
+        build = KERNEL[os.uname().machine]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
         registry = Registry(arguments["registry"])
         digests = parents(registry, plan, keys, build, arguments["namespace"])

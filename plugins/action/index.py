@@ -19,10 +19,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import release
 
 THREADS = 8  # images that are compared and tagged at the same time
 

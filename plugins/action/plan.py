@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import platform as machine
+import os
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.holder import hold
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold
 
 ASKERS = 16  # questions to the registry at the same time
 
@@ -43,7 +43,7 @@ class ActionModule(FarmAction):
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
         tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
-        native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[machine.machine()]]
+        native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[os.uname().machine]]
         again = damaged(found.plan, arguments["damaged"])
         choice = arguments["images"], arguments["platforms"], arguments["select"]
         wanted = list(again) or select(found.plan, native, *choice)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import platform as machine
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        found, build = planning.load(arguments), KERNEL[machine.machine()]
+        found, build = planning.load(arguments), KERNEL[os.uname().machine]
         fetch = Fetch(found.plan, dict(found.sources), build, arguments, self.say)
         unpacked = {unpacked_tag(entries, build, found.plan.recipes[image].lock.epoch): (image, name)
                     for image, name, entries in inputs(fetch)}
