@@ -43,8 +43,8 @@ def rot(path: Path) -> None:
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "other bytes": (rot, hashlib.sha256(CONTENT.upper()).hexdigest()),
     "short": (lambda path: path.write_bytes(b""), "0 bytes"),
-    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "it is a pipe"),
-    "link": (lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")), "it is a link"),
+    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "it is a FIFO"),
+    "link": (lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")), "it is a symbolic link"),
 }
 
 
@@ -114,7 +114,7 @@ def test_what_is_wrong_or_no_file_does_not_enter(store: Store) -> None:
         store.put(partial, "0" * 64)
     partial.unlink()
     os.mkfifo(partial)
-    with pytest.raises(OSError, match="it is a pipe"):
+    with pytest.raises(OSError, match="it is a FIFO"):
         store.put(partial, "0" * 64)
 
 
