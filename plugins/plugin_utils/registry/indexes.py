@@ -65,14 +65,18 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
     return found
 
 
+def said_of_platform(registry: Registry, repository: str, config: oci.Descriptor) -> dict[str, str]:
+    """What an image's config says (`os`, `architecture`, `variant`); nothing where it is no config of an image's."""
+    if config.media_type not in CONFIGS or config.size > LARGEST:
+        return {}
+    where = f"{registry.address}/{repository}@{config.digest}"
+    return oci.texts(oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where))
+
+
 def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tuple[str, ...]:
     """Operating system and architecture that an image is for; nothing where its config does not say."""
-    if config.media_type not in CONFIGS or config.size > LARGEST:
-        return ()
-    where = f"{registry.address}/{repository}@{config.digest}"
-    value = oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where)
-    system, architecture = value.get("os"), value.get("architecture")
-    return (system, architecture) if isinstance(system, str) and isinstance(architecture, str) else ()
+    said = said_of_platform(registry, repository, config)
+    return (said["os"], said["architecture"]) if {"os", "architecture"} <= said.keys() else ()
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
