@@ -38,7 +38,7 @@ class ActionModule(FarmAction):
         if removal.unknown:
             text = f"{arguments['registry']} does not tell what {', '.join(removal.unknown)} name: that is damaged"
             result.update(failed=True, msg=f"{text}\n  what to do: whoever runs that registry has to remove these tags")
-        return {**result, "diff": difference(removal)} if self.diff else result
+        return {**result, "diff": removal.diff} if self.diff else result
 
     def _tell(self, names: str, removed: list[str], removal: Removal) -> None:
         if not removed:
@@ -49,10 +49,3 @@ class ActionModule(FarmAction):
         if removal.children:
             self.warn(f"built on {names}, and kept: {', '.join(sorted(removal.children))}. They stay whole; "
                       "when they are built anew, it is built again as well")
-
-
-def difference(removal: Removal) -> list[dict[str, str]]:
-    """Ansible's diff: the tags that go, by repository."""
-    found = {repository: removal.lines(repository) for repository in removal.tags}
-    return [{"before_header": repository, "after_header": repository, "before": "\n".join([*lines, ""]), "after": ""}
-            for repository, lines in found.items() if lines]

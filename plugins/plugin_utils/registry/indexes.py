@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -109,3 +111,33 @@ def push(registry: Registry, change: Change, media_type: str = oci.INDEX) -> Non
     """Lets the tags name the index; the first of them brings it."""
     for tag in change.moved:
         registry.put_manifest(change.repository, tag, change.data, media_type)
+
+
+def mistakes(arguments: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with the arguments of `oci_index` and can be seen without a registry."""
+    known = [str(platform) for platform in ALL]
+    manifests = arguments["manifests"]
+    given = [("registry", arguments["registry"], references.address)]
+    given += [("name", arguments["name"], references.repository)]
+    given += [(key, tag, references.tag) for key in ("tags", "fixed_tags") for tag in arguments[key]]
+    given += [(f"manifests: {platform}", name, references.reference) for platform, name in manifests.items()]
+    found = [f"{what} is {value!r}, it must be {allowed}" for what, value, check in given if (allowed := check(value))]
+    found += [f"fixed_tags: {tag!r} is none of tags" for tag in arguments["fixed_tags"] if tag not in arguments["tags"]]
+    found += [] if arguments["tags"] else ["tags is empty: an index that nothing names would be collected as garbage"]
+    found += [] if manifests else ["manifests is empty: an index of nothing is of no use to anybody"]
+    found += [f"manifests: {name!r} is no platform of the farm; platforms: {', '.join(known)}"
+              for name in manifests if name not in known]
+    for name, text in arguments["annotations"].items():
+        if not isinstance(text, str):
+            found.append(f"annotations: {name} is {text!r}, it must be a text")
+        elif not _encodes(name + text) or not name:
+            found.append(f"annotations: {name!r} is {text!r}: a name, and texts that UTF-8 can say")
+    return found
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
