@@ -14,7 +14,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import byhand, solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import scripts, solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
@@ -32,7 +32,7 @@ class ActionModule(FarmAction):
         build = KERNEL[os.uname().machine]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
         registry = Registry(arguments["registry"])
-        digests = byhand.parents(registry, plan, keys, build, arguments["namespace"])
+        digests = scripts.parents(registry, plan, keys, build, arguments["namespace"])
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
@@ -47,6 +47,6 @@ class ActionModule(FarmAction):
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
                               unpacked=fetch.unpacked.get(key.image, {}))
-            folders.append(byhand.lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments["state"], registry))
+            folders.append(scripts.lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments["state"], registry))
         self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders]))
         return {"changed": True, "folders": folders}
