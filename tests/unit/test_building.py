@@ -43,8 +43,8 @@ def builder(empty: Catalog, tmp_path: Path) -> Iterator[Builder]:
     local = Local(tmp_path)
     farm = Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
     yield Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
-                           Scheduler(plan, list(plan.units), {}, AMD64), {},
-                           print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
+                  Scheduler(plan, list(plan.units), {}, AMD64), {},
+                  print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
     local.engine.close()
 
 
