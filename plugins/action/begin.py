@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import platform as machine
+import os
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
@@ -14,9 +14,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.holder import hold
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import make
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold
 
 
 class ActionModule(FarmAction):
@@ -30,7 +30,7 @@ class ActionModule(FarmAction):
             recipes = load_catalog(arguments["catalog"])
             Origins(arguments["origins"])
             plan = make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, "", "")
-            select(plan, [KERNEL[machine.machine()]], arguments["images"], arguments["platforms"], arguments["select"])
+            select(plan, [KERNEL[os.uname().machine]], arguments["images"], arguments["platforms"], arguments["select"])
             result["images"] = sorted(recipes)
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(),

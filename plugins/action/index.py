@@ -5,26 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import release
-
-THREADS = 8  # images that are compared and tagged at the same time
+from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 class ActionModule(FarmAction):
@@ -39,7 +32,9 @@ class ActionModule(FarmAction):
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
                                            for key, digest in planned.existing.items()}, **built.outcomes}
         sizes = {**planned.sizes, **built.sizes}
-        lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, arguments, self.check, built.sizes)
+        lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, namespace=arguments["namespace"],
+                      tags=arguments["tags"], partial=arguments["partial"], publish=arguments["publish"],
+                      check=self.check, read=built.sizes)
         if self.check and not lists.registry.answers():  # the plan step has said so
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
@@ -67,96 +62,3 @@ class ActionModule(FarmAction):
             said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built.error]
             result.update(failed=True, msg="\n".join(filter(None, said)))
         return result
-
-
-@dataclass
-class Lists:
-    """The manifest lists of a run. `sizes` has (bytes, media type) of units' manifests by digest: as it was `read`, or
-    as the registry says. In `check` mode nothing is pushed.
-
-    After `finish()`, `changes` says what was done by image, and `problems` why nothing was.
-    """
-
-    registry: Registry
-    planned: Planned
-    outcomes: dict[Key, Outcome]
-    sizes: dict[str, tuple[int, str]]
-    arguments: dict[str, Any]
-    check: bool
-    read: Container[str] = ()
-    changes: dict[str, list[indexes.Change]] = field(default_factory=dict)
-    copies: dict[str, list[str]] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def moved(self) -> list[str]:
-        return [f"{change.repository}:{tag}" for changes in self.changes.values() for change in changes
-                for tag in change.moved]
-
-    @property
-    def published(self) -> list[str]:
-        return [name for names in self.copies.values() for name in names]
-
-    def finish(self) -> None:
-        """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their
-        tags."""
-        plan: Plan = self.planned.plan
-        images = list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
-        # in the order of the plan
-        self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(self._finish, images))
-
-    def _finish(self, image: str) -> None:
-        try:
-            self._change(image)
-            if self.arguments["publish"]:
-                self._publish(image)
-        except FarmError as error:
-            self.problems[image] = f"{image}: {error}"
-
-    def _change(self, image: str) -> None:
-        """One image's index, or the tags of single platforms where only some were chosen."""
-        plan: Plan = self.planned.plan
-        recipe, repository = plan.recipes[image], f"{self.arguments['namespace']}/{image}"
-        keys = [Key(image, "", platform) for platform in recipe.platforms]
-        chosen = [key for key in keys if key in self.planned.wanted] if self.planned.chosen else keys
-        there = [key for key in chosen if key in self.outcomes and self.outcomes[key].state in GOOD]
-        if not there:
-            return
-        unit = plan.units[there[0]]
-        render = partial(tags.render, self.arguments["tags"], suite=recipe.suites[0], epoch=unit.epoch)
-        if len(there) == len(chosen if self.arguments["partial"] else keys):
-            manifests = [oci.Manifest(self.outcomes[key].digest, *self.sizes[self.outcomes[key].digest], key.platform)
-                         for key in there]
-            annotations = unit.annotations
-            change = self._compare(repository, manifests, annotations, render)
-            if change.moved and any(manifest.digest not in self.read for manifest in manifests):
-                read = indexes.describe(self.registry, repository, {each.platform: each.digest for each in manifests})
-                change = self._compare(repository, read, annotations, render)  # what is pushed was read, not told
-            self._push(image, change, oci.INDEX)
-        elif self.planned.chosen and not self.arguments["partial"]:
-            for key in there:
-                wanted, _fixed = render(digest=self.outcomes[key].digest, suffix=key.platform.slug)
-                self._push(image, indexes.compare_single(self.registry, repository, self.outcomes[key].digest, wanted),
-                           MANIFEST)
-
-    def _compare(self, repository: str, manifests: list[oci.Manifest], annotations: dict[str, str],
-                 render: Callable[..., tuple[list[str], list[str]]]) -> indexes.Change:
-        wanted, fixed = render(digest=oci.digest(oci.index(manifests, annotations)))
-        return indexes.compare(self.registry, repository, manifests, annotations, wanted, fixed)
-
-    def _push(self, image: str, change: indexes.Change, media_type: str) -> None:
-        if not self.check:
-            indexes.push(self.registry, change, media_type)
-        self.changes[image].append(change)
-
-    def _publish(self, image: str) -> None:
-        """Copies a finished image to another registry by digest, where it does not have it under its tags."""
-        address, _slash, prefix = self.arguments["publish"].partition("/")
-        other, name = Registry(address), f"{prefix}/{image}" if prefix else image
-        for change in self.changes[image]:
-            wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]
-            if wanted and not self.check:
-                self.registry.copy(change.repository, change.digest, other, name, wanted)
-            self.copies[image] += [f"{address}/{name}:{tag}" for tag in wanted]

@@ -10,9 +10,9 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.modules.registry_remove import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import removal as registry_removal
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.removal import Removal, find, remove
 
 
 class ActionModule(FarmAction):
@@ -22,14 +22,14 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         registry, images = Registry(arguments["registry"], pauses=PAUSES), arguments["images"]
-        removal = registry_removal.find(registry, arguments["namespace"], images, arguments["digests"])
+        removal = find(registry, arguments["namespace"], images, arguments["digests"])
         result: dict[str, Any] = {"changed": False, "removed": [], "children": [], "unknown": removal.unknown}
         if removal.unknown and not arguments["all"]:
             return result
         records = last_built.of(last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"]),
                                 images)
         if not self.check:
-            registry_removal.remove(registry, removal)
+            remove(registry, removal)
             for path in records:
                 path.unlink(missing_ok=True)
         removed = [line for repository in removal.tags for line in removal.lines(repository)]
@@ -38,9 +38,9 @@ class ActionModule(FarmAction):
         if removal.unknown:
             text = f"{arguments['registry']} does not tell what {', '.join(removal.unknown)} name: that is damaged"
             result.update(failed=True, msg=f"{text}\n  what to do: whoever runs that registry has to remove these tags")
-        return {**result, "diff": difference(removal)} if self.diff else result
+        return {**result, "diff": removal.diff} if self.diff else result
 
-    def _tell(self, names: str, removed: list[str], removal: registry_removal.Removal) -> None:
+    def _tell(self, names: str, removed: list[str], removal: Removal) -> None:
         if not removed:
             self.say(f"the registry has nothing of {names}")
             return
@@ -49,10 +49,3 @@ class ActionModule(FarmAction):
         if removal.children:
             self.warn(f"built on {names}, and kept: {', '.join(sorted(removal.children))}. They stay whole; "
                       "when they are built anew, it is built again as well")
-
-
-def difference(removal: registry_removal.Removal) -> list[dict[str, str]]:
-    """Ansible's diff: the tags that go, by repository."""
-    found = {repository: removal.lines(repository) for repository in removal.tags}
-    return [{"before_header": repository, "after_header": repository, "before": "\n".join([*lines, ""]), "after": ""}
-            for repository, lines in found.items() if lines]

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 CHUNK = 1 << 18
 _LOOK = 0.05  # seconds between two tries to get a lock: flock(2) knows no deadline
-_KINDS = {
-    stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+KINDS = {  # what is no regular file, in words
+    stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
     stat.S_IFBLK: "a device", stat.S_IFCHR: "a device",
 }
 
@@ -27,23 +27,25 @@ class Unfit(OSError):
     """What lies under a name is no file, or cannot be read; `strerror` says why."""
 
 
-def open_file(path: str, folder: int | None = None) -> int:
+def open_file(path: str, folder: int | None = None, *, follow: bool = False) -> int:
     """A descriptor of a regular file for reading; a `path` may be below a `folder`'s descriptor.
 
-    Raises FileNotFoundError, or Unfit where there is something else.
+    With `follow` the path may be a link: where nobody else writes. Raises FileNotFoundError, or Unfit where there is
+    something else: opening a FIFO would wait, and a device may not end.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         found = os.open(path, flags, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = {errno.ELOOP: "it is a link", errno.ENXIO: "it is a socket"}.get(error.errno or 0, error.strerror)
+        kind = {errno.ELOOP: 0 if follow else stat.S_IFLNK, errno.ENXIO: stat.S_IFSOCK}.get(error.errno or 0, 0)
+        why = f"it is {KINDS[kind]}" if kind else error.strerror
         raise Unfit(error.errno, why, path) from error
     mode = os.fstat(found).st_mode
     if not stat.S_ISREG(mode):
         os.close(found)
-        raise Unfit(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}", path)
+        raise Unfit(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'no file')}", path)
     return found
 
 

@@ -53,3 +53,11 @@ def loopback(host: str) -> bool:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return name.lower() == "localhost"
+
+
+def listener_on_loopback(value: Any) -> bool:
+    """Whether it is an ADDRESS:PORT on which a service can listen that this machine alone reaches. A name is none."""
+    if address(value):
+        return False
+    host = str(value).rpartition(":")[0]
+    return loopback(host) and host.lower() != "localhost"

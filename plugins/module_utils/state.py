@@ -171,7 +171,7 @@ def _give(folder: int, path: str, to: tuple[int, int], device: int, depth: int) 
 def at_work(path: str) -> str:
     """Which process works in the controller's parts, in words; '' where none does but the run that started this one.
 
-    plugin_utils/run.py and action/lock.py write what is read here.
+    plugin_utils/holder.py and action/lock.py write what is read here.
     """
     held = holder(path)
     if held and held.alive and held.pid not in Proc().ancestors(os.getpid()):

@@ -18,7 +18,6 @@ from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
 
-LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}\Z")
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # letters: a registry allows 255 for a repository, and an image's name may have 128 of them
 TEMPLATE = 101  # letters of a tag as its template gives it; {id} and a platform's name may come to it
@@ -176,7 +175,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
         if allowed:
             found.append(f"{name} is {values[name]!r}, it must be {allowed}")
     address = values.get("farm_registry", "")
-    if groups.get("registries") and not references.address(address) and not LOOPBACK.match(address):
+    if groups.get("registries") and not references.address(address) and not references.listener_on_loopback(address):
         found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays "
                      "on loopback, as 127.0.0.1:5000; for one that runs elsewhere leave the group without a host")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))

@@ -52,7 +52,7 @@ def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm
     assert own.run("playbooks/stop.yml").changed == 2
     stopped = status(own, tmp_path)
     assert {service["state"] for service in stopped["services"]} == {"stopped"}
-    assert "does not answer" in stopped["problems"][0]
+    assert "cannot be reached" in stopped["problems"][0]
     assert own.run("playbooks/stop.yml").changed == 0
 
     again = own.run()

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder as building
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
@@ -35,22 +35,22 @@ exit 1
 
 
 @pytest.fixture
-def builder(empty: Catalog, tmp_path: Path) -> Iterator[building.Builder]:
+def builder(empty: Catalog, tmp_path: Path) -> Iterator[Builder]:
     for number in range(6):
         empty.image(f"image{number}", "FROM scratch\nCOPY . /\n")
     recipes, plan = load_catalog([str(empty.root)]), empty.plan()
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
     local = Local(tmp_path)
-    farm = building.Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
-    yield building.Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
-                           Scheduler(plan, list(plan.units), {}, AMD64), {},
-                           print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
+    farm = Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
+    yield Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
+                  Scheduler(plan, list(plan.units), {}, AMD64), {},
+                  print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
     local.engine.close()
 
 
-def test_what_a_node_had_no_slot_for_comes_again(builder: building.Builder, tmp_path: Path,
+def test_what_a_node_had_no_slot_for_comes_again(builder: Builder, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
+    monkeypatch.setattr(f"{Builder.__module__}.WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
     said: list[str] = []
     builder.say = said.append
     builder.build()
@@ -61,7 +61,7 @@ def test_what_a_node_had_no_slot_for_comes_again(builder: building.Builder, tmp_
     assert not list((tmp_path / "jobs").iterdir())
 
 
-def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: building.Builder) -> None:
+def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: Builder) -> None:
     builder.parent = -1
     with pytest.raises(FarmError, match="ansible-playbook is gone"):
         builder.build()
@@ -69,7 +69,7 @@ def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: buildi
     assert builder.count == 0
 
 
-def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.Builder, empty: Catalog,
+def test_every_build_that_a_node_starts_has_the_source_policy(builder: Builder, empty: Catalog,
                                                               tmp_path: Path) -> None:
     for path in empty.root.glob("*/*"):
         kept = builder.archive.store.path(sha256_of(str(path)))
@@ -84,7 +84,7 @@ def test_every_build_that_a_node_starts_has_the_source_policy(builder: building.
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
 
 
-def test_a_batch_that_ended_unseen_began_when_it_did(builder: building.Builder,
+def test_a_batch_that_ended_unseen_began_when_it_did(builder: Builder,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     spec = builder._begin(builder.scheduler.ready()[0])
     ended = {"id": spec["id"], "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0, "log": ""}

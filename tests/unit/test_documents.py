@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema as schemas
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.schema import FILES
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 
 from .conftest import Catalog
@@ -22,7 +22,7 @@ def read(tmp_path: Path, text: str | bytes, schema: str = "recipe") -> Document:
     path = tmp_path / "image.yml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     document = Document(path, "f")
-    document.check(schemas.FILES[f"{schema}.schema.json"]())
+    document.check(FILES[f"{schema}.schema.json"]())
     return document
 
 

@@ -200,13 +200,13 @@ def test_a_folder_that_was_made_in_a_setgid_folder_is_fine(empty: Catalog, a: Pa
 def test_nothing_waits_for_a_fifo_where_a_file_is_read(empty: Catalog, a: Path, name: str) -> None:
     (a / name).unlink(missing_ok=True)
     os.mkfifo(a / name)
-    assert f"images/a/{name}:1: cannot be read: a FIFO, where a file must be" in told(empty)
+    assert f"images/a/{name}:1: cannot be read: it is a FIFO" in told(empty)
 
 
 def test_nothing_waits_for_a_fifo_of_defaults(empty: Catalog, a: Path) -> None:
     (empty.root / "defaults.yml").unlink()
     os.mkfifo(empty.root / "defaults.yml")
-    assert told(empty) == ["images/defaults.yml:1: cannot be read: a FIFO, where a file must be"]
+    assert told(empty) == ["images/defaults.yml:1: cannot be read: it is a FIFO"]
 
 
 @pytest.mark.parametrize("name", [b"bad\xff", b"dir\xff/x", b"a/b\xc3/c"])
@@ -251,7 +251,7 @@ def test_mistakes_of_an_ignore_file_are_told_with_their_lines(empty: Catalog, a:
     (a / ".dockerignore").unlink()
     (a / ".dockerignore").mkdir()
     (a / ".dockerignore/x").touch()
-    assert told(empty) == ["images/a/.dockerignore:1: cannot be read: a folder, where a file must be"]
+    assert told(empty) == ["images/a/.dockerignore:1: cannot be read: it is a folder"]
 
 
 def test_a_file_that_buildkit_would_send_empty_is_told(empty: Catalog, a: Path) -> None:
@@ -402,7 +402,7 @@ def test_a_folder_that_is_ignored_need_not_be_read(empty: Catalog, a: Path) -> N
 # --- while somebody edits -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["gone", "changed", "fifo"])
+@pytest.mark.parametrize("what", ["gone", "changed", "fifo", "link"])
 def test_a_file_that_changes_meanwhile_is_named_with_its_image(empty: Catalog, tmp_path: Path, what: str) -> None:
     empty.image("a", "FROM scratch\nCOPY . /\n")
     empty.write("a/x", "x")
@@ -414,10 +414,13 @@ def test_a_file_that_changes_meanwhile_is_named_with_its_image(empty: Catalog, t
         path.write_text("y")
     if what == "fifo":
         os.mkfifo(path)
+    if what == "link":
+        (tmp_path / "x").write_text("x")
+        path.symlink_to(tmp_path / "x")
     with pytest.raises(FarmError, match=r"^a: x (was changed while the run went on|cannot be read any more)"):
         keep(recipe, sources, Store(tmp_path / "store"))
     assert list((tmp_path / "store/partial").glob("*")) == []
-    with pytest.raises(BadInput) if what == "fifo" else pytest.MonkeyPatch.context():
+    with pytest.raises(BadInput) if what in ("fifo", "link") else pytest.MonkeyPatch.context():
         load_catalog([str(empty.root)])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+PROJECT = Path(__file__).resolve().parents[2]
+PLUGINS = PROJECT / "plugins"
 NAME = "ansible_collections.desimages.farm.plugins."
 # each uses only itself and those before it
 ROOMS = ("recipe", "fetch", "kinds", "catalog", "registry", "lock", "plan", "build")
@@ -46,6 +48,15 @@ def test_a_module_uses_what_travels_alone(path: Path) -> None:
     assert not {name for name in imports(path) if name.startswith(("plugin_utils", "action", "lookup"))}
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if "action" in path.parts], ids=lambda path: path.stem)
+def test_an_action_is_arguments_a_call_and_a_result(path: Path) -> None:
+    """What else it would have of its own has a room in plugin_utils, where it can be tested without Ansible."""
+    made = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    assert made == ["ActionModule"]
+    assert not imports(path) & {"concurrent.futures", "subprocess", "socket", "urllib3"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_no_file_is_too_long_to_be_read(path: Path) -> None:
     """What is code: a module's documentation may be as long as it has to be."""
@@ -54,3 +65,11 @@ def test_no_file_is_too_long_to_be_read(path: Path) -> None:
                         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
                         and isinstance(node.value.value, str))
     assert len(lines) - documentation <= 400
+
+
+def test_loopback_is_known_in_one_place() -> None:
+    """Neither a pattern for 127 nor the standard library's own test stands anywhere else."""
+    tested = re.compile(r"""127[\\([]|127\.["']|is_loopback""")
+    found = [path for folder in ("plugins", "roles", "playbooks") for path in (PROJECT / folder).rglob("*")
+             if path.suffix in (".py", ".yml", ".j2") and tested.search(path.read_text(encoding="utf-8"))]
+    assert found == [PLUGINS / "module_utils/references.py"]

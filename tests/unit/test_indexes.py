@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.action.index import Lists
-from ansible_collections.desimages.farm.plugins.action.oci_index import mistakes
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 
@@ -49,7 +48,7 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_all_mistakes_of_a_manifest_list_are_told_at_once(change: dict[str, Any], said: list[str]) -> None:
-    found = mistakes({**GOOD, **change})
+    found = indexes.mistakes({**GOOD, **change})
     assert len(found) == len(said)
     assert all(words in text for words, text in zip(said, found, strict=True))
 
@@ -86,10 +85,9 @@ def test_an_index_that_is_pushed_was_read_whatever_the_registry_told_of_its_unit
     digests = {key: faulty.image("desimages/debian", key.platform.slug, key.platform.architecture) for key in keys}
     outcomes = {key: Outcome(State.EXISTS, digests[key]) for key in keys}
     planned = Planned(plan, {}, keys, {}, AMD64, [], False, {}, {}, 0.0)
-    arguments = {"namespace": "desimages", "tags": ["latest"], "partial": False, "publish": ""}
     lies = dict.fromkeys(digests.values(), (1, "text/plain"))
     for moved in (["desimages/debian:latest"], []):
-        lists = Lists(to(faulty), planned, outcomes, lies, arguments, False)
+        lists = Lists(to(faulty), planned, outcomes, lies, "desimages", ["latest"])
         lists.finish()
         assert (lists.problems, lists.moved) == ({}, moved)
     value = json.loads(faulty.manifests["desimages/debian", "latest"][0])

@@ -17,7 +17,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
-from ansible_collections.desimages.farm.plugins.modules.farm_info import duration, sort_tags
+from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
 
 from .modules import result
@@ -69,11 +69,6 @@ def test_a_file_with_two_names_is_counted_once(tmp_path):
                          [(5, "5s"), (60, "1m"), (7380, "2h 3m"), (90_060, "1d 1h 1m"), (86_400, "1d")])
 def test_a_duration_is_short(seconds, text):
     assert duration(seconds) == text
-
-
-def test_what_the_farm_tags_for_itself_counts_as_units_and_not_as_tags():
-    found = ["latest", "b-" + "0" * 64, "c-" + "1" * 64, "b-" + "2" * 64, "b-side", "trixie-20261123"]
-    assert sort_tags(found) == (["b-side", "latest", "trixie-20261123"], 2)
 
 
 def test_a_table_is_aligned_and_shows_sizes_and_digests_as_people_read_them():

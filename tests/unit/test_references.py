@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import references
+from ansible_collections.desimages.farm.plugins.test.loopback import loopback
 
 DIGEST = "sha256:" + "0a" * 32
 
@@ -41,11 +42,29 @@ def test_a_digest_is_whole_and_in_lower_case() -> None:
     "host", ["127.0.0.1", "127.0.0.1:5000", "127.1.2.3:1", "[::1]:5000", "[::1]", "::1", "localhost", "LOCALHOST:80"]
 )
 def test_this_machine_is_known(host: str) -> None:
-    assert references.loopback(host)
+    assert references.loopback(host) and loopback(host)
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1.example.org", "example.org:127", "128.0.0.1", "localhost.example.org", "[::2]:1", "0.0.0.0", ""]
 )
 def test_another_machine_is_not_taken_for_this_one(host: str) -> None:
-    assert not references.loopback(host)
+    assert not references.loopback(host) and not loopback(host)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:5000", "127.255.255.254:1", "[::1]:65535"])
+def test_a_service_can_listen_on_loopback(address: str) -> None:
+    assert references.listener_on_loopback(address) and loopback(address, listener=True)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "[::1]", "::1", "localhost:5000", "LOCALHOST:5000", "127.0.0.1:", "127.0.0.1:0",
+                "127.0.0.1:65536", "127.0.0.999:5000", "127.1:5000", "192.168.1.5:5000", "0.0.0.0:5000",
+                "[::]:5000", "", None, 7]
+)
+def test_a_service_cannot_listen_on_loopback(address: object) -> None:
+    assert not references.listener_on_loopback(address) and not loopback(address, listener=True)
+
+
+def test_what_is_no_text_is_no_loopback() -> None:
+    assert not loopback(None) and not loopback(7)

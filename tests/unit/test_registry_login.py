@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http as registry_http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
 
 from .faulty import Asked, Faulty, Reply, digest, to
@@ -121,7 +120,7 @@ def test_a_password_is_sent_to_no_token_service_outside_of_tls(
 
 
 def test_a_token_service_on_loopback_is_no_place_for_the_password_of_a_registry_elsewhere() -> None:
-    def ask(method: str, url: str, headers: dict[str, str], body: bytes | None) -> registry_http.Answer:
+    def ask(method: str, url: str, headers: dict[str, str], body: bytes | None) -> http.Answer:
         raise AssertionError(f"asked {url}")
 
     with pytest.raises(RegistryError, match="nothing is sent there"):

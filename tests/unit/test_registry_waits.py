@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http as registry_http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .faulty import Faulty, Reply, digest
@@ -68,8 +68,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 def test_a_registry_that_hardly_answers_is_given_up(
     talk: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_http, "GRACE", 0.5)
-    monkeypatch.setattr(registry_http, "ANSWERS", registry_http.urllib3.Timeout(connect=0.3, read=0.3))
+    monkeypatch.setattr(http, "GRACE", 0.5)
+    monkeypatch.setattr(http, "ANSWERS", http.urllib3.Timeout(connect=0.3, read=0.3))
     with talker(talk) as address:
         began = time.monotonic()
         with pytest.raises(Unreachable):
@@ -84,7 +84,7 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         while True:
             peer.send(b"x" * 65536)
 
-    monkeypatch.setattr(registry_http, "LARGEST", 1 << 20)
+    monkeypatch.setattr(http, "LARGEST", 1 << 20)
     with talker(talk) as address, pytest.raises(RegistryError, match="an answer of more than 1 MiB"):
         Registry(address).manifest("a/b", "v1")
 
@@ -97,7 +97,7 @@ def test_a_registry_that_takes_nothing_in_is_given_up(monkeypatch: pytest.Monkey
         code = b"404 No" if asked.startswith(b"HEAD") else b"202 Go\r\nLocation: /v2/a/b/blobs/uploads/1"
         peer.send(b"HTTP/1.1 " + code + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
-    monkeypatch.setattr(registry_http, "TAKES_IN", registry_http.urllib3.Timeout(connect=0.3, read=0.3))
+    monkeypatch.setattr(http, "TAKES_IN", http.urllib3.Timeout(connect=0.3, read=0.3))
     (tmp_path / "large").write_bytes(b"x" * (32 << 20))
     with talker(talk) as address:
         began = time.monotonic()
@@ -114,11 +114,11 @@ def test_a_registry_that_takes_little_in_is_given_up(monkeypatch: pytest.MonkeyP
         while peer.recv(1 << 12):
             time.sleep(0.01)
 
-    monkeypatch.setattr(registry_http, "TAKES_IN", registry_http.urllib3.Timeout(connect=1, read=1))
-    monkeypatch.setattr(registry_http, "SLOWEST", 10**9)
+    monkeypatch.setattr(http, "TAKES_IN", http.urllib3.Timeout(connect=1, read=1))
+    monkeypatch.setattr(http, "SLOWEST", 10**9)
     (tmp_path / "large").write_bytes(b"x" * (64 << 20))
     with talker(talk) as address:
-        wire = registry_http.Wire(f"http://{address}", direct=True, pauses=(), threads=1)
+        wire = http.Wire(f"http://{address}", direct=True, pauses=(), threads=1)
         began = time.monotonic()
         with pytest.raises(Unreachable, match="slower than"):
             wire.ask("PUT", f"http://{address}/v2/", {}, tmp_path / "large")
@@ -147,7 +147,7 @@ def test_a_registry_in_the_clear_where_tls_is_spoken_is_told_at_once() -> None:
         peer.recv(100)
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    wire = registry_http.Wire("https://127.0.0.1", direct=True, pauses=registry_http.PAUSES, threads=1)
+    wire = http.Wire("https://127.0.0.1", direct=True, pauses=http.PAUSES, threads=1)
     began = time.monotonic()
     with (
         talker(talk) as address,

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import store as stores
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import INPUT_TIME, Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import INPUT_TIME, Store, hash_of
 
 CONTENT = b"a package\n"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -44,8 +43,8 @@ def rot(path: Path) -> None:
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "other bytes": (rot, hashlib.sha256(CONTENT.upper()).hexdigest()),
     "short": (lambda path: path.write_bytes(b""), "0 bytes"),
-    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "it is a pipe"),
-    "link": (lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")), "it is a link"),
+    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "it is a FIFO"),
+    "link": (lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")), "it is a symbolic link"),
 }
 
 
@@ -78,8 +77,7 @@ def test_a_size_that_a_lock_has_wrong_is_no_damage(store: Store) -> None:
 
 def test_a_content_is_hashed_once_while_nobody_touches_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
-    real = stores.hash_of
-    monkeypatch.setattr(stores, "hash_of", lambda descriptor: hashed.append(1) or real(descriptor))
+    monkeypatch.setattr(f"{Store.__module__}.hash_of", lambda descriptor: hashed.append(1) or hash_of(descriptor))
     assert all(store.has(SHA) for _time in range(3))
     assert len(hashed) == 1
     store.check(SHA)
@@ -116,7 +114,7 @@ def test_what_is_wrong_or_no_file_does_not_enter(store: Store) -> None:
         store.put(partial, "0" * 64)
     partial.unlink()
     os.mkfifo(partial)
-    with pytest.raises(OSError, match="it is a pipe"):
+    with pytest.raises(OSError, match="it is a FIFO"):
         store.put(partial, "0" * 64)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve as solves
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
@@ -197,19 +197,19 @@ class Builder:
     def _begin(self, batch: list[Key]) -> dict[str, Any]:
         self.count += 1
         first = batch[0]
-        solve = solves.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
-                            build=self.scheduler.build,
-                            registry=self.farm.registry.address, repository=self._repository(first),
-                            digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
+        made = solve.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
+                          build=self.scheduler.build,
+                          registry=self.farm.registry.address, repository=self._repository(first),
+                          digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
         if self._fresh(first):
-            solve.options["no-cache"] = ""  # of all stages; cache mounts stay
-        job = Job(f"{self.run.name}.{self.count}", batch, solve.name)
+            made.options["no-cache"] = ""  # of all stages; cache mounts stay
+        job = Job(f"{self.run.name}.{self.count}", batch, made.name)
         folder = f"{self.node.jobs}/{job.id}"
-        folders = {name: f"{folder}/contexts/{name}" for name in solve.contexts}
+        folders = {name: f"{folder}/contexts/{name}" for name in made.contexts}
         self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
         spec = {
-            "id": job.id, "solve": {"contexts": solve.trees(), "policy": solve.policy},
-            "words": solve.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
+            "id": job.id, "solve": {"contexts": made.trees(), "policy": made.policy},
+            "words": made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
             "socket": self.farm.socket, "buildctl": self.farm.buildctl, "root": self.farm.state,
             "store": f"{self.farm.state}/store", "own": self.node.store,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",

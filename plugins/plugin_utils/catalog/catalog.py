@@ -14,14 +14,12 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema as schemas
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile, folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import shown as short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
@@ -36,7 +34,7 @@ LONGEST = 128  # characters of an image's name and target: a registry allows 255
 MOST_DOCKERFILE = 1 << 20  # bytes
 
 
-def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
+def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
     """Image name -> Recipe, of all folders. Raises BadInput with every mistake of every file.
 
     `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; what it does not
@@ -48,8 +46,8 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
     recipes: dict[str, Recipe] = {}
     broken: dict[str, Recipe | None] = {}
     paths: dict[str, Path] = {}
-    schema = schemas.recipe()
-    for folder in (OWN if text == NAME else Path(text) for text in folders):
+    recipe_schema = schema.recipe()
+    for folder in (OWN if text == NAME else Path(text) for text in catalog):
         if not os.path.isdir(folder):
             problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
             continue
@@ -63,7 +61,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
             if name in recipes:
                 problems.append(f"{_named(path)}:1: {name} is an image of {recipes[name].folder} already")
                 continue
-            recipe, whole = _recipe(path, own, schema, need_locks, problems)
+            recipe, whole = _recipe(path, own, recipe_schema, need_locks, problems)
             if recipe and whole:
                 recipes[name] = recipe
             else:
@@ -90,7 +88,7 @@ def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
 
 
 def _named(path: Path) -> str:
-    return short(path, 3)
+    return folders.shown(path, 3)
 
 
 def _at(recipe: Recipe, file: str) -> str:
@@ -107,18 +105,18 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
     path = folder / DEFAULTS
     if not is_there(path):
         return base
-    document = Document(path, short(path, 2))
-    document.check(schemas.defaults())
+    document = Document(path, folders.shown(path, 2))
+    document.check(schema.defaults())
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
 
-def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_locks: bool,
+def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
             problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes
     are told with them."""
     document = Document(path, _named(path))
-    document.check(schema)
+    document.check(recipe_schema)
     problems += document.problems
     folder = look(path.parent)
     problems += folder.problems

@@ -28,6 +28,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import ur
 
 HELPER = 30.0  # seconds that the program which finds a proxy may take
 DEBIAN, SECURITY = "debian", "debian-security"
+ARCHIVES = (DEBIAN, SECURITY)
 _RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
              "bullseye", "bookworm", "trixie", "forky", "duke"}  # https://wiki.debian.org/DebianReleases
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

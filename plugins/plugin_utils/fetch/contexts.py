@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
+from ansible_collections.desimages.farm.plugins.module_utils.files import open_file, read_through
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import NO_IGNORES, WRAPPERS, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe, Sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import open_regular, visible
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import visible
 
 _AGAIN = "run again: the plan is made of the files as they are then"
 
@@ -57,12 +58,9 @@ def _keep(recipe: Recipe, path: Path, sha: str, store: Store) -> None:
     if store.has(sha):
         return
     temporary = store.partial(f"{sha}.{os.getpid()}")
-    made = hashlib.sha256()
     with _open(recipe, path) as file, temporary.open("wb") as out:
-        while piece := file.read(CHUNK):
-            made.update(piece)
-            out.write(piece)
-    if made.hexdigest() != sha:
+        came, _size = read_through(file.fileno(), into=out.fileno())
+    if came != sha:
         temporary.unlink()
         raise FarmError(f"{recipe.name}: {_named(recipe, path)} was changed while the run went on", hint=_AGAIN)
     store.put(temporary, sha)
@@ -70,17 +68,13 @@ def _keep(recipe: Recipe, path: Path, sha: str, store: Store) -> None:
 
 def _hash(recipe: Recipe, path: Path) -> tuple[str, int]:
     """A file's sha256 and size in bytes, read in pieces."""
-    made, size = hashlib.sha256(), 0
     with _open(recipe, path) as file:
-        while piece := file.read(CHUNK):
-            made.update(piece)
-            size += len(piece)
-    return made.hexdigest(), size
+        return read_through(file.fileno())
 
 
 def _open(recipe: Recipe, path: Path) -> BinaryIO:
     try:
-        return open(open_regular(path), "rb")
+        return open(open_file(str(path)), "rb")
     except OSError as error:
         where = f"{recipe.name}: {_named(recipe, path)}"
         raise FarmError(f"{where} cannot be read any more: {error.strerror}", hint=_AGAIN) from error

@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import DEBIAN as ARCHIVE
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import SECURITY
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, at_times
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import (
@@ -68,8 +67,8 @@ class DebianKind(Kind):
         return f"{name}/{fact['path'].rsplit('/', 1)[-1]}"
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
-        if fact["archive"] not in (ARCHIVE, SECURITY):
-            yield f"archive {fact['archive']!r} is none of {ARCHIVE}, {SECURITY}"
+        if fact["archive"] not in client_settings.ARCHIVES:
+            yield f"archive {fact['archive']!r} is none of {', '.join(client_settings.ARCHIVES)}"
         if fact["architecture"] not in ("all", *DEBIAN.values()):
             yield f"architecture {fact['architecture']!r} is none of all, {', '.join(DEBIAN.values())}"
         if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part)

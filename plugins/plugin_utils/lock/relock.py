@@ -25,7 +25,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import THREADS, Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND as DEBIAN
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, moved, write_whole
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -127,7 +127,7 @@ class Finder:
         if self.store.holds(entry.sha256) or (self.archive and self.archive.has_blob(self.repository, digest)):
             return False
         try:
-            urls = DEBIAN.urls(entry, snapshot, self.origins)
+            urls = debian.KIND.urls(entry, snapshot, self.origins)
         except FarmError:
             return False  # no origin is known: nobody said that it is gone
         return bool(urls) and all(self._gone(url) for url in urls)

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import files
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Unit
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 
@@ -63,3 +64,18 @@ def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
 def write(place: Place, unit: Unit, entries: list[Entry]) -> None:
     """Keeps a unit's record and the names of its inputs."""
     files.write(str(_path(place, unit.key)), json.dumps(view(unit, entries)), sync=False)  # of use to people alone
+
+
+def keep(place: Place, plan: Plan, keys: Iterable[Key], build: Platform) -> None:
+    """Keeps units that are there, as they are planned now: a tree that went back to what is there has nothing built,
+    and yet another last state."""
+    for key in keys:
+        unit = plan.units[key]
+        if record(place, key) != unit.record:
+            write(place, unit, plan.entries(unit, build))
+
+
+def difference(place: Place, unit: Unit, entries: list[Entry]) -> dict[str, Any]:
+    """Ansible's diff of a unit: its record, and its inputs by name and version rather than by hash."""
+    return {"before_header": f"{unit.key} as built", "after_header": f"{unit.key} as planned",
+            "before": read(place, unit.key), "after": view(unit, entries)}

@@ -7,7 +7,8 @@ registry has."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+ASKERS = 16  # questions to the registry at the same time
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,24 @@ class Standing:
     existing: dict[Key, str]
     todo: list[Key]
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def ask(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str,
+        again: Container[Key] = ()) -> Standing:
+    """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel.
+
+    Units that are built `again` count as if it did not have them.
+    """
+    keys = [key for key in plan.closure(wanted, build) if key not in again]
+
+    def look(key: Key) -> tuple[str, int, str] | None:
+        return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
+
+    with ThreadPoolExecutor(ASKERS) as pool:
+        answers = {key: answer for key, answer in zip(keys, pool.map(look, keys)) if answer}
+    existing = {key: digest for key, (digest, _size, _kind) in answers.items()}
+    todo = [key for key in plan.closure(wanted, build, existing) if key not in existing]
+    return Standing(existing, todo, {digest: (size, kind) for digest, size, kind in answers.values()})
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:

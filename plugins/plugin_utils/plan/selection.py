@@ -53,6 +53,14 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
     return able
 
 
+def damaged(plan: Plan, names: list[str]) -> dict[Key, str]:
+    """The units of some names, and why they are built. Raises BadInput for names that are none."""
+    keys = {str(key): key for key in plan.units}
+    if problems := [f"damaged: {name!r} is no unit of the catalog" for name in names if name not in keys]:
+        raise BadInput(problems, what="plan")
+    return {keys[name]: "damaged in the registry" for name in names}
+
+
 def describe(plan: Plan, key: Key) -> dict[str, Any]:
     """A unit as jmespath and people see it."""
     unit = plan.units[key]

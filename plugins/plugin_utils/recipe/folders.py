@@ -13,8 +13,9 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.desimages.farm.plugins.module_utils.files import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import ignorefile
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import KIND, NoText, read_text, visible
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_text, visible
 
 RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
 WRAPPERS, GIT = "go", ".git"
@@ -190,7 +191,7 @@ def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0)
     if kind == stat.S_IFLNK:
         why = f"{LINK}; make it in the Dockerfile"
     elif kind not in (stat.S_IFREG, stat.S_IFDIR):
-        why = f"{KIND.get(kind, 'no file')}; a context has files and folders: remove it, or add it to .dockerignore"
+        why = f"{KINDS.get(kind, 'no file')}; a context has files and folders: remove it, or add it to .dockerignore"
     elif not _utf8(path):
         why = "its name is not UTF-8; rename it"
     elif length > LONGEST:

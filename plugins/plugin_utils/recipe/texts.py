@@ -9,13 +9,9 @@ A text is UTF-8, with or without a byte order mark.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
-KIND = {  # what is no regular file, in words
-    stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}
+from ansible_collections.desimages.farm.plugins.module_utils.files import open_file
 
 
 class NoText(Exception):
@@ -26,20 +22,10 @@ class NoText(Exception):
         self.reason, self.line = reason, line
 
 
-def open_regular(path: Path) -> int:
-    """A descriptor of a regular file. Raises OSError for anything else: opening a FIFO waits, a device may not end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-    if kind != stat.S_IFREG:
-        os.close(descriptor)
-        raise OSError(0, f"{KIND.get(kind, 'something else')}, where a file must be", str(path))
-    return descriptor
-
-
 def read_text(path: Path, most: int) -> str:
     """The text of a file of at most so many bytes, its line ends as they are. Raises NoText."""
     try:
-        with open(open_regular(path), "rb") as file:
+        with open(open_file(str(path), follow=True), "rb") as file:
             data = file.read(most + 1)
     except OSError as error:
         raise NoText(f"cannot be read: {error.strerror}") from None

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -65,14 +67,18 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
     return found
 
 
+def said_of_platform(registry: Registry, repository: str, config: oci.Descriptor) -> dict[str, str]:
+    """What an image's config says (`os`, `architecture`, `variant`); nothing where it is no config of an image's."""
+    if config.media_type not in CONFIGS or config.size > LARGEST:
+        return {}
+    where = f"{registry.address}/{repository}@{config.digest}"
+    return oci.texts(oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where))
+
+
 def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tuple[str, ...]:
     """Operating system and architecture that an image is for; nothing where its config does not say."""
-    if config.media_type not in CONFIGS or config.size > LARGEST:
-        return ()
-    where = f"{registry.address}/{repository}@{config.digest}"
-    value = oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where)
-    system, architecture = value.get("os"), value.get("architecture")
-    return (system, architecture) if isinstance(system, str) and isinstance(architecture, str) else ()
+    said = said_of_platform(registry, repository, config)
+    return (said["os"], said["architecture"]) if {"os", "architecture"} <= said.keys() else ()
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
@@ -105,3 +111,33 @@ def push(registry: Registry, change: Change, media_type: str = oci.INDEX) -> Non
     """Lets the tags name the index; the first of them brings it."""
     for tag in change.moved:
         registry.put_manifest(change.repository, tag, change.data, media_type)
+
+
+def mistakes(arguments: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with the arguments of `oci_index` and can be seen without a registry."""
+    known = [str(platform) for platform in ALL]
+    manifests = arguments["manifests"]
+    given = [("registry", arguments["registry"], references.address)]
+    given += [("name", arguments["name"], references.repository)]
+    given += [(key, tag, references.tag) for key in ("tags", "fixed_tags") for tag in arguments[key]]
+    given += [(f"manifests: {platform}", name, references.reference) for platform, name in manifests.items()]
+    found = [f"{what} is {value!r}, it must be {allowed}" for what, value, check in given if (allowed := check(value))]
+    found += [f"fixed_tags: {tag!r} is none of tags" for tag in arguments["fixed_tags"] if tag not in arguments["tags"]]
+    found += [] if arguments["tags"] else ["tags is empty: an index that nothing names would be collected as garbage"]
+    found += [] if manifests else ["manifests is empty: an index of nothing is of no use to anybody"]
+    found += [f"manifests: {name!r} is no platform of the farm; platforms: {', '.join(known)}"
+              for name in manifests if name not in known]
+    for name, text in arguments["annotations"].items():
+        if not isinstance(text, str):
+            found.append(f"annotations: {name} is {text!r}, it must be a text")
+        elif not _encodes(name + text) or not name:
+            found.append(f"annotations: {name!r} is {text!r}: a name, and texts that UTF-8 can say")
+    return found
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

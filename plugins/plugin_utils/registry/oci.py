@@ -118,7 +118,7 @@ def read(data: bytes, where: str) -> Content:
     if not kind:
         said = str(value.get("mediaType", "none"))[:100]
         raise RegistryError(f"{where} is neither a manifest nor an index that the farm knows: mediaType {said!r}")
-    annotations = _texts(value.get("annotations"))
+    annotations = texts(value.get("annotations"))
     if kind in LISTS:
         return Content(kind, tuple(_descriptor(one, where) for one in value["manifests"]), annotations=annotations)
     config = _descriptor(value["config"], where)
@@ -134,14 +134,19 @@ def _descriptor(value: Any, where: str) -> Descriptor:
     if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         said = f"the digest {str(digest_)[:100]!r}, the size {str(size)[:30]!r} and the media type {str(kind)[:100]!r}"
         raise RegistryError(f"{where} names content with {said}: one of these cannot be")
-    title = _texts(value.get("annotations")).get(TITLE, "")
-    return Descriptor(str(digest_), size, str(kind), _texts(value.get("platform")), title)
+    title = texts(value.get("annotations")).get(TITLE, "")
+    return Descriptor(str(digest_), size, str(kind), texts(value.get("platform")), title)
 
 
-def _texts(value: Any) -> dict[str, str]:
+def texts(value: Any) -> dict[str, str]:
     """The texts of a mapping; what is none is passed over: it decides nothing."""
     given = value.items() if isinstance(value, dict) else ()
     return {str(name): text for name, text in given if isinstance(text, str)}
+
+
+def platform_name(said: Mapping[str, str]) -> str:
+    """A platform by the parts that an index or a config says of it: `linux/arm/v6`; '' where it says none."""
+    return "/".join(said[part] for part in ("os", "architecture", "variant") if said.get(part))
 
 
 def lines(data: bytes | None) -> list[str]:
@@ -156,8 +161,7 @@ def lines(data: bytes | None) -> list[str]:
         return ["not an index"]
     found = []
     for child in value["manifests"] if isinstance(value["manifests"], list) else ():
-        said = _texts(child.get("platform")) if isinstance(child, dict) else {}
-        name = "/".join(said[part] for part in ("os", "architecture", "variant") if said.get(part))
-        found.append(f"{name} {child.get('digest') if isinstance(child, dict) else child}")
-    found += [f"{name}={text}" for name, text in sorted(_texts(value.get("annotations")).items())]
+        said = texts(child.get("platform")) if isinstance(child, dict) else {}
+        found.append(f"{platform_name(said)} {child.get('digest') if isinstance(child, dict) else child}")
+    found += [f"{name}={text}" for name, text in sorted(texts(value.get("annotations")).items())]
     return [text if text.isprintable() else ascii(text) for text in found]

@@ -54,6 +54,13 @@ class Removal:
         """The tags that go from a repository, for people to compare: `repository:tag digest`."""
         return [f"{repository}:{tag} {digest}" for tag, digest in sorted(self.tags[repository].items())]
 
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Ansible's diff: the tags that go, by repository."""
+        found = {repository: self.lines(repository) for repository in self.tags}
+        return [{"before_header": repository, "after_header": repository,
+                 "before": "\n".join([*lines, ""]), "after": ""} for repository, lines in found.items() if lines]
+
 
 def check(images: list[str], namespace: str) -> None:
     """Raises BadInput with every name that no image can have."""

@@ -13,9 +13,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, at_work
-from ansible_collections.desimages.farm.plugins.plugin_utils import run
+from ansible_collections.desimages.farm.plugins.plugin_utils import holder
+from ansible_collections.desimages.farm.plugins.plugin_utils.holder import hold, release
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import alone
-from ansible_collections.desimages.farm.plugins.plugin_utils.run import hold, release
 
 
 def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_a_holder_that_makes_no_sense_holds_nothing(tmp_path: Path, text: str) -
 
 
 def test_a_name_that_a_holder_gives_himself_is_shown_as_plain_text(tmp_path: Path) -> None:
-    holder = {"pid": 1, "started": started(1), "since": "now", "user": "a\x1b[2Jb\nc" + "d" * 1000}
-    (tmp_path / "holder.json").write_text(json.dumps(holder))
+    found = {"pid": 1, "started": started(1), "since": "now", "user": "a\x1b[2Jb\nc" + "d" * 1000}
+    (tmp_path / "holder.json").write_text(json.dumps(found))
     with pytest.raises(Busy) as error:
         hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
     assert f"process 1 of a[2Jbc{'d' * 94} since now" in error.value.message
@@ -97,7 +97,7 @@ def test_who_may_only_look_cannot_hold_anybody_up(public: Path) -> None:
 @pytest.mark.timeout(20)
 def test_a_process_that_stops_while_it_takes_the_farm_is_not_awaited_for_ever(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "PATIENCE", 0.2)
+    monkeypatch.setattr(holder, "PATIENCE", 0.2)
     with locked(str(tmp_path / "holder.lock"), 0), pytest.raises(Busy, match="does not go on"):
         hold(str(tmp_path), wait=True, tell=print, pid=os.getpid())
 

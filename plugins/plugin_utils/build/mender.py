@@ -1,0 +1,111 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts back what is damaged or gone in the registry and needs no build: files, artifacts, unpacked packages, indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import Work
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import NOTHING
+
+Step = Callable[[], None]
+
+
+class Mender:
+    """Does the work that needs no build. What cannot be done is in `failed`, with the reason; it stops nothing else."""
+
+    def __init__(self, fetch: Fetch, todo: Work, namespace: str, damaged: set[str]) -> None:
+        self.fetch, self.todo, self.namespace, self.damaged = fetch, todo, namespace, damaged
+        self.failed: list[str] = []
+
+    def names(self) -> list[str]:
+        """What is put back, in words."""
+        return [name for name, _step in self._steps()]
+
+    def mend(self) -> list[str]:
+        done = []
+        for name, step in self._steps():
+            try:
+                step()
+                done.append(name)
+            except (FarmError, OSError) as error:
+                self.failed.append(f"{name}: {error}")
+        return done
+
+    def _steps(self) -> list[tuple[str, Step]]:
+        """Blobs first: a registry takes no manifest whose blobs it does not have."""
+        todo = self.todo
+        found: list[tuple[str, Step]] = []
+        found += [(f"archived {digest}", partial(self._blob, digest)) for digest in todo.blobs]
+        found += [(f"{name} of {image}, unpacked", partial(self._unpacked, image, name))
+                  for image, name in todo.unpacked]
+        found += [(f"the artifact of {key}", partial(self._artifact, key)) for key in todo.artifacts]
+        if not todo.units:  # an index comes after what it names
+            found += [(f"the index of {image}", partial(self._index, image)) for image in todo.indexes]
+        return found
+
+    def _blob(self, digest: str) -> None:
+        fetch, keys = self.fetch, self.todo.blobs[digest]
+        if digest == NOTHING:
+            fetch.archive.keep([])
+            return
+        self._sound(digest)
+        for image in dict.fromkeys(key.image for key in keys):
+            fetch.single(image, [key for key in keys if key.image == image], {_hex(digest)})
+        if not fetch.store.has(_hex(digest)):
+            raise Missing("no unit of this tree has it, and neither does the store: where it came from is not known")
+        fetch.archive.registry.put_blob(fetch.archive.repository, fetch.store.path(_hex(digest)), digest)
+
+    def _sound(self, digest: str) -> None:
+        """What the store has under a damaged digest is read first: it may be the same disk."""
+        path = self.fetch.store.path(_hex(digest))
+        if path.exists() and sha256_of(str(path)) != _hex(digest):
+            path.unlink()
+
+    def _unpacked(self, image: str, name: str) -> None:
+        fetch, recipe = self.fetch, self.fetch.plan.recipes[image]
+        entries = recipe.lock.of(name, str(fetch.build))
+        keys = [key for key in fetch.plan.units if key.image == image]
+        fetch.single(image, keys, {entry.sha256 for entry in entries})
+        fetch.archive.unpacked(f"{image} {name}", entries, fetch.build, recipe.lock.epoch, again=True)
+
+    def _artifact(self, key: Key) -> None:
+        refused = self.fetch.image(key.image, [key])
+        if key in refused:
+            raise FarmError(refused[key])
+        tree = self.fetch.trees[key]
+        unit = self.fetch.plan.units[key]
+        self.fetch.archive.describe(str(key), unit.id, unit.record, tree)
+
+    def _index(self, image: str) -> None:
+        """The same index as before is made of the same units; another one is left as it is."""
+        registry, repository = self.fetch.archive.registry, f"{self.namespace}/{image}"
+        names = {key.platform: f"b-{unit.id}" for key, unit in self.fetch.plan.units.items() if key.image == image}
+        unit = next(unit for key, unit in self.fetch.plan.units.items() if key.image == image)
+        data = oci.index(indexes.describe(registry, repository, names), unit.annotations)
+        made = oci.digest(data)
+        if made in self.damaged:
+            registry.put_manifest(repository, made, data, oci.INDEX)
+        if other := [damage for damage in self.todo.indexes[image] if damage.digest != made]:
+            whose = "; ".join(damage.words for damage in other)
+            raise FarmError(f"the units of this tree make the index {made}, which is not {whose}")
+
+
+def inputs(fetch: Fetch) -> list[tuple[str, str, list[Any]]]:
+    """The unpacked inputs of a plan: image, name, and its packages for the platform that builds."""
+    names = sorted({(key.image, name) for key, unit in fetch.plan.units.items() for name in unit.unpacked})
+    return [(image, name, fetch.plan.recipes[image].lock.of(name, str(fetch.build))) for image, name in names]
+
+
+def _hex(digest: str) -> str:
+    return digest.partition(":")[2]

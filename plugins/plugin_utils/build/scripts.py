@@ -1,0 +1,71 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder from which a person builds a unit by hand: its contexts, its source policy, a script for each client."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from ansible_collections.desimages.farm.plugins.module_utils import staging
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.byhand import buildx_words, doubled
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes import describe
+
+
+def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> str:
+    """A folder anew, with the contexts of a solve from the store, its source policy and the scripts that build it;
+    returns the folder's path."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    contents = staging.Contents(shared=f"{state}/store")
+    trees = made.trees()
+    folders = {name: staging.lay_out(folder / name, tree, contents) for name, tree in trees.items()}
+    (folder / "policy.json").write_text(json.dumps(made.policy, indent=1) + "\n")
+    _script(folder / "buildctl.sh", "buildctl",
+            made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"))
+    gathered = {name: _gather(registry, images) for name, images in doubled(made).items()}
+    _script(folder / "buildx.sh", "docker buildx",
+            buildx_words(made, folders, f"{folder}/metadata.json", gathered))
+    return str(folder)
+
+
+def _gather(registry: Registry, images: Mapping[str, str]) -> str:
+    """One image for several platforms (platform -> image of it, all of one repository): an index in the registry that
+    no tag names."""
+    repository = next(iter(images.values())).removeprefix(f"{registry.address}/").partition("@")[0]
+    digests = {Platform.parse(platform): image.partition("@")[2] for platform, image in images.items()}
+    data = oci.index(describe(registry, repository, digests), {})
+    return f"{registry.address}/{repository}@{registry.put_manifest(repository, oci.digest(data), data, oci.INDEX)}"
+
+
+def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform,
+            namespace: str) -> dict[str, dict[str, str]]:
+    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry lacks."""
+    found: dict[str, dict[str, str]] = {}
+    missing = []
+    for parent in dict.fromkeys(parent for key in keys for parent in plan.parents(plan.units[key], build)):
+        answer = registry.digest(f"{namespace}/{parent.image}", f"b-{plan.units[parent].id}")
+        if answer:
+            found.setdefault(parent.name, {})[str(parent.platform)] = answer[0]
+        else:
+            missing.append(str(parent))
+    if missing:
+        raise FarmError(f"the registry does not have {', '.join(missing)}", hint="build the parents first")
+    return found
+
+
+def _script(path: Path, program: str, words: list[str]) -> None:
+    """A shell script of one command, one word a line; more words may follow the script's name."""
+    path.write_text(f"#!/bin/sh\nexec {program} \\\n" + " \\\n".join(f"    {shlex.quote(word)}" for word in words)
+                    + ' "$@"\n')
+    path.chmod(0o755)

@@ -1,0 +1,78 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan will build, as people see it: which units, why, and whether surely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, reasons
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.planning import ASKERS
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+
+@dataclass
+class Forecast:
+    """A plan, what of it the registry has (unit -> digest), and the units that are built `again`, and why.
+
+    Whether a unit will be built whatever its parents come out as: early cutoff spares it where the registry has a unit
+    of the same content above the same digests: those of its parents that exist, and for a parent that is to be rebuilt
+    the digest that it had last, as it may come out the same. Nothing spares what is built again.
+    """
+
+    plan: Plan
+    existing: Mapping[Key, str]
+    registry: Registry | None
+    place: last_built.Place
+    again: Mapping[Key, str] = field(default_factory=dict)
+    _last: dict[Key, str] = field(default_factory=dict)
+
+    def units(self, todo: list[Key]) -> list[dict[str, Any]]:
+        """The units to build as `selection.describe` has them, with `reasons` (texts) and `sure`."""
+        with ThreadPoolExecutor(ASKERS) as pool:
+            sure = list(pool.map(self._sure, todo))
+        return [{**describe(self.plan, key), "reasons": self._reasons(key), "sure": surely}
+                for key, surely in zip(todo, sure)]
+
+    def _reasons(self, key: Key) -> list[str]:
+        if key in self.again:
+            return [self.again[key]]
+        return reasons(self.plan.units[key].record, last_built.record(self.place, key))
+
+    def _sure(self, key: Key) -> bool:
+        unit = self.plan.units[key]
+        above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents
+                 if not parent.build}
+        if key in self.again or self.registry is None or not above or not all(above.values()):
+            return True
+        return self.registry.digest(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
+
+    def _digest(self, key: Key) -> str:
+        if key in self.existing:
+            return self.existing[key]
+        if key not in self._last:
+            record = last_built.record(self.place, key)
+            found = self.registry.digest(f"{self.place.namespace}/{key.image}",
+                                         f"b-{canonical.sha256(record)}") if self.registry and record else None
+            self._last[key] = found[0] if found else ""
+        return self._last[key]
+
+
+def table(build: list[dict[str, Any]]) -> str:
+    """The units that will be built: one line for the platforms of an image that have the same reasons."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for unit in build:
+        name, _space, platform = unit["unit"].partition(" ")
+        rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])),
+                        []).append(platform.partition("/")[2])
+    width = max(len(name) for name, _verdict, _why in rows)
+    lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}"
+             for (name, verdict, why), platforms in rows.items()]
+    return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])

@@ -1,0 +1,85 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the images of a namespace are, for people: tags, platforms and sizes. No blob but a config is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import DAMAGED, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import ARCHIVE, OWN
+
+THREADS = 8  # images that are read at the same time
+
+
+@dataclass
+class Overview:
+    """One row a platform of each image's newest tag, see plugins/modules/registry_info.py; and what could not be
+    read."""
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def overview(registry: Registry, namespace: str) -> Overview:
+    """What a namespace has, its archive left out. Raises nothing: a registry in trouble is shown as far as it goes."""
+    found = Overview()
+    try:
+        names = [name for name in registry.repositories(namespace) if name != f"{namespace}/{ARCHIVE}"]
+    except FarmError as error:
+        found.problems.append(error.message)
+        return found
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        try:
+            return _rows(registry, name)
+        except FarmError as error:
+            found.problems.append(f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return []
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found.images = [row for image in pool.map(rows, names) for row in image]
+    found.problems.sort()
+    return found
+
+
+def sort_tags(tags: Collection[str]) -> tuple[list[str], int]:
+    """The tags that people see, sorted, and the number of units: the farm tags these by build id and content id."""
+    own = {tag: match[1] for tag in tags if (match := OWN.match(tag))}
+    return sorted(tag for tag in tags if tag not in own), list(own.values()).count("b")
+
+
+def _rows(registry: Registry, repository: str) -> list[dict[str, Any]]:
+    """One row a platform of the newest tag (`latest` where there is one), or one row where there are only units."""
+    everything = registry.tags(repository)
+    tags, units = sort_tags(everything)
+    if not everything:
+        return []
+    tag = "latest" if "latest" in tags else tags[-1] if tags else ""
+    common = {"image": repository, "tag": tag, "tags": len(tags), "units": units}
+    if not tag:
+        return [{**common, "platform": "", "digest": "", "size": 0}]
+    data, content = _read(registry, repository, tag)
+    if content.config:
+        said = indexes.said_of_platform(registry, repository, content.config)
+        return [{**common, **_row(said, oci.digest(data), content)}]
+    return [{**common, **_row(child.platform, child.digest, _read(registry, repository, child.digest)[1])}
+            for child in content.manifests]
+
+
+def _read(registry: Registry, repository: str, name: str) -> tuple[bytes, oci.Content]:
+    read = registry.content(repository, name)
+    if read is None:
+        raise RegistryError(f"{name} is not there", hint=DAMAGED)
+    return read
+
+
+def _row(platform: Mapping[str, str], digest: str, content: oci.Content) -> dict[str, Any]:
+    size = sum(blob.size for blob in content.blobs if blob is not content.config)
+    return {"platform": oci.platform_name(platform), "digest": digest, "size": size}
