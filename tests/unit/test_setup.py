@@ -86,7 +86,8 @@ def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
         (tmp_path / name).touch()
     made = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")]  # as a kill leaves it
     subprocess.run(made, check=True)
-    done = subprocess.run(["sh", str(tmp_path / "scripts/setup.sh"), "run"], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHON": sys.executable})
+    words = ["sh", str(tmp_path / "scripts/setup.sh"), "run"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".venv/.requirements.run").exists()
