@@ -103,7 +103,9 @@ if ! has_venv "$python"; then
 fi
 
 say "$("$python" --version) ($python) -> $venv, $requirements"
-if ! [ -x $venv/bin/python ] || [ "$($venv/bin/python -c 'import sys; print(sys.version)')" != "$("$python" -c 'import sys; print(sys.version)')" ]; then
+# of the same version, and whole: who was killed while he made it left a Python without pip
+whole() { [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
+if ! whole || [ "$($venv/bin/python -c 'import sys; print(sys.version)')" != "$("$python" -c 'import sys; print(sys.version)')" ]; then
     rm -rf $venv
     "$python" -m venv $venv
 fi

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_ENDED = ("Z", "X")  # states of a process that runs no more
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
 
@@ -59,10 +60,14 @@ def same_address(one: str, other: str) -> bool:
 
 
 def started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; nothing where it is gone. proc_pid_stat(5)"""
+    """When a process started, in the kernel's ticks; nothing where it is gone, or has ended. proc_pid_stat(5)
+
+    One that has ended stays until its parent asks how: for ever in a container whose first process never does.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[19]
+            fields = file.read().rsplit(")", 1)[1].split()
+        return "" if fields[0] in _ENDED else fields[19]
     except (OSError, IndexError):
         return ""
 
@@ -107,7 +112,7 @@ class Proc:
     def zombie(self, pid: int) -> bool:
         """A process that has ended and waits for its parent to ask."""
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
-        return not fields or fields[0] in ("Z", "X")
+        return not fields or fields[0] in _ENDED
 
     def has_variable(self, pid: int, assignment: str) -> bool:
         """Whether `NAME=value` stands in the environment the process was started with."""

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import Busy, FarmError
@@ -61,8 +62,15 @@ def holder(path: str) -> Holder | None:
 
 def refuse_foreign(path: str) -> None:
     """Refuses a folder that holds anything but a farm: `clean` removes it whole. And another user's: he lays in it what
-    is run."""
+    is run. Nor may everybody write above it, who could lay another one in its place."""
+    for above in {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}:
+        mode = os.stat(above).st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise FarmError(f"{above}, above {path}, may be written by everybody: who writes there can lay another "
+                            "folder in its place", hint=f"choose another farm_state, or `chmod o-w {above}`")
     if not os.path.isdir(path):
+        if os.path.lexists(path):
+            raise FarmError(f"{path} is there, and no folder", hint="choose another farm_state, or remove it")
         return
     found = os.stat(path)
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
@@ -78,6 +86,13 @@ def refuse_foreign(path: str) -> None:
             hint=f"choose another farm_state, or make the file {path}/{MARK} if all that is in it may be removed with "
                  "the farm",
         )
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders above a path that are there."""
+    while path != (path := os.path.dirname(path)):
+        if os.path.isdir(path):
+            yield path
 
 
 def open_umask() -> None:

@@ -22,6 +22,9 @@ Run = Callable[[list[str]], "tuple[int, str, str]"]  # AnsibleModule.run_command
 Files = Mapping[str, Text]
 
 
+_READ = {"supervisor": str, "state_dir": str, "after": list, "environment": dict, "files": dict}  # of service.json
+
+
 @dataclass(frozen=True)
 class Status:
     """What the supervisor says: is it watching the service, and does the service run."""
@@ -68,13 +71,14 @@ def program(path: str) -> dict[str, Any]:
 
 
 def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:
-    """What service.json says of a service, and its text; ({}, '') where there is none."""
+    """What service.json says of a service, and its text; ({}, '') where there is none, or what nobody wrote so."""
     text = read(f"{state_dir}/services/{name}/service.json")
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, ""
-    return (found, text) if isinstance(found, dict) else ({}, "")
+    right = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in _READ.items())
+    return (found, text) if right else ({}, "")
 
 
 class Supervisor:

@@ -51,11 +51,13 @@ handlers:
 """
 
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")  # it becomes a part of a path, for root to write to
 FOLDER = "/proc/sys/fs/binfmt_misc"
 NEEDS = "it needs root, and a kernel with binfmt_misc"
 # binfmt.d(5), in its order
@@ -93,7 +95,7 @@ def description(name: str, folders: tuple = DESCRIPTIONS) -> str:
     has one counts."""
     for folder in folders:
         try:
-            with open(os.path.join(folder, f"{name}.conf"), encoding="ascii") as file:
+            with open(os.path.join(folder, f"{name}.conf"), encoding="ascii", errors="replace") as file:
                 return next((line.strip() for line in file if line.startswith(f":{name}:")), "")
         except FileNotFoundError:
             continue
@@ -118,6 +120,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     wanted = sorted(set(module.params["handlers"]))
     try:
+        if wrong := [name for name in wanted if not NAME.match(name)]:
+            raise FarmError(f"no handler is called {', '.join(map(repr, wrong))}",
+                            hint="a name is letters, digits and . _ + -")
         before = after = enabled(wanted)
         missing = [name for name in wanted if name not in before]
         if missing and not module.check_mode:
@@ -133,6 +138,8 @@ def main() -> None:
                 raise FarmError(f"the kernel has no handler for {lacking}", hint=f"see {FOLDER}")
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     after = wanted if module.check_mode else after
     diff = {"before": "".join(f"{name}\n" for name in before), "after": "".join(f"{name}\n" for name in after)}
     module.exit_json(changed=bool(missing), handlers=after, diff=diff)

@@ -84,7 +84,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, golden, programs, supervisors
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 LONGEST = 600  # seconds that the golden build may take
 ARGUMENTS = {
@@ -208,6 +208,8 @@ def main() -> None:
             files.write(engine.stamp, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     proven = {key: found.get(key, "") for key in ("id", "version", "buildkitd")}
     after = proven["id"] or f"(the golden build of {module.params['version']})"
     diff = {"before": "" if changed else proven["id"] + "\n", "after": after + "\n"}

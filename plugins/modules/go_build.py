@@ -111,7 +111,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
 LONGEST = 7200  # seconds that a compilation may take, with all that is fetched for it
@@ -151,11 +151,15 @@ class Compiler:
         try:
             with open(os.path.join(self.folder, "manifest.json"), encoding="utf-8") as file:
                 manifest = json.load(file)
-        except (OSError, ValueError):
+            made = {name: manifest["programs"][name]["sha256"] for name, _package in self.program.packages}
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return {}, "not in the cache"
-        for name, _package in self.program.packages:
-            path = os.path.join(self.folder, name)
-            if not os.path.exists(path) or files.sha256_of(path) != manifest["programs"][name]["sha256"]:
+        for name, sha256 in made.items():
+            try:
+                right = files.sha256_of(os.path.join(self.folder, name)) == sha256
+            except OSError:  # gone, or no file
+                right = False
+            if not right:
                 return {}, f"{name} in the cache is not what was compiled"
         return manifest, ""
 
@@ -230,6 +234,8 @@ def main() -> None:
             manifest = compiler.compile()
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     programs = {name: {"path": f"{compiler.folder}/{name}", **found}
                 for name, found in manifest.get("programs", {}).items()}
     module.exit_json(

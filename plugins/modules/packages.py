@@ -91,7 +91,7 @@ from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import installation
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
 
 ARGUMENTS = {
@@ -263,6 +263,8 @@ def main() -> None:
         after = packages.versions() if missing and not module.check_mode else before
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     diff = {
         "before": "".join(f"{name} {before[name]}\n" for name in sorted(before)),
         "after": "".join(f"{name} {version}\n" for name, version in sorted({**before, **coming, **after}.items())),

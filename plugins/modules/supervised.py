@@ -204,7 +204,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, state, supervisors
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
     Service,
@@ -453,6 +453,8 @@ def main() -> None:
                   "absent": service.absent}[module.params["state"]]()
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(**result)
 
 

@@ -232,3 +232,17 @@ def test_check_mode_works_in_the_state_folder_only_where_that_is_this_users_alre
         assert place == state
     with workplace(tmp_path / "other", check=False) as place:
         assert place == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("pool/../../a_1_all.deb", "is no path of a .deb"), ("/etc/a_1_all.deb", "is no path of a .deb"),
+     ("pool/b/same_1_all.deb", "is in line 2 already")],
+)
+def test_what_no_lock_can_name_is_refused_before_it_is_one(tmp_path, path, said):
+    made = locker(tmp_path)
+    packages = [Package("0" * 64, 1, dict(deb("aa", path="pool/a/same_1_all.deb").fact)),
+                Package("1" * 64, 1, dict(deb("bb", path=path).fact))]
+    made.resolvers["debian"].debian.closure = lambda *arguments: packages  # type: ignore[attr-defined]
+    with pytest.raises(BadInput, match=said):
+        made.lock(recipe(tmp_path / "debian", SEED))

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
-from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
-from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.supervisors import definition_of
+from ansible_collections.desimages.farm.plugins.modules import binfmt, go_build, state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
@@ -212,3 +214,41 @@ def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
     finally:
         os.close(folder)
         subprocess.run(["umount", str(outside)], check=True)
+
+
+def test_a_handler_is_no_path_to_write_to():
+    found = result(binfmt.main, handlers=["../../../../etc/passwd"], check=True)
+    assert found["failed"] and "no handler is called '../../../../etc/passwd'" in found["msg"]
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"programs": {"a": 1}}', "[" * 50_000, "folder"])
+def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "go.mod").write_text("module x\n")
+    params = {"source": str(source), "packages": {"a": "x/a"}, "platform": "linux/amd64", "toolchain": "go1.26.8"}
+    program = gobuild.Program((("a", "x/a"),), (("go.mod", files.sha256_of(str(source / "go.mod"))),),
+                              Platform.parse("linux/amd64"), "go1.26.8")
+    kept = tmp_path / "cache/go" / program.key
+    (kept / "a").mkdir(parents=True)
+    (kept / "manifest.json").write_text('{"programs": {"a": {"sha256": "0"}}}' if manifest == "folder" else manifest)
+    assert result(go_build.main, cache=str(tmp_path / "cache"), check=True, **params)["changed"] is True
+
+
+def test_what_the_system_refuses_is_an_error_in_words(tmp_path):
+    (tmp_path / ".desimages").touch()
+    (tmp_path / "services/x/service.json").mkdir(parents=True)
+    found = result(supervised.main, name="x", state_dir=str(tmp_path), command=["/bin/true"], supervisor="runit")
+    assert found["failed"] and "Is a directory" in found["msg"]
+    (tmp_path / "source").mkdir()
+    os.mkfifo(tmp_path / "source/go.mod")
+    found = result(go_build.main, source=str(tmp_path / "source"), packages={"a": "b"}, platform="linux/amd64",
+                   toolchain="go1.26.8", cache=str(tmp_path))
+    assert found["failed"] and "it is a pipe" in found["msg"]
+
+
+@pytest.mark.parametrize("text", ['{"files": 7}', '{"after": "rm"}', '{"environment": [1]}', "[" * 50_000, "7"])
+def test_a_description_of_a_service_that_nobody_wrote_is_none(tmp_path, text):
+    (tmp_path / "services/x").mkdir(parents=True)
+    (tmp_path / "services/x/service.json").write_text(text)
+    assert definition_of(str(tmp_path), "x") == ({}, "")

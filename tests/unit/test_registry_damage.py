@@ -199,3 +199,15 @@ def test_the_archives_part_needs_no_build(plan: Plan) -> None:
 def test_an_index_is_made_again(plan: Plan) -> None:
     damage = replace(blob("desimages/base:latest"), kind="manifest")
     assert work([damage], plan, AMD64, HELD, {}, own=True).indexes == {"base": [damage]}
+
+
+def test_indexes_that_name_each_other_many_times_are_read_once_each(held: Faulty) -> None:
+    """Forty of them, each named twice by the next, are a trillion ways to the one at the bottom; and two thousand are
+    deeper than Python calls itself."""
+    name, kind = "0" * 64, oci.MANIFEST
+    for depth in range(2000):
+        child = {"mediaType": kind, "digest": name if ":" in name else f"sha256:{name}", "size": 1}
+        data = {"schemaVersion": 2, "manifests": [child] * (2 if depth < 40 else 1)}
+        name, kind = held.hold("ns/box", "deep", json.dumps(data).encode(), oci.INDEX), oci.INDEX
+    (found,) = look(held, {"ns/box": [f"b-{ID}", "deep"]})
+    assert (found.digest, found.tags) == (f"sha256:{'0' * 64}", ["ns/box:deep"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope, challenges
 
 from .faulty import Asked, Faulty, Reply, digest, to
 
@@ -169,6 +170,7 @@ def test_a_token_that_is_never_good_enough_ends_in_words(faulty: Faulty, log_in:
         Reply(403),
         Reply(200, body=b"<html>"),
         Reply(200, body=b"[]"),
+        Reply(200, body=b"[" * 100_000),
         Reply(200, body=b"{}"),
         Reply(200, body=b'{"token": 7}'),
         Reply(302),
@@ -205,6 +207,12 @@ def test_a_challenge_is_understood_however_it_is_written(
     faulty.answers["GET /token"] = [Reply(200, body=b'{"access_token": "t"}')]
     faulty.guard = wants("Bearer t", challenge.format(faulty.address))
     assert to(faulty).manifest("a/b", "v1")
+
+
+def test_a_challenge_of_nothing_but_space_takes_no_time() -> None:
+    began = time.monotonic()
+    assert "bearer" in challenges("Bearer" + " " * 60_000 + '"x')
+    assert time.monotonic() - began < 1  # it took minutes
 
 
 def test_a_token_that_stands_for_a_login_is_exchanged(faulty: Faulty, log_in: Callable[..., str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import pace
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -68,7 +69,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 def test_a_registry_that_hardly_answers_is_given_up(
     talk: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "GRACE", 0.5)
+    monkeypatch.setattr(pace, "GRACE", 0.5)
     monkeypatch.setattr(http, "ANSWERS", http.urllib3.Timeout(connect=0.3, read=0.3))
     with talker(talk) as address:
         began = time.monotonic()
@@ -190,3 +191,44 @@ def test_a_registry_elsewhere_is_asked_through_the_proxy_and_one_here_is_not(
     assert not Registry("0.0.0.0", pauses=()).answers()
     assert not Registry("127.0.0.1:1", pauses=()).answers()
     assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxx",
+        "429 Wait\r\nContent-Length: 0\r\nRetry-After: Mon, 01 Jan 99999999999999999999 00:00:00 GMT\r\n\r\n",
+        "429 Wait\r\nContent-Length: 0\r\nRetry-After: " + "9" * 5000 + "\r\n\r\n",
+    ],
+)
+def test_a_number_that_cannot_be_is_an_error_in_words(head: str) -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.send(f"HTTP/1.1 {head}".encode())
+
+    with talker(talk) as address, pytest.raises((Unreachable, RegistryError)):
+        Registry(address, pauses=()).manifest("a/b", "v1")
+
+
+def test_a_registry_that_says_to_go_on_for_ever_is_given_up() -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        while True:
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    with talker(talk) as address, pytest.raises(Unreachable):
+        Registry(address, pauses=()).manifest("a/b", "v1")
+
+
+def test_a_list_that_goes_on_with_the_same_names_is_given_up() -> None:
+    pages = iter(range(10**6))
+
+    def talk(peer: socket.socket) -> None:
+        while peer.recv(65536):
+            body = b'{"tags": ["v1"]}'
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nLink: <?last={next(pages)}>; rel=next\r\n\r\n"
+            peer.send(head.encode() + body)
+
+    with talker(talk) as address, pytest.raises(RegistryError, match="does not end"):
+        Registry(address, pauses=()).tags("a/b")
+    assert next(pages) < 100

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,17 @@ def test_a_package_that_is_nowhere_fails_by_name(host):
     assert (
         "Unable to locate package nowhere" in done.stderr and "setup: apt-get could not install nowhere" in done.stderr
     )
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(SETUP, tmp_path / "scripts")
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-go.txt"):
+        (tmp_path / name).touch()
+    made = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")]  # as a kill leaves it
+    subprocess.run(made, check=True)
+    words = ["sh", str(tmp_path / "scripts/setup.sh"), "run"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".venv/.requirements.run").exists()

@@ -274,3 +274,31 @@ def test_who_is_at_work_is_looked_up_in_no_pipe_and_through_no_link(tmp_path, pl
         plant(tmp_path / name)
     assert state.at_work(str(tmp_path)) == ""
     assert state.holder(str(tmp_path)) is None
+
+
+def test_who_has_ended_holds_nothing_though_nobody_asks_how(tmp_path):
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the list of processes
+        with open(f"/proc/{child.pid}/stat", encoding="utf-8") as file:
+            ticks = file.read().rsplit(")", 1)[1].split()[19]
+        assert not state.Holder(child.pid, ticks).alive
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_state_folder_that_everybody_can_exchange_is_refused(tmp_path, mode):
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above").chmod(mode)
+    (tmp_path / "link").symlink_to("above/farm")
+    for path in ("above/farm", "above/inner/farm", "link"):
+        if mode == 0o777:
+            with pytest.raises(FarmError, match=r"above, above .* may be written by everybody"):
+                state.refuse_foreign(str(tmp_path / path))
+    if mode == 0o1777:
+        state.claim(str(tmp_path / "above/farm"))
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("nowhere"), os.mkfifo])
+def test_a_state_folder_that_is_no_folder_is_refused_in_words(tmp_path, make):
+    make(tmp_path / "farm")
+    with pytest.raises(FarmError, match="is there, and no folder"):
+        state.claim(str(tmp_path / "farm"))

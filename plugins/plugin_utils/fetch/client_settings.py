@@ -37,7 +37,10 @@ _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle
 
 def redact(url: str) -> str:
     """The URL without user and password, fit for a message."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # what is no URL has no user either that could be told from the rest
+        return "(no URL)"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
@@ -149,12 +152,15 @@ def apt_logins(root: str = "/etc/apt") -> list[Login]:
     found = []
     for path in [f"{root}/auth.conf", *sorted(glob.glob(f"{root}/auth.conf.d/*.conf"))]:
         try:
-            words = " ".join(line for line in Path(path).read_text(encoding="utf-8").splitlines()
+            words = " ".join(line for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
                              if not line.startswith("#")).split()
         except OSError:
             continue
         for entry in re.findall(r"machine (\S+) login (\S+) password (\S+)", " ".join(words)):
-            parts = urlsplit(entry[0] if "://" in entry[0] else f"//{entry[0]}")
+            try:
+                parts = urlsplit(entry[0] if "://" in entry[0] else f"//{entry[0]}")
+            except ValueError:  # no host is called that
+                continue
             found.append(Login(parts.netloc, parts.path, entry[1], entry[2], parts.scheme or "https"))
     return found
 

@@ -15,6 +15,7 @@ import fcntl
 import math
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     CHANGED,
@@ -33,7 +34,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.addresses import led, opened, refuse_nowhere
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
@@ -42,6 +45,7 @@ DOWN = "is the network, the proxy or the origin down? the next run goes on where
 THREADS = 8  # so no host ever sees more connections than that
 PATIENCE = 60.0  # seconds, over all attempts at one file
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
+SLOWEST = 1_000  # bytes a second of one file, on the average; eight may come at once over a slow line
 REDIRECTS = 5
 LOOKS = 2  # attempts to learn whether a file is there
 LONGEST_LOOK = 10.0  # seconds to wait between them, whatever the server asks
@@ -83,11 +87,16 @@ class Client:
             if proxy not in self._pools:
                 options: dict[str, object] = {"maxsize": THREADS, "block": True, "timeout": TIMEOUT, "retries": False}
                 self._pools[proxy] = pool(proxy, ssl_context=self.here.tls(), **options)
+                self._pools[proxy].pool_classes_by_scheme = paced(SLOWEST)
             return self._pools[proxy]
 
     @contextmanager
     def get(self, url: str, offset: int = 0, method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
-        """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects."""
+        """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects.
+
+        Raises Unreachable for a URL, or a redirect, that leads nowhere or out of TLS.
+        """
+        refuse_nowhere(url)
         for _redirect in range(REDIRECTS):
             headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
             if offset:
@@ -103,7 +112,7 @@ class Client:
                 break
             response.drain_conn()
             response.release_conn()
-            url = urljoin(url, place)
+            url = led(url, place)
         else:
             raise _Again(f"more than {REDIRECTS} redirects")
         try:
@@ -119,11 +128,9 @@ class Client:
         answer."""
         if url.startswith("file:"):
             try:
-                os.stat(unquote(urlsplit(url).path))
-            except (FileNotFoundError, NotADirectoryError):
+                os.close(opened(url))
+            except Missing:
                 return True
-            except OSError as error:
-                raise Unreachable(f"{url}: {error.strerror}", url=url) from error
             return False
         for attempt in range(LOOKS):
             try:  # some proxies know HEAD only of what they hold: a GET has the last word
@@ -155,11 +162,11 @@ class Client:
         if have and have == size:
             return
         if url.startswith("file:"):
-            return _copy(unquote(urlsplit(url).path), path, url, size)
+            return _copy(path, url, size)
         try:
             with self.get(url, have) as response:
                 self._body(response, url, path, have, size)
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, ValueError) as error:  # the last of a chunk of less than nothing
             raise _Again(_plain(error)) from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, url: str, path: Path, have: int, size: int | None) -> None:
@@ -167,7 +174,7 @@ class Client:
         if response.status in _GONE:
             raise Missing(f"{where}: not there (HTTP {response.status})", url=where)
         if response.status == 416:
-            os.truncate(path, 0)
+            path.unlink(missing_ok=True)
             raise _Again("HTTP 416")
         if response.status in _RETRIED:
             raise _Again(f"HTTP {response.status}", _retry_after(response))
@@ -175,12 +182,12 @@ class Client:
             raise Unreachable(f"{where}: refused (HTTP {response.status})", url=where,
                               hint="does it want credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            os.truncate(path, 0)
+            path.unlink(missing_ok=True)
             raise _Again("a range that was not asked for")
         if response.status == 200:
             have = 0
         length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else None
+        total = have + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         if size is not None and total is not None and total != size:
             raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
         with open(path, "r+b" if path.exists() else "wb") as file:
@@ -205,6 +212,7 @@ class Client:
         host is silent."""
         started = self.clock()
         attempts = 0
+        refuse_nowhere(url)
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
@@ -220,9 +228,10 @@ class Client:
                 raise
             except _Again as error:
                 attempts += 1
-                if path.exists() and path.stat().st_size > before:
+                if path.exists() and (grown := path.stat().st_size - before) > 0:
                     self._hear(host)
-                    attempts, started = 1, self.clock()
+                    # a server that gives a byte each time does not keep us for ever
+                    attempts, started = 1, min(self.clock(), started + grown / SLOWEST)
                 pause = max(error.seconds, min(16.0, 0.5 * 2**attempts) * random.uniform(0.75, 1.25))
                 if self.clock() - started + pause > self.patience:
                     said = f"{error}, {attempts} times in {self.clock() - started:.0f} s"
@@ -246,27 +255,22 @@ def _plain(error: Exception) -> str:
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
     """Seconds; a time that is no more, or that nobody can read, is none."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if re.fullmatch("[0-9]+", value):
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
-def _copy(source: str, path: Path, url: str, size: int | None) -> None:
-    try:
-        with open(source, "rb") as reader:
-            found = os.fstat(reader.fileno()).st_size
-            if size is not None and found != size:
-                raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=CHANGED)
-            with open(path, "wb") as writer:
-                while chunk := reader.read(CHUNK):
-                    writer.write(chunk)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Missing(f"{url}: not there", url=url) from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise Unreachable(f"{url}: {error.strerror}", url=url) from error
+def _copy(path: Path, url: str, size: int | None) -> None:
+    with open(opened(url), "rb") as reader:
+        found = os.fstat(reader.fileno()).st_size
+        if size is not None and found != size:
+            raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=CHANGED)
+        with open(path, "wb") as writer:
+            while chunk := reader.read(CHUNK):
+                writer.write(chunk)
 
 
 def download(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str = "") -> Path:

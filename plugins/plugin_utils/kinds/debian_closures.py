@@ -294,9 +294,9 @@ def _reasons(output: str) -> str:
 
 def _package(name: str, index: Index, line: str) -> Package:
     """`'http://.../pool/main/g/glibc/libc6_2.41-12_arm64.deb' libc6_2.41-12_arm64.deb 2488872 SHA256:...`"""
-    found = re.fullmatch(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
+    found = re.fullmatch(r"'([^']+)' (\S+_\S+_\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
     if not found:
-        raise HashMismatch(f"apt gives no SHA256 for a package: {redact_all(line)}", input=name,
+        raise HashMismatch(f"apt gives no SHA256, size and name for a package: {redact_all(line)}", input=name,
                            platform=index.platform)
     url, filename, size, sha256 = found.groups()
     prefixes = {archive: as_apt(base) + "/" for archive, base in index.bases.items()}

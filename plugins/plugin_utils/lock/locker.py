@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import files
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
@@ -107,6 +107,10 @@ class Locker:
 
             made_for[found.name] = KINDS[found.kind].made_for(found, recipe.suites, after)
         lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for)
+        try:  # an origin may serve what no lock can name, a path that leads out of its archive among it
+            lockfile.parse(lockfile.dump(lock), "the new lock")
+        except BadInput as error:
+            raise BadInput(error.problems, what="what the origins serve: the lock stays as it is") from error
         return self._compared(recipe, lock, files)
 
     def _dated(self, old: Lock, entries: Sequence[Entry], resolved: Sequence[Resolved]) -> Lock:

@@ -40,21 +40,24 @@ class Archive:
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
         """Gets from the archive what the store lacks; returns what the archive lacks as well."""
         lacking = [entry for entry in entries if not self.store.has(entry.sha256, entry.size)]
-        contents = sorted({entry.sha256 for entry in lacking})
+        contents: dict[str, int] = {}  # the largest size that a line says
+        for entry in lacking:
+            contents[entry.sha256] = max(entry.size, contents.get(entry.sha256, 0))
         with ThreadPoolExecutor(self.threads) as pool:
-            found = {sha for sha, there in zip(contents, pool.map(self._recall, contents)) if there}
+            there = pool.map(self._recall, contents, contents.values())
+            found = {sha for sha, came in zip(contents, there) if came}
         # what came, and is of another size than a line says, is left to those who tell that
         return [entry for entry in lacking if entry.sha256 not in found or not self.store.has(entry.sha256, entry.size)]
 
-    def _recall(self, sha256: str) -> bool:
-        """A blob that is damaged, or breaks off, is as good as none: its origin is asked next."""
+    def _recall(self, sha256: str, size: int) -> bool:
+        """A blob that is damaged, breaks off, or has no end, is as good as none: its origin is asked next."""
         digest = f"sha256:{sha256}"
         if not self.registry.has_blob(self.repository, digest):
             return False
         temporary = self.store.partial(f"{sha256}.archive")
         try:
             with temporary.open("wb") as out:
-                for piece in self.registry.blob(self.repository, digest):
+                for piece in self.registry.blob(self.repository, digest, size):
                     out.write(piece)
             self.store.put(temporary, sha256)
         except (Unreachable, HashMismatch):

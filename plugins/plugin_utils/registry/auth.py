@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer
 
-_WORDS = re.compile(r'\s*,?\s*(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
+_WORDS = re.compile(r'(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
 _TOKEN = re.compile(r"[!-~]+\Z")  # what a header can carry
 
 
@@ -146,7 +146,7 @@ class Keys:
         try:
             value = json.loads(answer.data)
             token = value.get("token") or value.get("access_token")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not _TOKEN.match(token):
             raise RegistryError(f"{self.host}: its token service {answer.shown} gives no token",

@@ -211,8 +211,8 @@ class Registry:
         if depth > DEPTH:
             raise RegistryError(f"{where} stands in {depth} indexes, one in the other: it is not copied")
         content = oci.read(data, where)
-        for child in content.manifests:
-            self.copy(repository, child.digest, other, name, [], depth + 1)
+        for child in dict.fromkeys(child.digest for child in content.manifests):
+            self.copy(repository, child, other, name, [], depth + 1)
         for blob in content.blobs:
             if not other.has_blob(name, blob.digest):
                 with tempfile.NamedTemporaryFile() as file:

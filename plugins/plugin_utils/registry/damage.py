@@ -338,14 +338,19 @@ def _merged(troubles: Mapping[Place, Trouble], manifests: Container[Place]) -> l
     return list(found.values())
 
 
-def _reach(place: Place, contents: Mapping[Place, Named | Trouble]) -> Iterator[str]:
-    """All digests that a manifest names, itself included."""
-    yield place.name
-    content = contents.get(place)
-    if isinstance(content, Named):
-        yield from content.blobs
-        for digest in content.manifests:
-            yield from _reach(Place(place.repository, digest), contents)
+def _reach(place: Place, contents: Mapping[Place, Named | Trouble]) -> set[str]:
+    """All digests that a manifest names, itself included; however deep, and however often, indexes name each other."""
+    found, left = set[str](), [place.name]
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found.add(name)
+        content = contents.get(Place(place.repository, name))
+        if isinstance(content, Named):
+            found.update(content.blobs)
+            left += content.manifests
+    return found
 
 
 def _add(names: list[str], more: list[str]) -> None:

@@ -9,11 +9,9 @@ Nothing is decoded, no redirect is followed, and nobody is told who we are: that
 from __future__ import annotations
 
 import errno
-import http.client
 import io
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +19,12 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
 PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one thing: a minute in all
 LONGEST = 120  # seconds after which nothing is tried again, however long each attempt took
-GRACE, SLOWEST = 60, 10_000  # an answer may take so many seconds, and one more for so many bytes each
+SLOWEST = 10_000  # bytes a second
 LARGEST = 16 << 20  # bytes of an answer that is read whole; registries take manifests of 4 MiB
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
@@ -61,7 +60,7 @@ class Answer:
         try:
             yield from self._response.stream(1 << 20, decode_content=False)
             whole = True
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # the last of a chunk of less than nothing
             raise Unreachable(f"{self.shown}: broke off: {error}") from error
         finally:
             if whole:
@@ -78,7 +77,7 @@ class Wire:
         proxy = "" if direct else Machine(environment=os.environ).proxy(base)
         self._pauses = pauses
         self._pool = pool(proxy, maxsize=threads)
-        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self._pool.pool_classes_by_scheme = paced(SLOWEST)
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None = None, *,
             whole: bool = True, once: bool = False) -> Answer:
@@ -142,7 +141,7 @@ def asked(answer: Answer | None) -> float:
         return 0
     try:
         return urllib3.Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # of numbers and dates that are too large
         return 0
 
 
@@ -160,70 +159,10 @@ class _Sent:
     """A file that is sent, not slower than SLOWEST: urllib3 has a timeout for each piece alone."""
 
     def __init__(self, file: io.BufferedReader) -> None:
-        self._file, self._pace = file, _Pace(float(TAKES_IN.read_timeout or GRACE))
+        self._file, self._pace = file, Pace(float(TAKES_IN.read_timeout or GRACE), SLOWEST)
 
     def read(self, size: int = -1) -> bytes:
         self._pace.left()
         piece = self._file.read(size)
         self._pace.took(len(piece))
         return piece
-
-
-class _Pace:
-    """Time that is left: some seconds, and one for each SLOWEST bytes."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def left(self) -> float:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(errno.ETIMEDOUT, f"slower than {SLOWEST} bytes a second")
-        return left
-
-    def took(self, count: int) -> None:
-        self._until += count / SLOWEST
-
-
-class _Paced(io.RawIOBase):
-    """What a socket gives, not slower than SLOWEST: its own timeout begins anew with each byte, of headers too."""
-
-    def __init__(self, raw: Any, sock: socket.socket) -> None:
-        self._raw, self._socket, self._usual = raw, sock, sock.gettimeout()
-        self._pace = _Pace(max(GRACE, self._usual or 0))
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._pace.left()
-        self._socket.settimeout(left if self._usual is None else min(self._usual, left))
-        count: int | None = self._raw.readinto(buffer)
-        self._pace.took(count or 0)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        self.fp = io.BufferedReader(_Paced(self.fp.detach(), sock))
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    response_class = _Response
-
-
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Response
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection

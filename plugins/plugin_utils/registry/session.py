@@ -29,6 +29,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http impor
 
 HOPS = 5  # redirects of one request
 PAGES = 10_000  # of a list
+BARREN = 20  # pages of a list, one after the other, that have no new name
 FOLLOWED = {"GET": (301, 302, 303, 307, 308), "HEAD": (301, 302, 303, 307, 308)}
 KEPT = (307, 308)  # of other methods: these alone keep method and body (RFC 9110, 15.4.8)
 
@@ -78,8 +79,8 @@ class Session:
         Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags
         """
         found: set[str] = set()
-        url, seen = f"{path}?n=1000", set[str]()
-        while url not in seen and len(seen) < PAGES:
+        url, seen, barren = f"{path}?n=1000", set[str](), 0
+        while url not in seen and len(seen) < PAGES and barren < BARREN:
             answer = self.request("GET", url, scope, (200, 404) if missing and not seen else (200,))
             if answer.status == 404:
                 return []
@@ -87,6 +88,7 @@ class Session:
             names = oci.document(answer.data, answer.shown).get(key) or []
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise RegistryError(f"{answer.shown}: its {key} are no list of names")
+            barren = barren + 1 if found.issuperset(names) else 0
             found.update(names)
             link = re.match(r"<([^>]+)>", answer.headers.get("Link", ""))
             if not link:

@@ -1,0 +1,85 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP answers that must come with some speed. A socket's own timeout begins anew with each byte: who sends one every
+ten seconds would never be given up.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import io
+import socket
+import time
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
+
+GRACE = 60  # seconds that an answer may take, and one more for as many bytes as are the least a second
+HEAD = 1 << 20  # bytes that may come before a body does: `100 Continue` may come again and again
+
+
+class Pace:
+    """Time that is left: some seconds, and one for each `slowest` bytes."""
+
+    def __init__(self, seconds: float, slowest: int) -> None:
+        self._until, self._slowest = time.monotonic() + seconds, slowest
+
+    def left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, f"slower than {self._slowest} bytes a second")
+        return left
+
+    def took(self, count: int) -> None:
+        self._until += count / self._slowest
+
+
+class _Paced(io.RawIOBase):
+    """What a socket gives, not slower than `slowest`, headers too; of these no more than HEAD."""
+
+    def __init__(self, raw: Any, sock: socket.socket, slowest: int) -> None:
+        self._raw, self._socket, self._usual = raw, sock, sock.gettimeout()
+        self._pace = Pace(max(GRACE, self._usual or 0), slowest)
+        self.head: int | None = HEAD
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._pace.left()
+        self._socket.settimeout(left if self._usual is None else min(self._usual, left))
+        count: int | None = self._raw.readinto(buffer)
+        self._pace.took(count or 0)
+        if self.head is not None:
+            self.head -= count or 0
+            if self.head < 0:
+                raise TimeoutError(errno.ETIMEDOUT, f"more than {HEAD >> 20} MiB, and no answer yet")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    slowest = 1
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._paced = _Paced(self.fp.detach(), sock, self.slowest)
+        self.fp = io.BufferedReader(self._paced)
+
+    def begin(self) -> None:
+        super().begin()
+        self._paced.head = None
+
+
+def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """The classes of connections, by scheme, over which less than so many bytes a second are given up."""
+    response = type("_Response", (_Response,), {"slowest": slowest})
+    plain = type("_Connection", (urllib3.connection.HTTPConnection,), {"response_class": response})
+    tls = type("_TlsConnection", (urllib3.connection.HTTPSConnection,), {"response_class": response})
+    return {"http": type("_Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("_TlsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls})}
