@@ -244,7 +244,7 @@ def test_what_the_system_refuses_is_an_error_in_words(tmp_path):
     os.mkfifo(tmp_path / "source/go.mod")
     found = result(go_build.main, source=str(tmp_path / "source"), packages={"a": "b"}, platform="linux/amd64",
                    toolchain="go1.26.8", cache=str(tmp_path))
-    assert found["failed"] and "it is a pipe" in found["msg"]
+    assert found["failed"] and "it is a FIFO" in found["msg"]
 
 
 @pytest.mark.parametrize("text", ['{"files": 7}', '{"after": "rm"}', '{"environment": [1]}', "[" * 50_000, "7"])
