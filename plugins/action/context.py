@@ -36,17 +36,18 @@ class ActionModule(FarmAction):
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
+        folders = {key: to / f"{key.name}-{key.platform.slug}" for key in keys}
+        scripts.refuse_foreign(folders.values())
         if self.check:
-            return {"changed": True, "folders": [str(to / f"{key.name}-{key.platform.slug}") for key in keys]}
+            return {"changed": True, "folders": [str(folder) for folder in folders.values()]}
         fetch = Fetch(plan, sources, build, arguments, self.say)
         refused = fetch.image(arguments["image"], keys)
         if refused:
             raise FarmError("\n".join(f"{key}: {error}" for key, error in refused.items()))
-        folders = []
         for key in keys:
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
                               unpacked=fetch.unpacked.get(key.image, {}))
-            folders.append(scripts.lay_out(to / f"{key.name}-{key.platform.slug}", made, arguments["state"], registry))
-        self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders]))
-        return {"changed": True, "folders": folders}
+            scripts.lay_out(folders[key], made, arguments["state"], registry)
+        self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders.values()]))
+        return {"changed": True, "folders": [str(folder) for folder in folders.values()]}

@@ -48,7 +48,9 @@ options:
     type: bool
     default: false
   to:
-    description: The folder to lay them out in.
+    description: >-
+      The folder to lay them out in, each unit in one of its own. One that was laid out before is made anew; one that
+      holds anything else is refused.
     type: path
     required: true
 """

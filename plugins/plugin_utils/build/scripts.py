@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import staging
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.byhand import buildx_words, doubled
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
@@ -22,11 +25,27 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes import describe
 
 
-def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> str:
-    """A folder anew, with the contexts of a solve from the store, its source policy and the scripts that build it;
-    returns the folder's path."""
+def refuse_foreign(folders: Iterable[Path]) -> None:
+    """Raises BadInput with all the folders that `lay_out` must not make anew: what is in them was not laid out by this
+    user."""
+    foreign = [folder for folder in folders if os.path.lexists(folder) and not _own(folder)]
+    if foreign:
+        raise BadInput([f"to: {folder} is there, and was not laid out by you: remove it, or choose another folder"
+                        for folder in foreign], what="the choice")
+
+
+def _own(folder: Path) -> bool:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return False
+    return (folder / MARK).is_file() or not any(folder.iterdir())
+
+
+def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> None:
+    """A folder anew, with the contexts of a solve from the store, its source policy and the scripts that build it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / MARK).touch()
     contents = staging.Contents(shared=f"{state}/store")
     trees = made.trees()
     folders = {name: staging.lay_out(folder / name, tree, contents) for name, tree in trees.items()}
@@ -36,7 +55,6 @@ def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> str:
     gathered = {name: _gather(registry, images) for name, images in doubled(made).items()}
     _script(folder / "buildx.sh", "docker buildx",
             buildx_words(made, folders, f"{folder}/metadata.json", gathered))
-    return str(folder)
 
 
 def _gather(registry: Registry, images: Mapping[str, str]) -> str:
