@@ -69,11 +69,14 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program that runs, and its process group: asked first, killed after a grace."""
-    if process.poll() is not None:
+    """Ends a program that nobody has waited for, and its process group: asked first, killed after a grace.
+
+    The program itself may have ended while what it started holds its pipes; its number stays its own until then.
+    """
+    if process.returncode is not None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):  # the second one also for what the first, and the program, left
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter where all that is left is root's
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)

@@ -32,7 +32,7 @@ def test_a_program_that_does_not_exist_is_named() -> None:
 
 
 @pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600 & wait; wait",
-                                    "sleep 600 & echo $!; sleep 600"])
+                                    "sleep 600 & echo $!; sleep 600", "sleep 600 &"])
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script: str, tmp_path: Path,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "GRACE", 0.3)
@@ -41,10 +41,15 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script:
         programs.run(["/bin/sh", "-c", f"echo $$ > pid; {script}"], seconds=0.2, folder=str(tmp_path))
     assert time.monotonic() - began < 5
     group = int((tmp_path / "pid").read_text())
-    proc = Proc()
     deadline = time.monotonic() + 5
-    while left := [pid for pid in proc.pids() if group_of(pid) == group and not proc.zombie(pid)]:
-        assert time.monotonic() < deadline, [proc.command(pid) for pid in left]
+    while left := members(group):
+        assert time.monotonic() < deadline, left
+
+
+def members(group: int) -> list[str]:
+    """The commands of the processes of a group that run."""
+    proc = Proc()
+    return [proc.command(pid) for pid in proc.pids() if group_of(pid) == group and not proc.zombie(pid)]
 
 
 def group_of(pid: int) -> int:
