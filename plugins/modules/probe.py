@@ -15,6 +15,8 @@ description:
   - Looks at what the last provisioning wrote down (C(provisioned.json) in the state folder) and whether it still holds.
     It was made from the same roles and variables (O(fingerprint)), the services are described as then, their programs
     are the same files, they run, and their ports and sockets take connections.
+  - What a service runs itself (O(desimages.farm.supervised#module:needs)), such as the C(runc) of a node, has to be
+    there. It may be another version than then, for it is its owner's to upgrade; provisioning looks at the version.
   - A play that finds the host well can leave its roles out.
   - With O(record) it writes that file, as the last step of a provisioning.
   - Where the runner of M(desimages.farm.build) lies on the host, that answers, which is sooner than a module of

@@ -72,6 +72,15 @@ options:
       - For what a killed service leaves behind.
     type: list
     elements: str
+  needs:
+    description:
+      - Programs that the service runs itself, as absolute paths. Where one of them is not there any more,
+        M(desimages.farm.probe) says so.
+      - They may be the host owner's. Another version in the same place changes nothing, unlike another one of the
+        program of O(command).
+    type: list
+    elements: path
+    default: []
   environment:
     description:
       - Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
@@ -226,6 +235,7 @@ ARGUMENTS = {
     "supervisor": {"type": "str", "default": "auto", "choices": ["auto", "runit", "systemd"]},
     "command": {"type": "list", "elements": "str"},
     "after": {"type": "list", "elements": "str"},
+    "needs": {"type": "list", "elements": "path", "default": []},
     "environment": {"type": "dict", "default": {}},
     "directory": {"type": "path", "default": "/"},
     "user": {"type": "str"},

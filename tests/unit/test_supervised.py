@@ -58,6 +58,7 @@ def service(**changed):
         ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
         ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
         ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
+        ({"needs": ["runc"]}, "needs: 'runc' is not an absolute path"),
         ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
         ({"limits": {"memory": 1}}, "'memory' is none of core, nofile, nproc"),
         ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
@@ -328,6 +329,30 @@ def test_a_stopped_service_leaves_no_process(sleeper):
     sleeper.stop()
     assert sleeper.mine() == []
     assert not sleeper.status().supervised
+
+
+@needs_runit
+def test_what_a_service_runs_has_to_be_there_and_may_be_upgraded(sleeper, tmp_path):
+    until(lambda: sleeper.status().running)
+    program = tmp_path / "runc"
+    files.write(str(program), "#!/bin/sh\n", 0o755)
+    one = service(name="sleeper", state_dir=str(tmp_path), command=["/bin/sleep", "1000"], needs=[str(program)])
+    made = definition(one, supervisors.program(one.command[0]), "runit")
+    files.write(f"{one.folder}/service.json", encode(made), 0o600)
+    Host(str(tmp_path), "f", ["sleeper"], run).record()
+
+    def reasons():
+        return Host(str(tmp_path), "f", ["sleeper"], run).as_result()["reasons"]
+
+    assert reasons() == []
+    files.write(str(program), "#!/bin/sh\nexit 0\n", 0o755)
+    assert reasons() == [], "its owner upgraded it"
+    program.chmod(0o644)
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    program.unlink()
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    program.mkdir()
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
 
 
 def test_what_does_not_answer_in_time_says_why(tmp_path):
