@@ -16,6 +16,7 @@ from typing import IO
 from .errors import FarmError
 
 GRACE = 5.0  # seconds between asking a program to end and ending it
+PATIENCE = 600.0  # seconds for what should be quick, and may wait for a service, a lock or a disk
 
 
 class Overdue(FarmError):
@@ -46,6 +47,21 @@ def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] 
             raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended",
                           command=" ".join(words)[:300]) from None
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+def call(words: Sequence[str], *, seconds: float = 0.0,
+         environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """What AnsibleModule.run_command is, with a deadline (`PATIENCE` unless given): exit code, output, errors.
+
+    124, as of timeout(1), where it did not end in time; 127, as of a shell, where it cannot be run.
+    """
+    try:
+        done = run(words, seconds=seconds or PATIENCE, environment=environment)
+    except Overdue as error:
+        return 124, "", error.message
+    except FarmError as error:
+        return 127, "", error.message
+    return done.code, done.out, done.err
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ _MOVED = {
 
 class Host:
     """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as
-    AnsibleModule.run_command does.
+    programs.call does.
 
     `recorded` is what the last provisioning wrote down, `now` what it would write down.
     """

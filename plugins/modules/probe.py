@@ -80,7 +80,7 @@ engine:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils import programs, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
@@ -97,7 +97,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"],
-                    module.run_command)
+                    programs.call)
         if not module.params["record"]:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:

@@ -212,7 +212,7 @@ import pwd
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, programs, readiness, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
@@ -295,7 +295,7 @@ class Supervised:
         self.service = Service.from_params(module.params)
         kind = module.params["supervisor"]
         kind = supervisors.supervisor_of_this_machine() if kind == "auto" else kind
-        self.supervisor = supervisors.KINDS[kind](self.service, module.run_command, Proc())
+        self.supervisor = supervisors.KINDS[kind](self.service, programs.call, Proc())
         self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
         self.status = self.supervisor.status()
 
@@ -388,8 +388,8 @@ class Supervised:
     def wait(self, fresh: bool) -> None:
         """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then
         stopped."""
-        problem = readiness.wait(self.service.ready,
-                                 self.module.run_command) or readiness.until(self.not_running, STARTS)
+        problem = (readiness.wait(self.service.ready, programs.call)
+                   or readiness.until(self.not_running, STARTS))
         if not problem:
             return
         strangers = self.supervisor.strangers()

@@ -354,8 +354,8 @@ def test_every_setting_has_a_default() -> None:
 
 @pytest.mark.parametrize("path", PLAYBOOKS[1:], ids=lambda path: path.name)
 def test_every_play_takes_the_settings_in_first(path: Path) -> None:
-    """Or only the defaults, where an earlier play has validated the same hosts. Before it comes only what refuses a limit
-    under which plays of the controller would be left out."""
+    """Or only the defaults, where an earlier play has validated the same hosts. Before it comes only what refuses a
+    limit under which plays of the controller would be left out."""
     validated: set[str] = set()
     plays = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "localhost" in {play["hosts"] for play in plays}:

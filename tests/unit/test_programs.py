@@ -64,3 +64,9 @@ def test_what_a_block_leaves_running_is_ended_with_it() -> None:
     with pytest.raises(KeyError), programs.started(["sleep", "600"]) as process:
         raise KeyError
     assert process.returncode is not None
+
+
+def test_a_call_says_by_its_code_how_a_program_ended() -> None:
+    assert programs.call(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\n", "err\n")
+    assert programs.call(["sleep", "600"], seconds=0.2) == (124, "", "sleep did not end in 0 s, and was ended")
+    assert programs.call(["no-such-program"]) == (127, "", "no-such-program cannot be run: No such file or directory")
