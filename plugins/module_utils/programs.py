@@ -16,6 +16,7 @@ from typing import IO
 from .errors import FarmError
 
 GRACE = 5.0  # seconds between asking a program to end and ending it
+PATIENCE = 600.0  # seconds for what should be quick, and may wait for a service, a lock or a disk
 
 
 class Overdue(FarmError):
@@ -48,6 +49,21 @@ def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] 
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
+def call(words: Sequence[str], *, seconds: float = 0.0,
+         environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """What AnsibleModule.run_command is, with a deadline (`PATIENCE` unless given): exit code, output, errors.
+
+    124, as of timeout(1), where it did not end in time; 127, as of a shell, where it cannot be run.
+    """
+    try:
+        done = run(words, seconds=seconds or PATIENCE, environment=environment)
+    except Overdue as error:
+        return 124, "", error.message
+    except FarmError as error:
+        return 127, "", error.message
+    return done.code, done.out, done.err
+
+
 @contextlib.contextmanager
 def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
             stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
@@ -69,12 +85,14 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program, and its process group: asked first, killed after a grace. Also where the program itself has
-    ended, and what it started has not: its number is its own until it is waited for."""
+    """Ends a program that nobody has waited for, and its process group: asked first, killed after a grace.
+
+    The program itself may have ended while what it started holds its pipes; its number stays its own until then.
+    """
     if process.returncode is not None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):  # the second one also for what the first, and the program, left
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter where all that is left is root's
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)

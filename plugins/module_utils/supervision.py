@@ -73,6 +73,7 @@ class Service:
     state_dir: str
     command: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     environment: Pairs = ()
     directory: str = "/"
     user: str = ""
@@ -96,6 +97,7 @@ class Service:
             state_dir=params["state_dir"].rstrip("/"),
             command=tuple(params.get("command") or ()),
             after=tuple(params.get("after") or ()),
+            needs=tuple(params.get("needs") or ()),
             environment=_pairs(params.get("environment")),
             directory=params.get("directory") or "/",
             user=params.get("user") or "",
@@ -131,6 +133,7 @@ class Service:
             "directory": (self.directory,),
             "command[0]": self.command[:1],
             "after[0]": self.after[:1],
+            "needs": self.needs,
             "files": tuple(path for path, _text in self.files),
             "secret_files": tuple(path for path, _content in self.secret_files),
             "claims.sockets": self.claims.sockets,
@@ -209,6 +212,7 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "program": dict(program),
         "command": list(service.command),
         "after": list(service.after),
+        "needs": list(service.needs),
         "environment": {name: _sha256(value) for name, value in service.environment},
         "directory": service.directory,
         "user": service.user,

@@ -18,7 +18,7 @@ from .errors import FarmError
 from .proc import Proc, same_address
 from .supervision import MARKER, Service, Text, parse_port, quote, runit_files, systemd_files
 
-Run = Callable[[list[str]], "tuple[int, str, str]"]  # AnsibleModule.run_command's shape
+Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
 
 

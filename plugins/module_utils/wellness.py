@@ -22,7 +22,7 @@ _MOVED = {
 
 class Host:
     """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as
-    AnsibleModule.run_command does.
+    programs.call does.
 
     `recorded` is what the last provisioning wrote down, `now` what it would write down.
     """
@@ -61,6 +61,9 @@ class Host:
         path = found["command"][0] if found.get("command") else ""
         if supervisors.program(path) != found.get("program"):
             return f"{path} is not the program that {name} was started with"
+        for needed in found.get("needs", []):  # another one in its place is not ours to judge: its owner upgrades it
+            if not (os.path.isfile(needed) and os.access(needed, os.X_OK)):
+                return f"{needed}, which {name} runs, is not there, or is no program"
         service = Service(name=name, state_dir=self.state_dir)
         if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
             return f"{name} does not run"

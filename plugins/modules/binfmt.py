@@ -54,6 +54,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
@@ -127,7 +128,7 @@ def main() -> None:
         missing = [name for name in wanted if name not in before]
         if missing and not module.check_mode:
             if not os.path.exists(os.path.join(FOLDER, "register")):
-                code, out, err = module.run_command(["mount", "-t", "binfmt_misc", "none", FOLDER])
+                code, out, err = programs.call(["mount", "-t", "binfmt_misc", "none", FOLDER])
                 if code != 0:
                     raise FarmError(f"binfmt_misc cannot be mounted: {(err or out).strip()}", hint=NEEDS)
             for name in missing:

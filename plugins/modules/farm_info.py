@@ -73,7 +73,7 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import programs, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
@@ -107,7 +107,7 @@ class Info:
     def service(self, name: str) -> dict:
         found, _text = supervisors.definition_of(self.state_dir, name)
         supervisor = supervisors.KINDS[found.get("supervisor") or supervisors.supervisor_of_this_machine()](
-            Service(name=name, state_dir=self.state_dir), self.module.run_command, Proc()
+            Service(name=name, state_dir=self.state_dir), programs.call, Proc()
         )
         status = supervisor.status()
         try:
@@ -121,14 +121,14 @@ class Info:
     def version(self, command: list) -> str:
         if not command or not os.path.exists(command[0]):
             return ""
-        code, out, err = self.module.run_command([command[0], "--version"])
+        code, out, err = programs.call([command[0], "--version"])
         match = VERSION.search(out + err) if code == 0 else None
         return match.group(0) if match else ""
 
     def disk(self) -> list:
         if not os.path.isdir(self.state_dir):
             return []
-        _code, out, _err = self.module.run_command(["du", "-x", "-B1", "--max-depth=1", self.state_dir])
+        _code, out, _err = programs.call(["du", "-x", "-B1", "--max-depth=1", self.state_dir])
         rows = [line.split("\t", 1) for line in out.splitlines()]
         parts = [{"part": os.path.basename(path), "size": int(size)} for size, path in rows if path != self.state_dir]
         parts.sort(key=lambda part: -part["size"])

@@ -90,7 +90,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import installation
+from ansible_collections.desimages.farm.plugins.module_utils import installation, programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
 
@@ -110,6 +110,7 @@ APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-
 SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner="]
 # needrestart, where a machine has it, restarts services behind apt's back: it may only list them
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
+LONGEST = 3600.0  # seconds for one apt-get: it fetches, from a mirror that may be slow, and waits for dpkg's lock
 BY_HAND = "run the same apt-get by hand on that machine"
 
 
@@ -170,15 +171,15 @@ class Packages:
         if not self.names:
             return {}
         query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *self.names]
-        code, out, err = self.module.run_command(query, environ_update=ENVIRONMENT)
+        code, out, err = programs.call(query, environment={**os.environ, **ENVIRONMENT})
         if code not in (0, 1):  # 1: some are unknown
             raise FarmError(f"dpkg-query ended with {code}: {err.strip()}", hint="is this a Debian machine?")
         return installation.parse_versions(out)
 
     def apt(self, words: list, options: list, settings: str = "") -> tuple:
         """(what it printed, '' or what went wrong). `settings` is a file that stands in for apt's own."""
-        environment = {**ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
-        code, out, err = self.module.run_command([*APT, *options, *words], environ_update=environment)
+        environment = {**os.environ, **ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
+        code, out, err = programs.call([*APT, *options, *words], seconds=LONGEST, environment=environment)
         last = "\n".join((out + err).strip().splitlines()[-15:])
         return out, f"apt-get {' '.join(words)} ended with {code}:\n{last}" if code else ""
 
@@ -198,10 +199,13 @@ class Packages:
             with tempfile.TemporaryDirectory(prefix="desimages-lists-") as folder:
                 os.chmod(folder, 0o711)  # apt fetches as a user of its own
                 os.makedirs(f"{folder}/lists/partial")
+                code, settings, err = programs.call(["apt-config", "dump"])
+                if code:
+                    raise FarmError(f"apt-config dump ended with {code}: {err.strip()}", hint=BY_HAND)
                 with open(
                     os.open(f"{folder}/apt.conf", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8"
                 ) as file:
-                    file.write(installation.fetching(self.module.run_command(["apt-config", "dump"], check_rc=True)[1]))
+                    file.write(installation.fetching(settings))
                 lists = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
                 outdated = self.apt(["update"], lists, f"{folder}/apt.conf")[1]
                 problem = self.simulate(lists)

@@ -15,6 +15,8 @@ description:
   - Looks at what the last provisioning wrote down (C(provisioned.json) in the state folder) and whether it still holds.
     It was made from the same roles and variables (O(fingerprint)), the services are described as then, their programs
     are the same files, they run, and their ports and sockets take connections.
+  - What a service runs itself (O(desimages.farm.supervised#module:needs)), such as the C(runc) of a node, has to be
+    there. It may be another version than then, for it is its owner's to upgrade; provisioning looks at the version.
   - A play that finds the host well can leave its roles out.
   - With O(record) it writes that file, as the last step of a provisioning.
   - Where the runner of M(desimages.farm.build) lies on the host, that answers, which is sooner than a module of
@@ -78,7 +80,7 @@ engine:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils import programs, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
@@ -95,7 +97,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"],
-                    module.run_command)
+                    programs.call)
         if not module.params["record"]:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:

@@ -91,7 +91,7 @@ import pwd
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, programs, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
@@ -187,7 +187,7 @@ class StateFolder:
                                          supervisors.KINDS[supervisors.supervisor_of_this_machine()])
             # units and processes bear the name that the folder was given by, which may be a link
             made_with = found.get("state_dir", self.path)
-            supervisor = kind(Service(name=name, state_dir=made_with), self.module.run_command, Proc())
+            supervisor = kind(Service(name=name, state_dir=made_with), programs.call, Proc())
             supervisor.stop()
             for path in supervisor.files():
                 if not path.startswith((self.path + "/", made_with + "/")) and os.path.lexists(path):

@@ -72,6 +72,15 @@ options:
       - For what a killed service leaves behind.
     type: list
     elements: str
+  needs:
+    description:
+      - Programs that the service runs itself, as absolute paths. Where one of them is not there any more,
+        M(desimages.farm.probe) says so.
+      - They may be the host owner's. Another version in the same place changes nothing, unlike another one of the
+        program of O(command).
+    type: list
+    elements: path
+    default: []
   environment:
     description:
       - Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
@@ -203,7 +212,7 @@ import pwd
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, programs, readiness, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
@@ -226,6 +235,7 @@ ARGUMENTS = {
     "supervisor": {"type": "str", "default": "auto", "choices": ["auto", "runit", "systemd"]},
     "command": {"type": "list", "elements": "str"},
     "after": {"type": "list", "elements": "str"},
+    "needs": {"type": "list", "elements": "path", "default": []},
     "environment": {"type": "dict", "default": {}},
     "directory": {"type": "path", "default": "/"},
     "user": {"type": "str"},
@@ -285,7 +295,7 @@ class Supervised:
         self.service = Service.from_params(module.params)
         kind = module.params["supervisor"]
         kind = supervisors.supervisor_of_this_machine() if kind == "auto" else kind
-        self.supervisor = supervisors.KINDS[kind](self.service, module.run_command, Proc())
+        self.supervisor = supervisors.KINDS[kind](self.service, programs.call, Proc())
         self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
         self.status = self.supervisor.status()
 
@@ -378,8 +388,8 @@ class Supervised:
     def wait(self, fresh: bool) -> None:
         """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then
         stopped."""
-        problem = readiness.wait(self.service.ready,
-                                 self.module.run_command) or readiness.until(self.not_running, STARTS)
+        problem = (readiness.wait(self.service.ready, programs.call)
+                   or readiness.until(self.not_running, STARTS))
         if not problem:
             return
         strangers = self.supervisor.strangers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import PATH
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import REGISTRY, STATE, Chain, Farm
@@ -60,6 +62,30 @@ def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm
     after = status(own, tmp_path)
     assert {service["state"] for service in after["services"]} == {"runs"}
     assert after["images"] == before["images"]
+
+
+def test_a_runc_that_is_gone_is_noticed_and_another_one_is_found(own: Farm, tmp_path: Path) -> None:
+    def at(path: str) -> bool:
+        return f'binary = "{path}"' in run("cat", str(STATE / "etc/buildkitd.toml"))
+
+    found, copied = str(shutil.which("runc", path=PATH)), tmp_path / "runc"
+    shutil.copy(found, copied)
+    first = own.run(farm_images=["other"], buildkitd_runc=str(copied))
+    assert first.rc == 0, first.text[-3000:]
+    assert at(str(copied))
+    shutil.copy(found, tmp_path / "newer")
+    (tmp_path / "newer").rename(copied)
+    assert own.run(farm_images=["other"], buildkitd_runc=str(copied)).changed == 0, "its owner upgraded it"
+    copied.unlink()
+    gone = own.run(farm_images=["other"], buildkitd_runc=str(copied))
+    assert gone.rc != 0
+    assert gone.task("Roles | Say why")["msg"] == [f"{copied}, which buildkitd runs, is not there, or is no program"]
+    said = gone.task("Preflight | Look for runc")["msg"]
+    assert f"cannot use the runc that it was given: {copied} cannot be run" in said
+    again = own.run(farm_images=["other"])
+    assert again.rc == 0, again.text[-3000:]
+    assert at(found)
+    assert own.run(farm_images=["other"]).changed == 0
 
 
 @pytest.fixture

@@ -57,6 +57,19 @@ def test_an_action_is_arguments_a_call_and_a_result(path: Path) -> None:
     assert not imports(path) & {"concurrent.futures", "subprocess", "socket", "urllib3"}
 
 
+RUN_COMMAND = {  # module -> why it may run programs without a deadline
+    "state_folder": "`rm` of a local folder ends, takes as long as there is to remove, and needs an open descriptor",
+}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "modules" in path.parts], ids=lambda path: path.stem)
+def test_a_module_runs_programs_with_a_deadline(path: Path) -> None:
+    """AnsibleModule.run_command has none."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert ("run_command" in used) == (path.stem in RUN_COMMAND)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_no_file_is_too_long_to_be_read(path: Path) -> None:
     """What is code: a module's documentation may be as long as it has to be."""

@@ -436,3 +436,16 @@ def test_a_killed_installation_leaves_nothing_that_keeps_a_service_from_starting
         host.dpkg("--configure", "-a")
     assert host.states() == {"server": "ii 1"}
     assert not install("server")["changed"]
+
+
+@pytest.mark.timeout(60)
+def test_an_apt_that_hangs_is_ended(tmp_path, monkeypatch):
+    for name, script in (("apt-get", "sleep 600 & sleep 600"), ("dpkg-query", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
+    monkeypatch.setattr(packages, "LONGEST", 0.5)
+    found = install("runc")
+    assert found["failed"]
+    assert "ended with 124:\napt-get did not end in 0 s, and was ended" in found["msg"]

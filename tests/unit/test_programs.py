@@ -41,10 +41,15 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script:
         programs.run(["/bin/sh", "-c", f"echo $$ > pid; {script}"], seconds=0.2, folder=str(tmp_path))
     assert time.monotonic() - began < 5
     group = int((tmp_path / "pid").read_text())
-    proc = Proc()
     deadline = time.monotonic() + 5
-    while left := [pid for pid in proc.pids() if group_of(pid) == group and not proc.zombie(pid)]:
-        assert time.monotonic() < deadline, [proc.command(pid) for pid in left]
+    while left := members(group):
+        assert time.monotonic() < deadline, left
+
+
+def members(group: int) -> list[str]:
+    """The commands of the processes of a group that run."""
+    proc = Proc()
+    return [proc.command(pid) for pid in proc.pids() if group_of(pid) == group and not proc.zombie(pid)]
 
 
 def group_of(pid: int) -> int:
@@ -59,3 +64,9 @@ def test_what_a_block_leaves_running_is_ended_with_it() -> None:
     with pytest.raises(KeyError), programs.started(["sleep", "600"]) as process:
         raise KeyError
     assert process.returncode is not None
+
+
+def test_a_call_says_by_its_code_how_a_program_ended() -> None:
+    assert programs.call(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\n", "err\n")
+    assert programs.call(["sleep", "600"], seconds=0.2) == (124, "", "sleep did not end in 0 s, and was ended")
+    assert programs.call(["no-such-program"]) == (127, "", "no-such-program cannot be run: No such file or directory")

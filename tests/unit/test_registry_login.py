@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import login as login_file
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope, challenges
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 from .faulty import Asked, Faulty, Reply, digest, to
+from .test_programs import members
 
 DATA = b"what is pushed"
 TO = digest(DATA)
@@ -226,11 +229,129 @@ def test_a_token_that_stands_for_a_login_is_exchanged(faulty: Faulty, log_in: Ca
     assert posted.authorization == ""
 
 
-@pytest.mark.parametrize("text", ['{"auths": {"%s": {"auth": "!!!notbase64"}}}', '{"credsStore": "no-such-helper"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"auths": {"%s": {"auth": "!!!notbase64"}}}',
+        '{"auths": {"%s": {"auth": 7}}}',
+        '{"auths": ["x"]}',
+        '{"credHelpers": ["x"]}',
+        '[7]',
+        '{"credsStore": "no-such-helper"}',
+    ],
+)
 def test_a_login_that_cannot_be_read_is_an_error_in_words(
     faulty: Faulty, tmp_path: Path, log_in: Callable[..., str], text: str
 ) -> None:
     (tmp_path / "config.json").write_text(text.replace("%s", faulty.address))
     faulty.guard = wants("nobody")
-    with pytest.raises(FarmError, match="no usable login"), pytest.warns() if "Store" in text else nullcontext():
+    with pytest.raises(FarmError, match="no usable login"):
         to(faulty).manifest("a/b", "v1")
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_in: Callable[..., str]) -> Callable[..., None]:
+    """Puts a credential helper on the path, a shell script, and names it in the Docker client's configuration."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def write(script: str, **configuration: object) -> None:
+        program = tmp_path / "docker-credential-test"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        (tmp_path / "config.json").write_text(json.dumps(configuration or {"credsStore": "test"}))
+
+    return write
+
+
+SECRET = r"""printf '{"ServerURL":"x","Username":"me","Secret":"secret"}'"""
+NOTHING = "echo 'credentials not found in native keychain'; exit 1"
+
+
+def test_a_credential_helper_is_asked_for_its_registry(helper: Callable[..., None], tmp_path: Path) -> None:
+    helper(f"echo $1 > {tmp_path}/asked; cat >> {tmp_path}/asked; {SECRET}",
+           credHelpers={"registry.example.org:5000": "test"},
+           auths={"other.example.org": {"auth": base64.b64encode(b"you:word").decode()}})
+    assert login("registry.example.org:5000") == Login("me", "secret")
+    assert (tmp_path / "asked").read_text() == "get\nregistry.example.org:5000"
+    assert login("other.example.org") == Login("you", "word")
+    assert login("third.example.org") is None
+
+
+def test_a_credential_helper_knows_the_hub_by_the_name_that_the_docker_client_uses(
+    helper: Callable[..., None], tmp_path: Path
+) -> None:
+    helper(f"cat > {tmp_path}/asked; {SECRET}")
+    assert login("docker.io") == Login("me", "secret")
+    assert (tmp_path / "asked").read_text() == "https://index.docker.io/v1/"
+
+
+def test_the_password_of_a_credential_helper_opens_the_registry(faulty: Faulty, helper: Callable[..., None]) -> None:
+    helper(SECRET)
+    faulty.image("a/b", "v1")
+    faulty.guard = wants("Basic " + base64.b64encode(b"me:secret").decode())
+    assert to(faulty).manifest("a/b", "v1")
+
+
+def test_a_credential_helper_may_give_an_identity_token(helper: Callable[..., None]) -> None:
+    helper("""printf '{"Username":"<token>","Secret":"i"}'""")
+    assert login("registry.example.org") == Login(identity="i")
+
+
+@pytest.mark.parametrize("script", [NOTHING, """printf '{"Username":"","Secret":""}'"""])
+def test_what_a_credential_helper_does_not_have_is_looked_for_in_the_configuration(
+    helper: Callable[..., None], script: str
+) -> None:
+    auths = {"registry.example.org": {"auth": base64.b64encode(b"me:secret").decode()}, "other.example.org": {}}
+    helper(script, credsStore="test", auths=auths)
+    assert login("registry.example.org") == Login("me", "secret")
+    assert login("other.example.org") is None
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo 'the keychain is locked'; exit 1", "ended with 1 and said 'the keychain is locked'"),
+        ("echo 'no service' >&2; exit 3", "ended with 3 and said 'no service'"),
+        ("kill -9 $$", "ended with -9"),
+        ("printf 'hunter2 \\377'", "no JSON object"),
+        ("echo '[\"hunter2\"]'", "no JSON object"),
+        ("""echo '{"Username": "hunter2"}'""", "no JSON object"),
+        ("true", "no JSON object"),
+        ("rm $0; exec $0", "ended with 127"),
+    ],
+)
+def test_a_credential_helper_that_cannot_be_used_is_named_with_the_registry(
+    helper: Callable[..., None], script: str, why: str
+) -> None:
+    helper(script)
+    with pytest.raises(FarmError) as raised:
+        login("registry.example.org")
+    said = str(raised.value)
+    assert "the credential helper docker-credential-test has no usable login for registry.example.org" in said
+    assert why in said and "credsStore" in said and "hunter2" not in said
+
+
+def test_a_credential_helper_that_is_missing_is_named(tmp_path: Path, log_in: Callable[..., str]) -> None:
+    (tmp_path / "config.json").write_text('{"credHelpers": {"registry.example.org": "missing"}}')
+    with pytest.raises(FarmError, match="docker-credential-missing cannot be run: No such file"):
+        login("registry.example.org")
+    assert login("other.example.org") is None
+
+
+def test_a_credential_helper_that_hangs_is_ended_and_asked_once(
+    faulty: Faulty, helper: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_file, "SECONDS", 0.5)
+    helper(f"echo $$ >> {tmp_path}/asked; sleep 600 & sleep 600")
+    faulty.guard = wants("nobody")
+    registry = to(faulty)
+    with ThreadPoolExecutor(8) as pool:
+        tried = [pool.submit(registry.manifest, "a/b", "v1") for _ in range(8)]
+    for one in tried:
+        with pytest.raises(FarmError, match=f"docker-credential-test has no usable login for {faulty.address}: .*did "
+                                            "not end in 0 s"):
+            one.result()
+    (group,) = map(int, (tmp_path / "asked").read_text().split())
+    deadline = time.monotonic() + 5
+    while left := members(group):
+        assert time.monotonic() < deadline, left

@@ -260,6 +260,30 @@ def test_a_stopped_service_leaves_no_process(sleeper):
     assert not sleeper.status().supervised
 
 
+@needs_runit
+def test_what_a_service_runs_has_to_be_there_and_may_be_upgraded(sleeper, tmp_path):
+    until(lambda: sleeper.status().running)
+    program = tmp_path / "runc"
+    files.write(str(program), "#!/bin/sh\n", 0o755)
+    one = service(name="sleeper", state_dir=str(tmp_path), command=["/bin/sleep", "1000"], needs=[str(program)])
+    made = definition(one, supervisors.program(one.command[0]), "runit")
+    files.write(f"{one.folder}/service.json", encode(made), 0o600)
+    Host(str(tmp_path), "f", ["sleeper"], run).record()
+
+    def reasons():
+        return Host(str(tmp_path), "f", ["sleeper"], run).as_result()["reasons"]
+
+    assert reasons() == []
+    files.write(str(program), "#!/bin/sh\nexit 0\n", 0o755)
+    assert reasons() == [], "its owner upgraded it"
+    program.chmod(0o644)
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    program.unlink()
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    program.mkdir()
+    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+
+
 def test_what_does_not_answer_in_time_says_why(tmp_path):
     assert "No such file" in readiness.wait(Ready(unix=str(tmp_path / "none"), timeout=0), run)
     assert "ended with 1" in readiness.wait(Ready(command=("false",), timeout=0), run)

@@ -88,6 +88,7 @@ def test_a_service_is_started_again_only_for_what_decides_how_it_runs(
     ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
     ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
     ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
+    ({"needs": ["runc"]}, "needs: 'runc' is not an absolute path"),
     ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
     ({"limits": {"memory": 1}}, "limits: 'memory' is none of core, nofile, nproc"),
     ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),

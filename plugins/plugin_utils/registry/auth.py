@@ -10,18 +10,17 @@ https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 _WORDS = re.compile(r'(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
 _TOKEN = re.compile(r"[!-~]+\Z")  # what a header can carry
@@ -37,19 +36,6 @@ class Scope(NamedTuple):
     write: bool
 
 
-@dataclass(frozen=True)
-class Login:
-    """A person's login at one host: name and password, or a token that stands for both (`identity`)."""
-
-    name: str = ""
-    password: str = field(default="", repr=False)
-    identity: str = field(default="", repr=False)
-
-    @property
-    def basic(self) -> str:
-        return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
-
-
 def challenges(text: str) -> dict[str, dict[str, str]]:
     """A WWW-Authenticate header: scheme in lower case -> parameters. Several schemes may stand in one."""
     found: dict[str, dict[str, str]] = {}
@@ -62,24 +48,6 @@ def challenges(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def login(host: str) -> Login | None:
-    """What the Docker client's configuration, or its credential helper, has for a host; None where it has nothing."""
-    from docker import auth, errors  # the Docker SDK; slow to import and seldom needed
-
-    try:
-        found: dict[str, Any] = auth.load_config().resolve_authconfig(host) or {}
-    except (errors.DockerException, OSError, ValueError) as error:
-        text = f"the Docker client's configuration has no usable login for {host}: {error}"
-        hint = "look at its config.json (DOCKER_CONFIG, else ~/.docker), and at the credential helper that it names"
-        raise FarmError(text, hint=hint) from error
-    name = found.get("username") or found.get("Username") or ""
-    password = found.get("password") or found.get("Secret") or ""
-    identity = found.get("identitytoken") or found.get("IdentityToken") or ""
-    if name == "<token>":  # how a credential helper says that its secret is an identity token
-        name, identity, password = "", password, ""
-    return Login(str(name), str(password), str(identity)) if name or identity else None
-
-
 class Keys:
     """What opens one origin, whose host and port are `host`. `ask` makes one exchange.
 
@@ -90,7 +58,7 @@ class Keys:
     def __init__(self, host: str, ask: Ask, *, own: bool) -> None:
         self.host, self._ask, self._own = host, ask, own
         self._held: dict[Scope | None, str] = {}
-        self._login: tuple[Login | None] | None = None
+        self._login: tuple[Login | None] | FarmError | None = None
         self._lock = threading.Lock()
 
     def header(self, scope: Scope) -> str:
@@ -122,8 +90,14 @@ class Keys:
         return f"`docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
 
     def _known(self) -> Login | None:
+        """The person's login here. It is asked for once, also where that fails: each thread would wait for a helper."""
         if self._login is None:
-            self._login = (login(self.host),)
+            try:
+                self._login = (login(self.host),)
+            except FarmError as error:
+                self._login = error
+        if isinstance(self._login, FarmError):
+            raise self._login
         return self._login[0]
 
     def _token(self, asked: dict[str, str], scope: Scope, known: Login | None) -> str:
