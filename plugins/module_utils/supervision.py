@@ -212,7 +212,7 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "program": dict(program),
         "command": list(service.command),
         "after": list(service.after),
-        "needs": list(service.needs),
+        **({"needs": list(service.needs)} if service.needs else {}),  # farms from before it have services without
         "environment": {name: _sha256(value) for name, value in service.environment},
         "directory": service.directory,
         "user": service.user,

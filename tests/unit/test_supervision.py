@@ -27,7 +27,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
 LEAST: dict[str, Any] = {"name": "a", "state_dir": "/s/"}
 WHOLE: dict[str, Any] = {
     "name": "registry-2", "state_dir": "/srv/it's %n", "command": ["/bin/x", "$a", "100%", "b c"],
-    "after": ["/bin/after", "$b", "it's"], "environment": {"B": "1", "A": 'q"$`\\'}, "directory": "/d %i",
+    "after": ["/bin/after", "$b", "it's"], "needs": ["/n"],
+    "environment": {"B": "1", "A": 'q"$`\\'}, "directory": "/d %i",
     "user": "nobody", "limits": {"nproc": "7", "nofile": 9, "core": None}, "files": {"/etc/b": "1", "/etc/a": "2"},
     "secret_files": {"/etc/c": "3"}, "delegate": True, "stop_timeout": "5",
     "ready": {"http": "http://127.0.0.1/", "unix": "/u", "command": ["true"], "timeout": "3"},
@@ -37,11 +38,12 @@ WHOLE: dict[str, Any] = {
 
 def test_a_service_has_what_its_parameters_say_and_else_the_usual() -> None:
     assert Service.from_params(LEAST) == Service(
-        "a", "/s", (), (), (), "/", "", (), (), (), Ready("", "", (), 30), Claims((), (), ()), False, 30, 10_000_000, 5)
+        "a", "/s", (), (), (), (), "/", "", (), (), (), Ready("", "", (), 30), Claims((), (), ()), False, 30,
+        10_000_000, 5)
     assert Service.from_params({**LEAST, "state_dir": "/x/"}).state_dir == "/x"
     assert Service.from_params({**LEAST, **dict.fromkeys(set(WHOLE) - set(LEAST))}) == Service("a", "/s")
     assert Service.from_params(WHOLE) == Service(
-        "registry-2", "/srv/it's %n", ("/bin/x", "$a", "100%", "b c"), ("/bin/after", "$b", "it's"),
+        "registry-2", "/srv/it's %n", ("/bin/x", "$a", "100%", "b c"), ("/bin/after", "$b", "it's"), ("/n",),
         (("A", 'q"$`\\'), ("B", "1")), "/d %i", "nobody", (("nofile", 9), ("nproc", 7)),
         (("/etc/a", "2"), ("/etc/b", "1")), (("/etc/c", "3"),), Ready("http://127.0.0.1/", "/u", ("true",), 3),
         Claims(("127.0.0.1:1",), ("/u",), ("/d",)), True, 5)
@@ -158,7 +160,8 @@ def test_a_description_that_is_kept_stays_the_same() -> None:
         "format": 2, "supervisor": "runit", "name": "registry-2", "state_dir": "/srv/it's %n",
         "program": {"path": "/bin/x"},
         "command": ["/bin/x", "$a", "100%", "b c"], "after": ["/bin/after", "$b", "it's"],
-        "environment": {"A": sha256("1")}, "directory": "/d %i", "user": "nobody", "limits": {"nofile": 9, "nproc": 7},
+        "needs": ["/n"], "environment": {"A": sha256("1")},
+        "directory": "/d %i", "user": "nobody", "limits": {"nofile": 9, "nproc": 7},
         "files": {"/etc/a": sha256("2"), "/etc/b": sha256("1"), "/etc/c": sha256("3")},
         "claims": {"ports": ["127.0.0.1:1"], "sockets": ["/u"], "data": ["/d"]}, "delegate": True, "stop_timeout": 5,
         "log": {"size": 10_000_000, "files": 5}}
