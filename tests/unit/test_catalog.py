@@ -281,8 +281,9 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
     empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n"
                 + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
-    assert "is no path inside a context" in found[0]
-    assert "platform 'linux/amd46' is none of" in found[1]
+    assert "module '../../../etc/cron.d' is no module" in found[0]
+    assert "is no path inside a context" in found[1]
+    assert "platform 'linux/amd46' is none of" in found[2]
 
 
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
@@ -312,3 +313,14 @@ def test_an_image_is_for_some_platform(chain: Catalog) -> None:
                 "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, "
                 "linux/arm64: no}}\n")
     assert any("it is for no platform" in problem for problem in problems(chain))
+
+
+def test_whatever_a_file_has_in_it_a_message_is_one_printable_line(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nADD https://\x1b[31m/x /\nCOPY --from=" + 20_000 * "n" + " /a /a\n")
+    empty.image("b", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
+    line = {"input": "x", "kind": "url", "url": "https://example.org/x", "sha256": 64 * "a", "size": 1}
+    for header in ({"lock": 2, "made_for": {"x": {"url": "\ud800\n\x1b"}}}, {"lock": 2, "\ud800": 1}):
+        empty.write("b/lock.jsonl", json.dumps(header) + "\n" + json.dumps(line) + "\n")
+        found = problems(empty)
+        assert len(found) == 3
+        assert all(problem.isprintable() and len(problem) <= 1500 for problem in found)

@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents im
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import shown as short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, told
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
@@ -77,7 +77,7 @@ def load_catalog(folders: Iterable[str], *, need_locks: bool = True) -> dict[str
         for recipe in recipes.values():
             locks.check(recipe, _at(recipe, LOCK), problems)
     if problems:
-        raise BadInput(sorted(dict.fromkeys(problems), key=_by_place))
+        raise BadInput(sorted(dict.fromkeys(map(told, problems)), key=_by_place))
     return recipes
 
 

@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 SUMS = ("go.mod", "go.sum")
 
@@ -59,6 +59,9 @@ class OwnGoKind(go.GoKind):
         return {"folder": found.spec["folder"], "package": found.spec["package"],
                 "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
                 **({"for": "build"} if found.build else {})}
+
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        yield from ()
 
     def resolver(self, desk: Desk) -> Resolver:
         return _OwnPrograms(desk)

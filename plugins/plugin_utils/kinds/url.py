@@ -53,6 +53,13 @@ class UrlKind(Kind):
                                                         if str(platform) not in addresses]):
             yield f"{found.name} has no url for {', '.join(lacking)}"
 
+    def foreign(self, found: Input, entry: Entry) -> str:
+        addresses = found.spec["url"]
+        said = addresses.get(entry.platform) if isinstance(addresses, dict) else addresses
+        if (other := super().foreign(found, entry)) or said in (None, entry.fact["url"]):
+            return other
+        return f"the recipe says url {said}, this line {entry.fact['url']}"
+
     def label(self, fact: Mapping[str, str]) -> str:
         return fact["url"]
 

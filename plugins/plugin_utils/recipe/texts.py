@@ -17,6 +17,8 @@ KIND = {  # what is no regular file, in words
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }
 
+LONGEST_MESSAGE = 1500  # characters
+
 
 class NoText(Exception):
     """Why a file cannot be read as a text, and the line where that is."""
@@ -69,5 +71,17 @@ def is_there(path: Path) -> bool:
 
 def visible(name: str) -> str:
     """A name for a message of one line: control characters and bytes that are not UTF-8 are shown as escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """A text for a message of one line: what a terminal would act on, or cannot show, as escapes."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def told(message: str) -> str:
+    """A message that may quote any text of a file: printable, and no longer than people read."""
+    text = printable(message)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE - 70]} [...] {text[-60:]}"
