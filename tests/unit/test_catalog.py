@@ -281,8 +281,8 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
     empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n"
                 + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
-    assert "module '../../../etc/cron.d' is no module" in found[0]
-    assert "is no path inside a context" in found[1]
+    assert "is no path inside a context" in found[0]
+    assert "module '../../../etc/cron.d' is no module" in found[1]
     assert "platform 'linux/amd46' is none of" in found[2]
 
 

@@ -156,8 +156,8 @@ def test_the_epoch_is_the_snapshot():
 
 
 ONE = {"input": "x", "kind": "url", "url": "https://example.org/x", "sha256": 64 * "a", "size": 1}
-PACKAGE = {"input": "x", "kind": "debian", "archive": "debian", "platform": "linux/amd64", "name": "curl", "version": "1",
-           "architecture": "arm64", "path": "pool/curl_1_arm64.deb", "sha256": 64 * "a", "size": 1}
+PACKAGE = {"input": "x", "kind": "debian", "archive": "debian", "platform": "linux/amd64", "name": "curl",
+           "version": "1", "architecture": "arm64", "path": "pool/curl_1_arm64.deb", "sha256": 64 * "a", "size": 1}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents im
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import shown as short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, told
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_text, told
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
@@ -127,7 +127,7 @@ def _recipe(path: Path, defaults: dict[str, Any], schema: dict[str, Any], need_l
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
         return None, False
     try:
-        parsed = dockerfile.parse(read_lines(containerfile, MOST_DOCKERFILE))
+        parsed = dockerfile.parse(read_text(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))
     except NoText as error:
         problems.append(f"{_named(containerfile)}:{error.line}: {error.reason}")
         return None, False

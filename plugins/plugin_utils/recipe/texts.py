@@ -8,6 +8,7 @@ A text is UTF-8, with or without a byte order mark.
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from pathlib import Path
@@ -18,6 +19,7 @@ KIND = {  # what is no regular file, in words
 }
 
 LONGEST_MESSAGE = 1500  # characters
+LONGEST_NAME = 200  # characters
 
 
 class NoText(Exception):
@@ -56,6 +58,12 @@ def read_text(path: Path, most: int) -> str:
 def read_lines(path: Path, most: int) -> str:
     """The same with the line ends of Unix."""
     return read_text(path, most).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def nearest(name: str, allowed: list[str]) -> str:
+    """`, did you mean 'x'?`, or nothing. A name that is longer than any is like none."""
+    close = difflib.get_close_matches(name, allowed, 1, 0.5) if len(name) <= LONGEST_NAME else []
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def is_there(path: Path) -> bool:
