@@ -6,8 +6,11 @@ import json
 import os
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan, reasons
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 
 from .conftest import CHAIN, Catalog
 
@@ -176,3 +179,24 @@ def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chai
     told = "trixie-security trixie@20260912T075541Z"
     assert {name: text for name, text in behind.items() if text} == {
         f"{image} linux/{name}": told for image in ("other", "above") for name in ("amd64", "arm64")}
+
+
+@pytest.mark.parametrize("expression", ["length(@)", "[].image", "ceil(to_number('inf'))", "floor(to_number('nan'))",
+                                        "[?", "[*].{unit: platform}", "\ud800", 3000 * "(" + "@" + 3000 * ")"])
+def test_an_expression_that_chooses_no_units_is_told(chain: Catalog, expression: str) -> None:
+    plan = chain.plan()
+    for choose_ in (lambda: select(plan, [AMD64], [], [], expression), lambda: choose(plan.recipes, [], expression)):
+        with pytest.raises(BadInput) as error:
+            choose_()
+        (found,) = error.value.problems
+        assert found.startswith(("farm_select: ", "select: ", "farm_images, "))
+        assert found.isprintable()
+        assert len(found) <= 1500
+
+
+def test_a_chain_of_images_may_be_of_any_length(empty: Catalog) -> None:
+    for number in range(1200):
+        empty.image(f"i{number:04}", f"FROM i{number + 1:04}\n" if number < 1199 else "FROM scratch\n")
+    names = [key.image for key in empty.plan().units]
+    assert names[:2] == ["i1199", "i1199"]
+    assert names[-1] == "i0000"

@@ -19,11 +19,17 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import sche
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import shown as short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_text, told
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import (
+    NoText,
+    is_there,
+    nearest,
+    read_text,
+    told,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
@@ -248,6 +254,9 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
             if len(whole) > LONGEST >= len(name):
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
                                 f" {len(whole)} characters; at most {LONGEST}")
+            if whole in TAKEN or whole.startswith(UNPACKED):
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which means"
+                                " something else already; name the stage otherwise")
             if whole in recipes:
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another "
                                 "image too")

@@ -35,6 +35,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 FILES = ("mod", "zip")
 MODULE = r"^[A-Za-z0-9][A-Za-z0-9._~+-]*(/[A-Za-z0-9_~][A-Za-z0-9._~+-]*)*$"  # https://go.dev/ref/mod#go-mod-file-ident
+PACKAGE = r"^(?!(.*/)?\.\.(/|$))(\./)?[A-Za-z0-9_.][A-Za-z0-9._~+/-]*$"  # of a module
 VERSION = r"^v[A-Za-z0-9.+-]+$"
 # see own_go.py
 OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "string", "pattern": r"^\./"}}}
@@ -46,10 +47,11 @@ class GoKind(Kind):
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
-            "go": {"type": "string", "minLength": 1, "description": "A module path."},
-            "version": {"type": "string", "pattern": "^v",
+            "go": {"type": "string", "pattern": MODULE, "description": "A module path."},
+            "version": {"type": "string", "pattern": r"^v([A-Za-z0-9.+-]|\{goarch\}|\{goos\})+$",
                         "description": "The module's version. `{goarch}` becomes the platform's."},
-            "package": {"type": "string", "description": "The package of the module that is built."},
+            "package": {"type": "string", "pattern": PACKAGE,
+                        "description": "The package of the module that is built."},
             "for": FOR,
         },
     }

@@ -27,7 +27,8 @@ class OwnGoKind(go.GoKind):
         "type": "object", "required": ["go"], "additionalProperties": False,
         "properties": {
             "go": {"type": "string", "pattern": r"^\./", "description": "`./folder`: a program of the image's own."},
-            "package": {"type": "string", "description": "The package of the folder's module that is built."},
+            "package": {"type": "string", "pattern": go.PACKAGE,
+                        "description": "The package of the folder's module that is built."},
             "for": FOR,
         },
     }

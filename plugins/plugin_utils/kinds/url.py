@@ -23,7 +23,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-ADDRESS = "^https?://"
+# no credentials, which are not for a file that is shared, no fragment, which no server sees, and nothing that a URL
+# must have encoded
+ADDRESS = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22\x24-~]*)?$"
 
 
 class UrlKind(Kind):
