@@ -34,9 +34,11 @@ def _path(value: Any) -> str:
 
 
 def _state(value: Any) -> str:
+    if said := _path(value):
+        return said
     longest = len(f"{value}/buildkitd.sock".encode())
     short = f"a path of at most {SOCKET_LENGTH - 15} bytes: its unix sockets allow no more"
-    return _path(value) or ("" if longest <= SOCKET_LENGTH else short)
+    return "" if longest <= SOCKET_LENGTH else short
 
 
 def _namespace(value: Any) -> str:
@@ -53,6 +55,11 @@ def _publish(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return "" if isinstance(value, str) else "a text"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _flag(value: Any) -> str:
@@ -83,7 +90,8 @@ def _origins(value: Any) -> str:
     if _mapping(value):
         return _mapping(value)
     if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go"}):
-        return f"a mapping of {', '.join(BASES)}, url and go; it has {', '.join(unknown)}"
+        shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
+        return f"a mapping of {', '.join(BASES)}, url and go; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a text, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
     url = value.get("url", {})
@@ -97,9 +105,10 @@ def _templates(value: Any) -> str:
         return said
     given = value.split(",") if isinstance(value, str) else value
     try:
-        fields = {name for text in given for _text, name, _spec, _conversion in Formatter().parse(text)
-                  if name is not None}
-        good = bool(given) and fields <= {"suite", "date", "id"} and not any(_no_tag(text) for text in given)
+        fields = {(name, spec, conversion) for text in given
+                  for _text, name, spec, conversion in Formatter().parse(text) if name is not None}
+        good = (bool(given) and fields <= {(name, "", None) for name in ("suite", "date", "id")}
+                and not any(_no_tag(text) for text in given))
     except (ValueError, KeyError, IndexError):
         good = False
     return "" if good else "a list of tags, with no other fields than {suite}, {date} and {id}"
@@ -173,7 +182,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
             continue
         allowed = setting.check(values[name])
         if allowed:
-            found.append(f"{name} is {values[name]!r}, it must be {allowed}")
+            found.append(f"{name} is {_short(values[name])}, it must be {allowed}")
     address = values.get("farm_registry", "")
     if groups.get("registries") and not references.address(address) and not references.listener_on_loopback(address):
         found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays "

@@ -282,7 +282,8 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
                 + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
     assert "is no path inside a context" in found[0]
-    assert "platform 'linux/amd46' is none of" in found[1]
+    assert "module '../../../etc/cron.d' is no module" in found[1]
+    assert "platform 'linux/amd46' is none of" in found[2]
 
 
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
@@ -312,3 +313,57 @@ def test_an_image_is_for_some_platform(chain: Catalog) -> None:
                 "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, "
                 "linux/arm64: no}}\n")
     assert any("it is for no platform" in problem for problem in problems(chain))
+
+
+def test_whatever_a_file_has_in_it_a_message_is_one_printable_line(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nADD https://\x1b[31m/x /\nCOPY --from=" + 20_000 * "n" + " /a /a\n")
+    empty.image("b", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
+    line = {"input": "x", "kind": "url", "url": "https://example.org/x", "sha256": 64 * "a", "size": 1}
+    for header in ({"lock": 2, "made_for": {"x": {"url": "\ud800\n\x1b"}}}, {"lock": 2, "\ud800": 1}):
+        empty.write("b/lock.jsonl", json.dumps(header) + "\n" + json.dumps(line) + "\n")
+        found = problems(empty)
+        assert len(found) == 3
+        assert all(problem.isprintable() and len(problem) <= 1500 for problem in found)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{url: 'https://example.org/a b'}", "{url: 'https://user:word@example.org/x'}", "{url: 'https://example.org/x#y'}",
+        "{url: 'https://'}", "{url: 'https:///x'}", '{url: "https://example.org/x\\ny"}', "{url: 'https://example.org:a/x'}",
+        "{url: {linux/amd64: 'https://example.org/x', linux/arm64: 'https://u@example.org/x'}}",
+        "{go: -x, version: v1.0.0}", "{go: a b, version: v1.0.0}", "{go: ../x, version: v1.0.0}",
+        "{go: /x, version: v1.0.0}", "{go: 'https://example.org/x', version: v1.0.0}", "{go: m, version: v1 2}",
+        "{go: m, version: v1@2}", "{go: m, version: v1.0.0, package: -x}", "{go: ./x, package: -toolexec=x}",
+        "{go: m, version: v1.0.0, package: ../x}", "{go: m, version: v1.0.0, package: 'a\"b'}",
+    ],
+)
+def test_an_address_or_a_module_that_a_lock_could_not_hold_is_refused_in_the_recipe(empty: Catalog, given: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
+    assert any(problem.startswith("images/a/image.yml:6: inputs.x.") for problem in problems(empty))
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["{url: 'https://example.org:8443/a/b%20c?d=e&f=$g'}", "{url: 'http://[::1]/x'}", "{url: 'https://example.org'}",
+     "{go: example.org/m/v2, version: v2.0.0+incompatible, package: ./cmd/x_y}",
+     "{go: golang.org/toolchain, version: 'v0.0.1-go1.26.8.linux-{goarch}'}",
+     "{go: m, version: v1.0.0, package: ./...}"],
+)
+def test_what_a_lock_can_hold_is_not(empty: Catalog, given: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
+    assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
+
+
+@pytest.mark.parametrize(("image", "target"), [("build", "inputs"), ("unpacked", "seed")])
+def test_a_target_named_like_a_context_is_refused(empty: Catalog, image: str, target: str) -> None:
+    empty.image(image, f"FROM scratch AS {target}\n", f"targets: [{target}]\n")
+    assert problems(empty) == [f"images/{image}/image.yml:1: its target {target} is named {image}-{target}, which means"
+                               " something else already; name the stage otherwise"]
+
+
+@pytest.mark.parametrize("extra", ["contract: {ports: {x: 65536/tcp}}", "contract: {ports: {x: 0/udp}}",
+                                   "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}"])
+def test_numbers_and_names_that_no_build_takes_are_refused(empty: Catalog, extra: str) -> None:
+    empty.image("a", "FROM scratch\nARG TARGETSTAGE\n", extra + "\n")
+    assert problems(empty)[0].startswith("images/a/image.yml:5: ")

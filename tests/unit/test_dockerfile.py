@@ -315,3 +315,36 @@ def test_paths_that_are_taken_from_a_context_are_known() -> None:
 
 def test_the_arguments_that_a_file_takes_are_known() -> None:
     assert parse("ARG A B=1\nFROM x\nARG C='d e' F\nRUN <<E\nARG G\nE\n").taken == {"A", "B", "C", "F"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("FROM debian\nRUN echo \0\n", 2, "a NUL byte"),
+        ("FROM debian\nRUN a\rb\n", 2, "a carriage return inside a line"),
+        ("FROM debian\nCOPPY a /a\n", 2, "COPPY is no instruction, did you mean 'COPY'?"),
+        ('{"syntax": "docker/dockerfile:1"}\nFROM debian\n', 1, "is no instruction"),
+        ("FROM debian\nCOPY --form=tools /a /a\n", 2, "COPY --form: no such flag, did you mean 'from'?"),
+        ("FROM debian\nCOPY --FROM=tools /a /a\n", 2, "COPY --FROM: no such flag"),
+        ("FROM --plattform=$BUILDPLATFORM debian\n", 1, "FROM --plattform: no such flag, did you mean 'platform'?"),
+        ("LABEL a=b\nFROM debian\n", 1, "LABEL before the first FROM"),
+        ("FROM debian\nRUN --mount=type=secret,id=x cat /run/secrets/x\n", 2, "the farm gives a build no secrets"),
+        ("FROM debian\nRUN --mount=id=x,type=SSH ssh x\n", 2, "the farm gives a build no ssh agent"),
+        ("FROM debian\nRUN --device=vendor.com/x=all true\n", 2, "build steps have no devices"),
+        ("FROM debian\nARG S=s\nADD http$S://example.org/x /\n", 3, "a build step fetches nothing"),
+        ("FROM debian\nADD git+https://example.org/x /\n", 2, "a build step fetches nothing"),
+        ("FROM debian\n" + 600 * "FROM a$TARGETARCH\n", 501, "more than 500 stages"),
+        ("".join(f"ARG A{n}=$A{n - 1}\n" for n in range(1001)) + "FROM debian\n", 1001, "1000 arguments"),
+        ("FROM debian\n" + 6000 * "RUN <<E\nE\n", 10000, "more than 5000 instructions"),
+        ("FROM debian\nRUN " + 600 * "--mount=target=/x " + "true\n", 2, "RUN with 600 flags"),
+    ],
+)
+def test_what_a_build_would_refuse_or_leave_out_is_told_by_line(text: str, line: int, said: str) -> None:
+    (found,) = parse(text).refused
+    assert found[0] == line
+    assert said in found[1]
+
+
+def test_the_last_of_two_sources_of_a_mount_counts() -> None:
+    (use,) = parse("FROM debian\nRUN --mount=from=inputs,source=/a,src=/b,target=/x true\n").stages[0].takes
+    assert use.paths == ("/b",)

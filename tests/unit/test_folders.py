@@ -431,3 +431,21 @@ def test_a_large_file_is_read_in_pieces(empty: Catalog) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert empty.sources("a").files["large"][2] == 300 << 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+def test_a_name_that_removes_another_file_in_a_layer_is_refused(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    empty.write("a/.wh.passwd", "x")
+    empty.write("a/etc/.wh..wh..opq", "x")
+    assert [found.partition(":1: a name with .wh.")[0] for found in empty.problems()] == [
+        "images/a/.wh.passwd", "images/a/etc/.wh..wh..opq"]
+
+
+def test_a_file_that_is_too_large_to_read_each_time_is_refused_unread(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    with (empty.root / "a/disk.img").open("wb") as file:
+        file.truncate(10 << 30)
+    (found,) = empty.problems()
+    assert found.startswith("images/a/disk.img:1: a file of 10240 MiB; at most 1024")
+    empty.write("a/.dockerignore", "*.img\n")
+    empty.plan()

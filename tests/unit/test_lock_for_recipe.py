@@ -169,3 +169,25 @@ def test_what_its_go_mod_requires_is_what_was_locked(empty: Catalog) -> None:
     empty.write("a/app/go.mod", "module app\n\nrequire example.org/lib v1.1.0\n")
     with pytest.raises(BadInput, match="app: its go.mod or go.sum is not what it was"):
         empty.plan()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("https://example.org/blob", "https://example.org/b2",
+         r"lock.jsonl:\d+: blob: the recipe says url https://example.org/blob, this line https://example.org/b2"),
+        ('"version":"v1.2.0","file"', '"version":"v1.1.0","file"',
+         r"lock.jsonl:1: app: no zip of example.org/app v1.2.0"),
+        ('"input":"blob","kind":"url","url":"https://example.org/blob"',
+         f'"input":"blob","kind":"go","module":"m","version":"v1","file":"zip","h1":"h1:{43 * "a"}="',
+         r"lock.jsonl:\d+: blob: a line of kind go, and the recipe says url"),
+    ],
+)
+def test_lines_of_another_lock_under_the_right_header_are_refused(locked: Catalog, old: str, new: str,
+                                                                  said: str) -> None:
+    """As after a merge that took the header of one side and the lines of the other."""
+    header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    assert old in rest
+    locked.write("a/lock.jsonl", header + "\n" + rest.replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        locked.plan()

@@ -8,9 +8,12 @@ import os
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, S390X
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan, make, reasons
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
 
 from .conftest import CHAIN, RECIPE, Catalog
@@ -169,7 +172,7 @@ def test_what_a_unit_takes_from_a_build_platform_that_is_behind_is_labelled(chai
                 "FROM --platform=$BUILDPLATFORM debian AS made\nCOPY --from=build-inputs /cc /cc\nFROM scratch\nCOPY "
                 "--from=made /a /\n", inputs)
     line = {"input": "cc", "kind": "debian", "archive": "debian", "name": "gcc", "version": "1",
-            "architecture": "amd64", "path": "pool/gcc_1_amd64.deb",
+            "architecture": "all", "path": "pool/gcc_1_all.deb",
             "sha256": "0" * 64, "size": 1}
     made_for = {"cc": {"packages": ["gcc"], "essential": False, "suites": ["trixie"], "for": "build"}}
     header = {"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for,
@@ -360,3 +363,26 @@ def test_a_record_of_another_farm_version_may_lack_parts(chain: Catalog) -> None
     record = chain.plan().units[Key("app", "", AMD64)].record
     assert reasons(record, {"format": 2})[:3] == ["BuildKit (engine id) changed", "file Dockerfile changed",
                                                   "snapshot time changed"]
+
+
+
+
+@pytest.mark.parametrize("expression", ["length(@)", "[].image", "ceil(to_number('inf'))", "floor(to_number('nan'))",
+                                        "[?", "[*].{unit: platform}", "\ud800", 3000 * "(" + "@" + 3000 * ")"])
+def test_an_expression_that_chooses_no_units_is_told(chain: Catalog, expression: str) -> None:
+    plan = chain.plan()
+    for choose_ in (lambda: select(plan, [AMD64], [], [], expression), lambda: choose(plan.recipes, [], expression)):
+        with pytest.raises(BadInput) as error:
+            choose_()
+        (found,) = error.value.problems
+        assert found.startswith(("farm_select: ", "select: ", "farm_images, "))
+        assert found.isprintable()
+        assert len(found) <= 1500
+
+
+def test_a_chain_of_images_may_be_of_any_length(empty: Catalog) -> None:
+    for number in range(1200):
+        empty.image(f"i{number:04}", f"FROM i{number + 1:04}\n" if number < 1199 else "FROM scratch\n")
+    names = [key.image for key in empty.plan().units]
+    assert names[:2] == ["i1199", "i1199"]
+    assert names[-1] == "i0000"

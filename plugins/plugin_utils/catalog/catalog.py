@@ -18,10 +18,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile, folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document, nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import (
+    NoText,
+    is_there,
+    nearest,
+    read_text,
+    told,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
 HOME = Path(__file__).resolve().parents[3]
@@ -75,7 +81,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
         for recipe in recipes.values():
             locks.check(recipe, _at(recipe, LOCK), problems)
     if problems:
-        raise BadInput(sorted(dict.fromkeys(problems), key=_by_place))
+        raise BadInput(sorted(dict.fromkeys(map(told, problems)), key=_by_place))
     return recipes
 
 
@@ -125,7 +131,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
         return None, False
     try:
-        parsed = dockerfile.parse(read_lines(containerfile, MOST_DOCKERFILE))
+        parsed = dockerfile.parse(read_text(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))
     except NoText as error:
         problems.append(f"{_named(containerfile)}:{error.line}: {error.reason}")
         return None, False
@@ -246,6 +252,9 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
             if len(whole) > LONGEST >= len(name):
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
                                 f" {len(whole)} characters; at most {LONGEST}")
+            if whole in TAKEN or whole.startswith(UNPACKED):
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which means"
+                                " something else already; name the stage otherwise")
             if whole in recipes:
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another "
                                 "image too")

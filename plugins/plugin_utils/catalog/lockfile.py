@@ -34,6 +34,7 @@ ANEW = "make it anew with `make lock`"
 COMMON = ("input", "kind", "sha256", "size")
 OPTIONAL = ("platform",)
 LARGEST = 1 << 50  # bytes that a line may speak of
+LONGEST = 2048  # bytes of a path in a context, as in recipe/folders.py
 SUITE = re.compile(r"[a-z][a-z0-9./-]*\Z")
 INPUT = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 
@@ -71,7 +72,7 @@ def parse(data: bytes | str, name: str) -> Lock:
     problems: list[str] = []
     entries: list[Entry] = []
     header: dict[str, Any] = {}
-    seen: dict[tuple[str, str, str], Entry] = {}
+    seen: dict[tuple[str, str], dict[str, Entry]] = {}  # (input, path) -> platform -> its line
     sizes: dict[str, Entry] = {}
     for number, values in _lines(data, name, problems):
         said = list(_wrong_header(values) if number == 1 else _wrong(values))
@@ -80,9 +81,10 @@ def parse(data: bytes | str, name: str) -> Lock:
         elif not said:
             entry = _entry(values, number)
             entries.append(entry)
-            said = [f"{entry.path} is in line {other.line} already"
-                    for other in [seen.setdefault((entry.input, entry.platform, entry.path), entry)]
-                    if other is not entry]
+            there = seen.setdefault((entry.input, entry.path), {})
+            said = [f"{entry.path} is in line {other.line} already" for platform, other in there.items()
+                    if platform == entry.platform or not platform or not entry.platform]
+            there.setdefault(entry.platform, entry)
             said += [f"size {entry.size}, and line {other.line} gives the same content {other.size} bytes"
                      for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
         problems += [f"{name}:{number}: {text}" for text in said]
@@ -147,7 +149,7 @@ def _time(value: Any) -> bool:
     if not isinstance(value, str) or not re.fullmatch(r"\d{8}T\d{6}Z", value, re.ASCII):
         return False
     try:
-        return datetime.strptime(value, SNAPSHOT).year >= 1970
+        return 1970 <= datetime.strptime(value, SNAPSHOT).year < 2100  # what archives and file systems can keep
     except ValueError:
         return False
 
@@ -189,7 +191,7 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
                 if names)
     texts = {key: value for key, value in values.items() if key in {*wanted, *OPTIONAL} and key != "size"}
     odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value
-                 or (key != "input" and not plain(value)))
+                 or not plain(value))
     yield from (f"{key} is {_short(values[key])}, it must be a text without spaces and control characters"
                 for key in odd)
     if missing or odd:
@@ -204,8 +206,9 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
         yield f"platform {values['platform']!r} is none of {', '.join(map(str, ALL))}"
     yield from kind.wrong(values)
     path = kind.path(values["input"], values)
-    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in path.split("/")):
-        yield f"{path!r} is no path inside a context"
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts) or len(path.encode()) > LONGEST:
+        yield f"{_short(path)} is no path inside a context"
 
 
 def _entry(values: dict[str, Any], line: int) -> Entry:

@@ -13,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, read_text
 
 MOST = 1 << 26  # bytes
@@ -37,6 +37,9 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
     if any(problem.startswith(f"{where}:") for problem in problems):
         return  # bad, and said so already
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
+    lines: dict[str, list[Entry]] = {}
+    for entry in recipe.lock.entries:
+        lines.setdefault(entry.input, []).append(entry)
     for found in recipe.inputs:
         kind, read = KINDS[found.kind], reader(Path(recipe.folder))
         if not kind.has_lines(found, read):
@@ -49,9 +52,15 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if lacking:
             problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
             continue
-        problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
-                     for said in _moved(recipe.lock.made_for.get(found.name),
-                                        kind.made_for(found, recipe.suites, read))]
+        moved = list(_moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read)))
+        problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}" for said in moved]
+        if moved:
+            continue
+        foreign = {entry.line: said for entry in lines[found.name] if (said := kind.foreign(found, entry))}
+        problems += [f"{where}:{line}: {found.name}: {said}; {lockfile.ANEW}" for line, said in foreign.items()]
+        if not foreign:
+            problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
+                         for said in kind.lacking(found, lines[found.name], recipe.platforms_of(found))]
     unknown = {entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs}
     problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
                  for name in sorted(unknown)]

@@ -33,13 +33,14 @@ def _input() -> dict[str, Any]:
     }
 
 
+_PORT = ("^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})/(tcp|udp)$")
 _CONTRACT = {
     "type": "object", "additionalProperties": False,
     "description": "What the image promises at run time.",
     "properties": {
         "command": {"type": "array", "items": {"type": "string"}},
-        "user": {"type": "integer", "minimum": 0},
-        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[0-9]+/(tcp|udp)$"}},
+        "user": {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 2},
+        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": _PORT}},
         "health": {"type": "object"},
         "metrics": {"type": "string", "pattern": "^https?://"},
         "volumes": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
@@ -49,7 +50,8 @@ _CONTRACT = {
 
 def recipe() -> dict[str, Any]:
     """The schema of an image.yml."""
-    automatic = r"^(?!BUILDKIT_|SOURCE_DATE_EPOCH$|(BUILD|TARGET)(PLATFORM|OS|ARCH|VARIANT)$)[A-Za-z_][A-Za-z0-9_]*$"
+    automatic = (r"^(?!BUILDKIT_|SOURCE_DATE_EPOCH$|(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)$|TARGETSTAGE$)"
+                 r"[A-Za-z_][A-Za-z0-9_]*$")
     return {
         "$schema": _DRAFT,
         "title": "A recipe of Desimages (images/<name>/image.yml)",

@@ -69,8 +69,9 @@ class DebianKind(Kind):
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if fact["archive"] not in client_settings.ARCHIVES:
             yield f"archive {fact['archive']!r} is none of {', '.join(client_settings.ARCHIVES)}"
-        if fact["architecture"] not in ("all", *DEBIAN.values()):
-            yield f"architecture {fact['architecture']!r} is none of all, {', '.join(DEBIAN.values())}"
+        own = DEBIAN.get(Platform.parse(fact["platform"])) if fact["platform"] in map(str, DEBIAN) else None
+        if own and fact["architecture"] not in ("all", own):
+            yield f"architecture {fact['architecture']!r} is neither all nor that of {fact['platform']}, {own}"
         if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part)
                                                         for part in fact["path"].split("/")):
             yield f"path {fact['path']!r} is no path of a .deb in an archive"

@@ -15,7 +15,13 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import WRAPPER, File, Modules, proxy_path
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
+    WRAPPER,
+    File,
+    Modules,
+    of_platform,
+    proxy_path,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import TOOLCHAIN
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
@@ -24,11 +30,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Read,
     Resolved,
     Resolver,
-    plain,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 FILES = ("mod", "zip")
+MODULE = r"^[A-Za-z0-9][A-Za-z0-9._~+-]*(/[A-Za-z0-9_~][A-Za-z0-9._~+-]*)*$"  # https://go.dev/ref/mod#go-mod-file-ident
+PACKAGE = r"^(?!(.*/)?\.\.(/|$))(\./)?[A-Za-z0-9_.][A-Za-z0-9._~+/-]*$"  # of a module
+VERSION = r"^v[A-Za-z0-9.+-]+$"
 # see own_go.py
 OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "string", "pattern": r"^\./"}}}
 
@@ -39,10 +47,11 @@ class GoKind(Kind):
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
-            "go": {"type": "string", "minLength": 1, "description": "A module path."},
-            "version": {"type": "string", "pattern": "^v",
+            "go": {"type": "string", "pattern": MODULE, "description": "A module path."},
+            "version": {"type": "string", "pattern": r"^v([A-Za-z0-9.+-]|\{goarch\}|\{goos\})+$",
                         "description": "The module's version. `{goarch}` becomes the platform's."},
-            "package": {"type": "string", "description": "The package of the module that is built."},
+            "package": {"type": "string", "pattern": PACKAGE,
+                        "description": "The package of the module that is built."},
             "for": FOR,
         },
     }
@@ -63,6 +72,13 @@ class GoKind(Kind):
         return said if found.spec["module"] == TOOLCHAIN else {**said,
                                                                "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
 
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        have = {(entry.fact["module"], entry.fact["version"]) for entry in entries if entry.fact["file"] == "zip"}
+        module, version = str(found.spec["module"]), str(found.spec["version"])
+        for wanted in dict.fromkeys(of_platform(version, platform) for platform in platforms):
+            if (module, wanted) not in have:
+                yield f"no zip of {module} {wanted}"
+
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['module']} {fact['version']} {fact['file']}"
 
@@ -74,8 +90,9 @@ class GoKind(Kind):
             yield f"file {fact['file']!r} is none of {', '.join(FILES)}"
         if not re.fullmatch(r"h1:[A-Za-z0-9+/]{43}=", fact["h1"]):
             yield f"h1 {fact['h1']!r} is no hash of a module"
-        yield from (f"{name} {fact[name]!r} is no {name} of a module" for name in ("module", "version")
-                    if not plain(fact[name]))
+        for name, pattern in (("module", MODULE), ("version", VERSION)):
+            if not re.match(pattern, fact[name]):
+                yield f"{name} {fact[name]!r} is no {name} of a module"
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)

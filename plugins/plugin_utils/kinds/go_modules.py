@@ -185,7 +185,7 @@ class Modules:
 
     def toolchain(self, name: str, version: str, platform: Platform, old: Lock) -> File:
         """A Go distribution, which is a module whose version names the platform: one zip for each that builds."""
-        version = version.replace("{goarch}", platform.architecture).replace("{goos}", platform.os)
+        version = of_platform(version, platform)
         for entry in old.of(name, str(platform)):
             if entry.kind == "go" and entry.platform and (entry.fact["module"],
                                                           entry.fact["version"]) == (TOOLCHAIN, version):
@@ -198,6 +198,11 @@ class Modules:
         found = _file(TOOLCHAIN, version, path, said["Sum"])
         self._keep(path, found)
         return found
+
+
+def of_platform(version: str, platform: Platform) -> str:
+    """The version of a toolchain for a platform; any other version as it is."""
+    return version.replace("{goarch}", platform.architecture).replace("{goos}", platform.os)
 
 
 def _file(module: str, version: str, path: Path, h1: str) -> File:

@@ -109,6 +109,15 @@ class Kind(ABC):
         refused."""
         return {**found.spec, **({"for": "build"} if found.build else {})}
 
+    def foreign(self, found: Input, entry: Entry) -> str:
+        """Why a lock line is not one that this input resolves to, as where lines of another lock were merged; or
+        nothing."""
+        return "" if entry.kind == self.line else f"a line of kind {entry.kind}, and the recipe says {self.key}"
+
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        """What the lines of an input lack that it cannot do without."""
+        yield from ()
+
     # --- lock lines
 
     @abstractmethod

@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 SUMS = ("go.mod", "go.sum")
 
@@ -27,7 +27,8 @@ class OwnGoKind(go.GoKind):
         "type": "object", "required": ["go"], "additionalProperties": False,
         "properties": {
             "go": {"type": "string", "pattern": r"^\./", "description": "`./folder`: a program of the image's own."},
-            "package": {"type": "string", "description": "The package of the folder's module that is built."},
+            "package": {"type": "string", "pattern": go.PACKAGE,
+                        "description": "The package of the folder's module that is built."},
             "for": FOR,
         },
     }
@@ -59,6 +60,9 @@ class OwnGoKind(go.GoKind):
         return {"folder": found.spec["folder"], "package": found.spec["package"],
                 "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
                 **({"for": "build"} if found.build else {})}
+
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        yield from ()
 
     def resolver(self, desk: Desk) -> Resolver:
         return _OwnPrograms(desk)

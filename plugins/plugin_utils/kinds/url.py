@@ -23,7 +23,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-ADDRESS = "^https?://"
+# no credentials, which are not for a file that is shared, no fragment, which no server sees, and nothing that a URL
+# must have encoded
+ADDRESS = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22\x24-~]*)?$"
 
 
 class UrlKind(Kind):
@@ -52,6 +54,13 @@ class UrlKind(Kind):
         if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms
                                                         if str(platform) not in addresses]):
             yield f"{found.name} has no url for {', '.join(lacking)}"
+
+    def foreign(self, found: Input, entry: Entry) -> str:
+        addresses = found.spec["url"]
+        said = addresses.get(entry.platform) if isinstance(addresses, dict) else addresses
+        if (other := super().foreign(found, entry)) or said in (None, entry.fact["url"]):
+            return other
+        return f"the recipe says url {said}, this line {entry.fact['url']}"
 
     def label(self, fact: Mapping[str, str]) -> str:
         return fact["url"]

@@ -11,10 +11,11 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
-from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jmespath
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
@@ -27,11 +28,11 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
         try:
             kept = {image["image"] for image in jmespath.search(expression,
                                                                 [view(recipe) for recipe in recipes.values()])}
-        except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
+        except WRONG_EXPRESSION as error:
             problems.append(f"select: {expression!r} does not choose images: {error}; an example: [?contains(kinds, "
                             "'go')]")
     if problems:
-        raise BadInput(problems, what="the choice")
+        raise BadInput(list(map(texts.told, problems)), what="the choice")
     return [recipe for name, recipe in sorted(recipes.items())
             if name in kept and (not images or name in images) and (recipe.inputs or recipe.lock != Lock())]
 

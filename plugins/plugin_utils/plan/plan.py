@@ -11,7 +11,7 @@ sha256 of the record's canonical JSON. Two records of one unit, compared key by 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -136,24 +136,31 @@ def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: 
     names = {(f"{name}-{target}" if target else name): (name, target) for name, r in recipes.items()
              for target in r.targets or ("",)}
     units: dict[Key, Unit] = {}
-    done: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...] = ()) -> None:
-        if name in done:
-            return
+    needed = {name: _needs(recipes[image], target, names) for name, (image, target) in names.items()}
+    for name in _in_order({name: sorted({parent.name for need in needs.values() for parent in need.parents})
+                           for name, needs in needed.items()}):
         image, target = names[name]
-        recipe = recipes[image]
-        needs = _needs(recipe, target, names)
-        for parent in sorted({parent.name for need in needs.values() for parent in need.parents}):
-            if parent in trail:
-                raise FarmError(f"images that need each other: {' -> '.join((*trail, parent))}")
-            visit(parent, (*trail, parent))
-        done.add(name)
-        units.update(_units(recipe, target, needs, sources.get(image, Sources()), engine, namespace, units))
-
-    for name in sorted(names):
-        visit(name, (name,))
+        source = sources.get(image, Sources())
+        units.update(_units(recipes[image], target, needed[name], source, engine, namespace, units))
     return Plan(units, recipes)
+
+
+def _in_order(parents: Mapping[str, list[str]]) -> Iterator[str]:
+    """The names, each after its parents; else by name. No recursion, as a chain of images may be of any length."""
+    done: set[str] = set()
+    for first in sorted(parents):
+        trail = {first: iter(parents[first])} if first not in done else {}  # the way down to where we are
+        while trail:
+            name = next(reversed(trail))
+            parent = next((each for each in trail[name] if each not in done), None)
+            if parent is None:
+                del trail[name]
+                done.add(name)
+                yield name
+            elif parent in trail:
+                raise FarmError(f"images that need each other: {' -> '.join((*trail, parent))}")
+            else:
+                trail[parent] = iter(parents[parent])
 
 
 @dataclass(frozen=True)

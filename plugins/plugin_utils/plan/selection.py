@@ -9,9 +9,10 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jmespath
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 
 def select(plan: Plan, native: list[Platform], images: list[str], platforms: list[str], expression: str) -> list[Key]:
@@ -31,7 +32,7 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
         try:
             found = jmespath.search(expression, [describe(plan, key) for key in plan.units])
             kept = {unit["unit"] for unit in found}
-        except (jmespath.exceptions.JMESPathError, TypeError, KeyError) as error:
+        except WRONG_EXPRESSION as error:
             problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: "
                             "[?image=='registry' && platform.variant=='v6']")
     chosen = [
@@ -49,7 +50,7 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
                  "runs that natively"
                  for key, need in guilty.items() if need and plan.recipes[key.image].index]
     if problems:
-        raise BadInput(problems, what="the choice")
+        raise BadInput(list(map(texts.told, problems)), what="the choice")
     return able
 
 

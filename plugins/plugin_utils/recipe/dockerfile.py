@@ -23,7 +23,11 @@ IMAGE = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # https://github.com/distribut
 PROMISES = ("EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
 _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_REMOTE = re.compile(r"^([a-z]+://|[^/@]+@[^/]+:|\$)")
+_REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
+STAGES = 500  # of a file: each is evaluated for each platform and each that builds
+_SAME = {"src": "source"}  # of a mount's keys; the last one counts
+ARGUMENTS = 1000  # before the first FROM
+MOUNTS = {"secret": "the farm gives a build no secrets", "ssh": "the farm gives a build no ssh agent"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def parse(text: str) -> Dockerfile:
     refused = read.refused
     bodies: list[list[Instruction]] = []
     arguments: list[Argument] = []
+    early: list[tuple[int, str]] = []
     taken: set[str] = set()
     for step in read.instructions:
         if step.keyword == "ONBUILD":
@@ -114,8 +119,15 @@ def parse(text: str) -> Dockerfile:
                 arguments += [Argument(name, value if sign else None, step.line) for name, sign, value in parts]
         elif bodies:
             bodies[-1].append(step)
+        elif step.keyword in instructions.FLAGS:
+            early.append((step.line, f"{step.keyword} before the first FROM; only ARG can be there"))
+    refused += early if bodies else []
     if not bodies:
         refused.append((1, "no FROM: not a Dockerfile"))
+    if len(bodies) > STAGES or len(arguments) > ARGUMENTS:
+        line = bodies[STAGES][0].line if len(bodies) > STAGES else arguments[ARGUMENTS].line
+        refused.append((line, f"more than {STAGES} stages, or {ARGUMENTS} arguments before the first FROM"))
+        return Dockerfile((), tuple(sorted(refused)), (), frozenset(), text, read.escape)
     names = [_name(body[0], refused) for body in bodies]
     numbers = {name: number for number, name in enumerate(names)}
     file = _Names(names, numbers, read.escape, refused)
@@ -190,15 +202,19 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
             file.refused.append((step.line, f"RUN --network={value}: build steps have no network"))
         if flag == "security" and value != "sandbox":
             file.refused.append((step.line, f"RUN --security={value}: build steps have no privileges"))
+        if flag == "device":
+            file.refused.append((step.line, f"RUN --device={value}: build steps have no devices"))
         if flag == "mount":
             try:
                 parts = [part.partition("=") for part in instructions.fields(value)]
             except ValueError as error:
                 file.refused.append((step.line, f"RUN --mount={value}: {error}"))
                 continue
-            options = {name.lower(): value for name, _sign, value in parts}
+            options = {_SAME.get(name.lower(), name.lower()): value for name, _sign, value in parts}
+            if why := MOUNTS.get(options.get("type", "").lower()):
+                file.refused.append((step.line, f"RUN --mount={value}: {why}"))
             if options.get("from"):
-                found += file.use(options["from"], step, (options.get("source") or options.get("src") or "/",))
+                found += file.use(options["from"], step, (options.get("source") or "/",))
     return found
 
 

@@ -6,7 +6,6 @@ correct name."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import unicodedata
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jsonschema
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_text
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, nearest, read_text
 
 MOST = 1 << 17  # bytes of a file; a recipe has some hundred
 VALUES = 5000  # of a file: what aliases repeat counts each time, and every hundred characters of a text as one more
@@ -271,12 +270,6 @@ def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterato
 
 _Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
-
-
-def nearest(name: str, allowed: list[str]) -> str:
-    """`, did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(name, allowed, 1, 0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _branches(error: Any) -> dict[int, list[Any]]:

@@ -24,6 +24,8 @@ IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that 
 NO_IGNORES = b"# What is ignored has been left out already.\n"  # a Dockerfile.dockerignore without a pattern
 MOST_IGNORES = 1 << 18  # bytes
 LONGEST = 2048  # bytes of a path in a context; it gets longer where it is staged
+WHITEOUT = ".wh."  # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+LARGEST = 1 << 30  # bytes of a file: each run reads it
 LINK = "a symbolic link, which a checkout elsewhere may not have"
 NO_WRAPPER = f"{WRAPPERS}/ is for the wrappers that `make lock` writes, one folder a Go input; it is not in the context"
 BITS = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
@@ -180,10 +182,11 @@ def _own(found: Folder, entry: os.DirEntry[str]) -> None:
 def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0) -> bool:
     """Whether a context can have this file or folder; if not, says why. `inherited` are bits that are fine."""
     try:
-        mode = entry.stat(follow_symlinks=False).st_mode
+        seen = entry.stat(follow_symlinks=False)
     except OSError as error:
         found.say(path, f"cannot be read: {error.strerror}")
         return False
+    mode = seen.st_mode
     kind = stat.S_IFMT(mode)
     bits = [name for bit, name in BITS.items() if mode & bit & ~inherited]
     length = len(os.fsencode(path))
@@ -194,10 +197,15 @@ def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0)
         why = f"{KINDS.get(kind, 'no file')}; a context has files and folders: remove it, or add it to .dockerignore"
     elif not _utf8(path):
         why = "its name is not UTF-8; rename it"
+    elif entry.name.startswith(WHITEOUT):
+        why = f"a name with {WHITEOUT}, which in a layer of an image removes a file; rename it"
     elif length > LONGEST:
         why = f"a path of {length} bytes in the context; at most {LONGEST}"
     elif bits:
         why = f"the {' and '.join(bits)} bit, which no clone has; set it in the Dockerfile, as with COPY --chmod=4755"
+    elif kind == stat.S_IFREG and seen.st_size > LARGEST:
+        why = (f"a file of {seen.st_size >> 20} MiB; at most {LARGEST >> 20}: make it an input of the recipe (url), or"
+               " add it to .dockerignore")
     elif kind == stat.S_IFREG and not os.access(entry.path, os.R_OK):
         why = "cannot be read: Permission denied"
     if why:

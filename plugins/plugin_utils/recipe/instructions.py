@@ -12,12 +12,24 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import SPACE, heredocs
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
+_NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
+MOST = 5000  # instructions of a file; one with so many is none that a person wrote
+MOST_FLAGS = 500  # of an instruction
+FLAGS = {  # of each instruction, from BuildKit's frontend/dockerfile/instructions/parse.go
+    "ADD": ("checksum", "chmod", "chown", "exclude", "keep-git-dir", "link", "unpack"), "ARG": (), "CMD": (),
+    "COPY": ("chmod", "chown", "exclude", "from", "link", "parents"), "ENTRYPOINT": (), "ENV": (), "EXPOSE": (),
+    "FROM": ("platform",), "HEALTHCHECK": ("interval", "retries", "start-interval", "start-period", "timeout"),
+    "LABEL": (), "MAINTAINER": (), "ONBUILD": (), "RUN": ("device", "mount", "network", "security"), "SHELL": (),
+    "STOPSIGNAL": (), "USER": (), "VOLUME": (), "WORKDIR": (),
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,15 @@ def read(text: str) -> Text:
     _directives(lines, found)
     goes_on = re.compile(rf"(?<!{re.escape(found.escape)}){re.escape(found.escape)}[ \t]*\Z")
     number = 0
+    never = ((number, f"it has {name}") for number, line in enumerate(lines, 1)
+             for sign, name in _NEVER.items() if sign in line)
+    found.refused += islice(never, 100)
+    said = {number for number, _reason in found.refused}  # of a directive there is no more to say
     while number < len(lines):
         first = number
+        if len(found.instructions) == MOST:
+            found.refused.append((number + 1, f"more than {MOST} instructions"))
+            break
         line = lines[number].lstrip(SPACE)
         number += 1
         if not line or line.startswith("#"):
@@ -61,6 +80,8 @@ def read(text: str) -> Text:
                 joined += line
         if joined.strip(SPACE):
             number = _add(joined, first + 1, lines, number, found)
+    found.refused += [(step.line, reason) for step in found.instructions if step.line not in said
+                      for reason in _unknown(step)]
     return found
 
 
@@ -124,19 +145,36 @@ def _instruction(text: str, line: int, escape: str) -> Instruction:
     return Instruction(keyword.upper(), pairs, rest.strip(SPACE), line)
 
 
+def _unknown(step: Instruction) -> Iterable[str]:
+    """What BuildKit does not know of an instruction: its keyword, or a flag."""
+    if step.keyword not in FLAGS:
+        yield f"{step.keyword[:80]} is no instruction{nearest(step.keyword, list(FLAGS))}"
+        return
+    known = FLAGS[step.keyword]
+    if len(step.flags) > MOST_FLAGS:
+        yield f"{step.keyword} with {len(step.flags)} flags; at most {MOST_FLAGS}"
+        return
+    for flag in dict.fromkeys(name for name, _value in step.flags if name not in known):
+        near = nearest(flag, list(known))
+        yield f"{step.keyword} --{flag}: no such flag{near}; it has {', '.join(known) or 'none'}"
+
+
 def _flags(text: str, escape: str) -> tuple[list[str], str]:
     """The words at the beginning that start with --, unquoted, and what follows them. BuildKit goes by bytes here."""
-    rest = text.encode().decode("latin-1")
+    whole = text.encode().decode("latin-1")
     found: list[str] = []
-    while rest := rest.lstrip(SPACE):
-        if not rest.startswith("--"):
+    at = 0
+    while at < len(whole):
+        if whole[at] in SPACE:
+            at += 1
+            continue
+        if not whole.startswith("--", at):
             break
-        word, end = _word(rest, 0, escape, keep=False)
-        rest = rest[end:]
+        word, at = _word(whole, at, escape, keep=False)
         if word == "--":
             break
         found.append(word)
-    return [_utf8(word) for word in found], _utf8(rest)
+    return [_utf8(word) for word in found], _utf8(whole[at:])
 
 
 def _utf8(text: str) -> str:

@@ -8,10 +8,14 @@ A text is UTF-8, with or without a byte order mark.
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.files import open_file
+
+LONGEST_MESSAGE = 1500  # characters
+LONGEST_NAME = 200  # characters
 
 
 class NoText(Exception):
@@ -42,6 +46,12 @@ def read_lines(path: Path, most: int) -> str:
     return read_text(path, most).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def nearest(name: str, allowed: list[str]) -> str:
+    """`, did you mean 'x'?`, or nothing. A name that is longer than any is like none."""
+    close = difflib.get_close_matches(name, allowed, 1, 0.5) if len(name) <= LONGEST_NAME else []
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
 def is_there(path: Path) -> bool:
     """Whether anything has this name; also where that cannot be told, as reading it will say why."""
     try:
@@ -55,5 +65,17 @@ def is_there(path: Path) -> bool:
 
 def visible(name: str) -> str:
     """A name for a message of one line: control characters and bytes that are not UTF-8 are shown as escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """A text for a message of one line: what a terminal would act on, or cannot show, as escapes."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def told(message: str) -> str:
+    """A message that may quote any text of a file: printable, and no longer than people read."""
+    text = printable(message)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE - 70]} [...] {text[-60:]}"
