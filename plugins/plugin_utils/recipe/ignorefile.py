@@ -166,8 +166,10 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
     walk = [_literal(step) if isinstance(step, str) else step for step in steps]
     head, tail = (step if isinstance(step, str) else "" for step in (steps[0], steps[-1]))
 
+    longest = max((step for step in steps if isinstance(step, str)), key=len, default="")
+
     def matches(path: str) -> bool:
-        if not (path.startswith(head) and path.endswith(tail)):  # most paths, at once
+        if longest not in path or not (path.startswith(head) and path.endswith(tail)):  # most paths, at once
             return False
         at = {0}
         for step in walk:
