@@ -53,7 +53,8 @@ GOOD = '{"input":"plex","kind":"url","url":"https://x/","sha256":"' + "a" * 64 +
 
 
 WRITTEN = (
-    '{"lock":2,"snapshot":"20261123T112238Z","releases":{"bookworm":"20261121T093512Z","trixie":"20261121T093512Z"},'
+    '{"lock":2,"lines":3,"snapshot":"20261123T112238Z",'
+    '"releases":{"bookworm":"20261121T093512Z","trixie":"20261121T093512Z"},'
     '"made_for":{"a":{"for":"build","go":"x"},"d":{}},'
     '"left_out":{"linux/arm/v6":["a"],"linux/s390x":["trixie-security","trixie-updates"]},'
     '"older":{"linux/386":{"trixie":"20260912T075541Z"},"linux/s390x":{"a":"20260912T075541Z"}}}\n'
@@ -211,6 +212,9 @@ PACKAGE = {"input": "x", "kind": "debian", "archive": "debian", "platform": "lin
         ([{"lock": 2}, ONE, {**ONE, "platform": "linux/arm64"}], "f:3: x is in line 2 already"),
         ([{"lock": 2}, PACKAGE], "f:2: architecture 'arm64' is neither all nor that of linux/amd64, amd64"),
         ([{"lock": 2, "snapshot": "99991231T235959Z"}], "f:1: snapshot is '99991231T235959Z'"),
+        ([{"lock": 2, "lines": 2}, ONE], "f:1: 2 lines should follow, there are 1: it was cut off"),
+        ([{"lock": 2, "lines": 0}, ONE], "f:1: 0 lines should follow, there are 1"),
+        ([{"lock": 2, "lines": True}, ONE], "f:1: lines is True, it must be a number"),
     ],
 )
 def test_what_no_lock_step_writes_is_refused_by_line(lines: list[dict[str, object]], said: str) -> None:

@@ -346,7 +346,7 @@ def test_a_credential_helper_that_hangs_is_ended_and_asked_once(
     faulty.guard = wants("nobody")
     registry = to(faulty)
     with ThreadPoolExecutor(8) as pool:
-        tried = [pool.submit(registry.manifest, "a/b", "v1") for _ in range(8)]
+        tried = [pool.submit(registry.manifest, "a/b", "v1") for _thread in range(8)]
     for one in tried:
         with pytest.raises(FarmError, match=f"docker-credential-test has no usable login for {faulty.address}: .*did "
                                             "not end in 0 s"):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
 
-    {"lock":2,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},
+    {"lock":2,"lines":3,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},
      "made_for":{"rootfs":{"packages":["apt"],...}},"left_out":{"linux/s390x":["trixie-security"]},
      "older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
     {"input":"rootfs","kind":"debian","platform":"linux/arm64","archive":"debian","name":"libc6","version":"2.41-12",
@@ -13,6 +13,7 @@
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
 Every line names one file by sha256 and size. `platform` says for which platform an input is; without it, for all.
+`lines` counts those after the header: a lock that was cut off, or merged, is no whole closure.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ INPUT = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 
 def dump(lock: Lock) -> str:
     """The text of the lock file."""
-    header: dict[str, object] = {"lock": FORMAT}
+    entries = sorted(set(lock.entries), key=lambda entry: entry.key)
+    header: dict[str, object] = {"lock": FORMAT, "lines": len(entries)}
     if lock.snapshot:
         header["snapshot"] = lock.snapshot
     header.update({name: _sorted(value) for name, value in (("releases", lock.releases), ("made_for", lock.made_for))
@@ -51,7 +53,7 @@ def dump(lock: Lock) -> str:
     if lock.older:
         header["older"] = _sorted(lock.older)
     lines = [json.dumps(header, separators=(",", ":"))]
-    lines += [_line(entry) for entry in sorted(set(lock.entries), key=lambda entry: entry.key)]
+    lines += map(_line, entries)
     return "\n".join(lines) + "\n"
 
 
@@ -88,6 +90,9 @@ def parse(data: bytes | str, name: str) -> Lock:
             said += [f"size {entry.size}, and line {other.line} gives the same content {other.size} bytes"
                      for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
         problems += [f"{name}:{number}: {text}" for text in said]
+    if not problems and header.get("lines", len(entries)) != len(entries):
+        problems = [f"{name}:1: {header['lines']} lines should follow, there are {len(entries)}: it was cut off, or "
+                    f"lines came in otherwise; {ANEW}"]
     if problems:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
@@ -132,9 +137,10 @@ def _whole(value: Any) -> bool:
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if not _whole(values.get("lock")) or values["lock"] != FORMAT:
         yield f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}: {ANEW}"
-    known = {"lock": lambda value: True, "snapshot": _time, "releases": _releases, "left_out": _left_out,
-             "older": _older, "made_for": _made_for}
-    allowed = {"snapshot": "a time like 20261123T112238Z", "releases": "a mapping of suites to times",
+    known = {"lock": lambda value: True, "lines": _whole, "snapshot": _time, "releases": _releases,
+             "left_out": _left_out, "older": _older, "made_for": _made_for}
+    allowed = {"lines": "a number", "snapshot": "a time like 20261123T112238Z",
+               "releases": "a mapping of suites to times",
                "left_out": "a mapping of platforms to lists of suites",
                "older": "a mapping of platforms to suites and their times",
                "made_for": "a mapping of inputs to what they were locked for"}

@@ -151,7 +151,7 @@ def _in_order(parents: Mapping[str, list[str]]) -> Iterator[str]:
     for first in sorted(parents):
         trail = {first: iter(parents[first])} if first not in done else {}  # the way down to where we are
         while trail:
-            name = next(reversed(trail))
+            name = next(reversed(trail), "")
             parent = next((each for each in trail[name] if each not in done), None)
             if parent is None:
                 del trail[name]
