@@ -72,6 +72,11 @@ def _texts(value: Any) -> str:
     return "" if good else "a list of texts"
 
 
+def _folders(value: Any) -> str:
+    """Without a name a folder would be the one that the run was started in."""
+    return _texts(value) or ("" if value and all(value) else "a list of folders")
+
+
 def _platforms(value: Any) -> str:
     if _texts(value):
         return _texts(value)
@@ -136,7 +141,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_state": Setting(_state, required=True),
     "farm_registry": Setting(references.address, required=True),
     "farm_namespace": Setting(_namespace, required=True),
-    "farm_catalog": Setting(_texts, required=True),
+    "farm_catalog": Setting(_folders, required=True),
     "farm_images": Setting(_texts),
     "farm_platforms": Setting(_platforms),
     "farm_select": Setting(_text),

@@ -75,6 +75,8 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_registry", "127.0.0.1", "stays on loopback"),
         ("farm_registry", "localhost:5000", "stays on loopback"),
         ("farm_registry", "192.168.1.5:5000", "stays on loopback"),
+        ("farm_catalog", [""], "a list of folders"),
+        ("farm_catalog", [], "a list of folders"),
         ("farm_origins", {"npm": []}, "it has npm"),
         ("farm_origins", {"debian": 5}, "debian: a list of base URLs"),
         ("farm_origins", {"go": ["https://p"]}, "go: a text"),
