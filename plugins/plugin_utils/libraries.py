@@ -84,6 +84,7 @@ def check() -> None:
                  "them)",
         )
 
+
 # What an expression of jmespath's may raise: its own errors (all ValueErrors), what Python says of a result that is no
 # list of units, of `ceil` of infinity, and of a thousand brackets.
 WRONG_EXPRESSION = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)

@@ -61,8 +61,8 @@ def test_a_limit_that_leaves_out_the_controller_is_refused_with_the_one_that_wor
 
 
 def test_a_limit_that_excludes_the_controller_is_refused(tmp_path: Path, inventory: Path) -> None:
-    refused = Farm(tmp_path, {"farm_state": str(tmp_path / "state")}, inventory).run("build.yml",
-                                                                                    "--limit 'all:!localhost'")
+    farm = Farm(tmp_path, {"farm_state": str(tmp_path / "state")}, inventory)
+    refused = farm.run("build.yml", "--limit 'all:!localhost'")
     assert refused.rc != 0
     assert "take !localhost out of it" in refused.text
 

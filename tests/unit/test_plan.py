@@ -365,8 +365,6 @@ def test_a_record_of_another_farm_version_may_lack_parts(chain: Catalog) -> None
                                                   "snapshot time changed"]
 
 
-
-
 @pytest.mark.parametrize("expression", ["length(@)", "[].image", "ceil(to_number('inf'))", "floor(to_number('nan'))",
                                         "[?", "[*].{unit: platform}", "\ud800", 3000 * "(" + "@" + 3000 * ")"])
 def test_an_expression_that_chooses_no_units_is_told(chain: Catalog, expression: str) -> None:
