@@ -165,6 +165,7 @@ def test_a_description_that_is_kept_stays_the_same() -> None:
         "files": {"/etc/a": sha256("2"), "/etc/b": sha256("1"), "/etc/c": sha256("3")},
         "claims": {"ports": ["127.0.0.1:1"], "sockets": ["/u"], "data": ["/d"]}, "delegate": True, "stop_timeout": 5,
         "log": {"size": 10_000_000, "files": 5}}
+    assert "needs" not in definition(Service.from_params(LEAST), {}, "runit")
     assert encode({"b": [1], "a": {}}) == '{\n "a": {},\n "b": [\n  1\n ]\n}\n'
     assert digest("1") == sha256("1")[:16]
 
