@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe, select
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import damaged, describe, select
 
 from .conftest import RECIPE, Catalog
 
@@ -90,3 +90,12 @@ def test_a_unit_is_described_for_expressions_and_people(empty: Catalog) -> None:
         "platform": {"os": "linux", "architecture": "arm", "variant": "v6", "name": "linux/arm/v6"},
         "inputs": ["x"], "parents": ["base", "seed"]}
     assert describe(plan, Key("base", "", ARM64))["parents"] == []
+
+
+def test_damaged_units_are_named_with_the_reason_and_what_is_none_is_refused(chain: Catalog) -> None:
+    plan = chain.plan()
+    assert damaged(plan, ["app linux/arm64", "base linux/amd64"]) == {
+        Key("app", "", ARM64): "damaged in the registry", Key("base", "", AMD64): "damaged in the registry"}
+    with pytest.raises(BadInput) as error:
+        damaged(plan, ["app linux/arm64", "app linux/s390x", "x"])
+    assert error.value.problems == [f"damaged: '{name}' is no unit of the catalog" for name in ("app linux/s390x", "x")]
