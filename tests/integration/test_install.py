@@ -95,7 +95,7 @@ def test_an_installed_collection_locks_and_builds(farm: Farm, sources: Path, pro
     assert farm.run("playbooks/provision.yml").rc == 0
 
 
-@pytest.mark.parametrize("way", ["archive", "git"])
+@pytest.mark.parametrize("way", ["archive", pytest.param("git", marks=pytest.mark.full)])
 def test_an_installed_collection_plans_its_own_images_and_those_of_the_project(way: str, sources: Path,
                                                                                project: Path) -> None:
     if way == "archive":

@@ -348,3 +348,34 @@ def test_what_a_build_would_refuse_or_leave_out_is_told_by_line(text: str, line:
 def test_the_last_of_two_sources_of_a_mount_counts() -> None:
     (use,) = parse("FROM debian\nRUN --mount=from=inputs,source=/a,src=/b,target=/x true\n").stages[0].takes
     assert use.paths == ("/b",)
+
+
+KNOWN = """# all that BuildKit's frontend knows
+ARG A=1
+FROM --platform=$BUILDPLATFORM scratch AS x
+MAINTAINER somebody
+LABEL a=b
+ENV B=c
+WORKDIR /w
+SHELL ["/bin/sh", "-c"]
+ADD --checksum=sha256:1 --chmod=755 --chown=1:1 --exclude=a --keep-git-dir=true --link --unpack=true b /
+COPY --chmod=755 --chown=1:1 --exclude=a --link --parents b /
+RUN --mount=type=tmpfs,target=/t true
+EXPOSE 80
+VOLUME /v
+USER 1
+STOPSIGNAL TERM
+HEALTHCHECK --interval=1s --timeout=1s --start-period=1s --start-interval=1s --retries=1 CMD ["/x"]
+ONBUILD RUN true
+ENTRYPOINT ["/x"]
+CMD ["y"]
+FROM scratch
+COPY --from=x /a /
+"""
+
+
+def test_every_instruction_and_flag_of_buildkits_is_known() -> None:
+    unknown = ("is no instruction", "no such flag")
+    assert [reason for _line, reason in parse(KNOWN).refused if any(words in reason for words in unknown)] == []
+    made_up = KNOWN.replace("EXPOSE", "EXPOSES").replace("--retries", "--retrys")
+    assert [line for line, reason in parse(made_up).refused if any(words in reason for words in unknown)] == [12, 16]
