@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes a virtual environment: environment.sh FOLDER PYTHON REQUIREMENTS, these being names of files with hashes, in one word.
+# Makes a virtual environment: environment.sh FOLDER PYTHON REQUIREMENTS. REQUIREMENTS are names of files with hashes,
+# in one word.
 # Does nothing where it is there, made of the same.
 set -eu
 folder=$1 python=$2 requirements=$3

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Has the collection read as others read it: its changelog and documentation by what makes pages of them, its needs by ansible-builder, and
-# the package by what takes it into Ansible Galaxy. What these tools complain of is a failure, even where they only warn.
+# Checks the collection with the tools that others read it with: antsibull for its changelog and documentation,
+# ansible-builder for its needs, and Ansible Galaxy's importer for the package. Their warnings are failures here.
 set -eu
 cd "$(dirname "$0")/.."
 venv=$PWD/.cache/galaxy

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runner: the program on a node that starts, watches and cancels solves.
 
-Standard library only; it travels as a zip file, and lies unpacked.
+Standard library only. It is sent as a zip file and unpacked on the node.
 
     python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers
                           after a while with the state of all; a job that nobody asks for in 15 minutes is cancelled
