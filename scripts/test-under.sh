@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS..., REQUIREMENTS being names of files, in one word.
+# Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS... REQUIREMENTS are names of
+# files, in one word.
 # In place of tests stands a script of ours that is one, with its words.
 # Where this machine has no such Python it says so; where CI is set that is a failure.
 set -eu
