@@ -14,8 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint changelog schemas \
-	bench requirements
+.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint \
+	changelog schemas bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ lock: setup ## resolve the inputs of the images again and write their locks
 status: setup ## show services, versions, disk, and what the registry holds
 	$(playbook) playbooks/status.yml $(ARGS)
 
-check-registry: setup ## read all that the registry holds, and say what is damaged; ARGS='-e farm_repair=true' puts it back
+check-registry: setup ## read all that the registry holds, and name what is damaged; ARGS='-e farm_repair=true' mends it
 	$(playbook) playbooks/check.yml $(ARGS)
 
 remove: setup ## remove an image from the registry: ARGS='-e image=NAME'
@@ -68,19 +68,22 @@ test-full: may-test lint ## run all the tests, for all platforms, and what count
 	molecule test --all
 
 may-test:
-	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { echo "run the tests as root, or as a user whose sudo asks for no password: they run many programs as root" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { \
+	    echo "run the tests as root, or as a user whose sudo asks for no password" >&2; exit 1; }
 
+plugins := ansible_collections.desimages.farm.plugins
 lint: setup-dev ## run the linters, the type checker and Ansible's own sanity tests
 	ruff check .
 	yamllint --strict .
 	ansible-lint --strict
-	MYPYPATH=collections mypy $(foreach part,module_utils plugin_utils action,-p ansible_collections.desimages.farm.plugins.$(part))
+	MYPYPATH=collections mypy $(addprefix -p $(plugins).,module_utils plugin_utils action)
 	scripts/galaxy.sh
 	python scripts/sanity.py
 
 changelog: setup-dev ## write the changelog of the version in galaxy.yml anew from changelogs/fragments
 	scripts/environment.sh .cache/galaxy .venv/bin/python requirements-galaxy.txt
-	.cache/galaxy/bin/antsibull-changelog release --update-existing --refresh --reload-plugins --ansible-doc-bin .cache/galaxy/bin/ansible-doc
+	.cache/galaxy/bin/antsibull-changelog release --update-existing --refresh --reload-plugins \
+	    --ansible-doc-bin .cache/galaxy/bin/ansible-doc
 	rm -f changelogs/.plugin-cache.yaml
 
 schemas: setup-dev ## write docs/*.schema.json anew from the kinds of input
@@ -94,6 +97,7 @@ requirements: ## resolve requirements*.in again and write requirements*.txt
 	@scripts/setup.sh run
 	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }
 	for name in requirements requirements-dev requirements-galaxy requirements-go requirements-py39; do \
-	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version $$(case $$name in *py39) echo 3.9 ;; *) echo 3.11 ;; esac) --generate-hashes --no-emit-index-url --no-header \
-	        $$name.in -o $$name.txt || exit 1; \
+	    case $$name in *py39) oldest=3.9 ;; *) oldest=3.11 ;; esac; \
+	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version $$oldest --generate-hashes \
+	        --no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; \
 	done

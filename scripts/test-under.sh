@@ -1,16 +1,17 @@
 #!/bin/sh
-# Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS... REQUIREMENTS are names of
-# files, in one word.
-# In place of tests stands a script of ours that is one, with its words.
-# Where this machine has no such Python it says so; where CI is set that is a failure.
+# Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS...
+# REQUIREMENTS are names of files, in one word. In place of TESTS may stand a script of ours, with its words.
+# If this machine has no such Python, it says so; if CI is set, that is a failure.
 set -eu
 cd "$(dirname "$0")/.."
 version=$1 requirements=$2
 shift 2
-[ "$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$version" ] || exit 0 # the tests have run under it
+newest=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[ "$newest" != "$version" ] || exit 0 # the tests have run under it
 venv=.cache/python$version
 python=
-for candidate in "python$version" "${PYENV_ROOT:-${HOME:-/root}/.pyenv}"/versions/"$version".*/bin/"python$version" "/usr/bin/python$version"; do
+name=python$version
+for candidate in "$name" "${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions/$version".*/bin/"$name" "/usr/bin/$name"; do
     if "$candidate" -c '' 2>/dev/null; then python=$candidate && break; fi
 done
 if [ -z "$python" ]; then

@@ -329,8 +329,9 @@ def test_whatever_a_file_has_in_it_a_message_is_one_printable_line(empty: Catalo
 @pytest.mark.parametrize(
     "given",
     [
-        "{url: 'https://example.org/a b'}", "{url: 'https://user:word@example.org/x'}", "{url: 'https://example.org/x#y'}",
-        "{url: 'https://'}", "{url: 'https:///x'}", '{url: "https://example.org/x\\ny"}', "{url: 'https://example.org:a/x'}",
+        "{url: 'https://example.org/a b'}", "{url: 'https://user:word@example.org/x'}",
+        "{url: 'https://example.org/x#y'}", "{url: 'https://example.org:a/x'}",
+        "{url: 'https://'}", "{url: 'https:///x'}", '{url: "https://example.org/x\\ny"}',
         "{url: {linux/amd64: 'https://example.org/x', linux/arm64: 'https://u@example.org/x'}}",
         "{go: -x, version: v1.0.0}", "{go: a b, version: v1.0.0}", "{go: ../x, version: v1.0.0}",
         "{go: /x, version: v1.0.0}", "{go: 'https://example.org/x', version: v1.0.0}", "{go: m, version: v1 2}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ def test_no_file_is_too_long_to_be_read(path: Path) -> None:
                         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
                         and isinstance(node.value.value, str))
     assert len(lines) - documentation <= 400
+
+
+def test_lines_can_be_read_side_by_side() -> None:
+    """120 characters, where people write them: not in tables, locks or what programs write; the bytes of images/ count
+    for their digests."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    long = []
+    for name in tracked.rstrip("\0").split("\0"):
+        path = PROJECT / name
+        if (name.startswith(("images/", "LICENSE")) or path.is_symlink()
+                or path.suffix in (".sum", ".json", ".jsonl", ".txt", ".rst")):
+            continue
+        long += [f"{name}:{number}" for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+                 if len(line) > 120 and not line.startswith("|")]
+    assert long == []
 
 
 def test_loopback_is_known_in_one_place() -> None:

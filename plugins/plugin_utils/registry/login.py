@@ -4,7 +4,8 @@
 """The person's logins at registries: the Docker client's configuration, and the credential helpers that it names.
 
 The configuration is read by the Docker SDK. Helpers are run here: the SDK's own call has no deadline, and a helper may
-wait for a keychain, a network or a person. Source of what helpers say: https://github.com/docker/docker-credential-helpers
+wait for a keychain, a network or a person. Source of what helpers say:
+https://github.com/docker/docker-credential-helpers
 This file does I/O.
 """
 

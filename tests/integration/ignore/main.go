@@ -1,5 +1,6 @@
-// Prints what BuildKit's own code makes of ignore files. Reads [{"text": ..., "paths": [...]}, ...]; a folder stands before what is in it.
-// For each case: whether a pattern is bad, and of each path whether the walk leaves it out, and whether opening it is refused.
+// Prints what BuildKit's own code makes of ignore files. Reads [{"text": ..., "paths": [...]}, ...]; a folder stands
+// before what is in it. For each case: whether a pattern is bad, and of each path whether the walk leaves it out, and
+// whether opening it is refused.
 package main
 
 import (
@@ -26,7 +27,8 @@ type answer struct {
 // bad says whether any pattern cannot be compiled, also where none of the paths would have it looked at.
 func bad(patterns []string) bool {
 	for _, pattern := range patterns {
-		alone, err := patternmatcher.New([]string{"**", pattern, "!**", pattern}) // so that it is looked at, with a ! and without
+		// so that it is looked at, with a ! and without
+		alone, err := patternmatcher.New([]string{"**", pattern, "!**", pattern})
 		if err != nil {
 			return true
 		}

@@ -172,7 +172,8 @@ func main() {
 		images, err := convert(one.Text, one.Platform, one.Build, one.Target, one.Args)
 		builds = append(builds, converted{images, message(err)})
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"files": files, "words": words, "builds": builds}); err != nil {
+	answers := map[string]any{"files": files, "words": words, "builds": builds}
+	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
 		panic(err)
 	}
 }
