@@ -56,6 +56,7 @@ class Bake:
     namespace: str
     archive: str
     environment: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Sources] = field(default_factory=dict)  # a run hands over those of images that it builds alone
 
     def __post_init__(self) -> None:
         self.program = CACHE / f"buildx-{VERSION}" / "buildx"
@@ -71,19 +72,20 @@ class Bake:
         """Contexts and docker-bake.json as of now; takes no part in bake's time."""
         shutil.rmtree(WORK / "contexts", ignore_errors=True)
         planned = Run.latest(str(self.farm.state)).load(Planned)
+        self.sources |= planned.sources
         plan: Plan = planned.plan
         wanted = plan.closure(planned.wanted, planned.build)
         names = dict.fromkeys(key.name for key in wanted)
-        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.sources,
-                                      planned.build) for name in names}
+        targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.build)
+                   for name in names}
         (WORK / "docker-bake.json").write_text(json.dumps({"group": {"default": {"targets": list(names)}},
                                                            "target": targets}, indent=1))
 
-    def _target(self, plan: Plan, keys: list[Key], sources: dict[str, Sources], build: Platform) -> dict[str, object]:
+    def _target(self, plan: Plan, keys: list[Key], build: Platform) -> dict[str, object]:
         units = [plan.units[key] for key in keys]
         parents = {parent.name: {str(p): "sha256:0" for p in (*plan.recipes[keys[0].image].platforms, build)}
                    for unit in units for parent in unit.parents}
-        made = solve.make(units, plan, sources[keys[0].image], build=build, registry=self.farm.registry,
+        made = solve.make(units, plan, self.sources[keys[0].image], build=build, registry=self.farm.registry,
                           repository=f"{self.archive}/{keys[0].image}", digests=parents,
                           unpacked={name: self._unpacked(plan, units[0], name, build) for name in units[0].unpacked})
         contents = Contents(shared=f"{self.farm.state}/store")
