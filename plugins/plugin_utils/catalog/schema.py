@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The JSON Schemas of recipes and of a catalog's defaults, with the part of each kind of input. docs/ has them as
+"""The JSON Schemas of recipes and of a catalog's defaults, including the part of each kind of input. docs/ has them as
 files, for editors."""
 
 from __future__ import annotations
