@@ -49,8 +49,8 @@ options:
     default: false
   to:
     description: >-
-      The folder to lay them out in, each unit in one of its own. One that was laid out before is made anew; one that
-      holds anything else is refused.
+      The folder to lay them out in, with one folder per unit. A unit's folder that was laid out before is replaced; one
+      that contains anything else is refused.
     type: path
     required: true
 """
