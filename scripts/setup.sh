@@ -71,7 +71,7 @@ apt_install() {
 # existing program is enough, whoever installed it.
 test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap
     ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck'
-[ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under this machine's supervisor
+[ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # tests use this machine's supervisor
 install_test_programs() {
     lacking=$(for pair in $test_programs; do
         there "${pair%:*}" || printf '%s\n' "${pair#*:}"
