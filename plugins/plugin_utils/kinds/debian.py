@@ -47,7 +47,7 @@ class DebianKind(Kind):
             "debian": {"type": "array", "minItems": 1, "uniqueItems": True,
                        "items": {"type": "string", "pattern": PACKAGE},
                        "description": "Package names; the lock has their closure."},
-            "essential": {"type": "boolean", "description": "The closure has Debian's essential packages as well."},
+            "essential": {"type": "boolean", "description": "Adds Debian's essential packages to the closure."},
             "for": FOR,
         },
     }

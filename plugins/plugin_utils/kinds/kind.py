@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 FOR: Mapping[str, Any] = {  # of every kind's schema
     "enum": ["build", "target"],
-    "description": "`build`: for the platform that builds, served as `build-inputs`; `target` unless set.",
+    "description": "`build`: for the build platform, served as `build-inputs`; by default `target`.",
 }
 Read = Callable[[str], "str | None"]  # the text of a file of the image's folder, None where it is missing
 

@@ -40,7 +40,7 @@ class UrlKind(Kind):
                     {"type": "object", "minProperties": 1, "propertyNames": {"enum": list(map(str, ALL))},
                      "additionalProperties": {"type": "string", "pattern": ADDRESS}},
                 ],
-                "description": "One address for all platforms, or one a platform.",
+                "description": "One address for all platforms, or one per platform.",
             },
             "for": FOR,
         },
