@@ -5,12 +5,12 @@ SHELL := /bin/sh
 ARGS ?=
 WORKERS ?= auto
 venv := .venv
-# the environment's programs, and a Go that it may hold, before the machine's
+# the environment's programs, and its Go if it has one, come before the machine's
 export PATH := $(CURDIR)/$(venv)/bin:$(PATH):/usr/local/go/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# Ansible refuses to start in a locale that was not generated, as ssh may bring one; this one every Debian has
+# Ansible refuses to start in a locale that was not generated, and ssh may set one; every Debian has this one
 export LC_ALL := C.UTF-8
-# sudo's password is asked for where sudo wants one; that another command was given it does not count for Ansible's
+# Ansible asks for the password if sudo needs one; having given it to another command does not help Ansible
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
@@ -38,7 +38,7 @@ lock: setup ## resolve the inputs of the images again and write their locks
 status: setup ## show services, versions, disk, and what the registry holds
 	$(playbook) playbooks/status.yml $(ARGS)
 
-check-registry: setup ## read all that the registry holds, and name what is damaged; ARGS='-e farm_repair=true' mends it
+check-registry: setup ## read everything in the registry and say what is damaged; ARGS='-e farm_repair=true' repairs it
 	$(playbook) playbooks/check.yml $(ARGS)
 
 remove: setup ## remove an image from the registry: ARGS='-e image=NAME'
@@ -50,16 +50,16 @@ stop: setup ## stop the services of the farm; everything stays
 clean: setup ## stop the farm and remove everything that it made, and say how much that was
 	$(playbook) playbooks/clean.yml $(ARGS)
 
-# what travels to nodes runs under the oldest Python that a node may have
+# the code that is sent to nodes must run under the oldest Python that a node may have
 travels := $(foreach name,child gobuild golden programs runner staging state supervised,tests/unit/test_$(name).py)
 
-test: may-test lint ## lint, and run the tests: unit, integration on a farm of their own, a molecule scenario
+test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	pytest tests/integration -m 'not full' $(ARGS)
 	molecule test
 
-test-full: may-test lint ## run all the tests, for all platforms, and what counts under the oldest Ansible too
+test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	pytest tests/integration $(ARGS)
@@ -80,19 +80,19 @@ lint: setup-dev ## run the linters, the type checker and Ansible's own sanity te
 	scripts/galaxy.sh
 	python scripts/sanity.py
 
-changelog: setup-dev ## write the changelog of the version in galaxy.yml anew from changelogs/fragments
+changelog: setup-dev ## regenerate the changelog of the version in galaxy.yml from changelogs/fragments
 	scripts/environment.sh .cache/galaxy .venv/bin/python requirements-galaxy.txt
 	.cache/galaxy/bin/antsibull-changelog release --update-existing --refresh --reload-plugins \
 	    --ansible-doc-bin .cache/galaxy/bin/ansible-doc
 	rm -f changelogs/.plugin-cache.yaml
 
-schemas: setup-dev ## write docs/*.schema.json anew from the kinds of input
+schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
 	for name in plan sizes debian bake repeat first; do python tests/bench/$$name.py $(ARGS) || exit 1; done
 
-# One hashed file for all Pythons, without the address of any index. uv comes into an environment of its own.
+# One hashed file for all Python versions, without the address of any index. uv gets its own environment.
 requirements: ## resolve requirements*.in again and write requirements*.txt
 	@scripts/setup.sh run
 	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes a virtual environment: environment.sh FOLDER PYTHON REQUIREMENTS. REQUIREMENTS are names of files with hashes,
-# in one word.
-# Does nothing where it is there, made of the same.
+# Creates a virtual environment: environment.sh FOLDER PYTHON REQUIREMENTS. REQUIREMENTS are names of files with hashes,
+# in one word. Does nothing if the environment exists and was made from the same files.
 set -eu
 folder=$1 python=$2 requirements=$3
 # shellcheck disable=SC2086 # several names

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks the collection with the tools that others read it with: antsibull for its changelog and documentation,
-# ansible-builder for its needs, and Ansible Galaxy's importer for the package. Their warnings are failures here.
+# Checks the collection with the tools that others use on it: antsibull for its changelog and documentation,
+# ansible-builder for its dependencies, and Ansible Galaxy's importer for the package. Their warnings are failures here.
 set -eu
 cd "$(dirname "$0")/.."
 venv=$PWD/.cache/galaxy
@@ -22,6 +22,6 @@ fi
 
 ansible-galaxy collection build --output-path "$work" . >/dev/null
 cd "$work" # it leaves a file there
-export GALAXY_IMPORTER_RUN_ANSIBLE_LINT=false # `make lint` has run it, more strictly, on all that there is
+export GALAXY_IMPORTER_RUN_ANSIBLE_LINT=false # `make lint` has run it already, more strictly, on all files
 python -m galaxy_importer.main ./*.tar.gz >said 2>&1 || { cat said; exit 1; }
 if grep -E '^(WARNING|ERROR)' said; then exit 1; fi

@@ -1,9 +1,9 @@
-"""Runs `ansible-test sanity` on this collection: sanity.py [WORDS...], WORDS being further ones for ansible-test, such
-as `--test pylint`.
+"""Runs `ansible-test sanity` on this collection: sanity.py [ARGUMENTS...], further ones for ansible-test, such as
+`--test pylint`.
 
-ansible-test is that of the Python which runs this script. It wants the collection in a folder
-ansible_collections/NAMESPACE/NAME, so a copy of what git knows is laid out in one. Its environments (one for each test)
-are kept in .cache/sanity; they come from the package registry, and are pinned by ansible-test itself.
+ansible-test is that of the Python which runs this script. It needs the collection in a folder
+ansible_collections/NAMESPACE/NAME, so the files that git knows are copied into one. Its environments (one for each
+test) are kept in .cache/sanity; they come from the package registry, and ansible-test itself pins them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes docs/*.schema.json, which editors read, from what the farm itself checks recipes with."""
+"""Writes docs/*.schema.json, for editors, from the schemas that the farm checks recipes with."""
 
 from __future__ import annotations
 

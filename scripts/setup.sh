@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment .venv: setup.sh run (what building needs), or setup.sh dev (what tests and linters need
-# too). Does nothing, in a few milliseconds, if neither the requirements nor the wish changed. PYTHON=... chooses the
-# interpreter.
+# Creates the virtual environment .venv: setup.sh run (for building), or setup.sh dev (for tests and linters too).
+# If nothing changed, it does nothing, in a few milliseconds. PYTHON=... chooses the interpreter.
 # shellcheck disable=SC2086 # $requirements and the like are lists of names without spaces
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +8,7 @@ set -- "${1:-run}"
 wish=$1
 venv=.venv
 stamp=$venv/.requirements
-# make puts the environment's programs first; here the machine's own count
+# make puts the environment's programs first; this script needs the machine's own
 PATH=$(printf '%s\n' "$PATH" | sed "s|^$PWD/$venv/bin:||")
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -23,13 +22,13 @@ for kind in $wish dev; do
     [ -x $venv/bin/ansible-playbook ] && [ "$(cat $stamp.$kind 2>/dev/null)" = "$wanted" ] && exit 0
 done
 if [ "$wish" = run ] && [ -f $stamp.dev ]; then
-    wish=dev # keep the tools that are there
+    wish=dev # keep the tools that are installed
     requirements="$requirements requirements-dev.txt"
     wanted="$(cat $requirements requirements-go.txt scripts/setup.sh | sha256sum | cut -d' ' -f1)"
     [ -x $venv/bin/ansible-playbook ] && [ "$(cat $stamp.dev)" = "$wanted" ] && exit 0
 fi
 
-# two makes at once: the second waits, and finds it done
+# if two makes run at once, the second waits and finds it done
 if [ -z "${SETUP_LOCKED:-}" ]; then
     mkdir -p .cache
     SETUP_LOCKED=1 exec flock .cache/setup.lock scripts/setup.sh "$wish"
@@ -39,8 +38,8 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Nothing is removed for it, and no service is started: all that dpkg runs has a PATH in which the programs that start
-# services do nothing (needrestart, where there is one, may only list). A kill leaves two links in /run, of no effect.
+# Removes no package and starts no service: everything that dpkg runs gets a PATH in which the programs that start
+# services do nothing (needrestart, if installed, only lists). A kill leaves two harmless links in /run.
 apt_install() {
     say "installing the Debian package(s) $*; what services they bring is not started"
     # shellcheck disable=SC2016
@@ -66,13 +65,13 @@ apt_install() {
     ' sh "$@" >&2 || die "apt-get could not install $*"
 }
 
-# What tests run besides Python: skopeo and zstd read what was pushed, gpg signs archives made for tests (its agent
-# makes the keys), dockerd runs images and the host of molecule, which mmdebstrap makes and ssh reaches, qemu starts
-# images of foreign platforms, sudo makes root of a user, and ansible-test has scripts read by shellcheck. A program
-# that is there already, whoever brought it, is enough.
+# Programs that the tests run besides Python: skopeo and zstd read what was pushed, gpg signs test archives (gpg-agent
+# creates the keys), dockerd runs images and molecule's host, mmdebstrap creates that host and ssh connects to it, qemu
+# starts images of foreign platforms, sudo makes a user root, and ansible-test checks scripts with shellcheck. An
+# existing program is enough, whoever installed it.
 test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap
     ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck'
-[ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # services are tested under what runs them here
+[ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # tests use this machine's supervisor
 install_test_programs() {
     lacking=$(for pair in $test_programs; do
         there "${pair%:*}" || printf '%s\n' "${pair#*:}"
@@ -89,7 +88,7 @@ has_venv() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 find_python() {
     pyenv=${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions
-    for version in 3.13 3.12 3.11 3.14; do # the newest that this was tried with first
+    for version in 3.13 3.12 3.11 3.14; do # the newest tested version first
         name=python$version
         for candidate in "$name" "$pyenv/$version"*/bin/"$name" "/usr/bin/$name"; do
             if works "$candidate"; then command -v "$candidate"; return 0; fi
@@ -109,7 +108,7 @@ if ! has_venv "$python"; then
 fi
 
 say "$("$python" --version) ($python) -> $venv, $requirements"
-# of the same version, and whole: who was killed while he made it left a Python without pip
+# of the same version and complete: a setup that was killed left a Python without pip
 whole() { [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print(sys.version)'; }
 if ! whole || [ "$(version_of $venv/bin/python)" != "$(version_of "$python")" ]; then
@@ -120,7 +119,7 @@ set --
 for file in $requirements; do set -- "$@" -r "$file"; done
 $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes "$@"
 
-# Go compiles BuildKit. Any from 1.21 on fetches the version that is needed (go.dev/doc/toolchain).
+# Go compiles BuildKit. Go 1.21 or later fetches the version that is needed (go.dev/doc/toolchain).
 go_is_enough() {
     "$1" version 2>/dev/null |
         awk '{ split(substr($3, 3), v, "."); exit !(v[1] > 1 || v[2] >= 21) } END { if (NR == 0) exit 1 }'

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs tests under another Python than the newest: test-under.sh VERSION REQUIREMENTS TESTS...
-# REQUIREMENTS are names of files, in one word. In place of TESTS may stand a script of ours, with its words.
+# Runs tests under an older Python: test-under.sh VERSION REQUIREMENTS TESTS...
+# REQUIREMENTS are names of files, in one word. Instead of TESTS you can give one of our scripts with its arguments.
 # If this machine has no such Python, it says so; if CI is set, that is a failure.
 set -eu
 cd "$(dirname "$0")/.."

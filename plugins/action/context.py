@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lays the contexts of units out, so that anyone can build them by hand with buildctl or docker buildx, to the same
+"""Lays out the contexts of units, so that anyone can build them by hand with buildctl or docker buildx, with the same
 digest."""
 
 from __future__ import annotations

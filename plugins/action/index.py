@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 4 of a run: manifest lists over finished units, image tags last; then the run's summary, and its verdict."""
+"""Step 4 of a run: make manifest lists over finished units and move image tags last; then summarise the run, and fail
+it if units are missing."""
 
 from __future__ import annotations
 

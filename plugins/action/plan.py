@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 1 of a run: recipes and locks become a plan; the registry says what exists."""
+"""Step 1 of a run: turn recipes and locks into a plan; ask the registry what exists."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The quick probe: one command of the runner if it is on the host already; the module if not, or if something is to be
-written."""
+"""The quick probe: one command of the runner if it is already on the host; the module if not, or if something must be
+recorded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back what is damaged or gone: the archive's part and the indexes; which units are to be built again is told."""
+"""Puts back damaged or missing data of the archive, and indexes; returns the units that must be rebuilt."""
 
 from __future__ import annotations
 

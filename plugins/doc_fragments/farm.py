@@ -24,7 +24,7 @@ options:
     default: desimages
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and returns changed status without changing anything.
+    description: Can run in C(check_mode) and return changed status without changing anything.
   diff_mode:
     description: Returns what differs in C(diff) mode.
   idempotent:

@@ -11,7 +11,7 @@ short_description: Format a list of dictionaries as lines of aligned text
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - The first dictionary's keys are the columns, in their order. Numbers stand right, all else left.
+  - The first dictionary's keys are the columns, in their order. Numbers are aligned right, everything else left.
 options:
   _input:
     description: The rows.
@@ -19,12 +19,12 @@ options:
     elements: dict
     required: true
   columns:
-    description: The columns to show, in this order. Without it, those of the first row.
+    description: The columns to show, in this order; by default those of the first row.
     type: list
     elements: str
     default: []
   sizes:
-    description: Columns with a number of bytes, shown as people read them.
+    description: Columns with a number of bytes, shown in readable units.
     type: list
     elements: str
     default: []
@@ -43,7 +43,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: A header and one line a row.
+  description: A header and one line per row.
   type: list
   elements: str
 """

@@ -12,12 +12,13 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Reads the public variables C(farm_*) and those of the provisioning roles as the current host sees them.
-  - Tells every mistake in them and in the inventory's groups, and a fingerprint of all that decides how the host is
-    provisioned, the roles' own files included.
-  - Tells who runs the playbook, and whether he can write what the controller writes to C(farm_state) on this machine.
+  - Returns all mistakes in them and in the inventory's groups, and a fingerprint of everything that decides how the
+    host is provisioned, including the roles' own files.
+  - Returns the user who runs the playbook, and whether this user can write the controller's parts of C(farm_state) on
+    this machine.
 options:
   _terms:
-    description: No terms are taken.
+    description: Takes no terms.
 """
 
 EXAMPLES = r"""

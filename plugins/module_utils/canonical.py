@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Canonical JSON and the hashes made of it: the same value gives the same bytes, everywhere."""
+"""Canonical JSON and hashes of it: the same value gives the same bytes everywhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A program that is read while it runs, and that ends when it is asked to. This file does I/O."""
+"""A program whose output is read while it runs, and that can be ended early. This file does I/O."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files in places where somebody else may write: opened without following a link, known by their hash. I/O.
+"""Files in places where somebody else can write: opened without following links, identified by their hash. I/O.
 
-What was opened is what is looked at and read: no name is looked up twice. Nothing waits for the other end of a pipe.
+Files are checked and read through the same descriptor: no name is looked up twice. Nothing waits for the other end of a
+pipe.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Go programs built from a module that pins them: the command, its environment, and the key that names the result. No
+"""Go programs built from a module that pins them: the command, its environment, and the cache key of the result. No
 I/O."""
 
 from __future__ import annotations

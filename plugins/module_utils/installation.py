@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""What apt would do to a machine for an installation, and whether that may be done to it. No I/O."""
+"""What apt would change on a machine for an installation, and whether that is allowed. No I/O."""
 
 from __future__ import annotations
 

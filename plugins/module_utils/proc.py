@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a port, a unix socket or a folder: read from /proc. Another root than /proc serves tests."""
+"""Who holds a port, a unix socket or a folder, read from /proc. Tests use another root than /proc."""
 
 from __future__ import annotations
 

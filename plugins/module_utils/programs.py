@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""One way to run another program: with a deadline, its whole process group ended with it, no input but what is given.
-This file does I/O."""
+"""The one way to run another program: with a deadline, no input but what is given, and its whole process group ended
+with it. This file does I/O."""
 
 from __future__ import annotations
 

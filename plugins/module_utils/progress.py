@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""BuildKit's progress (`buildctl --progress=rawjson`), folded into what a person wants to know.
+"""BuildKit's progress (`buildctl --progress=rawjson`), reduced to what a person wants to know.
 
-Source: moby/buildkit client/graph.go, SolveStatus: one JSON object a line, times as text, log data in base64.
+Source: moby/buildkit client/graph.go, SolveStatus: one JSON object per line, times as text, log data in base64.
 """
 
 from __future__ import annotations

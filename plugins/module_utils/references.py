@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a registry's names may be: an address, a repository, a tag, a digest. For settings, client and hosts. No I/O.
+"""Valid names in a registry: an address, a repository, a tag, a digest. For settings, client and hosts. No I/O.
 
-Each function gives '' for a good value, else what is allowed. Sources:
+Each function returns '' for a valid value, else what is allowed. Sources:
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests (repository, tag) and
 https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
 """

@@ -4,14 +4,14 @@
 
 Standard library only. It is sent as a zip file and unpacked on the node.
 
-    python3 runner turn   forgets jobs, starts others in sessions of their own as slots become free, and answers
-                          after a while with the state of all; a job that nobody asks for in 15 minutes is cancelled
+    python3 runner turn   forgets jobs, starts others in their own sessions as slots become free, and answers after
+                          a while with the state of all; a job that nobody asks about for 15 minutes is cancelled
     python3 runner cancel
     python3 runner clear  cancels and forgets what another controller left
-    python3 runner probe  tells whether this host is well (wellness.py)
+    python3 runner probe  says whether this host is healthy (wellness.py)
 
-What goes in and out is JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`,
-`beat` (its mtime is the last poll), `pid`.
+Input and output are JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat`
+(its mtime is the last poll), `pid`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A job on a node: lay the contexts out, run buildctl, keep its progress. Runs in a process of its own (runner.py
-starts it)."""
+"""A job on a node: lay out the contexts, run buildctl, record its progress. Runs as its own process (runner.py starts
+it)."""
 
 from __future__ import annotations
 

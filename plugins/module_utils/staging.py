@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Contexts laid out from files that are known by their hash, which is taken of the very bytes that enter. I/O."""
+"""Lays out contexts from files that are known by their hash. The hash is taken of the very bytes that enter. I/O."""
 
 from __future__ import annotations
 

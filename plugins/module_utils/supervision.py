@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A supervised service: what it is, how runit and systemd write it down, and how two versions of it differ. No I/O."""
+"""A supervised service: what it is, how runit and systemd describe it, and how two versions of it differ. No I/O."""
 
 from __future__ import annotations
 

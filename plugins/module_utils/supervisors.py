@@ -1,6 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runit and systemd: read what a service is on this machine, and make it what it should be. This file does I/O."""
+"""Runit and systemd: read the state of a service on this machine, and change it to the wanted one. This file does
+I/O."""
 
 from __future__ import annotations
 

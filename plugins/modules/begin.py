@@ -8,18 +8,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: begin
-short_description: Check a catalog and take the farm, before any host is touched
+short_description: Check a catalog and take the farm before any host is touched
 description:
-  - Reads and checks the whole catalog, where one is given, and fails with every mistake of every file; then what is
-    chosen of it.
-  - Takes the farm for this ansible-playbook, which has it until it ends. Of two at once the second says who holds the
-    farm, and waits or stops.
+  - Reads and checks the whole catalog, if there is one, and the choice of images, platforms and units. Fails with all
+    mistakes in all files.
+  - Takes the farm for this ansible-playbook, which holds it until it ends. If another one holds the farm, it says
+    which, and waits or stops.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
-  check_mode: {support: full, description: Checks the catalog; neither takes the farm nor waits for it.}
-  diff_mode: {support: none, description: There is nothing to differ.}
-  idempotent: {support: full, description: Never changed. A farm that this ansible-playbook has already is taken.}
+  check_mode: {support: full, description: Checks the catalog; does not take the farm or wait for it.}
+  diff_mode: {support: none, description: There is nothing to compare.}
+  idempotent: {support: full, description: Never reports a change. A farm that it already holds stays taken.}
 options:
   state:
     description: The folder that holds everything the farm owns on the controller.
@@ -31,12 +31,12 @@ options:
     elements: str
     default: []
   images:
-    description: The images that are chosen; empty for all.
+    description: The chosen images; empty for all.
     type: list
     elements: str
     default: []
   platforms:
-    description: The platforms that are chosen; empty for all.
+    description: The chosen platforms; empty for all.
     type: list
     elements: str
     default: []
@@ -49,12 +49,13 @@ options:
     type: dict
     default: {}
   busy:
-    description: What to do where another ansible-playbook holds the farm.
+    description: What to do if another ansible-playbook holds the farm.
     type: str
     choices: [wait, stop]
     default: wait
   create:
-    description: Make the state folder where there is none. Without it nothing is taken there.
+    description: Create the state folder if it is missing. With V(false), a missing folder stays missing and no farm is
+      taken.
     type: bool
     default: true
 """
@@ -70,7 +71,7 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description: The images of the catalog.
-  returned: where O(catalog) is given
+  returned: if O(catalog) is given
   type: list
   elements: str
   sample: [base, debian]

@@ -12,9 +12,9 @@ short_description: Register the emulators of qemu-user with the kernel
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Mounts binfmt_misc where it is not, and registers the handlers of Debian's qemu-user-static, as the kernel is told
-    by systemd-binfmt where that runs.
-  - Refuses a handler without the flag C(F), which would not work in containers.
+  - Mounts binfmt_misc if it is not mounted, and registers the handlers of Debian's qemu-user-static with the kernel, in
+    the same way as systemd-binfmt.
+  - Refuses a handler without the flag C(F), because it would not work in containers.
 requirements:
   - qemu-user-static
 attributes:
@@ -43,7 +43,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 handlers:
-  description: The handlers that are enabled now, of those that were asked for.
+  description: The requested handlers that are enabled now.
   type: list
   elements: str
   returned: success

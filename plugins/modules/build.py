@@ -10,9 +10,9 @@ DOCUMENTATION = r"""
 module: build
 short_description: Build the planned units on a node
 description:
-  - Hands out batches of units to the runner on this node, shows their progress, and tags what was pushed.
-  - A unit that fails stops only what descends from it. The task itself does not fail then - M(desimages.farm.index)
-    ends the run.
+  - Sends batches of units to the runner on this node, shows their progress, and tags the results.
+  - A unit that fails stops only the units based on it. The task itself does not fail; M(desimages.farm.index) ends the
+    run.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
@@ -30,10 +30,10 @@ options:
     type: path
     required: true
   node_state:
-    description: The state folder on the node; that of the controller, unless set.
+    description: The state folder on the node; by default the same path as on the controller.
     type: path
   slots:
-    description: How many solves the node works on at once.
+    description: How many solves the node runs at once.
     type: int
     default: 4
 """
@@ -49,13 +49,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: What became of every unit of the run.
+  description: The outcome of every unit of the run.
   returned: always
   type: list
   elements: dict
   sample: [{unit: debian linux/arm64, state: built, digest: "sha256:..."}]
 failures:
-  description: How many units are not there.
+  description: How many units are missing.
   returned: not in check mode
   type: int
 """

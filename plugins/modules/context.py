@@ -8,18 +8,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: context
-short_description: Lay out what an image is built from, to build it by hand
+short_description: Lay out an image's build contexts, to build it by hand
 description:
-  - Fetches the inputs of an image and lays out, for each platform, the contexts of its build with the modes and times
-    that the farm uses.
-  - Beside them it writes C(buildctl.sh) and C(buildx.sh), one command each, that build the same bytes as the farm.
+  - Fetches the inputs of an image and lays out its build contexts for each platform, with the modes and times that the
+    farm uses.
+  - Also writes C(buildctl.sh) and C(buildx.sh), one command each, which build the same bytes as the farm.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Lays nothing out.}
-  diff_mode: {support: none, description: Folders are made anew.}
-  idempotent: {support: none, description: Folders are made anew each time.}
+  check_mode: {support: full, description: Lays out nothing.}
+  diff_mode: {support: none, description: Folders are replaced.}
+  idempotent: {support: none, description: Folders are replaced each time.}
 options:
   catalog:
     description: The folders of images.
@@ -44,19 +44,19 @@ options:
     type: dict
     default: {}
   relock_missing:
-    description: Go by the locks that M(desimages.farm.plan) made with the same option. None is made here.
+    description: Use the locks that M(desimages.farm.plan) made with the same option. This module makes none.
     type: bool
     default: false
   to:
     description: >-
-      The folder to lay them out in, each unit in one of its own. One that was laid out before is made anew; one that
-      holds anything else is refused.
+      The folder to lay them out in, with one folder per unit. A unit's folder that was laid out before is replaced; one
+      that contains anything else is refused.
     type: path
     required: true
 """
 
 EXAMPLES = r"""
-- name: Lay debian for arm64 out
+- name: Lay out debian for arm64
   desimages.farm.context:
     state: /var/lib/desimages
     registry: 127.0.0.1:5000
@@ -69,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 folders:
-  description: The folders, one a platform.
+  description: The folders, one per platform.
   returned: always
   type: list
   elements: str

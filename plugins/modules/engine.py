@@ -12,11 +12,12 @@ short_description: Prove by a golden build that a node's BuildKit gives the expe
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Builds a small fixed context with the settings that every image of the farm is built with. Nothing is pushed and no
-    network is needed.
-  - The digest of the result is the node's engine id. Nodes of one engine id give the same digests for the same inputs.
-  - Fails where it is not the expected one. What was proven is written down with the sha256 of buildkitd and not built
-    again for the same binary.
+  - Builds a small fixed context with the settings that every image of the farm is built with. Pushes nothing and needs
+    no network.
+  - The digest of the result is the node's engine id. Nodes with the same engine id give the same digests for the same
+    inputs.
+  - Fails if the id is not the expected one. The result is recorded with the sha256 of buildkitd, and the build is not
+    repeated for the same binary.
 attributes:
   check_mode:
     support: full
@@ -41,7 +42,7 @@ options:
     type: str
     required: true
   state_dir:
-    description: The farm's state folder. What was proven is written to C(engine.json) there.
+    description: The farm's state folder. The result is recorded there in C(engine.json).
     type: path
     required: true
   version:
@@ -49,7 +50,7 @@ options:
     type: str
     required: true
   expected:
-    description: The engine id that this version must give. Without it the proof only tells the id.
+    description: The engine id that this version must give. Without it, the module only returns the id.
     type: str
     default: ''
 """
@@ -67,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 engine:
-  description: What was proven. The id is empty in check mode where it was not proven yet.
+  description: The result. In check mode the id is empty if it was not proven yet.
   type: dict
   returned: success
   sample:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: farm_info
-short_description: Tell what runs on a host of the farm
+short_description: Report what runs on a host of the farm
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Reads the services of a farm on one host, their versions, and the disk.
-  - What the registry holds is told by M(desimages.farm.registry_info).
+  - Reports the services of a farm on one host, their versions, and disk usage.
+  - M(desimages.farm.registry_info) reports what the registry holds.
 attributes:
   check_mode:
     support: full
@@ -50,7 +50,7 @@ services:
       version: v0.34.2
       log: /var/lib/desimages/log/buildkitd/current
 disk:
-  description: What the parts of the state folder hold, and what is free on its file system, in bytes.
+  description: The sizes of the parts of the state folder, and the free space on its file system, in bytes.
   type: list
   elements: dict
   returned: success

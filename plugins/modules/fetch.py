@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fetch
-short_description: Bring the inputs of the planned units in
+short_description: Fetch the inputs of the planned units
 description:
-  - Brings every locked input of the units that will be built into the store, from the farm's own archive or from its
-    origin, checks it against size and sha256 before anything enters, and archives it in the farm's registry.
-  - An input that cannot be had, or is not what the lock says, stops the units that need it and no other.
+  - Fetches every locked input of the units that will be built into the store, from the farm's own archive or from its
+    origin. Checks size and sha256 before a file enters the store, and archives it in the farm's registry.
+  - An input that cannot be fetched, or differs from the lock, stops the units that need it and no others.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: go_build
-short_description: Compile programs from a Go module that pins them, once
+short_description: Compile programs once, from a Go module that pins them
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module that
-    enters.
-  - The result is cached under a key over all that determines it. What is in the cache is checked against the sha256
-    written there, and not compiled again.
-  - Modules come as the machine's own Go settings say (proxy, checksum database, netrc, caches).
+  - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module used.
+  - The result is cached under a key over everything that determines it. A cached program is checked against its
+    recorded sha256, and not compiled again.
+  - Modules are fetched with the machine's own Go settings (proxy, checksum database, netrc, caches).
   - Runs on the controller; delegate it to C(localhost).
 requirements:
-  - Go 1.21 or later. It fetches O(toolchain) where it is another version.
+  - Go 1.21 or later. It fetches O(toolchain) if that is another version.
 attributes:
   check_mode:
     support: full
     description: Can run in C(check_mode) and return changed status without changing anything.
   diff_mode:
     support: none
-    description: A binary has no diff; RV(reason) says why it is compiled.
+    description: A binary has no diff; RV(reason) says why it was compiled.
   idempotent:
     support: full
     description: When run twice with the same parameters, the second run changes nothing.
@@ -36,7 +35,7 @@ options:
     type: path
     required: true
   packages:
-    description: The programs, as the name of the binary and its package.
+    description: The programs, as a mapping from the name of a binary to its package.
     type: dict
     required: true
   platform:
@@ -44,13 +43,13 @@ options:
     type: str
     required: true
   cache:
-    description: Folder that keeps what was compiled.
+    description: Folder that keeps the compiled programs.
     type: path
     required: true
   toolchain:
     description:
-      - The Go version that compiles, as C(go1.26.8), so that the bytes are the same everywhere.
-      - A newer Go of the machine is used, with a warning, where this one cannot be fetched.
+      - The Go version to compile with, as C(go1.26.8), so that the bytes are the same everywhere.
+      - If it cannot be fetched, a newer Go on the machine is used, with a warning.
     type: str
     required: true
   ldflags:
@@ -77,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 programs:
-  description: The binaries. Empty in check mode where they are not compiled yet.
+  description: The binaries. In check mode empty if they are not compiled yet.
   type: dict
   returned: success
   sample:
@@ -86,7 +85,7 @@ programs:
       sha256: b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
       size: 23982242
 reason:
-  description: Why they are compiled, empty where they are not.
+  description: Why they were compiled; empty if they were not.
   type: str
   returned: success
   sample: not in the cache
@@ -96,7 +95,7 @@ go:
   returned: success
   sample: go1.26.8
 seconds:
-  description: What the compilation took, 0 where there was none.
+  description: How long the compilation took; 0 if there was none.
   type: float
   returned: success
   sample: 155.2

@@ -10,20 +10,20 @@ DOCUMENTATION = r"""
 module: index
 short_description: Make the manifest lists of a run's images, and end the run
 description:
-  - Assembles the index of every image whose units all exist, pushes it where it differs, moves the image's tags last.
-  - Where only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)), or the index is a
-    partial one where O(partial) asks for it.
-  - Prints the run's summary, and fails where units are not there.
+  - Assembles the index of every image whose units all exist, pushes it if it differs, and moves the image's tags last.
+  - If only some platforms were chosen, their manifests get tags of their own (V(latest-arm64)); with O(partial), an
+    index of these platforms is pushed instead.
+  - Prints the run's summary, and fails if units are missing.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
   check_mode:
     support: partial
-    description: Shows which tags would move of the images whose units all exist. Those of units that are still to be
-      built have no digest to show.
+    description: Shows which tags would move, for images whose units all exist. Units that are not built yet have no
+      digest to show.
   diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
-  idempotent: {support: full, description: Tags that are right are left alone.}
+  idempotent: {support: full, description: Correct tags are left alone.}
 options:
   tags:
     description: Templates of the tags. V({suite}), V({date}) (of the snapshot) and V({id}) (of the index) are replaced;
@@ -32,7 +32,7 @@ options:
     elements: str
     default: ["{suite}-{date}", "{suite}-{date}-{id}", latest]
   partial:
-    description: Tag an index of the chosen platforms alone.
+    description: Tag an index of just the chosen platforms.
     type: bool
     default: false
   publish:

@@ -10,25 +10,25 @@ DOCUMENTATION = r"""
 module: lock
 short_description: Resolve the inputs of images and write their locks
 description:
-  - Resolves the inputs of each chosen image for all of its platforms and writes C(lock.jsonl) beside its C(image.yml),
-    and for modules of Go a wrapper in C(go/<input>). The same resolution gives the same bytes.
-  - Debian packages are resolved by apt in a private root, from signed indexes only; Go modules by the go command with
+  - Resolves the inputs of each chosen image for all of its platforms. Writes C(lock.jsonl) beside its C(image.yml), and
+    for Go modules a wrapper in C(go/<input>). The same resolution gives the same bytes.
+  - apt resolves Debian packages in a private root, from signed indexes only; the go command resolves Go modules with
     the machine's own settings.
-  - An image that cannot be resolved keeps its lock; the others are written, and the task fails at its end.
+  - An image that cannot be resolved keeps its lock; the other locks are written, and the task fails at the end.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode:
     support: full
-    description: Resolves everything and writes no lock. Caches in the state folder are filled, where they are this
-      user's already.
+    description: Resolves everything but writes no lock. Fills caches in the state folder if they already belong to this
+      user.
   diff_mode:
     support: full
     description: Says which packages and modules move from which version to which, on which platforms.
   idempotent:
     support: partial
-    description: Changes nothing for as long as the origins resolve the same. They publish new versions, and then the
-      locks move.
+    description: Changes nothing as long as the origins resolve the same. When they publish new versions, the locks
+      move.
 options:
   catalog:
     description: Folders of images.
@@ -36,7 +36,7 @@ options:
     elements: path
     required: true
   images:
-    description: Names of the images to lock; an empty list is all.
+    description: Names of the images to lock; an empty list means all.
     type: list
     elements: str
     default: []
@@ -60,8 +60,8 @@ options:
     default: ""
   allow_missing_suites:
     description:
-      - Where an index does not match its signed InRelease, take the suite in an older state that is whole, or go on
-        without it. Security updates may be missing then; the lock records it and the task warns.
+      - If an index does not match its signed InRelease, use the suite in an older, consistent state, or continue
+        without it. Security updates may then be missing; the lock records this and the task warns.
     type: bool
     default: false
   keyring:
@@ -94,7 +94,7 @@ images:
       description: The image.
       type: str
     changed:
-      description: Whether its lock or a wrapper is another one.
+      description: Whether its lock or a wrapper changed.
       type: bool
     new:
       description: Whether it had no lock before.
@@ -103,17 +103,17 @@ images:
       description: How many files its lock names.
       type: int
     snapshot:
-      description: The time of its Debian packages.
+      description: The snapshot time of its Debian packages.
       type: str
     moved:
-      description: What moved, a line each.
+      description: What moved, one line each.
       type: list
       elements: str
     left_out:
-      description: For each platform the suites that could not be had whole.
+      description: For each platform, the suites that were left out because no consistent state of them was available.
       type: dict
     older:
-      description: For each platform the suites that could be had only in an older state, and of when.
+      description: For each platform, the suites that were available only in an older state, with its time.
       type: dict
     seconds:
       description: How long it took.

@@ -10,12 +10,12 @@ DOCUMENTATION = r"""
 module: oci_index
 short_description: Keep a manifest list in a registry
 description:
-  - Assembles an OCI image index from manifests that a registry has, compares it with what the tags hold, and pushes it
-    only where it differs.
-  - All its manifests must be there before, so a tag never names something incomplete. They are read, and what the index
-    says of them is what they are; one for another platform is refused.
-  - All mistakes in names are told at once, before the registry is asked.
-  - Works on the controller, against any registry, without a container engine.
+  - Assembles an OCI image index from manifests in a registry, compares it with what the tags name, and pushes it only
+    if it differs.
+  - All its manifests must already be in the registry, so a tag never names something incomplete. The index's entries
+    are made from the manifests as they were read; a manifest for another platform is refused.
+  - All mistakes in names are reported at once, before the registry is asked.
+  - Works on the controller, with any registry, without a container engine.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -33,22 +33,22 @@ options:
     type: str
     required: true
   tags:
-    description: The tags that the index shall have.
+    description: The tags that the index should have.
     type: list
     elements: str
     required: true
   fixed_tags:
-    description: Those of O(tags) that are never moved once they are there.
+    description: Those of O(tags) that must never move once they exist.
     type: list
     elements: str
     default: []
   manifests:
-    description: For each platform (V(linux/arm/v7)), of one at least, the tag or digest of its manifest (not an index)
-      in the same repository.
+    description: For each platform, such as V(linux/arm/v7), the tag or digest of its manifest (not an index) in the
+      same repository. At least one.
     type: dict
     required: true
   annotations:
-    description: Annotations of the index, texts all.
+    description: Annotations of the index; all values are strings.
     type: dict
     default: {}
 """

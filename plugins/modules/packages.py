@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install Debian packages without python3-apt, without the services they bring, and without harm to what is there."""
+"""Install Debian packages without python3-apt, without starting their services, and without changing other packages."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ short_description: Install the Debian packages that a role of the farm needs
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Installs packages by apt-get where they are missing, and what they depend on. Nothing else happens to the machine.
-    Where apt would remove an installed package, move it to another version, or end the installation of one that
-    something else began, the module fails before anything is done, in check mode too, and names the packages.
-  - Unlike M(ansible.builtin.apt) it needs no python3-apt, so that it runs under any Python (a virtual environment's
-    too), and check mode tells the truth on a machine that has none.
-  - The services that the packages bring are not started at the installation, nor others stopped or restarted.
-    C(invoke-rc.d) and C(deb-systemd-invoke), by which Debian's packages do that, do nothing there. A C(policy-rc.d)
-    is neither needed nor made. One that is there stays as it is.
-  - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. A mask
-    that was made for an installation that fails is taken back, unless the unit came nevertheless. Where a package was
-    there before, its services are left as they are.
-  - The package lists are fetched only where apt cannot say what it would do without, or a package is no longer where
-    they say. In check mode they are fetched to a temporary folder.
+  - Installs missing packages and their dependencies with apt-get, and changes nothing else on the machine. If apt would
+    remove an installed package, change its version, or finish an installation that something else began, the module
+    fails before it does anything, in check mode too, and names the packages.
+  - Unlike M(ansible.builtin.apt) it does not need python3-apt, so it runs under any Python (also in a virtual
+    environment), and check mode is right on a machine without python3-apt.
+  - Services of the packages are not started during the installation, and no other service is stopped or restarted.
+    C(invoke-rc.d) and C(deb-systemd-invoke), which Debian's packages use for that, do nothing meanwhile. No
+    C(policy-rc.d) is needed or created; an existing one stays as it is.
+  - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. If the
+    installation fails, the mask is removed again, unless the unit was installed anyway. If a package was already
+    installed, its services are left as they are.
+  - The package lists are fetched only if apt cannot say what it would do without them, or if a package is no longer
+    where they say. In check mode they are fetched into a temporary folder.
 attributes:
   check_mode:
     support: full
     description:
       - Can run in C(check_mode) and return changed status without changing anything.
-      - What cannot be installed without harm is refused in check mode too.
+      - An installation that would change other packages is refused in check mode too.
   diff_mode:
     support: full
     description: Returns the packages before and after.
@@ -39,17 +39,17 @@ attributes:
     description: When run twice with the same parameters, the second run changes nothing.
 options:
   names:
-    description: The packages. Names alone, without version, suite or architecture.
+    description: The packages. Only names, without version, suite or architecture.
     type: list
     elements: str
     required: true
   quiet:
-    description: systemd units that the packages bring and that must not run, as C(NAME.service).
+    description: systemd units of the packages that must not run, as C(NAME.service).
     type: list
     elements: str
     default: []
   remedy:
-    description: What else a person can do where the packages cannot be installed. It ends the message.
+    description: What else a person can do if the packages cannot be installed. The message ends with it.
     type: str
     default: ''
 """
@@ -69,14 +69,14 @@ installed:
   returned: success
   sample: [runc]
 new:
-  description: All that apt installs for them, dependencies included. In check mode, what it would install.
+  description: Everything that apt installed for them, including dependencies. In check mode, what it would install.
   type: dict
   returned: success
   sample:
     libseccomp2: 2.5.4-1+deb12u1
     runc: 1.1.5+ds1-1+deb12u1
 versions:
-  description: The versions of all the packages. In check mode, of those that are there.
+  description: The versions of all the packages. In check mode, of those that are installed.
   type: dict
   returned: success
   sample:

@@ -10,16 +10,16 @@ DOCUMENTATION = r"""
 module: plan
 short_description: Say which units of a catalog have to be built, and why
 description:
-  - Reads and checks the catalog, computes the build id of every unit, and asks the registry which of them exist.
-  - Nothing is built. A run begins here - the later steps (M(desimages.farm.fetch), M(desimages.farm.build),
+  - Reads and checks the catalog, computes the build id of every unit, and asks the registry which units exist.
+  - Builds nothing. A run begins here; the later steps (M(desimages.farm.fetch), M(desimages.farm.build),
     M(desimages.farm.index)) get its name.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Plans and resolves the same way and leaves neither a run nor a lock behind.}
-  diff_mode: {support: full, description: Shows for each unit what differs from what was built last.}
-  idempotent: {support: full, description: Changed says that there is something to build.}
+  check_mode: {support: full, description: Plans and resolves the same way but leaves no run and no lock behind.}
+  diff_mode: {support: full, description: Shows for each unit what differs from its last build.}
+  idempotent: {support: full, description: Reports a change if there is something to build.}
 options:
   catalog:
     description: The folders of images.
@@ -41,16 +41,16 @@ options:
     type: str
     default: ""
   engine:
-    description: The engine id that all nodes of the run have.
+    description: The engine id of all nodes of the run.
     type: str
     required: true
   native:
-    description: The platforms that the nodes run natively. That of the controller, unless set.
+    description: The platforms that the nodes run natively; by default the controller's platform.
     type: list
     elements: str
     default: []
   busy:
-    description: What to do where another run holds the farm.
+    description: What to do if another run holds the farm.
     type: str
     choices: [wait, stop]
     default: wait
@@ -60,15 +60,15 @@ options:
     default: {}
   relock_missing:
     description:
-      - Look first whether the Debian packages of units that do not exist yet can still be had. Where one is neither in
+      - First check that the Debian packages of units that do not exist yet are still available. If one is neither in
         the store nor in the archive, and no origin has it, the packages of that image are resolved again for all
-        platforms, and the plan goes by that lock for as long as the tree has the lock that it was made from. It is kept
-        in the state folder; the tree is not touched.
-      - A file whose hash differs, or an origin that does not answer, is no reason.
+        platforms. The plan uses the new lock as long as the tree has the lock that it was made from. The new lock is
+        kept in the state folder; the tree is not touched.
+      - A file with a different hash, or an origin that does not answer, is no reason to resolve again.
     type: bool
     default: false
   allow_missing_suites:
-    description: Where packages are resolved again, as in M(desimages.farm.lock).
+    description: When packages are resolved again, as in M(desimages.farm.lock).
     type: bool
     default: false
   keyring:
@@ -82,14 +82,14 @@ options:
     default: []
   rebuild:
     description:
-      - Build the chosen units again, without BuildKit's cache, though they exist. The first result is kept; one that
-        differs is told.
-      - What they descend from is not built again unless it is chosen too.
+      - Rebuild the chosen units without BuildKit's cache, even if they exist. The first result is kept; a different one
+        is reported.
+      - Their parents are not rebuilt unless they are chosen too.
     type: bool
     default: false
   damaged:
     description:
-      - Units that are built again, and no others, since what the registry has of them is damaged
+      - Rebuild these units and no others, because their data in the registry are damaged
         (M(desimages.farm.registry_repair)).
     type: list
     elements: str
@@ -130,8 +130,8 @@ counts:
   type: dict
   sample: {exist: 40, build: 8, maybe: 0}
 relocked:
-  description: The images whose packages were resolved again (now or by an earlier run), for which missing files, and
-    what that moved.
+  description: The images whose packages were resolved again (now or by an earlier run), the missing files that caused
+    it, and what moved.
   returned: always
   type: list
   elements: dict

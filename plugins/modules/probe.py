@@ -2,25 +2,24 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell in one quick call whether this host's part of the farm is as it was provisioned, and up."""
+"""Check in one quick call whether this host's part of the farm is as it was provisioned, and running."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: probe
-short_description: Tell in one quick call whether a host's part of the farm is well
+short_description: Check in one quick call whether a host's part of the farm is healthy
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Looks at what the last provisioning wrote down (C(provisioned.json) in the state folder) and whether it still holds.
-    It was made from the same roles and variables (O(fingerprint)), the services are described as then, their programs
-    are the same files, they run, and their ports and sockets take connections.
-  - What a service runs itself (O(desimages.farm.supervised#module:needs)), such as the C(runc) of a node, has to be
-    there. It may be another version than then, for it is its owner's to upgrade; provisioning looks at the version.
-  - A play that finds the host well can leave its roles out.
+  - Reads what the last provisioning recorded (C(provisioned.json) in the state folder) and checks that it still holds.
+    The roles and variables (O(fingerprint)), the descriptions of the services and their programs must be the same as
+    then. The services must run, and their ports and sockets must accept connections.
+  - Programs that a service runs itself (O(desimages.farm.supervised#module:needs)), such as the C(runc) of a node, must
+    exist. Their version may have changed, because their owner may upgrade them; provisioning checks the version.
+  - A play that finds the host healthy can skip its roles.
   - With O(record) it writes that file, as the last step of a provisioning.
-  - Where the runner of M(desimages.farm.build) lies on the host, that answers, which is sooner than a module of
-    Ansible's.
+  - If the runner of M(desimages.farm.build) is on the host, the runner answers, which is faster than an Ansible module.
 attributes:
   check_mode:
     support: full
@@ -37,16 +36,16 @@ options:
     type: path
     required: true
   fingerprint:
-    description: Names the roles and variables, see the lookup P(desimages.farm.settings#lookup).
+    description: The hash of the roles and variables, see the lookup P(desimages.farm.settings#lookup).
     type: str
     required: true
   services:
-    description: The services that must be there.
+    description: The services that must exist.
     type: list
     elements: str
     required: true
   record:
-    description: Write down that the host is provisioned. Fails where it is not well.
+    description: Record that the host is provisioned. Fails if it is unhealthy.
     type: bool
     default: false
 """
@@ -62,18 +61,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 well:
-  description: Whether all is as it was provisioned, and up.
+  description: Whether everything is as it was provisioned, and running.
   type: bool
   returned: success
   sample: true
 reasons:
-  description: Why it is not well.
+  description: Why it is unhealthy.
   type: list
   elements: str
   returned: success
   sample: [buildkitd does not run]
 engine:
-  description: The engine id that was proven on this host, empty where there is none.
+  description: The engine id that was proven on this host; empty if there is none.
   type: str
   returned: success
   sample: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c

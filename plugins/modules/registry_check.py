@@ -8,32 +8,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_check
-short_description: Read what the farm's registry holds, and say what is damaged
+short_description: Read everything in the farm's registry, and report what is damaged
 description:
   - Reads every manifest and every blob that the tags of the farm's namespace name, each digest once, several at a time.
-    What has other bytes than its digest says, or is gone, is told, with the tags, units and inputs that it belongs to.
-  - Nothing is changed. What can be mended is mended by C(playbooks/check.yml) with C(farm_repair).
+    If one is missing or its bytes do not match its digest, reports it with the tags, units and inputs that it belongs
+    to.
+  - Changes nothing. C(playbooks/check.yml) with C(farm_repair) repairs what can be repaired.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
   check_mode:
     support: full
-    description: It changes nothing in any mode. With O(only) nothing is read, since nothing was mended.
+    description: It changes nothing in any mode. With O(only) it reads nothing, because nothing was repaired.
   diff_mode: {support: none, description: It changes nothing.}
   idempotent: {support: full, description: It changes nothing.}
 options:
   catalog:
-    description: The folders of images, for the names of units that the archive does not tell.
+    description: The folders of images, to find the names of units that are not in the archive.
     type: list
     elements: str
     default: []
   engine:
-    description: The engine id that all nodes of the farm have.
+    description: The engine id of all nodes of the farm.
     type: str
     default: ""
   relock_missing:
-    description: Whether locks that were made beside the tree stand in for those in it, as in M(desimages.farm.plan).
+    description: Whether locks that were made beside the tree replace those in it, as in M(desimages.farm.plan).
     type: bool
     default: false
   only:
@@ -42,11 +43,11 @@ options:
     elements: dict
     default: []
   digests:
-    description: The digests of tags that O(only) does not know, as M(desimages.farm.registry_data) tells them.
+    description: The digests of tags that O(only) does not have, as M(desimages.farm.registry_data) returns them.
     type: dict
     default: {}
   fail:
-    description: Fail where something is damaged.
+    description: Fail if something is damaged.
     type: bool
     default: true
 """
@@ -61,20 +62,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 read:
-  description: The numbers of tags, manifests and blobs, and the bytes that were read.
+  description: The numbers of tags, manifests and blobs that were read, and of bytes.
   returned: always
   type: dict
   sample: {tags: 167, manifests: 102, blobs: 841, size: 1073741824}
 verdict:
-  description: The damages in words for people, a line each; nothing where there are none.
+  description: The damages in words, one line each; empty if there are none.
   returned: always
   type: str
   sample: ""
 damages:
   description:
-    - What is not as it should be. C(problem) is V(gone), V(damaged) (other bytes) or V(unreadable) (the registry fails,
-      or breaks off).
-    - C(digest) is empty where a tag's manifest cannot be had at all.
+    - What is wrong. C(problem) is V(gone), V(damaged) (other bytes) or V(unreadable) (the registry fails or breaks
+      off).
+    - C(digest) is empty if a tag's manifest cannot be read at all.
   returned: always
   type: list
   elements: dict

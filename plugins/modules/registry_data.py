@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take damaged data files out of the storage of a docker-registry."""
+"""Remove damaged data files from the storage of a docker-registry."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ short_description: Remove damaged data files from a registry's storage
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Docker-registry keeps a data file whatever is pushed. One whose bytes are not those of its digest has to go before
+  - Docker-registry never overwrites a data file. If its bytes do not match its digest, the file must be removed before
     the same content can be pushed again.
-  - Reads the data files of the given digests, and removes those that are damaged. Nothing else is touched, and no link
-    is followed. Stop the registry before, and start it afterwards, since it remembers which data it has.
+  - Reads the data files of the given digests, and removes the damaged ones. Touches nothing else, and follows no link.
+    Stop the registry before this and start it afterwards, because it remembers which data it has.
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and reads the files, and removes none.
+    description: Can run in C(check_mode). Reads the files but removes none.
   diff_mode:
     support: full
-    description: Returns the files that go.
+    description: Returns the files that are removed.
   idempotent:
     support: full
-    description: When run twice, the second run finds nothing that is damaged.
+    description: When run twice, the second run finds nothing damaged.
 options:
   root:
     description: The folder that is C(rootdirectory) in the registry's configuration.
     type: path
     required: true
   digests:
-    description: What is looked at, as V(sha256:) and 64 digits.
+    description: The digests to check, as V(sha256:) and 64 digits.
     type: list
     elements: str
     default: []
   tags:
-    description: Tags, as C(repository:tag), whose manifests are looked at as well.
+    description: Tags, as C(repository:tag), whose manifests are checked as well.
     type: list
     elements: str
     default: []
@@ -52,19 +52,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: The digests whose data files were damaged, and went, or would go.
+  description: The digests whose data files were damaged and were removed, or would be.
   type: list
   elements: str
   returned: success
   sample: [sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c]
 missing:
-  description: The digests of which there is no data file.
+  description: The digests without a data file.
   type: list
   elements: str
   returned: success
   sample: []
 tags:
-  description: The digest that each tag names; '' where there is no such tag.
+  description: The digest that each tag names; '' if there is no such tag.
   type: dict
   returned: success
   sample:

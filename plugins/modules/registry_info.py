@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_info
-short_description: Tell which images a registry holds
+short_description: Report which images a registry holds
 description:
   - Reads tags and manifests of all images in a namespace, on the controller.
-  - It does not fail where a registry does not answer or an image cannot be read; RV(problems) says so.
-  - Whether the data are as they were pushed is told by M(desimages.farm.registry_check).
+  - Does not fail if a registry does not answer or an image cannot be read; RV(problems) says so.
+  - M(desimages.farm.registry_check) checks that the data are as they were pushed.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -38,7 +38,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See what there is
+- name: List the images
   desimages.farm.registry_info:
     registry: 127.0.0.1:5000
     namespace: desimages
@@ -47,8 +47,9 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description:
-    - The images, a row for each platform of the tag that was looked at, C(latest) where there is one. The archive is
-      none. C(tags) and C(units) count what the repository has of both; C(size) has the bytes of the layers.
+    - The images, one row for each platform of the tag that was read, which is C(latest) if it exists. The archive is
+      not listed. C(tags) and C(units) count the tags and units in the repository; C(size) is the size of the layers in
+      bytes.
     - An image that has only units is one row without a tag, a platform and a digest.
   returned: success
   type: list

@@ -10,17 +10,17 @@ DOCUMENTATION = r"""
 module: registry_remove
 short_description: Remove images from the farm's registry
 description:
-  - Removes all tags of images, their units and indexes, what the archive keeps of them, and the farm's record of how
-    they were built last. Other images' tags are not touched, and neither is what is published elsewhere.
-  - What was built on them stays whole, since layers are shared; it is told.
-  - The registry's garbage collection frees the space. It is not run here, for the registry has to be stopped meanwhile,
-    or read-only.
+  - Removes all tags, units and indexes of images, their parts of the archive, and the farm's records of their last
+    builds. Does not touch other images' tags or published copies.
+  - Images that were built on them stay complete, because layers are shared; they are reported.
+  - The registry's garbage collection frees the space. The module does not run it, because the registry must be stopped
+    or read-only meanwhile.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
-  check_mode: {support: full, description: Tells what would go.}
-  diff_mode: {support: full, description: Shows the tags that go and their digests.}
+  check_mode: {support: full, description: Reports what would be removed.}
+  diff_mode: {support: full, description: Shows the removed tags and their digests.}
   idempotent: {support: full, description: A second run finds nothing.}
 options:
   images:
@@ -30,11 +30,12 @@ options:
     required: true
   digests:
     description:
-      - What tags (C(repository:tag)) name where the registry does not tell it, from M(desimages.farm.registry_data).
+      - The digests of tags (C(repository:tag)) for which the registry returns none, from
+        M(desimages.farm.registry_data).
     type: dict
     default: {}
   all:
-    description: With V(false), nothing is removed where RV(unknown) has something.
+    description: With V(false), nothing is removed if RV(unknown) is not empty.
     type: bool
     default: true
 """
@@ -49,19 +50,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: The tags that went, or would go, with their digests.
+  description: The tags that were removed, or would be, with their digests.
   returned: success
   type: list
   elements: str
   sample: ["desimages/whoami:latest sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"]
 children:
-  description: The images that were built on them, and stay.
+  description: The images that were built on them. They stay.
   returned: success
   type: list
   elements: str
   sample: []
 unknown:
-  description: The tags of which the registry does not tell what they name, since that is damaged.
+  description: The tags for which the registry returns no digest, because their manifests are damaged.
   returned: success
   type: list
   elements: str

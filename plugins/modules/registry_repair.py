@@ -8,22 +8,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_repair
-short_description: Put back what is damaged or gone in the farm's registry
+short_description: Put back what is damaged or missing in the farm's registry
 description:
-  - Takes what M(desimages.farm.registry_check) found. Inputs and files of contexts come from the store, from the
-    catalog or from their origins; unpacked packages, artifacts and indexes are made again. All have the digests that
-    they had, or are left.
-  - Layers and manifests of images need a build. Which units that takes is told; M(desimages.farm.plan) takes them as
-    O(desimages.farm.plan#module:damaged).
-  - Damaged data have to be taken away first (M(desimages.farm.registry_data)); where the registry is none of the
-    farm's, they are left, and told.
+  - Repairs what M(desimages.farm.registry_check) found. Inputs and context files come from the store, the catalog or
+    their origins; unpacked packages, artifacts and indexes are made again. Anything that would get another digest is
+    left alone.
+  - Layers and manifests of images need a build. The module returns the units to build; M(desimages.farm.plan) takes
+    them as O(desimages.farm.plan#module:damaged).
+  - Damaged data must be removed first (M(desimages.farm.registry_data)). If the farm does not run the registry itself,
+    they are left alone and reported.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
 attributes:
   check_mode: {support: full, description: Says what would be put back.}
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
-  idempotent: {support: full, description: What is there is not put back again.}
+  idempotent: {support: full, description: What is already there is not put back again.}
 options:
   damages:
     description: What M(desimages.farm.registry_check) found.
@@ -31,11 +31,11 @@ options:
     elements: dict
     required: true
   digests:
-    description: The digests of tags, as M(desimages.farm.registry_data) tells them.
+    description: The digests of tags, as M(desimages.farm.registry_data) returns them.
     type: dict
     default: {}
   own:
-    description: Whether damaged data have been taken away.
+    description: Whether damaged data were removed.
     type: bool
     default: false
   catalog:
@@ -44,7 +44,7 @@ options:
     elements: str
     required: true
   engine:
-    description: The engine id that all nodes of the farm have.
+    description: The engine id of all nodes of the farm.
     type: str
     required: true
   origins:
@@ -52,13 +52,13 @@ options:
     type: dict
     default: {}
   relock_missing:
-    description: Whether locks that were made beside the tree stand in for those in it, as in M(desimages.farm.plan).
+    description: Whether locks that were made beside the tree replace those in it, as in M(desimages.farm.plan).
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Put back what is gone
+- name: Put back what is missing
   desimages.farm.registry_repair:
     state: /var/lib/desimages
     registry: 127.0.0.1:5000
@@ -75,7 +75,7 @@ mended:
   elements: str
   sample: ["archived sha256:b5bb9d80...", the artifact of base linux/arm64]
 units:
-  description: The units that have to be built again.
+  description: The units that must be rebuilt.
   returned: always
   type: list
   elements: str

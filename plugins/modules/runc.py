@@ -2,22 +2,22 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find the runc of a host, whoever brought it."""
+"""Find the runc of a host, whoever installed it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: runc
-short_description: Find the runc of a host, whoever brought it
+short_description: Find the runc of a host, whoever installed it
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Looks for a runc that BuildKit can use, and tells its version. Who brought it does not matter. It may be Debian's
-    package, Docker's own containerd.io, or a file that somebody copied there.
-  - Each program of that name is asked for its version. One that is too old, was compiled without seccomp, does not
-    run, or is another runtime under that name is not used, and the result says why.
-  - Folders are looked through in the order V(/usr/local/sbin), V(/usr/local/bin), V(/usr/sbin), V(/usr/bin),
-    V(/sbin), V(/bin), then those of C(PATH). The first one that can be used is taken.
+  - Looks for a runc that BuildKit can use, and returns its version. It may come from Debian's package, Docker's own
+    containerd.io, or a file that somebody copied there.
+  - Asks each program of that name for its version. A program is not used if it is too old, was compiled without
+    seccomp, does not run, or is another runtime under that name; the result says why.
+  - Searches V(/usr/local/sbin), V(/usr/local/bin), V(/usr/sbin), V(/usr/bin), V(/sbin), V(/bin), then the folders of
+    C(PATH). Takes the first program that can be used.
 attributes:
   check_mode:
     support: full
@@ -32,7 +32,7 @@ options:
   path:
     description:
       - The program to use, whatever its name.
-      - No other is then looked for, and the module fails where this one cannot be used.
+      - The module then looks for no other, and fails if this one cannot be used.
     type: path
     default: ''
   minimum:
@@ -40,7 +40,7 @@ options:
     type: str
     required: true
   required:
-    description: Fail where there is none.
+    description: Fail if there is none.
     type: bool
     default: false
 """
@@ -53,12 +53,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The program that can be used. Empty where there is none.
+  description: The program that can be used. Empty if there is none.
   type: str
   returned: success
   sample: /usr/sbin/runc
 version:
-  description: Its version, as it tells it. Empty where there is none.
+  description: Its version, as it prints it. Empty if there is none.
   type: str
   returned: success
   sample: 1.1.5+ds1

@@ -2,26 +2,26 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A farm's state folder on a host: make it, or remove it with all that the farm made."""
+"""Create a farm's state folder on a host, or remove it with everything that the farm made."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: state_folder
-short_description: Make a farm's state folder, or remove everything that a farm made on a host
+short_description: Create a farm's state folder, or remove everything that a farm made on a host
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - With O(state=present), makes and marks the folder, and gives what the controller writes in it to a user. Actions
-    such as M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it; everything else
-    in the folder is root's. Nothing that may be somebody else's is given away. Links, pipes, sockets, devices, files
-    with several names and files of third users, of which the farm makes none in these parts (but the link
-    C(runs/latest)), are removed there.
-  - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them
-    outside of it, unmounts what is mounted below it, and removes the folder. A folder that is a mount point stays,
+  - With O(state=present), creates and marks the folder, and gives the parts that the controller writes to a user.
+    Actions such as M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it;
+    everything else in the folder belongs to root. Nothing that could belong to somebody else is given away. Links,
+    pipes, sockets, devices, files with several names and files of third users are removed from these parts; the farm
+    makes none there but the link C(runs/latest).
+  - With O(state=absent), stops the services that are described in a farm's state folder, removes their descriptions
+    outside of it, unmounts what is mounted below it, and removes the folder. If the folder is a mount point, it stays,
     empty.
-  - Refuses a folder that has other things in it and does not carry the mark of a farm. Refuses one that belongs to
-    neither root nor the user that the module runs as.
+  - Refuses a folder that contains other things and has no mark of a farm. Refuses one that belongs to neither root nor
+    the user that the module runs as.
   - Debian packages that the roles installed stay.
 attributes:
   check_mode:
@@ -29,7 +29,7 @@ attributes:
     description: Can run in C(check_mode) and return changed status and sizes without changing anything.
   diff_mode:
     support: full
-    description: Returns the parts of the folder and their sizes, or whose they are.
+    description: Returns the parts of the folder with their sizes, or their owners.
   idempotent:
     support: full
     description: When run twice, the second run changes nothing.
@@ -43,10 +43,10 @@ options:
     type: str
     default: absent
     choices:
-      absent: It is gone, with its services.
-      present: It is there, and the controller's parts of it are those of O(owner).
+      absent: It does not exist, nor do its services.
+      present: It exists, and the controller's parts of it belong to O(owner).
   owner:
-    description: The number of the user who writes the controller's parts. Required for O(state=present).
+    description: The numeric id of the user who writes the controller's parts. Required for O(state=present).
     type: int
 """
 
@@ -66,12 +66,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 size:
-  description: Bytes on disk that the folder holds, or held.
+  description: Bytes on disk that the folder takes, or took.
   type: int
   returned: with O(state=absent)
   sample: 4831838208
 parts:
-  description: The same for each of its folders.
+  description: The same, for each of its folders.
   type: dict
   returned: with O(state=absent)
   sample:

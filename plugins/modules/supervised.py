@@ -12,13 +12,13 @@ short_description: Run a service of the farm, with or without systemd
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Runs one service under systemd where that is PID 1, and otherwise under runit (C(runsv) in a session of its own,
+  - Runs one service under systemd if that is PID 1, and otherwise under runit (C(runsv) in a session of its own,
     C(svlogd) for its log). The parameters are the same.
-  - The service outlives the playbook, is started again when it crashes, and has a log that is rotated.
-  - What is written down is compared with what should be. The service is started again only where something differs, its
-    program included.
-  - Refuses to start where a port, unix socket or data folder that the service claims is held by something else, which
-    it names.
+  - The service outlives the playbook, is restarted when it crashes, and has a log that is rotated.
+  - Compares the recorded description with the wanted one, including the program itself. The service is restarted only
+    if something differs.
+  - If something else holds a port, unix socket or data folder that the service claims, the module refuses to start the
+    service and names the holder.
   - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
 requirements:
   - runit, on machines without systemd
@@ -27,19 +27,19 @@ attributes:
     support: full
     description:
       - Can run in C(check_mode) and return changed status without changing anything.
-      - A foreign holder of a claim is refused in check mode too.
+      - If something else holds a claim, the module fails in check mode too.
   diff_mode:
     support: full
     description:
       - Returns the files that differ, and whether the service runs.
-      - Of the environment only names are shown, and of O(secret_files) only paths. A file of O(files) that has a
-        private key in it is not shown either.
+      - Only the names of the environment and the paths of O(secret_files) are shown. A file in O(files) that contains a
+        private key is not shown either.
   idempotent:
     support: full
     description: When run twice with the same parameters, the second run changes nothing.
 options:
   name:
-    description: Name of the service. Lower case letters, digits and dashes.
+    description: Name of the service, in lower case letters, digits and dashes.
     type: str
     required: true
   state:
@@ -48,7 +48,7 @@ options:
     default: started
     choices:
       started: It runs as described, and answers.
-      stopped: It does not run, now and after a boot. Its description and data stay.
+      stopped: It does not run, neither now nor after a boot. Its description and data stay.
       absent: It does not run, and its description, O(files), O(secret_files) and its log are gone. Its data stays.
   state_dir:
     description: The farm's state folder. The service is described in C(services/NAME) there, its log is in C(log/NAME).
@@ -59,7 +59,7 @@ options:
     type: str
     default: auto
     choices:
-      auto: systemd where it is PID 1, else runit.
+      auto: systemd if it is PID 1, else runit.
       runit: Always runit.
       systemd: Always systemd.
   command:
@@ -68,23 +68,23 @@ options:
     elements: str
   after:
     description:
-      - A command that is run each time the service has ended, however it ended, by the user that runs the supervisor.
-      - For what a killed service leaves behind.
+      - A command that runs each time the service has ended, for any reason, as the user that runs the supervisor.
+      - It cleans up what a killed service leaves behind.
     type: list
     elements: str
   needs:
     description:
-      - Programs that the service runs itself, as absolute paths. Where one of them is not there any more,
-        M(desimages.farm.probe) says so.
-      - They may be the host owner's. Another version in the same place changes nothing, unlike another one of the
-        program of O(command).
+      - Programs that the service runs itself, as absolute paths. If one of them is missing, M(desimages.farm.probe)
+        says so.
+      - They may belong to the host's owner. A new version in the same place does not restart the service, unlike a new
+        version of the program in O(command).
     type: list
     elements: path
     default: []
   environment:
     description:
-      - Environment of the service. Beside it only PATH, HOME, LANG and a marker are set.
-      - Values may be secrets. They are in a file that only root can read, neither in arguments nor in the unit, and are
+      - Environment of the service. Besides, only PATH, HOME, LANG and a marker are set.
+      - Values may be secrets. They are in a file that only root can read, not in arguments or in the unit, and are
         shown nowhere.
     type: dict
     default: {}
@@ -96,7 +96,7 @@ options:
     description: The user it runs as. Without it, the user that runs the module.
     type: str
   limits:
-    description: Soft resource limits. Without systemd they are held to the hard limit that there is.
+    description: Soft resource limits. Without systemd they cannot exceed the existing hard limit.
     type: dict
     default: {}
     suboptions:
@@ -111,8 +111,8 @@ options:
         type: int
   files:
     description:
-      - Files that belong to the service, as path and content. A change starts the service again.
-      - They are root's, and can be read by the group of O(user); where there is no O(user), by root alone.
+      - Files that belong to the service, as a mapping from path to content. A change restarts the service.
+      - They belong to root, and the group of O(user) can read them; without O(user), only root can.
     type: dict
     default: {}
   secret_files:
@@ -124,13 +124,13 @@ options:
     type: dict
     suboptions:
       http:
-        description: A URL that gives a status below 500.
+        description: A URL that answers with a status below 500.
         type: str
       unix:
-        description: A unix socket that takes a connection.
+        description: A unix socket that accepts a connection.
         type: path
       command:
-        description: A command that ends with 0.
+        description: A command that exits with 0.
         type: list
         elements: str
       timeout:
@@ -138,7 +138,7 @@ options:
         type: int
         default: 30
   claims:
-    description: What belongs to this service alone.
+    description: What only this service may hold.
     type: dict
     suboptions:
       ports:
@@ -152,7 +152,7 @@ options:
         elements: path
         default: []
       data:
-        description: Its data folders. They are made where they are missing, for O(user) alone.
+        description: Its data folders. Missing ones are created, for O(user) only.
         type: list
         elements: path
         default: []
@@ -200,7 +200,7 @@ service:
     log: /var/lib/desimages/log/registry/current
     definition: 2cf24dba5fb0a30e
 reasons:
-  description: Why something was changed, empty where nothing was.
+  description: Why something was changed; empty if nothing was.
   type: list
   elements: str
   returned: success

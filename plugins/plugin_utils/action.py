@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shape that all actions of the farm share: arguments checked and turned plain, one place where an error becomes a
-result."""
+"""The base of all actions of the farm: arguments are checked and converted to plain values, and one place turns errors
+into results."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Python libraries that the controller needs beside ansible-core. Plugins import them from here, and from nowhere
-else.
+"""The Python libraries that the controller needs besides ansible-core. Plugins import them only from here.
 
-Ansible takes a plugin that cannot be imported for a bug of its own. So where a library is missing or too old, something
-else stands in the place of all of them, plugins are imported all the same, and the first action refuses to act and says
-what to install.
+If a plugin cannot be imported, Ansible reports that as an internal error. So if a library is missing or too old, a
+placeholder replaces all of them: plugins can still be imported, and the first action fails and says what to install.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The farm's public variables: what each may be, and what is wrong with those of an inventory. No I/O."""
+"""The farm's public variables: allowed values, and the mistakes in those of an inventory. No I/O."""
 
 from __future__ import annotations
 

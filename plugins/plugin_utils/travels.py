@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What travels to hosts, found by what imports what: the files of a module, of the runner, of the roles that
-provision."""
+"""What is sent to hosts, found by imports: the files of a module, of the runner, and of the roles that provision."""
 
 from __future__ import annotations
 

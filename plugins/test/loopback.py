@@ -11,20 +11,20 @@ short_description: Test whether an address is on loopback
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - A registry on loopback is spoken to in plain HTTP, any other in TLS.
+  - The farm uses plain HTTP for a registry on loopback, and TLS for any other.
 options:
   _input:
     description: A host, with or without a port.
     type: str
     required: true
   listener:
-    description: Whether a service has to be able to listen there, which takes a numeric address and a port.
+    description: Whether a service must be able to listen there, which needs a numeric address and a port.
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Say how the registry is spoken to
+- name: Show the scheme of the registry
   ansible.builtin.debug:
     msg: "{{ 'http' if farm_registry is desimages.farm.loopback else 'https' }}"
 
@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Whether it is.
+  description: Whether the address is on loopback.
   type: bool
 """
 

@@ -1,4 +1,4 @@
-"""The house: what each folder may use, so that data goes one way."""
+"""What each folder of the repository may use, so that data flows one way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3 of a run, on one node: hand out batches, watch them, tag what comes back. Only this, on the controller, ever
+"""Step 3 of a run, on one node: send batches, watch them, tag the results. Only this code, on the controller, sets
 tags."""
 
 from __future__ import annotations

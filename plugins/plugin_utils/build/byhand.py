@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A solve as words that a person types: `docker buildx build`, whose names for the same things differ from
-buildctl's."""
+"""A solve as a command line that a person can type: `docker buildx build`, which has other names for the same things
+than buildctl."""
 
 from __future__ import annotations
 

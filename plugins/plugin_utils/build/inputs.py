@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All that units are made of, brought into the store and the archive before they are built: inputs, contexts, what is
-merely unpacked."""
+"""Brings everything that units are made of into the store and the archive before the build: inputs, contexts, unpacked
+packages."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scheduler: which units can be built now, which never will be, what became of each. Pure; time and nodes are the
-caller's.
+"""The scheduler: which units can be built now, which never can, and how each ended. Pure; the caller has the clock and
+the nodes.
 
-Units of one image that are ready together, and whose labels and times are the same, are one batch: one solve.
+Units of one image that are ready together and have the same labels and times are one batch: one solve.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder from which a person builds a unit by hand: its contexts, its source policy, a script for each client."""
+"""The folder for building a unit by hand: its contexts, its source policy, a script for each client."""
 
 from __future__ import annotations
 

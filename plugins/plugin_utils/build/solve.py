@@ -1,10 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One solve: how a batch of units becomes contexts and the words of a `buildctl build`. The by-hand build uses the
+"""One solve: turns a batch of units into contexts and the arguments of `buildctl build`. The build by hand uses the
 same.
 
-What decides the bytes of a layer beside its content is pinned in golden.py, and nowhere else: the engine id proves it.
+Everything besides its content that decides the bytes of a layer is pinned in golden.py, and only there: the engine id
+proves it.
 """
 
 from __future__ import annotations

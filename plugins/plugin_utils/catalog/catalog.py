@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog: folders of recipes, read and checked as a whole, every mistake of every file at once."""
+"""The catalog: folders of recipes, read and checked as a whole, all mistakes in all files reported at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock: JSON Lines, one header and then one input a line, sorted, the same bytes for the same resolution.
+"""The lock: JSON Lines, one header and then one line per file, sorted, the same bytes for the same resolution.
 
     {"lock":2,"lines":3,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},
      "made_for":{"rootfs":{"packages":["apt"],...}},"left_out":{"linux/s390x":["trixie-security"]},
@@ -12,8 +12,8 @@
      "sha256":"...","size":1}
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
-Every line names one file by sha256 and size. `platform` says for which platform an input is; without it, for all.
-`lines` counts those after the header: a lock that was cut off, or merged, is no whole closure.
+Every line names one file by sha256 and size. `platform` is the platform of the input; without it, all platforms.
+`lines` counts the lines after the header, because a lock that was cut off or merged is not a whole closure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks beside their recipes: read, and held against what the recipe says now."""
+"""Reads the locks beside recipes, and compares them with what the recipes say now."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The JSON Schemas of recipes and of a catalog's defaults, with the part of each kind of input. docs/ has them as
+"""The JSON Schemas of recipes and of a catalog's defaults, including the part of each kind of input. docs/ has them as
 files, for editors."""
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ def recipe() -> dict[str, Any]:
         "required": ["description", "license"],
         "properties": {
             "description": _text("One line for people; becomes org.opencontainers.image.description."),
-            "title": _text("The image's title; its name unless set."),
+            "title": _text("The image's title; by default its name."),
             "home": {"type": "string", "pattern": "^https?://", "description":
                      "Where the packaged software is published, if it is not the catalog's own; becomes "
                      "org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
-            "version": _text("The version of what is packaged; that of the go input of the image's own name unless "
-                             "set."),
+            "version": _text("The version of the packaged software; by default that of the go input with the image's "
+                             "name."),
             "inputs": {
                 "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
                 "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
                 "additionalProperties": {"$ref": "#/$defs/input"},
             },
             "platforms": {
-                "description": "`all`, a list, or all but those that `except` names, each with its reason.",
+                "description": "`all`, a list, or all platforms but those in `except`, each with its reason.",
                 "oneOf": [
                     {"const": "all"},
                     _PLATFORMS,
@@ -109,7 +109,7 @@ def defaults() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "platforms": {**_PLATFORMS, "description": "What `platforms: all` means."},
-            "build_platforms": {**_PLATFORMS, "description": "The platforms that may build for others; locks have "
+            "build_platforms": {**_PLATFORMS, "description": "The platforms that can build for others; locks have "
                                                              "build inputs for each."},
             "suites": _SUITES,
             "vendor": _text("org.opencontainers.image.vendor"),

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a file may be fetched from: which URLs are fit, where a redirect may lead, and files of `file:` URLs opened."""
+"""Where a file may be fetched from: valid URLs, allowed redirects, and opening files of `file:` URLs."""
 
 from __future__ import annotations
 

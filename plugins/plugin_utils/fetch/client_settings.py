@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine is set to: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as
+"""This machine's settings: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as
 values.
 
-Nothing of it is ever written into a file of the project, and no password into a message.
+None of it is ever written into a file of the project, and no password into a message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of an image beside its recipe: those of its main context, and the wrappers of its Go inputs."""
+"""The files of an image besides its recipe: those of its main context, and the wrappers of its Go inputs."""
 
 from __future__ import annotations
 

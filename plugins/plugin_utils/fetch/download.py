@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fetching files over HTTP (or from a disk) into the store: resumable, checked before anything enters it, polite,
-patient.
+"""Downloads files over HTTP (or from a disk) into the store: resumes, checks before a file enters the store, backs off,
+and retries.
 
-Retried are transport errors, 429 and 5xx, for about a minute in all, with backoff and the server's Retry-After. Never
-retried are a file that is not there, a file that is another one, and a full disk.
+Transport errors, 429 and 5xx are retried for about a minute in all, with backoff and the server's Retry-After. A
+missing file, a wrong file and a full disk are never retried.
 """
 
 from __future__ import annotations

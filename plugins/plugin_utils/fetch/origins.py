@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else this machine's clients.
+"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else what this machine's
+clients use.
 
     farm_origins:
       debian: [http://mirror.example/debian]  # base URLs; `{snapshot}` stands for the lock's snapshot time
@@ -9,8 +10,8 @@
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
-What `farm_origins` names is asked alone: a site without internet never waits for one. Hosts stand in the inventory or
-in the machine's settings, never in the project.
+If `farm_origins` names an origin, no other is asked: a site without internet never waits for one. Host names are in the
+inventory or in the machine's settings, never in the project.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP answers that must come with some speed. A socket's own timeout begins anew with each byte: who sends one every
-ten seconds would never be given up.
-"""
+"""HTTP answers that must arrive at a minimum speed. A socket's own timeout starts again with each byte: a server that
+sends one every ten seconds would never be given up."""
 
 from __future__ import annotations
 

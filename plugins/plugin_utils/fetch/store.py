@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The store: files by the sha256 of their content. A file is in it whole and right, or not at all."""
+"""The store: files named by the sha256 of their content. A file in it is complete and correct, or it is not in it."""
 
 from __future__ import annotations
 

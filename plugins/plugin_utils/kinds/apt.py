@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""apt in a private root: its own sources, keyring, lists and settings; of this machine's apt it takes only proxies and
-credentials.
+"""apt in a private root: with its own sources, keyring, lists and settings. It takes only proxies and credentials from
+this machine's apt.
 
-apt checks each InRelease against the keyring and each index against its InRelease; what it says when it refuses becomes
-an error here.
+apt checks each InRelease against the keyring and each index against its InRelease; if it refuses one, its message
+becomes an error here.
 """
 
 from __future__ import annotations

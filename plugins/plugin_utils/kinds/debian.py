@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `debian`: packages and all that they need, for each platform, from Debian's signed archives."""
+"""The kind `debian`: packages and all their dependencies, for each platform, from Debian's signed archives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DebianKind(Kind):
             "debian": {"type": "array", "minItems": 1, "uniqueItems": True,
                        "items": {"type": "string", "pattern": PACKAGE},
                        "description": "Package names; the lock has their closure."},
-            "essential": {"type": "boolean", "description": "The closure has Debian's essential packages as well."},
+            "essential": {"type": "boolean", "description": "Adds Debian's essential packages to the closure."},
             "for": FOR,
         },
     }

@@ -1,12 +1,12 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one a (suites, architecture).
+"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one for each (suites, architecture).
 
-A mirror may be caught between two states, for days: its index does not match its InRelease (reference: docs/guide.md,
-"Locks"). That is refused. Where the inventory allows it (`allow_missing_suites`) a platform then takes the suite by its
-other name (trixie is `stable` too), which such a mirror may still serve whole, if older; failing that, it goes without
-the suite. Both are recorded in the lock and said aloud.
+A mirror can stay between two states for days: its index does not match its InRelease (see docs/guide.md, "Locks"). Such
+an index is refused. If the inventory allows it (`allow_missing_suites`), a platform then uses the suite under its other
+name (trixie is `stable` too), which such a mirror may still serve consistently, if older; otherwise it does without the
+suite. Both are recorded in the lock and reported.
 """
 
 from __future__ import annotations

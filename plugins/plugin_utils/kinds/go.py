@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `go`: a program from a module of its own upstream, with every module that its build reads; or a Go
-toolchain."""
+"""The kind `go`: a program from an upstream module, with every module that its build reads; or a Go toolchain."""
 
 from __future__ import annotations
 

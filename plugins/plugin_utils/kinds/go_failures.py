@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a go command's complaint is. Only a hash that differs is called a change; only what may pass is tried again. No
-I/O."""
+"""What an error of the go command means. Only a different hash counts as a change; only temporary errors are retried.
+No I/O."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Go modules resolved: a wrapper module that pins the selection, and exactly the module files that an offline build of
+"""Resolves Go modules: a wrapper module that pins the selection, and exactly the module files that an offline build of
 it reads.
 
-`images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it; the go command
-selects the rest (minimal version selection: the same for everyone, whenever) and asks the checksum database where the
-machine's settings have one. What a build reads is not computed but watched: the build's own package lookup, for every
-platform, in an empty module cache.
+`images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it. The go command
+selects the rest (minimal version selection: the same for everyone, at any time) and asks the checksum database if the
+machine's settings name one. What a build reads is not computed but observed: by the build's own package lookup, for
+every platform, in an empty module cache.
 """
 
 from __future__ import annotations

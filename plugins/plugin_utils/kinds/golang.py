@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The go command of this machine: found, run with the machine's own settings, and its module files checked by their h1.
+"""The go command of this machine: finds it, runs it with the machine's own settings, and checks its module files by
+their h1.
 
 `h1` is golang.org/x/mod/sumdb/dirhash's Hash1: the sha256 of a list of the sha256 of each file, in base64.
 """

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every kind of input has to say: to add one is to write one file beside this one, and to name it in
+"""What every kind of input must define. To add a kind, write one file beside this one and name it in
 kinds/__init__.py."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 FOR: Mapping[str, Any] = {  # of every kind's schema
     "enum": ["build", "target"],
-    "description": "`build`: for the platform that builds, served as `build-inputs`; `target` unless set.",
+    "description": "`build`: for the build platform, served as `build-inputs`; by default `target`.",
 }
 Read = Callable[[str], "str | None"]  # the text of a file of the image's folder, None where it is missing
 

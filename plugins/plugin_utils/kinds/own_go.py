@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind of `go: ./folder`: a program of the image's own, whose code is in its folder; what its go.mod requires is
-locked."""
+"""The kind of `go: ./folder`: a program whose code is in the image's own folder; the modules that its go.mod requires
+are locked."""
 
 from __future__ import annotations
 

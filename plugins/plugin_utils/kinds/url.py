@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `url`: a file named by its address. Its hash is taken on first contact, and never again while the address
-stays."""
+"""The kind `url`: a file named by its address. Its hash is taken from the first download, and stays as long as the
+address stays the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class UrlKind(Kind):
                     {"type": "object", "minProperties": 1, "propertyNames": {"enum": list(map(str, ALL))},
                      "additionalProperties": {"type": "string", "pattern": ADDRESS}},
                 ],
-                "description": "One address for all platforms, or one a platform.",
+                "description": "One address for all platforms, or one per platform.",
             },
             "for": FOR,
         },

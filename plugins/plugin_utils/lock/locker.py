@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock step of one image: recipe -> lock and wrapper files, and what that moves. Writing is `write`'s business
-alone."""
+"""The lock step of one image: recipe -> lock and wrapper files, and what moves. Only `write` writes files."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian closures resolved again, beside the tree, where a locked .deb can be had nowhere any more
+"""Resolves Debian closures again, beside the tree, if a locked .deb is available nowhere any more
 (`farm_relock_missing`, D4).
 
 Such a lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, and beside it `made.json`, which says from
-which lock of the tree it was made. It holds for as long as the tree has that lock.
+which lock of the tree it was made. It is used as long as the tree has that lock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which images are locked, and what a lock step says of them: for people, for --diff, and as the module documents
+"""Which images are locked, and what a lock step reports about them: for people, for --diff, and as the module documents
 it."""
 
 from __future__ import annotations

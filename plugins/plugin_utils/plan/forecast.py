@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan will build, as people see it: which units, why, and whether surely."""
+"""What a plan will build, as people see it: which units, why, and how certain that is."""
 
 from __future__ import annotations
 

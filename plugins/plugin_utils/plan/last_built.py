@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was built last of each unit, kept in the state folder so that a plan can say what changed since."""
+"""The record of each unit's last build, kept in the state folder so that a plan can say what changed since."""
 
 from __future__ import annotations
 

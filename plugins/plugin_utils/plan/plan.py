@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: recipes and locks become units with build ids. Pure: what exists is asked afterwards, by whoever has a
-registry.
+"""The plan: turns recipes and locks into units with build ids. Pure: a caller that has a registry asks afterwards what
+exists.
 
-A unit's **record** is all that determines its content (see docs/architecture.md, "Build id"); its build id is the
-sha256 of the record's canonical JSON. Two records of one unit, compared key by key, say why it is built again.
+A unit's **record** is everything that determines its content (see docs/architecture.md, "Build id"); its build id is
+the sha256 of the record's canonical JSON. Comparing two records of one unit key by key says why it is rebuilt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan is made of, for all who need one: the catalog, its locks (the tree's, or those made beside it), what the
-registry has."""
+"""Gathers what a plan needs, for everything that needs one: the catalog, its locks (the tree's, or those made beside
+it), what the registry has."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract: what an image promises at run time, and how that compares with what its Dockerfile says. No I/O."""
+"""The contract: what an image promises at run time, and whether its Dockerfile agrees. No I/O."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a Dockerfile names: its stages, and the contexts that each of them takes from outside.
 
-Only names are read; everything else is BuildKit's business. Here is what stands in the file; what its FROMs become on
-a platform is worked out in evaluation.py. tests/integration holds both against BuildKit's own. As in BuildKit 0.34
+Only names are read; BuildKit does everything else. This file has what is written in the Dockerfile; evaluation.py works
+out what its FROMs become on a platform. tests/integration compares both with BuildKit's own code. As in BuildKit 0.34
 (frontend/dockerfile/dockerfile2llb/convert.go), a name in --from is never expanded. It is the last stage of that name
-in the whole file (in COPY it may be a stage's number), else an image, always for the platform that is built.
+in the whole file (in COPY it may be a stage's number), else an image, always for the target platform.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Dockerfile evaluated for one platform and one machine that builds: what each stage is FROM, what a target takes.
+"""A Dockerfile evaluated for one target platform and one build platform: what each stage is FROM, what a target takes.
 
-As BuildKit 0.34 does it (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration holds it against that:
+As in BuildKit 0.34 (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration compares the two:
 
-- FROM and its --platform are expanded with the arguments that stand before the first FROM and the automatic ones. An
-  `ARG TARGETARCH` there changes nothing, an `ARG TARGETARCH=x` does; a build argument comes before its ARG's own value.
-- `FROM name` is the last stage of that name *before* it, in small letters; else an image for the stage's platform.
-- A stage from another one has that one's platform, whatever its own flag says. (So has scratch that which is built;
-  yet what runs there was copied in, and its flag says whose code it is.)
+- FROM and its --platform are expanded with the arguments before the first FROM and the automatic ones. An
+  `ARG TARGETARCH` there changes nothing, an `ARG TARGETARCH=x` does; a build argument takes precedence over its ARG's
+  own value.
+- `FROM name` is the last stage of that name *before* it, in lower case; else an image for the stage's platform.
+- A stage from another one has that one's platform, whatever its own flag says. (So scratch has the target platform; but
+  what runs there was copied in, and its flag says whose code it is.)
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Variables in a Dockerfile, expanded as BuildKit 0.34 expands them (frontend/dockerfile/shell/lex.go).
 
-It is like a shell and no shell: `$$` is nothing, a pattern has no `[...]`, and what follows `${x/` keeps its escape
-signs. tests/integration holds this against BuildKit's own.
+It is like a shell but not a shell: `$$` is nothing, a pattern has no `[...]`, and what follows `${x/` keeps its escape
+characters. tests/integration compares this with BuildKit's own code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a catalog's folder and in an image's: images, the files of a main context, and what is wrong with both.
+"""The contents of a catalog's folder and of an image's: images, the files of a main context, and what is wrong with
+both.
 
-Whatever a clone elsewhere would lack or have otherwise is a mistake: git keeps files, links and the owner's x bit.
+Anything that a clone elsewhere would lack or change is a mistake: git keeps files, links and the owner's x bit.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which paths of a context they leave out. No I/O.
+r"""Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which paths of a context they leave out. No I/O.
 
-The rules are those of github.com/moby/patternmatcher 0.6, quirks included: patterns count in order, a path is left out
-with the folder above it, and a later `!` may bring it back. tests/integration compares this with the Go code and with
-BuildKit itself. What has another meaning in BuildKit's regular expressions than in a pattern (`\\d`, `[*]`) is refused.
+The rules are those of github.com/moby/patternmatcher 0.6, including its quirks: patterns apply in order, a path is left
+out with the folder above it, and a later `!` can bring it back. tests/integration compares this with the Go code and
+with BuildKit itself. Patterns with another meaning in BuildKit's regular expressions (`\d`, `[*]`) are refused.
 """
 
 from __future__ import annotations

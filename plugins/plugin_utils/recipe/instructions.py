@@ -1,9 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text of a Dockerfile as instructions, cut as BuildKit 0.34 cuts it (frontend/dockerfile/parser).
+"""The text of a Dockerfile, split into instructions as BuildKit 0.34 does it (frontend/dockerfile/parser).
 
-tests/integration holds this against BuildKit's own.
+tests/integration compares this with BuildKit's own code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading the files that people write: without hanging, and all in the same way.
+"""Reads the files that people write: without hanging, and all in the same way.
 
 A text is UTF-8, with or without a byte order mark.
 """

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The views of a recipe's Dockerfile that differ, and for which platforms each holds: what mistakes are looked for
-in."""
+"""The different views of a recipe's Dockerfile, and the platforms that each is for. Mistakes are looked for in each
+view."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The archive: what a unit was built from, kept in the farm's registry (D5).
 
-Every input and context file is a blob whose digest is the lock's own sha256. One OCI artifact a unit holds them;
-its annotation is the unit's record, whose sha256 is the build id.
+Every input and context file is a blob whose digest is its sha256 in the lock. One OCI artifact per unit references
+them; its annotation is the unit's record, whose sha256 is the build id.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who we are to a registry: its challenges, the person's credentials, tokens.
+"""How we log in to a registry: its challenges, the user's credentials, tokens.
 
-Credentials are those of one origin (scheme, host and port). They go there, and to the token service that it names, in
-TLS or within this machine alone. A token goes to the origin that it was given for. Sources: RFC 9110, 11;
+Credentials belong to one origin (scheme, host and port). They are sent there, and to the token service that it names,
+only over TLS or within this machine. A token is sent only to the origin that it was given for. Sources: RFC 9110, 11;
 https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/
 """
 

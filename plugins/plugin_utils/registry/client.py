@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 
-What a registry says is not believed: names are checked before they come into a URL, digests on the way in and out,
-success is what the specification calls so, and what was pushed is known to be there. 5xx answers and dropped
-connections are tried again for about a minute; a registry that never answers is given up after some two.
+It does not trust a registry: names are checked before they get into a URL, digests on the way in and out, success is
+what the specification says, and pushes are verified. 5xx answers and dropped connections are retried for about a
+minute; a registry that never answers is given up after about two.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads all that the tags of a namespace name, each digest once; says what of it is damaged or gone, and whose it is.
-"""
+"""Reads everything that the tags of a namespace name, each digest once; reports what is damaged or missing, and what it
+belongs to."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP for the registry's client: one exchange, tried again where that may help. All waits and answers are bounded.
+"""HTTP for the registry's client: one exchange, retried if that may help. All waits and answers are bounded.
 
-Nothing is decoded, no redirect is followed, and nobody is told who we are: that is registry_session.py's part.
+It decodes nothing, follows no redirect, and sends no credentials: session.py does that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Indexes in a registry: compare what a tag holds with what it should hold, push what differs, move tags last."""
+"""Indexes in a registry: compare what a tag names with what it should name, push what differs, move tags last."""
 
 from __future__ import annotations
 

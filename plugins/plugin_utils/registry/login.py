@@ -1,12 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The person's logins at registries: the Docker client's configuration, and the credential helpers that it names.
+"""The user's logins at registries: the Docker client's configuration, and the credential helpers that it names.
 
-The configuration is read by the Docker SDK. Helpers are run here: the SDK's own call has no deadline, and a helper may
-wait for a keychain, a network or a person. Source of what helpers say:
-https://github.com/docker/docker-credential-helpers
-This file does I/O.
+The Docker SDK reads the configuration. This file runs the helpers: the SDK's own call has no deadline, and a helper may
+wait for a keychain, a network or a person. Source of what helpers print:
+https://github.com/docker/docker-credential-helpers This file does I/O.
 """
 
 from __future__ import annotations

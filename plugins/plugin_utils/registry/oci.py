@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OCI image indexes, assembled the same way, to the byte, from the same manifests; and what other manifests say.
+"""OCI image indexes, assembled byte for byte the same from the same manifests; and reading other manifests.
 
 Sources: https://github.com/opencontainers/image-spec/blob/main/image-index.md and .../manifest.md
 """

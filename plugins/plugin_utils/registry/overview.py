@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the images of a namespace are, for people: tags, platforms and sizes. No blob but a config is read."""
+"""The images of a namespace, for people: tags, platforms and sizes. Of blobs, only configs are read."""
 
 from __future__ import annotations
 

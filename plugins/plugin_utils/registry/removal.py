@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes when images are removed from the farm's registry: tags, units, artifacts; and what was built on them.
+"""What is removed with images from the farm's registry: tags, units, artifacts; and which images were built on them.
 
-A manifest is deleted by digest, in one repository, and every tag that names it there goes with it. What an image shares
-with others, layers and files, stays while something names it; the registry's garbage collection takes the rest.
+A manifest is deleted by digest, in one repository, with every tag there that names it. Layers and files that an image
+shares with others stay while something names them; the registry's garbage collection removes the rest.
 """
 
 from __future__ import annotations

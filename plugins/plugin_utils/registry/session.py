@@ -1,9 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests to one registry: who we are is told where it is asked for, redirects are followed as far as they may be, and
-what is no success is an error in words.
-"""
+"""Requests to one registry: sends credentials if asked, follows redirects as far as they are allowed, and turns
+failures into clear errors."""
 
 from __future__ import annotations
 

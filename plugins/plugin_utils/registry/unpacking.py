@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packages merely unpacked: one tar of the file trees of .deb files. This file runs dpkg-deb."""
+"""Packages unpacked but not configured: one tar of the file trees of .deb files. This file runs dpkg-deb."""
 
 from __future__ import annotations
 
