@@ -36,7 +36,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -56,7 +56,9 @@ class Bake:
     namespace: str
     archive: str
     environment: dict[str, str] = field(default_factory=dict)
-    sources: dict[str, Sources] = field(default_factory=dict)  # a run hands over those of images that it builds alone
+    # a run hands over sources and whole locks only of the images that it builds
+    sources: dict[str, Sources] = field(default_factory=dict)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.program = CACHE / f"buildx-{VERSION}" / "buildx"
@@ -73,7 +75,8 @@ class Bake:
         shutil.rmtree(WORK / "contexts", ignore_errors=True)
         planned = Run.latest(str(self.farm.state)).load(Planned)
         self.sources |= planned.sources
-        plan: Plan = planned.plan
+        self.recipes |= {name: planned.plan.recipes[name] for name in planned.sources}
+        plan = Plan(planned.plan.units, {**planned.plan.recipes, **self.recipes})
         wanted = plan.closure(planned.wanted, planned.build)
         names = dict.fromkeys(key.name for key in wanted)
         targets = {name: self._target(plan, [key for key in wanted if key.name == name], planned.build)
