@@ -43,15 +43,25 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
     ]
     if not chosen and not problems:
         problems.append("farm_images, farm_platforms and farm_select together choose no unit")
-    foreign = {key for key, unit in plan.units.items() if not set(unit.runs) & set(native)}
-    guilty = {key: next((need for need in plan.closure([key], native[0]) if need in foreign), None) for key in chosen}
-    able = [key for key in chosen if guilty[key] is None]
-    problems += [f"{key}: the steps of {need} run code of {' or '.join(map(str, plan.units[need].runs))}, and no node "
-                 "runs that natively"
-                 for key, need in guilty.items() if need and plan.recipes[key.image].index]
+    guilty = _guilty(plan, native)
+    problems += [f"{key}: the steps of {guilty[key]} run code of "
+                 f"{' or '.join(map(str, plan.units[guilty[key]].runs))}, and no node runs that natively"
+                 for key in chosen if key in guilty and plan.recipes[key.image].index]
     if problems:
         raise BadInput(list(map(texts.told, problems)), what="the choice")
-    return able
+    return [key for key in chosen if key not in guilty]
+
+
+def _guilty(plan: Plan, native: list[Platform]) -> dict[Key, Key]:
+    """The units that no node of these platforms can build, each with the unit whose steps no node can run: itself, or
+    one that it needs."""
+    found: dict[Key, Key] = {}
+    for key, unit in plan.units.items():  # a unit comes after its parents
+        if not set(unit.runs) & set(native):
+            found[key] = key
+        elif need := next((found[parent] for parent in plan.parents(unit, native[0]) if parent in found), None):
+            found[key] = need
+    return found
 
 
 def damaged(plan: Plan, names: list[str]) -> dict[Key, str]:
