@@ -86,13 +86,13 @@ def test_a_failure_is_told_with_its_error_and_its_descendants_with_their_parent(
     assert scheduler.outcomes[Key("app", "", ARM64)].state == State.WAITING, "its parents are made of debian for amd64"
 
 
-def test_what_was_refused_keeps_the_first_reason(chain: Catalog) -> None:
+def test_what_was_refused_keeps_its_own_reason(chain: Catalog) -> None:
     plan = chain.plan()
     debian, static, app = (Key(name, "", ARM64) for name in ("debian", "static", "app"))
     refused = {static: "first", app: "second", Key("base", "", AMD64): "not wanted", debian: "there already"}
     scheduler = Scheduler(plan, [app], {debian: "sha256:d"}, AMD64, refused)
     assert scheduler.outcomes[static] == Outcome(State.INPUT_FAILED, "", "first")
-    assert scheduler.outcomes[app] == Outcome(State.PARENT_FAILED, "", "static linux/arm64 failed")
+    assert scheduler.outcomes[app] == Outcome(State.INPUT_FAILED, "", "second")
     assert debian not in scheduler.outcomes and Key("base", "", AMD64) not in scheduler.outcomes
     whole = Scheduler(plan, list(plan.units), {debian: "sha256:d"}, AMD64, refused)
     assert whole.outcomes[debian] == Outcome(State.EXISTS, "sha256:d"), "what is there needs no input"

@@ -57,9 +57,10 @@ class Scheduler:
         order = plan.closure(wanted, build, existing)
         self.outcomes = {key: Outcome(State.EXISTS, existing[key]) if key in existing else Outcome(State.WAITING)
                          for key in order}
-        for key, error in (refused or {}).items():
-            if key in self.outcomes and self.outcomes[key].state == State.WAITING:
-                self.fail([key], error, State.INPUT_FAILED)
+        lost = {key: error for key, error in (refused or {}).items()
+                if key in self.outcomes and self.outcomes[key].state == State.WAITING}
+        self.outcomes |= {key: Outcome(State.INPUT_FAILED, error=error) for key, error in lost.items()}
+        self._lose(set(lost))
 
     @property
     def finished(self) -> bool:
@@ -110,6 +111,10 @@ class Scheduler:
         lost = set(batch)
         for key in lost:
             self.outcomes[key] = Outcome(state, error=error)
+        return self._lose(lost)
+
+    def _lose(self, lost: set[Key]) -> list[Key]:
+        """Fails what waits for lost units, and in turn for those that fail so; returns these."""
         after: list[Key] = []
         for key, outcome in self.outcomes.items():  # plan order: parents come first
             broken = [parent for parent in self.parents(self.plan.units[key]) if parent in lost]
