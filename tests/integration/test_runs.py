@@ -198,14 +198,14 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) 
     [
         ("FROM scratch", "FROM alpine", "'alpine' is no image of the catalog"),
         ("FROM scratch", "# syntax=docker/dockerfile:1\nFROM scratch", ""),
-        ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step fetches nothing"),
+        ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step has no network"),
     ],
 )
 def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, small: Small, old: str, new: str,
                                                                    said: str) -> None:
     if "syntax" in new:
         small.write("other/Dockerfile", new + "\n" + (small.root / "other/Dockerfile").read_text())
-        said = "a build loads no frontend from outside"
+        said = "a build cannot load a frontend from outside"
     else:
         small.edit("other/Dockerfile", old, new)
     done = own.run()

@@ -27,7 +27,7 @@ def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> No
     text = "\n".join(found)
     assert len(found) >= 10
     assert "images/app/image.yml:1: 'descripton' is not known here, did you mean 'description'?" in text
-    assert "images/app/image.yml:1: the file lacks 'description'" in text
+    assert "images/app/image.yml:1: the file has no 'description'" in text
     assert "images/app/image.yml:2: home is 'example.org'" in text
     assert "images/app/image.yml:3: license is a number (3), it must be string" in text
     assert "images/app/image.yml:4: platforms.0 is 'linux/amd46', did you mean 'linux/amd64'?" in text
@@ -67,7 +67,7 @@ def test_all_cycles_are_told_and_targets_of_one_image_are_apart(empty: Catalog) 
 
 def test_a_key_that_comes_twice_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\n", "description: again\n")
-    assert problems(empty) == ["images/a/image.yml:5: 'description' stands here for the second time"]
+    assert problems(empty) == ["images/a/image.yml:5: the key 'description' appears twice"]
 
 
 def test_text_stays_text_whatever_yaml_1_1_makes_of_it(empty: Catalog) -> None:
@@ -150,12 +150,12 @@ def test_a_name_is_looked_for_on_the_platforms_where_it_stands(empty: Catalog) -
     [
         ("FROM x${TARGETVARIANT:?none}\n", "1: FROM x${TARGETVARIANT:?none}: TARGETVARIANT: none"),
         ("FROM ${TARGETARCH#arm64}b\nFROM ${TARGETARCH#arm64}\n",
-         "2: FROM ${TARGETARCH#arm64}: that is no name at all (for linux/arm64)"),
-        ("FROM --platform=linux/amd64 b\n", "1: --platform=linux/amd64: a stage is for $BUILDPLATFORM or, without the"
-         " flag, for the platform that is built (for linux/arm64 where linux/arm64 builds)"),
+         "2: FROM ${TARGETARCH#arm64}: the name is empty (for linux/arm64)"),
+        ("FROM --platform=linux/amd64 b\n", "1: --platform=linux/amd64: a stage must be for $BUILDPLATFORM or, without"
+         " the flag, for the platform that is built (for linux/arm64 built on linux/arm64)"),
         ("FROM inputs\n", "1: inputs is no image; take from it with COPY --from=inputs or a mount"),
         ("FROM b AS amd64b\nFROM scratch AS arm64b\nFROM ${BUILDARCH}b\n", "1: b is needed on some machines only (for"
-         " linux/amd64, linux/arm64 where linux/amd64 builds): what an image is made of cannot depend on the machine"),
+         " linux/amd64, linux/arm64 built on linux/amd64): what an image is made of cannot depend on the machine"),
     ],
 )
 def test_what_a_platform_makes_of_a_from_is_checked(empty: Catalog, dockerfile: str, said: str) -> None:
@@ -217,10 +217,10 @@ def test_what_is_hardly_yaml_is_told_with_its_file(empty: Catalog, text: str) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1: x\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
-        ("true: x\nfoo: y\n", "images/a/image.yml:1: the key true is no text to YAML; put it in quotes"),
-        ("~: x\n", "images/a/image.yml:1: the key ~ is no text to YAML; put it in quotes"),
-        ("args: {1: a}\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
+        ("1: x\n", "images/a/image.yml:1: YAML does not read the key 1 as a string; put it in quotes"),
+        ("true: x\nfoo: y\n", "images/a/image.yml:1: YAML does not read the key true as a string; put it in quotes"),
+        ("~: x\n", "images/a/image.yml:1: YAML does not read the key ~ as a string; put it in quotes"),
+        ("args: {1: a}\n", "images/a/image.yml:1: YAML does not read the key 1 as a string; put it in quotes"),
         ("a: &x {b: *x}\n", "images/a/image.yml:1: a.b contains itself"),
     ],
 )
@@ -236,7 +236,7 @@ def test_keys_that_yaml_takes_for_something_else_hide_no_other_mistake(empty: Ca
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("linux/arm64", "platforms is a text ('linux/arm64'), it must be 'all' or a list or a mapping"),
+        ("linux/arm64", "platforms is a string ('linux/arm64'), it must be 'all' or a list or a mapping"),
         ("3", "platforms is a number (3), it must be 'all' or a list or a mapping"),
         ("{exept: {linux/386: x}}", "'exept' is not known here, did you mean 'except'?; allowed: except"),
         ("[linux/arm]", "platforms.0 is 'linux/arm', did you mean 'linux/arm64'?"),
