@@ -196,7 +196,7 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("FROM scratch", "FROM alpine", "'alpine' is no image of the catalog"),
+        ("FROM scratch", "FROM alpine", "'alpine' is not an image of the catalog"),
         ("FROM scratch", "# syntax=docker/dockerfile:1\nFROM scratch", ""),
         ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step has no network"),
     ],

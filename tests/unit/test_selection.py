@@ -37,8 +37,9 @@ def test_names_platforms_and_expression_choose_together(
 
 @pytest.mark.parametrize(("images", "platforms", "expression", "said"), [
     (["ap", "app", "x"], ["linux/arm", "linux/amd64"], "[?", [
-        "farm_images: 'ap' is no image of the catalog, did you mean 'app'?; images: app, base, builder, debian, static",
-        "farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static",
+        "farm_images: 'ap' is not an image of the catalog, did you mean 'app'?; images: app, base, builder, debian,"
+        " static",
+        "farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static",
         "farm_platforms: 'linux/arm' is no platform of the catalog, did you mean 'linux/arm64'?; platforms: "
         "linux/amd64, linux/arm64",
         "farm_select: '[?' does not choose units: "]),
@@ -46,7 +47,7 @@ def test_names_platforms_and_expression_choose_together(
     ([], [], "length(@)", ["farm_select: 'length(@)' does not choose units: "]),
     ([], [], "[].{image: image}", ["farm_select: '[].{image: image}' does not choose units: 'unit'; an example: "
                                    "[?image=='registry' && platform.variant=='v6']"]),
-    (["x"], [], "", ["farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static"]),
+    (["x"], [], "", ["farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static"]),
     (["app"], [], "[?image=='base']", ["farm_images, farm_platforms and farm_select together choose no unit"]),
 ])
 def test_all_that_is_wrong_with_a_choice_is_told_at_once(
