@@ -179,7 +179,7 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     empty = own.run(str(play))
     assert empty.rc != 0
-    assert "manifests is empty" in empty.text and "n is 1, it must be a text" in empty.text
+    assert "manifests is empty" in empty.text and "n is 1, it must be a string" in empty.text
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
