@@ -111,7 +111,7 @@ def test_a_service_whose_port_a_stranger_holds_is_refused_before_anything_is_mad
         found = result(supervised.main, check=check, **params, command=["/bin/sleep", "600"],
                        claims={"ports": [port], "data": [str(tmp_path / "data")]})
         assert found.get("failed"), found
-        assert f"sleeper cannot start: port {port} is held by process {stranger.pid}: sleep 600" in found["msg"]
+        assert f"sleeper cannot start: port {port} is in use by process {stranger.pid}: sleep 600" in found["msg"]
         assert list(tmp_path.iterdir()) == []
     finally:
         stranger.kill()
