@@ -79,9 +79,9 @@ def test_a_runc_that_is_gone_is_noticed_and_another_one_is_found(own: Farm, tmp_
     copied.unlink()
     gone = own.run(farm_images=["other"], buildkitd_runc=str(copied))
     assert gone.rc != 0
-    assert gone.task("Roles | Say why")["msg"] == [f"{copied}, which buildkitd runs, is missing or not executable"]
+    assert gone.task("Roles | Show why")["msg"] == [f"{copied}, which buildkitd runs, is missing or not executable"]
     said = gone.task("Preflight | Look for runc")["msg"]
-    assert f"cannot use the runc that it was given: {copied} cannot be run" in said
+    assert f"cannot use the runc in buildkitd_runc: {copied} cannot be run" in said
     again = own.run(farm_images=["other"])
     assert again.rc == 0, again.text[-3000:]
     assert at(found)

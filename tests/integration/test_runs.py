@@ -291,7 +291,7 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
     for done in refused:
         assert done.rc != 0
         assert words in done.text
-    assert not refused[0].task("Provision | Look whether this host is well"), "no host is touched before"
+    assert not refused[0].task("Provision | Check whether this host is well"), "no host is touched before"
     assert own.run().rc == 0
 
 
@@ -321,7 +321,7 @@ def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, sma
     done = own.run(buildkitd_parallelism=3)  # the host is not well with this
     assert done.rc != 0
     assert done.text.count("'licence' is not known here, did you mean 'license'?") >= 4
-    assert not done.task("Roles | Read what the roles need to know"), "no host is touched before"
+    assert not done.task("Roles | Gather the facts that the roles need"), "no host is touched before"
     well = own.run()
     assert well.text.count("did you mean 'license'?") >= 4
     assert well.states() == {}

@@ -215,8 +215,8 @@ class Client:
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
-                raise Unreachable(f"{redact(url)}: its host is not asked any more: {self._silent[host]}", url=redact(url),
-                                  hint=DOWN)
+                raise Unreachable(f"{redact(url)}: its host is not asked any more: {self._silent[host]}",
+                                  url=redact(url), hint=DOWN)
             before = path.stat().st_size if path.exists() else 0
             try:
                 self.into(url, path, size)

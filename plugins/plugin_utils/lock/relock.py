@@ -45,7 +45,7 @@ class Overlay:
     moved: tuple[str, ...] = ()
 
     def words(self, image: str) -> str:
-        """For people: `static is not built from its lock in the tree: ...: openssl 3.5.1-1 -> 3.5.2-1 (linux/amd64)`."""
+        """For people: `static is not built from its lock in the tree: ... openssl 3.5.1-1 -> 3.5.2-1`."""
         more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
         return (f"{image} is not built from its lock in the tree: no origin has "
                 f"{', '.join(self.missing[:NAMED])}{more}, so "
