@@ -181,7 +181,7 @@ def test_a_unit_that_comes_out_otherwise_is_told_and_is_no_repair(own: Farm, sma
     again = own.run(**chosen, farm_rebuild=True)
     assert again.rc == 0, again.text[-3000:]
     assert again.built == {"box linux/amd64"}
-    assert "NOT REPRODUCIBLE: box linux/amd64 came out as sha256:" in again.text
+    assert "NOT REPRODUCIBLE: box linux/amd64 was built as sha256:" in again.text
     assert json.loads((STATE / "runs/latest/summary.json").read_text())["differs"]["box linux/amd64"]["kept"] == unit
     assert held.digest("box", tag) == unit
 

@@ -173,7 +173,7 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     task.update(manifests={PLATFORMS[0]: "latest"})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
-    assert "latest is an index itself" in own.run(str(play)).text
+    assert "latest is itself an index" in own.run(str(play)).text
     task.update(manifests={}, annotations={"n": 1})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
