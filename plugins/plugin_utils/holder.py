@@ -28,8 +28,8 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
     """Takes the farm for the process `pid` (that of ansible-playbook, as its workers come and go). It is free again
     when that process ends.
 
-    Without `create`, a missing state folder is not made; and if this user may not write who holds the farm, it only
-    waits until nobody does. Raises Busy, which names the holder, if another process has the farm and `wait` is false.
+    Without `create`, a missing state folder is not made; and if this user may not write to holder.json, it only waits
+    until no process has the farm. Raises Busy, which names the holder, if another process has the farm and `wait` is false.
     """
     root = Path(state)
     if create:

@@ -23,7 +23,7 @@ SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(
 _SPECIAL = "@*#?-$!"  # a shell's special parameters, which have no value in a Dockerfile
 _TEMPLATE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
-Lookup = Callable[[str], Optional[str]]  # the value of a variable, None where it is not set
+Lookup = Callable[[str], Optional[str]]  # name of a variable -> its value, None if it is not set
 
 
 class BadExpansion(ValueError):
