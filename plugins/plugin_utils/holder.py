@@ -29,7 +29,8 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
     when that process ends.
 
     Without `create`, a missing state folder is not made; and if this user may not write to holder.json, it only waits
-    until no process has the farm. Raises Busy, which names the holder, if another process has the farm and `wait` is false.
+    until no process has the farm. Raises Busy, which names the holder, if another process has the farm and `wait` is
+    false.
     """
     root = Path(state)
     if create:
