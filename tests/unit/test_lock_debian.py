@@ -211,7 +211,7 @@ def stamp(days: float) -> str:
         (Lock(), ""),
         (Lock(snapshot=stamp(1), releases={"trixie": stamp(2), "trixie-security": stamp(1)}), ""),
         (Lock(snapshot=stamp(0), releases={"trixie": stamp(0), "trixie-security": stamp(3)}),
-         "trixie for linux/amd64 is of"),
+         "trixie for linux/amd64 is from"),
         (Lock(snapshot=stamp(0), releases={"trixie": stamp(9), "trixie-security": stamp(0.5)}),
          "trixie-security for linux/amd64 is from"),
         (Lock(snapshot=stamp(0), releases={"trixie": stamp(0)}, older={"linux/amd64": {"trixie": stamp(2)}}), ""),

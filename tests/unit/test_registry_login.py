@@ -349,7 +349,7 @@ def test_a_credential_helper_that_hangs_is_ended_and_asked_once(
         tried = [pool.submit(registry.manifest, "a/b", "v1") for _thread in range(8)]
     for one in tried:
         with pytest.raises(FarmError, match=f"docker-credential-test has no usable login for {faulty.address}: .*did "
-                                            "not end in 0 s"):
+                                            "not end within 0 s"):
             one.result()
     (group,) = map(int, (tmp_path / "asked").read_text().split())
     deadline = time.monotonic() + 5

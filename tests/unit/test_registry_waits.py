@@ -86,7 +86,7 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
             peer.send(b"x" * 65536)
 
     monkeypatch.setattr(http, "LARGEST", 1 << 20)
-    with talker(talk) as address, pytest.raises(RegistryError, match="an answer of more than 1 MiB"):
+    with talker(talk) as address, pytest.raises(RegistryError, match="the answer has more than 1 MiB"):
         Registry(address).manifest("a/b", "v1")
 
 

@@ -188,7 +188,7 @@ def test_a_new_lock_in_the_tree_ends_the_overlay(farm):
     assert "relocked/app/lock.jsonl" in farm.kept()  # check mode writes nothing, and removes nothing
     assert farm.plan()[0].overlays == {}
     assert not (farm.state / "relocked" / "app").exists()
-    assert any("app: its lock in the tree is another one" in line for line in farm.said)
+    assert any("app: its lock in the tree has changed" in line for line in farm.said)
 
 
 @needs_apt
