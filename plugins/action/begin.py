@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Before a run: refuses mistakes before any host is touched, and takes the farm for this run alone."""
+"""Before a run: refuses bad input before any host is touched, and takes the farm for this run."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ActionModule(FarmAction):
             planned = Run.of(scratch(), controller()).load(Planned)
             return {"changed": bool(planned.todo), "units": []}
         if arguments["slots"] < 1:
-            raise FarmError(f"slots: {arguments['slots']}; a node that is to build anything has one at least")
+            raise FarmError(f"slots is {arguments['slots']}, it must be at least 1")
         run = Run.of(arguments["state"], controller())
         planned = run.load(Planned)
         if not planned.todo:
@@ -48,7 +48,7 @@ class ActionModule(FarmAction):
         stopped = ""
         try:
             builder.build()
-        except (FarmError, OSError) as error:  # the index step ends the run, with what there is
+        except (FarmError, OSError) as error:  # the index step ends the run, with what exists
             stopped = f"{task_vars['inventory_hostname']}: {error}"
             self.warn(stopped)
         finally:

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lays out the contexts of units, so that anyone can build them by hand with buildctl or docker buildx, with the same
+"""Lays out the contexts of units, so that anyone can build them by hand with buildctl or docker buildx, to the same
 digest."""
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ class ActionModule(FarmAction):
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
                               unpacked=fetch.unpacked.get(key.image, {}))
             scripts.lay_out(folders[key], made, arguments["state"], registry)
-        self.say("\n".join([f"Laid out for buildctl.sh and buildx.sh: {folder}" for folder in folders.values()]))
+        self.say("\n".join([f"Ready for buildctl.sh and buildx.sh: {folder}" for folder in folders.values()]))
         return {"changed": True, "folders": [str(folder) for folder in folders.values()]}

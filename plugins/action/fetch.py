@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 2 of a run: fetch every input of the units to build from the archive or its origin, check it, archive it."""
+"""Step 2 of a run: fetches every input of the units to build, from the archive or its origin, and archives it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 4 of a run: make manifest lists over finished units and move image tags last; then summarise the run, and fail
-it if units are missing."""
+"""Step 4 of a run: makes the manifest lists of finished units, moves image tags last; then the run's summary."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ class ActionModule(FarmAction):
         lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, namespace=arguments["namespace"],
                       tags=arguments["tags"], partial=arguments["partial"], publish=arguments["publish"],
                       check=self.check, read=built.sizes)
-        if self.check and not lists.registry.answers():  # the plan step has said so
+        if self.check and not lists.registry.answers():  # the plan step has reported that
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
         relocked = planned.relocked

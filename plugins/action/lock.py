@@ -32,7 +32,7 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
-            raise BadInput([f"farm_snapshot: {arguments['snapshot']!r} is no time like 20261123T112238Z"],
+            raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be a time like 20261123T112238Z"],
                            what="the choice")
         recipes = choose(load_catalog(arguments["catalog"], need_locks=False), arguments["images"], arguments["select"])
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
@@ -61,6 +61,6 @@ class ActionModule(FarmAction):
         if failures:
             named = "\n".join(f"{failure['name']}: {failure['msg']}" for failure in failures)
             result["failed"] = True
-            kept = "could not be locked; they keep the lock they had"
+            kept = "could not be locked; they keep their old lock"
             result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{named}"
         return result

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A single manifest list: assembled from manifests in the registry, pushed only if it differs."""
+"""A manifest list on its own: made from existing manifests, pushed only if it differs."""
 
 from __future__ import annotations
 

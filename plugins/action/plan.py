@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 1 of a run: turn recipes and locks into a plan; ask the registry what exists."""
+"""Step 1 of a run: makes a plan from recipes and locks, and asks the registry what exists."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ActionModule(FarmAction):
         wanted = list(again) or select(found.plan, native, *choice)
         again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
         registry = self._registry(arguments["registry"])
-        # what is built again is to be what it was: its lock stays
+        # what is built again must stay the same, so its lock stays
         settled = {**arguments, "relock_missing": arguments["relock_missing"] and not again}
         ask = partial(planning.ask, registry, wanted=wanted, build=native[0], namespace=arguments["namespace"],
                       again=again)
@@ -73,9 +73,9 @@ class ActionModule(FarmAction):
         return result
 
     def _registry(self, address: str) -> Registry | None:
-        """The farm's registry; in check mode None where it does not run."""
+        """The farm's registry; None in check mode if it does not run."""
         registry = Registry(address)
         if self.check and not registry.answers():
-            self.warn(f"no registry answers at {address}; the plan takes it as empty")
+            self.warn(f"no registry answers at {address}; the plan treats it as empty")
             return None
         return registry

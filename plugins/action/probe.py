@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The quick probe: one command of the runner if it is already on the host; the module if not, or if something must be
-recorded."""
+"""The quick probe: one command of the runner if that is on the host already; otherwise, or to record the result, the
+module."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ActionModule(FarmAction):
             node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
                         arguments["state_dir"].rstrip("/"))
             found = None
-            with contextlib.suppress(FarmError):  # a damaged runner: the module can do without
+            with contextlib.suppress(FarmError):  # a damaged runner: the module does not need it
                 found = node.probe(arguments)
             if found is not None:
                 return found

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads everything that the tags of the farm's namespace name, and reports what is damaged or missing."""
+"""Reads everything that the tags of the farm's namespace name, and reports what is damaged or gone."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class ActionModule(FarmAction):
             try:
                 found = planning.load(arguments)
                 images, known = sorted(found.tree), {unit.id: str(key) for key, unit in found.plan.units.items()}
-            except FarmError as error:  # what is damaged is seen all the same; whose it is the archive says
-                self.say(f"the catalog cannot be read, and is no help here: {error.message}")
+            except FarmError as error:  # damage is found all the same, and the archive says whose it is
+                self.say(f"checking without the catalog, which cannot be read: {error.message}")
         check = Check(Registry(arguments["registry"], pauses=PAUSES), arguments["namespace"], known, self.say)
         if arguments["only"]:
             damages = resolved([Damage(**damage) for damage in arguments["only"]], arguments["digests"])
-            left = damages if self.check else check.again(damages)  # in check mode nothing was mended
-            said = f"{len(damages) - len(left)} of {len(damages)} are as they were again"
+            left = damages if self.check else check.again(damages)  # in check mode nothing was repaired
+            said = f"{len(damages) - len(left)} of {len(damages)} are repaired"
         else:
             left = check.run(images).damages
             read = check.report
@@ -42,7 +42,7 @@ class ActionModule(FarmAction):
         lines = [f"{len(left)} damaged or gone in {arguments['registry']}:", *(damage.words for damage in left)]
         verdict = "\n".join(lines) if left else ""
         if left and not arguments["only"]:
-            verdict += "\n  what to do: playbooks/check.yml with `-e farm_repair=true` puts back what it can"
+            verdict += "\n  what to do: run playbooks/check.yml with `-e farm_repair=true`, which repairs what it can"
         result: dict[str, Any] = {"changed": False, "read": check.report.numbers, "verdict": verdict}
         result["damages"] = [damage.as_dict() for damage in left]
         return {**result, "failed": True, "msg": verdict} if left and arguments["fail"] else result

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removes images from the farm's registry, and what the farm keeps of them."""
+"""Removes images from the farm's registry, and everything that the farm keeps of them."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class ActionModule(FarmAction):
         self._tell(", ".join(images), removed, removal)
         result.update(changed=bool(removal) or bool(records), removed=removed, children=sorted(removal.children))
         if removal.unknown:
-            text = f"{arguments['registry']} does not tell what {', '.join(removal.unknown)} name: that is damaged"
-            result.update(failed=True, msg=f"{text}\n  what to do: whoever runs that registry has to remove these tags")
+            text = f"the manifests of {', '.join(removal.unknown)} in {arguments['registry']} are damaged"
+            result.update(failed=True, msg=f"{text}\n  what to do: ask whoever runs that registry to remove these tags")
         return {**result, "diff": removal.diff} if self.diff else result
 
     def _tell(self, names: str, removed: list[str], removal: Removal) -> None:
         if not removed:
-            self.say(f"the registry has nothing of {names}")
+            self.say(f"the registry has nothing for {names}")
             return
-        self.say(f"{'would be ' if self.check else ''}removed of {names}: {len(removed)} tags. "
-                 "Space is freed by the registry's garbage collection, which is not run here")
+        self.say(f"{'would remove' if self.check else 'removed'} {len(removed)} tags of {names}. "
+                 "The registry's garbage collection, which is not run here, frees the space")
         if removal.children:
-            self.warn(f"built on {names}, and kept: {', '.join(sorted(removal.children))}. They stay whole; "
-                      "when they are built anew, it is built again as well")
+            self.warn(f"these images are built on {names}: {', '.join(sorted(removal.children))}. They are kept and "
+                      f"stay whole; when they are built again, {names} is built again as well")

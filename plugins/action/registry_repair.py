@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back damaged or missing data of the archive, and indexes; returns the units that must be rebuilt."""
+"""Restores what is damaged or gone in the archive, and indexes; returns the units to build again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ActionModule(FarmAction):
         mender = Mender(fetch, todo, arguments["namespace"], {damage.digest for damage in damages})
         mended = mender.names() if self.check else mender.mend()
         for line in mended:
-            self.say(f"{'would be ' if self.check else ''}put back: {line}")
+            self.say(f"{'would restore' if self.check else 'restored'} {line}")
         left = [f"{damage.words}: {why}" for damage, why in todo.left] + mender.failed
         for line in left:
             self.warn(f"not repaired: {line}")

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The farm's public variables for one host: mistakes in them, and the fingerprint of what they provision."""
+"""The farm's public variables for one host: mistakes in them, and a fingerprint of how they provision it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import settings, tr
 
 
 def files() -> dict:
-    """All that decides how a host is provisioned, beside variables: relative path -> content."""
+    """Everything besides variables that decides how a host is provisioned: relative path -> content."""
     return {str(path.relative_to(travels.PLUGINS.parent)): path.read_bytes()
             for path in travels.provisioning(settings.ROLES)}
 

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Canonical JSON and hashes of it: the same value gives the same bytes everywhere."""
+"""Canonical JSON and its hashes: the same value gives the same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 
 
 def encode(value: object) -> bytes:
-    """Sorted keys, no spaces, UTF-8, no floats needed: the form that is hashed."""
+    """Sorted keys, no spaces, UTF-8 (floats do not occur): the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

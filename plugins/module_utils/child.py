@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A program whose output is read while it runs, and that can be ended early. This file does I/O."""
+"""Runs a program, reads its output while it runs, and ends it on request. This file does I/O."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, cast
 
-INTERVAL = 0.3  # seconds between two looks at it
-GRACE = 5  # seconds that it has to end once it is asked to, and then again once it is made to
-DRAIN = 2  # seconds that its last words have to arrive once it has ended: what it started may hold the pipe for ever
+INTERVAL = 0.3  # seconds between checks
+GRACE = 5  # seconds that it may take to end after SIGTERM, and then after SIGKILL
+DRAIN = 2  # seconds for its last output to arrive after it ended: what it started may keep the pipe open forever
 LONGEST = 16 << 20  # bytes of a line
 
 
 class Child:
-    """A program in a session of its own: what it started there ends with it. What it says on stderr is read."""
+    """A program in a session of its own, so that what it starts there ends with it. Its stderr is read."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule is here, and it is read while it runs
@@ -29,12 +29,12 @@ class Child:
             start_new_session=True, env=environment,
         )
         self._pipe = cast(IO[bytes], self._process.stderr)
-        self._asked = 0.0  # when it was asked to end
+        self._asked = 0.0  # when it got SIGTERM
 
     def lines(self, stop: Callable[[], bool]) -> Iterator[str]:
-        """What it says, line by line, until it has ended; a line of more than LONGEST bytes comes in pieces.
+        """Its output line by line, until it has ended; a line of more than LONGEST bytes comes in pieces.
 
-        `stop` is called every INTERVAL. Once it says yes the program is asked to end, and made to after GRACE.
+        `stop` is called every INTERVAL. Once it returns true, the program gets SIGTERM, and SIGKILL after GRACE.
         """
         pipe = self._pipe
         rest, speaks, looked, ended = bytearray(), True, time.monotonic(), 0.0
@@ -63,29 +63,29 @@ class Child:
                         return
 
     def finish(self) -> int:
-        """Ends it where it has not ended, with what it started; its exit code."""
+        """Ends it, with what it started, if it still runs; returns its exit code."""
         self._pipe.close()
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
             until = time.monotonic() + GRACE
             while not self._ended() and time.monotonic() < until:
-                time.sleep(0.02)  # Popen.wait() would free its number, which may be another's then
+                time.sleep(0.02)  # Popen.wait() would free its pid for another process
             self._signal(signal.SIGKILL)
         return self._process.wait(GRACE)
 
     def _ended(self) -> bool:
-        """Whether it has ended; it is not waited for, so its number stays that of its group."""
+        """Whether it has ended. It is not reaped, so its pid stays that of its group."""
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _signal(self, number: int) -> None:
-        """Asks the program alone to end; makes it, and what it started."""
+        """SIGTERM goes to the program alone, SIGKILL also to what it started."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 (os.kill if number == signal.SIGTERM else os.killpg)(self._process.pid, number)
 
 
 def _whole(rest: bytearray, data: bytes) -> Iterator[str]:
-    """The lines that are whole with `data`, or where that is the end all that there is; `rest` keeps what is left."""
+    """The lines that `data` completes; if `data` is empty (the end), all that is left. `rest` keeps what remains."""
     rest += data
     if data and b"\n" not in data and len(rest) <= LONGEST:
         return

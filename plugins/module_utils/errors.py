@@ -1,19 +1,19 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception tree: what went wrong, where, and what to do next."""
+"""The farm's exceptions: what went wrong, where, and what to do next."""
 
 from __future__ import annotations
 
 import errno
 
 # the hint of a HashMismatch
-CHANGED = "the origin changed it, or someone did: compare with another origin before you relock"
+CHANGED = "the origin changed it, or someone else did: compare with another origin before you lock again"
 
 
 class FarmError(Exception):
     """A failure that a person can act on. Modules and actions turn it into a result once, in `main()` or `run()`.
 
-    `where` holds the circumstances (node, unit, origin, log, ...): they are printed after the message and are keys of
+    `where` has the circumstances (node, unit, origin, log, ...): they are printed after the message, and are keys of
     the result.
     """
 
@@ -38,7 +38,7 @@ class FarmError(Exception):
 
 
 class BadInput(FarmError):
-    """Recipes, locks or an inventory that cannot be used. Carries every mistake that was found, not the first one."""
+    """Recipes, locks or an inventory that cannot be used. It has all mistakes, not only the first one."""
 
     def __init__(self, problems: list[str], *, what: str = "the catalog") -> None:
         self.problems = list(problems)
@@ -50,19 +50,19 @@ class BadInput(FarmError):
 
 
 class HashMismatch(FarmError):
-    """Content that is not what the lock says. It never enters a store, and it is never taken for a missing file."""
+    """Content that is not what the lock says. It never enters a store, and never counts as a missing file."""
 
 
 class Missing(FarmError):
-    """An origin that answers, and does not have the file."""
+    """An origin answers that it does not have the file."""
 
 
 class Unreachable(FarmError):
-    """A transport failure that retries did not cure."""
+    """A transport failure that retries did not solve."""
 
 
 class NoSpace(FarmError):
-    """A full disk: nothing is retried."""
+    """A full disk. Nothing is retried."""
 
 
 class Busy(FarmError):
@@ -70,16 +70,16 @@ class Busy(FarmError):
 
 
 def system_error(error: OSError) -> FarmError:
-    """What the operating system refused, as an error that a person can act on."""
+    """An error of the operating system, as an error that a person can act on."""
     where = str(error.filename or "")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left for {where or 'what the farm writes'}",
-                       hint="make room there and run again; nothing was tried twice")
+                       hint="make room there and run again")
     if isinstance(error, PermissionError):
-        return FarmError(f"{where} may not be read or written by this user",
-                         hint="who owns it? the state folder is its provisioner's")
+        return FarmError(f"this user may not read or write {where}",
+                         hint="run as its owner: the state folder belongs to the user who provisioned the farm")
     return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
 
 
 class RegistryError(FarmError):
-    """A registry that answers, and refuses, or whose answer cannot be used."""
+    """A registry refuses a request, or its answer cannot be used."""

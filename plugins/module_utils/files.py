@@ -1,9 +1,8 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files in places where somebody else can write: opened without following links, identified by their hash. I/O.
+"""Files in places where someone else may write: opened without following links, known by their hash. I/O.
 
-Files are checked and read through the same descriptor: no name is looked up twice. Nothing waits for the other end of a
-pipe.
+What was opened is what is checked and read; no name is looked up twice. Nothing waits for the other end of a pipe.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ import time
 from collections.abc import Iterator
 
 CHUNK = 1 << 18
-_LOOK = 0.05  # seconds between two tries to get a lock: flock(2) knows no deadline
-KINDS = {  # what is no regular file, in words
+_LOOK = 0.05  # seconds between attempts to get a lock, as flock(2) has no deadline
+KINDS = {  # what is not a regular file, in words
     stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
     stat.S_IFBLK: "a device", stat.S_IFCHR: "a device",
 }
 
 
 class Unfit(OSError):
-    """What lies under a name is no file, or cannot be read; `strerror` says why."""
+    """It is not a regular file, or cannot be read; `strerror` says why."""
 
 
 def open_file(path: str, folder: int | None = None, *, follow: bool = False) -> int:
-    """A descriptor of a regular file for reading; a `path` may be below a `folder`'s descriptor.
+    """A descriptor for reading a regular file; `path` may be relative to the descriptor `folder`.
 
-    With `follow` the path may be a link: where nobody else writes. Raises FileNotFoundError, or Unfit where there is
-    something else: opening a FIFO would wait, and a device may not end.
+    With `follow` the path may be a link: use that only where nobody else can write. Raises FileNotFoundError, or Unfit
+    for anything but a regular file: opening a FIFO would wait, and a device may not end.
     """
     flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
@@ -46,14 +45,14 @@ def open_file(path: str, folder: int | None = None, *, follow: bool = False) -> 
     mode = os.fstat(found).st_mode
     if not stat.S_ISREG(mode):
         os.close(found)
-        raise Unfit(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'no file')}", path)
+        raise Unfit(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'not a file')}", path)
     return found
 
 
 def open_folder(path: str, folder: int | None = None) -> int:
-    """A descriptor of a folder; a `path` may be below a `folder`'s descriptor.
+    """A descriptor of a folder; `path` may be relative to the descriptor `folder`.
 
-    Raises FileNotFoundError, or Unfit where there is something else.
+    Raises FileNotFoundError, or Unfit for anything but a folder.
     """
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -65,12 +64,11 @@ def open_folder(path: str, folder: int | None = None) -> int:
 
 
 def read_through(source: int, into: int | None = None, most: int | None = None) -> tuple[str, int]:
-    """The hex sha256 and the size in bytes of an open file, from where it stands; copied to `into` on the way.
+    """The hex sha256 and the size in bytes of an open file, from its position on; copied to `into` on the way.
 
-    One that has more than `most` bytes is read no further. Raises Unfit where it cannot be read, OSError where `into`
-    takes nothing.
+    Reading stops after more than `most` bytes. Raises Unfit if it cannot be read, OSError if `into` cannot be written.
     """
-    import hashlib  # here: it loads OpenSSL, and each poll of the runner loads this file
+    import hashlib  # here, as it loads OpenSSL, and each poll of the runner loads this file
 
     made, size = hashlib.sha256(), 0
     buffer = bytearray(CHUNK)
@@ -91,7 +89,7 @@ def read_through(source: int, into: int | None = None, most: int | None = None) 
 
 
 def sha256_of(path: str) -> str:
-    """The hex sha256 of a file. Raises FileNotFoundError, or Unfit where it is none."""
+    """The hex sha256 of a file. Raises FileNotFoundError, or Unfit if it is not a regular file."""
     found = open_file(path)
     try:
         return read_through(found)[0]
@@ -100,10 +98,10 @@ def sha256_of(path: str) -> str:
 
 
 def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync: bool = True) -> None:
-    """Replaces a file in one step, in a folder that is made where there is none: nothing half-written is ever read, nor
-    by anybody whom it is not for.
+    """Replaces a file atomically, and makes its folder if it is missing. No one can read a half-written file, or one
+    that is not for him.
 
-    With `sync` it is on the disk afterwards, whatever happens to the machine.
+    With `sync` it is on the disk afterwards, even if the machine crashes.
     """
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
@@ -127,7 +125,7 @@ def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync
 
 
 def sync_folder(path: str) -> None:
-    """What was renamed in a folder stays so, whatever happens to the machine."""
+    """Makes renames in a folder permanent, even if the machine crashes."""
     found = os.open(path, os.O_RDONLY)
     try:
         os.fsync(found)
@@ -136,7 +134,7 @@ def sync_folder(path: str) -> None:
 
 
 def text_of(path: str, most: int) -> str:
-    """The text of a small file; nothing where there is none, or something else. No more than `most` bytes are read."""
+    """The text of a small file, at most `most` bytes of it; '' if it is missing, or not a regular file."""
     try:
         found = open_file(path)
     except OSError:
@@ -151,9 +149,9 @@ def text_of(path: str, most: int) -> str:
 
 @contextlib.contextmanager
 def locked(path: str, seconds: float) -> Iterator[None]:
-    """Has the lock of a path's name to itself. Only its owner and root can open the file: no other user is in the way.
+    """Holds the lock of a path exclusively. Only its owner and root can open the file, so no other user can block it.
 
-    Raises TimeoutError where it is not free within `seconds`.
+    Raises TimeoutError if it is not free within `seconds`.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(path, flags, 0o600)
@@ -167,7 +165,7 @@ def locked(path: str, seconds: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    words = f"another process has the lock for more than {seconds:g} s"
+                    words = f"another process has held the lock for more than {seconds:g} s"
                     raise TimeoutError(errno.ETIMEDOUT, words, path) from None
                 time.sleep(_LOOK)
         yield

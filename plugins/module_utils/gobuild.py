@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Go programs built from a module that pins them: the command, its environment, and the cache key of the result. No
+"""Builds Go programs from a module that pins them: the command, its environment, and the key that names the result. No
 I/O."""
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 
 from .platforms import Platform, go_environment
 
-FIRST_WITH_TOOLCHAINS = (1, 21)  # from then on any Go fetches another one, https://go.dev/doc/toolchain
+FIRST_WITH_TOOLCHAINS = (1, 21)  # from this version on, Go can fetch another toolchain, https://go.dev/doc/toolchain
 _VERSION = re.compile(r"go(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 def version(text: str) -> tuple[int, ...]:
-    """`go version go1.26.8 linux/amd64` -> (1, 26, 8); () where there is none."""
+    """`go version go1.26.8 linux/amd64` -> (1, 26, 8); () if there is none."""
     found = _VERSION.search(text)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is built: `packages` maps the name of a binary to its Go package; `source` maps file names to sha256."""
+    """What to build: `packages` maps the name of a binary to its Go package; `source` maps file names to sha256."""
 
     packages: tuple[tuple[str, str], ...]
     source: tuple[tuple[str, str], ...]
@@ -36,7 +36,7 @@ class Program:
 
     @property
     def key(self) -> str:
-        """Names the result: the same inputs give the same bytes, whoever compiles."""
+        """The name of the result: the same inputs give the same bytes, whoever compiles."""
         found = {
             "format": 1,
             "packages": dict(self.packages),
@@ -57,15 +57,15 @@ class Program:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the bytes depend on. Proxies, checksum database and caches stay the client's own."""
+        """The variables that decide the bytes. Proxies, checksum database and caches stay the machine's own."""
         return {"CGO_ENABLED": "0", "GOWORK": "off", "GO111MODULE": "on", "GOAMD64": "v1",
                 **go_environment(self.platform)}
 
 
 def toolchains(wanted: str, here: str) -> list[str]:
-    """Values of GOTOOLCHAIN to try, best first. `here` is what `go version` says.
+    """Values of GOTOOLCHAIN to try, best first. `here` is the output of `go version`.
 
-    The pinned toolchain gives the same bytes everywhere. A newer Go of the machine is the second choice.
+    The pinned toolchain gives the same bytes everywhere. The second choice is a newer Go on the machine.
     """
     local, need = version(here), version(wanted)
     if not local:

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Platforms: how OCI, Debian, Go and the kernel name the same machine."""
+"""Platforms: the names that OCI, Debian, Go and the kernel have for the same machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import FarmError
 
 
 class UnknownPlatform(FarmError):
-    """A text that names no platform of the farm."""
+    """A name that is not a platform of the farm."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,11 +37,11 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """`linux/arm/v6` -> Platform. Raises UnknownPlatform, which names the platforms there are."""
+        """`linux/arm/v6` -> Platform. Raises UnknownPlatform, which names all platforms."""
         for platform in ALL:
             if str(platform) == text:
                 return platform
-        raise UnknownPlatform(f"{text!r} is no platform of the farm", hint="one of " + ", ".join(map(str, ALL)))
+        raise UnknownPlatform(f"{text!r} is not a platform of the farm", hint="use one of " + ", ".join(map(str, ALL)))
 
 
 AMD64 = Platform("linux", "amd64")
@@ -66,7 +66,7 @@ DEBIAN = {  # https://www.debian.org/ports/ ; armel ends with trixie
     RISCV64: "riscv64",
 }
 
-KERNEL = {  # `uname -m` -> the platform that such a kernel's own user land has
+KERNEL = {  # `uname -m` -> the platform of a user land for such a kernel
     "x86_64": AMD64,
     "i686": I386,
     "aarch64": ARM64,
@@ -79,6 +79,6 @@ KERNEL = {  # `uname -m` -> the platform that such a kernel's own user land has
 
 
 def go_environment(platform: Platform) -> dict[str, str]:
-    """GOOS, GOARCH and, where the variant decides, GOARM (https://go.dev/doc/install/source#environment)."""
+    """GOOS, GOARCH and, for arm, GOARM (https://go.dev/doc/install/source#environment)."""
     found = {"GOOS": platform.os, "GOARCH": platform.architecture}
     return {**found, "GOARM": platform.variant[1:]} if platform.architecture == "arm" else found

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds a port, a unix socket or a folder, read from /proc. Tests use another root than /proc."""
+"""Finds out from /proc who uses a port, a unix socket or a folder. Tests use another root than /proc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_ENDED = ("Z", "X")  # states of a process that runs no more
+_ENDED = ("Z", "X")  # states of a process that no longer runs
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
 
@@ -60,9 +60,9 @@ def same_address(one: str, other: str) -> bool:
 
 
 def started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; nothing where it is gone, or has ended. proc_pid_stat(5)
+    """When a process started, in the kernel's ticks; '' if it is gone, or has ended. proc_pid_stat(5)
 
-    One that has ended stays until its parent asks how: for ever in a container whose first process never does.
+    A process that has ended stays until its parent waits for it: forever in a container whose first process never does.
     """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -73,7 +73,7 @@ def started(pid: int) -> str:
 
 
 def age(pid: int) -> float:
-    """For how many seconds a process has run, 0 where it is gone."""
+    """For how many seconds a process has run; 0 if it is gone."""
     ticks = started(pid)
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
@@ -101,7 +101,7 @@ class Proc:
         return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
 
     def command(self, pid: int) -> str:
-        """The command line as a person would type it, or [name] for what has none."""
+        """The command line as a person would type it, or [name] if it has none."""
         words = self._read(str(pid), "cmdline").decode(errors="replace").rstrip("\0").split("\0")
         return " ".join(words) or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
 
@@ -110,12 +110,12 @@ class Proc:
         return int(fields[1]) if len(fields) > 1 else 0
 
     def zombie(self, pid: int) -> bool:
-        """A process that has ended and waits for its parent to ask."""
+        """Whether a process has ended, but its parent has not waited for it."""
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
         return not fields or fields[0] in _ENDED
 
     def has_variable(self, pid: int, assignment: str) -> bool:
-        """Whether `NAME=value` stands in the environment the process was started with."""
+        """Whether the process was started with `NAME=value` in its environment."""
         return assignment.encode() in self._read(str(pid), "environ").split(b"\0")
 
     def marked(self, assignment: str) -> list[int]:
@@ -151,7 +151,7 @@ class Proc:
         return sorted({pid for pid, target in self._descriptors() if target == wanted})
 
     def users(self, folder: str) -> list[int]:
-        """The processes that have a file below the folder open, or stand in it."""
+        """The processes that have a file in the folder open, or have their working directory in it."""
         folder = os.path.realpath(folder)
 
         def below(path: str) -> bool:

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one way to run another program: with a deadline, no input but what is given, and its whole process group ended
-with it. This file does I/O."""
+"""One way to run another program: with a deadline, without input unless given, and its process group ends with it. This
+file does I/O."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import IO
 
 from .errors import FarmError
 
-GRACE = 5.0  # seconds between asking a program to end and ending it
-PATIENCE = 600.0  # seconds for what should be quick, and may wait for a service, a lock or a disk
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+PATIENCE = 600.0  # seconds for what should be quick, but may wait for a service, a lock or a disk
 
 
 class Overdue(FarmError):
-    """A program that did not end in its time. It was ended, with all that it had started."""
+    """A program did not end in time. It was killed, with everything that it had started."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +34,25 @@ class Done:
 
 def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None,
         folder: str | None = None, stdin: str = "") -> Done:
-    """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it
-    runs.
+    """Runs a program to its end, in `folder`. `environment` is its whole environment (this process's own unless given).
 
-    Raises Overdue after `seconds`, FarmError where there is no such program.
+    Raises Overdue after `seconds`, FarmError if the program cannot be run.
     """
     with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE) as process:
         try:
             out, err = process.communicate(stdin.encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
             end(process)
-            raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended",
+            raise Overdue(f"{words[0]} did not end within {seconds:.0f} s, and was killed",
                           command=" ".join(words)[:300]) from None
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
 def call(words: Sequence[str], *, seconds: float = 0.0,
          environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """What AnsibleModule.run_command is, with a deadline (`PATIENCE` unless given): exit code, output, errors.
+    """Like AnsibleModule.run_command, with a deadline (`PATIENCE` unless given): exit code, output, errors.
 
-    124, as of timeout(1), where it did not end in time; 127, as of a shell, where it cannot be run.
+    The code is 124, as with timeout(1), if it did not end in time; 127, as with a shell, if it cannot be run.
     """
     try:
         done = run(words, seconds=seconds or PATIENCE, environment=environment)
@@ -67,7 +66,7 @@ def call(words: Sequence[str], *, seconds: float = 0.0,
 @contextlib.contextmanager
 def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
             stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs while the block does. What is left of it then is ended, however the block is left."""
+    """A program that runs during the block. It is ended afterwards, however the block is left."""
     try:
         # pylint: disable-next=ansible-bad-function  # the controller and the runner have no AnsibleModule
         process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
@@ -85,14 +84,15 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program that nobody has waited for, and its process group: asked first, killed after a grace.
+    """Ends a program that was not waited for, and its process group: SIGTERM, and SIGKILL after GRACE.
 
-    The program itself may have ended while what it started holds its pipes; its number stays its own until then.
+    The program itself may have ended while what it started still has its pipes open. Its pid stays reserved until it is
+    waited for.
     """
     if process.returncode is not None:
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):  # the second one also for what the first, and the program, left
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter where all that is left is root's
+    for number in (signal.SIGTERM, signal.SIGKILL):  # SIGKILL also for what the program left behind
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter if only root's processes are left
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""BuildKit's progress (`buildctl --progress=rawjson`), reduced to what a person wants to know.
+"""Condenses BuildKit's progress (`buildctl --progress=rawjson`) to what people want to know.
 
-Source: moby/buildkit client/graph.go, SolveStatus: one JSON object per line, times as text, log data in base64.
+Source: moby/buildkit client/graph.go, SolveStatus: one JSON object on each line, times as text, log data in base64.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 
 WRITING = ("exporting", "pushing ")  # how the names of an exporter's steps begin
 FULL = "no space left on device"
-LONGEST = 1 << 16  # characters of one line, name or error that are kept
-SHOWN = 2000  # characters of a line that is shown to a person
+LONGEST = 1 << 16  # characters that are kept of a line, name or error
+SHOWN = 2000  # characters that people see of a line
 RAN = "did not complete successfully"
-# What containerd's resolver says of a registry that answers 5xx, or not at all, always with the URL
+# What containerd's resolver says if a registry answers 5xx, or not at all; always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
 
 
 @dataclass
 class Progress:
-    """The state of one solve. `feed()` takes a line and gives the lines that it adds to the log."""
+    """The state of one solve. `feed()` takes a line and returns the lines that it adds to the log."""
 
     started: dict[str, str] = field(default_factory=dict)  # vertex digest -> name, in the order in which they started
     completed: set[str] = field(default_factory=set)
@@ -33,10 +33,10 @@ class Progress:
     known: dict[str, str] = field(default_factory=dict)
     failed: tuple[str, str] = ("", "")  # name of the step, error
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what the steps printed
-    own: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what buildctl itself had to say
+    own: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # of what buildctl itself printed
 
     def feed(self, line: str) -> list[str]:
-        """Takes whatever comes. A line that is no JSON object is a message of buildctl's own: it goes to the log."""
+        """Takes any line. One that is not a JSON object is a message of buildctl itself, and goes to the log."""
         status = _object(line)
         if status is None:
             said = _text(line.rstrip())
@@ -48,7 +48,7 @@ class Progress:
     def _log(self, log: dict[str, object]) -> list[str]:
         data = log.get("data")
         text = _text(data)
-        with contextlib.suppress(ValueError):  # no base64: it is shown as it came
+        with contextlib.suppress(ValueError):  # not base64: shown as it is
             text = base64.b64decode(data, validate=True).decode(errors="replace") if isinstance(data, str) else ""
         parts = [part[:LONGEST] for part in text.splitlines()]
         self.tail.extend(part[:SHOWN] for part in parts)
@@ -80,17 +80,17 @@ class Progress:
 
     @property
     def transport(self) -> bool:
-        """True where the solve failed on its way to or from a registry rather than in a step: while it wrote its
-        result, or read a parent.
+        """Whether the solve failed on its way to or from a registry, not in a step: while it wrote its result, or read
+        a parent.
 
-        The error of a step that ran has its command in it, whatever that says, and its exit code.
+        (The error of a step that ran contains its command, which may say anything, and its exit code.)
         """
         name, error = self.failed
         return name.startswith(WRITING) or ("/v2/" in error and RAN not in error and bool(_UNWELL.search(error)))
 
     @property
     def full(self) -> bool:
-        """True where a disk was full: BuildKit's error says so, or the last words of the step that failed."""
+        """Whether a disk was full: BuildKit's error says so, or the last output of the step that failed."""
         return any(FULL in text.lower() for text in (self.failed[1], *list(self.tail)[-3:], *self.own))
 
     def as_dict(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class Progress:
 
 
 def _object(line: str) -> dict[str, object] | None:
-    """The JSON object that a line is; None where it is another value, or no JSON."""
+    """Parses a line as a JSON object; None if it is anything else."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -115,9 +115,9 @@ def _objects(value: object) -> list[dict[str, object]]:
 
 
 def _text(value: object) -> str:
-    """A JSON value as a text that can be written down: no halves of characters, no more than LONGEST.
+    """A JSON value as a text that can be written: without lone surrogates, and at most LONGEST characters.
 
-    Lists and objects, which do not belong where a text is, are nothing.
+    Lists and objects become ''.
     """
     text = value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) and value else ""
     return text[:LONGEST].encode(errors="replace").decode()

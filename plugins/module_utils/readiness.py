@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from .supervision import Claims, Ready, parse_port
 
-LONGEST = 10  # seconds for a command that asks a service, timeout(1)
+LONGEST = 10  # seconds that a command which asks a service may take, timeout(1)
 
 
 def http_answers(url: str, timeout: float = 2) -> str:
-    """'' where a GET gives a status below 500 (a password asked for is an answer), else why not."""
-    import http.client  # here: slow to load, and a probe needs none of it
+    """'' if a GET gives a status below 500 (asking for a password is an answer), else why not."""
+    import http.client  # here, as it is slow to load and a probe does not need it
 
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -33,7 +33,7 @@ def http_answers(url: str, timeout: float = 2) -> str:
 
 
 def socket_answers(path: str, timeout: float = 2) -> str:
-    """'' where someone listens on the unix socket, else why not."""
+    """'' if something listens on the unix socket, else why not."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         try:
@@ -44,7 +44,7 @@ def socket_answers(path: str, timeout: float = 2) -> str:
 
 
 def port_answers(address: str, port: int, timeout: float = 2) -> str:
-    """'' where someone listens, else why not."""
+    """'' if something listens on the port, else why not."""
     try:
         socket.create_connection((address, port), timeout).close()
     except OSError as error:
@@ -53,7 +53,7 @@ def port_answers(address: str, port: int, timeout: float = 2) -> str:
 
 
 def claims_answer(claims: Claims) -> str:
-    """'' where every claimed port and socket has a listener: the cheapest sign that a service is up."""
+    """'' if something listens on each claimed port and socket: the cheapest sign that a service is up. Else why not."""
     for text in claims.ports:
         problem = port_answers(*parse_port(text))
         if problem:
@@ -66,7 +66,7 @@ def claims_answer(claims: Claims) -> str:
 
 
 def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
-    """'' where the service says that it is ready, else why not."""
+    """'' if the service says that it is ready, else why not."""
     if ready.http:
         return http_answers(ready.http)
     if ready.unix:
@@ -75,18 +75,17 @@ def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
         code, out, err = run(["timeout", f"--kill-after={LONGEST}", str(LONGEST), *ready.command])
         if code == 124:
             return f"{' '.join(ready.command)} did not end within {LONGEST} s"
-        return "" if code == 0 else f"{' '.join(ready.command)} ended with {code}: {(err or out).strip()[-500:]}"
+        return "" if code == 0 else f"{' '.join(ready.command)} exited with {code}: {(err or out).strip()[-500:]}"
     return ""
 
 
 def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
-    """Ask until the answer is yes ('') or the time is over (the last reason)."""
+    """Asks until the service is ready ('') or the time is over (the last reason)."""
     return until(lambda: ask(ready, run), ready.timeout)
 
 
 def until(asked: Callable[[], str], seconds: float) -> str:
-    """Asks, with growing pauses, until nothing stands in the way any more ('') or the time is over (the last
-    reason)."""
+    """Asks, with growing pauses, until the answer is '' or the time is over; returns the last answer."""
     deadline, pause = time.monotonic() + seconds, 0.05
     while True:
         problem = asked()

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Valid names in a registry: an address, a repository, a tag, a digest. For settings, client and hosts. No I/O.
+"""Which names a registry allows: address, repository, tag, digest. For settings, client and hosts. No I/O.
 
-Each function returns '' for a valid value, else what is allowed. Sources:
+Each function returns '' for a good value, otherwise what is allowed. Sources:
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests (repository, tag) and
 https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
 """
@@ -16,8 +16,8 @@ from typing import Any
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")  # the one algorithm that the farm uses, and can check
-LONGEST = 255  # letters of a repository's name; docker-registry takes no more, with the registry's own name before it
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")  # the only algorithm that the farm uses and can check
+LONGEST = 255  # characters of a repository's name; docker-registry accepts no more, including the registry's name
 
 
 def address(value: Any) -> str:
@@ -29,16 +29,16 @@ def address(value: Any) -> str:
 
 def repository(value: Any) -> str:
     good = isinstance(value, str) and REPOSITORY.match(value) and len(value) <= LONGEST
-    return "" if good else f"lower case letters, digits and . _ __ - / between them, {LONGEST} at most"
+    return "" if good else f"lower case letters and digits, with . _ __ - / between them, at most {LONGEST}"
 
 
 def tag(value: Any) -> str:
     good = isinstance(value, str) and TAG.match(value)
-    return "" if good else "letters, digits and _ . -, no . or - at its beginning, 128 at most"
+    return "" if good else "letters, digits and _ . -, without . or - at the beginning, at most 128"
 
 
 def digest(value: Any) -> str:
-    return "" if isinstance(value, str) and DIGEST.match(value) else "sha256: and 64 digits in lower case hexadecimal"
+    return "" if isinstance(value, str) and DIGEST.match(value) else "sha256: and 64 lower case hexadecimal digits"
 
 
 def reference(value: Any) -> str:
@@ -47,7 +47,7 @@ def reference(value: Any) -> str:
 
 
 def loopback(host: str) -> bool:
-    """Whether a host, with or without a port, is this machine: what goes there takes no wire."""
+    """Whether a host, with or without a port, is this machine, so that nothing leaves it."""
     name = re.sub(r":[0-9]+\Z", "", host) if host.startswith("[") or host.count(":") == 1 else host
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
@@ -56,7 +56,7 @@ def loopback(host: str) -> bool:
 
 
 def listener_on_loopback(value: Any) -> bool:
-    """Whether it is an ADDRESS:PORT on which a service can listen that this machine alone reaches. A name is none."""
+    """Whether it is an ADDRESS:PORT where a service can listen that only this machine can reach. It must be numeric."""
     if address(value):
         return False
     host = str(value).rpartition(":")[0]

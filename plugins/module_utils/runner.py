@@ -4,14 +4,14 @@
 
 Standard library only. It is sent as a zip file and unpacked on the node.
 
-    python3 runner turn   forgets jobs, starts others in their own sessions as slots become free, and answers after
-                          a while with the state of all; a job that nobody asks about for 15 minutes is cancelled
+    python3 runner turn   forgets jobs, starts others in sessions of their own while slots are free, and returns the
+                          states of all after a while; a job that is not polled for 15 minutes is cancelled
     python3 runner cancel
-    python3 runner clear  cancels and forgets what another controller left
-    python3 runner probe  says whether this host is healthy (wellness.py)
+    python3 runner clear  cancels and forgets jobs of another controller
+    python3 runner probe  says whether this host is well (wellness.py)
 
-Input and output are JSON. A job's folder holds `spec.json`, `state.json` (replaced, never half-written), `log`, `beat`
-(its mtime is the last poll), `pid`.
+Input and output are JSON. A job's folder has `spec.json`, `state.json` (replaced atomically), `log`, `beat` (its mtime
+is the last poll), `pid`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ from typing import Any
 from .files import locked
 
 STATE = "state.json"
-CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded where a job is started only
+CANCELLED = "cancelled"  # the same as in runner_job.py, which is loaded only to start a job
 TERMINAL = ("done", "failed", "lost", "cancelled")
-# seconds between two looks at the states, at first and when nothing has happened for some seconds
+# seconds between looks at the states: at first, and after some seconds in which nothing happened
 TICK, SLOWEST = 0.05, 0.3
-LINGER = 0.4  # seconds that what has ended is kept back while others are there to be started in its place
-PATIENCE = 60  # seconds for another turn, or for a program
-SETTLE = 0.05  # seconds that the answer waits for others to end as well
+LINGER = 0.4  # seconds that an answer is delayed after a job ended, if others can be started in its place
+PATIENCE = 60  # seconds to wait for another turn, or for a program
+SETTLE = 0.05  # seconds that the answer waits for other jobs to end as well
 
 
 def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
          slots: int) -> list[dict[str, Any]]:
-    """Forgets jobs, and looks after the others for up to `wait` seconds: of `specs` as many are started, in order, as
-    `slots` allow beside those of `ids`, and the next ones when some have ended. Ends sooner, once something has: at
-    once where no spec waits, else after LINGER.
+    """Forgets jobs, and watches the others for up to `wait` seconds. Of `specs` it starts as many, in order, as `slots`
+    allow besides the jobs `ids`, and more when some have ended. It returns sooner if a job has ended: at once if no
+    spec waits, else after LINGER.
 
-    The state of all that were started, with the log where one has ended; a spec that is not among them was not started.
+    Returns the state of all jobs that were started, with the log of those that ended. A spec that is not among them was
+    not started.
     """
     with _alone(jobs):
         return _turn(jobs, specs, ids, forget, wait, slots)
@@ -71,7 +72,7 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
             deadline = min(deadline, time.monotonic() + (LINGER if waiting else SETTLE))
         if time.monotonic() >= deadline or len(ended) == len(states):
             break
-        # A state is a file that another process replaces: nothing to wait on that the standard library knows.
+        # A state is a file that another process replaces; the standard library has no way to wait for that.
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 1.1, SLOWEST)
     for state in ended:
@@ -81,14 +82,14 @@ def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[s
 
 @contextlib.contextmanager
 def _alone(jobs: str) -> Iterator[None]:
-    """One turn at a time: that of a controller which died, or which ssh tried again, may still run for its `wait`."""
+    """One turn at a time: that of a controller that died, or one that ssh retried, may still run for its `wait`."""
     with locked(f"{jobs}.lock", PATIENCE):
         yield
 
 
 def start(spec: dict[str, Any]) -> None:
-    """Starts the job `spec["id"]` under `spec["jobs"]`; starting it twice is the same as once."""
-    from .runner_job import run, write_state  # here: a turn that starts nothing loads none of it
+    """Starts the job `spec["id"]` in `spec["jobs"]`. Starting it a second time does nothing."""
+    from .runner_job import run, write_state  # here, so that a turn that starts nothing does not load it
 
     folder = Path(spec["jobs"]) / spec["id"]
     try:
@@ -106,13 +107,13 @@ def start(spec: dict[str, Any]) -> None:
         try:
             os.setsid()
             job = os.fork()
-            if job:  # its number is there before anybody asks for it
+            if job:  # written before anyone can ask for it
                 (folder / "pid.new").write_text(str(job))
                 os.replace(folder / "pid.new", folder / "pid")
             else:
                 _detach(folder)
                 run(folder, spec)
-        except BaseException:  # nobody is there to take it; what ends without a state is `lost`, and this is why
+        except BaseException:  # nothing catches it; a job that ends without a state is `lost`, and this log says why
             import traceback
 
             traceback.print_exc()
@@ -123,31 +124,31 @@ def start(spec: dict[str, Any]) -> None:
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
-    """The state of each job, in order, with how long it ran and how long ago it began (seconds). One whose process is
-    gone without a result is `lost`."""
+    """The state of each job, in order, with how long it ran and how long ago it began (seconds). If its process is gone
+    without a result, it is `lost`."""
     found = []
     for name in ids:
         folder = Path(jobs) / name
         state = _state(folder)
         if state is None and not folder.exists():
-            found.append({"id": name, "state": "lost", "error": "the node knows nothing of this job", "elapsed": 0,
+            found.append({"id": name, "state": "lost", "error": "the node does not know this job", "elapsed": 0,
                           "age": 0})
             continue
-        with contextlib.suppress(OSError):  # gone meanwhile: the job sees that as well
+        with contextlib.suppress(OSError):  # gone meanwhile: the job notices that too
             (folder / "beat").touch()
         if (state is None or state["state"] not in TERMINAL) and not _alive(folder):
-            state = _state(folder) or {}  # it may have ended between the two looks
+            state = _state(folder) or {}  # it may have ended between the two checks
             if state.get("state") not in TERMINAL:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
         now = time.time()
-        state = {"state": "running", "started": now, **(state or {})}  # what cannot be read its job writes again
+        state = {"state": "running", "started": now, **(state or {})}  # an unreadable state is written again by its job
         found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"],
                       "age": now - state["started"]})
     return found
 
 
 def _state(folder: Path) -> dict[str, Any] | None:
-    """What a job wrote last; None where that cannot be read."""
+    """The last state that a job wrote; None if it cannot be read."""
     try:
         found = json.loads((folder / STATE).read_text())
         numbers = (found["started"], found.get("ended", 0))
@@ -165,11 +166,11 @@ def _text(file: Path) -> str:
 
 
 def cancel(jobs: str, ids: list[str]) -> list[str]:
-    """Asks jobs to end, and a turn that still runs to start them no more; returns those that ran."""
+    """Tells jobs to end, and a turn that still runs not to start them; returns those that ran."""
     stopped = []
     for name in ids:
         folder = Path(jobs) / name
-        with contextlib.suppress(OSError):  # a full disk is no reason to go on
+        with contextlib.suppress(OSError):  # even on a full disk they must end
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CANCELLED).touch()
         with contextlib.suppress(OSError, ValueError):  # half made, or ended meanwhile
@@ -180,7 +181,7 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
 
 
 def clear(jobs: str) -> list[str]:
-    """Asks all jobs to end, as a new controller does, and forgets those that have; returns those that ran."""
+    """Tells all jobs to end, for a new controller, and forgets those that have ended; returns those that ran."""
     with _alone(jobs):
         names = [path.name for path in Path(jobs).glob("*") if path.is_dir()]
         stopped = cancel(jobs, names)
@@ -193,14 +194,14 @@ def clear(jobs: str) -> list[str]:
 def _alive(folder: Path) -> bool:
     try:
         pid = int((folder / "pid").read_text())
-        # a number may be another's by now
+        # another process may have the pid by now
         return f"{folder.parent.parent}/bin/runner-".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False
 
 
 def _detach(folder: Path) -> None:
-    """No descriptor of the caller stays open: a connection that waits for them would wait for the whole build."""
+    """Closes all descriptors of the caller: a connection that waits for them would wait for the whole build."""
     null = os.open(os.devnull, os.O_RDWR)
     errors = os.open(folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number, target in enumerate((null, null, errors)):
@@ -209,11 +210,11 @@ def _detach(folder: Path) -> None:
 
 
 def _program(words: list[str]) -> tuple[int, str, str]:
-    """Runs a program: exit code, output, errors; 124, as of timeout(1), where it does not end."""
+    """Runs a program: exit code, output, errors. The code is 124, as with timeout(1), if it does not end."""
     import subprocess
 
     try:
-        # pylint: disable-next=ansible-bad-function  # this is a program of its own, without an AnsibleModule
+        # pylint: disable-next=ansible-bad-function  # a program of its own has no AnsibleModule
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
@@ -224,7 +225,7 @@ def _program(words: list[str]) -> tuple[int, str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line. What the system refuses is a line on stderr; a mistake of the caller is a traceback."""
+    """The command line. An error of the system becomes a line on stderr; a mistake of the caller is a traceback."""
     try:
         return _main(arguments, json.load(sys.stdin))
     except OSError as error:
@@ -241,7 +242,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     elif arguments == ["clear"]:
         answer = clear(value["jobs"])
     elif arguments == ["probe"]:
-        from .wellness import Host  # here: it is slow to load, and the other verbs need none of it
+        from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:

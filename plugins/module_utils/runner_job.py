@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A job on a node: lay out the contexts, run buildctl, record its progress. Runs as its own process (runner.py starts
-it)."""
+"""A job on a node: lays the contexts out, runs buildctl, keeps its progress. It runs in a process of its own, which
+runner.py starts."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from .progress import Progress
 from .staging import Contents, lay_out
 
 STATE = "state.json"
-CANCELLED = "cancelled"  # a file that says so; a signal may come before there is a process to send it to
+CANCELLED = "cancelled"  # a file with this meaning, as a signal may come before there is a process to send it to
 FORGOTTEN = 15 * 60  # seconds without a poll after which a job is cancelled (D2)
 LOG = 64 << 20  # characters of a log
 
 
 class Cancelled(Exception):
-    """Somebody asked, or nobody has for too long."""
+    """Someone cancelled the job, or nothing has polled it for too long."""
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replaces the state in one step; several times a second, and of no use after a power cut."""
+    """Replaces the state atomically. It is not synced: that happens several times a second."""
     files.write(str(folder / STATE), json.dumps(state), sync=False)
 
 
 def run(folder: Path, spec: dict[str, Any]) -> None:
-    """Runs a job to its end; whatever happens is in the state file."""
+    """Runs a job to its end. Whatever happens, the state file says it."""
     job = _Job(folder, spec)
     signal.signal(signal.SIGTERM, job.on_signal)
     try:
         if (folder / CANCELLED).exists():
-            raise Cancelled("before it began")
+            raise Cancelled("cancelled before it began")
         job.write("running", phase="contexts")
         contents = Contents(own=spec["own"], shared=spec["store"], archive=spec["archive"])
         job.notes = contents.notes
@@ -56,15 +56,15 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         ended = {"state": "failed", "error": str(error)}
     except OSError as error:
         ended = {"state": "failed", "error": _said(error), "full": error.errno in (errno.ENOSPC, errno.EDQUOT)}
-    except Exception as error:  # the state must say how a job ended, whatever it was
+    except Exception as error:  # the state must say how a job ended, whatever happened
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first: copies in it may be what filled the disk
+    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first, as copies in it may have filled the disk
     job.end(ended)
 
 
 def engine_identity(path: str) -> str:
-    """Which buildkitd answers on a socket: its process and when that started, or nothing where none does."""
+    """Which buildkitd answers on a socket: its pid and start time; '' if none answers."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
         try:
@@ -81,7 +81,7 @@ class _Job:
         self.started = time.time()
         self.progress = Progress()
         self.notes: list[str] = []
-        self.why = ""  # it is to end
+        self.why = ""  # why it must end
         self.building = False
 
     def on_signal(self, number: int, frame: object) -> None:
@@ -93,7 +93,7 @@ class _Job:
         write_state(self.folder, {"state": state, "started": self.started, **self.progress.as_dict(), **more})
 
     def end(self, ended: dict[str, Any]) -> None:
-        """Writes how the job ended. Without room for a new file, the old one takes the little that must be."""
+        """Writes how the job ended. If there is no room for a new file, it writes a short state into the old one."""
         ended = {**ended, "ended": time.time()}
         try:
             self.write(**ended, notes=self.notes)
@@ -103,7 +103,7 @@ class _Job:
                 file.truncate()
 
     def build(self) -> dict[str, Any]:
-        """Runs buildctl; returns how it ended. Whatever is raised here, buildctl has ended."""
+        """Runs buildctl; returns how it ended. Even if this raises, buildctl has ended."""
         policy, metadata = self.folder / "policy.json", self.folder / "metadata.json"
         policy.write_text(json.dumps(self.spec["solve"]["policy"]))
         engine = engine_identity(self.spec["socket"])
@@ -119,7 +119,7 @@ class _Job:
                     said = "".join(f"{text}\n" for text in self.progress.feed(line))
                     if room > 0:
                         room -= len(said)
-                        log.write(said if room > 0 else f"the log ends here: it has {LOG >> 20} MB\n")
+                        log.write(said if room > 0 else f"the log is cut off here, at {LOG >> 20} MB\n")
                         log.flush()
             finally:
                 code = buildctl.finish()
@@ -130,24 +130,24 @@ class _Job:
                 return {"state": "done", "digest": str(json.loads(metadata.read_text())["containerimage.digest"])}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 why = f"{type(error).__name__}: {error}"
-                raise FarmError(f"buildctl ended well and told no digest: {why}", hint="see its log") from error
+                raise FarmError(f"buildctl succeeded, but gave no digest: {why}", hint="see its log") from error
         if engine != engine_identity(self.spec["socket"]) or not engine:
-            return {"state": "lost", "error": "buildkitd went away while it built"}
+            return {"state": "lost", "error": "buildkitd stopped during the build"}
         return {"state": "failed", "full": self.progress.full or _full(self.spec["root"])}
 
     def _look(self) -> bool:
-        """Writes the state while buildctl runs; says whether it is to end."""
+        """Writes the state while buildctl runs; returns whether it must end."""
         if (self.folder / CANCELLED).exists():
             self.why = self.why or "cancelled"
         if time.time() - (self.folder / "beat").stat().st_mtime > FORGOTTEN:
-            self.why = self.why or f"nobody asked for this job for {FORGOTTEN // 60} minutes"
+            self.why = self.why or f"nothing polled this job for {FORGOTTEN // 60} minutes"
         if not self.why:
             self.write("running", phase="build")
         return bool(self.why)
 
 
 def _full(folder: str) -> bool:
-    """True where less than 64 MiB are left: what failed there failed for lack of room."""
+    """Whether less than 64 MiB are left: then a failure there is due to the full disk."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize < 64 << 20
 

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Lays out contexts from files that are known by their hash. The hash is taken of the very bytes that enter. I/O."""
+"""Lays contexts out from files that are known by their hash, which is computed from the very bytes that go in. I/O."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 from .errors import FarmError, HashMismatch
 from .files import CHUNK, Unfit, open_file, open_folder, read_through
 
-MODE, TIME = 0o644, 0  # of the files of a node's own store; mtime in nanoseconds
-SILENCE = 60  # seconds after which an archive that sends nothing is given up
-SLOWEST = 50_000  # bytes a second; an archive that sends less is given up, too
+MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanoseconds
+SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
+SLOWEST = 50_000  # bytes a second; it gives up on an archive that sends less
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
 
@@ -28,12 +28,12 @@ Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
 class Contents:
     """Where the files of contexts come from, by their sha256; tried in this order:
 
-    `own`      a store of this node's alone, in a folder that no other user can enter: a file is hashed, and then linked
-    `shared`   the controller's store where it lies on this machine. Its owner may write there at any time: a file is
+    `own`      this node's own store, in a folder that no other user can enter: a file is hashed, and then linked
+    `shared`   the controller's store, if it is on this machine. Its owner may write there at any time, so a file is
                copied, and hashed on the way. Nothing is ever written there
     `archive`  the URL of the archive's repository; what comes from it is kept in `own`
 
-    Each may be ''. What was found damaged is told in `notes`.
+    Each may be ''. `notes` says what was damaged.
     """
 
     def __init__(self, *, own: str = "", shared: str = "", archive: str = "") -> None:
@@ -43,7 +43,7 @@ class Contents:
             _make_private(own)
 
     def lay(self, target: str, wanted: Wanted, mode: int, mtime: int) -> None:
-        """Makes the file `target` of a content, with a mode and an mtime (nanoseconds). Raises FarmError."""
+        """Makes the file `target` with a content, a mode and an mtime (nanoseconds). Raises FarmError."""
         before = len(self.notes)
         if self._from_own(target, wanted, mode, mtime) or self._from_shared(target, wanted, mode, mtime):
             return
@@ -52,13 +52,13 @@ class Contents:
                 raise FarmError(f"sha256:{wanted[0]} is not in {self.shared}", hint="run again: it is fetched first")
             self._fetch(wanted)
             if not self._from_own(target, wanted, mode, mtime):
-                raise HashMismatch(f"sha256:{wanted[0]} is damaged as soon as it is written", hint="see the disk")
+                raise HashMismatch(f"sha256:{wanted[0]} is damaged as soon as it is written", hint="check the disk")
         except FarmError as error:
             error.message = "; ".join([error.message, *self.notes[before:]])
             raise
 
     def _from_own(self, target: str, wanted: Wanted, mode: int, mtime: int) -> bool:
-        """What is not what its name says is removed."""
+        """Takes a file from the node's own store; removes it there if it is not what its name says."""
         if not self.own:
             return False
         path = os.path.join(self.own, _place(wanted[0]))
@@ -86,7 +86,7 @@ class Contents:
         path = os.path.join(self.shared, _place(wanted[0]))
         try:
             with contextlib.ExitStack() as opened:
-                # The store lies where only root writes, and may be a link that root made; all below is its owner's.
+                # Only root can write where the store is, so it may be a link by root; everything below is its owner's.
                 store = os.open(self.shared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 folder = opened.enter_context(_closing(store))
                 for name in os.path.dirname(_place(wanted[0])).split("/"):
@@ -102,11 +102,11 @@ class Contents:
         return not why
 
     def _fetch(self, wanted: Wanted) -> None:
-        """Brings a content from the archive into the own store. Raises FarmError where it has none, or another one."""
-        import http.client  # here: where the stores have everything they are never needed, and slow to load
+        """Fetches a content from the archive into the own store. Raises FarmError if it is missing or wrong there."""
+        import http.client  # here, as these are slow to load and not needed if the stores have everything
         import urllib.request
 
-        url, hint = f"{self.archive}/blobs/sha256:{wanted[0]}", "does the registry answer, and this machine reach it?"
+        url, hint = f"{self.archive}/blobs/sha256:{wanted[0]}", "does the registry run, and can this machine reach it?"
 
         def pieces() -> Iterator[bytes]:
             until = time.monotonic() + SILENCE + wanted[1] / SLOWEST
@@ -115,7 +115,7 @@ class Contents:
                     while piece := answer.read1(CHUNK):
                         yield piece
                         if time.monotonic() > until:
-                            raise FarmError(f"{url} comes with less than {SLOWEST // 1000} kB a second", hint=hint)
+                            raise FarmError(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=hint)
             except (OSError, http.client.HTTPException) as error:
                 raise FarmError(f"{url}: {error}", hint=hint) from error
 
@@ -134,7 +134,7 @@ class Contents:
                 os.fchmod(handle, MODE)
                 os.utime(handle, ns=(TIME, TIME))
             if why := _wrong((made.hexdigest(), size), wanted):
-                raise HashMismatch(f"sha256:{wanted[0]} of {url}: {why}", hint="the registry's data is damaged")
+                raise HashMismatch(f"sha256:{wanted[0]} from {url}: {why}", hint="the registry's data is damaged")
             path = os.path.join(self.own, _place(wanted[0]))
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(temporary, path)
@@ -144,7 +144,7 @@ class Contents:
 
 
 def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> str:
-    """Makes one context folder: path -> [sha256, size, mode, mtime in nanoseconds]. A message names the path."""
+    """Makes one context folder from path -> [sha256, size, mode, mtime in nanoseconds]. Errors name the path."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, (digest, size, mode, mtime) in sorted(tree.items()):
         target = folder / path
@@ -161,9 +161,9 @@ def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> 
 
 
 def _copied(source: int, target: str, wanted: Wanted, mode: int, mtime: int) -> str:
-    """Copies an open file: '', or why it is not what is wanted; then there is no copy."""
+    """Copies an open file. Returns '', or why it is not what is wanted; then the copy is removed."""
     made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    why = "it was not read to its end"
+    why = "it was not read to the end"
     try:
         with _closing(made):
             why = _wrong(read_through(source, made, most=wanted[1]), wanted)
@@ -178,7 +178,7 @@ def _copied(source: int, target: str, wanted: Wanted, mode: int, mtime: int) -> 
 
 
 def _linked(path: str, target: str) -> bool:
-    """Nobody else can reach a node's own store: what is linked there is what was hashed."""
+    """Links a file, if possible. No other user can reach the node's own store, so it is the file that was hashed."""
     try:
         os.link(path, target)
     except OSError as error:
@@ -201,12 +201,12 @@ def _place(sha256: str) -> str:
 
 
 def _make_private(path: str) -> None:
-    """Makes a folder that nobody else can enter. Raises FarmError where it is another user's."""
+    """Makes a folder that no other user can enter. Raises FarmError if it belongs to another user."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     found = os.stat(path)
     if found.st_uid != os.geteuid():
         words = f"{path} belongs to user {found.st_uid}, not to this one ({os.geteuid()})"
-        raise FarmError(words, hint="remove it: it is made anew")
+        raise FarmError(words, hint="remove it: it is then made again")
     if found.st_mode & 0o077:
         os.chmod(path, 0o700)
 

@@ -16,21 +16,21 @@ from .files import open_file, open_folder, text_of, write
 from .proc import Proc, started
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
-# What the playbooks' own process makes there: plan, fetch, index, context and lock run in it, as the user who started
-# it.
+# What ansible-playbook's own process makes there: plan, fetch, index, context and lock run in it, as the user who
+# started it.
 CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "store")
 # What modules and the runner make there, as root.
 HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
         "provisioned.json", "registry", "services")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
-_FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # and their modes; the others are folders
-_DEEPEST = 200  # folders in each other; nothing of the farm's comes near
+_FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # with their modes; the others are folders
+_DEEPEST = 200  # levels of folders; nothing that the farm makes comes near
 _LAST = 1 << 22  # process ids are smaller, proc_sys_kernel(5)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the farm: a process, when it started (kernel's ticks), since when it holds, and whose it is."""
+    """Who holds the farm: a process, its start time (kernel's ticks), since when it holds the farm, and its user."""
 
     pid: int
     started: str
@@ -47,7 +47,7 @@ class Holder:
 
 
 def holder(path: str) -> Holder | None:
-    """What holder.json in a state folder says. None where it is empty or makes no sense, as after a power cut."""
+    """What holder.json in a state folder says; None if it is empty or not valid, as after a power cut."""
     try:
         found = json.loads(text_of(f"{path}/holder.json", 4096))
         pid, texts = found["pid"], [found["started"], found.get("since", ""), found.get("user", "")]
@@ -61,43 +61,43 @@ def holder(path: str) -> Holder | None:
 
 
 def refuse_foreign(path: str) -> None:
-    """Refuses a folder that holds anything but a farm: `clean` removes it whole. And another user's: he lays in it what
-    is run. Nor may everybody write above it, who could lay another one in its place."""
+    """Refuses a folder that contains anything but a farm, as `clean` removes it whole; one of another user, who could
+    change what is run from it; and one in a folder where everyone may write, who could replace it."""
     for above in {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}:
         mode = os.stat(above).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise FarmError(f"{above}, above {path}, may be written by everybody: who writes there can lay another "
-                            "folder in its place", hint=f"choose another farm_state, or `chmod o-w {above}`")
+            raise FarmError(f"everyone may write to {above}, so anyone could replace {path}",
+                            hint=f"choose another farm_state, or `chmod o-w {above}`")
     if not os.path.isdir(path):
         if os.path.lexists(path):
-            raise FarmError(f"{path} is there, and no folder", hint="choose another farm_state, or remove it")
+            raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
         return
     found = os.stat(path)
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
-        whose = "may be written by everybody" if found.st_mode & 0o002 else f"belongs to user {found.st_uid}"
-        raise FarmError(f"{path} {whose}: who writes there decides what user {os.geteuid()} follows or runs",
+        whose = "is writable for everyone" if found.st_mode & 0o002 else f"belongs to user {found.st_uid}"
+        raise FarmError(f"{path} {whose}: whoever can write there decides what user {os.geteuid()} runs",
                         hint="choose another farm_state, or run as its owner")
     if os.path.exists(f"{path}/{MARK}"):
         return
     foreign = sorted(set(os.listdir(path)) - OWN)
     if foreign:
         raise FarmError(
-            f"{path} is not empty and not a farm's state folder: it holds {', '.join(foreign[:5])}",
-            hint=f"choose another farm_state, or make the file {path}/{MARK} if all that is in it may be removed with "
+            f"{path} is not empty and not a farm's state folder: it has {', '.join(foreign[:5])}",
+            hint=f"choose another farm_state, or create the file {path}/{MARK} if everything in it may be removed with "
                  "the farm",
         )
 
 
 def _above(path: str) -> Iterator[str]:
-    """The folders above a path that are there."""
+    """The existing folders above a path."""
     while path != (path := os.path.dirname(path)):
         if os.path.isdir(path):
             yield path
 
 
 def open_umask() -> None:
-    """What a module makes has the mode that it asks for, whatever the umask of the caller: services run as users of
-    their own."""
+    """Sets a umask so that what a module makes has the mode that it asks for, whatever the caller's umask: services run
+    as users of their own."""
     os.umask(0o022)
 
 
@@ -111,7 +111,7 @@ def claim(path: str) -> None:
 
 
 def not_of(path: str, user: int) -> dict[str, int]:
-    """The controller's parts that a user cannot write to, and whose they are: -1 where they are not there."""
+    """The controller's parts that a user cannot write to -> their owner, or -1 if they are missing."""
     found = {}
     for name in CONTROLLER:
         try:
@@ -124,12 +124,13 @@ def not_of(path: str, user: int) -> dict[str, int]:
 
 
 def hand_over(path: str, user: int, group: int) -> None:
-    """Makes the controller's parts a user's, with all in them. Raises Busy where another user's run is at work in them.
+    """Gives the controller's parts, with everything in them, to a user. Raises Busy if another user's run is at work in
+    them.
 
-    Nothing that may be somebody else's is given away. A part is first taken from its owner, folder by folder, so that
-    he changes nothing in it any more; then its folders are given, and the files that have one name and belong to whom
-    their folder belongs. Anything else there is removed: links (but `runs/latest`), pipes, sockets, devices, files
-    with several names, files of third users. The farm makes none of these.
+    Nothing that may belong to someone else is given away. A part is first taken from its owner, folder by folder, so
+    that he can no longer change anything in it. Then its folders are given, and the files that have one name and the
+    same owner as their folder. Everything else there is removed: links (except `runs/latest`), pipes, sockets, devices,
+    files with several names, files of third users. The farm makes none of these.
     """
     parts = not_of(path, user)
     if any(owner != -1 for owner in parts.values()) and (at := at_work(path)):
@@ -146,7 +147,7 @@ def hand_over(path: str, user: int, group: int) -> None:
             continue
         if owner == -1:
             os.mkdir(whole, 0o755)
-        # only root writes in the state folder: a part that is a link is one that root made
+        # only root can write in the state folder, so a part that is a link was made by root
         folder = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _give(folder, whole, (user, group), os.fstat(folder).st_dev, 0)
@@ -156,11 +157,11 @@ def hand_over(path: str, user: int, group: int) -> None:
 
 
 def _give(folder: int, path: str, to: tuple[int, int], device: int, depth: int) -> None:
-    """Gives an open folder with what is in it; `path` is for messages. The folder comes last: so a stop is repeated."""
+    """Gives an open folder with what is in it; `path` is for messages. The folder comes last, so it can be repeated."""
     was = os.fstat(folder)
     if was.st_dev != device or depth > _DEEPEST:
-        why = "is another file system" if was.st_dev != device else f"lies more than {_DEEPEST} folders deep"
-        raise FarmError(f"{path} {why}: it is not given to another user", hint="unmount it, or remove it")
+        why = "is another file system" if was.st_dev != device else f"is more than {_DEEPEST} folders deep"
+        raise FarmError(f"{path} {why}, so it cannot be given to another user", hint="unmount it, or remove it")
     me = os.geteuid()
     os.fchown(folder, me, -1)
     os.fchmod(folder, stat.S_IMODE(was.st_mode) & ~0o7022)
@@ -184,9 +185,9 @@ def _give(folder: int, path: str, to: tuple[int, int], device: int, depth: int) 
 
 
 def at_work(path: str) -> str:
-    """Which process works in the controller's parts, in words; '' where none does but the run that started this one.
+    """Which process works in the controller's parts, in words; '' if none does except the run that started this one.
 
-    plugin_utils/holder.py and action/lock.py write what is read here.
+    plugin_utils/holder.py and action/lock.py write what this reads.
     """
     held = holder(path)
     if held and held.alive and held.pid not in Proc().ancestors(os.getpid()):

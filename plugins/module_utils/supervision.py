@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""A supervised service: what it is, how runit and systemd describe it, and how two versions of it differ. No I/O."""
+"""A supervised service: what it is, its files for runit and systemd, and how two versions of it differ. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .errors import BadInput
 
 FORMAT = 2  # of service.json; a change restarts every service once
-MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service: whose it is can be read from /proc
+MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service, so that /proc says whose it is
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_STATE = "/var/lib/desimages"
 UNITS = "/etc/systemd/system"
@@ -35,7 +35,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Text(NamedTuple):
-    """What a file has in it, its mode, and the number of the group that it is for (-1: no other than it is)."""
+    """A file's content, its mode, and the gid of its group (-1: unchanged)."""
 
     text: str
     mode: int
@@ -44,7 +44,7 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """How a service shows that it is up: exactly one of the three, asked until it says yes or `timeout` seconds are
+    """How to check that a service is up: by exactly one of the three, until it succeeds or `timeout` seconds are
     over."""
 
     http: str = ""
@@ -55,7 +55,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Claims:
-    """What belongs to the service alone: `address:port` texts, paths of unix sockets, data folders."""
+    """What only this service may use: `address:port` texts, paths of unix sockets, data folders."""
 
     ports: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Claims:
 
 @dataclass(frozen=True)
 class Service:
-    """One service of one farm. `state_dir` is the farm's state folder, which holds the service's folder and its log."""
+    """One service of a farm. `state_dir` is the farm's state folder, which has the service's folder and log."""
 
     name: str
     state_dir: str
@@ -125,9 +125,9 @@ class Service:
         return service
 
     def problems(self) -> Iterable[str]:
-        """Every mistake of this definition, as texts."""
+        """Every mistake in this definition, as texts."""
         if not _NAME.match(self.name):
-            yield f"name: {self.name!r} is not lower case letters, digits and dashes"
+            yield f"name: {self.name!r} must have only lower case letters, digits and dashes, a letter first"
         paths = {
             "state_dir": (self.state_dir,),
             "directory": (self.directory,),
@@ -145,14 +145,14 @@ class Service:
                     yield f"{key}: {value!r} is not an absolute path"
         for key, value in self.environment:
             if not _VARIABLE.match(key):
-                yield f"environment: {key!r} is no name of a variable"
-            if _CONTROL.search(value):  # systemd would drop it. It may be a secret: it is not shown
-                yield f"environment: the value of {key} has a control character that is neither a tab nor a line break"
+                yield f"environment: {key!r} is not a valid name of a variable"
+            if _CONTROL.search(value):  # systemd would drop it. It is not shown, as it may be a secret
+                yield f"environment: the value of {key} has a control character other than tab and line feed"
         for path in sorted(dict(self.files).keys() & dict(self.secret_files).keys()):
-            yield f"{path} is in files and in secret_files"
+            yield f"{path} is both in files and in secret_files"
         for value in (*self.command, *self.after):
             if "\n" in value or "\0" in value:
-                yield f"command and after take no line breaks: {value!r}"
+                yield f"command and after must not have line breaks or NUL: {value!r}"
         for port in self.claims.ports:
             try:
                 parse_port(port)
@@ -161,31 +161,30 @@ class Service:
         for socket in self.claims.sockets:
             length = len(socket.encode())
             if length > SOCKET_LENGTH:
-                yield (f"claims.sockets: {socket} has {length} bytes, a unix socket's path at most {SOCKET_LENGTH}: "
-                       "choose a shorter one")
+                yield (f"claims.sockets: {socket} has {length} bytes; a unix socket's path has at most "
+                       f"{SOCKET_LENGTH}: choose a shorter one")
         for limit, _value in self.limits:
             if limit not in LIMITS:
-                yield f"limits: {limit!r} is none of {', '.join(LIMITS)}"
+                yield f"limits: {limit!r} is not known; allowed: {', '.join(LIMITS)}"
 
     @property
     def folder(self) -> str:
-        """Where the service is written down; also the value of MARKER."""
+        """The folder with the service's files; also the value of MARKER."""
         return f"{self.state_dir}/services/{self.name}"
 
     @property
     def environment_file(self) -> str:
-        """What has the environment. Nobody but root reads it, while unit and arguments are everybody's to see."""
+        """The file with the environment. Only root can read it, while everyone can see unit and arguments."""
         return f"{self.folder}/environment"
 
     @property
     def log_folder(self) -> str:
-        """Where svlogd writes `current` and what it has rotated."""
+        """Where svlogd writes `current` and rotated logs."""
         return f"{self.state_dir}/log/{self.name}"
 
     @property
     def unit(self) -> str:
-        """The systemd unit. A state folder of its own gives a name of its own, so that two farms live on one
-        machine."""
+        """The systemd unit. Its name depends on the state folder, so that two farms can run on one machine."""
         farm = "" if self.state_dir == DEFAULT_STATE else f"-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
         return f"desimages{farm}-{self.name}.service"
 
@@ -203,7 +202,7 @@ def parse_port(text: str) -> tuple[str, int]:
 
 
 def definition(service: Service, program: Mapping[str, Any], supervisor: str) -> dict[str, Any]:
-    """What is kept in service.json: all that decides how the service runs. `program` identifies the binary on disk."""
+    """The content of service.json: everything that decides how a service runs. `program` identifies the binary."""
     return {
         "format": FORMAT,
         "supervisor": supervisor,
@@ -212,7 +211,7 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "program": dict(program),
         "command": list(service.command),
         "after": list(service.after),
-        **({"needs": list(service.needs)} if service.needs else {}),  # farms from before it have services without
+        **({"needs": list(service.needs)} if service.needs else {}),  # services of older farms have no such key
         "environment": {name: _sha256(value) for name, value in service.environment},
         "directory": service.directory,
         "user": service.user,
@@ -236,14 +235,14 @@ def encode(found: Mapping[str, Any]) -> str:
 
 
 def digest(text: str) -> str:
-    """Short name of a definition, shown to people and kept in stamps."""
+    """A short name for a definition, shown to people and kept in provisioned.json."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys in which two definitions differ, as reasons for a restart; [] where they are the same."""
+    """The keys in which two definitions differ, as reasons for a restart; [] if they are the same."""
     if not old:
-        return ["it is not there yet"]
+        return ["it does not exist yet"]
     return [f"{key} changed" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
 
@@ -251,7 +250,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def own_files(service: Service, group: int) -> dict[str, Text]:
-    """path -> the files of a service. They may hold secrets: only `group`, its user's, reads them; -1 is no group."""
+    """Path -> file of a service. As these may have secrets, only its user's `group` can read them; -1 is no group."""
     mode = 0o600 if group == -1 else 0o640
     return {path: Text(text, mode, group) for path, text in (*service.files, *service.secret_files)}
 
@@ -278,7 +277,7 @@ def runit_files(service: Service) -> dict[str, Text]:
         chpst += [LIMITS[limit][0], str(value)]
     if service.user:
         chpst += ["-u", service.user]
-    # everybody may read arguments: the environment is read by a shell that has none, which adds its own PWD
+    # Everyone may read arguments, so a shell with an empty environment reads the file. It adds its own PWD.
     script = 'set -a; . "$0"; set +a; unset PWD OLDPWD; exec "$@"'
     words = ["env", "-i", "/bin/sh", "-c", script, service.environment_file]
     words += [*(chpst if len(chpst) > 1 else []), *service.command]
@@ -293,7 +292,7 @@ exec {" ".join(map(quote, words))}
 exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_folder)}
 """
     finish = {}
-    if service.after:  # runsv runs it each time the service has ended, however it ended
+    if service.after:  # runsv runs this each time the service has ended, however it ended
         finish[f"{service.folder}/finish"] = Text(f"#!/bin/sh\nexec {' '.join(map(quote, service.after))}\n", 0o700)
     return {
         **finish,
@@ -313,7 +312,7 @@ def unit_word(text: str) -> str:
 
 
 def systemd_files(service: Service) -> dict[str, Text]:
-    """path -> the unit, which is the first, and its environment: `systemctl show` tells everybody what is in a unit.
+    """Path -> file: first the unit, then its environment, as `systemctl show` shows everyone what is in a unit.
 
     The output of the service goes to the journal, which rotates it.
     """

@@ -1,7 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runit and systemd: read the state of a service on this machine, and change it to the wanted one. This file does
-I/O."""
+"""Runit and systemd: reads the state of a service on this machine, and changes it. This file does I/O."""
 
 from __future__ import annotations
 
@@ -23,12 +22,12 @@ Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
 
 
-_READ = {"supervisor": str, "state_dir": str, "after": list, "environment": dict, "files": dict}  # of service.json
+_READ = {"supervisor": str, "state_dir": str, "after": list, "environment": dict, "files": dict}  # in service.json
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the supervisor says: is it watching the service, and does the service run."""
+    """What the supervisor says: whether it watches the service, and whether the service runs."""
 
     supervised: bool
     running: bool
@@ -36,7 +35,7 @@ class Status:
 
 
 def read(path: str) -> str:
-    """The text of a file, '' where there is none, or a pipe, which would have no end."""
+    """The text of a file; '' if there is none, or if it is not a regular file (a pipe might never end)."""
     try:
         with open(path, encoding="utf-8", errors="replace", opener=_at_once) as file:
             return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
@@ -49,7 +48,7 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def outdated(files: Files) -> list[str]:
-    """The paths whose text, mode or group is not as wanted."""
+    """The paths whose text, mode or group is wrong."""
 
     def same(path: str, wanted: Text) -> bool:
         try:
@@ -63,7 +62,7 @@ def outdated(files: Files) -> list[str]:
 
 
 def program(path: str) -> dict[str, Any]:
-    """What identifies a binary on disk cheaply. A new one under the same name differs; {} where there is none."""
+    """Identifies a binary on disk cheaply, so that a new one with the same name differs; {} if there is none."""
     try:
         found = os.stat(path)
     except OSError:
@@ -72,7 +71,7 @@ def program(path: str) -> dict[str, Any]:
 
 
 def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:
-    """What service.json says of a service, and its text; ({}, '') where there is none, or what nobody wrote so."""
+    """The definition in a service's service.json, and its text; ({}, '') if there is none, or if it is not valid."""
     text = read(f"{state_dir}/services/{name}/service.json")
     try:
         found = json.loads(text or "{}")
@@ -98,7 +97,7 @@ class Supervisor:
 
     @property
     def log(self) -> str:
-        """Where a person finds the log."""
+        """Where people find the log."""
         raise NotImplementedError
 
     def files(self) -> dict[str, Text]:
@@ -108,11 +107,11 @@ class Supervisor:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it, or start it again with what is written down now."""
+        """Starts it, or restarts it with the files as they are now."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Stop it and its supervision; not an error where it does not run."""
+        """Stops it and its supervision. It is no error if it does not run."""
         raise NotImplementedError
 
     def last_lines(self, count: int = 20) -> str:
@@ -122,8 +121,8 @@ class Supervisor:
         code, out, err = self.run(list(words))
         if code != 0:
             raise FarmError(
-                f"{' '.join(words)} ended with {code}: {(err or out).strip()}",
-                hint="its log tells more",
+                f"{' '.join(words)} exited with {code}: {(err or out).strip()}",
+                hint="see its log",
                 service=self.service.name,
                 log=self.log,
             )
@@ -134,14 +133,14 @@ class Supervisor:
         return self.proc.marked(self.marker)
 
     def end_leftovers(self) -> None:
-        """End what a supervisor that died left running, and do what is to be done after the service has ended."""
+        """Ends what a dead supervisor left running, and runs the command for after the service has ended."""
         self._end_processes()
         after = list(self.service.after) or definition_of(self.service.state_dir, self.service.name)[0].get("after")
         if after:
             self.run(after)
 
     def _end_processes(self) -> None:
-        """TERM, and KILL where that does not help."""
+        """Sends TERM, and KILL if that does not help."""
         for number, seconds in ((signal.SIGTERM, self.service.stop_timeout), (signal.SIGKILL, 5)):
             deadline = time.monotonic() + seconds
             for pid in self.mine():
@@ -157,7 +156,7 @@ class Supervisor:
                 return
 
     def strangers(self) -> list[str]:
-        """Who else holds what the service claims, in words: one line a claim and process."""
+        """Who else uses what the service claims: one line for each claim and process."""
         proc = self.proc
         found: list[str] = []
         ours = set(self.mine())
@@ -166,7 +165,7 @@ class Supervisor:
             return [pid for pid in pids if not ours.intersection(proc.ancestors(pid)) and pid != os.getpid()]
 
         def told(claim: str, pids: Sequence[int]) -> None:
-            found.extend(f"{claim} is held by process {pid}: {proc.command(pid)}" for pid in pids)
+            found.extend(f"{claim} is in use by process {pid}: {proc.command(pid)}" for pid in pids)
 
         listening = proc.listening() if self.service.claims.ports else []
         for text in self.service.claims.ports:
@@ -176,7 +175,7 @@ class Supervisor:
                     owners = proc.owners(one.inode)
                     told(f"port {text}", foreign(owners))
                     if not owners:
-                        found.append(f"port {text} is held by a process that this user may not see")
+                        found.append(f"port {text} is in use by a process that this user may not see")
         sockets = proc.unix_sockets() if self.service.claims.sockets else {}
         for path in self.service.claims.sockets:
             if path in sockets:
@@ -188,7 +187,7 @@ class Supervisor:
 
 
 class Runit(Supervisor):
-    """`setsid -f runsv FOLDER`: it outlives who started it. http://smarden.org/runit/"""
+    """`setsid -f runsv FOLDER`, which outlives the process that started it. http://smarden.org/runit/"""
 
     name = "runit"
 
@@ -218,12 +217,11 @@ class Runit(Supervisor):
     def start(self) -> None:
         folder = self.service.folder
         if self._supervised():
-            # Its exit code is not 0 where the service had to be killed; whether the new one is up is seen by what comes
-            # after.
+            # Its exit code is not 0 if the service had to be killed; whether the new one is up is checked afterwards.
             self.run(["sv", "-w", str(self.service.stop_timeout), "force-restart", folder])
             return
         self.end_leftovers()
-        # its own session, no descriptor of ours: nothing waits for it and no hang-up reaches it
+        # its own session, and none of our descriptors: nothing waits for it, and no hang-up reaches it
         self.call("sh", "-c",
                   f"cd / && exec setsid -f runsv {quote(folder)} </dev/null >>{quote(folder)}/runsv.log 2>&1")
         deadline = time.monotonic() + 5
@@ -282,5 +280,5 @@ KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
 
 
 def supervisor_of_this_machine() -> str:
-    """`systemd` where it is PID 1, else `runit`. sd_booted(3)"""
+    """`systemd` if it is PID 1, else `runit`. sd_booted(3)"""
     return "systemd" if os.path.isdir("/run/systemd/system") else "runit"

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host's part of the farm is as it was provisioned, and running. This file does I/O."""
+"""Checks whether a host's part of the farm is as it was provisioned, and runs. This file does I/O."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .proc import Proc
 from .supervision import FORMAT, Claims, Service, digest
 
 _MOVED = {
-    "fingerprint": "the roles or the variables changed since it was provisioned",
+    "fingerprint": "the roles or the variables have changed since it was provisioned",
     "engine": "the engine is not the one that was proven",
-    "services": "a service is described otherwise than when it was provisioned",
+    "services": "a service's definition has changed since it was provisioned",
 }
 
 
 class Host:
-    """One host's part of the farm. `fingerprint` names the roles and variables; `run` runs a program, as
-    programs.call does.
+    """One host's part of the farm. `fingerprint` is a hash of roles and variables; `run` runs a program like
+    programs.call.
 
-    `recorded` is what the last provisioning wrote down, `now` what it would write down.
+    `recorded` is what the last provisioning recorded, `now` is what it would record now.
     """
 
     def __init__(self, state_dir: str, fingerprint: str, services: list[str],
@@ -37,7 +37,7 @@ class Host:
         self.problems = [problem for problem in map(self._look_at, services) if problem]
 
     def moved(self) -> list[str]:
-        """How what is there differs from what was recorded."""
+        """How the host differs from what was recorded."""
         if not self.recorded:
             return ["it was never provisioned"]
         return [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
@@ -51,22 +51,22 @@ class Host:
         return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine}
 
     def _look_at(self, name: str) -> str:
-        """'' where the service is well, else why not."""
+        """'' if the service is well, else why not."""
         found, text = supervisors.definition_of(self.state_dir, name)
         if not found:
-            return f"{name} is not there"
+            return f"{name} is missing"
         if found.get("format") != FORMAT:
-            return f"{name} is described in another form"
+            return f"the definition of {name} has another format"
         self.now["services"][name] = digest(text)
         path = found["command"][0] if found.get("command") else ""
         if supervisors.program(path) != found.get("program"):
             return f"{path} is not the program that {name} was started with"
-        for needed in found.get("needs", []):  # another one in its place is not ours to judge: its owner upgrades it
+        for needed in found.get("needs", []):  # it may be another version: its owner may upgrade it
             if not (os.path.isfile(needed) and os.access(needed, os.X_OK)):
-                return f"{needed}, which {name} runs, is not there, or is no program"
+                return f"{needed}, which {name} runs, is missing or not executable"
         service = Service(name=name, state_dir=self.state_dir)
         if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
-            return f"{name} does not run"
+            return f"{name} is not running"
         claims = found["claims"]
         problem = readiness.claims_answer(Claims(ports=tuple(claims["ports"]), sockets=tuple(claims["sockets"])))
         return f"{name} does not answer: {problem}" if problem else ""

@@ -58,22 +58,22 @@ from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 ARGUMENTS = {"handlers": {"type": "list", "elements": "str", "required": True}}
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")  # it becomes a part of a path, for root to write to
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")  # becomes part of a path that root writes to
 FOLDER = "/proc/sys/fs/binfmt_misc"
 NEEDS = "it needs root, and a kernel with binfmt_misc"
-# binfmt.d(5), in its order
+# in the order of binfmt.d(5)
 DESCRIPTIONS = ("/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d")
 
 
 def handler(text: str) -> tuple:
-    """The text of a handler's file -> (enabled, flags)."""
+    """Parses a handler's file: (enabled, flags)."""
     lines = text.splitlines()
     flags = [line.split(":", 1)[1].strip() for line in lines if line.startswith("flags:")]
     return lines[:1] == ["enabled"], (flags or [""])[0]
 
 
 def enabled(names: list) -> list:
-    """Those that are enabled; a handler that cannot work in a container is refused."""
+    """The names that are enabled. Raises FarmError for a handler that cannot work in a container."""
     found = []
     for name in names:
         try:
@@ -83,7 +83,7 @@ def enabled(names: list) -> list:
             continue
         if on and "F" not in flags:
             raise FarmError(
-                f"the kernel's handler {name} has the flags {flags!r}, without F: it does not work in containers",
+                f"the kernel's handler {name} has the flags {flags!r}, without F, so it does not work in containers",
                 hint=f"remove it (`echo -1 > {FOLDER}/{name}`) and run this again",
             )
         if on:
@@ -92,8 +92,7 @@ def enabled(names: list) -> list:
 
 
 def description(name: str, folders: tuple = DESCRIPTIONS) -> str:
-    """What tells the kernel of a handler, as a file of binfmt.d says it; empty where none does. The first folder that
-    has one counts."""
+    """The line of binfmt.d that registers a handler; '' if there is none. The first folder that has the file counts."""
     for folder in folders:
         try:
             with open(os.path.join(folder, f"{name}.conf"), encoding="ascii", errors="replace") as file:
@@ -104,17 +103,17 @@ def description(name: str, folders: tuple = DESCRIPTIONS) -> str:
 
 
 def register(name: str) -> None:
-    """Enables a handler that the kernel knows, or tells it of one."""
+    """Enables a handler that the kernel knows, or registers it."""
     known = os.path.join(FOLDER, name)
     words = "1" if os.path.exists(known) else description(name)
     if not words:
-        raise FarmError(f"no file of binfmt.d describes the handler {name}",
-                        hint=f"looked for {name}.conf in {', '.join(DESCRIPTIONS)}")
+        raise FarmError(f"binfmt.d has no {name}.conf for the handler {name}",
+                        hint=f"install qemu-user-static; looked in {', '.join(DESCRIPTIONS)}")
     try:
         with open(known if words == "1" else os.path.join(FOLDER, "register"), "w", encoding="ascii") as file:
             file.write(words)
     except OSError as error:
-        raise FarmError(f"the kernel does not take the handler {name}: {error}", hint=NEEDS) from error
+        raise FarmError(f"the kernel does not accept the handler {name}: {error}", hint=NEEDS) from error
 
 
 def main() -> None:
@@ -122,8 +121,8 @@ def main() -> None:
     wanted = sorted(set(module.params["handlers"]))
     try:
         if wrong := [name for name in wanted if not NAME.match(name)]:
-            raise FarmError(f"no handler is called {', '.join(map(repr, wrong))}",
-                            hint="a name is letters, digits and . _ + -")
+            raise FarmError(f"handlers: {', '.join(map(repr, wrong))} is not a valid name",
+                            hint="a name has letters, digits and . _ + -")
         before = after = enabled(wanted)
         missing = [name for name in wanted if name not in before]
         if missing and not module.check_mode:

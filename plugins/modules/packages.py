@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install Debian packages without python3-apt, without starting their services, and without changing other packages."""
+"""Install Debian packages without python3-apt, without starting their services, and without harming other packages."""
 
 from __future__ import annotations
 
@@ -99,27 +99,27 @@ ARGUMENTS = {
     "quiet": {"type": "list", "elements": "str", "default": []},
     "remedy": {"type": "str", "default": ""},
 }
-RUN = "/run"  # root's alone, and empty after a boot
+RUN = "/run"  # only root writes there, and it is empty after a boot
 UNITS = "/etc/systemd/system"
 BROUGHT = ("/usr/lib/systemd/system/{name}.service", "/lib/systemd/system/{name}.service", "/etc/init.d/{name}")
 STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # what apt gives to dpkg unless told otherwise
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # apt's default for dpkg
 NO_MORE = ["-o", "APT::Get::AutomaticRemove=false", "--no-install-recommends"]
 APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *NO_MORE]
-# without the caches and the log that even a simulation would write
+# without the caches and the log, which even a simulation would write
 SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner="]
-# needrestart, where a machine has it, restarts services behind apt's back: it may only list them
+# needrestart, if installed, restarts services after apt ran: here it may only list them
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
-LONGEST = 3600.0  # seconds for one apt-get: it fetches, from a mirror that may be slow, and waits for dpkg's lock
-BY_HAND = "run the same apt-get by hand on that machine"
+LONGEST = 3600.0  # seconds for one apt-get, which may wait for a slow mirror and for dpkg's lock
+BY_HAND = "run the same apt-get on that machine by hand"
 
 
 @contextmanager
 def quiet_path() -> Iterator[str]:
-    """A PATH for all that dpkg runs, and nothing else, in which the programs that start and stop services do nothing.
+    """A PATH only for what dpkg runs, in which the programs that start and stop services do nothing.
 
-    What a killed module leaves are two links in a folder that nobody looks into, until the next boot. An apt-get that
-    outlives it still starts nothing. The links lead to a program, so a /run that is mounted noexec does no harm.
+    If the module is killed, it leaves only two links in a folder that nothing uses, until the next boot. An apt-get
+    that outlives it still starts nothing. The links lead to a program elsewhere, so /run may be mounted noexec.
     """
     folder = tempfile.mkdtemp(prefix="desimages-quiet-", dir=RUN)
     try:
@@ -132,7 +132,7 @@ def quiet_path() -> Iterator[str]:
 
 @contextmanager
 def masked(units: list) -> Iterator[None]:
-    """Masks the units that have no file yet. Where the installation fails, only what came nevertheless stays masked."""
+    """Masks the units that have no file yet. If the installation fails, only units that were installed stay masked."""
     made = []
     try:
         for unit in units:
@@ -149,7 +149,7 @@ def masked(units: list) -> Iterator[None]:
 
 
 class Packages:
-    """The packages of one task: what is there is asked once, and what apt would do is looked at before it may."""
+    """The packages of one task. Installed versions are read once, and apt is simulated before it may do anything."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -167,31 +167,31 @@ class Packages:
         self.missing = [name for name in self.names if name not in self.before]
 
     def versions(self) -> dict:
-        """package -> version of those of the names that are installed. Raises FarmError where there is no dpkg."""
+        """Package -> version, for the names that are installed. Raises FarmError if there is no dpkg."""
         if not self.names:
             return {}
         query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *self.names]
         code, out, err = programs.call(query, environment={**os.environ, **ENVIRONMENT})
         if code not in (0, 1):  # 1: some are unknown
-            raise FarmError(f"dpkg-query ended with {code}: {err.strip()}", hint="is this a Debian machine?")
+            raise FarmError(f"dpkg-query failed with {code}: {err.strip()}", hint="is this a Debian machine?")
         return installation.parse_versions(out)
 
     def apt(self, words: list, options: list, settings: str = "") -> tuple:
-        """(what it printed, '' or what went wrong). `settings` is a file that stands in for apt's own."""
+        """Runs apt-get: (its output, '' or what went wrong). `settings` is a file that replaces apt's own."""
         environment = {**os.environ, **ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
         code, out, err = programs.call([*APT, *options, *words], seconds=LONGEST, environment=environment)
         last = "\n".join((out + err).strip().splitlines()[-15:])
-        return out, f"apt-get {' '.join(words)} ended with {code}:\n{last}" if code else ""
+        return out, f"apt-get {' '.join(words)} failed with {code}:\n{last}" if code else ""
 
     def simulate(self, lists: list) -> str:
-        """Finds out what apt would do. '' or why it cannot say. `lists` are options that tell where its lists are."""
+        """Finds out what apt would do: '' or why that fails. `lists` are options that say where its lists are."""
         out, problem = self.apt(["install", *self.missing], [*lists, *SIMULATE])
         self.plan = Plan() if problem else Plan.parse(out)
         lacking = [] if problem else self.plan.lacks(self.missing)
-        return f"no source of apt's has a package of that name: {', '.join(lacking)}" if lacking else problem
+        return f"no source of apt has a package {', '.join(lacking)}" if lacking else problem
 
     def simulate_anew(self) -> str:
-        """The same with fresh package lists; in check mode they are fetched to a folder that goes."""
+        """The same with fresh package lists; in check mode these go to a temporary folder."""
         if not self.module.check_mode:
             outdated = self.apt(["update"], [])[1]
             problem = self.simulate([])
@@ -201,7 +201,7 @@ class Packages:
                 os.makedirs(f"{folder}/lists/partial")
                 code, settings, err = programs.call(["apt-config", "dump"])
                 if code:
-                    raise FarmError(f"apt-config dump ended with {code}: {err.strip()}", hint=BY_HAND)
+                    raise FarmError(f"apt-config dump failed with {code}: {err.strip()}", hint=BY_HAND)
                 with open(
                     os.open(f"{folder}/apt.conf", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8"
                 ) as file:
@@ -216,10 +216,10 @@ class Packages:
         return FarmError(f"cannot install {', '.join(self.missing)}: {problem}", hint="; or ".join(hints))
 
     def consider(self) -> None:
-        """Raises FarmError unless all that apt would do is to install what is not there yet."""
+        """Raises FarmError if apt would do anything but install missing packages."""
         if interrupted():
             raise self.refusal(
-                "dpkg was interrupted in the middle of something", "end that on that machine first: dpkg --configure -a"
+                "dpkg was interrupted earlier", "finish that on that machine first: dpkg --configure -a"
             )
         problem = self.simulate([]) and self.simulate_anew()
         if problem:
@@ -228,10 +228,10 @@ class Packages:
         if harm:
             would, hints = zip(*harm)
             simulation = f"apt-get --simulate install {' '.join(self.missing)}"
-            raise self.refusal(f"apt would {'; '.join(would)}", f"{'; '.join(hints)} (`{simulation}` tells all)")
+            raise self.refusal(f"apt would {'; '.join(would)}", f"{'; '.join(hints)} (`{simulation}` shows everything)")
 
     def install(self) -> None:
-        """Installs them, with no service started. Raises FarmError where that cannot be done, or not without harm."""
+        """Installs them without starting services. Raises FarmError if that fails, or would do harm."""
         with masked(self.quiet), quiet_path() as path:
             words, options = ["install", *self.missing], ["--no-remove", "-o", f"DPkg::Path={path}"]
             problem = self.apt(words, options)[1]
@@ -242,13 +242,13 @@ class Packages:
             there = self.versions()
             lacking = [name for name in self.missing if name not in there]
             if lacking and not problem:
-                problem = f"apt-get ended well, yet dpkg does not have {', '.join(lacking)} as installed"
+                problem = f"apt-get succeeded, but dpkg does not list {', '.join(lacking)} as installed"
             if problem:
                 raise self.refusal(problem, BY_HAND)
 
 
 def interrupted() -> bool:
-    """Whether dpkg has a journal of work that it did not end. A simulation of apt's does not look for it."""
+    """Whether dpkg has a journal of unfinished work, which a simulation does not look for."""
     try:
         return any(name.isdigit() for name in os.listdir(os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg") + "/updates"))
     except FileNotFoundError:

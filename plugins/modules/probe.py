@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check in one quick call whether this host's part of the farm is as it was provisioned, and running."""
+"""Tell in one quick call whether this host's part of the farm is as it was provisioned, and runs."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def main() -> None:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:
             said = "; ".join(host.problems)
-            raise FarmError(f"the farm is not well after it was provisioned: {said}",
-                            hint="see log/ in the state folder")
+            raise FarmError(f"the host is provisioned, but not well: {said}",
+                            hint="check the logs (`make status` shows where they are)")
         changed = bool(host.moved())
         if changed and not module.check_mode:
             host.record()

@@ -88,12 +88,12 @@ ARGUMENTS = {
 }
 INSIDE = ("docker", "registry", "v2")  # distribution's own folders below its root directory
 CHUNK = 1 << 20
-LINK = 100  # bytes of a link file that are read: it holds a digest
+LINK = 100  # bytes to read of a link file, which has a digest
 
 
 @contextlib.contextmanager
 def folder(path: str, parts: tuple):
-    """A descriptor of a folder below a path; no part of the way is a link: that, or none, is an OSError."""
+    """A descriptor of a folder below a path. OSError if it is missing, or if a part of the way is a link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts:
@@ -106,8 +106,9 @@ def folder(path: str, parts: tuple):
 
 
 def opened(name: str, where: int):
-    """A file of a folder; a link, a device or a FIFO is none. Raises FarmError, FileNotFoundError."""
-    refused = FarmError(f"{name} is no file in the registry's storage", hint="who put it there? it was not touched")
+    """Opens a file of a folder. Raises FileNotFoundError, or FarmError for a link, a device or a FIFO."""
+    refused = FarmError(f"{name} in the registry's storage is not a file",
+                        hint="it was not touched: find out what it is, and remove it")
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=where)
     except OSError as error:
@@ -128,7 +129,7 @@ class Storage:
         self.root = root
 
     def tag(self, name: str) -> str:
-        """The digest that a tag names; '' where there is no such tag."""
+        """The digest that a tag names; '' if there is no such tag."""
         repository, _colon, tag = name.rpartition(":")
         parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
         try:
@@ -139,7 +140,7 @@ class Storage:
         return "" if references.digest(digest) else digest
 
     def damaged(self, digest: str, remove: bool):
-        """Whether the data of a digest are damaged, None where there are none; with `remove` a damaged file goes."""
+        """Whether the data of a digest is damaged; None if there is none. With `remove`, a damaged file is removed."""
         found = hashlib.sha256()
         try:
             with folder(self.root, self._folder(digest)) as where:
@@ -163,7 +164,7 @@ class Storage:
 
 
 def check(digests: list, tags: list) -> None:
-    """Raises BadInput with every name that is none."""
+    """Raises BadInput with every name that is not valid."""
     given = [(digest, references.digest) for digest in digests]
     for tag in tags:
         given += [(tag.rpartition(":")[0], references.repository), (tag.rpartition(":")[2], references.tag)]
@@ -172,11 +173,11 @@ def check(digests: list, tags: list) -> None:
 
 
 def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
-    """Removes what is damaged of the digests, and of those that the tags name."""
+    """Removes damaged data of these digests, and of those that the tags name."""
     check(digests, tags)
     if not os.path.isdir(storage.root):
         raise FarmError(f"{storage.root} is not a folder",
-                        hint="where does this registry keep its data? (registry_state)")
+                        hint="set registry_state to where this registry keeps its data")
     named = {tag: storage.tag(tag) for tag in tags}
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}

@@ -82,22 +82,22 @@ ARGUMENTS = {
     "minimum": {"type": "str", "required": True},
     "required": {"type": "bool", "default": False},
 }
-SECONDS = 20  # to tell its version; a busy machine takes one
+SECONDS = 20  # for --version; a busy machine takes one
 
 
 def parse_version(text: str) -> str:
-    """`runc version 1.1.5+ds1`, the first line of `runc --version` -> 1.1.5+ds1; '' for any other program's."""
+    """`runc version 1.1.5+ds1` (first line of `runc --version`) -> 1.1.5+ds1; '' for any other program."""
     found = re.match(r"runc version (\d+\.\d+\.\d\S*)\s*(?:\n|\Z)", text)
     return found[1] if found else ""
 
 
 def numbers(version: str) -> tuple:
-    """1.1.5+ds1 -> (1, 1, 5). What follows does not count: the release candidates of a version have its options."""
+    """1.1.5+ds1 -> (1, 1, 5). The rest does not count: release candidates have the options of their version."""
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def candidates(path: str) -> list:
-    """The programs named runc, in order. A file that has two names is in it once."""
+    """The programs named runc, in the order of the path, each file once."""
     found = {}
     for folder in [*supervision.PATH.split(":"), *path.split(":")]:
         program = f"{folder}/runc"
@@ -111,29 +111,29 @@ def look_at(program: str, minimum: str) -> tuple:
     try:
         done = programs.run([program, "--version"], seconds=SECONDS)
     except programs.Overdue:
-        return "", f"{program} does not tell its version within {SECONDS} s"
+        return "", f"{program} --version did not end within {SECONDS} s"
     except FarmError as error:
         return "", str(error)
     if done.code:
-        return "", f"{program} --version ended with {done.code}: {' '.join((done.err or done.out).split())[-200:]}"
+        return "", f"{program} --version failed with {done.code}: {' '.join((done.err or done.out).split())[-200:]}"
     version = parse_version(done.out)
     if not version:
         return "", f"{program} is not runc: it says {(done.out.splitlines() or [''])[0][:60]!r}"
     if numbers(version) < numbers(minimum):
-        return "", f"{program} is runc {version}, BuildKit needs {minimum} or later"
+        return "", f"{program} is runc {version}, but BuildKit needs {minimum} or later"
     if not re.search(r"(?m)^libseccomp:", done.out):  # BuildKit gives each step a seccomp profile
-        return "", f"{program} is runc {version} compiled without seccomp, which BuildKit needs"
+        return "", f"{program} is runc {version}, but compiled without seccomp, which BuildKit needs"
     return version, ""
 
 
 def find(path: str, minimum: str) -> tuple:
-    """(program, its version, why others cannot be used); empty texts where none can be.
+    """(program, its version, why others cannot be used); empty texts if none can be used.
 
-    Raises FarmError where `path` is named and cannot.
+    Raises FarmError if `path` is given and cannot be used.
     """
     hint = (
-        f"name a runc from {minimum} on, or leave buildkitd_runc empty:"
-        " then one is looked for, and Debian's installed where there is none"
+        f"set buildkitd_runc to a runc from {minimum} on, or leave it empty:"
+        " then the role looks for one, and installs Debian's if there is none"
     )
     if path and not path.startswith("/"):
         raise FarmError(f"{path!r} is not the absolute path of a runc", hint=hint)
@@ -143,7 +143,7 @@ def find(path: str, minimum: str) -> tuple:
         if not problem:
             return program, version, refused
         if path:
-            raise FarmError(f"BuildKit cannot use the runc that it was given: {problem}", hint=hint)
+            raise FarmError(f"BuildKit cannot use the runc in buildkitd_runc: {problem}", hint=hint)
         refused.append(problem)
     return "", "", refused
 
@@ -157,7 +157,7 @@ def main() -> None:
             raise FarmError(
                 "\n".join(
                     [
-                        f"there is no runc that BuildKit can use in {supervision.PATH.replace(':', ', ')} or PATH",
+                        f"BuildKit can use no runc in {supervision.PATH.replace(':', ', ')} or PATH",
                         *refused,
                     ]
                 ),

@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Create a farm's state folder on a host, or remove it with everything that the farm made."""
+"""Make a farm's state folder on a host, or remove it with everything that the farm made."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def mounts_below(text: str, folder: str) -> list:
 
 
 def disk_usage(path: str, device: int, seen: set) -> int:
-    """Bytes on disk below a path, each file once, on this file system only. What cannot be read is not counted."""
+    """Bytes on disk below a path: each file once, only this file system, and only what can be read."""
     total, folders = 0, [path]
     while folders:
         try:
@@ -136,7 +136,7 @@ def disk_usage(path: str, device: int, seen: set) -> int:
 
 
 def unmount(folder: int, path: str) -> None:
-    """Unmounts what is at a path below a folder's descriptor. No link on the way is followed: somebody may lay one."""
+    """Unmounts a path below a folder's descriptor. It follows no links, as someone else may have made one."""
     libc = ctypes.CDLL(None, use_errno=True)
     *above, name = path.split("/")
     opened = []
@@ -161,7 +161,7 @@ class StateFolder:
         if self.there and not os.path.exists(os.path.join(self.path, state.MARK)):
             raise FarmError(
                 f"{self.path} is not the state folder of a farm: it has no file {state.MARK}",
-                hint="nothing was removed. Is farm_state right?",
+                hint="nothing was removed: check farm_state",
             )
         state.refuse_foreign(self.path)
 
@@ -185,7 +185,7 @@ class StateFolder:
             found, _text = supervisors.definition_of(self.path, name)
             kind = supervisors.KINDS.get(found.get("supervisor", ""),
                                          supervisors.KINDS[supervisors.supervisor_of_this_machine()])
-            # units and processes bear the name that the folder was given by, which may be a link
+            # units and processes have the folder's name as it was given, which may be a link
             made_with = found.get("state_dir", self.path)
             supervisor = kind(Service(name=name, state_dir=made_with), programs.call, Proc())
             supervisor.stop()
@@ -198,19 +198,19 @@ class StateFolder:
             self.empty(folder)
         finally:
             os.close(folder)
-        # a link shall not be left without its end
+        # keep the target of a link
         if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):
             os.rmdir(self.path)
 
     def empty(self, folder: int) -> None:
-        """Removes all that is in the open folder, and nothing else, whoever exchanges it meanwhile."""
+        """Removes everything in the open folder, and nothing else, even if someone replaces the folder meanwhile."""
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             points = mounts_below(file.read(), self.path)
         for point in points:
             try:
                 unmount(folder, point[len(self.path) + 1 :])
             except OSError as error:
-                hint = "something still uses it: see `fuser -vm`, or reboot"
+                hint = "something still uses it: check with `fuser -vm`, or reboot"
                 raise FarmError(f"cannot unmount {point}: {error.strerror}", hint=hint) from error
         here = f"/proc/self/fd/{folder}"
         # the mark last, so that what fails half-way can be repeated
@@ -223,8 +223,7 @@ class StateFolder:
 
 
 def absent(module: AnsibleModule) -> dict:
-    """Removes the state folder with what runs in it. Raises Busy where somebody else's run or lock step is at work
-    there."""
+    """Removes the state folder and stops what runs in it. Raises Busy if another run or lock step is at work there."""
     folder = StateFolder(module)
     if folder.there and (holder := state.at_work(folder.path)):
         raise Busy(f"the farm in {folder.path} is held by {holder}", hint="wait for it to end; nothing was removed")
@@ -241,7 +240,7 @@ def absent(module: AnsibleModule) -> dict:
 
 
 def present(module: AnsibleModule) -> dict:
-    """Makes the state folder, marks it, and makes the controller's parts its user's."""
+    """Makes the state folder, marks it, and gives the controller's parts to `owner`."""
     path, owner = module.params["path"], module.params["owner"]
     state.refuse_foreign(path)
     parts = state.not_of(path, owner)
@@ -250,7 +249,7 @@ def present(module: AnsibleModule) -> dict:
         try:
             group = pwd.getpwuid(owner).pw_gid
         except KeyError:
-            group = -1  # a number without a name: the group stays
+            group = -1  # the uid has no name: keep the group
         state.claim(path)
         state.hand_over(path, owner, group)
     before = "".join(f"{name}: {was}\n" for name, was in parts.items() if was != -1)

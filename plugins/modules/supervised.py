@@ -227,7 +227,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
 
 KEY = "PRIVATE KEY-----"  # of PEM, RFC 7468
 
-STARTS = 5  # seconds until a supervisor says that it runs
+STARTS = 5  # seconds in which a supervisor must say that it runs
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
@@ -270,7 +270,7 @@ ARGUMENTS = {
 
 
 class Module(AnsibleModule):
-    """What may be secret of the parameters is neither in the result nor in the host's log."""
+    """An AnsibleModule that keeps secret parameters out of its result and of the host's log."""
 
     def log(self, msg, log_args=None) -> None:
         super().log(f"Invoked for the service {self.params.get('name')}")
@@ -304,16 +304,16 @@ class Supervised:
         return f"{self.service.folder}/service.json"
 
     def account(self):
-        """The account that the service runs with; None where that is the module's, or in check mode not there yet."""
+        """The service's account; None if it is the module's own, or if it does not exist yet in check mode."""
         try:
             return pwd.getpwnam(self.service.user) if self.service.user else None
         except KeyError:
             if self.module.check_mode:
                 return None
-            raise FarmError(f"there is no user {self.service.user!r}", service=self.service.name) from None
+            raise FarmError(f"the user {self.service.user!r} does not exist", service=self.service.name) from None
 
     def started(self) -> dict:
-        """It runs as described, and answers."""
+        """Makes it run as described, and answer."""
         service, supervisor, account = self.service, self.supervisor, self.account()
         new = definition(service, supervisors.program(service.command[0]), supervisor.name)
         own = own_files(service, account.pw_gid if account else -1)
@@ -323,7 +323,7 @@ class Supervised:
         reasons = differences(self.old, new) if self.path in stale else []
         reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
         if not self.status.running:
-            reasons.append("it does not run")
+            reasons.append("it is not running")
         elif not self.status.supervised:
             reasons.append("it does not start at boot")
         if reasons:
@@ -340,22 +340,22 @@ class Supervised:
         return self.result(reasons, diff, digest(encode(new)))
 
     def file_diff(self, path: str, before: str, after: str) -> dict:
-        """How a file differs, without what may be secret."""
+        """How a file differs, without secrets."""
         if path == self.service.environment_file:
             before, after = self.variables()
         elif path in dict(self.service.secret_files) or KEY in before + after:
-            before, after = "(not shown)\n" if before else "", "(not shown, another one)\n"
+            before, after = "(not shown)\n" if before else "", "(not shown, changed)\n"
         return {"before_header": path, "after_header": path, "before": before, "after": after}
 
     def variables(self) -> tuple:
-        """The names of the variables before and after, and which have another value."""
+        """The names of the variables before and after, and whose values changed."""
         old, new = self.old.get("environment") or {}, definition(self.service, {}, "")["environment"]
-        other = {name: " (another value)" for name in old if name in new and old[name] != new[name]}
+        other = {name: " (changed)" for name in old if name in new and old[name] != new[name]}
         after = "".join(f"{name}{other.get(name, '')}\n" for name in sorted(new))
         return "".join(f"{name}\n" for name in sorted(old)), after
 
     def refuse_strangers(self) -> None:
-        """Raises FarmError, naming the holders, where something else has the service's port, socket or data folder."""
+        """Raises FarmError, which names the processes, if others use the service's port, socket or data folder."""
         strangers = self.supervisor.strangers()
         if strangers:
             raise FarmError(
@@ -365,7 +365,7 @@ class Supervised:
             )
 
     def make_folders(self, account) -> None:
-        """Makes the folders of the service's description, logs and data."""
+        """Makes the folders for the service's files, logs and data."""
         service = self.service
         state.claim(service.state_dir)
         for folder in (f"{service.folder}/log", service.log_folder):
@@ -381,41 +381,40 @@ class Supervised:
                     os.close(made)
 
     def not_running(self) -> str:
-        """'' where its supervisor says that it runs: one that has no other way to say that it is up may have just been
-        started."""
-        return "" if self.supervisor.status().running else "it does not run"
+        """'' if its supervisor says that it runs. (A service without a readiness check may only just have started.)"""
+        return "" if self.supervisor.status().running else "it is not running"
 
     def wait(self, fresh: bool) -> None:
-        """Awaits that it answers. Raises FarmError with its last lines where it does not; one that was `fresh` is then
-        stopped."""
+        """Waits until it answers. Raises FarmError with the last lines of its log if it does not; if `fresh`, it is
+        stopped first."""
         problem = (readiness.wait(self.service.ready, programs.call)
                    or readiness.until(self.not_running, STARTS))
         if not problem:
             return
         strangers = self.supervisor.strangers()
         lines = self.supervisor.last_lines()
-        if fresh:  # what does not come up is not left to crash for ever
+        if fresh:  # otherwise it might crash and restart forever
             self.supervisor.stop()
         raise FarmError(
             f"{self.service.name} is not ready after {self.service.ready.timeout} s: {problem}\n"
             + "".join(f"{line}\n" for line in strangers)
             + f"the last lines of its log:\n{lines}",
-            hint="the log tells why" + ("; it was stopped again" if fresh else ""),
+            hint="see its log" + ("; the service was stopped again" if fresh else ""),
             service=self.service.name,
             log=self.supervisor.log,
         )
 
     def stopped(self) -> dict:
-        """It does not run, now and after a boot."""
+        """Makes it stop, now and after a boot."""
         left = self.supervisor.mine()
-        reasons = ["it runs"] if self.status.running or self.status.supervised or left else []
+        reasons = ["it is running"] if self.status.running or self.status.supervised or left else []
         if reasons and not self.module.check_mode:
             self.supervisor.stop()
         return self.result(reasons, [self.run_diff("running" if reasons else "stopped", "stopped")],
                            digest(self.old_text))
 
     def absent(self) -> dict:
-        """It does not run and nothing describes it."""
+        """Stops it and removes its files."""
         result = self.stopped()
         owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *own_files(self.service, -1)]
         folders = [self.service.folder, self.service.log_folder]
@@ -428,7 +427,7 @@ class Supervised:
                     os.unlink(path)
             if self.supervisor.name == "systemd":
                 self.supervisor.call("systemctl", "daemon-reload")
-        result["reasons"] += [f"{path} is there" for path in there]
+        result["reasons"] += [f"{path} exists" for path in there]
         result["changed"] = bool(result["reasons"])
         result["diff"].append({"before": "".join(f"{path}\n" for path in there), "after": ""})
         return result

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base of all actions of the farm: arguments are checked and converted to plain values, and one place turns errors
-into results."""
+"""The base of all actions of the farm: it checks arguments and makes them plain, and turns errors into results in one
+place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain(value: Any) -> Any:
 
 
 class FarmAction(ActionBase):
-    """An action whose arguments are those of its DOCUMENTATION; subclasses give that text and `act()`."""
+    """An action whose arguments are those in its DOCUMENTATION. Subclasses give that text, and `act()`."""
 
     DOCUMENTATION = ""
 
@@ -66,9 +66,9 @@ class FarmAction(ActionBase):
         return bool(self._task.diff)
 
     def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
-        """Runs a shell command on the host, as the user that the task becomes: exit code, output, errors."""
-        with contextlib.suppress(AnsibleError):  # of connections that have no such option
-            # a terminal in between, for a password of sudo's, would swallow the input
+        """Runs a shell command on the host, as the task's become user: exit code, output, errors."""
+        with contextlib.suppress(AnsibleError):  # some connections have no such option
+            # without it Ansible may use a terminal (for sudo's password), which would swallow the input
             self._connection.set_option("pipelining", True)
         found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
         return found["rc"], found["stdout"], found["stderr"]
@@ -81,21 +81,21 @@ class FarmAction(ActionBase):
         if not found.startswith("auto"):
             return found
         facts: dict[str, Any] = task_vars.get("ansible_facts") or {}
-        if "discovered_interpreter_python" not in facts:  # a module finds it, where none has run on this host yet
+        if "discovered_interpreter_python" not in facts:  # no module has run on this host yet: a module finds it
             pinged: dict[str, Any] = self._execute_module(module_name="ansible.builtin.ping", task_vars=task_vars)
             facts = pinged.get("ansible_facts") or {}
         known = facts.get("discovered_interpreter_python")
         if not known:
             raise FarmError(f"Ansible finds no Python on {task_vars['inventory_hostname']}",
-                            hint="name it in the inventory: ansible_python_interpreter")
+                            hint="set ansible_python_interpreter in the inventory")
         return str(known)
 
     def say(self, text: str) -> None:
-        """A line that the person sees at once."""
+        """Prints a line at once."""
         display.display(text)
 
     def alert(self, text: str) -> None:
-        """A line that reaches the person even while Ansible ends: then nobody reads what workers say, so it goes to
+        """Prints a line that appears even while Ansible ends: then nothing reads what workers say, so it goes to
         ansible-playbook's own stderr."""
         try:
             with open(f"/proc/{controller()}/fd/2", "a") as errors:
@@ -109,10 +109,10 @@ class FarmAction(ActionBase):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """While the block runs, what stops ansible-playbook is an exception here, so that each `finally` runs: Ansible ends
-    its workers without.
+    """While the block runs, a signal that stops ansible-playbook raises an exception here, so that each `finally` runs.
+    Without this, Ansible kills its workers.
 
-    Afterwards the worker's own handlers are back: Ansible ends it by a signal when it has nothing more to do.
+    Afterwards the worker's own handlers are back, as Ansible ends a worker by a signal when it has nothing more to do.
     """
     before = {number: signal.getsignal(number) for number in STOPS}
 
@@ -131,7 +131,7 @@ def stoppable() -> Iterator[None]:
 
 
 def documented(text: str) -> dict[str, Any]:
-    """The options of a DOCUMENTATION, those of the farm's fragment among them."""
+    """The options in a DOCUMENTATION, including those of the farm's fragment."""
     value = yaml.safe_load(text)
     if "desimages.farm.farm" not in value.get("extends_documentation_fragment", []):
         return dict(value["options"])
@@ -139,7 +139,7 @@ def documented(text: str) -> dict[str, Any]:
 
 
 def argument_spec(options: dict[str, Any]) -> dict[str, Any]:
-    """The argument spec that the options of a DOCUMENTATION describe."""
+    """The argument spec for the options of a DOCUMENTATION."""
     kept = ("type", "required", "default", "choices", "elements", "no_log", "aliases")
     found = {}
     for name, option in options.items():
@@ -153,5 +153,5 @@ def argument_spec(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def controller() -> int:
-    """The process of ansible-playbook itself: this code runs in a worker that it forked."""
+    """The pid of ansible-playbook itself: this code runs in a worker that it forked."""
     return os.getppid()

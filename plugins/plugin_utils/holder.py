@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who holds the farm: one run at a time."""
+"""Holds the farm for one run at a time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, holder
 
 HOLDER, GUARD = "holder.json", "holder.lock"
-PATIENCE = 60  # seconds for another process of this user to look who holds the farm
+PATIENCE = 60  # seconds that another process of this user may take to check who holds the farm
 SIZE = 512  # bytes of holder.json
 
 
 def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, create: bool = True) -> None:
-    """Takes the farm for the process `pid` (ansible-playbook's own: its workers come and go). Ends with that process.
+    """Takes the farm for the process `pid` (that of ansible-playbook, as its workers come and go). It is free again
+    when that process ends.
 
-    Without `create` a state folder that is not there is left so, and of a farm whose holder this user may not write it
-    is only awaited that nobody has it. Raises Busy, naming the holder, where another one has it and `wait` is false.
+    Without `create`, a missing state folder is not made; and if this user may not write to holder.json, it only waits
+    until no process has the farm. Raises Busy, which names the holder, if another process has the farm and `wait` is
+    false.
     """
     root = Path(state)
     if create:
         root.mkdir(parents=True, exist_ok=True)
-    marked = (root / MARK).exists()  # nothing is written into a folder that may be somebody else's
+    marked = (root / MARK).exists()  # write nothing into a folder that may be someone else's
     files = (root / HOLDER, root / GUARD)
     take = create or (marked and all(os.access(file if file.exists() else root, os.W_OK) for file in files))
     told = False
@@ -47,15 +49,15 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
                 return
         words = f"the farm in {state} is held by {found}"
         if not wait:
-            raise Busy(words, hint="wait for it to end, or say farm_busy=wait")
+            raise Busy(words, hint="wait for it to end, or set farm_busy=wait")
         if not told:
             tell(f"{words}; waiting for it to end")
             told = True
-        time.sleep(1)  # another program's end gives no event to await
+        time.sleep(1)  # the end of another program gives no event to wait for
 
 
 def release(state: str, pid: int) -> None:
-    """Gives the farm back, where `pid` has it."""
+    """Gives the farm back, if `pid` has it."""
     if not (Path(state) / HOLDER).exists():
         return
     with _guard(state):
@@ -66,24 +68,24 @@ def release(state: str, pid: int) -> None:
 
 @contextmanager
 def _guard(state: str) -> Iterator[None]:
-    """While one process looks who holds the farm and takes it, no other one does.
+    """A lock: only one process at a time checks who holds the farm, and takes it.
 
-    Not a lock of holder.json: that everybody may read, and so lock.
+    It is not on holder.json, which everyone may read, and therefore lock.
     """
     try:
         with locked(f"{state}/{GUARD}", PATIENCE):
             yield
     except TimeoutError as error:
-        words = f"a process of this user's is about to take the farm in {state}, and does not go on"
-        raise Busy(words, hint="is one stopped? see `ps`") from error
+        words = f"another process of this user has been taking the farm in {state} for {PATIENCE} seconds"
+        raise Busy(words, hint="look with `ps` whether it is stopped, and end it") from error
 
 
 def _write(state: str, value: dict[str, Any]) -> None:
-    """In place, as the folder is root's; in one piece, padded, so that who reads meanwhile finds the old or the new."""
+    """Writes in place, as the folder is root's; padded and at once, so that a reader sees the old or the new text."""
     text = json.dumps(value) if value else ""
     file = os.open(f"{state}/{HOLDER}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(file, 0o644)  # whoever comes next is to see who has it
+        os.fchmod(file, 0o644)  # everyone may see who holds it
         os.pwrite(file, text.ljust(SIZE if text else 0).encode(), 0)
         os.ftruncate(file, max(SIZE, len(text)) if text else 0)
     finally:

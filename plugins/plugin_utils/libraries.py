@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Python libraries that the controller needs besides ansible-core. Plugins import them only from here.
 
-If a plugin cannot be imported, Ansible reports that as an internal error. So if a library is missing or too old, a
-placeholder replaces all of them: plugins can still be imported, and the first action fails and says what to install.
+If a plugin cannot be imported, Ansible's message looks like a bug. So if a library is missing or too old, a dummy
+replaces all of them, plugins can still be imported, and the first action fails and says what to install.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # 
 
 
 def unmet(text: str) -> list[str]:
-    """Which lines of a requirements file this Python does not meet. Lines are of the form `name >=1.2.3`; `#` begins a
+    """The lines of a requirements file that this Python does not meet. A line is `name >=1.2.3`; `#` begins a
     comment."""
     found = []
     for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
@@ -35,7 +35,7 @@ def unmet(text: str) -> list[str]:
             found.append(line)
         else:
             if _numbers(version) < _numbers(least):
-                found.append(f"{line} (there is {version})")
+                found.append(f"{line} ({version} is installed)")
     return found
 
 
@@ -49,7 +49,7 @@ UNMET = unmet(NEEDS.read_text(encoding="utf-8"))
 
 
 class _AnyName(type):
-    """So that a class has whatever attribute it is asked for."""
+    """A metaclass whose classes have every attribute."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
@@ -58,10 +58,10 @@ class _AnyName(type):
 
 
 class _Stand(metaclass=_AnyName):
-    """Stands for a library, its modules, its classes and their instances, while plugins are imported."""
+    """A dummy for a library, its modules, classes and instances while plugins are imported."""
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        """Takes whatever the true one takes."""
+        """Takes any arguments."""
 
 
 if TYPE_CHECKING or not UNMET:
@@ -74,7 +74,7 @@ else:
 
 
 def check() -> None:
-    """Raises FarmError, with the command that helps, where libraries are missing or too old."""
+    """Raises FarmError, with the command to run, if libraries are missing or too old."""
     if UNMET:
         raise FarmError(
             f"the Python that runs Ansible here, {sys.executable}, lacks what desimages.farm needs: {', '.join(UNMET)}",
@@ -83,6 +83,6 @@ def check() -> None:
         )
 
 
-# What an expression of jmespath's may raise: its own errors (all ValueErrors), what Python says of a result that is no
-# list of units, of `ceil` of infinity, and of a thousand brackets.
+# What a jmespath expression may raise: its own errors (all ValueErrors), and Python's for a result that is not a list
+# of units, for `ceil` of infinity, and for a thousand brackets.
 WRONG_EXPRESSION = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)

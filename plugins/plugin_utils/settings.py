@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The farm's public variables: allowed values, and the mistakes in those of an inventory. No I/O."""
+"""The farm's public variables: what each may be, and the mistakes in an inventory. No I/O."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import AL
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
-LONGEST_NAMESPACE = 126  # letters: a registry allows 255 for a repository, and an image's name may have 128 of them
-TEMPLATE = 101  # letters of a tag as its template gives it; {id} and a platform's name may come to it
+LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
+TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
 BASES = ("debian", "debian-security")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
@@ -29,32 +29,32 @@ ROLES = ("binfmt", "buildkitd", "registry")
 
 def _path(value: Any) -> str:
     good = isinstance(value, str) and PATH.match(value)
-    return "" if good else ("an absolute path of at least two parts, of letters, digits and . _ + @ -, no slash at its "
-                            "end, such as /var/lib/desimages")
+    return "" if good else ("an absolute path of at least two parts, with letters, digits and . _ + @ -, and no slash "
+                            "at its end, such as /var/lib/desimages")
 
 
 def _state(value: Any) -> str:
     if said := _path(value):
         return said
     longest = len(f"{value}/buildkitd.sock".encode())
-    short = f"a path of at most {SOCKET_LENGTH - 15} bytes: its unix sockets allow no more"
+    short = f"a path of at most {SOCKET_LENGTH - 15} bytes, as unix sockets in it allow no more"
     return "" if longest <= SOCKET_LENGTH else short
 
 
 def _namespace(value: Any) -> str:
-    """A repository's name that leaves room for an image's."""
+    """The first part of a repository's name, which leaves room for an image's name."""
     good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
-    return "" if good else f"lower case letters, digits and . _ __ - / between them, {LONGEST_NAMESPACE} at most"
+    return "" if good else f"lower case letters and digits, with . _ __ - / between them, at most {LONGEST_NAMESPACE}"
 
 
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
     good = value == "" or (not references.address(host) and (not slash or not _namespace(path)))
-    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, the path in {_namespace('')}"
+    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, where PATH has {_namespace('')}"
 
 
 def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else "a text"
+    return "" if isinstance(value, str) else "a string"
 
 
 def _short(value: Any) -> str:
@@ -63,17 +63,17 @@ def _short(value: Any) -> str:
 
 
 def _flag(value: Any) -> str:
-    """Also as a word: that is what `-e name=true` gives, and what Ansible itself takes for one."""
+    """A word counts too: `-e name=true` gives one, and Ansible itself accepts these."""
     return "" if isinstance(value, bool) or (isinstance(value, str) and value.lower() in WORDS) else "true or false"
 
 
 def _texts(value: Any) -> str:
     good = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
-    return "" if good else "a list of texts"
+    return "" if good else "a list of strings"
 
 
 def _folders(value: Any) -> str:
-    """Without a name a folder would be the one that the run was started in."""
+    """An empty name would be the folder in which the run was started."""
     return _texts(value) or ("" if value and all(value) else "a list of folders")
 
 
@@ -83,7 +83,7 @@ def _platforms(value: Any) -> str:
     known = [str(platform) for platform in ALL]
     given = [one for one in value.split(",") if one] if isinstance(value, str) else value
     wrong = [one for one in given if one not in known]
-    return f"a list out of {', '.join(known)}" if wrong else ""
+    return f"a list of platforms out of {', '.join(known)}" if wrong else ""
 
 
 def _mapping(value: Any) -> str:
@@ -96,9 +96,9 @@ def _origins(value: Any) -> str:
         return _mapping(value)
     if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping of {', '.join(BASES)}, url and go; it has {shown}"
+        return f"a mapping with {', '.join(BASES)}, url and go; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
-    wrong += ["go: a text, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
+    wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
     url = value.get("url", {})
     good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
     return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))
@@ -116,11 +116,11 @@ def _templates(value: Any) -> str:
                 and not any(_no_tag(text) for text in given))
     except (ValueError, KeyError, IndexError):
         good = False
-    return "" if good else "a list of tags, with no other fields than {suite}, {date} and {id}"
+    return "" if good else "a list of tags, with no fields but {suite}, {date} and {id}"
 
 
 def _no_tag(template: str) -> bool:
-    """Whether a template gives what is no tag, or hardly fits into one."""
+    """Whether the result of a template is not a valid tag, or too long for one."""
     text = template.format(suite="s", date="20260101", id="0")
     return bool(references.tag(text)) or len(text) > TEMPLATE
 
@@ -131,7 +131,7 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A public variable. `check` gives '' for a good value, else what is allowed."""
+    """A public variable. `check` returns '' for a good value, else what is allowed."""
 
     check: Callable[[Any], str]
     required: bool = False
@@ -157,12 +157,12 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-OF_PLAYBOOKS = (  # those of one playbook alone
+OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
     "farm_check_json")
 
-GROUPS: Mapping[str, tuple[int, str]] = {  # group -> how many hosts it has at least, and why not more
-    "nodes": (1, "this version builds on one node; building on several comes later"),
+GROUPS: Mapping[str, tuple[int, str]] = {  # group -> its least number of hosts, and why it has at most one
+    "nodes": (1, "this version builds on one node"),
     "registries": (0, "a farm has one registry"),
 }
 
@@ -173,44 +173,44 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
         if len(hosts) > 1:
             yield f"the group {name} has {len(hosts)} hosts ({', '.join(hosts)}): {why}"
         elif len(hosts) < least:
-            yield f"the group {name} has no host: the inventory must have one in it, such as this machine (localhost)"
+            yield f"the group {name} has no host: add one in the inventory, such as this machine (localhost)"
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Everything wrong with the inventory's groups and the public variables of one host: bad values, missing ones, and
-    names that are nearly right."""
+    """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
+    that are nearly right."""
     found = list(_group_mistakes(groups))
     for name, setting in SETTINGS.items():
         if name not in values:
             if setting.required:
-                found.append(f"{name} is not set")
+                found.append(f"{name} is not set: set it in the inventory")
             continue
         allowed = setting.check(values[name])
         if allowed:
             found.append(f"{name} is {_short(values[name])}, it must be {allowed}")
     address = values.get("farm_registry", "")
     if groups.get("registries") and not references.address(address) and not references.listener_on_loopback(address):
-        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS and stays "
-                     "on loopback, as 127.0.0.1:5000; for one that runs elsewhere leave the group without a host")
+        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS, so it must "
+                     "listen on loopback, as 127.0.0.1:5000; to use another registry, leave that group empty")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
-        found.append("farm_rebuild builds again what is chosen: by farm_images, farm_platforms or farm_select")
+        found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")
     for name in sorted(values):
         if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
             near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
             if near:
-                found.append(f"{name} is no variable of the farm: did you mean {near[0]}?")
+                found.append(f"{name} is not a variable of the farm: did you mean {near[0]}?")
     return found
 
 
 def decides_provisioning(name: str) -> bool:
-    """Whether a variable takes part in how a host is provisioned, as opposed to what is built on it."""
+    """Whether a variable decides how a host is provisioned, as opposed to what is built on it."""
     return name in ("farm_state", "farm_registry") or name.startswith(tuple(f"{role}_" for role in ROLES))
 
 
 def fingerprint(values: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
-    """Names the way a host is provisioned: the variables that decide it and the roles' own files (relative path ->
-    content)."""
+    """A short hash of how a host is provisioned: of the variables that decide it, and of the roles' own files (relative
+    path -> content)."""
     found = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for path in sorted(files):
         found.update(f"\0{path}\0{hashlib.sha256(files[path]).hexdigest()}".encode())

@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is sent to hosts, found by imports: the files of a module, of the runner, and of the roles that provision."""
+"""Finds by their imports the files that travel to hosts: those of a module, of the runner, of the roles that
+provision."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _TASK = re.compile(r"^\s*(?:- )?desimages\.farm\.(\w+):", re.M)
 
 @cache
 def needs(path: Path) -> frozenset[Path]:
-    """The files of module_utils that a file imports itself, at its top or later."""
+    """The files of module_utils that a file itself imports, at its top or later."""
     found = set()
     for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
         for name in [module] if module else [word.split()[0] for word in names.strip("( ").split(",") if word.strip()]:
@@ -28,7 +29,7 @@ def needs(path: Path) -> frozenset[Path]:
 
 
 def closure(paths: Iterable[Path]) -> list[Path]:
-    """Files, and all of module_utils that they need."""
+    """Files, with everything in module_utils that they need."""
     found: set[Path] = set()
     queue = list(paths)
     while queue:
@@ -40,8 +41,8 @@ def closure(paths: Iterable[Path]) -> list[Path]:
 
 
 def provisioning(roles: Iterable[str]) -> list[Path]:
-    """All that decides how roles leave a host: their own files, but for their documentation, the modules that they
-    name, and what these need."""
+    """Everything that decides how roles provision a host: their own files except documentation, the modules that they
+    use, and what these need."""
     own = [path for role in roles for path in (PLUGINS.parent / "roles" / role).rglob("*") if path.is_file()
            and path.suffix != ".md"]
     named = {name for path in own if path.suffix == ".yml" for name in _TASK.findall(path.read_text(encoding="utf-8"))}

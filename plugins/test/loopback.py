@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an address is this machine's own, as the farm's client and its settings see it."""
+"""Whether an address is this machine's own, by the rules of the farm's client and settings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def loopback(address, listener=False):
 class TestModule:
     """Tests of the collection."""
 
-    __test__ = False  # none of pytest's
+    __test__ = False  # not a test class of pytest
 
     def tests(self):
         return {"loopback": loopback}

@@ -162,12 +162,12 @@ def test_what_cannot_be_mended_is_told_and_left(own: Farm, elsewhere: Farm, smal
     assert done.built == {"child linux/amd64"}
     assert f"not repaired: damaged: blob {layer}" in flat(done.text) and "whoever runs that registry" in done.text
     assert f"not repaired: gone: blob {old}" in flat(done.text) and "this tree does not make it" in done.text
-    left = done.task("Look whether all is as it was")["damages"]
+    left = done.task("Check that everything is repaired")["damages"]
     assert {one["digest"] for one in left} == {layer, old}
     mended = own.run("playbooks/check.yml", farm_repair=True)
     assert mended.rc != 0
     assert mended.built == {"box linux/amd64"}
-    assert {one["digest"] for one in mended.task("Look whether all is as it was")["damages"]} == {old}
+    assert {one["digest"] for one in mended.task("Check that everything is repaired")["damages"]} == {old}
 
 
 def test_a_unit_that_comes_out_otherwise_is_told_and_is_no_repair(own: Farm, small: Small) -> None:
@@ -181,7 +181,7 @@ def test_a_unit_that_comes_out_otherwise_is_told_and_is_no_repair(own: Farm, sma
     again = own.run(**chosen, farm_rebuild=True)
     assert again.rc == 0, again.text[-3000:]
     assert again.built == {"box linux/amd64"}
-    assert "NOT REPRODUCIBLE: box linux/amd64 came out as sha256:" in again.text
+    assert "NOT REPRODUCIBLE: box linux/amd64 was built as sha256:" in again.text
     assert json.loads((STATE / "runs/latest/summary.json").read_text())["differs"]["box linux/amd64"]["kept"] == unit
     assert held.digest("box", tag) == unit
 
@@ -191,7 +191,7 @@ def test_a_unit_that_comes_out_otherwise_is_told_and_is_no_repair(own: Farm, sma
     done = own.run("playbooks/check.yml", farm_repair=True)
     assert done.rc != 0
     assert "not reproducible; the first one is kept" in done.text
-    assert {one["digest"] for one in done.task("Look whether all is as it was")["damages"]} == {layer}
+    assert {one["digest"] for one in done.task("Check that everything is repaired")["damages"]} == {layer}
 
 
 def test_chosen_images_are_built_again_to_the_same_digests(own: Farm) -> None:

@@ -79,9 +79,9 @@ def test_a_runc_that_is_gone_is_noticed_and_another_one_is_found(own: Farm, tmp_
     copied.unlink()
     gone = own.run(farm_images=["other"], buildkitd_runc=str(copied))
     assert gone.rc != 0
-    assert gone.task("Roles | Say why")["msg"] == [f"{copied}, which buildkitd runs, is not there, or is no program"]
+    assert gone.task("Roles | Show why")["msg"] == [f"{copied}, which buildkitd runs, is missing or not executable"]
     said = gone.task("Preflight | Look for runc")["msg"]
-    assert f"cannot use the runc that it was given: {copied} cannot be run" in said
+    assert f"cannot use the runc in buildkitd_runc: {copied} cannot be run" in said
     again = own.run(farm_images=["other"])
     assert again.rc == 0, again.text[-3000:]
     assert at(found)
@@ -106,7 +106,7 @@ def test_a_registry_is_not_started_on_a_port_that_a_stranger_holds(farm: Farm, s
     done = farm.run("playbooks/provision.yml", registry_address=address)
     assert done.rc != 0
     said = done.task("Run | Run the registry")["msg"]
-    assert f"registry cannot start: port {address} is held by process {pid}: sleep 600" in said
+    assert f"registry cannot start: port {address} is in use by process {pid}: sleep 600" in said
     assert [run("cat", str(path)) for path in files] == before
     assert Registry(REGISTRY).answers(), "the one that there is goes on"
 

@@ -85,7 +85,7 @@ def test_an_inrelease_that_cannot_be_trusted_is_refused(site: Site, wrong: str) 
         del site.farm.defaults["farm_keyring"]  # Debian's own does not know this archive
     done = site.farm.run("playbooks/lock.yml", farm_allow_missing_suites=True)
     assert done.rc != 0
-    assert ("is expired" if wrong == "expired" else "whoever serves this is not Debian") in done.text
+    assert ("is expired" if wrong == "expired" else "this origin does not serve Debian") in done.text
     assert site.lock.read_bytes() == before
 
 

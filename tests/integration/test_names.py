@@ -201,6 +201,6 @@ def test_a_build_takes_the_images_that_the_plan_says(buildkit: Any) -> None:
             assert sorted(names) == sorted(map(tuple, theirs["images"])), build
             seen += 1
         else:  # what we refuse beyond BuildKit
-            ours = ("which BuildKit takes instead", "a stage is for $BUILDPLATFORM", "no such stage", "known only once")
+            ours = ("BuildKit takes that", "must be for $BUILDPLATFORM", "there is no such stage", "known only once")
             assert all(any(text in reason for text in ours) for reason in refused), (build, refused)
     assert seen > 500

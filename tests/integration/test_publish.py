@@ -17,7 +17,7 @@ def test_what_a_registry_did_not_store_is_not_published(own: Farm) -> None:
     for quirk, said in (
         ("moved", "HTTP 301"),
         ("led in circles", "redirected 5 times"),
-        ("swallowed", "and does not have it"),
+        ("swallowed", "but does not have it"),
     ):
         with quirky(quirk) as address:
             done = own.run(farm_images=["other"], farm_publish=f"{address}/team")

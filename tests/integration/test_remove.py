@@ -20,7 +20,7 @@ def test_an_image_that_is_removed_is_gone_and_its_children_stay_whole(own: Farm,
     before, namespace = kept(own), own.defaults["farm_namespace"]
     refused = own.run("playbooks/remove.yml", image="archive,Box")
     assert refused.rc != 0
-    assert "'archive' is no image" in refused.text and "'Box' must be" in refused.text.replace("\n", " ")
+    assert "'archive' is not an image" in refused.text and "'Box' must be" in refused.text.replace("\n", " ")
     check = own.run("playbooks/remove.yml", "--check", "--diff", image="child")
     assert (check.rc, check.changed) == (0, 1), check.text[-3000:]
     assert f"-{namespace}/child:latest sha256:" in check.text

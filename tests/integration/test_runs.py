@@ -173,13 +173,13 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     task.update(manifests={PLATFORMS[0]: "latest"})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
-    assert "latest is an index itself" in own.run(str(play)).text
+    assert "latest is itself an index" in own.run(str(play)).text
     task.update(manifests={}, annotations={"n": 1})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
     empty = own.run(str(play))
     assert empty.rc != 0
-    assert "manifests is empty" in empty.text and "n is 1, it must be a text" in empty.text
+    assert "manifests is empty" in empty.text and "n is 1, it must be a string" in empty.text
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
 
 
@@ -196,16 +196,16 @@ def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("FROM scratch", "FROM alpine", "'alpine' is no image of the catalog"),
+        ("FROM scratch", "FROM alpine", "'alpine' is not an image of the catalog"),
         ("FROM scratch", "# syntax=docker/dockerfile:1\nFROM scratch", ""),
-        ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step fetches nothing"),
+        ("FROM scratch", "FROM scratch\nADD https://example.org/x /x", "a build step has no network"),
     ],
 )
 def test_a_dockerfile_that_wants_something_from_outside_is_refused(own: Farm, small: Small, old: str, new: str,
                                                                    said: str) -> None:
     if "syntax" in new:
         small.write("other/Dockerfile", new + "\n" + (small.root / "other/Dockerfile").read_text())
-        said = "a build loads no frontend from outside"
+        said = "a build cannot load a frontend from outside"
     else:
         small.edit("other/Dockerfile", old, new)
     done = own.run()
@@ -291,7 +291,7 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
     for done in refused:
         assert done.rc != 0
         assert words in done.text
-    assert not refused[0].task("Provision | Look whether this host is well"), "no host is touched before"
+    assert not refused[0].task("Provision | Check whether this host is well"), "no host is touched before"
     assert own.run().rc == 0
 
 
@@ -321,7 +321,7 @@ def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, sma
     done = own.run(buildkitd_parallelism=3)  # the host is not well with this
     assert done.rc != 0
     assert done.text.count("'licence' is not known here, did you mean 'license'?") >= 4
-    assert not done.task("Roles | Read what the roles need to know"), "no host is touched before"
+    assert not done.task("Roles | Gather the facts that the roles need"), "no host is touched before"
     well = own.run()
     assert well.text.count("did you mean 'license'?") >= 4
     assert well.states() == {}

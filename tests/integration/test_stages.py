@@ -81,5 +81,5 @@ def test_a_from_that_names_nothing_on_one_platform_is_refused_with_its_line(own:
     done = own.run("build.yml", "--check")
     assert done.rc != 0
     for name, platform in (("leaf-64", "linux/arm64"), ("leaf-", "linux/arm/v6")):
-        said = f"{name!r} is no image of the catalog (FROM leaf-${{TARGETARCH#arm}} for {platform})"
+        said = f"{name!r} is not an image of the catalog (FROM leaf-${{TARGETARCH#arm}} for {platform})"
         assert f"images/leaf/Dockerfile:3: {said}" in done.text

@@ -54,7 +54,7 @@ def test_a_limit_that_leaves_out_the_controller_is_refused_with_the_one_that_wor
     refused = Farm(tmp_path, settings, inventory).run(playbook, "--limit other", image="box", to=str(tmp_path / "to"))
     assert refused.rc != 0
     assert "--limit other leaves out localhost" in refused.text
-    assert "say --limit other,localhost" in refused.text
+    assert "use --limit other,localhost" in refused.text
     assert {event["event_data"]["task"] for event in refused.events if event["event"] == "runner_on_start"} == {
         "Limit | Refuse a limit that leaves out the controller"}
     assert not (tmp_path / "state").exists()
@@ -64,7 +64,7 @@ def test_a_limit_that_excludes_the_controller_is_refused(tmp_path: Path, invento
     farm = Farm(tmp_path, {"farm_state": str(tmp_path / "state")}, inventory)
     refused = farm.run("build.yml", "--limit 'all:!localhost'")
     assert refused.rc != 0
-    assert "take !localhost out of it" in refused.text
+    assert "remove !localhost from it" in refused.text
 
 
 def test_a_limit_that_has_the_controller_is_none(own: Farm, inventory: Path, tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> No
     text = "\n".join(found)
     assert len(found) >= 10
     assert "images/app/image.yml:1: 'descripton' is not known here, did you mean 'description'?" in text
-    assert "images/app/image.yml:1: the file lacks 'description'" in text
+    assert "images/app/image.yml:1: the file has no 'description'" in text
     assert "images/app/image.yml:2: home is 'example.org'" in text
     assert "images/app/image.yml:3: license is a number (3), it must be string" in text
     assert "images/app/image.yml:4: platforms.0 is 'linux/amd46', did you mean 'linux/amd64'?" in text
     assert "images/app/image.yml:6: 'debain' is not known here, did you mean 'debian'?" in text
-    assert "images/base/Dockerfile:1: 'debain' is no image of the catalog, did you mean 'debian'?" in text
-    assert "images/base/Dockerfile:2: 'b' is no input of image.yml" in text
+    assert "images/base/Dockerfile:1: 'debain' is not an image of the catalog, did you mean 'debian'?" in text
+    assert "images/base/Dockerfile:2: 'b' is not an input of image.yml" in text
     assert "images/base/Dockerfile:3: ADD https://example.org/x" in text
     assert "images/base/image.yml:6: c is an input that the Dockerfile does not use" in text
 
@@ -67,7 +67,7 @@ def test_all_cycles_are_told_and_targets_of_one_image_are_apart(empty: Catalog) 
 
 def test_a_key_that_comes_twice_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\n", "description: again\n")
-    assert problems(empty) == ["images/a/image.yml:5: 'description' stands here for the second time"]
+    assert problems(empty) == ["images/a/image.yml:5: the key 'description' appears twice"]
 
 
 def test_text_stays_text_whatever_yaml_1_1_makes_of_it(empty: Catalog) -> None:
@@ -84,11 +84,11 @@ def test_a_platform_that_a_parent_lacks_is_a_mistake(empty: Catalog) -> None:
 
 def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
-    assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
+    assert problems(empty) == ["images/a/lock.jsonl:1: missing; run `make lock`"]
     line = ('{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"'
             + 64 * "a" + '","size":1}\n')
     empty.write("a/lock.jsonl", '{"lock":2}\n' + line)
-    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/arm64; make it with `make lock`"]
+    assert problems(empty) == ["images/a/lock.jsonl:1: it has nothing for x on linux/arm64; run `make lock`"]
     empty.write("a/lock.jsonl", '{"lock":2}\n' + line.replace("aaa", "xyz") + "{}\n")
     assert [problem[:23] for problem in problems(empty)] == ["images/a/lock.jsonl:2: ", "images/a/lock.jsonl:3: "]
 
@@ -96,7 +96,8 @@ def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None
 def test_an_input_for_the_other_platform_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n",
                 "inputs:\n  x: {url: 'https://example.org/x', for: build}\n")
-    assert "images/a/Dockerfile:2: x comes from build-inputs, not from inputs (`for:` in image.yml)" in problems(empty)
+    said = "images/a/Dockerfile:2: take x from build-inputs, not from inputs (see `for:` in image.yml)"
+    assert said in problems(empty)
 
 
 def test_symbolic_links_are_refused_where_they_lie(empty: Catalog) -> None:
@@ -114,7 +115,7 @@ def test_arguments_that_the_farm_pins_are_refused(empty: Catalog, name: str) -> 
 
 def test_an_argument_that_no_arg_takes_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nARG FLAVOR=large\n", "args:\n  FLAVOR: small\n  FLAVOUR: small\n")
-    assert problems(empty) == ["images/a/image.yml:7: no ARG of the Dockerfile takes FLAVOUR, did you mean 'FLAVOR'?"
+    assert problems(empty) == ["images/a/image.yml:7: the Dockerfile has no ARG FLAVOUR, did you mean 'FLAVOR'?"
                                "; write `ARG FLAVOUR` where it is used"]
 
 
@@ -124,22 +125,23 @@ def test_an_argument_may_choose_the_parent(empty: Catalog) -> None:
     empty.image("a", "ARG B=b\nFROM $B\n", "args: {B: c}\n")
     assert [parent.name for parent in empty.plan().units[Key("a", "", AMD64)].parents] == ["c"]
     empty.image("a", "ARG B=b\nFROM $B\n", "args: {B: d}\n")
-    assert problems(empty) == ["images/a/Dockerfile:2: 'd' is no image of the catalog (FROM $B); images: a, b, c"]
+    assert problems(empty) == ["images/a/Dockerfile:2: 'd' is not an image of the catalog (FROM $B); images: a, b, c"]
 
 
 def test_a_name_is_looked_for_on_the_platforms_where_it_stands(empty: Catalog) -> None:
     empty.write("leaf-arm64/image.yml", RECIPE.format(name="x").replace("linux/amd64, ", ""))
     empty.write("leaf-arm64/Dockerfile", "FROM scratch\n")
     empty.image("a", "FROM leaf-${TARGETARCH}\n")
-    assert problems(empty) == ["images/a/Dockerfile:1: 'leaf-amd64' is no image of the catalog (FROM leaf-${TARGETARCH}"
-                               " for linux/amd64), did you mean 'leaf-arm64'?; images: a, leaf-arm64"]
+    assert problems(empty) == ["images/a/Dockerfile:1: 'leaf-amd64' is not an image of the catalog (FROM"
+                               " leaf-${TARGETARCH} for linux/amd64), did you mean 'leaf-arm64'?; images: a,"
+                               " leaf-arm64"]
     empty.image("leaf-amd64", "FROM scratch\n")
     plan = empty.plan()
     assert {str(key.platform): [parent.name for parent in plan.units[key].parents] for key in plan.units
             if key.image == "a"} == {"linux/amd64": ["leaf-amd64"], "linux/arm64": ["leaf-arm64"]}
     empty.image("a", "FROM leaf-${TARGETARCH#amd64}arm64\n")
     assert [text.partition(", did")[0] for text in problems(empty)] == [
-        "images/a/Dockerfile:1: 'leaf-arm64arm64' is no image of the catalog (FROM leaf-${TARGETARCH#amd64}arm64"
+        "images/a/Dockerfile:1: 'leaf-arm64arm64' is not an image of the catalog (FROM leaf-${TARGETARCH#amd64}arm64"
         " for linux/arm64)",
         "images/a/Dockerfile:1: leaf-arm64 is not built for linux/amd64 (FROM leaf-${TARGETARCH#amd64}arm64"
         " for linux/amd64)"]
@@ -150,12 +152,12 @@ def test_a_name_is_looked_for_on_the_platforms_where_it_stands(empty: Catalog) -
     [
         ("FROM x${TARGETVARIANT:?none}\n", "1: FROM x${TARGETVARIANT:?none}: TARGETVARIANT: none"),
         ("FROM ${TARGETARCH#arm64}b\nFROM ${TARGETARCH#arm64}\n",
-         "2: FROM ${TARGETARCH#arm64}: that is no name at all (for linux/arm64)"),
-        ("FROM --platform=linux/amd64 b\n", "1: --platform=linux/amd64: a stage is for $BUILDPLATFORM or, without the"
-         " flag, for the platform that is built (for linux/arm64 where linux/arm64 builds)"),
-        ("FROM inputs\n", "1: inputs is no image; take from it with COPY --from=inputs or a mount"),
-        ("FROM b AS amd64b\nFROM scratch AS arm64b\nFROM ${BUILDARCH}b\n", "1: b is needed on some machines only (for"
-         " linux/amd64, linux/arm64 where linux/amd64 builds): what an image is made of cannot depend on the machine"),
+         "2: FROM ${TARGETARCH#arm64}: the name is empty (for linux/arm64)"),
+        ("FROM --platform=linux/amd64 b\n", "1: --platform=linux/amd64: a stage must be for $BUILDPLATFORM or, without"
+         " the flag, for the platform that is built (for linux/arm64 built on linux/arm64)"),
+        ("FROM inputs\n", "1: inputs is not an image; take from it with COPY --from=inputs or a mount"),
+        ("FROM b AS amd64b\nFROM scratch AS arm64b\nFROM ${BUILDARCH}b\n", "1: b is needed only on some machines (for"
+         " linux/amd64, linux/arm64 built on linux/amd64): the content of an image must not depend on the"),
     ],
 )
 def test_what_a_platform_makes_of_a_from_is_checked(empty: Catalog, dockerfile: str, said: str) -> None:
@@ -217,10 +219,10 @@ def test_what_is_hardly_yaml_is_told_with_its_file(empty: Catalog, text: str) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1: x\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
-        ("true: x\nfoo: y\n", "images/a/image.yml:1: the key true is no text to YAML; put it in quotes"),
-        ("~: x\n", "images/a/image.yml:1: the key ~ is no text to YAML; put it in quotes"),
-        ("args: {1: a}\n", "images/a/image.yml:1: the key 1 is no text to YAML; put it in quotes"),
+        ("1: x\n", "images/a/image.yml:1: YAML does not read the key 1 as a string; put it in quotes"),
+        ("true: x\nfoo: y\n", "images/a/image.yml:1: YAML does not read the key true as a string; put it in quotes"),
+        ("~: x\n", "images/a/image.yml:1: YAML does not read the key ~ as a string; put it in quotes"),
+        ("args: {1: a}\n", "images/a/image.yml:1: YAML does not read the key 1 as a string; put it in quotes"),
         ("a: &x {b: *x}\n", "images/a/image.yml:1: a.b contains itself"),
     ],
 )
@@ -236,7 +238,7 @@ def test_keys_that_yaml_takes_for_something_else_hide_no_other_mistake(empty: Ca
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("linux/arm64", "platforms is a text ('linux/arm64'), it must be 'all' or a list or a mapping"),
+        ("linux/arm64", "platforms is a string ('linux/arm64'), it must be 'all' or a list or a mapping"),
         ("3", "platforms is a number (3), it must be 'all' or a list or a mapping"),
         ("{exept: {linux/386: x}}", "'exept' is not known here, did you mean 'except'?; allowed: except"),
         ("[linux/arm]", "platforms.0 is 'linux/arm', did you mean 'linux/arm64'?"),
@@ -264,13 +266,13 @@ def test_addresses_of_an_input_are_for_the_platforms_that_take_it(empty: Catalog
 def test_targets_of_two_images_cannot_have_one_name(empty: Catalog) -> None:
     empty.image("a", "FROM scratch AS b-c\n", "targets: [b-c]\n")
     empty.image("a-b", "FROM scratch AS c\n", "targets: [c]\n")
-    assert problems(empty) == ["images/a-b/image.yml:1: its target c is named a-b-c, as is one of a"]
+    assert problems(empty) == ["images/a-b/image.yml:1: its target c is named a-b-c, as is a target of a; rename one"]
 
 
 def test_a_lock_without_lines_is_not_whole(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
     empty.write("a/lock.jsonl", '{"lock":2}\n')
-    assert problems(empty) == ["images/a/lock.jsonl:1: nothing for x on linux/amd64, linux/arm64; make it with `make "
+    assert problems(empty) == ["images/a/lock.jsonl:1: it has nothing for x on linux/amd64, linux/arm64; run `make "
                                "lock`"]
 
 
@@ -281,24 +283,25 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
     empty.write("a/lock.jsonl", '{"lock":2}\n' + json.dumps(line) + "\n"
                 + json.dumps({**line, "module": "a", "platform": "linux/amd46"}) + "\n")
     found = problems(empty)
-    assert "is no path inside a context" in found[0]
-    assert "module '../../../etc/cron.d' is no module" in found[1]
-    assert "platform 'linux/amd46' is none of" in found[2]
+    assert "is not a valid path in a context" in found[0]
+    assert "module '../../../etc/cron.d' is not valid for a Go module" in found[1]
+    assert "platform is 'linux/amd46', it must be one of" in found[2]
 
 
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch AS go\n", "targets: [gp]\n")
-    assert "images/a/image.yml:5: 'gp' is no stage of the Dockerfile, did you mean 'go'?; stages: go" in problems(empty)
+    said = "images/a/image.yml:5: 'gp' is not a stage of the Dockerfile, did you mean 'go'?; stages: go"
+    assert said in problems(empty)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("My_App", "images/My_App/image.yml:1: an image is named by its folder"),
-        ("archive", "'archive' means something else already"),
-        ("inputs", "'inputs' means something else already"),
-        ("unpacked-seed", "'unpacked-seed' means something else already"),
-        ("builder-go", "its target go is named builder-go, which is another image too"),
+        ("My_App", "images/My_App/image.yml:1: 'My_App' is not a valid image name; rename the folder"),
+        ("archive", "the name 'archive' is reserved"),
+        ("inputs", "the name 'inputs' is reserved"),
+        ("unpacked-seed", "the name 'unpacked-seed' is reserved"),
+        ("builder-go", "its target go is named builder-go, which is also an image; rename one"),
     ],
 )
 def test_an_image_cannot_be_named_anything(chain: Catalog, name: str, said: str) -> None:
@@ -312,7 +315,7 @@ def test_an_image_is_for_some_platform(chain: Catalog) -> None:
     chain.write("none/image.yml",
                 "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, "
                 "linux/arm64: no}}\n")
-    assert any("it is for no platform" in problem for problem in problems(chain))
+    assert any("it has no platform" in problem for problem in problems(chain))
 
 
 def test_whatever_a_file_has_in_it_a_message_is_one_printable_line(empty: Catalog) -> None:
@@ -353,14 +356,14 @@ def test_an_address_or_a_module_that_a_lock_could_not_hold_is_refused_in_the_rec
 )
 def test_what_a_lock_can_hold_is_not(empty: Catalog, given: str) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
-    assert problems(empty) == ["images/a/lock.jsonl:1: missing; make it with `make lock`"]
+    assert problems(empty) == ["images/a/lock.jsonl:1: missing; run `make lock`"]
 
 
 @pytest.mark.parametrize(("image", "target"), [("build", "inputs"), ("unpacked", "seed")])
 def test_a_target_named_like_a_context_is_refused(empty: Catalog, image: str, target: str) -> None:
     empty.image(image, f"FROM scratch AS {target}\n", f"targets: [{target}]\n")
-    assert problems(empty) == [f"images/{image}/image.yml:1: its target {target} is named {image}-{target}, which means"
-                               " something else already; name the stage otherwise"]
+    assert problems(empty) == [f"images/{image}/image.yml:1: its target {target} is named {image}-{target}, which is"
+                               " reserved; rename the stage"]
 
 
 @pytest.mark.parametrize("extra", ["contract: {ports: {x: 65536/tcp}}", "contract: {ports: {x: 0/udp}}",

@@ -57,7 +57,7 @@ def test_the_collection_names_the_licences_whose_texts_it_has() -> None:
     ("needs", "unmet"), [
         ("# a comment\n\nPyYAML >=6.0.1\n", []),
         ("PyYAML >=6.0.1  # a comment\nno-such-library >=1.2\n", ["no-such-library >=1.2"]),
-        ("pytest >=1.10", []), ("pytest >=1000.1", [f"pytest >=1000.1 (there is {pytest.__version__})"]),
+        ("pytest >=1.10", []), ("pytest >=1000.1", [f"pytest >=1000.1 ({pytest.__version__} is installed)"]),
     ],
 )
 def test_a_library_that_is_missing_or_too_old_is_told(needs: str, unmet: list[str]) -> None:

@@ -177,7 +177,7 @@ def test_of_a_host_that_gave_nothing_for_a_minute_no_further_file_is_asked(serve
     with pytest.raises(Unreachable):
         download(client, [f"{server.url}/a"], SHA, len(BODY), store)
     asked, slept = len(server.seen), list(time_.slept)
-    with pytest.raises(Unreachable, match="not asked for any more: HTTP 503"):
+    with pytest.raises(Unreachable, match="its host is not asked any more: HTTP 503"):
         download(client, [f"{server.url}/b"], "0" * 64, 1, store)
     assert (len(server.seen), time_.slept) == (asked, slept)
 

@@ -71,7 +71,7 @@ def test_a_step_finds_the_run_of_its_own_process_alone(tmp_path: Path) -> None:
     assert Run.latest(str(tmp_path)).name == other.name
     # who had this number before
     (mine.folder / "run.json").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))
-    with pytest.raises(FarmError, match="has planned nothing"):
+    with pytest.raises(FarmError, match="has not made a plan"):
         Run.of(str(tmp_path), os.getpid())
 
 
@@ -79,8 +79,8 @@ def test_a_step_finds_the_run_of_its_own_process_alone(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("", "is damaged"),
-        ("[]", "is of another version"),
-        ('{"format": 0, "value": {}}', "is of another version"),
+        ("[]", "is from another version"),
+        ('{"format": 0, "value": {}}', "is from another version"),
         ('{"format": 1, "value": {"refused": 7}}', "is damaged"),
         ('{"format": 1, "value": {"refused": {"a b": "c"}}}', "is damaged"),
         ("\x80\x04.", "is damaged"),

@@ -85,5 +85,5 @@ def test_damaged_units_are_chosen_by_their_names_and_every_wrong_one_is_told(cha
     assert damaged(plan, [str(BASE)]) == {BASE: "damaged in the registry"}
     with pytest.raises(BadInput) as error:
         damaged(plan, ["base", str(BASE), "base linux/vax"])
-    assert error.value.problems == ["damaged: 'base' is no unit of the catalog",
-                                    "damaged: 'base linux/vax' is no unit of the catalog"]
+    assert error.value.problems == ["damaged: 'base' is not a unit of the catalog",
+                                    "damaged: 'base linux/vax' is not a unit of the catalog"]

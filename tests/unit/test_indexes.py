@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {
         ({"tags": ["x/../y", "v1"]}, ["tags is 'x/../y'"]),
         ({"tags": ["v1+b", "v 1", "v1"]}, ["tags is 'v1+b'", "tags is 'v 1'"]),
         ({"tags": [], "fixed_tags": []}, ["tags is empty"]),
-        ({"fixed_tags": ["v2"]}, ["fixed_tags: 'v2' is none of tags"]),
+        ({"fixed_tags": ["v2"]}, ["fixed_tags: 'v2' is not in tags"]),
         ({"name": "Team/App"}, ["name is 'Team/App'"]),
         ({"name": "../x", "registry": "http://a"}, ["registry is 'http://a'", "name is '../x'"]),
         (
@@ -74,7 +74,7 @@ def test_an_index_takes_no_manifest_of_another_platform_and_no_rubbish(faulty: F
     with pytest.raises(FarmError) as error:
         indexes.describe(to(faulty), "a/b", {ARM64: "v1", AMD64: "rubbish"})
     assert "linux/arm64: v1 is for linux/amd64" in str(error.value)
-    assert "linux/amd64: rubbish is no JSON" in str(error.value)
+    assert "linux/amd64: rubbish is not JSON" in str(error.value)
 
 
 def test_an_index_that_is_pushed_was_read_whatever_the_registry_told_of_its_units(

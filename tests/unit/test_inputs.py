@@ -42,7 +42,7 @@ def test_a_file_that_somebody_edits_meanwhile_costs_only_its_image(fetch: Fetch,
     chain.write("debian/etc/motd", "changed\n")
     refused = fetch.all(fetch.plan.units)
     assert {key.image for key in refused} == {"debian"}
-    assert all("was changed while the run went on" in error for error in refused.values())
+    assert all("was changed during the run" in error for error in refused.values())
     assert {key.image for key in fetch.trees} == {"static", "base", "builder", "app"}
 
 

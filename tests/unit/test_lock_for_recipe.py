@@ -111,7 +111,7 @@ def test_an_input_of_another_kind_is_refused(locked: Catalog) -> None:
 def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
     locked.write("a/go/app/go.mod", "module desimages/a/app\n\nrequire example.org/app v1.2.1\n")
     with pytest.raises(BadInput,
-                       match=r"app: its go.mod or go.sum is not what it was when the lock was made; .*make lock"):
+                       match=r"app: its go.mod or go.sum has changed since the lock was made; .*make lock"):
         locked.plan()
 
 
@@ -131,9 +131,9 @@ OWN = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY app /src\nFROM scrat
     [
         ("module app\n\ngo 1.21\n", ""),
         ("module app\n\n// require nothing\n", ""),
-        ("module app\n\nrequire example.org/lib v1.0.0\n", "images/a/lock.jsonl:1: missing; make it with `make lock`"),
+        ("module app\n\nrequire example.org/lib v1.0.0\n", "images/a/lock.jsonl:1: missing; run `make lock`"),
         ("module app\n\nrequire (\n\texample.org/lib v1.0.0\n)\n",
-         "images/a/lock.jsonl:1: missing; make it with `make lock`"),
+         "images/a/lock.jsonl:1: missing; run `make lock`"),
     ],
 )
 def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catalog, mod: str, said: str) -> None:
@@ -167,7 +167,7 @@ def test_what_its_go_mod_requires_is_what_was_locked(empty: Catalog) -> None:
     empty.write("a/lock.jsonl", lockfile.dump(locked))
     empty.plan()
     empty.write("a/app/go.mod", "module app\n\nrequire example.org/lib v1.1.0\n")
-    with pytest.raises(BadInput, match="app: its go.mod or go.sum is not what it was"):
+    with pytest.raises(BadInput, match="app: its go.mod or go.sum has changed since"):
         empty.plan()
 
 
@@ -175,12 +175,12 @@ def test_what_its_go_mod_requires_is_what_was_locked(empty: Catalog) -> None:
     ("old", "new", "said"),
     [
         ("https://example.org/blob", "https://example.org/b2",
-         r"lock.jsonl:\d+: blob: the recipe says url https://example.org/blob, this line https://example.org/b2"),
+         r"lock.jsonl:\d+: blob: the recipe says url https://example.org/blob, this line says"),
         ('"version":"v1.2.0","file"', '"version":"v1.1.0","file"',
-         r"lock.jsonl:1: app: no zip of example.org/app v1.2.0"),
+         r"lock.jsonl:1: app: the lock has no zip of example.org/app v1.2.0"),
         ('"input":"blob","kind":"url","url":"https://example.org/blob"',
          f'"input":"blob","kind":"go","module":"m","version":"v1","file":"zip","h1":"h1:{43 * "a"}="',
-         r"lock.jsonl:\d+: blob: a line of kind go, and the recipe says url"),
+         r"lock.jsonl:\d+: blob: a line of kind go, but the recipe says url"),
     ],
 )
 def test_lines_of_another_lock_under_the_right_header_are_refused(locked: Catalog, old: str, new: str,

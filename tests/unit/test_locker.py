@@ -40,7 +40,7 @@ def lock(*entries: Entry, **header: object) -> Lock:
         ),
         (lock(), lock(deb("a", "1")), ["a 1 is new (linux/amd64)"]),
         (lock(deb("a", "1")), lock(), ["a 1 is gone (linux/amd64)"]),
-        (lock(deb("a", "1")), lock(deb("a", "1", sha256="1" * 64)), ["a 1: other content (linux/amd64)"]),
+        (lock(deb("a", "1")), lock(deb("a", "1", sha256="1" * 64)), ["a 1 has other content (linux/amd64)"]),
         (lock(deb("a", "1")), lock(deb("a", "1"), deb("a", "1", given="seed")), []),
         (lock(module("x", "v1"), module("x", "v1", "mod")), lock(module("x", "v2"), module("x", "v2", "mod")),
          ["x v1 -> v2"]),
@@ -203,7 +203,7 @@ IMAGE = {"name": "debian", "new": False, "lines": 2, "moved": ["a 1 -> 2 (linux/
 
 def test_a_diff_lists_what_moved():
     assert difference(IMAGE) == "debian:\n  a 1 -> 2 (linux/amd64)\n"
-    assert difference({**IMAGE, "new": True}) == "debian: 2 files, nothing was locked before\n"
+    assert difference({**IMAGE, "new": True}) == "debian: 2 files, locked for the first time\n"
 
 
 def test_missing_security_updates_are_said_once_for_all_images():
@@ -236,8 +236,8 @@ def test_check_mode_works_in_the_state_folder_only_where_that_is_this_users_alre
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("pool/../../a_1_all.deb", "is no path of a .deb"), ("/etc/a_1_all.deb", "is no path of a .deb"),
-     ("pool/b/same_1_all.deb", "is in line 2 already")],
+    [("pool/../../a_1_all.deb", "is not a valid path of a .deb"), ("/etc/a_1_all.deb", "is not a valid path of a .deb"),
+     ("pool/b/same_1_all.deb", "is already on line 2")],
 )
 def test_what_no_lock_can_name_is_refused_before_it_is_one(tmp_path, path, said):
     made = locker(tmp_path)

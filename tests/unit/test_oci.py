@@ -116,16 +116,16 @@ def test_an_index_is_read_with_its_platforms() -> None:
 
 
 @pytest.mark.parametrize(("value", "said"), [
-    ("[]", "r/a:b is no JSON object"),
-    ("<html>", "r/a:b is no JSON: "),
-    ("[" * 100_000, "r/a:b is no JSON: "),
+    ("[]", "r/a:b is not a JSON object"),
+    ("<html>", "r/a:b is not JSON: "),
+    ("[" * 100_000, "r/a:b is not JSON: "),
     ({}, "r/a:b is neither a manifest nor an index that the farm knows: mediaType 'none'"),
     ({"manifests": [], "mediaType": "x/y"}, "r/a:b is neither a manifest nor an index that the farm knows: mediaType"
      " 'x/y'"),
-    ({"manifests": [7]}, "r/a:b names content by '7', which is no descriptor"),
+    ({"manifests": [7]}, "r/a:b names content by '7', which is not a descriptor"),
     ({"config": {}, "layers": [7]}, "r/a:b names content with the digest 'None', the size 'None' and the media type"
-     " 'None': one of these cannot be"),
-    ({"config": descriptor("a"), "layers": [7]}, "r/a:b names content by '7', which is no descriptor"),
+     " 'None': one of these is not valid"),
+    ({"config": descriptor("a"), "layers": [7]}, "r/a:b names content by '7', which is not a descriptor"),
     *(({"manifests": [descriptor("a", **{name: wrong})]}, f"{wrong!r}") for name, wrong in (
         ("digest", "sha256:1"), ("digest", "sha512:" + "0" * 64), ("size", -1), ("size", True), ("size", 1.5),
         ("mediaType", 7))),
@@ -151,7 +151,7 @@ def test_tags_of_one_platform_say_so() -> None:
 def test_all_wrong_templates_are_named_at_once() -> None:
     with pytest.raises(BadInput) as found:
         tags.render(["{snapshot}", "{0}", "latest", "a{", "-{suite}"], suite="trixie", epoch=0, digest="sha256:0")
-    known = "has a field that is none of date, id, suite"
+    known = "has an unknown field; allowed: date, id, suite"
     assert [problem.partition(", it must be")[0] for problem in found.value.problems] == [
         f"farm_tags: '{{snapshot}}' {known}", f"farm_tags: '{{0}}' {known}", f"farm_tags: 'a{{' {known}",
         "farm_tags: '-{suite}' gives '-trixie'"]

@@ -49,7 +49,7 @@ def test_a_platform_is_read_and_written_as_in_an_index(name: str, as_oci: dict[s
 def test_a_platform_that_the_farm_does_not_have_is_told_with_those_there_are(text: str) -> None:
     with pytest.raises(UnknownPlatform) as error:
         Platform.parse(text)
-    assert f"{text!r} is no platform of the farm" in str(error.value)
+    assert f"{text!r} is not a platform of the farm" in str(error.value)
     assert ", ".join(name for name, *_others in NAMES) in str(error.value)
 
 

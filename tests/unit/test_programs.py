@@ -37,7 +37,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script:
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "GRACE", 0.3)
     began = time.monotonic()
-    with pytest.raises(programs.Overdue, match="did not end in 0 s"):
+    with pytest.raises(programs.Overdue, match="did not end within 0 s"):
         programs.run(["/bin/sh", "-c", f"echo $$ > pid; {script}"], seconds=0.2, folder=str(tmp_path))
     assert time.monotonic() - began < 5
     group = int((tmp_path / "pid").read_text())
@@ -68,5 +68,5 @@ def test_what_a_block_leaves_running_is_ended_with_it() -> None:
 
 def test_a_call_says_by_its_code_how_a_program_ended() -> None:
     assert programs.call(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, "out\n", "err\n")
-    assert programs.call(["sleep", "600"], seconds=0.2) == (124, "", "sleep did not end in 0 s, and was ended")
+    assert programs.call(["sleep", "600"], seconds=0.2) == (124, "", "sleep did not end within 0 s, and was killed")
     assert programs.call(["no-such-program"]) == (127, "", "no-such-program cannot be run: No such file or directory")

@@ -111,7 +111,7 @@ def test_a_service_whose_port_a_stranger_holds_is_refused_before_anything_is_mad
         found = result(supervised.main, check=check, **params, command=["/bin/sleep", "600"],
                        claims={"ports": [port], "data": [str(tmp_path / "data")]})
         assert found.get("failed"), found
-        assert f"sleeper cannot start: port {port} is held by process {stranger.pid}: sleep 600" in found["msg"]
+        assert f"sleeper cannot start: port {port} is in use by process {stranger.pid}: sleep 600" in found["msg"]
         assert list(tmp_path.iterdir()) == []
     finally:
         stranger.kill()
@@ -140,7 +140,7 @@ def test_what_may_be_secret_is_shown_nowhere(tmp_path):
         for answer in answers[2:]:
             assert answer["reasons"] == ["environment changed", "files changed"]
             diff = {each["before_header"]: (each["before"], each["after"]) for each in answer["diff"]}
-            assert diff[str(farm / "services/sleeper/environment")] == ("GOGC\nTOKEN\n", "NEW\nTOKEN (another value)\n")
+            assert diff[str(farm / "services/sleeper/environment")] == ("GOGC\nTOKEN\n", "NEW\nTOKEN (changed)\n")
             assert diff[str(farm / "etc/plain")] == ("one", "two")
             assert str(farm / "etc/key") in diff
         for wrong in ({"environment": {"TOKEN": "hunter8\0"}}, {"limits": {"nofile": "x"}}):
@@ -218,7 +218,7 @@ def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
 
 def test_a_handler_is_no_path_to_write_to():
     found = result(binfmt.main, handlers=["../../../../etc/passwd"], check=True)
-    assert found["failed"] and "no handler is called '../../../../etc/passwd'" in found["msg"]
+    assert found["failed"] and "handlers: '../../../../etc/passwd' is not a valid name" in found["msg"]
 
 
 @pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"programs": {"a": 1}}', "[" * 50_000, "folder"])

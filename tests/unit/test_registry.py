@@ -189,7 +189,7 @@ def test_a_push_whose_answer_has_the_digest_asks_no_more(faulty: Faulty) -> None
 @pytest.mark.parametrize("status", [200, 202])
 def test_a_push_that_is_answered_otherwise_is_looked_for(faulty: Faulty, status: int) -> None:
     faulty.answers["PUT .*/manifests/"] = [Reply(status)]
-    with pytest.raises(RegistryError, match=f"HTTP {status} to the push of v1, and does not have it"):
+    with pytest.raises(RegistryError, match=f"HTTP {status} to the push of v1, but does not have it"):
         to(faulty).put_manifest("a/b", "v1", b"{}", oci.MANIFEST)
     assert faulty.count("HEAD") == 4
     faulty.answers["PUT .*/manifests/"] = [Reply(status)]
@@ -231,7 +231,7 @@ def test_a_refused_push_is_not_repeated(faulty: Faulty) -> None:
 @pytest.mark.parametrize("status", [201, 202, 204])
 def test_a_blob_that_was_taken_in_is_known_to_be_there(faulty: Faulty, status: int) -> None:
     faulty.answers["PUT"] = [Reply(status)]
-    with pytest.raises(RegistryError, match="and does not have it"):
+    with pytest.raises(RegistryError, match="but does not have it"):
         to(faulty).put_blob("a/b", DATA, TO)
     assert to(faulty).put_blob("a/b", DATA, TO)
     assert not to(faulty).put_blob("a/b", DATA, TO)
@@ -242,7 +242,7 @@ def test_a_blob_that_was_taken_in_is_known_to_be_there(faulty: Faulty, status: i
 )
 def test_an_upload_that_goes_on_nowhere_is_an_error_in_words(faulty: Faulty, location: str) -> None:
     faulty.answers["POST"] = [Reply(202, {"Location": location} if location else {})]
-    with pytest.raises(RegistryError, match="which is nowhere"):
+    with pytest.raises(RegistryError, match="not a valid address"):
         to(faulty).put_blob("a/b", DATA, TO)
 
 
@@ -296,7 +296,7 @@ def test_indexes_in_indexes_end(faulty: Faulty, other: Faulty) -> None:
     for _time in range(8):
         data = index({"mediaType": oci.INDEX, "digest": made, "size": 1})
         made = faulty.hold("a/b", "y", data, oci.INDEX)
-    with pytest.raises(RegistryError, match="one in the other"):
+    with pytest.raises(RegistryError, match="nested 5 indexes deep"):
         to(faulty).copy("a/b", made, to(other), "c/d", [])
 
 
@@ -306,7 +306,7 @@ def test_indexes_in_indexes_end(faulty: Faulty, other: Faulty) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303])
 def test_a_redirect_that_may_change_the_method_is_no_success_of_a_push(faulty: Faulty, status: int) -> None:
     faulty.answers["PUT"] = [Reply(status, {"Location": f"http://{faulty.address}/v2/a/b/manifests/v2"})]
-    with pytest.raises(RegistryError, match=f"HTTP {status}: it leads to .*/v2, and that is no success"):
+    with pytest.raises(RegistryError, match=f"HTTP {status}: a redirect to .*/v2, which is not followed here"):
         to(faulty).put_manifest("a/b", "v1", b"{}", oci.MANIFEST)
     assert faulty.manifests == {}
 
@@ -325,7 +325,7 @@ def test_a_redirect_that_keeps_the_method_is_followed_and_what_was_pushed_is_loo
 
 def test_redirects_end(faulty: Faulty) -> None:
     faulty.answers["GET"] = [Reply(307, {"Location": "/v2/a/b/manifests/v1"})] * 99
-    with pytest.raises(RegistryError, match="redirected 5 times"):
+    with pytest.raises(RegistryError, match="more than 5 redirects"):
         to(faulty).manifest("a/b", "v1")
     assert faulty.count("GET") == 6
 
@@ -391,7 +391,7 @@ def test_a_registry_that_lets_nobody_delete_is_told(faulty: Faulty) -> None:
     faulty.answers["DELETE"] = [Reply(202), Reply(404), Reply(405)]
     assert to(faulty).delete_manifest("a/b", TO)
     assert not to(faulty).delete_manifest("a/b", TO)
-    with pytest.raises(RegistryError, match="lets nobody delete"):
+    with pytest.raises(RegistryError, match="does not allow deleting"):
         to(faulty).delete_manifest("a/b", TO)
-    with pytest.raises(RegistryError, match="the digest 'v1' cannot be"):
+    with pytest.raises(RegistryError, match="the digest 'v1' is not valid"):
         to(faulty).delete_manifest("a/b", "v1")

@@ -66,10 +66,11 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(victim)
     refused = result(registry_data.main, root=str(root), digests=[DIGEST])
-    assert "is no file in the registry's storage" in refused["msg"]
+    assert "in the registry's storage is not a file" in refused["msg"]
     path.unlink()
     os.mkfifo(path)
-    assert "is no file in the registry's storage" in result(registry_data.main, root=str(root), digests=[DIGEST])["msg"]
+    refused = result(registry_data.main, root=str(root), digests=[DIGEST])
+    assert "in the registry's storage is not a file" in refused["msg"]
     assert victim.read_bytes() == BAD
 
 

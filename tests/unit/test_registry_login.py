@@ -118,7 +118,7 @@ def test_a_password_is_sent_to_no_token_service_outside_of_tls(
 ) -> None:
     log_in(faulty)
     faulty.guard = wants("nobody", f'Bearer realm="{realm}",service="s"')
-    with pytest.raises(RegistryError, match="no address in TLS: nothing is sent there"):
+    with pytest.raises(RegistryError, match="which is not in TLS: nothing is sent there"):
         to(faulty).manifest("a/b", "v1")
     assert {asked.authorization for asked in faulty.asked} == {""}
 
@@ -310,14 +310,14 @@ def test_what_a_credential_helper_does_not_have_is_looked_for_in_the_configurati
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("echo 'the keychain is locked'; exit 1", "ended with 1 and said 'the keychain is locked'"),
-        ("echo 'no service' >&2; exit 3", "ended with 3 and said 'no service'"),
-        ("kill -9 $$", "ended with -9"),
-        ("printf 'hunter2 \\377'", "no JSON object"),
-        ("echo '[\"hunter2\"]'", "no JSON object"),
-        ("""echo '{"Username": "hunter2"}'""", "no JSON object"),
-        ("true", "no JSON object"),
-        ("rm $0; exec $0", "ended with 127"),
+        ("echo 'the keychain is locked'; exit 1", "exited with 1 and said 'the keychain is locked'"),
+        ("echo 'no service' >&2; exit 3", "exited with 3 and said 'no service'"),
+        ("kill -9 $$", "exited with -9"),
+        ("printf 'hunter2 \\377'", "not a JSON object"),
+        ("echo '[\"hunter2\"]'", "not a JSON object"),
+        ("""echo '{"Username": "hunter2"}'""", "not a JSON object"),
+        ("true", "not a JSON object"),
+        ("rm $0; exec $0", "exited with 127"),
     ],
 )
 def test_a_credential_helper_that_cannot_be_used_is_named_with_the_registry(
@@ -349,7 +349,7 @@ def test_a_credential_helper_that_hangs_is_ended_and_asked_once(
         tried = [pool.submit(registry.manifest, "a/b", "v1") for _thread in range(8)]
     for one in tried:
         with pytest.raises(FarmError, match=f"docker-credential-test has no usable login for {faulty.address}: .*did "
-                                            "not end in 0 s"):
+                                            "not end within 0 s"):
             one.result()
     (group,) = map(int, (tmp_path / "asked").read_text().split())
     deadline = time.monotonic() + 5

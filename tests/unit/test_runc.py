@@ -88,7 +88,7 @@ def test_the_first_that_can_be_used_is_taken_and_why_others_are_not_is_told(fold
     assert (found["path"], found["version"], found["changed"]) == (good, "1.2.5", False)
     assert found["refused"] == [
         f"{crun} is not runc: it says 'crun version 1.8.1'",
-        f"{old} is runc 1.0.3, BuildKit needs 1.1.0 or later",
+        f"{old} is runc 1.0.3, but BuildKit needs 1.1.0 or later",
     ]
     assert look(check=True)["path"] == good
 
@@ -117,7 +117,7 @@ def test_what_is_no_program_or_the_same_again_is_not_looked_at(folders, tmp_path
 
 @pytest.mark.parametrize(
     ("then", "why"),
-    [("exit 3", "--version ended with 3: "), ("kill -9 $$", "--version ended with -9: ")],
+    [("exit 3", "--version failed with 3: "), ("kill -9 $$", "--version failed with -9: ")],
 )
 def test_a_program_that_fails_is_not_used(folders, then, why):
     shim = program(folders[0] / "runc", then=then)
@@ -136,7 +136,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(folders, monkeypatch):
     monkeypatch.setattr(runc, "SECONDS", 0.5)
     shim = program(folders[0] / "runc", then="/bin/sleep 600")
     began = time.monotonic()
-    assert look()["refused"] == [f"{shim} does not tell its version within 0.5 s"]
+    assert look()["refused"] == [f"{shim} --version did not end within 0.5 s"]
     assert time.monotonic() - began < 5
 
 
@@ -145,10 +145,10 @@ def test_the_one_that_is_named_is_used_whatever_its_name_and_no_other(folders, t
     assert look(path=program(tmp_path / "own-runc", DOCKERS))["path"] == str(tmp_path / "own-runc")
     for path, why in [
         (program(tmp_path / "crun", CRUN), "is not runc: it says 'crun version 1.8.1'"),
-        (program(tmp_path / "old", "runc version 1.0.3\n"), "is runc 1.0.3, BuildKit needs 1.1.0 or later"),
+        (program(tmp_path / "old", "runc version 1.0.3\n"), "is runc 1.0.3, but BuildKit needs 1.1.0 or later"),
         (
             program(tmp_path / "bare", "runc version 1.1.0\nspec: 1.0.2-dev\ngo: go1.26.8\n"),
-            "is runc 1.1.0 compiled without seccomp",
+            "is runc 1.1.0, but compiled without seccomp",
         ),
         (str(tmp_path / "nothing"), "cannot be run: No such file or directory"),
         (str(tmp_path), "cannot be run: Permission denied"),
@@ -156,9 +156,9 @@ def test_the_one_that_is_named_is_used_whatever_its_name_and_no_other(folders, t
         for check in (True, False):
             found = look(path=path, check=check)
             assert found["failed"] and found["msg"].startswith(
-                f"BuildKit cannot use the runc that it was given: {path} {why}"
+                f"BuildKit cannot use the runc in buildkitd_runc: {path} {why}"
             ), found
-            assert "leave buildkitd_runc empty" in found["msg"]
+            assert "or leave it empty" in found["msg"]
     assert "'runc' is not the absolute path" in look(path="runc")["msg"]
 
 
@@ -167,6 +167,6 @@ def test_where_there_must_be_one_its_absence_fails(folders):
     found = look(required=True)
     assert (
         found["failed"]
-        and f"there is no runc that BuildKit can use in {folders[0]}, {folders[1]} or PATH\n{crun} is not runc"
+        and f"BuildKit can use no runc in {folders[0]}, {folders[1]} or PATH\n{crun} is not runc"
         in found["msg"]
     )

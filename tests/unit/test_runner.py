@@ -134,7 +134,7 @@ def test_what_has_ended_is_told_soon_although_others_wait_for_its_slot(local: Lo
 def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> None:
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
-    assert found == {"changed": False, "well": False, "reasons": ["registry is not there", "it was never provisioned"],
+    assert found == {"changed": False, "well": False, "reasons": ["registry is missing", "it was never provisioned"],
                      "engine": ""}
     assert Node("new", local.execute, sys.executable, str(local.root / "new")).probe(value) is None
     assert not (local.root / "new").exists()
@@ -263,7 +263,7 @@ def test_a_buildctl_that_does_not_end_when_it_is_asked_to_is_made_to(local: Loca
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("spoil", "said"), [
     (lambda folder: (folder / "beat").unlink(), "No such file or directory"),
-    (lambda folder: os.utime(folder / "beat", (0, 0)), "nobody asked for this job for 15 minutes"),
+    (lambda folder: os.utime(folder / "beat", (0, 0)), "nothing polled this job for 15 minutes"),
 ])
 def test_a_job_that_cannot_go_on_ends_buildctl_and_says_why(local: Local, spoil: Any, said: str) -> None:
     folder = local.root / "jobs/a"
@@ -303,7 +303,7 @@ def test_a_state_that_cannot_be_read_is_that_of_a_job_which_runs_or_is_lost(loca
 
 def test_a_buildctl_that_is_not_there_or_tells_no_digest_is_named(local: Local) -> None:
     local.start("a", "#!/bin/sh\nexit 0\n", {})
-    assert "told no digest" in local.end("a")["error"]
+    assert "gave no digest" in local.end("a")["error"]
     spec = local.spec("b", GOOD, {})
     local.node.turn([{**spec, "buildctl": "/nowhere/buildctl"}], [], [], 0, 1)
     assert local.end("b")["error"] == "No such file or directory: /nowhere/buildctl"
@@ -336,7 +336,7 @@ def test_a_turn_that_another_one_holds_up_says_so(local: Local, monkeypatch: pyt
     monkeypatch.setattr(runner, "PATIENCE", 0.2)
     with (local.root / "jobs.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(TimeoutError, match="another process has the lock for more than 0.2 s"):
+        with pytest.raises(TimeoutError, match="another process has held the lock for more than 0.2 s"):
             runner.turn(local.node.jobs, [], [], [], 0, 1)
 
 

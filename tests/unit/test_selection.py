@@ -37,16 +37,17 @@ def test_names_platforms_and_expression_choose_together(
 
 @pytest.mark.parametrize(("images", "platforms", "expression", "said"), [
     (["ap", "app", "x"], ["linux/arm", "linux/amd64"], "[?", [
-        "farm_images: 'ap' is no image of the catalog, did you mean 'app'?; images: app, base, builder, debian, static",
-        "farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static",
-        "farm_platforms: 'linux/arm' is no platform of the catalog, did you mean 'linux/arm64'?; platforms: "
+        "farm_images: 'ap' is not an image of the catalog, did you mean 'app'?; images: app, base, builder, debian,"
+        " static",
+        "farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static",
+        "farm_platforms: 'linux/arm' is not a platform of the catalog, did you mean 'linux/arm64'?; platforms: "
         "linux/amd64, linux/arm64",
         "farm_select: '[?' does not choose units: "]),
     ([], [], "[].image", ["farm_select: '[].image' does not choose units: "]),
     ([], [], "length(@)", ["farm_select: 'length(@)' does not choose units: "]),
     ([], [], "[].{image: image}", ["farm_select: '[].{image: image}' does not choose units: 'unit'; an example: "
                                    "[?image=='registry' && platform.variant=='v6']"]),
-    (["x"], [], "", ["farm_images: 'x' is no image of the catalog; images: app, base, builder, debian, static"]),
+    (["x"], [], "", ["farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static"]),
     (["app"], [], "[?image=='base']", ["farm_images, farm_platforms and farm_select together choose no unit"]),
 ])
 def test_all_that_is_wrong_with_a_choice_is_told_at_once(
@@ -64,7 +65,8 @@ def test_what_no_node_runs_natively_is_told_with_the_step_that_would(chain: Cata
     chain.image("child", "FROM runs\nCOPY a /a\n")
     chain.write("child/a", "")
     plan = chain.plan()
-    why = "the steps of runs linux/arm64 run code of linux/arm64, and no node runs that natively"
+    why = ("the steps of runs linux/arm64 run code of linux/arm64, but no node runs that natively: leave the platform"
+           " out (farm_platforms)")
     with pytest.raises(BadInput) as error:
         select(plan, [AMD64], [], [], "")
     assert sorted(error.value.problems) == [f"child linux/arm64: {why}", f"runs linux/arm64: {why}"]
@@ -98,4 +100,5 @@ def test_damaged_units_are_named_with_the_reason_and_what_is_none_is_refused(cha
         Key("app", "", ARM64): "damaged in the registry", Key("base", "", AMD64): "damaged in the registry"}
     with pytest.raises(BadInput) as error:
         damaged(plan, ["app linux/arm64", "app linux/s390x", "x"])
-    assert error.value.problems == [f"damaged: '{name}' is no unit of the catalog" for name in ("app linux/s390x", "x")]
+    assert error.value.problems == [f"damaged: '{name}' is not a unit of the catalog"
+                                    for name in ("app linux/s390x", "x")]

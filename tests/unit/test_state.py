@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files
 
 def test_a_folder_with_other_things_in_it_does_not_become_a_state_folder(tmp_path):
     (tmp_path / "letters").mkdir()
-    with pytest.raises(FarmError, match="is not empty and not a farm's state folder: it holds letters"):
+    with pytest.raises(FarmError, match="is not empty and not a farm's state folder: it has letters"):
         state.claim(str(tmp_path))
     assert os.listdir(tmp_path) == ["letters"]
 
@@ -175,7 +175,7 @@ def test_folders_in_folders_without_end_are_refused_in_words(farm):
             os.chdir("d")
     finally:
         os.chdir(home)
-    with pytest.raises(FarmError, match="lies more than 200 folders deep"):
+    with pytest.raises(FarmError, match="is more than 200 folders deep"):
         state.hand_over(str(farm), 0, 0)
     subprocess.run(["rm", "-rf", str(farm / "store/d")], check=True)
 
@@ -233,7 +233,7 @@ def test_a_part_that_root_laid_elsewhere_is_given_there(farm):
 @needs_root
 @pytest.mark.parametrize(("spoil", "said"), [
     (lambda farm: os.chown(farm, OTHER, -1), f"belongs to user {OTHER}"),
-    (lambda farm: farm.chmod(0o757), "may be written by everybody"),
+    (lambda farm: farm.chmod(0o757), "is writable for everyone"),
 ])
 def test_a_state_folder_that_is_another_users_is_not_taken(farm, spoil, said):
     spoil(farm)
@@ -291,7 +291,7 @@ def test_a_state_folder_that_everybody_can_exchange_is_refused(tmp_path, mode):
     (tmp_path / "link").symlink_to("above/farm")
     for path in ("above/farm", "above/inner/farm", "link"):
         if mode == 0o777:
-            with pytest.raises(FarmError, match=r"above, above .* may be written by everybody"):
+            with pytest.raises(FarmError, match=r"everyone may write to .*above, so anyone could replace"):
                 state.refuse_foreign(str(tmp_path / path))
     if mode == 0o1777:
         state.claim(str(tmp_path / "above/farm"))
@@ -300,5 +300,5 @@ def test_a_state_folder_that_everybody_can_exchange_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("nowhere"), os.mkfifo])
 def test_a_state_folder_that_is_no_folder_is_refused_in_words(tmp_path, make):
     make(tmp_path / "farm")
-    with pytest.raises(FarmError, match="is there, and no folder"):
+    with pytest.raises(FarmError, match="exists and is not a folder"):
         state.claim(str(tmp_path / "farm"))

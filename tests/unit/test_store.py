@@ -110,7 +110,7 @@ def test_a_download_goes_into_no_pipe_and_through_no_link(store: Store, what: st
 def test_what_is_wrong_or_no_file_does_not_enter(store: Store) -> None:
     partial = store.partial("0" * 64)
     partial.write_bytes(CONTENT)
-    with pytest.raises(FarmError, match="does not enter the store"):
+    with pytest.raises(FarmError, match="cannot go into the store"):
         store.put(partial, "0" * 64)
     partial.unlink()
     os.mkfifo(partial)

@@ -204,9 +204,9 @@ def test_whoever_holds_a_claim_is_named_with_its_command_line(tmp_path, stranger
     one = service(state_dir=str(tmp_path / "farm"), claims={"ports": [port], "sockets": [path], "data": [folder]})
     found = supervisors.Runit(one, run, Proc()).strangers()
     assert [line.split(": ")[0] for line in found] == [
-        f"folder {folder} is held by process {pid}",
-        f"port {port} is held by process {pid}",
-        f"socket {path} is held by process {pid}",
+        f"folder {folder} is in use by process {pid}",
+        f"port {port} is in use by process {pid}",
+        f"socket {path} is in use by process {pid}",
     ]
     assert all("import os, socket, time" in line for line in found)
 
@@ -277,16 +277,16 @@ def test_what_a_service_runs_has_to_be_there_and_may_be_upgraded(sleeper, tmp_pa
     files.write(str(program), "#!/bin/sh\nexit 0\n", 0o755)
     assert reasons() == [], "its owner upgraded it"
     program.chmod(0o644)
-    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    assert reasons() == [f"{program}, which sleeper runs, is missing or not executable"]
     program.unlink()
-    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    assert reasons() == [f"{program}, which sleeper runs, is missing or not executable"]
     program.mkdir()
-    assert reasons() == [f"{program}, which sleeper runs, is not there, or is no program"]
+    assert reasons() == [f"{program}, which sleeper runs, is missing or not executable"]
 
 
 def test_what_does_not_answer_in_time_says_why(tmp_path):
     assert "No such file" in readiness.wait(Ready(unix=str(tmp_path / "none"), timeout=0), run)
-    assert "ended with 1" in readiness.wait(Ready(command=("false",), timeout=0), run)
+    assert "exited with 1" in readiness.wait(Ready(command=("false",), timeout=0), run)
     assert "Connection refused" in readiness.wait(Ready(http=f"http://127.0.0.1:{free_port()}/", timeout=0), run)
 
 
@@ -302,7 +302,7 @@ def test_a_description_that_makes_no_sense_is_none(tmp_path, text):
     files.write(str(tmp_path / "provisioned.json"), text, 0o600)
     files.write(str(tmp_path / "engine.json"), text, 0o600)
     assert supervisors.definition_of(str(tmp_path), "x") == ({}, "")
-    assert "x is not there" in Host(str(tmp_path), "f", ["x"], run).as_result()["reasons"]
+    assert "x is missing" in Host(str(tmp_path), "f", ["x"], run).as_result()["reasons"]
 
 
 @pytest.mark.timeout(20)

@@ -81,31 +81,31 @@ def test_a_service_is_started_again_only_for_what_decides_how_it_runs(
 
 
 @pytest.mark.parametrize(("changed", "said"), [
-    ({"name": "Registry"}, "name: 'Registry' is not lower case letters"),
+    ({"name": "Registry"}, "name: 'Registry' must have only lower case letters"),
     ({"state_dir": "farm"}, "state_dir: 'farm' is not an absolute path"),
     ({"command": ["registry"]}, "command[0]: 'registry' is not an absolute path"),
-    ({"command": ["/bin/x", "a\nb"]}, "command and after take no line breaks: 'a\\nb'"),
-    ({"environment": {"A-B": "c"}}, "'A-B' is no name of a variable"),
+    ({"command": ["/bin/x", "a\nb"]}, "command and after must not have line breaks or NUL: 'a\\nb'"),
+    ({"environment": {"A-B": "c"}}, "'A-B' is not a valid name of a variable"),
     ({"environment": {"A": "c\0"}}, "the value of A has a control character"),
     ({"environment": {"A": "c\r\n"}}, "the value of A has a control character"),
     ({"secret_files": {"etc/x": ""}}, "secret_files: 'etc/x' is not an absolute path"),
-    ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is in files and in secret_files"),
+    ({"files": {"/x": ""}, "secret_files": {"/x": ""}}, "/x is both in files and in secret_files"),
     ({"needs": ["runc"]}, "needs: 'runc' is not an absolute path"),
     ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
-    ({"limits": {"memory": 1}}, "limits: 'memory' is none of core, nofile, nproc"),
+    ({"limits": {"memory": 1}}, "limits: 'memory' is not known; allowed: core, nofile, nproc"),
     ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
-    ({"claims": {"sockets": ["/" + "x" * 107]}}, "has 108 bytes, a unix socket's path at most 107"),
-    ({"name": "a\n"}, "name: 'a\\n' is not lower case letters, digits and dashes"),
-    ({"name": "1a"}, "name: '1a' is not"),
+    ({"claims": {"sockets": ["/" + "x" * 107]}}, "has 108 bytes; a unix socket's path has at most 107"),
+    ({"name": "a\n"}, "name: 'a\\n' must have only lower case letters, digits and dashes"),
+    ({"name": "1a"}, "name: '1a' must have"),
     ({"directory": "/a\nb"}, "directory: '/a\\nb' is not an absolute path"),
     ({"after": ["x"]}, "after[0]: 'x' is not an absolute path"),
-    ({"after": ["/x", "a\0"]}, "command and after take no line breaks: 'a\\x00'"),
+    ({"after": ["/x", "a\0"]}, "command and after must not have line breaks or NUL: 'a\\x00'"),
     ({"claims": {"sockets": ["x"]}}, "claims.sockets: 'x' is not an absolute path"),
     ({"claims": {"data": ["x"]}}, "claims.data: 'x' is not an absolute path"),
-    ({"claims": {"sockets": ["/" + "\u00e4" * 54]}}, "has 109 bytes, a unix socket's path at most 107"),
+    ({"claims": {"sockets": ["/" + "\u00e4" * 54]}}, "has 109 bytes; a unix socket's path has at most 107"),
     ({"claims": {"ports": ["127.0.0.1:0"]}}, "claims.ports: '127.0.0.1:0' is not ADDRESS:PORT"),
     ({"claims": {"ports": ["127.0.0.1:65536"]}}, "claims.ports: '127.0.0.1:65536' is not ADDRESS:PORT"),
-    ({"environment": {"1A": ""}}, "environment: '1A' is no name of a variable"),
+    ({"environment": {"1A": ""}}, "environment: '1A' is not a valid name of a variable"),
     ({"environment": {"A": "\x1b"}}, "the value of A has a control character"),
     ({"environment": {"A": "\x7f"}}, "the value of A has a control character"),
 ])
@@ -129,7 +129,7 @@ def test_all_paths_that_are_in_two_lists_are_told_in_order() -> None:
     with pytest.raises(BadInput) as error:
         Service.from_params({**LEAST, "files": dict.fromkeys(("/a", "/b", "/c", "/d", "/e", "/f"), ""),
                              "secret_files": dict.fromkeys(("/x", "/f", "/e", "/d", "/c", "/b"), "")})
-    assert error.value.problems == [f"/{name} is in files and in secret_files" for name in "bcdef"]
+    assert error.value.problems == [f"/{name} is both in files and in secret_files" for name in "bcdef"]
 
 
 @pytest.mark.parametrize(("text", "found"), [
@@ -171,7 +171,7 @@ def test_a_description_that_is_kept_stays_the_same() -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "found"), [
-    ({}, {"a": 1}, ["it is not there yet"]),
+    ({}, {"a": 1}, ["it does not exist yet"]),
     ({"a": 1}, {"a": 1}, []),
     ({"z": 1, "b": 1, "c": 1}, {"z": 1, "b": 2, "a": 1}, ["a changed", "b changed", "c changed"]),
 ])

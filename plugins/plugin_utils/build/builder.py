@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3 of a run, on one node: send batches, watch them, tag the results. Only this code, on the controller, sets
-tags."""
+"""Step 3 of a run, on one node: hands out batches, watches them, and tags the results. Only this code, on the
+controller, ever tags units."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-# seconds after which a node answers; sooner where something has ended. Each answer costs some 35 ms of the processors
+# seconds after which a node answers; sooner if something has ended. Each answer costs about 35 ms of the processors
 # that build
 WAIT = 5.0
-SOON = 0.2  # the same, where a slot is free while units are being tagged for which others may wait
-# so many times its slots of further batches a node gets where builds end quickly, so that it need not wait for the
+SOON = 0.2  # the same, if a slot is free while units are being tagged, as others may wait for these
+# if builds end quickly, a node gets this many times its slots of batches in advance, so that it need not wait for the
 # controller
 AHEAD = 2
-GRACE = 5  # seconds that tagging under way has to end where a run is stopped
+GRACE = 5  # seconds that tagging in progress may take when a run is stopped
 THREADS = 8  # that tag units
-PATIENCE = 60  # seconds for which a registry that fails, or a BuildKit that restarts, is tried again
-TRIES = 8  # and so often at most, however long each took
-SAY_EVERY = 5  # seconds between two lines about one batch; a tenth of its time, once that is more
+PATIENCE = 60  # seconds of retries while a registry fails or BuildKit restarts
+TRIES = 8  # at most, however long each takes
+SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 
 Manifest = tuple[str, int, str]  # digest, size in bytes, media type
 
@@ -45,7 +45,7 @@ Manifest = tuple[str, int, str]  # digest, size in bytes, media type
 @dataclass(frozen=True)
 class Farm:
     """Where things are: the registry and its namespace, the controller's state folder, the node's socket and
-    programs."""
+    buildctl."""
 
     registry: Registry
     namespace: str
@@ -62,13 +62,13 @@ class Job:
     id: str
     batch: list[Key]
     name: str
-    began: float = 0.0  # 0 where the node has not started it
+    began: float = 0.0  # 0 until the node has started it
     said: float = 0.0
 
 
 @dataclass
 class _Trouble:
-    """When a unit first failed for a reason that is not its own, and when it is tried again."""
+    """When a unit first failed without being the cause, and when it is tried again."""
 
     since: float
     tries: int = 0
@@ -80,9 +80,9 @@ class Builder:
     """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has
     all files of each unit.
 
-    `sizes` grows: (bytes, media type) of each manifest that is there now. Early cutoff does not spare units that are
-    built `again`, and where the build is `fresh` BuildKit's cache does not either. `differs` grows: what is kept, and
-    what came, of those built to another digest.
+    Units in `again` are built without early cutoff, and if `fresh` without BuildKit's cache too. Filled on the way:
+    `sizes` maps the digest of each manifest that now exists to (bytes, media type); `differs` maps a unit whose new
+    digest is another one to (kept, new).
     """
 
     farm: Farm
@@ -114,12 +114,12 @@ class Builder:
     parent: int = field(default_factory=os.getppid)
 
     def build(self) -> None:
-        """Runs until every unit has ended. Whatever stops it, what it started on the node is cancelled."""
+        """Runs until every unit has ended. If anything stops it, it cancels what it started on the node."""
         try:
             self.node.prepare()
             while not self.scheduler.finished:
-                if os.getppid() != self.parent:  # nobody reads what is said, and a new run may hold the farm by now
-                    raise FarmError("ansible-playbook is gone", hint="run it again, it goes on from here")
+                if os.getppid() != self.parent:  # nothing reads our output, and a new run may hold the farm by now
+                    raise FarmError("ansible-playbook is gone", hint="run it again: it continues from here")
                 self._kept()
                 running = sorted(self.jobs)
                 specs = self._offer()
@@ -128,7 +128,7 @@ class Builder:
                 elif self.tagging:
                     wait(self.tagging, return_when=FIRST_COMPLETED)
                 elif not self.scheduler.finished:
-                    time.sleep(0.2)  # what is left waits to be tried again
+                    time.sleep(0.2)  # the rest waits to be tried again
             self.node.turn([], [], self.forget, 0, self.farm.slots)
         finally:
             try:
@@ -138,19 +138,19 @@ class Builder:
                 self._leave()
 
     def _leave(self) -> None:
-        """What is being tagged has a moment to end; then what is not there is left."""
+        """Gives tagging a moment to end; then gives up the units that do not exist."""
         try:
             wait(self.tagging, GRACE)
             self._kept()
         finally:
             left = self.scheduler.leave()
             if left:
-                self.alert(f"stopped; {len(left)} units are left, the next run goes on from here: "
+                self.alert(f"stopped; {len(left)} units are not built, the next run continues with them: "
                            f"{', '.join(map(str, left))}")
 
     def _offer(self) -> list[dict[str, Any]]:
-        """What the node may start: as much as it has slots, and some more where builds end quickly. (Long ones would be
-        sent in vain.)"""
+        """What the node may start: one batch for each slot, and some more if builds end quickly. (If they are long,
+        sending more would be wasted.)"""
         specs: list[dict[str, Any]] = []
         room = self.farm.slots * (1 + AHEAD * self.brisk)
         for ready in self.scheduler.ready():
@@ -172,10 +172,10 @@ class Builder:
         return self.fresh and key in self.again
 
     def _changed(self, ready: list[Key]) -> list[Key]:
-        """Early cutoff: those for which no unit exists, under another id, of the same content and the same parents'
-        digests.
+        """Early cutoff: tags the units for which a unit with the same content and parent digests exists under another
+        id; returns the others.
 
-        A unit without run-time parents needs no asking: its content is its id.
+        For a unit without run-time parents there is nothing to ask: its content id is its build id.
         """
         contents = {key: self._content(key) for key in ready if key not in self.again}
         asked = {key: content for key, content in contents.items() if content and content not in self.asked}
@@ -184,7 +184,7 @@ class Builder:
         same = {key: answer for key, answer in zip(asked, found) if answer}
         for key, answer in same.items():
             self._done(key, *self._tag(key, *answer), State.SAME)
-            self.say(f"{key}: the same content as before, {answer[0][:19]}")
+            self.say(f"{key}: has the same content as before, {answer[0][:19]}")
         return [key for key in ready if key not in same]
 
     def _content(self, key: Key) -> str:
@@ -202,11 +202,11 @@ class Builder:
                           registry=self.farm.registry.address, repository=self._repository(first),
                           digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
         if self._fresh(first):
-            made.options["no-cache"] = ""  # of all stages; cache mounts stay
+            made.options["no-cache"] = ""  # for all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, made.name)
         folder = f"{self.node.jobs}/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in made.contexts}
-        self.jobs[job.id] = job  # first: what is started is known, whenever a signal comes
+        self.jobs[job.id] = job  # first, so that a job is known before it starts, whenever a signal arrives
         spec = {
             "id": job.id, "solve": {"contexts": made.trees(), "policy": made.policy},
             "words": made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
@@ -218,7 +218,7 @@ class Builder:
         return spec
 
     def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
-        """One turn of the node: what it started and what came of it; what it had no slot for is put back."""
+        """One turn of the node: handles what it started and what ended; batches without a slot wait again."""
         forget, self.forget = self.forget, []
         hurry = self.tagging and len(self.jobs) < self.farm.slots
         states = self.node.turn(specs, running, forget, SOON if hurry else WAIT, self.farm.slots)
@@ -244,7 +244,7 @@ class Builder:
                                  "ended": round(began + state["elapsed"], 1),
                                  "seconds": round(state["elapsed"], 1), "state": state["state"],
                                  "steps": state.get("steps"), "cached": state.get("cached")})
-            for note in state.get("notes", []):  # damage that was mended
+            for note in state.get("notes", []):  # damage that was repaired
                 self.say(f"{job.name}: {note}")
             self._end(job, state)
         self.brisk = any(state["state"] != "running" for state in states)
@@ -256,33 +256,33 @@ class Builder:
             self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
         elif state.get("full"):
             self._fail(job, f"no space left on {self.node.name}",
-                       "free some, or give BuildKit a larger disk; nothing was tried twice", state)
+                       "free some, or give BuildKit a larger disk, and run again", state)
         elif state["state"] == "lost" or state.get("transport"):
             self._again(job, state)
         elif len(job.batch) > 1:
-            self.say(f"{job.name}: failed; each platform is now built alone, to see which it is")
+            self.say(f"{job.name}: failed; each platform is now built alone, to see which one fails")
             self.alone.update(job.batch)
             self.scheduler.put_back(job.batch)
         else:
             self._fail(job, state.get("error") or "failed", "", state)
 
     def _again(self, job: Job, state: dict[str, Any]) -> None:
-        """Not the units' fault: they are tried again for a minute, with growing pauses."""
+        """The units are not the cause: tries them again for a minute, with growing pauses."""
         now = time.monotonic()
         waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since,
                     default=_Trouble(now))
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
-            waits.since = now  # it ran well for long, or waited long for its turn: this is another trouble
+            waits.since = now  # it ran well for long, or waited long for a slot: this is a new problem
         what = state.get("error") or "lost"
         try:
-            if state.get("transport"):  # what BuildKit says of a registry that fails does not tell why
+            if state.get("transport"):  # BuildKit does not say why a registry fails
                 self.farm.registry.check_room(self._repository(job.batch[0]))
         except NoSpace as error:
             self._fail(job, str(error), "", state)
             return
         if now - waits.since > PATIENCE:
             self._fail(job, f"{what} (tried for {PATIENCE} seconds)",
-                       "look at the logs of the registry and of buildkitd in the state folder", state)
+                       "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
             return
         waits.tries += 1
         waits.until = now + min(2.0**waits.tries, 15)
@@ -298,14 +298,14 @@ class Builder:
         message += f"\n  what to do: {hint}" if hint else ""
         after = self.scheduler.fail(job.batch, message)
         self.say(f"{job.name}: failed on {self.node.name}: {message}"
-                 + (f"\n  with it: {', '.join(map(str, after))}" if after else ""))
+                 + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))
 
     def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
-        """Tags what a solve pushed: an index of the batch's platforms. Runs beside the loop, so it touches nothing that
-        the loop does."""
+        """Tags what a solve pushed: an index of the batch's platforms. It runs in another thread than the loop, so it
+        must not touch what the loop uses."""
         data = self.farm.registry.pushed(self._repository(job.batch[0]), digest)
         if data is None:
-            raise FarmError(f"{job.name}: BuildKit says it pushed {digest}, the registry does not have it",
+            raise FarmError(f"{job.name}: BuildKit says that it pushed {digest}, but the registry does not have it",
                             node=self.node.name)
         children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
         found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
@@ -314,12 +314,12 @@ class Builder:
         return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
 
     def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:
-        """Archives what a unit was made of, and tags it by its build id and, where it has parents, by its content.
+        """Archives what a unit was made of, and tags it by its build id and, if it has parents, by its content id.
 
-        The first result holds; another one is a finding.
+        The first result is kept; a different one is reported.
         """
         unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
-        # first: what is tagged can be built again
+        # first, so that whatever is tagged can be built again
         self.archive.describe(str(key), unit.id, unit.record, self.trees[key])
         content = self._content(key)
         for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
@@ -327,21 +327,21 @@ class Builder:
             if held is None:
                 size, kind = registry.tag(repository, digest, tag)
             elif held[0] != digest:
-                self.say(f"{key}: {tag} is {held[0]} already, this build gave {digest}: not reproducible; the first "
-                         "one is kept")
+                self.say(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not reproducible; the "
+                         "first one is kept")
                 self.differs[key] = held[0], digest
                 digest, size, kind = held
         return digest, size, kind
 
     def _kept(self) -> None:
-        """Takes what has been tagged meanwhile."""
+        """Handles units that have been tagged meanwhile."""
         for future in [future for future in self.tagging if future.done()]:
             job, state = self.tagging.pop(future)
             try:
                 for key, manifest in future.result().items():
                     self._done(key, *manifest, State.BUILT)
             except FarmError as error:
-                self._fail(job, f"built, and not kept: {error}", "", state)
+                self._fail(job, f"it was built, but could not be kept: {error}", "", state)
             else:
                 self.say(f"{job.name}: built in {clock(state['elapsed'])}")
 
@@ -353,6 +353,6 @@ class Builder:
 
 
 def _platform(value: Mapping[str, str]) -> str:
-    """The name of an index entry's platform. BuildKit writes no variant for arm64; other tools write v8."""
+    """The name of an index entry's platform. BuildKit writes no variant for arm64, other tools write v8."""
     variant = value.get("variant", "") if value.get("architecture") == "arm" else ""
     return "/".join(part for part in (value.get("os"), value.get("architecture"), variant) if part)

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A solve as a command line that a person can type: `docker buildx build`, which has other names for the same things
-than buildctl."""
+"""A solve as a command line of `docker buildx build`, whose options differ from buildctl's."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import 
 
 
 def doubled(solve: Solve) -> dict[str, dict[str, str]]:
-    """The contexts that come for several platforms: name -> platform -> image. buildx knows one context of a name."""
+    """The contexts that exist for several platforms: name -> platform -> image. buildx allows one context of a name."""
     found: dict[str, dict[str, str]] = {}
     for name, value in solve.options.items():
         kind, _colon, rest = name.partition(":")
@@ -23,10 +22,9 @@ def doubled(solve: Solve) -> dict[str, dict[str, str]]:
 
 
 def buildx_words(solve: Solve, folders: Mapping[str, str], metadata: str, indexes: Mapping[str, str]) -> list[str]:
-    """The arguments of `docker buildx` for a solve of one platform; `indexes` has one image for each name of `doubled`.
+    """The arguments of `docker buildx` for a solve of one platform; `indexes` has one image for each name in `doubled`.
 
-    The network is off for RUN; there is no source policy in it, so that a missing context would be looked for on the
-    internet.
+    The network is off for RUN. There is no source policy, so buildx would look for a missing context on the internet.
     """
     (platform,) = solve.platforms
     words = ["build", f"--platform={platform}", "--network=none", "--provenance=false", f"--metadata-file={metadata}"]

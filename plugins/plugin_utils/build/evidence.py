@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run's folder of evidence, and what one step leaves in it for the next: typed JSON, of one version of the farm."""
+"""A run's folder of evidence, and what each step leaves in it for the next: typed JSON, for one version of the farm."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import ca
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 
-FORMAT = 1  # of what steps hand over
+FORMAT = 1  # of the files in handover/
 LATEST = "latest"
-WHO = "run.json"  # which ansible-playbook a run is of
+WHO = "run.json"  # says which ansible-playbook a run belongs to
 Left = TypeVar("Left")
 
 
 def scratch() -> str:
-    """Where check mode keeps a run: Ansible's own temporary folder, which goes when ansible-playbook ends."""
+    """Where check mode keeps a run: Ansible's own temporary folder, which is removed when ansible-playbook ends."""
     return str(C.DEFAULT_LOCAL_TMP)  # type: ignore[attr-defined]
 
 
@@ -59,7 +59,7 @@ class Run:
 
     @classmethod
     def of(cls, state: str, controller: int) -> Run:
-        """The run of an ansible-playbook, and of no other: a number may be another process's by now."""
+        """The run of this ansible-playbook and no other, even if it has the pid of an older one."""
         me = {"pid": controller, "started": started(controller)}
         for folder in sorted((Path(state) / "runs").glob(f"*-{controller}"), reverse=True):
             try:
@@ -67,37 +67,37 @@ class Run:
                     return cls(folder)
             except (OSError, ValueError):
                 continue
-        raise FarmError(f"this ansible-playbook has planned nothing in {state}",
-                        hint="the steps of build.yml run in one ansible-playbook, in order: plan, fetch, build, index")
+        raise FarmError(f"this ansible-playbook has not made a plan in {state}",
+                        hint="run the steps of build.yml in one ansible-playbook, in order: plan, fetch, build, index")
 
     @classmethod
     def latest(cls, state: str) -> Run:
-        """The run that began last, whoever's it is: to be looked at."""
+        """The run that began last, whichever process made it; only for reading."""
         try:
             return cls(Path(state) / "runs" / os.readlink(Path(state) / "runs" / LATEST))
         except FileNotFoundError:
             raise FarmError(f"there is no run in {state}", hint="a run begins with the plan step") from None
 
     def save(self, value: object) -> None:
-        """Leaves a dataclass for the steps after this one; one of its kind a run."""
+        """Leaves a dataclass for later steps; one of each type in a run."""
         text = json.dumps({"format": FORMAT, "value": converter().unstructure(value)}, separators=(",", ":"))
         self._write(f"handover/{type(value).__name__.lower()}.json", text.encode())
 
     def load(self, kind: type[Left]) -> Left:
-        """What a step left. Raises FarmError where it left nothing, or another version of the farm did."""
+        """What a step left. Raises FarmError if it left nothing, or if another version of the farm left it."""
         name = f"handover/{kind.__name__.lower()}.json"
         try:
             said = json.loads((self.folder / name).read_bytes())
         except FileNotFoundError:
             raise FarmError(f"run {self.name} has no {name}",
-                            hint="the steps of build.yml run in order: plan, fetch, build, index") from None
+                            hint="run the steps of build.yml in order: plan, fetch, build, index") from None
         except ValueError as error:
             raise FarmError(f"{self.folder / name} is damaged: {error}", hint="run again") from error
         if not isinstance(said, dict) or said.get("format") != FORMAT:
-            raise FarmError(f"{self.folder / name} is of another version of the farm", hint="run again")
+            raise FarmError(f"{self.folder / name} is from another version of the farm", hint="run again")
         try:
             return converter().structure(said["value"], kind)
-        except Exception as error:  # a converter has many, and groups of them
+        except Exception as error:  # a converter raises many kinds, and groups of them
             raise FarmError(f"{self.folder / name} is damaged: {error}", hint="run again") from error
 
     def has(self, kind: type[object]) -> bool:
@@ -116,8 +116,7 @@ class Run:
 
 @cache
 def converter() -> cattrs.Converter:
-    """What makes JSON of our dataclasses, and these of it again: platforms and the keys of units are texts, a
-    Dockerfile is its text."""
+    """Converts our dataclasses to JSON and back: platforms and keys of units are strings, a Dockerfile is its text."""
     made = cattrs.preconf.json.make_converter()
     made.register_structure_hook_func(lambda kind: kind in (object, Any), lambda value, _kind: value)
     made.register_unstructure_hook(Platform, str)

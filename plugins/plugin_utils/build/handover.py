@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the steps of a run leave for later steps."""
+"""What each step of a run leaves for the steps after it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan step's. `wanted` are the chosen units, `existing` those that the registry has, with their digests,
+    """Left by the plan step. `wanted` are the chosen units, `existing` those that the registry has, with their digests,
     `todo` those to build.
 
-    `build` is the platform that builds; `chosen` is true where platforms were chosen; `sizes` has (bytes, media type)
-    by digest; `before` is how many seconds the run had taken until it planned; `again` are units that are built
-    although they exist, `fresh` is true where no cache of BuildKit's may serve. Locks are whole for images with
-    something to build, and else without their lines.
+    `build` is the build platform; `chosen` is true if platforms were chosen; `sizes` maps a digest to (bytes, media
+    type); `before` is how many seconds the run took before the plan; `again` are units to build although they exist;
+    `fresh` is true if they are built without BuildKit's cache. The lock of an image with nothing to build has no lines.
     """
 
     plan: Plan
@@ -40,7 +39,7 @@ class Planned:
     fresh: bool = False
 
     def lean(self) -> Planned:
-        """Without what no later step reads: most of a run that has little to build."""
+        """A copy without what no later step reads, which is most of it if there is little to build."""
         names = {key.image for key in self.todo}
         recipes = {name: recipe if name in names
                    else replace(recipe, lock=replace(recipe.lock, entries=(), made_for={}))
@@ -55,7 +54,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The fetch step's. `refused` are the units that cannot be built, and why; `unpacked` maps image and input to
+    """Left by the fetch step. `refused` are the units that cannot be built, and why; `unpacked` maps image and input to
     `repository@digest`; `trees` has all files of each unit."""
 
     refused: dict[Key, str] = field(default_factory=dict)
@@ -66,8 +65,9 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Built:
-    """The build step's: what became of each unit, the sizes of what was built, how long each batch took, why the step
-    ended early, and the units built to another digest than the one that is kept: (kept, came)."""
+    """Left by the build step: the outcome of each unit, the sizes of what was built, how long each batch took, why the
+    step ended early ('' if it did not), and the units whose new digest differs from the one that is kept: (kept,
+    new)."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings everything that units are made of into the store and the archive before the build: inputs, contexts, unpacked
-packages."""
+"""Brings everything that units are made of into the store and the archive before they are built: inputs, contexts,
+unpacked packages."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-SAY_EVERY = 5  # seconds between two lines about one image
+SAY_EVERY = 5  # seconds between lines about an image
 
 
 class Fetch:
-    """Fetches image by image; `unpacked`, `trees` (all files of each unit) and `changed` grow with each."""
+    """Fetches image by image, and fills `unpacked`, `trees` (all files of each unit) and `changed` on the way."""
 
     def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any],
                  say: Any) -> None:
@@ -43,14 +43,14 @@ class Fetch:
         self.changed = False
 
     def all(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """Everything that units need; returns those that cannot have it, and why. One image's trouble costs that
-        image's units alone."""
+        """Fetches everything that units need; returns the units that cannot be built, and why. A failure for one image
+        does not stop the others."""
         refused: dict[Key, str] = {}
         for image, some in by_image(keys).items():
             try:
                 refused.update(self.image(image, some))
             except (NoSpace, Unreachable):
-                raise  # a full disk, or the farm's registry: the others would fare no better
+                raise  # a full disk, or no registry: the other images would fail as well
             except (FarmError, OSError, ValueError) as error:
                 said = str(system_error(error) if isinstance(error, OSError) else error)
                 refused.update(dict.fromkeys(some, said))
@@ -58,15 +58,15 @@ class Fetch:
         return refused
 
     def lacks(self, keys: Iterable[Key]) -> bool:
-        """Whether anything that units need is not in the archive yet; nothing is fetched."""
+        """Whether anything that units need is missing in the archive; nothing is fetched."""
         wanted = {file.sha256 for key in keys for file in self._files(key).values()}
         try:
             return self.archive.lacks(wanted)
-        except Unreachable:  # the plan step has said that no registry answers
+        except Unreachable:  # the plan step has reported that
             return bool(wanted)
 
     def image(self, image: str, keys: list[Key]) -> dict[Key, str]:
-        """Everything that the given units of one image need; returns those that cannot have it, and why."""
+        """Fetches everything that units of one image need; returns the units that cannot be built, and why."""
         recipe, sources = self.plan.recipes[image], self.sources[image]
         contexts.keep(recipe, sources, self.store)
         units = [self.plan.units[key] for key in keys]
@@ -81,7 +81,7 @@ class Fetch:
             digest = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
             self.unpacked.setdefault(image, {})[name] = digest
         trees = {unit.key: self._files(unit.key) for unit in whole}
-        # which unit it belongs to is archived when that unit is there
+        # the artifact, which names these files as the unit's, is pushed once the unit exists
         self.changed = bool(self.archive.keep(file for tree in trees.values()
                                               for file in tree.values())) or self.changed
         self.trees.update(trees)
@@ -90,7 +90,7 @@ class Fetch:
         return refused
 
     def single(self, image: str, keys: list[Key], contents: set[str]) -> None:
-        """Brings single files of units of one image into the store. Raises FarmError where one is nowhere."""
+        """Brings single files of an image's units into the store. Raises FarmError if one is available nowhere."""
         recipe = self.plan.recipes[image]
         contexts.keep(recipe, self.sources[image], self.store)
         wanted = {entry for key in keys for entry in self.plan.entries(self.plan.units[key], self.build)}
@@ -99,7 +99,7 @@ class Fetch:
             raise error
 
     def _get(self, image: str, snapshot: str, entries: set[Entry]) -> dict[Entry, FarmError | None]:
-        """The entries into the store; for each what stood in the way, or None."""
+        """Brings the entries into the store; returns for each its error, or None."""
         ordered = sorted(entries, key=lambda entry: entry.key)
         lacking = self.archive.recall(ordered)
         said = time.monotonic()
@@ -115,7 +115,7 @@ class Fetch:
         return {entry: found.get(entry) for entry in ordered}
 
     def _files(self, key: Key) -> dict[str, File]:
-        """All files that a unit is made of, by a path in its artifact."""
+        """All files that a unit is made of: path in its artifact -> file."""
         unit, sources = self.plan.units[key], self.sources[key.image]
         tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
         tree.update(solve.definition(self.plan.recipes[key.image], sources))
@@ -127,7 +127,7 @@ class Fetch:
 
 
 def place(recipe: Recipe, entry: Entry) -> str:
-    """Where a lock names a file: `images/debian/lock.jsonl:12: `; nothing where that is not known."""
+    """Where a lock names a file: `images/debian/lock.jsonl:12: `; '' if that is not known."""
     return f"{'/'.join(Path(recipe.folder).parts[-2:])}/{LOCK}:{entry.line}: " if entry.line else ""
 
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Manifest lists over finished units: made or compared, pushed, tagged, published. Image tags move last."""
+"""Makes manifest lists of finished units, compares, pushes, tags and publishes them. Image tags move last."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ THREADS = 8  # images that are compared and tagged at the same time
 
 @dataclass
 class Lists:
-    """The manifest lists of a run. `sizes` has (bytes, media type) of units' manifests by digest: as it was `read`, or
-    as the registry says. `tags` are templates (registry/tags.py); with `partial` an index is made of those of the
-    chosen units that are there. `publish` is `HOST[:PORT][/PATH]`, or ''. In `check` mode nothing is pushed.
+    """The manifest lists of a run. `sizes` maps the digest of a unit's manifest to (bytes, media type): true for those
+    in `read`, otherwise as the registry says. `tags` are templates (registry/tags.py). With `partial`, an index may
+    lack chosen units that do not exist. `publish` is `HOST[:PORT][/PATH]`, or ''. In `check` mode nothing is pushed.
 
-    After `finish()`, `changes` says what was done by image, and `problems` why nothing was.
+    After `finish()`, `changes` has what was done for each image, and `problems` why nothing was done.
     """
 
     registry: Registry
@@ -53,8 +53,7 @@ class Lists:
         return [name for names in self.copies.values() for name in names]
 
     def finish(self) -> None:
-        """Compares, pushes and publishes, image by image. One image's problem does not keep the others from their
-        tags."""
+        """Compares, pushes and publishes, image by image. A problem with one image does not stop the others."""
         plan: Plan = self.planned.plan
         images = list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
         # in the order of the plan
@@ -71,7 +70,7 @@ class Lists:
             self.problems[image] = f"{image}: {error}"
 
     def _change(self, image: str) -> None:
-        """One image's index, or the tags of single platforms where only some were chosen."""
+        """Handles one image's index, or the tags of single platforms if only some were chosen."""
         plan: Plan = self.planned.plan
         recipe, repository = plan.recipes[image], f"{self.namespace}/{image}"
         keys = [Key(image, "", platform) for platform in recipe.platforms]
@@ -88,7 +87,7 @@ class Lists:
             change = self._compare(repository, manifests, annotations, render)
             if change.moved and any(manifest.digest not in self.read for manifest in manifests):
                 read = indexes.describe(self.registry, repository, {each.platform: each.digest for each in manifests})
-                change = self._compare(repository, read, annotations, render)  # what is pushed was read, not told
+                change = self._compare(repository, read, annotations, render)  # of what was read, not what was said
             self._push(image, change, oci.INDEX)
         elif self.planned.chosen and not self.partial:
             for key in there:
@@ -107,7 +106,7 @@ class Lists:
         self.changes[image].append(change)
 
     def _publish(self, image: str) -> None:
-        """Copies a finished image to another registry by digest, where it does not have it under its tags."""
+        """Copies a finished image by digest to another registry, unless its tags there name it already."""
         address, _slash, prefix = self.publish.partition("/")
         other, name = Registry(address), f"{prefix}/{image}" if prefix else image
         for change in self.changes[image]:

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts back what is damaged or missing in the registry and needs no build: files, artifacts, unpacked packages,
-indexes."""
+"""Restores what is damaged or gone in the registry and needs no build: files, artifacts, unpacked packages, indexes."""
 
 from __future__ import annotations
 
@@ -22,14 +21,14 @@ Step = Callable[[], None]
 
 
 class Mender:
-    """Does the work that needs no build. What cannot be done is in `failed`, with the reason; it stops nothing else."""
+    """Does the work that needs no build. What fails is in `failed`, with the reason, and does not stop the rest."""
 
     def __init__(self, fetch: Fetch, todo: Work, namespace: str, damaged: set[str]) -> None:
         self.fetch, self.todo, self.namespace, self.damaged = fetch, todo, namespace, damaged
         self.failed: list[str] = []
 
     def names(self) -> list[str]:
-        """What is put back, in words."""
+        """What is restored, in words."""
         return [name for name, _step in self._steps()]
 
     def mend(self) -> list[str]:
@@ -43,7 +42,7 @@ class Mender:
         return done
 
     def _steps(self) -> list[tuple[str, Step]]:
-        """Blobs first: a registry takes no manifest whose blobs it does not have."""
+        """Blobs first: a registry refuses a manifest if it does not have its blobs."""
         todo = self.todo
         found: list[tuple[str, Step]] = []
         found += [(f"archived {digest}", partial(self._blob, digest)) for digest in todo.blobs]
@@ -63,11 +62,11 @@ class Mender:
         for image in dict.fromkeys(key.image for key in keys):
             fetch.single(image, [key for key in keys if key.image == image], {_hex(digest)})
         if not fetch.store.has(_hex(digest)):
-            raise Missing("no unit of this tree has it, and neither does the store: where it came from is not known")
+            raise Missing("no unit of this tree has it, nor does the store, so its origin is not known")
         fetch.archive.registry.put_blob(fetch.archive.repository, fetch.store.path(_hex(digest)), digest)
 
     def _sound(self, digest: str) -> None:
-        """What the store has under a damaged digest is read first: it may be the same disk."""
+        """Reads what the store has for a damaged digest, and removes it if damaged: it may be on the same disk."""
         path = self.fetch.store.path(_hex(digest))
         if path.exists() and sha256_of(str(path)) != _hex(digest):
             path.unlink()
@@ -88,7 +87,7 @@ class Mender:
         self.fetch.archive.describe(str(key), unit.id, unit.record, tree)
 
     def _index(self, image: str) -> None:
-        """The same index as before is made of the same units; another one is left as it is."""
+        """Makes the index of this tree's units, and pushes it if that is the damaged one. Fails for any other."""
         registry, repository = self.fetch.archive.registry, f"{self.namespace}/{image}"
         names = {key.platform: f"b-{unit.id}" for key, unit in self.fetch.plan.units.items() if key.image == image}
         unit = next(unit for key, unit in self.fetch.plan.units.items() if key.image == image)
@@ -98,11 +97,11 @@ class Mender:
             registry.put_manifest(repository, made, data, oci.INDEX)
         if other := [damage for damage in self.todo.indexes[image] if damage.digest != made]:
             whose = "; ".join(damage.words for damage in other)
-            raise FarmError(f"the units of this tree make the index {made}, which is not {whose}")
+            raise FarmError(f"the units of this tree make another index, {made}; so this cannot be restored: {whose}")
 
 
 def inputs(fetch: Fetch) -> list[tuple[str, str, list[Any]]]:
-    """The unpacked inputs of a plan: image, name, and its packages for the platform that builds."""
+    """The unpacked inputs of a plan: image, name, and its packages for the build platform."""
     names = sorted({(key.image, name) for key, unit in fetch.plan.units.items() for name in unit.unpacked})
     return [(image, name, fetch.plan.recipes[image].lock.of(name, str(fetch.build))) for image, name in names]
 

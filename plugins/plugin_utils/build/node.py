@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node as the controller sees it: start, poll and cancel jobs through Ansible's connection, one command each."""
+"""A node, from the controller: starts, polls and cancels jobs through Ansible's connection, with one command each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
-_MISSING = 97  # exit code of a call where the runner, or this version of it, is not there
+_MISSING = 97  # exit code of a call if this version of the runner is missing
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
-# unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
+# unpacks the zip on standard input into the folder that is its argument, atomically, and compiles it
 _INSTALL = (
     "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
     "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, "
@@ -35,28 +35,27 @@ class Node:
     def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
         self.name, self._execute, self._python = name, execute, python
         self.jobs = f"{state}/jobs"
-        self.store = f"{state}/node"  # its own, which nobody else on the node can enter
+        self.store = f"{state}/node"  # its own store, which no other user can enter
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
 
     def prepare(self) -> None:
-        """Sends the runner where this version of it is not there yet, and ends what a controller that died has left
-        running."""
+        """Sends the runner if this version of it is missing, and ends jobs of a controller that died."""
         if self._call("clear", {"jobs": self.jobs}) is None:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
                       base64.b64encode(self._content).decode())
             self._ask("clear", {"jobs": self.jobs})
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
-        """Whether the host is well (wellness.py); None where the runner is not there. Writes nothing."""
+        """Whether the host is well (wellness.py); None if the runner is missing. Writes nothing."""
         found: dict[str, Any] | None = self._call("probe", value)
         return found
 
     def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
              slots: int) -> list[dict[str, Any]]:
-        """One command for all: forgets jobs, starts others as `slots` become free, and answers after up to `wait`
-        seconds with the states (runner.py)."""
+        """One command for everything: forgets jobs, starts others while `slots` are free, and returns the states after
+        at most `wait` seconds (runner.py)."""
         value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
         found: list[dict[str, Any]] = self._ask("turn", value)
         return found
@@ -69,11 +68,11 @@ class Node:
         answer = self._call(verb, value)
         if answer is None:
             raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name,
-                            hint="run again: it is sent anew")
+                            hint="run again: it is then sent again")
         return answer
 
     def _call(self, verb: str, value: dict[str, Any]) -> Any:
-        # -I -S: it needs nothing of what this Python's site has, and starts sooner without
+        # -I -S: it needs nothing from this Python's site-packages, and starts faster without
         runner = shlex.quote(self._runner)
         answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}",
                            json.dumps(value))
@@ -82,8 +81,8 @@ class Node:
         try:
             return json.loads(answer)
         except ValueError:
-            raise FarmError(f"{self.name}: the runner answers {answer[:200]!r}", node=self.name,
-                            hint=f"remove {self._runner} there: it is sent anew") from None
+            raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
+                            hint=f"remove {self._runner} there: it is then sent again") from None
 
     def _run(self, command: str, stdin: str) -> str | None:
         code, out, errors = self._execute(command, stdin)
@@ -98,7 +97,7 @@ class Node:
 
 
 def runner_zip() -> bytes:
-    """The runner as one file that Python runs; the same bytes for the same source."""
+    """The runner as one zip that Python can run; the same bytes for the same source."""
     out = io.BytesIO()
     package = {f"desimages_runner/{path.name}": path.read_text(encoding="utf-8")
                for path in travels.closure([travels.SHARED / "runner.py"])}

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a run, in words and in JSON."""
+"""The result of a run, in words for people and in JSON."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], publishe
 
 
 def units(outcomes: dict[Key, Outcome]) -> list[str]:
-    """How many units there are of each state."""
+    """How many units are in each state."""
     counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
     return ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
 
 
 def rebuilt(again: set[Key], outcomes: dict[Key, Outcome], differs: dict[Key, tuple[str, str]]) -> list[str]:
-    """How units came out that existed before, or that another run has built meanwhile."""
+    """How units compare that existed before, or that another run built meanwhile."""
     same = [key for key in again if outcomes[key].state == State.BUILT and key not in differs]
-    found = [f"Built again: {len(same)} of {len(again)} to the digests that they had"] if again else []
-    return found + [f"NOT REPRODUCIBLE: {key} came out as {came}; {kept} is kept"
+    found = [f"Built again: {len(same)} of {len(again)} with the same digests as before"] if again else []
+    return found + [f"NOT REPRODUCIBLE: {key} was built as {came} this time; {kept} is kept"
                     for key, (kept, came) in sorted(differs.items())]
 
 
 def pushed(moved: list[str], published: list[str], tagged: str = "Tagged", copied: str = "Published") -> list[str]:
-    """Which tags moved, here and elsewhere."""
+    """The tags that moved, here and in the other registry."""
     return [f"{word}: {', '.join(names)}" for word, names in ((tagged, moved), (copied, published)) if names]
 
 
 def lacking(plan: Plan, outcomes: dict[Key, Outcome]) -> dict[str, list[str]]:
-    """Unit -> the suites that it is without, or has only as they were then (`trixie@20260912T075541Z`); of units that
-    are there."""
+    """Unit -> the suites that it lacks, or has only in the state of a time (`trixie@20260912T075541Z`); only units that
+    exist."""
     return {str(key): plan.units[key].labels[LEFT_OUT].split() for key, outcome in outcomes.items()
             if outcome.state in GOOD and LEFT_OUT in plan.units[key].labels}
 
@@ -58,8 +58,8 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
 
 
 def times(run: Run, whole: float) -> list[str]:
-    """How long a run that built took, `whole` seconds in all: until it planned (waiting for another run, provisioning),
-    fetching, building, and of that each image from its first batch's start to its last one's end."""
+    """How long a run that built took, `whole` seconds in all: until the plan (waiting for another run, provisioning),
+    fetching, building, and each image from the start of its first batch to the end of its last."""
     if not run.has(Built):
         return []
     spans: dict[str, tuple[float, float]] = {}
@@ -81,19 +81,18 @@ def clock(seconds: float) -> str:
 
 
 def step(state: dict[str, Any]) -> str:
-    """How far a solve is, from the state that its job keeps: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`; mounts
-    are left out."""
+    """How far a solve is, from its job's state: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`, without mounts."""
     name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
     return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
 
 
 def verdict(bad: dict[Key, Outcome], run: Run) -> str:
-    """Which units are not there, and why; those that only lost a parent are named, not explained."""
+    """Which units are missing, and why. Units that only lost a parent are named without a reason."""
     own = [f"{key}: {outcome.error}" for key, outcome in bad.items()
            if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
-    text = f"{len(bad)} units are not there.\n" + "\n".join(own[:SHOWN])
+    text = f"{len(bad)} units are missing.\n" + "\n".join(own[:SHOWN])
     if len(own) > SHOWN:
-        text += f"\nand {len(own) - SHOWN} more, see summary.json"
+        text += f"\nand {len(own) - SHOWN} more: see summary.json"
     for state in (State.PARENT_FAILED, State.LEFT):
         if lost := [str(key) for key, outcome in bad.items() if outcome.state == state]:
             text += f"\n{state.value}: {', '.join(lost)}"

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scheduler: which units can be built now, which never can, and how each ended. Pure; the caller has the clock and
-the nodes.
+"""The scheduler: which units can be built now, which cannot be built any more, and the outcome of each. No I/O; time
+and nodes are the caller's business.
 
-Units of one image that are ready together and have the same labels and times are one batch: one solve.
+Units of one image that are ready together and have the same labels and epoch form one batch: one solve.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 
 
 class State(str, enum.Enum):
-    """Where a unit stands."""
+    """The state of a unit."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -29,7 +29,7 @@ class State(str, enum.Enum):
     FAILED = "failed"
     INPUT_FAILED = "input failed"
     PARENT_FAILED = "parent failed"
-    LEFT = "left"  # the run was stopped before it
+    LEFT = "left"  # the run was stopped before it was built
 
 
 GOOD = (State.EXISTS, State.BUILT, State.SAME)
@@ -38,7 +38,7 @@ ENDED = (*GOOD, State.FAILED, State.INPUT_FAILED, State.PARENT_FAILED, State.LEF
 
 @dataclass
 class Outcome:
-    """What is known of a unit: its state, the digest of its manifest where it is there, the error where it is not."""
+    """What is known of a unit: its state, the digest of its manifest if it exists, the error if it does not."""
 
     state: State
     digest: str = ""
@@ -80,7 +80,7 @@ class Scheduler:
         return self.plan.parents(unit, self.build)
 
     def run_time_digests(self, key: Key) -> dict[str, str]:
-        """Parent name -> digest of the run-time parents of a unit whose parents are there."""
+        """Parent name -> digest, for the run-time parents of a unit whose parents exist."""
         unit = self.plan.units[key]
         return {p.name: self.outcomes[Key(p.image, p.target, key.platform)].digest for p in unit.parents if not p.build}
 
@@ -93,21 +93,21 @@ class Scheduler:
         return found
 
     def start(self, batch: Iterable[Key]) -> None:
-        """A node works on these units."""
+        """Marks units that a node works on."""
         for key in batch:
             self.outcomes[key] = Outcome(State.RUNNING)
 
     def put_back(self, batch: Iterable[Key]) -> None:
-        """What went wrong was not the units' fault: they wait again."""
+        """Lets units wait again, after a failure that was not their fault."""
         for key in batch:
             self.outcomes[key] = Outcome(State.WAITING)
 
     def done(self, key: Key, digest: str, state: State = State.BUILT) -> None:
-        """A unit is there and tagged: its descendants may start."""
+        """Marks a unit as existing and tagged: its descendants may start."""
         self.outcomes[key] = Outcome(state, digest)
 
     def fail(self, batch: Iterable[Key], error: str, state: State = State.FAILED) -> list[Key]:
-        """Fails units, and with them all that descends from them; returns the descendants."""
+        """Fails units, and everything that descends from them; returns the descendants."""
         lost = set(batch)
         for key in lost:
             self.outcomes[key] = Outcome(state, error=error)
@@ -125,7 +125,7 @@ class Scheduler:
         return after
 
     def leave(self) -> list[Key]:
-        """Gives up what has not ended."""
+        """Gives up units that have not ended."""
         left = [key for key, outcome in self.outcomes.items() if outcome.state not in ENDED]
         for key in left:
             self.outcomes[key] = Outcome(State.LEFT, error="the run was stopped")

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The folder for building a unit by hand: its contexts, its source policy, a script for each client."""
+"""The folder for building a unit by hand: its contexts, its source policy, and a script for each client."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes im
 
 
 def refuse_foreign(folders: Iterable[Path]) -> None:
-    """Raises BadInput with all the folders that `lay_out` must not make anew: what is in them was not laid out by this
-    user."""
+    """Raises BadInput with all folders that `lay_out` must not replace, as this user did not lay them out."""
     foreign = [folder for folder in folders if os.path.lexists(folder) and not _own(folder)]
     if foreign:
-        raise BadInput([f"to: {folder} is there, and was not laid out by you: remove it, or choose another folder"
+        raise BadInput([f"to: {folder} exists, and you did not lay it out: remove it, or choose another folder"
                         for folder in foreign], what="the choice")
 
 
@@ -42,7 +41,7 @@ def _own(folder: Path) -> bool:
 
 
 def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> None:
-    """A folder anew, with the contexts of a solve from the store, its source policy and the scripts that build it."""
+    """Makes a folder with the contexts of a solve (from the store), its source policy, and scripts that build it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
@@ -58,8 +57,7 @@ def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> None:
 
 
 def _gather(registry: Registry, images: Mapping[str, str]) -> str:
-    """One image for several platforms (platform -> image of it, all of one repository): an index in the registry that
-    no tag names."""
+    """One image for several platforms (platform -> its image, all in one repository): pushes an index without a tag."""
     repository = next(iter(images.values())).removeprefix(f"{registry.address}/").partition("@")[0]
     digests = {Platform.parse(platform): image.partition("@")[2] for platform, image in images.items()}
     data = oci.index(describe(registry, repository, digests), {})
@@ -68,7 +66,7 @@ def _gather(registry: Registry, images: Mapping[str, str]) -> str:
 
 def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform,
             namespace: str) -> dict[str, dict[str, str]]:
-    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry lacks."""
+    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry does not have."""
     found: dict[str, dict[str, str]] = {}
     missing = []
     for parent in dict.fromkeys(parent for key in keys for parent in plan.parents(plan.units[key], build)):
@@ -83,7 +81,7 @@ def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform,
 
 
 def _script(path: Path, program: str, words: list[str]) -> None:
-    """A shell script of one command, one word a line; more words may follow the script's name."""
+    """Writes a shell script with one command, a word on each line. It passes its own arguments on."""
     path.write_text(f"#!/bin/sh\nexec {program} \\\n" + " \\\n".join(f"    {shlex.quote(word)}" for word in words)
                     + ' "$@"\n')
     path.chmod(0o755)

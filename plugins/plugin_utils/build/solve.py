@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One solve: turns a batch of units into contexts and the arguments of `buildctl build`. The build by hand uses the
-same.
+"""One solve: turns a batch of units into contexts and the arguments of `buildctl build`. Building by hand uses it too.
 
 Everything besides its content that decides the bytes of a layer is pinned in golden.py, and only there: the engine id
 proves it.
@@ -37,8 +36,8 @@ Tree = Mapping[str, File]
 
 @dataclass(frozen=True)
 class Solve:
-    """`contexts` maps the name of a local context (made of its content) to its files; `options` are the frontend's;
-    `output` the exporter's."""
+    """`contexts` maps the name of a local context (a hash of its content) to its files; `options` are the frontend's,
+    `output` are the exporter's."""
 
     name: str
     platforms: tuple[Platform, ...]
@@ -48,7 +47,7 @@ class Solve:
     policy: dict[str, object] = field(default_factory=dict)
 
     def words(self, folders: Mapping[str, str], policy: str, metadata: str) -> list[str]:
-        """The arguments of `buildctl build`, given where the contexts lie and where policy and metadata file are."""
+        """The arguments of `buildctl build`. `folders` maps contexts to paths; `policy` and `metadata` are paths."""
         found = ["build", "--progress=rawjson", "--frontend=dockerfile.v0", f"--source-policy-file={policy}",
                  f"--metadata-file={metadata}"]
         found += [f"--local={name}={folders[name]}" for name in sorted(self.contexts)]
@@ -56,22 +55,22 @@ class Solve:
         return [*found, "--output=" + ",".join(csv(f"{name}={value}") for name, value in self.output.items())]
 
     def trees(self) -> dict[str, dict[str, list[object]]]:
-        """The contexts as the runner lays them out: name -> path -> [sha256, size, mode, mtime]."""
+        """The contexts for the runner to lay out: name -> path -> [sha256, size, mode, mtime]."""
         return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()}
                 for name, tree in self.contexts.items()}
 
 
 def csv(field_: str) -> str:
-    """A field of an --output list, quoted where it must be."""
+    """A field of an --output list, quoted if necessary."""
     return '"' + field_.replace('"', '""') + '"' if any(sign in field_ for sign in ',"\n') else field_
 
 
 def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, registry: str, repository: str,
          digests: Mapping[str, Mapping[str, str]], unpacked: Mapping[str, str]) -> Solve:
-    """The solve of units of one image that share labels and epoch. What only some of them need comes along.
+    """The solve for units of one image that share labels and epoch. It has what any of them needs.
 
-    `digests` maps a parent's name to platform -> digest of its unit; `unpacked` an unpacked input to the digest of its
-    image; `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`,
+    `digests` maps a parent's name to platform -> digest of its unit; `unpacked` maps an unpacked input to the digest of
+    its image; `registry` and `repository` say where results go and parents come from (`127.0.0.1:5000`,
     `desimages/debian`).
     """
     first = units[0]
@@ -103,7 +102,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources))
               for unit in units if unit.inputs}
-    # without a platform in its name, BuildKit asks for it once and not once a platform
+    # without a platform in its name, BuildKit asks for it once, not once for each platform
     if len(set(places.values())) == 1:
         options[f"context:{INPUTS}"] = next(iter(places.values()))
     else:
@@ -128,8 +127,8 @@ def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:
     """A recipe's Dockerfile, as a file of the store.
 
-    Where the main context has a .dockerignore, an empty one for this Dockerfile stands beside it, which BuildKit reads
-    instead: what is ignored has been left out, and by another file where the image has a Dockerfile.dockerignore.
+    If the main context has a .dockerignore, an empty Dockerfile.dockerignore goes beside it, which BuildKit reads
+    instead: ignored files are left out already, maybe by the image's own Dockerfile.dockerignore.
     """
     contents = {"Dockerfile": recipe.dockerfile.text.encode()}
     if ".dockerignore" in sources.files:
@@ -139,7 +138,7 @@ def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:
 
 def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platform,
                 sources: Sources) -> dict[str, File]:
-    """The files of `inputs` or `build-inputs`: the locked ones, and beside a Go module's the wrapper that builds it."""
+    """The files of `inputs` or `build-inputs`: the locked ones, and for a Go module the wrapper that builds it."""
     recipe = plan.recipes[unit.key.image]
     tree = {entry.path: File(entry.sha256, entry.size) for name in names
             for entry in recipe.lock.of(name, str(platform))}
@@ -150,25 +149,24 @@ def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platfo
 
 
 def staged_time(epoch: int, sha256: str) -> int:
-    """The mtime (ns) of a file of the main context: within the second before the epoch, its nanoseconds made of its
-    content.
+    """The mtime (ns) of a file of the main context: within the second before the epoch, with nanoseconds that depend on
+    its content.
 
-    BuildKit keeps what it was sent as `context` and sends again only files whose size or mtime differ; a time that is
-    the same for all contents would let it build from the file of another commit (tried). Other contexts have names of
-    their own instead.
+    BuildKit keeps the last `context` that it got, and fetches only files whose size or mtime differ. If all contents
+    had the same time, it might build from the file of another commit (tried). Other contexts have unique names instead.
     """
     return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
 
 
 def context_name(tree: Tree) -> str:
-    """A local context is named by its content: BuildKit reuses what it was sent under a name by size and mtime, and
-    ours are all alike."""
+    """The name of a local context, a hash of its content: under the same name BuildKit reuses files by size and mtime,
+    and our mtimes are all the same."""
     return "c" + canonical.sha256({path: [f.sha256, f.mode, f.mtime] for path, f in tree.items()})[:24]
 
 
 def policy(registry: str, namespace: str) -> dict[str, object]:
-    """The source policy of every solve (D13): the farm's registry by digest and the staged contexts, nothing else. The
-    last matching rule holds."""
+    """The source policy of every solve (D13): only the farm's registry by digest, and the staged contexts. The last
+    rule that matches counts."""
     return {
         "rules": [
             {"action": "DENY", "selector": {"identifier": "*", "match_type": "WILDCARD"}},

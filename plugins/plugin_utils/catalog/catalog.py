@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalog: folders of recipes, read and checked as a whole, all mistakes in all files reported at once."""
+"""The catalog: folders of recipes. It is read and checked as a whole, and all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the coll
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 # what these names mean in a Dockerfile, or in the registry
 TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}
-LONGEST = 128  # characters of an image's name and target: a registry allows 255 with the namespace, and so does a file
+LONGEST = 128  # characters of an image's name with its target: a registry allows 255 with the namespace
 MOST_DOCKERFILE = 1 << 20  # bytes
 
 
 def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str, Recipe]:
-    """Image name -> Recipe, of all folders. Raises BadInput with every mistake of every file.
+    """Image name -> Recipe, for all folders. Raises BadInput with every mistake in every file.
 
-    `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; what it does not
-    say holds as in the project's own. Without `need_locks`, locks that are missing or bad are taken as empty (the lock
-    step makes them).
+    `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; keys that it leaves
+    out have the value in the project's own. Without `need_locks`, a lock that is missing or bad counts as empty (the
+    lock step makes it).
     """
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
@@ -65,7 +65,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
             name = path.parent.name
             paths[name] = path
             if name in recipes:
-                problems.append(f"{_named(path)}:1: {name} is an image of {recipes[name].folder} already")
+                problems.append(f"{_named(path)}:1: the catalog already has an image {name}, in "
+                                f"{recipes[name].folder}; rename one")
                 continue
             recipe, whole = _recipe(path, own, recipe_schema, need_locks, problems)
             if recipe and whole:
@@ -86,7 +87,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
 
 
 def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
-    """`debian` -> (debian, ""), `builder-go` -> (builder, go); None for what is no image."""
+    """`debian` -> (debian, ""), `builder-go` -> (builder, go); None if it is not an image."""
     if name in recipes and not recipes[name].targets:
         return name, ""
     return next(((image, target) for image, recipe in recipes.items() for target in recipe.targets
@@ -119,8 +120,8 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
 
 def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
             problems: list[str]) -> tuple[Recipe | None, bool]:
-    """A recipe, and whether it is whole: of one with mistakes the rest is still read, so that its Dockerfile's mistakes
-    are told with them."""
+    """A recipe, and whether it is whole. If it has mistakes, the rest is still read, so that those in its Dockerfile
+    are reported as well."""
     document = Document(path, _named(path))
     document.check(recipe_schema)
     problems += document.problems
@@ -182,8 +183,8 @@ def _labels(name: str, value: dict[str, Any], defaults: dict[str, Any]) -> dict[
 
 
 def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems: list[str]) -> None:
-    """Inputs that the Dockerfile uses but the recipe does not have, and the reverse; targets; inputs that say too
-    little.
+    """Checks that the Dockerfile uses exactly the inputs of the recipe, that each ARG, target and contract fits, and
+    each input by its kind.
 
     `files` are those of the main context.
     """
@@ -206,24 +207,25 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
                                 f"from {BUILD_INPUTS}")
             if name not in known:
                 where = f"{named}:{use.line}: "
-                problems.append(f"{where}{(name or context)!r} is no input of image.yml{nearest(name, sorted(known))}"
+                near = nearest(name, sorted(known))
+                problems.append(f"{where}{(name or context)!r} is not an input of image.yml{near}"
                                 f"; inputs: {', '.join(sorted(known)) or 'none'}")
             elif known[name].build != (context == BUILD_INPUTS):
                 right = BUILD_INPUTS if known[name].build else INPUTS
-                problems.append(f"{named}:{use.line}: {name} comes from {right}, not from {context} (`for:` in "
+                problems.append(f"{named}:{use.line}: take {name} from {right}, not from {context} (see `for:` in "
                                 "image.yml)")
     for name in sorted(set(known) - used):
-        if known[name].kind != "own_go":  # whose code is in the main context
+        if known[name].kind != "own_go":  # its code is in the main context
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the "
                             "Dockerfile does not use")
     taken = recipe.dockerfile.taken
     for name in sorted(set(recipe.args) - taken):
-        problems.append(f"{document.name}:{document.line(('args', name))}: no ARG of the Dockerfile takes"
+        problems.append(f"{document.name}:{document.line(('args', name))}: the Dockerfile has no ARG"
                         f" {name}{nearest(name, sorted(taken))}; write `ARG {name}` where it is used")
     for number, target in enumerate(recipe.targets):
         if not recipe.dockerfile.stage(target):
             stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
-            problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is no stage of the "
+            problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is not a stage of the "
                             f"Dockerfile{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
     for part, said in dict.fromkeys(pair for seen in distinct(recipe)
                                     for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
@@ -235,47 +237,48 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
 
 
 def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems: list[str]) -> None:
-    """The names of images, which are those of their folders: fit for a registry, and each for one thing."""
+    """Checks the names of images (those of their folders): valid in a registry, and each of one thing only."""
     for name, path in found.items():
         where = f"{_named(path)}:1"
         if not FOLDER.match(name):
-            problems.append(f"{where}: an image is named by its folder, and {name!r} cannot be: lower case letters, "
-                            "digits, and . _ __ - between them")
+            problems.append(f"{where}: {name!r} is not a valid image name; rename the folder: lower case letters and "
+                            "digits, with . _ __ - between them")
         elif name in TAKEN or name.startswith(UNPACKED):
-            problems.append(f"{where}: {name!r} means something else already; name the folder otherwise")
+            problems.append(f"{where}: the name {name!r} is reserved; rename the folder")
         if len(name) > LONGEST:
-            problems.append(f"{where}: the folder's name has {len(name)} characters; an image's has {LONGEST} at most")
+            problems.append(f"{where}: the folder's name has {len(name)} characters; at most {LONGEST} are allowed")
     owners: dict[str, str] = {}
     for name, recipe in recipes.items():
         for target in recipe.targets:
             whole = f"{name}-{target}"
             if len(whole) > LONGEST >= len(name):
                 problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
-                                f" {len(whole)} characters; at most {LONGEST}")
+                                f" {len(whole)} characters; at most {LONGEST} are allowed")
             if whole in TAKEN or whole.startswith(UNPACKED):
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which means"
-                                " something else already; name the stage otherwise")
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is "
+                                "reserved; rename the stage")
             if whole in recipes:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is another "
-                                "image too")
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is also "
+                                "an image; rename one")
             elif whole in owners:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is one of "
-                                f"{owners[whole]}")
+                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is a target "
+                                f"of {owners[whole]}; rename one")
             owners.setdefault(whole, name)
         if not recipe.platforms:
-            problems.append(f"{_at(recipe, 'image.yml')}:1: it is for no platform")
+            problems.append(f"{_at(recipe, 'image.yml')}:1: it has no platform; see `platforms`")
 
 
 def _check_evaluated(recipe: Recipe, problems: list[str]) -> None:
-    """What BuildKit would refuse on some platform."""
+    """Reports what BuildKit would refuse on some platform."""
     for (line, reason), seen in gathered(recipe, lambda view: view.refused).items():
         problems.append(f"{_at(recipe, 'Dockerfile')}:{line}: {reason}{shown(seen)}")
 
 
 def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], problems: list[str]) -> None:
-    """Every FROM and --from is a stage, an input, or an image of the catalog that has the platforms asked of it.
+    """Checks that every FROM and --from names a stage, an input, or an image of the catalog that has the platforms
+    needed.
 
-    Of uses of an image whose own recipe is broken nothing can be said.
+    Uses of an image whose own recipe is broken are not checked.
     """
     known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
     known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
@@ -284,7 +287,7 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
             where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
             told = shown(seen, use.written if use.written != use.name else "")
             if use.base and use.name in (INPUTS, BUILD_INPUTS):
-                problems.append(f"{where}{use.name} is no image{told}; take from it with COPY --from={use.name} "
+                problems.append(f"{where}{use.name} is not an image{told}; take from it with COPY --from={use.name} "
                                 "or a mount")
             if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
                 continue
@@ -292,7 +295,7 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
                 continue
             found = reference(use.name, recipes)
             if not found:
-                problems.append(f"{where}{use.name!r} is no image of the catalog{told}{nearest(use.name, known)}"
+                problems.append(f"{where}{use.name!r} is not an image of the catalog{told}{nearest(use.name, known)}"
                                 f"; images: {', '.join(known)}")
                 continue
             wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
@@ -300,14 +303,14 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
             if lacking:
                 problems.append(f"{where}{use.name} is not built for {', '.join(lacking)}{told}")
             elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _build in seen.all):
-                problems.append(f"{where}{use.name} is needed on some machines only{told}: what an image is made of"
-                                " cannot depend on the machine that builds it; a stage that only makes files is FROM"
-                                " --platform=$BUILDPLATFORM")
+                problems.append(f"{where}{use.name} is needed only on some machines{told}: the content of an image"
+                                " must not depend on the machine that builds it; for a stage that only makes files use"
+                                " FROM --platform=$BUILDPLATFORM")
 
 
 def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
-    """What cannot be built because it needs itself: an image, or a target of one (`builder-go`). Each is in one of the
-    cycles told."""
+    """Reports images (or targets, such as `builder-go`) that cannot be built because they need themselves. Each is
+    named in one cycle."""
     graph: dict[str, set[str]] = {}
     owner: dict[str, Recipe] = {}
     for name, recipe in recipes.items():

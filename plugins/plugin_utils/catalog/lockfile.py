@@ -12,8 +12,8 @@
      "sha256":"...","size":1}
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
-Every line names one file by sha256 and size. `platform` is the platform of the input; without it, all platforms.
-`lines` counts the lines after the header, because a lock that was cut off or merged is not a whole closure.
+Every line names one file by sha256 and size. `platform` says which platform the file is for; without it, all of them.
+`lines` counts the lines after the header: a lock that was cut off or merged is not a whole closure.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import p
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock
 
 FORMAT = 2
-ANEW = "make it anew with `make lock`"
+ANEW = "run `make lock` again"
 COMMON = ("input", "kind", "sha256", "size")
 OPTIONAL = ("platform",)
-LARGEST = 1 << 50  # bytes that a line may speak of
+LARGEST = 1 << 50  # bytes of a file that a line names
 LONGEST = 2048  # bytes of a path in a context, as in recipe/folders.py
 SUITE = re.compile(r"[a-z][a-z0-9./-]*\Z")
 INPUT = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 
 
 def dump(lock: Lock) -> str:
-    """The text of the lock file."""
+    """A lock as the text of its file."""
     entries = sorted(set(lock.entries), key=lambda entry: entry.key)
     header: dict[str, object] = {"lock": FORMAT, "lines": len(entries)}
     if lock.snapshot:
@@ -70,7 +70,7 @@ def _line(entry: Entry) -> str:
 
 
 def parse(data: bytes | str, name: str) -> Lock:
-    """The lock in `data`; `name` is the file's name for messages. Raises BadInput with every bad line."""
+    """Reads the lock in `data`; `name` is the file's name in messages. Raises BadInput with every bad line."""
     problems: list[str] = []
     entries: list[Entry] = []
     header: dict[str, Any] = {}
@@ -84,15 +84,15 @@ def parse(data: bytes | str, name: str) -> Lock:
             entry = _entry(values, number)
             entries.append(entry)
             there = seen.setdefault((entry.input, entry.path), {})
-            said = [f"{entry.path} is in line {other.line} already" for platform, other in there.items()
+            said = [f"{entry.path} is already on line {other.line}" for platform, other in there.items()
                     if platform == entry.platform or not platform or not entry.platform]
             there.setdefault(entry.platform, entry)
-            said += [f"size {entry.size}, and line {other.line} gives the same content {other.size} bytes"
+            said += [f"size is {entry.size}, but line {other.line} says {other.size} for the same content"
                      for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
         problems += [f"{name}:{number}: {text}" for text in said]
     if not problems and header.get("lines", len(entries)) != len(entries):
-        problems = [f"{name}:1: {header['lines']} lines should follow, there are {len(entries)}: it was cut off, or "
-                    f"lines came in otherwise; {ANEW}"]
+        problems = [f"{name}:1: {header['lines']} lines should follow, but {len(entries)} do: the file was cut off, or "
+                    f"merged; {ANEW}"]
     if problems:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
@@ -101,7 +101,7 @@ def parse(data: bytes | str, name: str) -> Lock:
 
 
 def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of the lines, with their numbers; what is none is a problem."""
+    """The JSON objects with their line numbers; a line that is not one is noted in `problems`."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -117,26 +117,26 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
         if isinstance(values, dict):
             yield number, values
         else:
-            problems.append(f"{name}:{number}: not an object")
+            problems.append(f"{name}:{number}: not a JSON object")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice: "
+        raise ValueError("a key appears twice: "
                          + ", ".join(sorted({key for key, _value in pairs
                                              if [k for k, _value in pairs].count(key) > 1})))
     return found
 
 
 def _whole(value: Any) -> bool:
-    """Whether it is a whole number; to Python true and false are such, too."""
+    """Whether it is a whole number (in Python, true and false are too)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if not _whole(values.get("lock")) or values["lock"] != FORMAT:
-        yield f"the first line says lock {values.get('lock')!r}; this farm reads format {FORMAT}: {ANEW}"
+        yield f"the lock has format {values.get('lock')!r}, this version reads format {FORMAT}: {ANEW}"
     known = {"lock": lambda value: True, "lines": _whole, "snapshot": _time, "releases": _releases,
              "left_out": _left_out, "older": _older, "made_for": _made_for}
     allowed = {"lines": "a number", "snapshot": "a time like 20261123T112238Z",
@@ -146,7 +146,7 @@ def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
                "made_for": "a mapping of inputs to what they were locked for"}
     for key, value in values.items():
         if key not in known:
-            yield f"unknown {key!r} in the header; it has {', '.join(known)}"
+            yield f"unknown key {key!r} in the header; allowed: {', '.join(known)}"
         elif not known[key](value):
             yield f"{key} is {_short(value)}, it must be {allowed[key]}"
 
@@ -155,7 +155,7 @@ def _time(value: Any) -> bool:
     if not isinstance(value, str) or not re.fullmatch(r"\d{8}T\d{6}Z", value, re.ASCII):
         return False
     try:
-        return 1970 <= datetime.strptime(value, SNAPSHOT).year < 2100  # what archives and file systems can keep
+        return 1970 <= datetime.strptime(value, SNAPSHOT).year < 2100  # what archives and file systems can store
     except ValueError:
         return False
 
@@ -186,35 +186,35 @@ def _made_for(value: Any) -> bool:
 
 
 def _wrong(values: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a line, all of it."""
+    """Everything that is wrong with a line."""
     kind = LINES.get(values["kind"]) if isinstance(values.get("kind"), str) else None
     if kind is None:
-        yield f"kind {_short(values.get('kind'))} is none of {', '.join(LINES)}"
+        yield f"kind is {_short(values.get('kind'))}, it must be one of {', '.join(LINES)}"
         return
     wanted = {*COMMON, *kind.fields}
     missing, unknown = wanted - set(values), set(values) - wanted - set(OPTIONAL)
-    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("lacks", missing), ("unknown", unknown))
+    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("it has no", missing), ("unknown", unknown))
                 if names)
     texts = {key: value for key, value in values.items() if key in {*wanted, *OPTIONAL} and key != "size"}
     odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value
                  or not plain(value))
-    yield from (f"{key} is {_short(values[key])}, it must be a text without spaces and control characters"
+    yield from (f"{key} is {_short(values[key])}, it must be a string without spaces and control characters"
                 for key in odd)
     if missing or odd:
         return
     if not INPUT.match(values["input"]):
-        yield f"input {values['input']!r} is no name of an input"
+        yield f"input is {values['input']!r}, which is not a valid name of an input"
     if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
         yield f"sha256 {values['sha256']!r} is not 64 hex digits"
     if not _whole(values["size"]) or not 0 <= values["size"] < LARGEST:
         yield f"size {_short(values['size'])} is not a number of bytes"
     if values.get("platform", str(ALL[0])) not in map(str, ALL):
-        yield f"platform {values['platform']!r} is none of {', '.join(map(str, ALL))}"
+        yield f"platform is {values['platform']!r}, it must be one of {', '.join(map(str, ALL))}"
     yield from kind.wrong(values)
     path = kind.path(values["input"], values)
     parts = path.split("/")
     if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts) or len(path.encode()) > LONGEST:
-        yield f"{_short(path)} is no path inside a context"
+        yield f"{_short(path)} is not a valid path in a context"
 
 
 def _entry(values: dict[str, Any], line: int) -> Entry:

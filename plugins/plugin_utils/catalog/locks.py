@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the locks beside recipes, and compares them with what the recipes say now."""
+"""Reads the locks beside their recipes, and compares them with what the recipes say now."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST = 1 << 26  # bytes
 
 
 def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
-    """The lock in a file; `name` is its own for messages. One that is missing or, unless `strict`, bad is taken as
-    empty."""
+    """The lock in a file; `name` is the file's name in messages. A missing lock counts as empty, and so does a bad one;
+    if `strict`, the mistakes in it go into `problems`."""
     try:
         return lockfile.parse(read_lines(path, MOST), name) if is_there(path) else Lock()
     except NoText as error:
@@ -32,10 +32,10 @@ def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
 
 
 def check(recipe: Recipe, where: str, problems: list[str]) -> None:
-    """Every input has lines for every platform it is needed on, and was then what it is now; no line is for an input
-    that is gone."""
+    """Checks that every input has lines for each platform that needs it, that the recipe says the same about it as when
+    it was locked, and that no line is for an input that is gone."""
     if any(problem.startswith(f"{where}:") for problem in problems):
-        return  # bad, and said so already
+        return  # it is bad, which has been reported
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
     lines: dict[str, list[Entry]] = {}
     for entry in recipe.lock.entries:
@@ -45,12 +45,12 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if not kind.has_lines(found, read):
             continue
         if not (Path(recipe.folder) / LOCK).exists():
-            problems.append(f"{where}:1: missing; make it with `make lock`")
+            problems.append(f"{where}:1: missing; run `make lock`")
             return
         lacking = [str(platform) for platform in recipe.platforms_of(found)
                    if (found.name, str(platform)) not in have and (found.name, "") not in have]
         if lacking:
-            problems.append(f"{where}:1: nothing for {found.name} on {', '.join(lacking)}; make it with `make lock`")
+            problems.append(f"{where}:1: it has nothing for {found.name} on {', '.join(lacking)}; run `make lock`")
             continue
         moved = list(_moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read)))
         problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}" for said in moved]
@@ -62,19 +62,19 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
             problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}"
                          for said in kind.lacking(found, lines[found.name], recipe.platforms_of(found))]
     unknown = {entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs}
-    problems += [f"{where}:1: lines for {name!r}, which is no input of image.yml; {lockfile.ANEW}"
+    problems += [f"{where}:1: it has lines for {name!r}, which is not an input of image.yml; {lockfile.ANEW}"
                  for name in sorted(unknown)]
 
 
 def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:
-    """How an input differs from what its lock was made for."""
+    """How an input differs from what it was when the lock was made."""
     if before is None:
         yield "the lock does not say what it was made for"
         return
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             if key in ("wrapper", "sums"):
-                yield "its go.mod or go.sum is not what it was when the lock was made"
+                yield "its go.mod or go.sum has changed since the lock was made"
             else:
                 yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
 
@@ -89,7 +89,7 @@ def reader(folder: Path) -> Read:
     def read(path: str) -> str | None:
         try:
             return read_text(folder / path, MOST) if is_there(folder / path) else None
-        except NoText:  # what cannot be read is a mistake of the folder, and told there
+        except NoText:  # reported as a mistake of the folder
             return None
 
     return read

@@ -24,7 +24,7 @@ def _text(description: str, **more: Any) -> dict[str, Any]:
 
 
 def _input() -> dict[str, Any]:
-    """An input: of exactly one kind, whose own schema holds then."""
+    """An input: it has exactly one kind, and must match that kind's schema."""
     known = sorted({name for kind in KINDS.values() for name in kind.schema["properties"]})
     return {
         "type": "object", "additionalProperties": False, "properties": dict.fromkeys(known, True),

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a file may be fetched from: valid URLs, allowed redirects, and opening files of `file:` URLs."""
+"""Where a file may be fetched from: which URLs are valid, where a redirect may lead, how `file:` URLs are opened."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ def refuse_nowhere(url: str, whence: str = "") -> None:
     except ValueError:
         good = False
     if not good:
-        words = f"{redact(whence)}: it is redirected to" if whence else "nothing can be fetched from"
-        raise Unreachable(f"{words} {redact(url)!r}, which is no address of HTTP", url=redact(whence or url),
-                          hint="correct the address, or take another origin")
+        words = f"{redact(whence)} redirects to" if whence else "nothing can be fetched from"
+        raise Unreachable(f"{words} {redact(url)!r}, which is not an HTTP address", url=redact(whence or url),
+                          hint="correct the address, or use another origin")
 
 
 def led(url: str, place: str) -> str:
-    """Where a redirect leads. Raises Unreachable where that is nowhere, or out of TLS: then anybody on the way could
-    say what a file is that no lock names yet."""
+    """Where a redirect leads. Raises Unreachable if that is not a valid address, or if it leaves TLS: then anyone on
+    the way could replace a file that no lock names yet."""
     try:
         to = urljoin(url, place)
     except ValueError:
         to = place
     refuse_nowhere(to, url)
     if url.startswith("https:") and to.startswith("http:") and not loopback(urlsplit(to).netloc.rpartition("@")[2]):
-        raise Unreachable(f"{redact(url)}: it is redirected to {redact(to)}, out of TLS: that is not followed",
-                          url=redact(url), hint="name an address that stays in TLS, or take another origin")
+        raise Unreachable(f"{redact(url)} redirects to {redact(to)}, out of TLS: the farm does not follow that",
+                          url=redact(url), hint="use an address that stays in TLS, or another origin")
     return to
 
 
 def opened(url: str) -> int:
-    """A descriptor of the file of a `file:` URL. A mirror on a disk may have links in it, and a pipe has no end.
+    """A descriptor of the file of a `file:` URL. Links are followed, as a mirror on a disk may have some; a pipe is
+    refused, as it may never end.
 
-    Raises Missing, or Unreachable where it is no file or cannot be opened.
+    Raises Missing, or Unreachable if it is not a file or cannot be opened.
     """
     try:
         found = os.open(unquote(urlsplit(url).path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Missing(f"{url}: not there", url=url) from error
-    except (OSError, ValueError) as error:  # the last of a NUL
+        raise Missing(f"{url}: file not found", url=url) from error
+    except (OSError, ValueError) as error:  # ValueError for a NUL
         raise Unreachable(f"{url}: {getattr(error, 'strerror', None) or error}", url=url) from error
     if not stat.S_ISREG(os.fstat(found).st_mode):
         os.close(found)
-        raise Unreachable(f"{url}: it is no file", url=url)
+        raise Unreachable(f"{url}: not a file", url=url)
     return found

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This machine's settings: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as
+"""How this machine is configured: apt's sources, proxies and credentials, netrc, the CA bundle. Read here, passed on as
 values.
 
-None of it is ever written into a file of the project, and no password into a message.
+None of it is ever written into a file of the project, and no message contains a password.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
-HELPER = 30.0  # seconds that the program which finds a proxy may take
+HELPER = 30.0  # seconds that apt's Proxy-Auto-Detect program may take
 DEBIAN, SECURITY = "debian", "debian-security"
 ARCHIVES = (DEBIAN, SECURITY)
 _RELEASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "experimental", "sid",
@@ -39,15 +39,14 @@ def redact(url: str) -> str:
     """The URL without user and password, fit for a message."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # what is no URL has no user either that could be told from the rest
-        return "(no URL)"
+    except ValueError:  # what is not a URL has no user that could be cut out
+        return "(not a URL)"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of apt's sources: a base URI and a suite. `ours` where it is signed by Debian's own archive keyring by
-    name."""
+    """One entry of apt's sources: a base URI and a suite. `ours` is true if it names Debian's own archive keyring."""
 
     uri: str
     suite: str
@@ -55,8 +54,8 @@ class Source:
 
     @property
     def archive(self) -> str:
-        """`debian`, `debian-security`, or empty for what is not Debian's. A guess by names: signatures and hashes
-        decide."""
+        """`debian`, `debian-security`, or '' for anything else. This guesses by names; signatures and hashes decide
+        later."""
         if re.search(r"ubuntu|raspbian|raspberrypi", self.uri):
             return ""
         release = re.sub(r"(-security|/updates|-updates|-backports|-proposed-updates)$", "", self.suite)
@@ -76,7 +75,7 @@ def one_line_sources(text: str) -> list[Source]:
 
 
 def deb822_sources(text: str) -> list[Source]:
-    """The entries of a .sources file that are for binary packages and switched on."""
+    """The entries of a .sources file that are for binary packages and enabled."""
     found = []
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n\s*\n", text):
@@ -98,7 +97,7 @@ def deb822_sources(text: str) -> list[Source]:
 
 
 def _expanded(source: Source) -> list[Source]:
-    """A `mirror+file:` list (as Debian's cloud images have) becomes the mirrors that it lists."""
+    """Replaces a `mirror+file:` list (Debian's cloud images have one) by the mirrors in it."""
     if not source.uri.startswith("mirror+file:"):
         return [source]
     try:
@@ -110,7 +109,7 @@ def _expanded(source: Source) -> list[Source]:
 
 
 def apt_sources(root: str = "/etc/apt") -> list[Source]:
-    """All entries of this machine's apt, those signed by Debian's keyring by name first."""
+    """All entries of this machine's apt, those that name Debian's keyring first."""
     found: list[Source] = []
     for path in [f"{root}/sources.list", *sorted(glob.glob(f"{root}/sources.list.d/*"))]:
         if path.endswith((".list", ".sources")) and os.path.isfile(path):
@@ -120,14 +119,13 @@ def apt_sources(root: str = "/etc/apt") -> list[Source]:
 
 
 def apt_bases(archive: str, root: str = "/etc/apt") -> tuple[str, ...]:
-    """The base URIs of `debian` or `debian-security` that this machine's apt uses, which suites ever they are used
-    for."""
+    """The base URIs of `debian` or `debian-security` that this machine's apt uses, for whatever suite."""
     uris = [source.uri.rstrip("/") for source in apt_sources(root) if source.archive == archive]
     return tuple(dict.fromkeys(uri for uri in uris if re.match(r"(https?|file|copy):", uri)))
 
 
 def apt_settings() -> dict[str, str]:
-    """apt's own settings of how to fetch (`Acquire::http*` and `Acquire::https*`), empty where there is no apt."""
+    """apt's own settings for fetching (`Acquire::http*` and `Acquire::https*`); empty if there is no apt."""
     if not shutil.which("apt-config"):
         return {}
     text = programs.run(["apt-config", "dump"], seconds=60).out
@@ -137,7 +135,7 @@ def apt_settings() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Login:
-    """Who to be at a host, below a path. Without a scheme it is for TLS alone (apt_auth.conf(5))."""
+    """The login for a host, below a path. One without a scheme is for TLS only (apt_auth.conf(5))."""
 
     host: str
     path: str
@@ -159,20 +157,20 @@ def apt_logins(root: str = "/etc/apt") -> list[Login]:
         for entry in re.findall(r"machine (\S+) login (\S+) password (\S+)", " ".join(words)):
             try:
                 parts = urlsplit(entry[0] if "://" in entry[0] else f"//{entry[0]}")
-            except ValueError:  # no host is called that
+            except ValueError:  # not a valid host
                 continue
             found.append(Login(parts.netloc, parts.path, entry[1], entry[2], parts.scheme or "https"))
     return found
 
 
 def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
-    """Connections through a proxy, a URL that may hold user and password, or direct ones where it is empty."""
+    """Connections through a proxy (a URL, with user and password if it needs them), or direct ones if it is empty."""
     if not proxy:
         return urllib3.PoolManager(**options)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme not in ("http", "https"):
-        raise FarmError(f"the proxy {redact(proxy)} is not one of HTTP",
-                        hint="set http_proxy and https_proxy, or no_proxy for what needs none")
+        raise FarmError(f"the proxy {redact(proxy)} is not an HTTP proxy",
+                        hint="correct http_proxy and https_proxy, or set no_proxy for hosts that need none")
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)
@@ -180,7 +178,7 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
 
 @dataclass(frozen=True)
 class Machine:
-    """How this machine fetches: everything that a client needs to behave as the machine's own clients do."""
+    """How this machine fetches: everything that a client needs to behave like the machine's own clients."""
 
     apt: Mapping[str, str] = field(default_factory=dict)
     logins: tuple[Login, ...] = field(default=(), repr=False)
@@ -191,7 +189,7 @@ class Machine:
         return cls(apt_settings(), tuple(apt_logins(root)), dict(os.environ))
 
     def proxy(self, url: str, *, apt: bool = False) -> str:
-        """The proxy for a URL, or empty. apt's own setting counts for what apt would fetch."""
+        """The proxy for a URL, or ''. With `apt`, apt's own settings come first."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         if apt:

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of an image besides its recipe: those of its main context, and the wrappers of its Go inputs."""
+"""The files of an image beside its recipe: its main context, and the wrappers of its Go inputs."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import visible
 
-_AGAIN = "run again: the plan is made of the files as they are then"
+_AGAIN = "run again: the next plan is made from the files as they are then"
 
 
 def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode). `load_catalog` has checked them."""
+    """The files of the main context: path in the context -> (file, mode). `load_catalog` checked them."""
     return look(Path(recipe.folder)).files
 
 
 def read_sources(recipe: Recipe) -> Sources:
-    """Hashes the files of an image. Raises FarmError where one has gone since the catalog was read."""
+    """Hashes the files of an image. Raises FarmError if one is gone since the catalog was read."""
     files = {path: (mode, *_hash(recipe, file)) for path, (file, mode) in context_files(recipe).items()}
     root = Path(recipe.folder) / WRAPPERS
     wrappers: dict[str, dict[str, tuple[int, str, int]]] = {}
     for folder in sorted(root.glob("*/")) if root.is_dir() else ():
-        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # that is a temporary file
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # skips temporary files
         wrappers[folder.name] = {path.name: (0o644, *_hash(recipe, path)) for path in there}
     return Sources(files, wrappers)
 
 
 def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
-    """Puts the Dockerfile and the files of an image into the store, so that no build reads a tree that somebody edits.
+    """Puts the Dockerfile and the files of an image into the store, so that no build reads a tree that someone edits.
 
-    Raises FarmError where a file is no longer what was planned with.
+    Raises FarmError if a file has changed since the plan was made.
     """
     root = Path(recipe.folder)
     for content in (recipe.dockerfile.text.encode(), NO_IGNORES):
@@ -62,7 +62,7 @@ def _keep(recipe: Recipe, path: Path, sha: str, store: Store) -> None:
         came, _size = read_through(file.fileno(), into=out.fileno())
     if came != sha:
         temporary.unlink()
-        raise FarmError(f"{recipe.name}: {_named(recipe, path)} was changed while the run went on", hint=_AGAIN)
+        raise FarmError(f"{recipe.name}: {_named(recipe, path)} was changed during the run", hint=_AGAIN)
     store.put(temporary, sha)
 
 
@@ -77,7 +77,7 @@ def _open(recipe: Recipe, path: Path) -> BinaryIO:
         return open(open_file(str(path)), "rb")
     except OSError as error:
         where = f"{recipe.name}: {_named(recipe, path)}"
-        raise FarmError(f"{where} cannot be read any more: {error.strerror}", hint=_AGAIN) from error
+        raise FarmError(f"{where} can no longer be read: {error.strerror}", hint=_AGAIN) from error
 
 
 def _named(recipe: Recipe, path: Path) -> str:

@@ -1,11 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads files over HTTP (or from a disk) into the store: resumes, checks before a file enters the store, backs off,
-and retries.
+"""Fetches files over HTTP (or from a disk) into the store. Downloads resume, and are checked before they enter it.
 
 Transport errors, 429 and 5xx are retried for about a minute in all, with backoff and the server's Retry-After. A
-missing file, a wrong file and a full disk are never retried.
+missing file, a wrong hash and a full disk are never retried.
 """
 
 from __future__ import annotations
@@ -41,20 +40,20 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
-DOWN = "is the network, the proxy or the origin down? the next run goes on where this one stopped"
-THREADS = 8  # so no host ever sees more connections than that
-PATIENCE = 60.0  # seconds, over all attempts at one file
+DOWN = "is the network, the proxy or the origin down? The next run resumes where this one stopped"
+THREADS = 8  # so no host sees more connections than that
+PATIENCE = 60.0  # seconds for all attempts at one file
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
-SLOWEST = 1_000  # bytes a second of one file, on the average; eight may come at once over a slow line
+SLOWEST = 1_000  # bytes a second for one file, on average; eight may share a slow line
 REDIRECTS = 5
-LOOKS = 2  # attempts to learn whether a file is there
-LONGEST_LOOK = 10.0  # seconds to wait between them, whatever the server asks
+LOOKS = 2  # attempts to find out whether a file exists
+LONGEST_LOOK = 10.0  # seconds to wait between them at most, whatever the server asks for
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 
 
 class _Again(Exception):
-    """A failure worth another attempt, and how long the server asks to wait for it."""
+    """A failure that is worth another attempt, and how long the server asks to wait before it."""
 
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -62,11 +61,11 @@ class _Again(Exception):
 
 
 class Client:
-    """HTTP as this machine does it: its proxies (with `apt` those that apt is set to; `plain` goes without), CAs and
-    credentials.
+    """An HTTP client with this machine's proxies, CAs and credentials. With `apt`, apt's proxy settings come first;
+    `plain` is the same client without them.
 
-    Connections are kept. A host that gave nothing while patience lasted, nor in the minute before, is not asked for
-    further files.
+    Connections are reused. A host that sent nothing for two minutes (PATIENCE, and as long before) is not asked for
+    more files.
     """
 
     def __init__(self, here: Machine | None = None, *, apt: bool = True, patience: float = PATIENCE,
@@ -78,8 +77,8 @@ class Client:
         self.clock = clock
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._guard = threading.Lock()
-        self._heard: dict[str, float] = {}  # host -> when it last gave something
-        self._silent: dict[str, str] = {}  # host that gave nothing for far longer than patience lasts -> what it said
+        self._heard: dict[str, float] = {}  # host -> when it last sent something
+        self._silent: dict[str, str] = {}  # host that is not asked any more -> the last error
         self.plain: Client = Client(self.here, apt=False, patience=patience, sleep=sleep, clock=clock) if apt else self
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
@@ -92,9 +91,9 @@ class Client:
 
     @contextmanager
     def get(self, url: str, offset: int = 0, method: str = "GET") -> Iterator[urllib3.BaseHTTPResponse]:
-        """A response whose body is not read yet. Credentials go to the host they are for, not to where it redirects.
+        """A response whose body is not read yet. Credentials go only to their host, not to where it redirects.
 
-        Raises Unreachable for a URL, or a redirect, that leads nowhere or out of TLS.
+        Raises Unreachable for a URL or redirect that is not a valid address, or that leaves TLS.
         """
         refuse_nowhere(url)
         for _redirect in range(REDIRECTS):
@@ -121,10 +120,10 @@ class Client:
             response.close()  # the rest of the body is not wanted
             raise
         finally:
-            response.release_conn()  # also a closed one: the pool waits for each that it gave out
+            response.release_conn()  # a closed one too: the pool waits for each connection that it gave out
 
     def gone(self, url: str) -> bool:
-        """Whether the origin answers, and has no such file; nothing is downloaded. Raises Unreachable where it does not
+        """Whether the origin answers that it has no such file. Nothing is downloaded. Raises Unreachable if it does not
         answer."""
         if url.startswith("file:"):
             try:
@@ -133,7 +132,7 @@ class Client:
                 return True
             return False
         for attempt in range(LOOKS):
-            try:  # some proxies know HEAD only of what they hold: a GET has the last word
+            try:  # some proxies answer HEAD only for what they have cached, so GET decides
                 return self._status(url, "HEAD") in _GONE and self._status(url, "GET") in _GONE
             except (_Again, urllib3.exceptions.HTTPError) as error:
                 last = error
@@ -148,13 +147,13 @@ class Client:
             if status in _RETRIED:
                 raise _Again(f"HTTP {status}", _retry_after(response))
             if method == "HEAD" or status in _GONE:
-                response.drain_conn()  # so that the connection is kept
+                response.drain_conn()  # so that the connection can be reused
             else:
                 response.close()
             return status
 
     def into(self, url: str, path: Path, size: int | None) -> None:
-        """Appends to `path` what it lacks of the file at `url`. Raises Missing, HashMismatch (by size) or _Again."""
+        """Appends to `path` the rest of the file at `url`. Raises Missing, HashMismatch (wrong size) or _Again."""
         have = path.stat().st_size if path.exists() else 0
         if size is not None and have > size:
             os.truncate(path, 0)
@@ -166,13 +165,13 @@ class Client:
         try:
             with self.get(url, have) as response:
                 self._body(response, url, path, have, size)
-        except (urllib3.exceptions.HTTPError, ValueError) as error:  # the last of a chunk of less than nothing
+        except (urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError for a negative chunk size
             raise _Again(_plain(error)) from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, url: str, path: Path, have: int, size: int | None) -> None:
         where = redact(url)
         if response.status in _GONE:
-            raise Missing(f"{where}: not there (HTTP {response.status})", url=where)
+            raise Missing(f"{where}: file not found (HTTP {response.status})", url=where)
         if response.status == 416:
             path.unlink(missing_ok=True)
             raise _Again("HTTP 416")
@@ -180,10 +179,10 @@ class Client:
             raise _Again(f"HTTP {response.status}", _retry_after(response))
         if response.status not in (200, 206):
             raise Unreachable(f"{where}: refused (HTTP {response.status})", url=where,
-                              hint="does it want credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
+                              hint="does it need credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             path.unlink(missing_ok=True)
-            raise _Again("a range that was not asked for")
+            raise _Again("it sent a range that was not asked for")
         if response.status == 200:
             have = 0
         length = response.headers.get("Content-Length", "")
@@ -208,29 +207,29 @@ class Client:
         self._silent.pop(host, None)
 
     def patiently(self, url: str, path: Path, size: int | None) -> None:
-        """`into`, again and again for as long as patience lasts. Raises Unreachable after that, or at once where the
-        host is silent."""
+        """Retries `into` until it succeeds or `patience` is over. Raises Unreachable then, or at once if the host is
+        not asked any more."""
         started = self.clock()
         attempts = 0
         refuse_nowhere(url)
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
-                raise Unreachable(f"{redact(url)}: not asked for any more: {self._silent[host]}", url=redact(url),
-                                  hint=DOWN)
+                raise Unreachable(f"{redact(url)}: its host is not asked any more: {self._silent[host]}",
+                                  url=redact(url), hint=DOWN)
             before = path.stat().st_size if path.exists() else 0
             try:
                 self.into(url, path, size)
                 self._hear(host)
                 return
-            except FarmError:  # an answer too
+            except FarmError:  # that is an answer too
                 self._hear(host)
                 raise
             except _Again as error:
                 attempts += 1
                 if path.exists() and (grown := path.stat().st_size - before) > 0:
                     self._hear(host)
-                    # a server that gives a byte each time does not keep us for ever
+                    # a server that sends one byte each time does not keep us forever
                     attempts, started = 1, min(self.clock(), started + grown / SLOWEST)
                 pause = max(error.seconds, min(16.0, 0.5 * 2**attempts) * random.uniform(0.75, 1.25))
                 if self.clock() - started + pause > self.patience:
@@ -247,13 +246,13 @@ class Client:
 
 
 def _plain(error: Exception) -> str:
-    """The reason without urllib3's objects and the URL in it."""
+    """The reason, without urllib3's objects and the URL."""
     reason = getattr(error, "reason", None) or error
     return f"{type(reason).__name__}: {str(reason).rpartition('>: ')[2]}"
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    """Seconds; a time that is no more, or that nobody can read, is none."""
+    """Seconds; 0 for a time that is past or cannot be read."""
     value = response.headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]+", value):
         return float(value)
@@ -274,10 +273,10 @@ def _copy(path: Path, url: str, size: int | None) -> None:
 
 
 def download(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str = "") -> Path:
-    """One file into the store, from the first origin that has it. A wrong one is a finding: the next origin is not
-    asked to hide it.
+    """Fetches one file into the store, from the first origin that has it. A wrong hash is an error: asking the next
+    origin would hide it.
 
-    Raises HashMismatch, Missing (every origin answered and has it not), Unreachable, NoSpace.
+    Raises HashMismatch, Missing (every origin answered that it does not have the file), Unreachable, NoSpace.
     """
     if store.has(sha256, size):
         return store.path(sha256)
@@ -305,8 +304,8 @@ def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int, sto
     said = "; ".join(error.message for error in failures) or "no origin is known"
     if all(isinstance(error, Missing) for error in failures):
         raise Missing(f"{label}: no origin has it any more: {said}",
-                      hint="relock the image (make lock), name an origin that keeps old files (farm_origins), or set "
-                           "farm_relock_missing")
+                      hint="lock the image again (make lock), name an origin that keeps old files (farm_origins), or "
+                           "set farm_relock_missing")
     kept = next(error for error in failures if isinstance(error, Unreachable))
     raise Unreachable(f"{label}: {said}", hint=kept.hint)
 
@@ -329,11 +328,11 @@ def _checked(client: Client, url: str, sha256: str, size: int, store: Store, lab
             if not resumed:
                 raise HashMismatch(error.message if error.message.startswith(label) else f"{label}: {error.message}",
                                    hint=error.hint, url=redact(url)) from error
-            resumed = False  # what an earlier run left may be damaged: once more from the beginning
+            resumed = False  # what an earlier run left may be damaged: try once more from the beginning
 
 
 def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, int]:
-    """A file that no lock names yet: (temporary file, sha256, size)."""
+    """Fetches a file that no lock names yet: (temporary file, sha256, size in bytes)."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"first-{os.getpid()}-{threading.get_ident()}"
     path.unlink(missing_ok=True)
@@ -343,10 +342,10 @@ def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, in
 
 def download_all(wanted: Iterable[tuple[Entry, str]], urls: Callable[[Entry, str], Sequence[str]], client: Client,
                  store: Store) -> Iterator[tuple[Entry, FarmError | None]]:
-    """Brings files into the store side by side, as they come: for each None, or what stood in the way. `urls` has the
-    origins of one.
+    """Fetches files into the store in parallel. Yields each entry with None or its error, in any order. `urls` gives
+    the URLs of an entry.
 
-    Where the disk is full, no further one is asked for.
+    Once the disk is full, no more files are fetched.
     """
     full = threading.Event()
 

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where locked files come from: the inventory's `farm_origins`, else snapshot.debian.org, else what this machine's
-clients use.
+"""Where locked files come from: the inventory's `farm_origins`, or snapshot.debian.org, or what this machine uses.
 
     farm_origins:
       debian: [http://mirror.example/debian]  # base URLs; `{snapshot}` stands for the lock's snapshot time
@@ -10,8 +9,8 @@ clients use.
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
-If `farm_origins` names an origin, no other is asked: a site without internet never waits for one. Host names are in the
-inventory or in the machine's settings, never in the project.
+If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
+are in the inventory or in the machine's settings, never in the project.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def archive_of(suite: str) -> str:
 
 
 def reachable(here: client_settings.Machine, url: str = SNAPSHOTS, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether the URL's host answers, through the proxy that leads there if there is one."""
+    """Whether the URL's host answers, through a proxy if one is set."""
     parts = urlsplit(url)
     try:
         with client_settings.pool(here.proxy(url, apt=True), timeout=seconds, retries=False) as pool:
@@ -47,8 +46,7 @@ def reachable(here: client_settings.Machine, url: str = SNAPSHOTS, seconds: floa
 
 
 class Origins:
-    """The origins of one run. `snapshots` is None where snapshot.debian.org is to be probed (once, when it first
-    matters)."""
+    """The origins of one run. If `snapshots` is None, snapshot.debian.org is probed once, when it first matters."""
 
     def __init__(self, configured: Mapping[str, object] | None = None, *, here: client_settings.Machine | None = None,
                  snapshots: bool | None = None, apt_root: str = "/etc/apt") -> None:
@@ -60,7 +58,8 @@ class Origins:
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
         unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go"})
         if unknown:
-            raise FarmError(f"farm_origins has {', '.join(unknown)}", hint=f"it takes {DEBIAN}, {SECURITY}, url and go")
+            raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
+                            hint=f"it may have {DEBIAN}, {SECURITY}, url and go")
         for archive in (DEBIAN, SECURITY):
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -78,9 +77,9 @@ class Origins:
         return str(self.configured.get("go", ""))
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
-        """Base URLs of an archive, best first; those with `{snapshot}` serve the archive as it was at a time.
+        """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.
 
-        Without `fallback`, only the best kind there is: a resolution must not mix them.
+        Without `fallback`, only those of the best kind: a resolution must not mix kinds.
         """
         key = (archive, fallback)
         if key not in self._bases:
@@ -95,8 +94,9 @@ class Origins:
             found += client_settings.apt_bases(archive, self._apt_root)
         if not found:
             raise FarmError(
-                f"no origin for the archive {archive}: this machine's apt has no entry of it and snapshot.debian.org "
-                "does not answer", hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
+                f"no origin for the archive {archive}: this machine's apt has no source for it, and "
+                "snapshot.debian.org does not answer",
+                hint=f"name one in the inventory: farm_origins: {{{archive}: [http://...]}}",
             )
         return found
 
@@ -108,9 +108,9 @@ class Origins:
 
 
 def at_times(base: str, snapshot: str) -> list[str]:
-    """A base with its `{snapshot}` filled in. A lock made from a live mirror bears the date of the Release file, and a
-    snapshot service imports that some hours later: so a later time is tried too (the service answers with the newest
-    import before it)."""
+    """A base with its `{snapshot}` filled in. A lock made from a live mirror has the date of the Release file, but a
+    snapshot service imports that some hours later. So a later time is tried too; the service answers with the newest
+    import before it."""
     if "{snapshot}" not in base:
         return [base]
     if not snapshot:

@@ -1,8 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP answers that must arrive at a minimum speed. A socket's own timeout starts again with each byte: a server that
-sends one every ten seconds would never be given up."""
+"""HTTP responses that must arrive at some minimum speed. A socket's own timeout starts again with each byte, so a
+server that sends one byte every ten seconds would never time out.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
-GRACE = 60  # seconds that an answer may take, and one more for as many bytes as are the least a second
-HEAD = 1 << 20  # bytes that may come before a body does: `100 Continue` may come again and again
+GRACE = 60  # seconds that a response may take, plus one for each `slowest` bytes
+HEAD = 1 << 20  # bytes that may come before the body: a server may repeat `100 Continue` forever
 
 
 class Pace:
-    """Time that is left: some seconds, and one for each `slowest` bytes."""
+    """A time budget: some seconds, plus one for each `slowest` bytes that arrive."""
 
     def __init__(self, seconds: float, slowest: int) -> None:
         self._until, self._slowest = time.monotonic() + seconds, slowest
@@ -36,7 +37,7 @@ class Pace:
 
 
 class _Paced(io.RawIOBase):
-    """What a socket gives, not slower than `slowest`, headers too; of these no more than HEAD."""
+    """Reads a socket, headers too, at `slowest` bytes a second or more, and at most HEAD bytes before the body."""
 
     def __init__(self, raw: Any, sock: socket.socket, slowest: int) -> None:
         self._raw, self._socket, self._usual = raw, sock, sock.gettimeout()
@@ -54,7 +55,7 @@ class _Paced(io.RawIOBase):
         if self.head is not None:
             self.head -= count or 0
             if self.head < 0:
-                raise TimeoutError(errno.ETIMEDOUT, f"more than {HEAD >> 20} MiB, and no answer yet")
+                raise TimeoutError(errno.ETIMEDOUT, f"more than {HEAD >> 20} MiB arrived before the answer")
         return count
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class _Response(http.client.HTTPResponse):
 
 
 def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """The classes of connections, by scheme, over which less than so many bytes a second are given up."""
+    """Scheme -> class of connection pools that give up on less than `slowest` bytes a second."""
     response = type("_Response", (_Response,), {"slowest": slowest})
     plain = type("_Connection", (urllib3.connection.HTTPConnection,), {"response_class": response})
     tls = type("_TlsConnection", (urllib3.connection.HTTPSConnection,), {"response_class": response})

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The store: files named by the sha256 of their content. A file in it is complete and correct, or it is not in it."""
+"""The store: files by the sha256 of their content. A file in it is complete and correct, or it is not there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to the
 
 
 def hash_of(descriptor: int) -> str:
-    """The hex sha256 of an open file, from its beginning; it stands there again afterwards."""
+    """The hex sha256 of an open file. Afterwards its position is the beginning."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     made, _size = read_through(descriptor)
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -28,21 +28,21 @@ def hash_of(descriptor: int) -> str:
 
 
 class Store:
-    """`<root>/sha256/<first two>/<hex>`; what is under way lies in `<root>/partial/<hex>`. Both are on one file system.
+    """`<root>/sha256/<first two>/<hex>`; downloads in progress are in `<root>/partial/<hex>`, on the same file system.
 
-    A file is known by its hash, which is taken when it is used, never by its name and size. `tell` gets a line for each
-    that was damaged.
+    A file counts by its hash, which is computed when the file is used, never by its name and size. `tell` gets a line
+    for each damaged file.
     """
 
     def __init__(self, root: str | Path, tell: Callable[[str], None] = lambda line: None) -> None:
         self.root, self.tell = Path(root), tell
-        self._sound: dict[str, tuple[int, ...]] = {}  # what was hashed, as it was then: once, while nobody touches it
+        self._sound: dict[str, tuple[int, ...]] = {}  # stat of files when hashed: while it is the same, once is enough
 
     def path(self, sha256: str) -> Path:
         return self.root / "sha256" / sha256[:2] / sha256
 
     def partial(self, sha256: str) -> Path:
-        """Where a download of this content goes until it is whole; its folder exists, and nothing but a file there."""
+        """Where a download of this content goes until it is complete. The folder exists; only a file may be there."""
         folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -51,9 +51,9 @@ class Store:
         return folder / sha256
 
     def guard(self, sha256: str) -> Path:
-        """A file to flock while this content is brought in, so that two runs do not write to one partial file.
+        """A file to flock while this content is fetched, so that two runs do not write to one partial file.
 
-        No other user can reach it, and so lock it.
+        Other users cannot reach it, so they cannot lock it.
         """
         folder = self.root / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,11 +62,11 @@ class Store:
         return folder / sha256[:2]
 
     def holds(self, sha256: str) -> bool:
-        """Whether there is a file of this name. Nothing is read, and nothing changed."""
+        """Whether a file with this name exists. It is not read."""
         return self.path(sha256).is_file()
 
     def has(self, sha256: str, size: int | None = None) -> bool:
-        """Whether the content is here, whole and right. What is damaged is removed and told: it is fetched again."""
+        """Whether the content is here and correct. A damaged file is removed and reported, so it is fetched again."""
         try:
             with self.open(sha256) as file:
                 return size is None or os.fstat(file.fileno()).st_size == size
@@ -74,15 +74,15 @@ class Store:
             return False
 
     def open(self, sha256: str) -> BinaryIO:
-        """A content, to be read: it was hashed through the same descriptor.
+        """Opens a content for reading, after hashing it through the same descriptor.
 
-        Raises Missing, or HashMismatch, and then it is removed.
+        Raises Missing; or HashMismatch, after it removed the damaged file.
         """
         path = self.path(sha256)
         try:
-            file = open(path, "rb", opener=lambda name, flags: open_file(name))  # noqa: SIM115 it is what is returned
+            file = open(path, "rb", opener=lambda name, flags: open_file(name))  # noqa: SIM115 it is returned
         except FileNotFoundError as error:
-            raise Missing(f"{path} is not there", hint="run again: it is fetched first") from error
+            raise Missing(f"{path} is missing", hint="run again: it is then fetched first") from error
         except Unfit as error:
             raise self._remove(path, str(error.strerror)) from error
         try:
@@ -99,29 +99,29 @@ class Store:
         return file
 
     def check(self, sha256: str) -> None:
-        """Reads a content again, whatever is known of it. Raises Missing or HashMismatch."""
+        """Reads a content again, even if it was read before. Raises Missing or HashMismatch."""
         self._sound.pop(sha256, None)
         self.open(sha256).close()
 
     def _remove(self, path: Path, why: str) -> HashMismatch:
         path.unlink(missing_ok=True)
-        words = f"{path} was damaged: {why}. It is removed"
-        self.tell(f"{words}, and fetched again")
-        return HashMismatch(words, hint="run again: it is fetched anew. Is the disk sound?")
+        words = f"{path} was damaged: {why}. It was removed"
+        self.tell(f"{words}, and is fetched again")
+        return HashMismatch(words, hint="run again: it is fetched again. If it happens again, check the disk")
 
     def put(self, temporary: str | Path, sha256: str) -> Path:
-        """Takes over a file on the same file system, after reading it again: the hash is checked here, whoever checked
-        it before."""
+        """Moves a file into the store (on the same file system). The hash is checked here once more, whoever checked it
+        before."""
         temporary = Path(temporary)
         file = open_file(str(temporary))
         try:
             got = hash_of(file)
             if got != sha256:
-                raise FarmError(f"{temporary} is {got}, not {sha256}: it does not enter the store",
-                                hint="this is a mistake of the farm")
+                raise FarmError(f"{temporary} is {got}, not {sha256}: it cannot go into the store",
+                                hint="this is a bug in the farm: please report it")
             os.fsync(file)
             os.fchmod(file, 0o644)
-            os.utime(file, (INPUT_TIME, INPUT_TIME))  # files of a context have this time, wherever they come from
+            os.utime(file, (INPUT_TIME, INPUT_TIME))  # files of a context all have this time
         finally:
             os.close(file)
         path = self.path(sha256)

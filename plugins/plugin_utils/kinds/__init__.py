@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kinds of input."""
+"""All kinds of input."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (debian.KIND, go.KIND, own_go.KIND, url.KIND)}
-# who reads a lock line
+# kind of a lock line -> who reads it
 LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}
 
 
 def kind_of(given: Mapping[str, Any]) -> Kind | None:
-    """The kind of an input as a recipe has it; None where it is of none."""
+    """The kind of an input in a recipe; None if no kind takes it."""
     return next((kind for kind in KINDS.values() if kind.takes(given)), None)

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""apt in a private root: with its own sources, keyring, lists and settings. It takes only proxies and credentials from
-this machine's apt.
+"""apt in a private root, with its own sources, keyring, lists and settings. From this machine's apt it takes only
+proxies and credentials.
 
-apt checks each InRelease against the keyring and each index against its InRelease; if it refuses one, its message
+apt checks each InRelease against the keyring, and each index against its InRelease. If it refuses one, its output
 becomes an error here.
 """
 
@@ -21,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import DE
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
 
-LONGEST = 1800.0  # seconds that apt-get may take: an update fetches indexes
+LONGEST = 1800.0  # seconds that apt-get may take; an update fetches indexes
 CONFIGURATION = """\
 Dir "{root}";
 Dir::Etc "{root}/etc";
@@ -60,7 +60,7 @@ Acquire::GzipIndexes "true";
 Acquire::ForceHash "SHA256";
 Acquire::Retries "3";
 """
-# apt 2.9.x and later can also solve with its "3.0" solver: the internal one is named, so that each apt gives the same
+# apt 2.9 and later also has a "3.0" solver. The internal one is named, so that each version of apt gives the same
 # closure.
 
 
@@ -73,27 +73,27 @@ class Expired(FarmError):
 
 
 class Mixed(FarmError):
-    """An index that is not the one its InRelease speaks of."""
+    """An index that does not match its InRelease."""
 
 
 _FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"is expired|invalid since", Expired,
      "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
     (r"not valid yet", Expired, "this machine's clock is behind"),
-    # gpgv's words, and those of sqv, with which the apt of Debian 13 verifies
+    # words of gpgv, and of sqv, which apt uses since Debian 13
     (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed"
      r"|/sqv returned an error|OpenPGP signature",
-     Signature, "whoever serves this is not Debian, or the keyring is too old: compare with another origin"),
+     Signature, "this origin does not serve Debian, or the keyring is too old: compare with another origin"),
     (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed,
-     "the mirror is between two states: try later, or another origin"),
-    (r"No space left", NoSpace, "make room where farm_state lies"),
+     "the mirror is between two states: try later, or use another origin"),
+    (r"No space left", NoSpace, "make room on the disk of farm_state"),
     (r"\b404\b|File not found|does not have a Release file", Missing,
      "does the origin have this suite and architecture?"),
 )
 
 
 def failure(output: str) -> type[FarmError]:
-    """What kind of failure apt's output tells of."""
+    """The kind of failure that apt's output reports."""
     return next((kind for pattern, kind, _hint in _FAILURES if re.search(pattern, output)), Unreachable)
 
 
@@ -125,7 +125,7 @@ class Apt:
         return done.code, done.out, done.err
 
     def sources(self, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
-        """Writes the sources. `names` are pairs of suite and the name that it is asked for by."""
+        """Writes the sources. `names` are pairs: a suite, and the name to ask for it by."""
         stanzas = []
         for suite, name in names:
             base = bases[archive_of(suite)]
@@ -148,7 +148,7 @@ class Apt:
                     platform=self.platform)
 
     def releases(self) -> dict[tuple[str, str], str]:
-        """(base as apt names it, asked name) -> the text of its InRelease, of those that apt has accepted."""
+        """(base as apt spells it, name asked for) -> text of the InRelease, for each one that apt accepted."""
         code, out, err = self.run("indextargets", "--format", "$(REPO_URI)\t$(RELEASE)\t$(FILENAME)",
                                   "Created-By: Packages")
         if code:
@@ -166,14 +166,13 @@ class Apt:
 
 
 def _put(path: Path, text: str) -> None:
-    """Leaves a file alone that is so already: apt's cache is valid for as long as what it was made from is not
-    touched."""
+    """Writes a file unless it already has that text: apt's cache stays valid only while its sources are not touched."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
 
 def timed(base: str) -> bool:
-    """Whether a base is one of a snapshot service, filled in: its Release files are past their Valid-Until by
+    """Whether a base URL is that of a snapshot at a time. Release files of a snapshot are past their Valid-Until by
     nature."""
     return bool(re.search(r"/\d{8}T\d{6}Z(/|$)", base))
 
@@ -184,7 +183,7 @@ def redact_all(text: str) -> str:
 
 
 def as_apt(base: str) -> str:
-    """A URI in one spelling: `file:/` with one slash, no password, none at its end."""
+    """A URI as apt spells it: `file:/` with one slash, no password, no slash at its end."""
     return re.sub(r"^(file|copy):/*", r"\1:/", redact(base)).rstrip("/")
 
 

@@ -33,7 +33,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-# Debian Policy 5.6.1; a minus at the end would have apt remove the package
+# Debian Policy 5.6.1; with a minus at the end apt would remove the package
 PACKAGE = r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$"
 WORKERS = 4
 
@@ -68,18 +68,18 @@ class DebianKind(Kind):
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if fact["archive"] not in client_settings.ARCHIVES:
-            yield f"archive {fact['archive']!r} is none of {', '.join(client_settings.ARCHIVES)}"
+            yield f"archive is {fact['archive']!r}, it must be one of {', '.join(client_settings.ARCHIVES)}"
         own = DEBIAN.get(Platform.parse(fact["platform"])) if fact["platform"] in map(str, DEBIAN) else None
         if own and fact["architecture"] not in ("all", own):
-            yield f"architecture {fact['architecture']!r} is neither all nor that of {fact['platform']}, {own}"
+            yield f"architecture is {fact['architecture']!r}, for {fact['platform']} it must be all or {own}"
         if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part)
                                                         for part in fact["path"].split("/")):
-            yield f"path {fact['path']!r} is no path of a .deb in an archive"
+            yield f"path {fact['path']!r} is not a valid path of a .deb in an archive"
         if not re.match(PACKAGE, fact["name"]):
-            yield f"name {fact['name']!r} is no name of a package"
+            yield f"name {fact['name']!r} is not a valid name of a package"
 
     def urls(self, entry: Entry, snapshot: str, origins: Origins) -> list[str]:
-        """Where a package may be had, best first."""
+        """The URLs of a package, best first."""
         fact = entry.fact
         path = quote(fact["path"], safe="/~")
         return [f"{at}/{path}" for base in origins.bases(fact["archive"]) for at in at_times(base, snapshot)]
@@ -94,7 +94,7 @@ class DebianKind(Kind):
 
 
 class Packages(Resolver):
-    """Closures by apt's own solver, an image's platforms side by side."""
+    """Resolves closures with apt's own solver, an image's platforms in parallel."""
 
     def __init__(self, debian: Debian, desk: Desk) -> None:
         self.debian, self.desk = debian, desk
@@ -106,7 +106,7 @@ class Packages(Resolver):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
         indexes = [self.debian.index(recipe.suites, platform) for platform in platforms]
-        if not self.desk.snapshot:  # a person who names a time may go back to it
+        if not self.desk.snapshot:  # who names a time may go back to it
             refuse_older(recipe.lock, indexes)
 
         def closure(index: Index) -> list[Package] | FarmError:

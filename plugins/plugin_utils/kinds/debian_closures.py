@@ -1,12 +1,12 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closures of Debian packages, solved by apt itself in a private root (apt.py): one for each (suites, architecture).
+"""Resolves closures of Debian packages with apt itself, in one private root for each (suites, architecture) (apt.py).
 
-A mirror can stay between two states for days: its index does not match its InRelease (see docs/guide.md, "Locks"). Such
-an index is refused. If the inventory allows it (`allow_missing_suites`), a platform then uses the suite under its other
-name (trixie is `stable` too), which such a mirror may still serve consistently, if older; otherwise it does without the
-suite. Both are recorded in the lock and reported.
+A mirror may be stuck between two states, even for days: its index does not match its InRelease (docs/guide.md,
+"Locks"). That is refused. If the inventory allows it (`allow_missing_suites`), a platform then takes the suite by its
+other name (trixie is also `stable`), which such a mirror may still serve whole, though in an older state; otherwise it
+goes without the suite. The lock records both, and the run reports them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RETRY_SECONDS = (3,)
-# what one attempt fetched is there for the next
+# keeps what one attempt fetched for the next
 TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")
 NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
 WORKERS = 4
@@ -52,8 +52,8 @@ WORKERS = 4
 
 @dataclass(frozen=True)
 class Release:
-    """One suite as it was found: the name that it was asked for by, its date, and whether it is older than the suite's
-    own InRelease."""
+    """One suite as it was found: the name that was asked for, its date, and whether it is older than the suite's own
+    InRelease."""
 
     suite: str
     name: str
@@ -62,7 +62,7 @@ class Release:
 
 
 class Older(FarmError):
-    """Indexes that are older than those a lock was made from."""
+    """Indexes that are older than those that a lock was made from."""
 
 
 class Foreign(FarmError):
@@ -79,7 +79,7 @@ class Package(NamedTuple):
 
 @dataclass
 class Index:
-    """The indexes of (suites, architecture), ready to be solved on."""
+    """The indexes of (suites, architecture), ready for the solver."""
 
     root: Path
     platform: Platform
@@ -93,7 +93,7 @@ class Index:
 
     @property
     def older(self) -> dict[str, str]:
-        """Suites that were had only in an older state -> its time."""
+        """Suites of which only an older state was found -> its time."""
         return {release.suite: release.date.strftime(SNAPSHOT) for release in self.releases if release.older}
 
 
@@ -122,19 +122,19 @@ class Debian:
         self.keyring = keyring
         self.say = say
         self.sleep = sleep
-        # what a snapshot service is asked for where no time is wanted
+        # the time to ask a snapshot service for if none is given
         self._now = datetime.now(timezone.utc).strftime(SNAPSHOT)
         self._guard = threading.Lock()
         self._each: dict[tuple[tuple[str, ...], Platform], threading.Lock] = {}
         self._ready: dict[tuple[tuple[str, ...], Platform], Index | FarmError] = {}
 
     def prepare(self, wanted: Iterable[tuple[tuple[str, ...], Platform]]) -> None:
-        """Updates what will be needed, in parallel. A failure is kept for those who ask for it."""
+        """Updates in parallel what will be needed. A failure is raised only by `index`."""
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda pair: self._index(*pair), sorted(set(wanted))))
 
     def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
-        """The indexes of some suites for a platform, updated once a run."""
+        """The indexes of some suites for a platform, updated once in a run."""
         found = self._index(suites, platform)
         if isinstance(found, FarmError):
             raise found
@@ -154,7 +154,7 @@ class Debian:
 
     def _update(self, suites: tuple[str, ...], platform: Platform) -> Index:
         if not Path(self.keyring).exists():
-            raise FarmError(f"there is no keyring {self.keyring}",
+            raise FarmError(f"the keyring {self.keyring} does not exist",
                             hint="install Debian's package debian-archive-keyring")
         failures: list[FarmError] = []
         for bases in self._bases(suites):
@@ -174,14 +174,14 @@ class Debian:
         raise failures[0]
 
     def _bases(self, suites: tuple[str, ...]) -> list[dict[str, str]]:
-        """The sets of bases to try, one base an archive."""
+        """The sets of base URLs to try; each has one base for each archive."""
         found = {archive: [base for base in self.origins.bases(archive, fallback=False) if not self.snapshot
                            or "{snapshot}" in base]
                  for archive in sorted({archive_of(suite) for suite in suites})}
         for archive, bases in found.items():
             if not bases:
-                raise FarmError(f"no origin of {archive} serves snapshots, and {self.snapshot} was asked for",
-                                hint="snapshot.debian.org does, or a mirror of it named in farm_origins with "
+                raise FarmError(f"no origin of {archive} serves snapshots, but farm_snapshot is {self.snapshot}",
+                                hint="use snapshot.debian.org, or a mirror of it named in farm_origins with "
                                      "{snapshot} in its URL")
         most = max(map(len, found.values()))
         return [{archive: bases[min(number, len(bases) - 1)] for archive, bases in found.items()}
@@ -192,15 +192,15 @@ class Debian:
         try:
             self._patiently(apt, names, bases)
             if any(map(timed, bases.values())):
-                apt.update()  # lists of other times go
+                apt.update()  # removes lists of other times
             return self._found(apt, names, bases)
         except Mixed as error:
             if not self.allow:
                 raise Mixed(
                     error.message, platform=apt.platform,
-                    hint="the mirror is between two states: try later or another origin, or let the inventory allow an "
-                         "older state "
-                         "or none of the suite (farm_allow_missing_suites: true; security updates may be missing then)",
+                    hint="the mirror is between two states: try later, use another origin, or allow the farm to take an"
+                         " older state of the suite, or none (farm_allow_missing_suites: true; security updates may be"
+                         " missing then)",
                 ) from error
         kept: list[tuple[str, str]] = []
         for suite in suites:
@@ -209,7 +209,7 @@ class Debian:
                 kept.append((suite, name))
         if not kept:
             raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin",
-                        platform=apt.platform, hint="try later, or another origin (farm_origins)")
+                        platform=apt.platform, hint="try later, or use another origin (farm_origins)")
         apt.sources(kept, bases)
         apt.update()
         return self._found(apt, kept, bases, tuple(suite for suite in suites if suite not in dict(kept)))
@@ -225,7 +225,7 @@ class Debian:
                 self.sleep(seconds)
 
     def _whole(self, apt: Apt, suite: str, bases: dict[str, str]) -> str:
-        """The name by which a suite can be had whole: its own, another one that is in force, or none."""
+        """The name under which the origin serves a suite whole: its own, its other one, or '' if neither."""
         for name in (suite, self._other_name(apt, suite, bases)):
             apt.sources([(suite, name)], bases)
             try:
@@ -265,17 +265,17 @@ class Debian:
         return Index(apt.root, apt.platform, tuple(found), left_out, bases)
 
     def closure(self, name: str, index: Index, packages: Sequence[str], essential: bool) -> list[Package]:
-        """The files of an input: all packages that an empty system needs for these, by apt's own solver."""
+        """The files of an input: all packages that apt's own solver would install on an empty system for these."""
         wanted = [*(["?essential"] if essential else []), *packages]
         apt = Apt(index.root, index.platform, self.origins, self.keyring)
         install = ("install", "--print-uris", "--no-install-recommends")
         code, out, err = apt.run(*install, "-qq", "--", *wanted)
-        if code:  # its reasons come only where it may speak
+        if code:  # with -qq it does not say why
             _code, out, err = apt.run(*install, "--", *wanted)
             raise FarmError(
                 f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    "
                 f"{_reasons(out + err)}",
-                hint="correct `debian:` of this input, or leave the platform out of the recipe",
+                hint="correct `debian:` of this input, or remove the platform from the recipe",
                 input=name, suites=", ".join(release.suite for release in index.releases),
             )
         found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
@@ -285,7 +285,7 @@ class Debian:
 
 
 def _reasons(output: str) -> str:
-    """What apt says of why it cannot."""
+    """Why apt cannot install something, in its own words."""
     lines = [redact_all(line) for line in output.splitlines()
              if line.strip() and not line.startswith(("Reading", "Building", "Some packages could not",
                                                       "requested an impossible"))]
@@ -303,7 +303,7 @@ def _package(name: str, index: Index, line: str) -> Package:
     archive = next((archive for archive in sorted(prefixes, key=lambda archive: -len(prefixes[archive]))
                     if as_apt(url).startswith(prefixes[archive])), "")
     if not archive:
-        raise FarmError(f"{redact(url)} is in no archive that was asked", input=name)
+        raise FarmError(f"apt names {redact(url)}, which is in none of the archives that were asked", input=name)
     package, version, architecture = (unquote(part) for part in filename.removesuffix(".deb").rsplit("_", 2))
     path = unquote(as_apt(url)[len(prefixes[archive]):])
     facts = {"archive": archive, "name": package, "version": version, "architecture": architecture, "path": path}
@@ -316,11 +316,11 @@ def names_of(release: str) -> list[str]:
 
 
 def refuse_foreign(release: str, suite: str, apt: Apt) -> None:
-    """Raises Foreign where an InRelease, genuine as it is, is of another suite than the one that was asked for."""
+    """Raises Foreign if an InRelease, although its signature is good, is that of another suite."""
     if suite not in names_of(release):
         said = " or ".join(names_of(release)) or "nothing"
         raise Foreign(f"the origin serves the signed InRelease of {said} as that of {suite}", platform=apt.platform,
-                      hint="whoever serves this is mistaken, or wants other packages in: compare with another origin")
+                      hint="this origin is misconfigured, or passes off other packages: compare with another origin")
 
 
 def _date(release: str, suite: str) -> datetime:
@@ -331,7 +331,7 @@ def _date(release: str, suite: str) -> datetime:
 
 
 def newest(indexes: Iterable[Index]) -> dict[str, datetime]:
-    """Suite -> the newest time of which any platform has it."""
+    """Suite -> the newest time that any platform has of it."""
     found: dict[str, datetime] = {}
     for index in indexes:
         for release in index.releases:
@@ -340,18 +340,18 @@ def newest(indexes: Iterable[Index]) -> dict[str, datetime]:
 
 
 def refuse_older(old: Lock, indexes: Iterable[Index]) -> None:
-    """Raises Older where a suite is behind what the lock was made from: genuine once, and replayed."""
+    """Raises Older if a suite is older than what the lock was made from: someone may replay an old, signed state."""
     problems = []
     for index in indexes:
         for release in index.releases:
             before = old.older.get(str(index.platform), {}).get(release.suite) or old.releases.get(release.suite)
             if before and release.date.strftime(SNAPSHOT) < before:
-                problems.append(f"{release.suite} for {index.platform} is of {release.date.strftime(SNAPSHOT)}, the "
+                problems.append(f"{release.suite} for {index.platform} is from {release.date.strftime(SNAPSHOT)}, the "
                                 f"lock was made from {before}")
     now = max(newest(indexes).values()).strftime(SNAPSHOT)
     if not problems and old.snapshot and not old.releases and now < old.snapshot:
-        problems.append(f"the newest suite is of {now}, the lock is of {old.snapshot}")
+        problems.append(f"the newest suite is from {now}, the lock from {old.snapshot}")
     if problems:
-        raise Older("the origin is behind the lock: " + "; ".join(sorted(set(problems))),
-                    hint="it is stale, or someone replays an old state: use another origin, or name the time to go "
-                         "back to (farm_snapshot)")
+        raise Older("the origin is older than the lock: " + "; ".join(sorted(set(problems))),
+                    hint="it is stale, or someone replays an old state: use another origin, or set farm_snapshot to "
+                         "the time to go back to")

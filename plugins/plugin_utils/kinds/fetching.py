@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings locked files into the store, each by its kind."""
+"""Fetches locked files into the store, each by its kind."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Progress = Callable[[int, int, int], None]
 
 def fetch_entries(wanted: Iterable[tuple[Entry, str]], desk: Desk,
                   progress: Progress = lambda done, total, size: None) -> dict[Entry, FarmError | None]:
-    """Brings locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time.
+    """Fetches locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time.
 
-    For each entry None where it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace): one bad
-    file costs only those who need it. `progress(files done, files in all, bytes done)` is called from this thread.
+    Returns for each entry None if it is in the store, else its error (HashMismatch, Missing, Unreachable, NoSpace). A
+    bad file does not stop the others. `progress(files done, files in all, bytes done)` is called from this thread.
     """
     found: dict[Entry, FarmError | None] = {}
     groups: dict[str, list[tuple[Entry, str]]] = {}  # one content is fetched once

@@ -66,7 +66,7 @@ class GoKind(Kind):
         return {"module": given["go"], "version": given.get("version", ""), "package": given.get("package", ".")}
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        """Its wrapper counts: somebody may have edited it since the lock was made."""
+        """The wrapper counts too: someone may have edited it since the lock was made."""
         said = super().made_for(found, suites, read)
         return said if found.spec["module"] == TOOLCHAIN else {**said,
                                                                "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
@@ -76,7 +76,7 @@ class GoKind(Kind):
         module, version = str(found.spec["module"]), str(found.spec["version"])
         for wanted in dict.fromkeys(of_platform(version, platform) for platform in platforms):
             if (module, wanted) not in have:
-                yield f"no zip of {module} {wanted}"
+                yield f"the lock has no zip of {module} {wanted}"
 
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['module']} {fact['version']} {fact['file']}"
@@ -86,12 +86,12 @@ class GoKind(Kind):
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if fact["file"] not in FILES:
-            yield f"file {fact['file']!r} is none of {', '.join(FILES)}"
+            yield f"file is {fact['file']!r}, it must be one of {', '.join(FILES)}"
         if not re.fullmatch(r"h1:[A-Za-z0-9+/]{43}=", fact["h1"]):
-            yield f"h1 {fact['h1']!r} is no hash of a module"
+            yield f"h1 {fact['h1']!r} is not a valid hash of a module"
         for name, pattern in (("module", MODULE), ("version", VERSION)):
             if not re.match(pattern, fact[name]):
-                yield f"{name} {fact[name]!r} is no {name} of a module"
+                yield f"{name} {fact[name]!r} is not valid for a Go module"
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)
@@ -103,7 +103,7 @@ class GoKind(Kind):
 
 
 def modules(desk: Desk) -> Modules:
-    """What resolves modules in a lock step."""
+    """What resolves modules during a lock step."""
     return Modules(desk.state / "lock" / "go", proxy=desk.origins.goproxy, go=desk.go, store=desk.store, say=desk.say)
 
 
@@ -124,12 +124,12 @@ class _Programs(Resolver):
 
 
 def entries(name: str, files: Sequence[tuple[File, str]]) -> tuple[Entry, ...]:
-    """Lock lines of pairs of a module file and its platform."""
+    """The lock lines for pairs of a module file and its platform."""
     return tuple(KIND.entry(name, file.sha256, file.size, platform, file.facts) for file, platform in files)
 
 
 def hash_of(read: Read, folder: str, names: Sequence[str]) -> str:
-    """Names the content of some files of a folder; what is missing is as good as empty."""
+    """A short hash over some files of a folder; a missing file counts as empty."""
     texts = [f"{name}\0{read(f'{folder}/{name}') or ''}\0" for name in names]
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 

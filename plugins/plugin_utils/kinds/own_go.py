@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind of `go: ./folder`: a program whose code is in the image's own folder; the modules that its go.mod requires
+"""The kind of `go: ./folder`: a program whose code is in the image's own folder. The modules that its go.mod requires
 are locked."""
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class OwnGoKind(go.GoKind):
         if own == WRAPPERS:
             yield f"{name} is for the wrappers of `make lock`; rename the folder"
         elif not any(own == "." or file.startswith(f"{own}/") for file in files):
-            yield f"{name} is not a folder beside image.yml, or not in the context"
+            yield f"{name} is not a folder beside image.yml, or the context leaves it out"
         elif posixpath.normpath(f"{own}/go.mod") not in files:
-            yield f"{name} has no go.mod; `go mod init` and `go mod tidy` make it"
+            yield f"{name} has no go.mod; make it with `go mod init` and `go mod tidy`"
 
     def has_lines(self, found: Input, read: Read) -> bool:
         return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind `url`: a file named by its address. Its hash is taken from the first download, and stays as long as the
-address stays the same."""
+"""The kind `url`: a file at an address. Its hash is taken on first contact, and not again while the address stays the
+same."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-# no credentials, which are not for a file that is shared, no fragment, which no server sees, and nothing that a URL
-# must have encoded
+# No credentials, as a recipe is shared; no fragment, as no server sees it; nothing that must be percent-encoded.
 ADDRESS = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22\x24-~]*)?$"
 
 
@@ -60,7 +59,7 @@ class UrlKind(Kind):
         said = addresses.get(entry.platform) if isinstance(addresses, dict) else addresses
         if (other := super().foreign(found, entry)) or said in (None, entry.fact["url"]):
             return other
-        return f"the recipe says url {said}, this line {entry.fact['url']}"
+        return f"the recipe says url {said}, this line says {entry.fact['url']}"
 
     def label(self, fact: Mapping[str, str]) -> str:
         return fact["url"]
@@ -70,7 +69,7 @@ class UrlKind(Kind):
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if not plain(fact["url"]) or not re.match(r"(https?|file)://", fact["url"]):
-            yield f"url {fact['url']!r} is no address"
+            yield f"url {fact['url']!r} is not a valid address"
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Addresses(desk)
@@ -81,7 +80,7 @@ class UrlKind(Kind):
 
 
 class _Addresses(Resolver):
-    """What is downloaded goes into the store too: the fetch step need not ask for it again."""
+    """Puts what it downloads into the store, so that the fetch step does not fetch it again."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk

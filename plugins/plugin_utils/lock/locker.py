@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock step of one image: recipe -> lock and wrapper files, and what moves. Only `write` writes files."""
+"""The lock step of one image: recipe -> lock and wrapper files, and what moved. Only `write` writes anything."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 @dataclass(frozen=True)
 class Locked:
-    """What the lock step found for an image. `files` are the wrappers (path in the image's folder -> text), `gone` the
-    folders of wrappers whose input is gone."""
+    """The result of the lock step for an image. `files` are the wrappers (path in the image's folder -> text); `gone`
+    are the folders of wrappers whose input is gone."""
 
     name: str
     folder: str
@@ -46,10 +46,9 @@ class Locked:
 
 @dataclass
 class Locker:
-    """Resolves images one after the other; what they share (apt's indexes, module caches, the store) is had once.
+    """Resolves images one after the other. What they share (apt's indexes, module caches, the store) is fetched once.
 
-    `state` is farm_state: private apt roots and module caches are below `<state>/lock`, what was downloaded is in
-    `<state>/store`.
+    `state` is farm_state: private apt roots and module caches are below `<state>/lock`, downloads in `<state>/store`.
     """
 
     origins: Origins
@@ -70,14 +69,14 @@ class Locker:
         self.resolvers = {name: kind.resolver(desk) for name, kind in KINDS.items()}
 
     def prepare(self, recipes: Iterable[Recipe]) -> None:
-        """Brings what these images will need, in parallel."""
+        """Fetches in parallel what these images will need."""
         pairs = [(recipe, found) for recipe in recipes for found in recipe.inputs]
         for name, resolver in self.resolvers.items():
             resolver.prepare((recipe, found) for recipe, found in pairs if found.kind == name)
 
     def lock(self, recipe: Recipe, kinds: Container[str] = tuple(KINDS)) -> Locked:
-        """The new lock of an image. Inputs of other kinds than `kinds` stay as they are locked (D4's overlay: debian
-        alone)."""
+        """The new lock of an image. Inputs whose kind is not in `kinds` stay as they are locked (an overlay of D4
+        resolves only debian)."""
         try:
             return self._lock(recipe, kinds)
         except FarmError as error:
@@ -106,15 +105,15 @@ class Locker:
 
             made_for[found.name] = KINDS[found.kind].made_for(found, recipe.suites, after)
         lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for)
-        try:  # an origin may serve what no lock can name, a path that leads out of its archive among it
+        try:  # an origin may serve what no lock can name, such as a path that leads out of its archive
             lockfile.parse(lockfile.dump(lock), "the new lock")
         except BadInput as error:
-            raise BadInput(error.problems, what="what the origins serve: the lock stays as it is") from error
+            raise BadInput(error.problems, what="what the origins serve, so the lock stays as it is") from error
         return self._compared(recipe, lock, files)
 
     def _dated(self, old: Lock, entries: Sequence[Entry], resolved: Sequence[Resolved]) -> Lock:
-        """A lock with the times of what was resolved on; the old ones where nothing of Debian moved, so that nothing is
-        built for a new date."""
+        """A lock with the times of the indexes used; with the old times if no Debian package moved, so that nothing is
+        built again only because of a new date."""
         if not resolved:
             return replace(old, entries=tuple(entries)) if _debian(entries) else Lock(tuple(entries))
         releases: dict[str, datetime] = {}
@@ -130,7 +129,7 @@ class Locker:
         return Lock(tuple(entries), self.snapshot or max(times.values()), times, left_out=left_out, older=older)
 
     def _wrapper(self, recipe: Recipe, name: str) -> dict[str, str]:
-        """The wrapper of an input as it is."""
+        """The wrapper of an input as it is now."""
         texts = {f"go/{name}/{file}": read(Path(recipe.folder) / "go" / name / file) for file in WRAPPER}
         return {path: text for path, text in texts.items() if text is not None}
 
@@ -144,8 +143,8 @@ class Locker:
 
 @contextmanager
 def workplace(state: Path, check: bool) -> Iterator[Path]:
-    """Where the lock step works: the state folder, whose caches it fills; in check mode, where those are not this
-    user's yet, a folder that goes."""
+    """Where the lock step works: in the state folder, whose caches it fills; in check mode in a temporary folder, if
+    this user cannot write to those."""
     parts = [state / name for name in ("lock", "store")]
     if not check or all(part.is_dir() and os.access(part, os.W_OK) for part in parts):
         yield state
@@ -156,18 +155,18 @@ def workplace(state: Path, check: bool) -> Iterator[Path]:
 
 @contextmanager
 def alone(state: Path) -> Iterator[None]:
-    """Two lock steps over one state folder would write over each other."""
+    """Holds a lock on the state folder: two lock steps in it would overwrite each other's files."""
     folder = state / "lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
         hint = "run as root, or set farm_state to a folder of your own"
-        raise FarmError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
+        raise FarmError(f"{folder} cannot be created: {error.strerror}", hint=hint) from error
     with ExitStack() as entered:
         try:
             entered.enter_context(locked(f"{folder}/in-use", 0))
         except TimeoutError as error:
-            raise Busy(f"another lock step works in {folder}",
+            raise Busy(f"another lock step is at work in {folder}",
                        hint="wait for it, or give this one a farm_state of its own") from error
         yield
 
@@ -181,7 +180,7 @@ def read(path: Path) -> str | None:
 
 
 def stale_wrappers(folder: Path, names: set[str]) -> tuple[str, ...]:
-    """Wrappers that the lock step once made for inputs that are gone. What it did not make is not touched."""
+    """The wrappers that a lock step made for inputs that are now gone. Anything else is not touched."""
     found = (path.parent for path in sorted(folder.glob("go/*/tools.go")) if (read(path) or "").startswith(MADE))
     return tuple(str(path.relative_to(folder)) for path in found if path.name not in names)
 
@@ -196,7 +195,7 @@ def moved(old: Lock, new: Lock) -> list[str]:
         if was == now:
             continue
         if sorted(was) == sorted(now):
-            text = f"{', '.join(sorted(now))}: other content"
+            text = f"{', '.join(sorted(now))} has other content"
         elif not was:
             text = f"{', '.join(sorted(now))} is new"
         elif not now:
@@ -211,8 +210,8 @@ def moved(old: Lock, new: Lock) -> list[str]:
         lines.append(f"{name} {text}" + (f" ({where})" if where else ""))
     if old.snapshot != new.snapshot:
         lines.append(f"snapshot {old.snapshot or 'none'} -> {new.snapshot or 'none'}")
-    lines += [f"{name} is locked for what it is now" for name, said in new.made_for.items() if name in old.made_for
-              and old.made_for[name] != said]
+    lines += [f"{name} is now locked for what the recipe says" for name, said in new.made_for.items()
+              if name in old.made_for and old.made_for[name] != said]
     lines += _notes("left out", old.left_out, new.left_out)
     lines += _notes("only in an older state", _older(old), _older(new))
     return lines
@@ -248,7 +247,7 @@ def _versions(lock: Lock) -> dict[tuple[str, str], dict[str, tuple[tuple[str, st
 
 
 def write(locked: Locked) -> None:
-    """Writes what changed, each file whole or not at all; the lock comes last."""
+    """Writes what changed, each file atomically, the lock last."""
     folder = Path(locked.folder)
     for path, text in sorted(locked.files.items()):
         write_whole(folder / path, text)
@@ -261,6 +260,6 @@ def write(locked: Locked) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all; one that is so already is left alone."""
+    """Writes a file atomically, unless it already has that text."""
     if read(path) != text:
         files.write(str(path), text)

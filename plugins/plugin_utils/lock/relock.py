@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolves Debian closures again, beside the tree, if a locked .deb is available nowhere any more
-(`farm_relock_missing`, D4).
+"""Resolves Debian closures again, outside the tree, if no origin has a locked .deb any more (`farm_relock_missing`,
+D4).
 
-Such a lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, and beside it `made.json`, which says from
-which lock of the tree it was made. It is used as long as the tree has that lock.
+The new lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, with `made.json` beside it, which says from
+which lock of the tree it was made. It is valid as long as the tree has that lock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAMED = 3  # missing files that a message names
 
 @dataclass(frozen=True)
 class Overlay:
-    """A lock that stands in for the tree's. `missing` are the files that nobody had, `moved` what differs from the
+    """A lock that replaces the tree's. `missing` are the files that no origin had; `moved` says what differs from the
     tree's lock."""
 
     lock: Lock
@@ -45,11 +45,10 @@ class Overlay:
     moved: tuple[str, ...] = ()
 
     def words(self, image: str) -> str:
-        """For people: `static is built from packages that were resolved again: openssl 3.5.1-1 -> 3.5.2-1
-        (linux/amd64); ...`."""
+        """For people: `static is not built from its lock in the tree: ... openssl 3.5.1-1 -> 3.5.2-1`."""
         more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
-        return (f"{image} is not built from its lock in the tree, of which no origin has "
-                f"{', '.join(self.missing[:NAMED])}{more}: "
+        return (f"{image} is not built from its lock in the tree: no origin has "
+                f"{', '.join(self.missing[:NAMED])}{more}, so "
                 f"its Debian packages were resolved again. {'; '.join(self.moved)}")
 
     def as_dict(self) -> dict[str, object]:
@@ -63,7 +62,7 @@ class Overlays:
         self.root = Path(state) / "relocked"
 
     def read(self, recipe: Recipe) -> Overlay | None:
-        """The overlay of a recipe as the tree has it, or None where there is none that holds."""
+        """The overlay of a recipe as the tree has it, or None if there is no valid one."""
         folder = self.root / recipe.name
         try:
             made = json.loads((folder / MADE).read_text(encoding="utf-8"))
@@ -72,7 +71,7 @@ class Overlays:
                 lock = lockfile.parse(text, str(folder / LOCK))
                 return Overlay(lock, tuple(made["missing"]), tuple(moved(recipe.lock, lock)))
         except (OSError, ValueError, KeyError, TypeError, FarmError):
-            pass  # none, or half of one: what it was made for is looked at again
+            pass  # none, or half of one: its files are looked for again
         return None
 
     def write(self, recipe: Recipe, overlay: Overlay) -> None:
@@ -83,7 +82,7 @@ class Overlays:
         write_whole(folder / MADE, json.dumps(made, indent=1, sort_keys=True) + "\n")
 
     def drop(self, recipes: Iterable[Recipe]) -> list[str]:
-        """Removes the overlays of recipes for which they hold no more; returns the names of these."""
+        """Removes overlays that are no longer valid; returns the names of their images."""
         stale = [recipe.name for recipe in recipes if (self.root / recipe.name).exists() and self.read(recipe) is None]
         for name in stale:
             shutil.rmtree(self.root / name)
@@ -91,7 +90,7 @@ class Overlays:
 
 
 def tree(recipe: Recipe) -> str:
-    """The sha256 of the lock that the tree has of an image."""
+    """The sha256 of an image's lock in the tree."""
     return hashlib.sha256((Path(recipe.folder) / LOCK).read_bytes()).hexdigest()
 
 
@@ -100,8 +99,7 @@ def _sha256(text: str) -> str:
 
 
 class Finder:
-    """Says which .debs can be had nowhere. `archive` is None where no registry answers; what was asked once is not
-    asked again."""
+    """Finds out which .debs are available nowhere. `archive` is None if no registry answers. Nothing is asked twice."""
 
     def __init__(self, origins: Origins, store: Store, archive: Registry | None, namespace: str,
                  client: Client | None = None) -> None:
@@ -112,8 +110,8 @@ class Finder:
         self._guard = threading.Lock()
 
     def nowhere(self, wanted: Iterable[tuple[Entry, str]]) -> list[Entry]:
-        """Of pairs of an entry and its lock's snapshot, the .debs that neither store nor archive have, nor any origin,
-        all of which answer."""
+        """The .debs that neither the store nor the archive nor any origin has, if all origins answer. `wanted` are
+        pairs of an entry and its lock's snapshot time."""
         debs = {entry.sha256: (entry, snapshot) for entry, snapshot in wanted if entry.kind == "debian"}
         new = [pair for sha, pair in debs.items() if sha not in self._known]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -129,11 +127,11 @@ class Finder:
         try:
             urls = debian.KIND.urls(entry, snapshot, self.origins)
         except FarmError:
-            return False  # no origin is known: nobody said that it is gone
+            return False  # no origin is known, so none said that it is gone
         return bool(urls) and all(self._gone(url) for url in urls)
 
     def _gone(self, url: str) -> bool:
-        """An origin that does not answer once is not asked again, and nothing is missing for its silence."""
+        """An origin that fails to answer is not asked again, and nothing counts as missing because of it."""
         host = urlsplit(url).netloc
         if host in self._silent:
             return False
@@ -146,8 +144,8 @@ class Finder:
 
 
 class Relocker:
-    """Resolves closures again. `work` is farm_state, or in check mode a folder that goes; it is used only where
-    something is resolved."""
+    """Resolves closures again. `work` is farm_state, or a temporary folder in check mode; it is used only if something
+    is resolved."""
 
     def __init__(self, origins: Origins, work: Path, finder: Finder, *, keyring: str, allow_missing_suites: bool,
                  say: Callable[[str], None], warn: Callable[[str], None]) -> None:
@@ -157,17 +155,17 @@ class Relocker:
 
     def relock(self, tree_: Mapping[str, Recipe], used: Mapping[str, Recipe],
                wanted: Mapping[str, Iterable[Entry]]) -> dict[str, Overlay]:
-        """Overlays for those images of which a wanted entry can be had nowhere. Recipes are given as the tree has them
-        and as they are used.
+        """Overlays for the images with a wanted entry that is available nowhere. `tree_` has the recipes as in the
+        tree, `used` as they are used now.
 
-        An image is resolved once a run at most; one that cannot be keeps the lock it has, and the fetch step says what
-        is missing.
+        An image is resolved at most once in a run. If that fails it keeps its lock, and the fetch step reports what is
+        missing.
         """
         lacking = {name: found for name, entries in wanted.items() if name not in self.done
                    if (found := self.finder.nowhere((entry, used[name].lock.snapshot) for entry in entries))}
         self.done |= set(lacking)
         for name, found in lacking.items():
-            self.say(f"{name}: no origin has {_named(found)} any more; its Debian packages are resolved again")
+            self.say(f"{name}: no origin has {_named(found)} any more; resolving its Debian packages again")
         if not lacking:
             return {}
         overlays: dict[str, Overlay] = {}
@@ -178,17 +176,18 @@ class Relocker:
                     if overlay := self._resolved(tree_[name], used[name], found):
                         overlays[name] = overlay
         except FarmError as error:
-            self.warn(f"{', '.join(sorted(set(lacking) - set(overlays)))}: cannot be resolved again: {error}")
+            self.warn(f"{', '.join(sorted(set(lacking) - set(overlays)))} cannot be resolved again: {error}")
         return overlays
 
     def _resolved(self, tree_: Recipe, used: Recipe, missing: list[Entry]) -> Overlay | None:
         try:
             lock = self.locker.lock(used, kinds=("debian",)).lock
         except FarmError as error:
-            self.warn(f"{used.name} cannot be resolved again, and no origin has {_named(missing)}: {error}")
+            self.warn(f"{used.name} cannot be resolved again (no origin has {_named(missing)}): {error}")
             return None
         if lock == used.lock:
-            self.warn(f"{used.name}: resolved again, its origins still name {_named(missing)}, which they do not have")
+            self.warn(f"{used.name} was resolved again, but its origins still name {_named(missing)} and do not have it"
+                      ": try later, or use another origin")
             return None
         return Overlay(lock, tuple(entry.label for entry in missing), tuple(moved(tree_.lock, lock)))
 
@@ -199,6 +198,6 @@ def _named(entries: list[Entry]) -> str:
 
 
 def laid_over(recipes: Mapping[str, Recipe], overlays: Mapping[str, Overlay]) -> dict[str, Recipe]:
-    """The recipes, with the locks of overlays where there are any."""
+    """The recipes, with the lock of the overlay if an image has one."""
     return {name: replace(recipe, lock=overlays[name].lock) if name in overlays else recipe
             for name, recipe in recipes.items()}

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which images are locked, and what a lock step reports about them: for people, for --diff, and as the module documents
-it."""
+"""Chooses the images to lock, and describes the result of a lock step: for people, for --diff, and as the module's
+result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
     """The chosen images that have inputs, by name. Raises BadInput with every wrong name."""
-    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(recipes))}; images: "
+    problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(recipes))}; images: "
                 f"{', '.join(sorted(recipes))}"
                 for name in images if name not in recipes]
     kept = set(recipes)
@@ -57,15 +57,15 @@ def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
 
 
 def difference(image: Mapping[str, Any]) -> str:
-    """What moved in an image, as --diff shows it. A first lock is told by its size, not by every line."""
+    """What moved in an image, as --diff shows it. For a first lock that is its size, not every line."""
     if image["new"]:
-        return f"{image['name']}: {image['lines']} files, nothing was locked before\n"
+        return f"{image['name']}: {image['lines']} files, locked for the first time\n"
     return f"{image['name']}:\n" + "".join(f"  {line}\n" for line in image["moved"]
-                                           or ["its wrapper or the form of its lock, no version"])
+                                           or ["no version; only its wrapper, or the format of its lock"])
 
 
 def summary(image: Mapping[str, Any]) -> str:
-    """One line an image: `registry: 206 files, 3 moved in 21 s`."""
+    """One line for an image: `registry: 206 files, 3 moved (21 s)`."""
     change = f"{len(image['moved'])} moved" if image["changed"] else "nothing moved"
     change = "locked for the first time" if image["new"] else change
     snapshot = f", Debian of {image['snapshot']}" if image["snapshot"] else ""
@@ -73,7 +73,7 @@ def summary(image: Mapping[str, Any]) -> str:
 
 
 def warnings(images: list[dict[str, Any]]) -> list[str]:
-    """What a person must know of the locks: one line for all images and platforms with the same lack."""
+    """What people must know about the locks: one line for all images and platforms that lack the same."""
     lacks: dict[str, tuple[set[str], set[str]]] = {}
     for image in images:
         for platform, suites in image["left_out"].items():
@@ -82,7 +82,7 @@ def warnings(images: list[dict[str, Any]]) -> list[str]:
         for platform, suites in image["older"].items():
             _note(lacks, ", ".join(f"{suite} only as of {time_}" for suite, time_ in suites.items()), image["name"],
                   platform)
-    return [f"locked {text}, for want of an index that matches its InRelease: {', '.join(sorted(names))} on "
+    return [f"locked {text}, as no index there matches its InRelease: {', '.join(sorted(names))} on "
             f"{', '.join(sorted(platforms))}"
             for text, (names, platforms) in sorted(lacks.items())]
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan will build, as people see it: which units, why, and how certain that is."""
+"""What a plan will build, for people: which units, why, and whether that is certain."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 @dataclass
 class Forecast:
-    """A plan, what of it the registry has (unit -> digest), and the units that are built `again`, and why.
+    """A plan, the units of it that the registry has (unit -> digest), and the units to build `again` (unit -> reason).
 
-    Whether a unit will be built whatever its parents come out as: early cutoff spares it where the registry has a unit
-    of the same content above the same digests: those of its parents that exist, and for a parent that is to be rebuilt
-    the digest that it had last, as it may come out the same. Nothing spares what is built again.
+    A unit is not certain to be built if early cutoff may spare it: if the registry has a unit with the same content and
+    the same parent digests. For a parent that is rebuilt that is its last digest, as it may come out the same. Units to
+    build again are always certain.
     """
 
     plan: Plan
@@ -35,7 +35,7 @@ class Forecast:
     _last: dict[Key, str] = field(default_factory=dict)
 
     def units(self, todo: list[Key]) -> list[dict[str, Any]]:
-        """The units to build as `selection.describe` has them, with `reasons` (texts) and `sure`."""
+        """The units to build, as `selection.describe` gives them, with `reasons` (texts) and `sure`."""
         with ThreadPoolExecutor(ASKERS) as pool:
             sure = list(pool.map(self._sure, todo))
         return [{**describe(self.plan, key), "reasons": self._reasons(key), "sure": surely}
@@ -66,7 +66,7 @@ class Forecast:
 
 
 def table(build: list[dict[str, Any]]) -> str:
-    """The units that will be built: one line for the platforms of an image that have the same reasons."""
+    """The units to build: one line for all platforms of an image that have the same reasons."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for unit in build:
         name, _space, platform = unit["unit"].partition(" ")

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of each unit's last build, kept in the state folder so that a plan can say what changed since."""
+"""The last build of each unit, kept in the state folder so that a plan can say what changed since."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _path(place: Place, key: Key) -> Path:
 
 @dataclass(frozen=True)
 class Place:
-    """Where units are kept: one state folder may have built for several registries and namespaces."""
+    """Where units are kept: one state folder may build for several registries and namespaces."""
 
     state: str
     registry: str
@@ -31,7 +31,7 @@ class Place:
 
 
 def read(place: Place, key: Key) -> dict[str, Any]:
-    """What `write` wrote, or nothing."""
+    """What `write` wrote, or {}."""
     try:
         found: dict[str, Any] = json.loads(_path(place, key).read_text(encoding="utf-8"))
         return found
@@ -44,7 +44,7 @@ def record(place: Place, key: Key) -> Mapping[str, object] | None:
 
 
 def of(place: Place, images: Collection[str]) -> list[Path]:
-    """Where what was built last of some images is kept."""
+    """The files that keep the last builds of some images."""
     root = Path(place.state) / "known" / place.registry / place.namespace
     return [path for path in sorted(root.glob("*/*.json")) if _image(path) in images]
 
@@ -57,18 +57,18 @@ def _image(path: Path) -> object:
 
 
 def view(unit: Unit, entries: list[Entry]) -> dict[str, Any]:
-    """A unit as it is kept: its record, and the names and versions of its inputs, which say more than their hashes."""
+    """What is kept of a unit: its record, and the names and versions of its inputs, which say more than hashes."""
     return {"record": unit.record, "inputs": sorted(f"{entry.input}: {entry.label}" for entry in entries)}
 
 
 def write(place: Place, unit: Unit, entries: list[Entry]) -> None:
     """Keeps a unit's record and the names of its inputs."""
-    files.write(str(_path(place, unit.key)), json.dumps(view(unit, entries)), sync=False)  # of use to people alone
+    files.write(str(_path(place, unit.key)), json.dumps(view(unit, entries)), sync=False)  # only people use it
 
 
 def keep(place: Place, plan: Plan, keys: Iterable[Key], build: Platform) -> None:
-    """Keeps units that are there, as they are planned now: a tree that went back to what is there has nothing built,
-    and yet another last state."""
+    """Keeps units that exist, as they are planned now. If the tree goes back to an older state, nothing is built, but
+    the last state is still another one."""
     for key in keys:
         unit = plan.units[key]
         if record(place, key) != unit.record:

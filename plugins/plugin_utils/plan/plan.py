@@ -1,11 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: turns recipes and locks into units with build ids. Pure: a caller that has a registry asks afterwards what
-exists.
+"""The plan: turns recipes and locks into units with build ids. No I/O: what exists is asked afterwards.
 
 A unit's **record** is everything that determines its content (see docs/architecture.md, "Build id"); its build id is
-the sha256 of the record's canonical JSON. Comparing two records of one unit key by key says why it is rebuilt.
+the sha256 of the record's canonical JSON. Comparing two records of a unit key by key shows why it is built again.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
     Sources,
 )
 
-# Of the record: a change here builds everything anew. 2: the size that a lock line gives counts, so that a wrong one is
-# looked at.
+# Part of the record: a change here rebuilds everything. 2: the size in a lock line counts, so that a wrong one is
+# noticed.
 FORMAT = 2
-# `trixie-security trixie@20260912T075541Z`: suites missing, or only as they were then
+# `trixie-security trixie@20260912T075541Z`: suites that are missing, or in the state of that time
 LEFT_OUT = "org.desimages.suites-left-out"
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """What names a unit."""
+    """The name of a unit."""
 
     image: str
     target: str
@@ -55,8 +54,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Parent:
-    """A parent by the name that the Dockerfile uses. `build` where the node's own platform of it is needed: by nodes of
-    the platforms `builders`, or by all where none is named."""
+    """A parent by the name that the Dockerfile uses. `build` is true if it is needed for the node's own platform: on
+    nodes of the platforms `builders`, or on all if that is empty."""
 
     name: str
     image: str
@@ -67,8 +66,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing that is built. `runs` are the platforms whose code its build steps execute, any one of which will
-    do."""
+    """One thing that is built. Its build steps run code of one of the platforms `runs`, whichever the node has."""
 
     key: Key
     id: str
@@ -82,27 +80,27 @@ class Unit:
     unpacked: tuple[str, ...] = ()
 
     def content_id(self, digests: Mapping[str, str]) -> str:
-        """The id of early cutoff: the record with the digests of its run-time parents (name -> digest) in place of
-        their ids."""
+        """The id for early cutoff: the hash of the record with the digests of the run-time parents (name -> digest)
+        instead of their build ids."""
         parents = {name: digests[name] for name in self.record["parents"]}  # type: ignore[attr-defined]
         return canonical.sha256({**self.record, "parents": parents})
 
     @property
     def annotations(self) -> dict[str, str]:
-        """The annotations of the image's index: the labels, but for what may differ between platforms."""
+        """The annotations of the image's index: the labels, except the one that may differ between platforms."""
         return {name: text for name, text in self.labels.items() if name != LEFT_OUT}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All units in the order in which they can be built."""
+    """All units, in an order in which they can be built."""
 
     units: dict[Key, Unit]
     recipes: Mapping[str, Recipe]
 
     def parents(self, unit: Unit, build: Platform | None = None) -> list[Key]:
-        """The units that must exist before this one; build-time parents for the platform `build` (all of them where
-        none is given)."""
+        """The units that must exist before this one. Of build-time parents, those for the platform `build`, or all if
+        that is None."""
         found = []
         for parent in unit.parents:
             platforms: Iterable[Platform] = ([build] if build else unit.runs) if parent.build else [unit.key.platform]
@@ -111,15 +109,15 @@ class Plan:
         return found
 
     def entries(self, unit: Unit, build: Platform) -> list[Entry]:
-        """The locked files that the build of a unit on a `build` machine needs."""
+        """The locked files that the build of a unit needs on a machine of the platform `build`."""
         lock = self.recipes[unit.key.image].lock
         found = [entry for name in unit.inputs for entry in lock.of(name, str(unit.key.platform))]
         return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(build))]
 
     def closure(self, keys: Iterable[Key], build: Platform, existing: Container[Key] = ()) -> list[Key]:
-        """The given units and all that they need where `build` is the platform that builds, in plan order.
+        """The given units and everything that they need when built on `build`, in plan order.
 
-        What exists needs nothing any more: its parents come along only where something else needs them.
+        A unit that exists needs nothing: its parents are included only if something else needs them.
         """
         wanted: set[Key] = set()
         queue = list(keys)
@@ -146,10 +144,10 @@ def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: 
 
 
 def _in_order(parents: Mapping[str, list[str]]) -> Iterator[str]:
-    """The names, each after its parents; else by name. No recursion, as a chain of images may be of any length."""
+    """The names, each after its parents, otherwise sorted. No recursion, as a chain of images may be of any length."""
     done: set[str] = set()
     for first in sorted(parents):
-        trail = {first: iter(parents[first])} if first not in done else {}  # the way down to where we are
+        trail = {first: iter(parents[first])} if first not in done else {}  # the path down to the current name
         while trail:
             name = next(reversed(trail), "")
             parent = next((each for each in trail[name] if each not in done), None)
@@ -158,17 +156,17 @@ def _in_order(parents: Mapping[str, list[str]]) -> Iterator[str]:
                 done.add(name)
                 yield name
             elif parent in trail:
-                raise FarmError(f"images that need each other: {' -> '.join((*trail, parent))}")
+                raise FarmError(f"these images need each other: {' -> '.join((*trail, parent))}")
             else:
                 trail[parent] = iter(parents[parent])
 
 
 @dataclass(frozen=True)
 class _Needs:
-    """What the Dockerfile makes of a unit: all that any of the nodes needs that may build it.
+    """What a unit needs by its Dockerfile, on any node that may build it.
 
-    `builders` are their platforms; `text` is the sha256 of the lines that count; `base` the image that it descends
-    from; `foreign` whether code of its own platform runs.
+    `builders` are the platforms of these nodes; `text` is the sha256 of the lines that count; `base` is the image that
+    it descends from; `foreign` says whether its steps run code of its own platform.
     """
 
     builders: tuple[Platform, ...]
@@ -182,7 +180,7 @@ class _Needs:
 
 
 def _needs(recipe: Recipe, target: str, names: Mapping[str, tuple[str, str]]) -> dict[Platform, _Needs]:
-    """What each platform needs: mostly they all need the same."""
+    """What each platform needs; mostly the same for all."""
     found: dict[Platform, _Needs] = {}
     last: dict[Platform, View] | None = None
     for platform, views in recipe.views(target).items():
@@ -225,7 +223,7 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
         around = [units[Key(parent.image, parent.target, p)] for parent in needs.parents if parent.build
                   for p in parent.builders or needs.builders]
         epoch = max([recipe.lock.epoch, *(unit.epoch for unit in (*above, *around))])
-        lines = (platform, *(recipe.build_platforms if needs.build_inputs else ()))  # whose lock lines come in
+        lines = (platform, *(recipe.build_platforms if needs.build_inputs else ()))  # whose lock lines are used
         labels = _rendered(recipe, needs.base, epoch, namespace, above, _behind(recipe, lines, (*above, *around)))
         record = {
             **shared,
@@ -277,15 +275,15 @@ def _first_parts(uses: Iterable[Use], context: str) -> tuple[str, ...]:
 
 
 def _lines(recipe: Recipe, name: str, platform: Platform) -> str:
-    """The hash of an input's lock lines for a platform: of what decides its content, not of where it may be had."""
+    """The hash of an input's lock lines for a platform: of what decides its content, not of its origin."""
     return canonical.sha256([identity(entry) for entry in recipe.lock.of(name, str(platform))])
 
 
 def identity(entry: Entry) -> list[object]:
-    """What a lock line contributes to a build id: the place in the context, the content, also where a Go module's h1
-    would do, and its size.
+    """What a lock line contributes to a build id: path in the context, sha256 (even if a Go module's h1 would do), and
+    size.
 
-    A build id without one of them would find the unit built, and never look at a lock that someone altered.
+    If one of these did not count, a lock that someone altered would find its unit built, and nobody would notice.
     """
     return [entry.path, entry.sha256, entry.size]
 
@@ -293,7 +291,7 @@ def identity(entry: Entry) -> list[object]:
 def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list[Unit],
               behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    # as in the tag: what has no version of its own is Debian as it was then
+    # as in the tag: without a version of its own it is Debian as of then
     version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"
     labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
     if any(unit.key.name == base for unit in above):
@@ -304,7 +302,7 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
 
 
 def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Unit]) -> list[str]:
-    """The suites that are missing or older, for these platforms or in any parent: what a unit takes from a build
+    """The suites that are missing or older, for these platforms or in any parent. What a unit takes from a build
     platform counts too."""
     found: set[str] = set()
     for name in map(str, platforms):
@@ -316,8 +314,7 @@ def _behind(recipe: Recipe, platforms: Iterable[Platform], parents: Iterable[Uni
 
 
 def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) -> list[str]:
-    """Why a unit is built: what differs between its record and the one that was built last. `parent` reasons come
-    last."""
+    """Why a unit is built: how its record differs from the one that was built last. Reasons about parents come last."""
     if known is None:
         return ["new"]
     found: list[str] = []

@@ -1,8 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gathers what a plan needs, for everything that needs one: the catalog, its locks (the tree's, or those made beside
-it), what the registry has."""
+"""Everything that a plan is made from: the catalog, its locks (the tree's, or overlays), and what the registry has."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ ASKERS = 16  # questions to the registry at the same time
 
 @dataclass(frozen=True)
 class Planning:
-    """A catalog and its plan. `tree` are the recipes as they are read, `overlays` the locks that stand in for theirs in
+    """A catalog and its plan. `tree` has the recipes as read; `overlays` has the locks that replace theirs in
     `plan`."""
 
     tree: Mapping[str, Recipe]
@@ -50,15 +49,14 @@ class Planning:
                                               self.namespace))
 
     def relocked(self, keys: list[Key], build: Platform) -> dict[str, Overlay]:
-        """The overlays of those images that the given units are, or descend from."""
+        """The overlays of the images of these units, and of all that they descend from."""
         names = {key.image for key in self.plan.closure(keys, build)}
         return {name: overlay for name, overlay in sorted(self.overlays.items()) if name in names}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the registry has of the wanted units (unit -> digest), which are to be built, and digest -> (size, media
-    type)."""
+    """The wanted units that the registry has (unit -> digest), the units to build, and digest -> (size, media type)."""
 
     existing: dict[Key, str]
     todo: list[Key]
@@ -67,9 +65,9 @@ class Standing:
 
 def ask(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str,
         again: Container[Key] = ()) -> Standing:
-    """What of the wanted units, and of what they need, the registry has: one HEAD each, in parallel.
+    """Asks which of the wanted units, and of those that they need, the registry has: one HEAD each, in parallel.
 
-    Units that are built `again` count as if it did not have them.
+    A unit that is built `again` counts as missing.
     """
     keys = [key for key in plan.closure(wanted, build) if key not in again]
 
@@ -84,8 +82,7 @@ def ask(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfor
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:
-    """The catalog as it is planned with. `relock_missing` lets overlays stand in for the locks that they were made
-    from."""
+    """The catalog to plan with. With `relock_missing`, overlays replace the locks that they were made from."""
     tree = load_catalog(arguments["catalog"])
     sources = {name: read_sources(recipe) for name, recipe in tree.items()}
     overlays = Overlays(arguments["state"])
@@ -97,18 +94,18 @@ def load(arguments: Mapping[str, Any]) -> Planning:
 def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform, arguments: Mapping[str, Any], *,
            registry: Registry | None,
            check: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[Planning, Standing]:
-    """The plan that a run goes by, after the probe: where a .deb that is needed can be had nowhere, its image is
-    resolved again.
+    """The plan of a run, after probing for files: if a .deb that is needed is available nowhere, its image is resolved
+    again.
 
-    A relocked parent makes other units of its descendants, so these are looked at again. `registry` is None where none
-    answers. In check mode nothing is written.
+    New packages in a parent change its descendants, so these are looked at again. `registry` is None if none answers.
+    In check mode nothing is written.
     """
     standing = look(planning.plan)
     if not arguments["relock_missing"]:
         return planning, standing
     overlays = Overlays(arguments["state"])
     for name in [] if check else overlays.drop(planning.tree.values()):
-        say(f"{name}: its lock in the tree is another one now; the one that was made beside it is dropped")
+        say(f"{name}: its lock in the tree has changed, so the lock in relocked/ that replaced it is removed")
     if not standing.todo:
         return planning, standing
     with _work(arguments["state"], check) as work:
@@ -128,7 +125,7 @@ def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform
 
 @contextmanager
 def _work(state: str, check: bool) -> Iterator[Path]:
-    """Where closures are resolved: the state folder, which keeps apt's indexes, or in check mode a folder that goes."""
+    """Where closures are resolved: the state folder, which keeps apt's indexes, or a temporary folder in check mode."""
     if not check:
         yield Path(state)
         return
@@ -137,7 +134,7 @@ def _work(state: str, check: bool) -> Iterator[Path]:
 
 
 def _wanted(plan: Plan, todo: list[Key], build: Platform) -> dict[str, set[Entry]]:
-    """image -> the locked files that its units need."""
+    """Image -> the locked files that its units need."""
     found: dict[str, set[Entry]] = {}
     for key in todo:
         found.setdefault(key.image, set()).update(plan.entries(plan.units[key], build))

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be done about damage in the farm's registry, given the plan of the current tree. No I/O."""
+"""What can be done about damage in the farm's registry, according to the plan of the tree now. No I/O."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import GONE, OWN, Damage
 
-ELSEWHERE = "it is not on a registry host of the farm: whoever runs that registry has to remove it, then repair again"
-OTHER = "this tree does not make it: check the commit out that did, and repair again; or remove the image (remove.yml)"
+ELSEWHERE = "it is not on a registry host of the farm: ask whoever runs that registry to remove it, then repair again"
+OTHER = "this tree does not make it: check out the commit that did and repair again, or remove the image (remove.yml)"
 
 
 @dataclass
 class Work:
-    """What is to be done: archived blobs (digest -> units that have them), artifacts and unpacked inputs (image, name)
-    that are made again, units that are built again, images whose index is made again; and what is left, and why."""
+    """What to do: archived blobs to push again (digest -> units that have them), artifacts and unpacked inputs (image,
+    name) to make again, units to build again, images whose index to make again; and what is `left`, and why."""
 
     blobs: dict[str, list[Key]] = field(default_factory=dict)
     artifacts: list[Key] = field(default_factory=list)
@@ -31,10 +31,10 @@ class Work:
 
 def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, unpacked: Mapping[str, tuple[str, str]],
          *, own: bool) -> Work:
-    """Sorts damage by what mends it.
+    """Sorts damage by how to repair it.
 
-    `archive` is the archive's repository; `unpacked` has unpacked inputs (image, name) by their tags there; `own` says
-    that damaged data have been taken away, so that the same content can be pushed again.
+    `archive` is the archive's repository; `unpacked` maps its tags to unpacked inputs (image, name); `own` says that
+    damaged data was removed, so that the same content can be pushed again.
     """
     ids = {unit.id: key for key, unit in plan.units.items()}
     found = Work()
@@ -60,7 +60,7 @@ def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[tuple[s
     if keys and damage.kind == "manifest":
         found.artifacts += [key for key in keys if key not in found.artifacts]
     if damage.kind == "blob" and not inputs:
-        found.blobs[damage.digest] = keys  # of no unit of this tree: the store may still have it
+        found.blobs[damage.digest] = keys  # if empty, no unit of this tree has it, but the store may
     elif not keys and not inputs:
         found.left.append((damage, OTHER))
 
@@ -72,7 +72,7 @@ class _Keys:
 
 
 def _keys(tags: Iterable[str], ids: Mapping[str, Key], archive: str) -> _Keys:
-    """The units of this tree whose artifact, or whose image, some tags name."""
+    """The units of this tree whose artifact or image these tags name."""
     found = _Keys([], [])
     for repository, name in _split(tags):
         tag = OWN.match(name)
@@ -90,7 +90,7 @@ def _split(tags: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _first(keys: list[Key], plan: Plan, build: Platform) -> list[Key]:
-    """Of the units that share something, one of each image that brought it: an image has the layers of its parents."""
+    """Of units that share a layer, one for each image that made it: an image has the layers of its parents too."""
     found: dict[str, Key] = {}
     for key in (key for key in plan.units if key in keys):
         if not any(parent in keys for parent in plan.parents(plan.units[key], build)):
@@ -99,6 +99,6 @@ def _first(keys: list[Key], plan: Plan, build: Platform) -> list[Key]:
 
 
 def _image(damage: Damage, plan: Plan) -> str:
-    """The image whose index a damaged manifest may be; '' where it is none of this tree."""
+    """The image whose index a damaged manifest may be; '' if it is not one of this tree."""
     names = {place.rpartition("/")[2] for place in damage.places if damage.kind == "manifest"}
     return next((name for name in sorted(names) if name in plan.recipes and plan.recipes[name].index), "")

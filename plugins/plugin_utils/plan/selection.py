@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the user chose: images, platforms, and a jmespath expression over units."""
+"""What people choose: images, platforms, and a jmespath expression over units."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 
 def select(plan: Plan, native: list[Platform], images: list[str], platforms: list[str], expression: str) -> list[Key]:
-    """The chosen units, of those that a farm whose nodes run `native` can build. Raises BadInput with every wrong name.
+    """The chosen units that nodes of the platforms `native` can build. Raises BadInput with every wrong name.
 
-    Helper images (those with targets) are chosen only by name; else they come along where something needs them.
+    Helper images (those with targets) are chosen only by name; otherwise they are built if something needs them.
     """
-    problems = [f"farm_images: {name!r} is no image of the catalog{nearest(name, list(plan.recipes))}; images: "
+    problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(plan.recipes))}; images: "
                 f"{', '.join(sorted(plan.recipes))}"
                 for name in images if name not in plan.recipes]
     known = sorted({str(key.platform) for key in plan.units})
-    problems += [f"farm_platforms: {name!r} is no platform of the catalog{nearest(name, known)}; platforms: "
+    problems += [f"farm_platforms: {name!r} is not a platform of the catalog{nearest(name, known)}; platforms: "
                  f"{', '.join(known)}"
                  for name in platforms if name not in known]
     kept: set[str] | None = None
@@ -42,10 +42,11 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
         and (kept is None or str(key) in kept)
     ]
     if not chosen and not problems:
-        problems.append("farm_images, farm_platforms and farm_select together choose no unit")
+        problems.append("farm_images, farm_platforms and farm_select together choose no unit: correct one of them")
     guilty = _guilty(plan, native)
     problems += [f"{key}: the steps of {guilty[key]} run code of "
-                 f"{' or '.join(map(str, plan.units[guilty[key]].runs))}, and no node runs that natively"
+                 f"{' or '.join(map(str, plan.units[guilty[key]].runs))}, but no node runs that natively: leave the "
+                 "platform out (farm_platforms)"
                  for key in chosen if key in guilty and plan.recipes[key.image].index]
     if problems:
         raise BadInput(list(map(texts.told, problems)), what="the choice")
@@ -65,9 +66,9 @@ def _guilty(plan: Plan, native: list[Platform]) -> dict[Key, Key]:
 
 
 def damaged(plan: Plan, names: list[str]) -> dict[Key, str]:
-    """The units of some names, and why they are built. Raises BadInput for names that are none."""
+    """The units with these names, and why they are built. Raises BadInput for unknown names."""
     keys = {str(key): key for key in plan.units}
-    if problems := [f"damaged: {name!r} is no unit of the catalog" for name in names if name not in keys]:
+    if problems := [f"damaged: {name!r} is not a unit of the catalog" for name in names if name not in keys]:
         raise BadInput(problems, what="plan")
     return {keys[name]: "damaged in the registry" for name in names}
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract: what an image promises at run time, and whether its Dockerfile agrees. No I/O."""
+"""The contract: what an image promises at run time, compared with what its Dockerfile says. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
 
-# part of a contract -> instruction
+# part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 
 
@@ -21,8 +21,8 @@ SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HE
 class Contract:
     """What a recipe promises; what it does not mention is empty, and `user` is None.
 
-    `command` are the arguments of a run that shows it, `ports` map a name to `5000/tcp`, `health` says how health is
-    asked for (such as `http`, a URL, and the `status` that it gives), `metrics` is a URL, `volumes` are folders.
+    `command` are the arguments of an example run, `ports` maps a name to a port such as `5000/tcp`, `health` says how
+    to check health (such as `http`, a URL, and the `status` to expect), `metrics` is a URL, `volumes` are folders.
     """
 
     command: tuple[str, ...] = ()
@@ -34,15 +34,15 @@ class Contract:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Contract:
-        """What a recipe says, which its schema has checked."""
+        """Reads the contract of a recipe that its schema has checked."""
         return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})),
                    dict(given.get("health", {})), given.get("metrics", ""), tuple(given.get("volumes", ())))
 
 
 def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tuple[str, str]]:
-    """What a contract repeats of the Dockerfile otherwise than that says it: (part of the contract, how it differs).
+    """Where a contract contradicts the Dockerfile: (part of the contract, how it differs).
 
-    What a variable decides, or a parent from outside the file may say, is not compared.
+    What depends on a variable, or may come from a parent outside the file, is not compared.
     """
     steps = list(_own(file, view))
     said = {part: [step for step in steps if step.keyword == keyword] for part, keyword in SAID_BY.items()}
@@ -55,20 +55,20 @@ def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tu
     if contract.user is not None and said["user"]:
         user = said["user"][-1].rest.partition(":")[0]
         if "$" not in user and user != str(contract.user):
-            yield "user", f"user is {contract.user}, the Dockerfile says USER {said['user'][-1].rest}"
+            yield "user", f"user is {contract.user}, but the Dockerfile says USER {said['user'][-1].rest}"
     if contract.health and said["health"]:
         check = said["health"][-1].rest
         asked = [str(value) for key, value in contract.health.items() if key != "status" and str(value) not in check]
         if check[:4].upper() == "NONE" or ("$" not in check and asked):
-            what = ", ".join(asked) or "for an answer"
-            yield "health", f"health asks {what}, the Dockerfile says HEALTHCHECK {check[:120]}"
+            what = ", ".join(asked) or "a check"
+            yield "health", f"health promises {what}, but the Dockerfile says HEALTHCHECK {check[:120]}"
     elif contract.health and view.base == "scratch":
-        yield "health", "health is promised, and the Dockerfile has no HEALTHCHECK"
+        yield "health", "health is promised, but the Dockerfile has no HEALTHCHECK"
 
 
 def _own(file: Dockerfile, view: View) -> Iterable[Instruction]:
-    """The instructions of the last stage and of those in the file that it descends from, in the order in which they
-    hold."""
+    """The instructions of the last stage, after those of the stages that it descends from: later ones override earlier
+    ones."""
     chain = list(view.reach[:1])
     while chain and (above := view.bases[chain[-1]].stage) is not None:
         chain.append(above)
@@ -79,6 +79,6 @@ def _compared(part: str, promised: set[str], said: set[str], keyword: str) -> It
     if any("$" in word for word in said):
         return
     if lacking := sorted(promised - said):
-        yield part, f"{part} has {', '.join(lacking)}, which no {keyword} of the Dockerfile names"
+        yield part, f"{part} has {', '.join(lacking)}, but no {keyword} of the Dockerfile names it"
     if more := sorted(said - promised):
-        yield part, f"{part} lacks {', '.join(more)}, which the Dockerfile names in {keyword}"
+        yield part, f"{part} has no {', '.join(more)}, but {keyword} of the Dockerfile names it"

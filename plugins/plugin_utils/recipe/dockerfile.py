@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a Dockerfile names: its stages, and the contexts that each of them takes from outside.
 
-Only names are read; BuildKit does everything else. This file has what is written in the Dockerfile; evaluation.py works
-out what its FROMs become on a platform. tests/integration compares both with BuildKit's own code. As in BuildKit 0.34
+Only names are read; everything else is BuildKit's business. This file reads what is written; evaluation.py works out
+what each FROM becomes on a platform. tests/integration compares both with BuildKit. As in BuildKit 0.34
 (frontend/dockerfile/dockerfile2llb/convert.go), a name in --from is never expanded. It is the last stage of that name
-in the whole file (in COPY it may be a stage's number), else an image, always for the target platform.
+in the whole file (in COPY it may be a stage's number); otherwise an image, always for the platform that is built.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ PROMISES = ("EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
 _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
-STAGES = 500  # of a file: each is evaluated for each platform and each that builds
-_SAME = {"src": "source"}  # of a mount's keys; the last one counts
+STAGES = 500  # in a file: each is evaluated for each pair of platform and build platform
+_SAME = {"src": "source"}  # keys of a mount that mean the same; the last one counts
 ARGUMENTS = 1000  # before the first FROM
 MOUNTS = {"secret": "the farm gives a build no secrets", "ssh": "the farm gives a build no ssh agent"}
 
@@ -34,8 +34,8 @@ MOUNTS = {"secret": "the farm gives a build no secrets", "ssh": "the farm gives 
 class Use:
     """A name that a stage takes from: another stage (by its number), `scratch`, an image or a context.
 
-    `paths` are what it takes, where that is said. `build` is true where the name is resolved for the platform that
-    builds; `base` where it is a FROM, and then `written` is its word.
+    `paths` are what it takes, if the instruction says so. `build` is true if the name is resolved for the build
+    platform. `base` is true for a FROM, and then `written` is its word before expansion.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Argument:
-    """An ARG before the first FROM; without a value it is None."""
+    """An ARG before the first FROM; `value` is None if it has none."""
 
     name: str
     value: str | None
@@ -58,8 +58,8 @@ class Argument:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as written: its name in small letters (or none), the words of its FROM and of --platform, whether it
-    runs commands, what else it takes from, and the instructions that say how what is built is run."""
+    """One stage as written: its name in lower case (or ''), its FROM and --platform as written, whether it runs
+    commands, what else it takes from, and the instructions that say how the image is run."""
 
     name: str
     number: int
@@ -73,8 +73,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """The stages in order. `refused` are (line, reason) of what no hermetic build can have; `arguments` those before
-    the first FROM; `taken` the names of all arguments that some ARG takes."""
+    """The stages in order. `refused` has (line, reason) for what a hermetic build cannot have; `arguments` are the ARGs
+    before the first FROM; `taken` has the names in all ARGs."""
 
     stages: tuple[Stage, ...]
     refused: tuple[tuple[int, str], ...]
@@ -87,19 +87,19 @@ class Dockerfile:
         return hash(self.text)
 
     def text_of(self, stages: Iterable[int]) -> str:
-        """The lines that decide what these stages are: theirs, and those before the first FROM."""
+        """The lines that define these stages: their own, and those before the first FROM."""
         lines = [line + "\n" for line in self.text.split("\n")]
         begins = [*(stage.line - 1 for stage in self.stages), len(lines)]
         parts = [lines[begins[number] : begins[number + 1]] for number in sorted(stages)]
         return "".join(line for part in [lines[: begins[0]], *parts] for line in part)
 
     def stage(self, name: str) -> Stage | None:
-        """A stage by name (any case), the last one where a name comes twice."""
+        """A stage by name (in any case); the last one if several have it."""
         return next((stage for stage in reversed(self.stages) if stage.name and stage.name == name.lower()), None)
 
 
 def parse(text: str) -> Dockerfile:
-    """Reads a Dockerfile. What cannot be understood is in `refused`, never an exception."""
+    """Reads a Dockerfile. What it cannot understand goes into `refused`; it raises nothing."""
     read = instructions.read(text)
     refused = read.refused
     bodies: list[list[Instruction]] = []
@@ -108,8 +108,8 @@ def parse(text: str) -> Dockerfile:
     taken: set[str] = set()
     for step in read.instructions:
         if step.keyword == "ONBUILD":
-            refused.append((step.line, "ONBUILD: it would run in other images, for platforms that their plans know"
-                            " nothing of"))
+            refused.append((step.line, "ONBUILD is not supported: it would run in other images, whose plans do not"
+                            " know of it"))
         elif step.keyword == "FROM":
             bodies.append([step])
         elif step.keyword == "ARG":
@@ -120,10 +120,10 @@ def parse(text: str) -> Dockerfile:
         elif bodies:
             bodies[-1].append(step)
         elif step.keyword in instructions.FLAGS:
-            early.append((step.line, f"{step.keyword} before the first FROM; only ARG can be there"))
+            early.append((step.line, f"{step.keyword} before the first FROM; only ARG may stand there"))
     refused += early if bodies else []
     if not bodies:
-        refused.append((1, "no FROM: not a Dockerfile"))
+        refused.append((1, "there is no FROM, so this is not a Dockerfile"))
     if len(bodies) > STAGES or len(arguments) > ARGUMENTS:
         line = bodies[STAGES][0].line if len(bodies) > STAGES else arguments[ARGUMENTS].line
         refused.append((line, f"more than {STAGES} stages, or {ARGUMENTS} arguments before the first FROM"))
@@ -137,7 +137,7 @@ def parse(text: str) -> Dockerfile:
 
 @dataclass
 class _Names:
-    """What the stages of a file are named, and the number of the last one of each name; `refused` grows."""
+    """The names of a file's stages, and name -> number of the last stage that has it; `refused` grows."""
 
     names: list[str]
     numbers: dict[str, int]
@@ -145,20 +145,20 @@ class _Names:
     refused: list[tuple[int, str]]
 
     def use(self, name: str, step: Instruction, paths: tuple[str, ...]) -> list[Use]:
-        """What an instruction takes from `name`, where that can be said."""
+        """What an instruction takes from `name`; empty, and a reason in `refused`, if that is unclear."""
         try:
             literal = expand(name, lambda _name: None, self.escape) == name
         except ValueError:
             literal = False
         if not literal:
-            self.refused.append((step.line, f"from={name}: BuildKit expands nothing here; make it a stage (FROM {name}"
-                                 " AS ...), and take from that"))
+            self.refused.append((step.line, f"from={name}: BuildKit expands no variables here; make it a stage"
+                                 f" (FROM {name} AS ...), and take from that"))
             return []
         found = self.numbers.get(name.lower())
         if step.keyword == "COPY" and _NUMBER.fullmatch(name):
             found = int(name) if len(name) < 10 else len(self.names)
             if not 0 <= found < len(self.names):
-                self.refused.append((step.line, f"--from={name}: no such stage; they are numbered from 0 to"
+                self.refused.append((step.line, f"--from={name}: there is no such stage; they are numbered from 0 to"
                                      f" {len(self.names) - 1}"))
                 return []
         return [Use(name, step.line, paths=paths, stage=found)]
@@ -169,12 +169,11 @@ def _name(step: Instruction, refused: list[tuple[int, str]]) -> str:
     parts = instructions.plain_words(step.rest)
     if len(parts) == 3 and parts[1].lower() == "as":
         if not _STAGE.fullmatch(parts[2].lower()):
-            refused.append((step.line, f"AS {parts[2]}: the name of a stage has letters, digits, and . _ __ - between"
-                            " them; a letter comes first"))
+            refused.append((step.line, f"AS {parts[2]}: a stage's name must begin with a letter and have letters and"
+                            " digits, with . _ __ - only between them"))
         return parts[2].lower()
     if len(parts) != 1:
-        refused.append((step.line, f"FROM {step.rest}: one name comes after FROM, and behind it at most AS and the name"
-                        " of the stage"))
+        refused.append((step.line, f"FROM {step.rest}: write FROM NAME or FROM NAME AS STAGE"))
     return ""
 
 
@@ -191,8 +190,8 @@ def _stage(number: int, body: list[Instruction], file: _Names) -> Stage:
 def _uses(step: Instruction, file: _Names) -> list[Use]:
     if step.keyword in ("COPY", "ADD"):
         sources = _sources(step)
-        file.refused += [(step.line, f"ADD {source}: a build step fetches nothing; name it as an input (url) of the"
-                          " recipe") for source in sources if step.keyword == "ADD" and _REMOTE.match(source)]
+        file.refused += [(step.line, f"ADD {source}: a build step has no network; make it an input (url) of the recipe")
+                         for source in sources if step.keyword == "ADD" and _REMOTE.match(source)]
         return [use for flag, value in step.flags if flag == "from" and value for use in file.use(value, step, sources)]
     if step.keyword != "RUN":
         return []

@@ -19,10 +19,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import js
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, nearest, read_text
 
 MOST = 1 << 17  # bytes of a file; a recipe has some hundred
-VALUES = 5000  # of a file: what aliases repeat counts each time, and every hundred characters of a text as one more
-DEEPEST = 20  # values within one another
+VALUES = 5000  # in a file: what an alias repeats counts each time, and each hundred characters of a text count as one
+DEEPEST = 20  # levels of nested values
 LONGEST = 4000  # characters of a text: all labels come as one argument of a program, which may have 128 KiB
-DIGITS = 18  # of a number
+DIGITS = 18  # in a number
 
 _Path = tuple[Any, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,15 +33,15 @@ _NOTHING = object()
 
 
 class _Stop(Exception):
-    """What comes after a mistake cannot be understood."""
+    """Raised after a mistake that makes the rest of the file unreadable."""
 
 
 class Document:
-    """A YAML file with less guessing: only true, false, null and decimal numbers are no text.
+    """A YAML file with less guessing: a scalar is a string unless it is true, false, null or a decimal number.
 
-    `value` (plain Python), `lines` (path -> line), `problems` (`file:line: message`) and `bad`, the keys of those that
-    `check` found. A value that cannot be used is an empty text, and `check` says no more of it. `whole` is false where
-    the file could not be read to its end; then there is nothing to check.
+    `value` is plain Python, `lines` maps a path to its line, `problems` are `file:line: message`, and `bad` has the
+    top-level keys in which `check` found mistakes. A value that cannot be used becomes an empty string, and `check`
+    reports nothing more about it. `whole` is false if the file could not be read to its end; then nothing is checked.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -51,14 +51,14 @@ class Document:
         self.problems: list[str] = []
         self.bad: set[str] = set()
         self.whole = False
-        self._lost: set[_Path] = set()  # of values of which nothing can be made
-        self._known: dict[str, tuple[Any, int]] = {}  # anchor -> value, and for how many it counts
+        self._lost: set[_Path] = set()  # paths of values that cannot be used
+        self._known: dict[str, tuple[Any, int]] = {}  # anchor -> its value, and how many values that counts as
         self._count = 0
         try:
             text = read_text(path, MOST)
             for number, line in enumerate(text.split("\n"), 1):
                 if wrong := _control(line, "\t\r\x85"):
-                    self.problems.append(f"{name}:{number}: not YAML: it has the control character {wrong}")
+                    self.problems.append(f"{name}:{number}: not YAML: it contains the control character {wrong}")
             if not self.problems:
                 self._read(yaml.parse(text, Loader=_Loader))
                 self.whole = True
@@ -74,15 +74,15 @@ class Document:
     def _read(self, events: Iterator[Any]) -> None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and self.lines:
-                self._mistake(event, (), "a second document begins here; a file has one")
+                self._mistake(event, (), "a second document begins here; a file must have only one")
                 raise _Stop
             if isinstance(event, yaml.NodeEvent):
                 self.value = self._node(events, event, ())
 
     def _node(self, events: Iterator[Any], event: Any, path: _Path) -> Any:
-        """The value that begins with an event, and with what follows it."""
+        """Reads the value that begins with `event`; takes the events that belong to it from `events`."""
         if len(path) > DEEPEST:
-            self._mistake(event, path, f"more than {DEEPEST} values within one another")
+            self._mistake(event, path, f"values are nested more than {DEEPEST} deep")
             raise _Stop
         self.lines.setdefault(path, event.start_mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
@@ -113,7 +113,7 @@ class Document:
                 self._node(events, inner, (*path, None))
                 continue
             if key in found:
-                self._mistake(event, (*path, key), f"{_short(key)} stands here for the second time")
+                self._mistake(event, (*path, key), f"the key {_short(key)} appears twice")
             self.lines[(*path, key)] = event.start_mark.line + 1
             found[key] = self._node(events, inner, (*path, key))
         return found
@@ -127,10 +127,10 @@ class Document:
         return found
 
     def _key(self, events: Iterator[Any], event: Any, path: _Path) -> str | None:
-        """A key that is a text; None, and a mistake, for any other."""
+        """A key, which must be a string. For anything else it notes a mistake and returns None."""
         place = (*path, None)
         if not isinstance(event, yaml.ScalarEvent):
-            self._mistake(event, place, "a key must be a text (does {{ }} want quotes?)")
+            self._mistake(event, place, "a key must be a string (does {{ }} need quotes?)")
             if not isinstance(event, yaml.AliasEvent):
                 self._node(events, event, place)
             return None
@@ -139,11 +139,12 @@ class Document:
             self._lost.discard(place)
             return None
         if not isinstance(key, str):
-            self._mistake(event, place, f"the key {event.value or 'null'} is no text to YAML; put it in quotes")
+            self._mistake(event, place, f"YAML does not read the key {event.value or 'null'} as a string; put it in "
+                          "quotes")
         elif key == "<<" and event.implicit[0]:
-            self._mistake(event, place, "<< merges nothing here; write out what it stands for")
+            self._mistake(event, place, "merge keys (<<) are not supported; write out what it stands for")
         elif "\n" in key:
-            self._mistake(event, place, f"{_short(key)}: a key has one line")
+            self._mistake(event, place, f"{_short(key)}: a key must be one line")
         else:
             return key
         self._lost.discard(place)
@@ -162,18 +163,19 @@ class Document:
         if event.tag not in (None, "!", _CORE + "str"):
             self._tag(event, path)
         elif number:
-            self._mistake(event, path, f"a number of {len(text.lstrip('-'))} digits; put it in quotes if it is a text")
+            self._mistake(event, path, f"a number with {len(text.lstrip('-'))} digits; put it in quotes if it is a "
+                          "string")
         elif wrong:
-            self._mistake(event, path, f"a text with the control character {wrong}; only tab and line feed are allowed")
+            self._mistake(event, path, f"it contains the control character {wrong}; only tab and line feed are allowed")
         elif len(text) > LONGEST:
-            self._mistake(event, path, f"a text of {len(text)} characters; at most {LONGEST}")
+            self._mistake(event, path, f"it has {len(text)} characters; at most {LONGEST} are allowed")
         else:
             return text
         return ""
 
     def _alias(self, event: Any, path: _Path) -> Any:
         if event.anchor not in self._known:
-            self._mistake(event, path, f"*{event.anchor} stands for nothing: there is no &{event.anchor} before it")
+            self._mistake(event, path, f"the alias *{event.anchor} is not defined: no &{event.anchor} comes before it")
             return ""
         value, count = self._known[event.anchor]
         if value is _NOTHING:
@@ -184,12 +186,12 @@ class Document:
 
     def _tag(self, event: Any, path: _Path) -> None:
         tag = event.tag.replace(_CORE, "!!")
-        self._mistake(event, path, f"{_short(tag)[1:-1]}: tags are not used; leave it out, and put a text in quotes")
+        self._mistake(event, path, f"{_short(tag)[1:-1]}: tags are not supported; remove it, and put strings in quotes")
 
     def _more(self, event: Any, path: _Path, count: int) -> None:
         self._count += count
         if self._count > VALUES:
-            self._mistake(event, path, f"more than {VALUES} values; what an alias repeats counts each time")
+            self._mistake(event, path, f"more than {VALUES} values; those that an alias repeats count each time")
             raise _Stop
 
     def _mistake(self, event: Any, path: _Path, message: str) -> None:
@@ -206,7 +208,7 @@ class Document:
         self.problems.append(f"{self.name}:{self.line(path)}: {message}")
 
     def check(self, schema: dict[str, Any]) -> None:
-        """Adds a problem for everything that the schema does not allow."""
+        """Adds a problem for each thing that the schema does not allow."""
         self.bad.update(str(path[0]) for path in self._lost if path)
         if not self.whole:
             return
@@ -226,7 +228,7 @@ class Document:
             self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
         elif error.validator == "oneOf" and all(list(branch) == ["required"] for branch in error.validator_value):
             named = [branch["required"][0] for branch in error.validator_value]
-            self.say(path, f"{where} must say one of {', '.join(named)}, and one alone")
+            self.say(path, f"{where} must have exactly one of {', '.join(named)}")
         elif error.validator in ("oneOf", "anyOf") and error.context:
             for inner in _likeliest(error):
                 self._tell(inner)
@@ -237,7 +239,7 @@ class Document:
                 self.say((*path, name), f"{_short(name)} is not known here{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
-            self.problems += [f"{self.name}:{self.line(path)}: {where} lacks {name!r}" for name in missing
+            self.problems += [f"{self.name}:{self.line(path)}: {where} has no {name!r}" for name in missing
                               if f"'{name}'" in error.message]
         elif error.validator == "enum":
             allowed = [str(value) for value in error.validator_value]
@@ -254,18 +256,18 @@ class Document:
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """As JSON Schema means it: `$` is the end, where Python would let a line feed follow."""
+    """As JSON Schema means it: `$` is the very end. In Python a line feed may follow."""
     if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """In one pass; jsonschema compares each pair."""
+    """In one pass; jsonschema would compare each pair."""
     if wanted and isinstance(instance, list):
         counts = Counter(json.dumps(value, sort_keys=True) for value in instance)
         for text, count in counts.items():
             if count > 1:
-                yield jsonschema.ValidationError(f"{_short(json.loads(text))} stands there {count} times")
+                yield jsonschema.ValidationError(f"{_short(json.loads(text))} appears {count} times")
 
 
 _Validator: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
@@ -281,13 +283,13 @@ def _branches(error: Any) -> dict[int, list[Any]]:
 
 
 def _unlike(found: list[Any], path: _Path) -> bool:
-    """Whether a value is not even of the kind that an alternative wants."""
+    """Whether a value does not even have the type that an alternative wants."""
     return any(e.validator in ("type", "const") and tuple(e.absolute_path) == path for e in found)
 
 
 def _likeliest(error: Any) -> list[Any]:
-    """The mistakes of the alternative that the author most likely meant: the one whose required words are there, else
-    the one with fewest."""
+    """The mistakes of the alternative that the author most likely meant: one whose required keys are there, else the
+    one with the fewest mistakes."""
     path = tuple(error.absolute_path)
 
     def unlike(found: list[Any]) -> tuple[bool, bool, int]:
@@ -298,21 +300,21 @@ def _likeliest(error: Any) -> list[Any]:
 
 
 def _meant(branch: dict[str, Any]) -> str:
-    """What an alternative of a schema takes, in words."""
+    """What an alternative of a schema allows, in words."""
     return repr(branch["const"]) if "const" in branch else _WORDS.get(branch.get("type", ""), "")
 
 
-_WORDS = {"object": "a mapping", "array": "a list", "string": "a text"}
+_WORDS = {"object": "a mapping", "array": "a list", "string": "a string"}
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number",
+    names = {dict: "a mapping", list: "a list", str: "a string", bool: "true or false", int: "a number",
              float: "a number", type(None): "empty"}
     return names.get(type(value), type(value).__name__)
 
 
 def _control(text: str, allowed: str) -> str:
-    """The control characters and surrogates of a text that are not allowed: `U+0000, U+001B`."""
+    """The control characters and surrogates in a text that are not allowed, as `U+0000, U+001B`."""
     wrong = [sign for sign in sorted(set(text) - set(allowed)) if unicodedata.category(sign) in ("Cc", "Cs")]
     return ", ".join(f"U+{ord(sign):04X}" for sign in wrong)
 

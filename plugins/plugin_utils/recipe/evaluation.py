@@ -1,16 +1,15 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Dockerfile evaluated for one target platform and one build platform: what each stage is FROM, what a target takes.
+"""Evaluates a Dockerfile for one platform and one build platform: what each stage is FROM, what a target takes.
 
-As in BuildKit 0.34 (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration compares the two:
+It follows BuildKit 0.34 (frontend/dockerfile/dockerfile2llb/convert.go); tests/integration compares the two:
 
 - FROM and its --platform are expanded with the arguments before the first FROM and the automatic ones. An
-  `ARG TARGETARCH` there changes nothing, an `ARG TARGETARCH=x` does; a build argument takes precedence over its ARG's
-  own value.
-- `FROM name` is the last stage of that name *before* it, in lower case; else an image for the stage's platform.
-- A stage from another one has that one's platform, whatever its own flag says. (So scratch has the target platform; but
-  what runs there was copied in, and its flag says whose code it is.)
+  `ARG TARGETARCH` there changes nothing, but `ARG TARGETARCH=x` does. A build argument overrides its ARG's own value.
+- `FROM name` is the last stage of that name (in lower case) *before* it; otherwise an image for the stage's platform.
+- A stage that is FROM another stage has that stage's platform, whatever its own --platform says. (In BuildKit, FROM
+  scratch always has the platform that is built. But what runs there was copied in, so here its --platform decides.)
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ _VARIANTS = {
 
 @dataclass(frozen=True)
 class View:
-    """A file as BuildKit sees it where it builds `target` (the last stage where none is named).
+    """A file as BuildKit sees it when it builds `target` (the last stage if none is named).
 
-    `bases` are what the stages are FROM, `builds` whether each is for the platform that builds; `refused` are
+    For each stage, `bases` has what it is FROM, and `builds` says whether it is for the build platform. `refused` are
     (line, reason).
     """
 
@@ -87,7 +86,7 @@ class View:
 
     @property
     def base(self) -> str:
-        """The image that the target descends from, through any stages between; or `scratch`."""
+        """The image that the target descends from, through any stages in between; or `scratch`."""
         use = self.bases[self.reach[0]]
         while use.stage is not None:
             use = self.bases[use.stage]
@@ -95,11 +94,11 @@ class View:
 
     @property
     def foreign(self) -> bool:
-        """Whether what the target needs runs code of the platform that is built."""
+        """Whether any stage that the target needs runs code of the platform that is built."""
         return any(self.file.stages[number].runs and not self.builds[number] for number in self.reach)
 
     def uses(self, number: int) -> tuple[Use, ...]:
-        """All that a stage takes from."""
+        """Everything that a stage takes from."""
         return (self.bases[number], *self.file.stages[number].takes)
 
     def _outside(self, number: int) -> list[Use]:
@@ -107,7 +106,7 @@ class View:
 
 
 def varies(file: Dockerfile) -> bool:
-    """Whether platforms or arguments could decide what a stage is FROM, or whose platform it has."""
+    """Whether platforms or arguments may decide what a stage is FROM, or which platform it has."""
     if any("$" in stage.base or stage.platform not in _USUAL for stage in file.stages):
         return True
     given = [(argument.name, argument.value) for argument in file.arguments if argument.value is not None]
@@ -116,7 +115,7 @@ def varies(file: Dockerfile) -> bool:
 
 def views(file: Dockerfile, target: str, platforms: Iterable[Platform], builders: Iterable[Platform],
           args: Mapping[str, str]) -> dict[Platform, dict[Platform, View]]:
-    """For each platform the file as it is on each platform that may build it. Where nothing varies, all is one view."""
+    """Platform -> build platform -> the view of the file. If nothing varies, all views are the same object."""
     if not varies(file):
         return dict.fromkeys(platforms, dict.fromkeys(builders, view(file, target)))
     given = tuple(args.items())
@@ -131,7 +130,7 @@ def views(file: Dockerfile, target: str, platforms: Iterable[Platform], builders
 @lru_cache(maxsize=65_536)
 def view(file: Dockerfile, target: str = "", platform: Platform = AMD64, build: Platform = ARM64,
          args: tuple[tuple[str, str], ...] = ()) -> View:
-    """The file for one platform on one machine that builds. To a file that does not vary it is all the same which."""
+    """The file for one platform on one build platform. For a file that does not vary, neither matters."""
     scope = _Scope(file, target, platform, build, dict(args))
     refused = list(scope.refused)
     bases: list[Use] = []
@@ -142,7 +141,7 @@ def view(file: Dockerfile, target: str = "", platform: Platform = AMD64, build: 
         try:
             name = scope.expand(stage.base)
             if stage.base and not name:
-                raise ValueError("that is no name at all")
+                raise ValueError("the name is empty")
         except ValueError as error:
             refused.append((stage.line, f"FROM {stage.base}: {error}"))
         inner = numbers.get(name)
@@ -156,14 +155,14 @@ def view(file: Dockerfile, target: str = "", platform: Platform = AMD64, build: 
 
 
 def _follows(scope: _Scope, stage: Stage, refused: list[tuple[int, str]]) -> bool:
-    """Whether a stage's --platform is the one that builds."""
+    """Whether a stage's --platform is the build platform."""
     if not stage.platform:
         return False
     word = f"--platform={stage.platform}"
     try:
         text = scope.expand(stage.platform)
         found = platform_of(text)
-        if found == scope.platform == scope.build:  # which of the two it follows is seen on another machine
+        if found == scope.platform == scope.build:  # another build platform shows which of the two it follows
             other = next(each for each in ALL if each != scope.build)
             return platform_of(scope.on(other).expand(stage.platform)) == other
     except ValueError as error:
@@ -171,13 +170,13 @@ def _follows(scope: _Scope, stage: Stage, refused: list[tuple[int, str]]) -> boo
         return False
     if found not in (scope.platform, scope.build):
         shown = "" if text == stage.platform else f", here {text or 'nothing'}"
-        refused.append((stage.line, f"{word}{shown}: a stage is for $BUILDPLATFORM or, without the flag, for the"
+        refused.append((stage.line, f"{word}{shown}: a stage must be for $BUILDPLATFORM or, without the flag, for the"
                         " platform that is built"))
     return found == scope.build
 
 
 class _Scope:
-    """The arguments that a FROM is expanded with. `refused` are (line, reason) of those that BuildKit refuses."""
+    """The arguments that a FROM is expanded with. `refused` has (line, reason) for those that BuildKit refuses."""
 
     def __init__(self, file: Dockerfile, target: str, platform: Platform, build: Platform,
                  args: Mapping[str, str]) -> None:
@@ -201,7 +200,7 @@ class _Scope:
             self.values[argument.name] = self.expand(value)
             self.unknown.pop(argument.name, None)
         except Unknown as error:
-            self.unknown[argument.name] = str(error)  # which matters only where a FROM needs it
+            self.unknown[argument.name] = str(error)  # matters only if a FROM needs it
         except ValueError as error:
             self.refused.append((argument.line, f"ARG {argument.name}={value}: {error}"))
 
@@ -214,7 +213,7 @@ class _Scope:
         return expand(text, self.get, self.file.escape)
 
     def on(self, build: Platform) -> _Scope:
-        """The same on another machine."""
+        """The same for another build platform."""
         return _Scope(self.file, self.target, self.platform, build, self.args)
 
 
@@ -230,28 +229,28 @@ def _automatic(file: Dockerfile, target: str, platform: Platform, build: Platfor
 
 
 def _unfit(found: View) -> list[tuple[int, str]]:
-    """Names that BuildKit would take for something else, or refuses although nothing needs them."""
+    """Names that BuildKit would resolve to something else, or that it refuses even if nothing needs them."""
     stages, reach, circle = found.file.stages, set(found.reach), _circle(found.file)
     outside = {use.name.lower() for use in found.all_outside}
-    refused = [(stage.line, f"AS {stage.name}: that is also the name of a context, which BuildKit takes instead of the"
+    refused = [(stage.line, f"AS {stage.name}: a context has the same name, and BuildKit takes that instead of the"
                 " stage; rename the stage") for stage in stages if stage.name in outside]
     for stage in stages:
         needed = stage.number in reach
         for use in found.uses(stage.number):
             if use.stage is None and use.name and not needed and not _REFERENCE.fullmatch(use.name):
                 written = f" (FROM {use.written})" if use.base and use.written != use.name else ""
-                refused.append((use.line, f"{use.name!r}{written} cannot be the name of an image; BuildKit refuses it,"
+                refused.append((use.line, f"{use.name!r}{written} is not a valid image name; BuildKit refuses it even"
                                 " though nothing needs the stage"))
             if use.stage is None or use.stage < stage.number:
                 continue
             if needed or {stage.number, use.stage} <= circle:
-                refused.append((use.line, f"from={use.name}: that stage begins on line {stages[use.stage].line}, and"
-                                " only later ones can take from it"))
+                refused.append((use.line, f"from={use.name}: that stage begins on line {stages[use.stage].line}; only"
+                                " later stages can take from it"))
     return refused
 
 
 def _circle(file: Dockerfile) -> set[int]:
-    """Stages that take from each other in a circle, which BuildKit refuses even where nothing needs them."""
+    """Stages that take from each other in a circle, which BuildKit refuses even if nothing needs them."""
     graph = {stage.number: {use.stage for use in stage.takes if use.stage is not None} for stage in file.stages}
     if all(taken < number for number, every in graph.items() for taken in every):
         return set()
@@ -263,7 +262,7 @@ def _circle(file: Dockerfile) -> set[int]:
 
 
 def platform_of(text: str) -> Platform | None:
-    """The platform that a --platform means, None where it is none of the farm's. `arm64` or `linux/x86_64` are some."""
+    """The platform that a --platform means (`arm64`, `linux/x86_64`), None if the farm does not know it."""
     parts = text.lower().split("/")
     system, machine, *variant = ["linux", *parts] if len(parts) == 1 else parts
     architecture, _slash, fixed = _ARCHITECTURES.get(machine, machine).partition("/")

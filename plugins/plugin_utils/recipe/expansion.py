@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Variables in a Dockerfile, expanded as BuildKit 0.34 expands them (frontend/dockerfile/shell/lex.go).
 
-It is like a shell but not a shell: `$$` is nothing, a pattern has no `[...]`, and what follows `${x/` keeps its escape
-characters. tests/integration compares this with BuildKit's own code.
+It resembles a shell, but differs: `$$` expands to nothing, a pattern has no `[...]`, and what follows `${x/` keeps its
+escape characters. tests/integration compares this with BuildKit.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Optional
 
-# What no name of an image needs. Without limits a few lines of a Dockerfile could fill the memory, or take hours.
+# More than any image name needs. Without limits, a few lines of a Dockerfile could fill the memory, or take hours.
 LIMIT = 65_536  # characters of a value
-WORK = 10_000  # signs of a pattern times signs of a value: some 3 ms
-DEPTH = 40  # of `${a:-${b:-...}}`
+WORK = 10_000  # characters of a pattern times characters of a value: about 3 ms
+DEPTH = 40  # levels of `${a:-${b:-...}}`
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
-_SPECIAL = "@*#?-$!"  # parameters that a shell has, and a Dockerfile has no value for
+_SPECIAL = "@*#?-$!"  # a shell's special parameters, which have no value in a Dockerfile
 _TEMPLATE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
-Lookup = Callable[[str], Optional[str]]  # the value of a variable, None where it is not set
+Lookup = Callable[[str], Optional[str]]  # name of a variable -> its value, None if it is not set
 
 
 class BadExpansion(ValueError):
@@ -31,7 +31,7 @@ class BadExpansion(ValueError):
 
 
 class Unknown(ValueError):
-    """A value that is not known before the build, or that takes too long to work out."""
+    """A value that is not known before the build, or takes too long to compute."""
 
 
 def expand(text: str, lookup: Lookup, escape: str = "\\") -> str:
@@ -42,7 +42,7 @@ def expand(text: str, lookup: Lookup, escape: str = "\\") -> str:
 
 
 def heredocs(line: str) -> list[tuple[str, bool]]:
-    """The heredocs that an instruction's line begins: the word that ends each, and whether tabs before it are left out.
+    """The heredocs that begin on an instruction's line: the word that ends each, and whether its tabs are stripped.
 
     A line that the lexer cannot read has none, as in BuildKit.
     """
@@ -67,7 +67,7 @@ def _unset(name: str) -> str | None:
 class _Reader:
     """Reads a text once.
 
-    `raw_quotes` keeps quotes in the result, `raw` escape signs, `keep` variables that are not set.
+    `raw_quotes` keeps quotes in the result, `raw` keeps escape characters, `keep` keeps variables that are not set.
     """
 
     def __init__(self, text: str, lookup: Lookup, escape: str, *, raw_quotes: bool = False,
@@ -79,7 +79,7 @@ class _Reader:
         self.raw = False
         self.room = LIMIT
         self.depth = 0
-        self.word: list[str] = []  # the one under way. A nested text begins it anew, as in BuildKit
+        self.word: list[str] = []  # the current word. A nested text starts a new one, as in BuildKit
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -90,14 +90,14 @@ class _Reader:
         return sign
 
     def until(self, stop: str, raw: bool, pattern: bool) -> tuple[str, list[str]]:
-        """The text before the sign `stop` (or before the end), expanded, whole and as words.
+        """The text up to the character `stop` (or to the end), expanded: as a whole, and as words.
 
-        In a `pattern` escape signs that quotes make plain text are doubled: its own signs are looked for after that.
+        In a `pattern`, escape characters inside quotes are doubled, as the pattern's own are interpreted only later.
         """
         before, self.raw = self.raw, raw
         self.depth += 1
         if self.depth > DEPTH:
-            raise Unknown(f"variables stand more than {DEPTH} deep in each other")
+            raise Unknown(f"variables are nested more than {DEPTH} deep")
         self.word.clear()
         words: list[str] = []
         result: list[str] = []
@@ -105,7 +105,7 @@ class _Reader:
             if sign == stop:
                 self.at += 1
                 break
-            plain = True  # what was read may have spaces that end a word
+            plain = True  # spaces in what was read end a word
             if sign == "$":
                 piece = self.variable()
             elif sign == "<":
@@ -127,7 +127,7 @@ class _Reader:
                     self.word.clear()
         else:
             if stop:
-                raise BadExpansion(f"it ends where a {stop} is missing")
+                raise BadExpansion(f"it ends, but a {stop} is missing")
         self.depth -= 1
         self.raw = before
         if self.word:
@@ -136,7 +136,7 @@ class _Reader:
         return "".join(result), words
 
     def arrows(self) -> str:
-        """`<`, or `<<` with the spaces behind it: the word of a heredoc may stand apart."""
+        """`<`, or `<<` with the spaces after it: spaces may separate a heredoc's word from it."""
         self.at += 1
         if self.peek() != "<":
             return "<"
@@ -178,7 +178,7 @@ class _Reader:
         raise BadExpansion('a " is not closed')
 
     def variable(self) -> str:
-        """What stands for a variable; reads from its $ on."""
+        """The expansion of a variable; reads from its $ on."""
         found = self._variable()
         self.room -= 0 if self.keep else len(found)
         if self.room < 0:
@@ -203,11 +203,11 @@ class _Reader:
             return "${" + name + "}" if value is None and self.keep else value or ""
         if sign == "/":
             return self.replaced(name)
-        empty = sign == ":"  # an empty value counts as none
+        empty = sign == ":"  # an empty value counts as not set
         if empty:
             sign = self.next()
         if sign not in ("+", "-", "?", "#", "%") and not (empty and self.keep) or empty and sign in ("#", "%"):
-            raise BadExpansion(f"${{{name}{':' if empty else ''}{sign}...}}: there is no such expansion")
+            raise BadExpansion(f"${{{name}{':' if empty else ''}{sign}...}}: BuildKit has no such expansion")
         cut = sign in ("#", "%")
         word, _end = self.until("}", cut, cut)
         value = self.lookup(name)
@@ -226,7 +226,7 @@ class _Reader:
         return _cut(word[1:] if greedy else word, value or "", greedy, sign == "%")
 
     def replaced(self, name: str) -> str:
-        """`${x/pattern/text}`; `${x//pattern/text}` for all places."""
+        """`${x/pattern/text}` replaces the first match, `${x//pattern/text}` all of them."""
         everywhere = self.peek() == "/"
         self.at += everywhere
         pattern, _slash = self.until("/", True, True)
@@ -237,7 +237,7 @@ class _Reader:
         return _replace(pattern, value or "", text, everywhere)
 
     def name(self) -> str:
-        """A name, a number, or one special sign; nothing where none of these stands here."""
+        """A name, a number, or one special character; empty if none of these comes next."""
         begin = self.at
         if self.peek().isdecimal():
             while self.peek().isdecimal():
@@ -251,7 +251,7 @@ class _Reader:
 
 
 def _tokens(pattern: str) -> list[str]:
-    """The signs of a pattern: `*` any text, `?` any sign, anything else (with an escape sign before it) itself."""
+    """The tokens of a pattern: `*` (any text), `?` (any character), and `=x` for the character x, escaped or not."""
     found = []
     signs = iter(pattern[1:] if pattern.startswith("\ufeff") else pattern)
     for sign in signs:
@@ -260,21 +260,21 @@ def _tokens(pattern: str) -> list[str]:
             continue
         after = next(signs, "")
         if not after or after not in "*?\\/}":
-            raise BadExpansion(f"the pattern {pattern} has an escape sign before {after or 'nothing'}")
+            raise BadExpansion(f"the pattern {pattern} has an escape character before {after or 'nothing'}")
         found.append("=" + after)
     return found
 
 
 @lru_cache(maxsize=1024)
 def _ends(pattern: str, value: str, greedy: bool) -> list[int | None]:
-    """For each place in `value`: where the match that begins there ends, None where there is none.
+    """For each place in `value`: where the match that begins there ends, None if there is no match.
 
-    Of several matches it is the one that a backtracking regular expression finds first. Worked out from the pattern's
-    end, so that no pattern takes longer than its length times the value's.
+    Of several matches it is the one that a backtracking regular expression finds first. It works backwards from the end
+    of the pattern, so the time is bounded by the pattern's length times the value's.
     """
     tokens = _tokens(pattern)
     if len(tokens) * len(value) > WORK:
-        raise Unknown("a long pattern for a long value")
+        raise Unknown("the pattern and the value are too long")
     after: list[int | None] = list(range(len(value) + 1))
     for token in reversed(tokens):
         here: list[int | None] = [None] * len(after)
@@ -291,7 +291,7 @@ def _ends(pattern: str, value: str, greedy: bool) -> list[int | None]:
 
 
 def _cut(pattern: str, value: str, greedy: bool, back: bool) -> str:
-    """The value without what the pattern matches at its beginning, or at its end: the shortest such, or the longest."""
+    """The value without the shortest (or, if `greedy`, longest) match at its beginning (or, if `back`, at its end)."""
     text = value[::-1] if back else value
     text = text[_ends(_reversed(pattern) if back else pattern, text, greedy)[0] or 0 :]
     return text[::-1] if back else text
@@ -302,7 +302,7 @@ def _reversed(pattern: str) -> str:
 
 
 def _replace(pattern: str, value: str, text: str, everywhere: bool) -> str:
-    """The value with `text` for the first match, or for all; then it is a template of Go's regexp: $0 is the match."""
+    """The value with the first match replaced by `text`, or all of them: then `$0` in `text` is the match, as in Go."""
     ends = _ends(pattern, value, True)
     result, done, place = [], 0, 0
     size = len(value)
@@ -312,7 +312,7 @@ def _replace(pattern: str, value: str, text: str, everywhere: bool) -> str:
             break
         end = ends[start] or 0
         result.append(value[done:start])
-        if end > done or start == 0:  # not for nothing right behind a match
+        if end > done or start == 0:  # an empty match right after another match does not count
             piece = _template(text, value[start:end]) if everywhere else text
             size += len(piece)
             result.append(piece)

@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contents of a catalog's folder and of an image's: images, the files of a main context, and what is wrong with
-both.
+"""Finds the images in a folder of a catalog, the files of an image's main context, and what is wrong with either.
 
-Anything that a clone elsewhere would lack or change is a mistake: git keeps files, links and the owner's x bit.
+Anything that would be missing or different in another clone is a mistake: git keeps only files, links and the owner's
+execute bit.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
 WRAPPERS, GIT = "go", ".git"
 OWN = {RECIPE, LOCK, DOCKERFILE, "README.md", WRAPPERS}  # in an image's folder, but not in its context
-IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that is there counts
+IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that exists counts
 NO_IGNORES = b"# What is ignored has been left out already.\n"  # a Dockerfile.dockerignore without a pattern
 MOST_IGNORES = 1 << 18  # bytes
-LONGEST = 2048  # bytes of a path in a context; it gets longer where it is staged
+LONGEST = 2048  # bytes of a path in a context; it gets longer when it is staged
 WHITEOUT = ".wh."  # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
-LARGEST = 1 << 30  # bytes of a file: each run reads it
-LINK = "a symbolic link, which a checkout elsewhere may not have"
-NO_WRAPPER = f"{WRAPPERS}/ is for the wrappers that `make lock` writes, one folder a Go input; it is not in the context"
+LARGEST = 1 << 30  # bytes of a file, as each run reads it
+LINK = "a symbolic link, which may not exist in another checkout"
+NO_WRAPPER = f"{WRAPPERS}/ is for the wrappers that `make lock` writes (a folder for each Go input)"
 BITS = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
 
 
 @dataclass
 class Images:
-    """The recipes in a folder of a catalog; the names of folders that should have one; what is wrong with these."""
+    """The recipes in a folder of a catalog; the folders that should have a recipe but do not; what is wrong there."""
 
     recipes: list[Path] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Images:
 
 
 def images(catalog: Path) -> Images:
-    """Finds the images of a folder, and what looks as if it were meant to be one."""
+    """Finds the images in a folder, and folders that look as if they were meant to be one."""
     found = Images()
     try:
         entries = sorted(os.scandir(catalog), key=lambda entry: entry.name)
@@ -53,11 +53,11 @@ def images(catalog: Path) -> Images:
         name = entry.name
         where = shown(catalog / name, 2)
         if name.lower() in (DEFAULTS, "defaults.yaml") and name != DEFAULTS:
-            found.problems.append(f"{where}:1: the defaults of a catalog are named {DEFAULTS}; rename it")
+            found.problems.append(f"{where}:1: a catalog's defaults must be named {DEFAULTS}; rename it")
         elif entry.is_symlink():
             nowhere = not os.path.exists(entry.path)
             if name == DEFAULTS or not name.startswith(".") and (nowhere or entry.is_dir()):
-                found.problems.append(f"{where}:1: {LINK}; move what it names here")
+                found.problems.append(f"{where}:1: {LINK}; move the folder or file itself here")
                 found.broken.append(name)
         elif entry.is_dir(follow_symlinks=False):
             _image(catalog / name, found)
@@ -75,15 +75,15 @@ def _image(folder: Path, found: Images) -> None:
         return
     near = sorted(file for file in files if file.lower() in (RECIPE, "image.yaml") and file != RECIPE)
     for file in near:
-        what = f"remove it or {RECIPE}, which is beside it" if RECIPE in files else "rename it"
-        found.problems.append(f"{shown(folder / file, 3)}:1: a recipe is named {RECIPE}; {what}")
+        what = f"remove this one or the {RECIPE} beside it" if RECIPE in files else "rename it"
+        found.problems.append(f"{shown(folder / file, 3)}:1: a recipe must be named {RECIPE}; {what}")
     if RECIPE in files:
         found.recipes.append(folder / RECIPE)
     elif near:
         found.broken.append(folder.name)
     elif DOCKERFILE in files and not hidden:
         where = shown(folder / DOCKERFILE, 3)
-        found.problems.append(f"{where}:1: no {RECIPE} is beside it; write one, or move the folder away")
+        found.problems.append(f"{where}:1: there is no {RECIPE} beside it; write one, or move the folder away")
         found.broken.append(folder.name)
 
 
@@ -101,16 +101,17 @@ class Folder:
 
 
 def look(root: Path) -> Folder:
-    """Walks an image's folder. Only the ignore file is opened, and what it leaves out is not looked at."""
+    """Walks an image's folder. It opens only the ignore file, and does not look at what that leaves out."""
     found = Folder(root)
     ignore = _ignore(found)
-    inherited = stat.S_ISGID & root.stat().st_mode  # the folders made in such a one have it too
+    inherited = stat.S_ISGID & root.stat().st_mode  # a folder that is made in one with setgid gets it too
     todo: list[tuple[str, tuple[bool, ...], bool]] = [("", (), False)]
     while todo:
         folder, above, inner = todo.pop()
         entries = _entries(found, folder)
         if entries == [] and not inner:
-            found.say(folder, "an empty folder, which no clone has; put a file into it, or make it in the Dockerfile")
+            found.say(folder, "an empty folder, which git does not keep; put a file into it, or make it in the "
+                              "Dockerfile")
         for entry in entries or ():
             path = f"{folder}/{entry.name}" if folder else entry.name
             if not folder and (path in OWN or path.startswith(f".{LOCK}.")):  # the latter is a temporary file
@@ -124,14 +125,14 @@ def look(root: Path) -> Folder:
                 runs = entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR
                 found.files[path] = (root / path, 0o755 if runs else 0o644)
                 if ignore.disputed(path):
-                    found.say(path, f"{_ignores(root)} leaves this out, brings it back and leaves it out, which "
-                                    "BuildKit makes an empty file of; put the line with ! that is for it last")
+                    found.say(path, f"{_ignores(root)} leaves this out, brings it back and leaves it out again; "
+                                    "BuildKit would send an empty file: put the line with ! that matches it last")
     found.files = dict(sorted(found.files.items()))
     return found
 
 
 def _ignores(root: Path) -> str:
-    """The name of the ignore file that counts, or nothing."""
+    """The name of the ignore file that counts, or ''."""
     return next((name for name in IGNORES if os.path.lexists(root / name)), "")
 
 
@@ -150,7 +151,7 @@ def _ignore(found: Folder) -> ignorefile.Ignore:
 
 
 def _entries(found: Folder, folder: str) -> list[os.DirEntry[str]] | None:
-    """What is in a folder, sorted; None where that cannot be read. Without `.git`, which git keeps in no clone."""
+    """What is in a folder, sorted, without `.git`; None if the folder cannot be read."""
     try:
         with os.scandir(found.root / folder) as entries:
             return sorted((entry for entry in entries if entry.name != GIT), key=lambda entry: entry.name)
@@ -160,7 +161,7 @@ def _entries(found: Folder, folder: str) -> list[os.DirEntry[str]] | None:
 
 
 def _own(found: Folder, entry: os.DirEntry[str]) -> None:
-    """What is not in the context. (Whether recipe, Dockerfile and lock can be read is seen when they are.)"""
+    """Checks what is not in the context. (Recipe, Dockerfile and lock are checked when they are read.)"""
     if entry.is_symlink():
         found.say(entry.name, f"{LINK}; put the file itself here")
     elif entry.name != WRAPPERS:
@@ -181,7 +182,7 @@ def _own(found: Folder, entry: os.DirEntry[str]) -> None:
 
 
 def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0) -> bool:
-    """Whether a context can have this file or folder; if not, says why. `inherited` are bits that are fine."""
+    """Whether a context can have this file or folder; if not, notes why. The bits in `inherited` are allowed."""
     try:
         seen = entry.stat(follow_symlinks=False)
     except OSError as error:
@@ -195,18 +196,20 @@ def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0)
     if kind == stat.S_IFLNK:
         why = f"{LINK}; make it in the Dockerfile"
     elif kind not in (stat.S_IFREG, stat.S_IFDIR):
-        why = f"{KINDS.get(kind, 'no file')}; a context has files and folders: remove it, or add it to .dockerignore"
+        why = (f"{KINDS.get(kind, 'not a file')}; a context has only files and folders: remove it, or add it to"
+               " .dockerignore")
     elif not _utf8(path):
         why = "its name is not UTF-8; rename it"
     elif entry.name.startswith(WHITEOUT):
-        why = f"a name with {WHITEOUT}, which in a layer of an image removes a file; rename it"
+        why = f"its name begins with {WHITEOUT}, which deletes a file in a layer of an image; rename it"
     elif length > LONGEST:
-        why = f"a path of {length} bytes in the context; at most {LONGEST}"
+        why = f"its path has {length} bytes; at most {LONGEST} are allowed"
     elif bits:
-        why = f"the {' and '.join(bits)} bit, which no clone has; set it in the Dockerfile, as with COPY --chmod=4755"
+        why = (f"it has the {' and '.join(bits)} bit, which git does not keep; set it in the Dockerfile, as with "
+               "COPY --chmod=4755")
     elif kind == stat.S_IFREG and seen.st_size > LARGEST:
-        why = (f"a file of {seen.st_size >> 20} MiB; at most {LARGEST >> 20}: make it an input of the recipe (url), or"
-               " add it to .dockerignore")
+        why = (f"it has {seen.st_size >> 20} MiB; at most {LARGEST >> 20} are allowed: make it an input of the recipe"
+               " (url), or add it to .dockerignore")
     elif kind == stat.S_IFREG and not os.access(entry.path, os.R_OK):
         why = "cannot be read: Permission denied"
     if why:
@@ -223,5 +226,5 @@ def _utf8(name: str) -> bool:
 
 
 def shown(path: Path, parts: int) -> str:
-    """The last parts of a path, as messages name it."""
+    """The last parts of a path, for messages."""
     return visible("/".join(path.parts[-parts:]))

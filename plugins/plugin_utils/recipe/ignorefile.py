@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 r"""Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which paths of a context they leave out. No I/O.
 
-The rules are those of github.com/moby/patternmatcher 0.6, including its quirks: patterns apply in order, a path is left
-out with the folder above it, and a later `!` can bring it back. tests/integration compares this with the Go code and
-with BuildKit itself. Patterns with another meaning in BuildKit's regular expressions (`\d`, `[*]`) are refused.
+The rules are those of github.com/moby/patternmatcher 0.6, quirks included: patterns apply in order, a path is left out
+with the folder above it, and a later `!` may bring it back. tests/integration compares this with the Go code and with
+BuildKit itself. What means something else in BuildKit's regular expressions (`\\d`, `[*]`) is refused.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
-LONGEST = 4096  # characters of a pattern; no path is longer
+LONGEST = 4096  # characters of a pattern, as no path is longer
 
 _Step = Callable[[str, "set[int]"], "set[int]"]  # part of a pattern: path, places where it begins -> where it may end
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One line: `back` is true where it begins with `!`; `start` is what every path that it matches begins with."""
+    """One line: `back` is true if it begins with `!`; every path that it matches begins with `start`."""
 
     text: str
     line: int
@@ -33,18 +33,18 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Ignore:
-    """The patterns of a file in order; `refused` are (line, reason) of those that cannot be used."""
+    """The patterns of a file in order; `refused` has (line, reason) for those that cannot be used."""
 
     patterns: tuple[Pattern, ...] = ()
     refused: tuple[tuple[int, str], ...] = ()
 
     def look(self, path: str, above: tuple[bool, ...] = ()) -> tuple[bool, tuple[bool, ...]]:
-        """Whether a path is left out, and which patterns matched it, which is `above` for the paths in it."""
+        """Whether a path is left out, and which patterns matched it: pass that as `above` for the paths inside it."""
         out = False
         seen = []
         for number, pattern in enumerate(self.patterns):
             hit = bool(above) and above[number]
-            if not hit and pattern.back == out:  # what would change nothing is skipped, and no match for what is below
+            if not hit and pattern.back == out:  # others change nothing: they count as no match, for paths below too
                 hit = pattern.matches(path)
             seen.append(hit)
             if hit:
@@ -52,14 +52,14 @@ class Ignore:
         return out, tuple(seen)
 
     def may_bring_back(self, folder: str) -> bool:
-        """Whether anything in a folder that is left out can come in."""
+        """Whether a later pattern may bring back something in a folder that is left out."""
         inside = folder + "/"
         return any(p.back and (p.start.startswith(inside) or inside.startswith(p.start)) for p in self.patterns)
 
     def disputed(self, path: str) -> bool:
-        """Whether BuildKit, which sends this path, will not open it, so that an empty file is sent (tried).
+        """Whether BuildKit sends this path but refuses to open it, so that an empty file arrives (tried).
 
-        It asks a second time when it opens a file, and then looks at each pattern for each folder above on its own.
+        BuildKit matches again when it opens a file, and then checks each pattern against each parent folder by itself.
         """
         if not any(pattern.back for pattern in self.patterns):
             return False
@@ -89,7 +89,7 @@ def parse(text: str) -> Ignore:
 
 
 def _pattern(text: str, line: int) -> Pattern | None:
-    """The pattern of a line without the space around it; None where there is none.
+    """The pattern of a line that has no space around it; None if it is empty.
 
     BuildKit cleans a line twice, the second time together with its `!`: so `/!a` and `./!a` bring `a` back.
     """
@@ -100,11 +100,11 @@ def _pattern(text: str, line: int) -> Pattern | None:
     back = path.startswith("!")
     path = path[1:] if back else path
     if not path and back:
-        raise ValueError("a ! without a pattern")
+        raise ValueError("there is no pattern after the !")
     if not path:
         return None
     if len(path) > LONGEST:
-        raise ValueError(f"a pattern of {len(path)} characters; no path has more than {LONGEST}")
+        raise ValueError(f"the pattern has {len(path)} characters; no path has more than {LONGEST}")
     start, matches = _compile(path)
     return Pattern(path, line, back, start, matches)
 
@@ -114,14 +114,14 @@ def _clean(path: str) -> str:
     if not path:
         return ""
     cleaned = posixpath.normpath(path)
-    return cleaned[1:] if cleaned.startswith("//") else cleaned  # POSIX lets two slashes stand
+    return cleaned[1:] if cleaned.startswith("//") else cleaned  # POSIX keeps two leading slashes
 
 
 def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
-    """What every match begins with, and the match. Raises ValueError, saying why, for a bad pattern.
+    """The prefix of every match, and a function that matches. Raises ValueError, with the reason, for a bad pattern.
 
-    BuildKit compares a pattern without wildcards as a whole, and one whose only wildcard is `**` at one end by the rest
-    of it: `**a` matches `ba`, but `**a*` does not match `bab`. In all others `**` stands for whole folders.
+    BuildKit compares a pattern without wildcards as a whole. If its only wildcard is `**` at one end, it compares the
+    rest as a prefix or suffix: `**a` matches `ba`, but `**a*` does not match `bab`. Otherwise `**` means whole folders.
     """
     steps: list[str | _Step] = []
     kind = "exact"
@@ -149,7 +149,7 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
             step, place = _escaped(text, place)
         elif sign == "[":
             step, place = _class(text, place)
-        elif sign == "^":  # BuildKit leaves it to the expression, where it is no sign but the beginning
+        elif sign == "^":  # BuildKit passes it to its regular expression, where it means the beginning
             step = _beginning
         kind = "steps" if sign in "*?\\[]" else kind
         if isinstance(step, str) and steps and isinstance(steps[-1], str):
@@ -169,7 +169,7 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
     longest = max((step for step in steps if isinstance(step, str)), key=len, default="")
 
     def matches(path: str) -> bool:
-        if longest not in path or not (path.startswith(head) and path.endswith(tail)):  # most paths, at once
+        if longest not in path or not (path.startswith(head) and path.endswith(tail)):  # rules out most paths at once
             return False
         at = {0}
         for step in walk:
@@ -191,12 +191,12 @@ def _one(path: str, at: set[int]) -> set[int]:
 
 
 def _star(path: str, at: set[int]) -> set[int]:
-    """`*`: any number of signs that are no slash."""
+    """`*`: any number of characters other than a slash."""
     return _onwards(path, at, "/", lambda place: True)
 
 
 def _folders(path: str, at: set[int]) -> set[int]:
-    """`**` in the middle: nothing, or anything up to a slash. It does not pass a line feed."""
+    """`**` in the middle: nothing, or anything up to a slash. It does not match a line feed."""
     return at | _onwards(path, at, "\n", lambda place: path[place - 1] == "/")
 
 
@@ -210,7 +210,7 @@ def _onwards(path: str, at: set[int], barrier: str, good: Callable[[int], bool])
     found: set[int] = set()
     done = -1
     for place in sorted(at):
-        if place > done:  # what lies before the same barrier has been walked over already
+        if place > done:  # otherwise the places before this barrier are done already
             end = path.find(barrier, place)
             done = len(path) if end < 0 else end
             found.update(filter(good, range(place, done + 1)))
@@ -222,17 +222,18 @@ def _beginning(path: str, at: set[int]) -> set[int]:
 
 
 def _escaped(text: str, place: int) -> tuple[str, int]:
-    """The sign after a backslash."""
+    """The character after a backslash."""
     if place == len(text):
-        raise ValueError("a backslash at the end, with nothing after it")
+        raise ValueError("nothing follows the backslash at the end")
     sign = text[place]
     if sign.isalnum() or not sign.isascii():
-        raise ValueError(f"\\{sign}: a backslash stands before special ones such as *; folders are separated by /")
+        raise ValueError(f"\\{sign}: a backslash may stand only before a special character such as *; the separator of"
+                         " folders is /")
     return sign, place + 1
 
 
 def _class(text: str, place: int) -> tuple[_Step, int]:
-    """`[a-z]` or `[^a-z]`, from after its bracket on."""
+    """`[a-z]` or `[^a-z]`, from after its opening bracket."""
     whole = "[" + text[place:place + 20]
     other = text.startswith("^", place)
     place += other
@@ -241,13 +242,13 @@ def _class(text: str, place: int) -> tuple[_Step, int]:
     def sign() -> str:
         nonlocal place
         if place == len(text):
-            raise ValueError(f"{whole}: no ] ends it")
+            raise ValueError(f"{whole}: the closing ] is missing")
         found = text[place]
         place += 1
         if found == "\\":
             found, place = _escaped(text, place)
         elif found in "-][*?":
-            raise ValueError(f"{whole}: {found} between [ and ] must have a backslash before it")
+            raise ValueError(f"{whole}: {found} between [ and ] needs a backslash before it")
         return found
 
     while not (ranges and text.startswith("]", place)):

@@ -1,9 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text of a Dockerfile, split into instructions as BuildKit 0.34 does it (frontend/dockerfile/parser).
+"""Splits the text of a Dockerfile into instructions, as BuildKit 0.34 does (frontend/dockerfile/parser).
 
-tests/integration compares this with BuildKit's own code.
+tests/integration compares this with BuildKit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
 _NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
-MOST = 5000  # instructions of a file; one with so many is none that a person wrote
-MOST_FLAGS = 500  # of an instruction
+MOST = 5000  # instructions in a file; no person writes so many
+MOST_FLAGS = 500  # in an instruction
 FLAGS = {  # of each instruction, from BuildKit's frontend/dockerfile/instructions/parse.go
     "ADD": ("checksum", "chmod", "chown", "exclude", "keep-git-dir", "link", "unpack"), "ARG": (), "CMD": (),
     "COPY": ("chmod", "chown", "exclude", "from", "link", "parents"), "ENTRYPOINT": (), "ENV": (), "EXPOSE": (),
@@ -34,7 +34,7 @@ FLAGS = {  # of each instruction, from BuildKit's frontend/dockerfile/instructio
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: keyword in capitals, flags (`--mount` may come twice), the rest of its text, its first line."""
+    """One instruction: keyword in upper case, flags (some may come twice), the rest of its text, its first line."""
 
     keyword: str
     flags: tuple[tuple[str, str], ...]
@@ -44,7 +44,7 @@ class Instruction:
 
 @dataclass
 class Text:
-    """What a text holds. `refused` are (line, reason) of what cannot be read."""
+    """What a Dockerfile contains. `refused` has (line, reason) for what cannot be read."""
 
     instructions: list[Instruction] = field(default_factory=list)
     escape: str = "\\"
@@ -52,16 +52,16 @@ class Text:
 
 
 def read(text: str) -> Text:
-    """The instructions, continuation lines joined, comments and the bodies of heredocs left out. Never an exception."""
+    """The instructions: continuation lines joined, comments and heredoc bodies left out. It raises nothing."""
     found = Text()
-    lines = [line.rstrip("\r") for line in text.split("\n")]  # nothing else that Python would take for an end is one
+    lines = [line.rstrip("\r") for line in text.split("\n")]  # splitlines() would split at more
     _directives(lines, found)
     goes_on = re.compile(rf"(?<!{re.escape(found.escape)}){re.escape(found.escape)}[ \t]*\Z")
     number = 0
     never = ((number, f"it has {name}") for number, line in enumerate(lines, 1)
              for sign, name in _NEVER.items() if sign in line)
     found.refused += islice(never, 100)
-    said = {number for number, _reason in found.refused}  # of a directive there is no more to say
+    said = {number for number, _reason in found.refused}  # lines that need no second message
     while number < len(lines):
         first = number
         if len(found.instructions) == MOST:
@@ -86,13 +86,13 @@ def read(text: str) -> Text:
 
 
 def _cut(line: str, goes_on: re.Pattern[str]) -> tuple[str, bool]:
-    """A line without the sign that it goes on, and whether it had one."""
+    """A line without its continuation character, and whether it had one."""
     end = goes_on.search(line)
     return (line[: end.start()], True) if end else (line, False)
 
 
 def _add(joined: str, line: int, lines: list[str], number: int, found: Text) -> int:
-    """Takes one instruction; returns the number of the line after it and its heredocs."""
+    """Adds one instruction; returns the number of the line after it and its heredocs."""
     instruction = _instruction(joined, line, found.escape)
     found.instructions.append(instruction)
     if instruction.keyword not in _HEREDOCS or "<<" not in joined or array(instruction.rest) is not None:
@@ -100,36 +100,36 @@ def _add(joined: str, line: int, lines: list[str], number: int, found: Text) -> 
     try:
         begun = heredocs(joined)
     except ValueError as error:
-        found.refused.append((line, f"a heredoc that cannot be read: {error}"))
+        found.refused.append((line, f"its heredoc cannot be read: {error}"))
         return number
     for word, dash in begun:
         while number < len(lines) and (lines[number].lstrip("\t") if dash else lines[number]) != word:
             number += 1
         if number == len(lines):
-            found.refused.append((line, f"the text that begins with <<{word} does not end"))
+            found.refused.append((line, f"the heredoc <<{word} does not end"))
         number += 1
     return number
 
 
 def _directives(lines: list[str], found: Text) -> None:
-    """`# escape=` counts at the head of the file, `# syntax=` (also as `// syntax=`) behind a `#!` line too."""
+    """`# escape=` counts at the head of the file; `# syntax=` (or `// syntax=`) also after a `#!` line."""
     seen: set[str] = set()
     for name, value, line in _head(lines, "#"):
         if name in seen:
-            found.refused.append((line, f"`# {name}=` stands here for the second time"))
+            found.refused.append((line, f"`# {name}=` appears twice"))
         elif name == "escape" and value not in ("\\", "`"):
-            found.refused.append((line, f"`# escape={value}`: it is \\ or `"))
+            found.refused.append((line, f"`# escape={value}`: it must be \\ or `"))
         elif name == "escape":
             found.escape = value
         seen.add(name)
     skip = 1 if lines[0].startswith("#!") else 0
     for sign in ("#", "//"):
-        found.refused += [(line + skip, f"`{sign} syntax={value}`: a build loads no frontend from outside; remove"
+        found.refused += [(line + skip, f"`{sign} syntax={value}`: a build cannot load a frontend from outside; remove"
                            " the line") for name, value, line in _head(lines[skip:], sign) if name == "syntax"]
 
 
 def _head(lines: list[str], sign: str) -> Iterable[tuple[str, str, int]]:
-    """The directives that a file begins with: name, value and line of each."""
+    """The directives at the head of a file: name, value and line of each."""
     for number, line in enumerate(lines, 1):
         line = line.lstrip(SPACE)
         match = _DIRECTIVE.fullmatch(line[len(sign) :].lstrip(SPACE)) if line.startswith(sign) else None
@@ -146,21 +146,21 @@ def _instruction(text: str, line: int, escape: str) -> Instruction:
 
 
 def _unknown(step: Instruction) -> Iterable[str]:
-    """What BuildKit does not know of an instruction: its keyword, or a flag."""
+    """What BuildKit does not know in an instruction: its keyword, or a flag."""
     if step.keyword not in FLAGS:
-        yield f"{step.keyword[:80]} is no instruction{nearest(step.keyword, list(FLAGS))}"
+        yield f"{step.keyword[:80]} is not an instruction{nearest(step.keyword, list(FLAGS))}"
         return
     known = FLAGS[step.keyword]
     if len(step.flags) > MOST_FLAGS:
-        yield f"{step.keyword} with {len(step.flags)} flags; at most {MOST_FLAGS}"
+        yield f"{step.keyword} has {len(step.flags)} flags; at most {MOST_FLAGS} are allowed"
         return
     for flag in dict.fromkeys(name for name, _value in step.flags if name not in known):
         near = nearest(flag, list(known))
-        yield f"{step.keyword} --{flag}: no such flag{near}; it has {', '.join(known) or 'none'}"
+        yield f"{step.keyword} --{flag}: there is no such flag{near}; allowed: {', '.join(known) or 'none'}"
 
 
 def _flags(text: str, escape: str) -> tuple[list[str], str]:
-    """The words at the beginning that start with --, unquoted, and what follows them. BuildKit goes by bytes here."""
+    """The leading words that start with --, unquoted, and what follows them. BuildKit works on bytes here."""
     whole = text.encode().decode("latin-1")
     found: list[str] = []
     at = 0
@@ -182,7 +182,7 @@ def _utf8(text: str) -> str:
 
 
 def _word(text: str, at: int, escape: str, *, keep: bool) -> tuple[str, int]:
-    """The word that begins at `at`, and where it ends. `keep` keeps quotes and escape signs."""
+    """The word that begins at `at`, and where it ends. `keep` keeps quotes and escape characters."""
     found: list[str] = []
     quote = ""
     while at < len(text):
@@ -205,7 +205,7 @@ def _word(text: str, at: int, escape: str, *, keep: bool) -> tuple[str, int]:
 
 
 def words(text: str, escape: str) -> list[str]:
-    """The words of an ARG, quotes and escape signs kept."""
+    """The words of an ARG, with their quotes and escape characters."""
     found: list[str] = []
     at = 0
     while at < len(text):
@@ -224,7 +224,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def array(text: str) -> list[str] | None:
-    """The texts of a JSON array, None where this is none."""
+    """The strings of a JSON array; None if it is not one."""
     if not text.startswith("["):
         return None
     try:
@@ -241,7 +241,7 @@ def fields(text: str) -> list[str]:
     while rest is not None:
         match = re.match(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)', rest)
         if not match:
-            raise ValueError(f"a quote that does not belong there, in {text}")
+            raise ValueError(f"a quote is out of place in {text}")
         found.append(match.group(2) if match.group(1) is None else match.group(1).replace('""', '"'))
         rest = rest[match.end() :] if match.group(3) else None
     return found

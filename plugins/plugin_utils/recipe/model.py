@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A recipe as the farm works with it: typed, complete, checked (catalog/catalog.py reads and checks it)."""
+"""A recipe as the farm uses it: typed, complete and checked (catalog/catalog.py reads and checks it)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a recipe. `build` is true where it is for the platform that builds rather than for the one that is
-    built.
+    """One input of a recipe. `build` is true if it is for the build platform, false if for the platform that is built.
 
-    `kind` names one of kinds.KINDS; `spec` is what the recipe says of the input, complete, as that kind gives it.
+    `kind` is a key of kinds.KINDS; `spec` is what the recipe says about the input, completed by that kind.
     """
 
     name: str
@@ -37,8 +36,8 @@ class Input:
 class Entry:
     """One locked file. `facts` are the fields of its kind; `platform` is an OCI platform, or empty for all.
 
-    `path` is where it is in the context of inputs, `label` how messages name it: both follow from the facts, and its
-    kind gives them. `line` is where the lock file has it, 0 where it was not read from one.
+    `path` is its path in the inputs context, `label` is how messages name it; its kind derives both from the facts.
+    `line` is its line in the lock file, 0 if it was not read from one.
     """
 
     input: str
@@ -57,22 +56,22 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The order of the lines."""
+        """Lines are sorted by this."""
         fact = self.fact
         first = fact.get("module") or fact.get("name") or fact.get("url", "")
-        rest = (self.kind, str(self.size), *fact.values())  # so that no two lines are equal in order
+        rest = (self.kind, str(self.size), *fact.values())  # so that no two lines sort as equal
         return (self.input, self.platform, first, fact.get("version", ""), fact.get("file", ""), fact.get("path", ""),
                 self.sha256, *rest)
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty where it has none),
+    """A lock file. `snapshot` is the time that its Debian closures were resolved for (empty if it has none),
     `releases` the time of each suite then.
 
-    `made_for` has, by input, what that was when it was locked (kinds.Kind.made_for); `left_out` maps a platform to the
-    suites that its mirror could not serve whole, `older` to those that it could serve whole only as they were at an
-    earlier time.
+    `made_for` maps an input to what the recipe said about it when it was locked (kinds.Kind.made_for). `left_out` maps
+    a platform to the suites that its mirror could not serve whole; `older` maps it to the suites of which the mirror
+    could serve only an older state, and the time of that.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -84,7 +83,7 @@ class Lock:
 
     @property
     def epoch(self) -> int:
-        """The snapshot in seconds since 1970, 0 where there is none."""
+        """The snapshot in seconds since 1970, 0 if there is none."""
         if not self.snapshot:
             return 0
         return int(datetime.strptime(self.snapshot, SNAPSHOT).replace(tzinfo=timezone.utc).timestamp())
@@ -96,10 +95,9 @@ class Lock:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the file system says of one image: `files` of its main context, and `wrappers`, those beside the lock of a
-    Go input.
+    """The files of one image: `files` of its main context, and `wrappers`: Go input -> the files of its wrapper.
 
-    A file is (mode, sha256, size in bytes) by its path.
+    Each maps a path to (mode, sha256, size in bytes).
     """
 
     files: dict[str, tuple[int, str, int]] = field(default_factory=dict)
@@ -138,7 +136,7 @@ class Recipe:
     lock: Lock = field(default_factory=Lock)
 
     def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
-        """For each of its platforms: the Dockerfile as it is on each platform that may build it."""
+        """Platform -> build platform -> the view of the Dockerfile."""
         return views(self.dockerfile, target, self.platforms, self.build_platforms, self.args)
 
     def input(self, name: str) -> Input:

@@ -19,7 +19,7 @@ LONGEST_NAME = 200  # characters
 
 
 class NoText(Exception):
-    """Why a file cannot be read as a text, and the line where that is."""
+    """Why a file cannot be read as text, and on which line."""
 
     def __init__(self, reason: str, line: int = 1) -> None:
         super().__init__(reason)
@@ -27,14 +27,14 @@ class NoText(Exception):
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a file of at most so many bytes, its line ends as they are. Raises NoText."""
+    """The text of a file of at most `most` bytes, its line ends unchanged. Raises NoText."""
     try:
         with open(open_file(str(path), follow=True), "rb") as file:
             data = file.read(most + 1)
     except OSError as error:
         raise NoText(f"cannot be read: {error.strerror}") from None
     if len(data) > most:
-        raise NoText(f"larger than {most >> 10} KiB, which no such file is")
+        raise NoText(f"the file is too large: at most {most >> 10} KiB are allowed")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,13 +47,13 @@ def read_lines(path: Path, most: int) -> str:
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """`, did you mean 'x'?`, or nothing. A name that is longer than any is like none."""
+    """`, did you mean 'x'?`, or '' if nothing is close. A name that is far too long is not compared."""
     close = difflib.get_close_matches(name, allowed, 1, 0.5) if len(name) <= LONGEST_NAME else []
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has this name; also where that cannot be told, as reading it will say why."""
+    """Whether anything has this name. True also if that cannot be told: reading it then says why."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -69,13 +69,13 @@ def visible(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text for a message of one line: what a terminal would act on, or cannot show, as escapes."""
+    """A text for a message of one line: what a terminal would interpret, or cannot show, becomes an escape."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def told(message: str) -> str:
-    """A message that may quote any text of a file: printable, and no longer than people read."""
+    """A message that may quote any text of a file, made printable and cut to a readable length."""
     text = printable(message)
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE - 70]} [...] {text[-60:]}"

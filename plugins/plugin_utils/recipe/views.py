@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The different views of a recipe's Dockerfile, and the platforms that each is for. Mistakes are looked for in each
-view."""
+"""The distinct views of a recipe's Dockerfile, and the platforms for which each holds. They are checked for
+mistakes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Seen:
-    """A view of a recipe's Dockerfile, and the (platform, platform that builds) for which it holds, of all of these."""
+    """A view of a recipe's Dockerfile; the pairs (platform, build platform) for which it holds; all pairs there are."""
 
     view: View
     pairs: tuple[tuple[Platform, Platform], ...]
@@ -28,7 +28,7 @@ class Seen:
 
 
 def distinct(recipe: Recipe) -> list[Seen]:
-    """Every view that differs, of every target. Of a recipe whose platforms are wrong, what does not depend on them."""
+    """Every distinct view of every target. If the recipe's platforms are wrong: what does not depend on them."""
     found: list[Seen] = []
     for target in recipe.targets or ("",):
         if not varies(recipe.dockerfile):
@@ -45,7 +45,7 @@ def distinct(recipe: Recipe) -> list[Seen]:
 
 
 def gathered(recipe: Recipe, what: Callable[[View], Iterable[T]]) -> dict[T, Seen]:
-    """What views hold -> the first view that has it, with the pairs of all that have it."""
+    """What `what` finds in views -> the first view that has it, with the pairs of all views that have it."""
     found: dict[T, Seen] = {}
     for seen in distinct(recipe):
         for each in dict.fromkeys(what(seen.view)):
@@ -58,12 +58,12 @@ def gathered(recipe: Recipe, what: Callable[[View], Iterable[T]]) -> dict[T, See
 
 
 def shown(seen: Seen, written: str = "") -> str:
-    """` (FROM leaf-$TARGETARCH for linux/s390x)`: the word that became a name, and for which platforms if not all."""
+    """` (FROM leaf-$TARGETARCH for linux/s390x)`: the word before expansion, and the platforms if not all of them."""
     parts = [f"FROM {written}"] if written else []
     if len(seen.pairs) < len(seen.all):
         platforms = dict.fromkeys(platform for platform, _build in seen.pairs)
         builders = dict.fromkeys(build for _platform, build in seen.pairs)
         parts.append(f"for {', '.join(map(str, platforms))}")
         if len(seen.pairs) < sum(platform in platforms for platform, _build in seen.all):
-            parts.append(f"where {' or '.join(map(str, builders))} builds")
+            parts.append(f"built on {' or '.join(map(str, builders))}")
     return f" ({' '.join(parts)})" if parts else ""

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The archive: what a unit was built from, kept in the farm's registry (D5).
 
-Every input and context file is a blob whose digest is its sha256 in the lock. One OCI artifact per unit references
-them; its annotation is the unit's record, whose sha256 is the build id.
+Every input and context file is a blob whose digest is the sha256 in the lock. Each unit has one OCI artifact that names
+its blobs; an annotation has the unit's record, whose sha256 is the build id.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Archive:
         self.registry, self.repository, self.store, self.threads = registry, f"{namespace}/archive", store, threads
 
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Gets from the archive what the store lacks; returns what the archive lacks as well."""
+        """Fetches from the archive what the store lacks; returns what the archive lacks too."""
         lacking = [entry for entry in entries if not self.store.has(entry.sha256, entry.size)]
-        contents: dict[str, int] = {}  # the largest size that a line says
+        contents: dict[str, int] = {}  # sha256 -> the largest size in a lock line
         for entry in lacking:
             contents[entry.sha256] = max(entry.size, contents.get(entry.sha256, 0))
         with ThreadPoolExecutor(self.threads) as pool:
             there = pool.map(self._recall, contents, contents.values())
             found = {sha for sha, came in zip(contents, there) if came}
-        # what came, and is of another size than a line says, is left to those who tell that
+        # what arrived with another size than a line says is reported later
         return [entry for entry in lacking if entry.sha256 not in found or not self.store.has(entry.sha256, entry.size)]
 
     def _recall(self, sha256: str, size: int) -> bool:
-        """A blob that is damaged, breaks off, or has no end, is as good as none: its origin is asked next."""
+        """Fetches one blob. If it is damaged, breaks off, or is too long, it counts as missing: its origin is next."""
         digest = f"sha256:{sha256}"
         if not self.registry.has_blob(self.repository, digest):
             return False
@@ -66,7 +66,7 @@ class Archive:
         return True
 
     def keep(self, files: Iterable[File]) -> int:
-        """Puts files of the store into the archive; returns how many were not there."""
+        """Pushes files of the store to the archive; returns how many it did not have."""
         wanted = sorted({(file.sha256, file.size) for file in files})
         with ThreadPoolExecutor(self.threads) as pool:
             self.registry.put_blob(self.repository, b"{}", NOTHING)
@@ -79,7 +79,7 @@ class Archive:
                                     set(contents)))
 
     def _keep(self, sha256: str) -> bool:
-        """Raises HashMismatch where the file was damaged since it was fetched: the registry hashes, and refused it."""
+        """Raises HashMismatch if the file was damaged since it was fetched: the registry hashes it and refuses."""
         try:
             return self.registry.put_blob(self.repository, self.store.path(sha256), f"sha256:{sha256}")
         except (FarmError, OSError):
@@ -87,8 +87,8 @@ class Archive:
             raise
 
     def describe(self, name: str, build_id: str, record: Mapping[str, object], files: Mapping[str, File]) -> None:
-        """Pushes the artifact that holds the files (path -> file) of a unit, so that the registry's collection keeps
-        them."""
+        """Pushes the artifact that names the files (path -> file) of a unit, so that the registry's garbage collection
+        keeps them."""
         layers = [{"mediaType": BLOB, "digest": f"sha256:{file.sha256}", "size": file.size,
                    "annotations": {_TITLE: path}}
                   for path, file in sorted(files.items())]
@@ -100,7 +100,8 @@ class Archive:
         self.registry.put_manifest(self.repository, f"a-{build_id}", canonical.encode(manifest), MANIFEST)
 
     def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int, *, again: bool = False) -> str:
-        """The image whose one layer is the packages merely unpacked (D7); made where it is not there yet, or `again`.
+        """The image whose only layer has the packages, unpacked but not configured (D7). It is made if it is missing,
+        or `again`.
 
         Returns `repository@digest`.
         """
@@ -125,5 +126,5 @@ class Archive:
 
 
 def unpacked_tag(entries: list[Entry], platform: Platform, epoch: int) -> str:
-    """The tag of the image whose one layer is some packages merely unpacked."""
+    """The tag of the image whose only layer has some packages, unpacked."""
     return "u-" + canonical.sha256(["unpacked", 1, str(platform), epoch, [entry.sha256 for entry in entries]])

@@ -1,11 +1,11 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How we log in to a registry: its challenges, the user's credentials, tokens.
+"""Authentication at a registry: its challenges, the user's credentials, tokens.
 
-Credentials belong to one origin (scheme, host and port). They are sent there, and to the token service that it names,
-only over TLS or within this machine. A token is sent only to the origin that it was given for. Sources: RFC 9110, 11;
-https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/
+Credentials belong to one origin (scheme, host and port). They are sent only there, and to the token service that it
+names, only in TLS or within this machine. A token is sent only to the origin that it was issued for. Sources: RFC 9110,
+11; https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 _WORDS = re.compile(r'(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
-_TOKEN = re.compile(r"[!-~]+\Z")  # what a header can carry
+_TOKEN = re.compile(r"[!-~]+\Z")  # what a header may contain
 
 
 Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, URL, headers, body
 
 
 class Scope(NamedTuple):
-    """What a request is for: a repository, or none, read or written."""
+    """What a request is for: reading or writing a repository ('' for none)."""
 
     repository: str
     write: bool
 
 
 def challenges(text: str) -> dict[str, dict[str, str]]:
-    """A WWW-Authenticate header: scheme in lower case -> parameters. Several schemes may stand in one."""
+    """Parses a WWW-Authenticate header: scheme in lower case -> parameters. It may have several schemes."""
     found: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for match in _WORDS.finditer(text):
@@ -49,10 +49,10 @@ def challenges(text: str) -> dict[str, dict[str, str]]:
 
 
 class Keys:
-    """What opens one origin, whose host and port are `host`. `ask` makes one exchange.
+    """The credentials and tokens for one origin, whose host and port are `host`. `ask` makes one exchange.
 
-    `own` is the registry itself: elsewhere nothing is answered but where the person has logged in at that host. Safe to
-    use from several threads.
+    `own` says that it is the registry itself. Challenges of other origins are answered only if the user has a login at
+    that host. Safe to use from several threads.
     """
 
     def __init__(self, host: str, ask: Ask, *, own: bool) -> None:
@@ -62,17 +62,17 @@ class Keys:
         self._lock = threading.Lock()
 
     def header(self, scope: Scope) -> str:
-        """The value of Authorization for a request; '' before anybody has asked for it."""
+        """The value of Authorization for a request; '' as long as none was asked for."""
         found = self._held.get(scope) or self._held.get(None) or ""
         return found or ("" if scope.write else self._held.get(Scope(scope.repository, True), ""))
 
     def answer(self, scope: Scope, challenge: str, refused: str) -> str:
-        """The value of Authorization that answers a 401 to a request which carried `refused`; '' where nothing does.
+        """The value of Authorization to retry with after a 401 to a request that had `refused`; '' if there is none.
 
-        Raises RegistryError where the token service is none, or refuses.
+        Raises RegistryError if the token service refuses, or does not give a token.
         """
         with self._lock:
-            if (held := self.header(scope)) != refused:  # another thread was sooner
+            if (held := self.header(scope)) != refused:  # another thread has a new one already
                 return held
             offered, known = challenges(challenge), self._known()
             if not (self._own or known):
@@ -86,11 +86,11 @@ class Keys:
         return ""
 
     def hint(self) -> str:
-        """What to do about a refusal, in words."""
-        return f"`docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
+        """The hint for a refusal."""
+        return f"run `docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
 
     def _known(self) -> Login | None:
-        """The person's login here. It is asked for once, also where that fails: each thread would wait for a helper."""
+        """The user's login here. It is looked up once, even if that fails: otherwise each thread waits for a helper."""
         if self._login is None:
             try:
                 self._login = (login(self.host),)
@@ -101,7 +101,7 @@ class Keys:
         return self._login[0]
 
     def _token(self, asked: dict[str, str], scope: Scope, known: Login | None) -> str:
-        """A token of the service that a challenge names. Its life is not counted: one that is refused is replaced."""
+        """A token from the service that a challenge names. Its expiry is not tracked: a refused token is replaced."""
         realm = self._realm(asked.get("realm", ""))
         usual = f"repository:{scope.repository}:{'pull,push' if scope.write else 'pull'}" if scope.repository else ""
         query = {"service": asked.get("service", ""), "scope": asked.get("scope") or usual}
@@ -123,12 +123,12 @@ class Keys:
         except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not _TOKEN.match(token):
-            raise RegistryError(f"{self.host}: its token service {answer.shown} gives no token",
+            raise RegistryError(f"{self.host}: its token service {answer.shown} answers without a token",
                                 hint="is that address a registry's?")
         return token
 
     def _realm(self, realm: str) -> str:
-        """The address of a token service, where a password may be sent: in TLS, or from loopback to loopback."""
+        """The address of a token service, if a password may be sent there: in TLS, or from loopback to loopback."""
         try:
             parts = urlsplit(realm)
             here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)
@@ -137,6 +137,6 @@ class Keys:
         except ValueError:
             good = False
         if not good:
-            text = f"{self.host} sends us for a token to {realm!r}, which is no address in TLS: nothing is sent there"
-            raise RegistryError(text, hint="the registry's configuration (auth.token.realm) names it")
+            text = f"{self.host} names {realm!r} as its token service, which is not in TLS: nothing is sent there"
+            raise RegistryError(text, hint="correct auth.token.realm in the registry's configuration")
         return urlunsplit(parts._replace(fragment=""))

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A thin OCI distribution client over urllib3 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md).
 
-It does not trust a registry: names are checked before they get into a URL, digests on the way in and out, success is
-what the specification says, and pushes are verified. 5xx answers and dropped connections are retried for about a
-minute; a registry that never answers is given up after about two.
+A registry's answers are not trusted: names are checked before they go into a URL, digests are checked in both
+directions, only the statuses of the specification count as success, and a push is checked to be there. 5xx answers and
+dropped connections are retried for about a minute; on a registry that never answers it gives up after about two.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MANIFEST = oci.MANIFEST
 EMPTY = "application/vnd.oci.empty.v1+json"
 KINDS = (*oci.LISTS, *oci.SINGLES)
 ACCEPT = {"Accept": ", ".join(KINDS)}
-SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: some registries know it a moment later
-DEPTH = 4  # of indexes in indexes
-DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is"
+SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: in some registries it appears a moment later
+DEPTH = 4  # levels of indexes in indexes
+DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is damaged"
 Found = TypeVar("Found")
 
 
 class Registry:
-    """One registry, `host[:port]`. Loopback addresses are spoken to in plain HTTP, all others in TLS.
+    """One registry, `host[:port]`. It uses plain HTTP for loopback addresses and TLS for all others.
 
-    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy for what is not loopback
+    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy (except for loopback)
     from the environment (`https_proxy`, `no_proxy`). Safe to use from several threads. `pauses` are the seconds between
-    the attempts at one thing.
+    attempts at a request.
     """
 
     def __init__(self, address: str, *, pauses: Sequence[float] = PAUSES, threads: int = 16) -> None:
@@ -50,7 +50,7 @@ class Registry:
         self.address, self.base, self._pauses = address, self._session.base, pauses
 
     def answers(self) -> bool:
-        """Whether a registry answers now; nothing is tried again."""
+        """Whether a registry answers now, without retries."""
         try:
             self._session.request("GET", "/v2/", Scope("", False), once=True)
         except Unreachable:
@@ -58,10 +58,10 @@ class Registry:
         return True
 
     def digest(self, repository: str, name: str) -> tuple[str, int, str] | None:
-        """(digest, size in bytes, media type) of a tag or digest, or None where the registry has none.
+        """(digest, size in bytes, media type) of a tag or digest, or None if the registry does not have it.
 
-        Asked by HEAD; where the answer lacks one of the three, or has what cannot be, the manifest itself is read. The
-        media type is '' where it is none of a manifest or index.
+        It asks by HEAD. If the answer lacks one of the three, or one is not valid, it reads the manifest itself. The
+        media type is '' if it is not that of a manifest or index.
         """
         answer = self._ask("HEAD", _manifest(repository, name), repository, 200, 404, 405, headers=ACCEPT)
         if answer.status == 404:
@@ -75,9 +75,9 @@ class Registry:
         return None if data is None else (oci.digest(data), len(data), oci.media_type(data))
 
     def manifest(self, repository: str, name: str) -> bytes | None:
-        """The bytes of a manifest or index; None where the registry has none.
+        """The bytes of a manifest or index; None if the registry does not have it.
 
-        Raises HashMismatch where they are not those of the digest that was asked for, or that the registry says.
+        Raises HashMismatch if they do not match the digest that was asked for, or that the registry says.
         """
         answer = self._ask("GET", _manifest(repository, name), repository, 200, 404, headers=ACCEPT)
         if answer.status == 404:
@@ -86,17 +86,17 @@ class Registry:
         said = name if ":" in name else answer.headers.get("Docker-Content-Digest", "")
         if not references.digest(said) and said != made and not oci.signed(answer.data):
             where = f"{self.address}/{repository}{'@' if ':' in name else ':'}{name}"
-            raise HashMismatch(f"{where} is {said}, and came as {made}", hint=DAMAGED)
+            raise HashMismatch(f"{where} is {said}, but arrived as {made}", hint=DAMAGED)
         return answer.data
 
     def pushed(self, repository: str, digest: str) -> bytes | None:
-        """A manifest that was pushed just now, by whomever: it is waited for a moment."""
+        """A manifest that was pushed just now, by whomever. Waits a moment for it to appear."""
         return _soon(lambda: self.manifest(repository, digest))
 
     def put_manifest(self, repository: str, name: str, data: bytes, media_type: str) -> str:
-        """Puts a manifest under a tag or its digest; returns its digest.
+        """Pushes a manifest under a tag or its digest; returns its digest.
 
-        It is known to be there: by the registry's own answer, where that has the digest, else by asking.
+        Afterwards it is there: the registry's answer has the digest, or the registry was asked for it.
         """
         made = oci.digest(data)
         where, headers = _manifest(repository, name), {"Content-Type": media_type}
@@ -107,38 +107,39 @@ class Registry:
 
         answer = _soon(put)
         if answer is None:
-            text = f"{self.address}/{repository} does not take {name}: it does not have a blob that this names"
+            text = f"{self.address}/{repository} refuses {name}: it does not have a blob that this names"
             raise RegistryError(text, hint=DAMAGED)
         if answer.status >= 400:
             raise self._session.refusal("PUT", answer)
         said = answer.headers.get("Docker-Content-Digest", "")
         if not references.digest(said) and said != made:
-            raise RegistryError(f"{self.address}/{repository} was given {made} as {name}, and says that it has {said}")
+            raise RegistryError(f"{self.address}/{repository}: {made} was pushed as {name}, but the registry says that"
+                                f" it has {said}")
         sure = answer.status == 201 and said == made and self._session.own(answer.url)
         if not sure and not _soon(lambda: self._holds(repository, name, made) or None):
             raise self._lost(repository, name, answer)
         return made
 
     def tag(self, repository: str, digest: str, name: str) -> tuple[int, str]:
-        """Lets a tag name what a digest names; returns its size in bytes and its media type, as the bytes have them."""
+        """Points a tag at the manifest with a digest; returns the size in bytes and the media type of that."""
         data = self.pushed(repository, digest)
         where = f"{self.address}/{repository}@{digest}"
         if data is None:
-            raise RegistryError(f"{where} is not there to be tagged {name}")
+            raise RegistryError(f"{where} is missing, so it cannot be tagged {name}")
         kind = oci.read(data, where).media_type
         self.put_manifest(repository, name, data, kind)
         return len(data), kind
 
     def content(self, repository: str, name: str) -> tuple[bytes, oci.Content] | None:
-        """A manifest or index, its bytes and what they say; None where the registry has none."""
+        """A manifest or index: its bytes, and what they say; None if the registry does not have it."""
         data = self.manifest(repository, name)
         sign = "@" if ":" in name else ":"
         return None if data is None else (data, oci.read(data, f"{self.address}/{repository}{sign}{name}"))
 
     def check_room(self, repository: str) -> None:
-        """Raises NoSpace where the registry has no room for an upload; begins one, and takes it back.
+        """Raises NoSpace if the registry has no room for an upload: it begins one, and cancels it.
 
-        Other trouble is not told.
+        Other errors are ignored.
         """
         with contextlib.suppress(Unreachable, RegistryError):
             self._ask("DELETE", self._begin(repository, once=True), repository, 200, 202, 204, once=True)
@@ -148,7 +149,7 @@ class Registry:
         return self._session.list(f"{_root(repository)}/tags/list", "tags", Scope(repository, False), missing=True)
 
     def repositories(self, namespace: str) -> list[str]:
-        """All repositories below a name, sorted. Raises RegistryError where the registry keeps no list, as it may."""
+        """All repositories below a name, sorted. Raises RegistryError if the registry has no list, which is allowed."""
         found = self._session.list("/v2/_catalog", "repositories", Scope("", False))
         return [name for name in found if name.startswith(f"{namespace}/")]
 
@@ -156,9 +157,9 @@ class Registry:
         return self._ask("HEAD", _blob(repository, digest), repository, 200, 404).status == 200
 
     def blob(self, repository: str, digest: str, size: int | None = None) -> Iterator[bytes]:
-        """The bytes of a blob, piece by piece; no more than `size` of them, where that is known.
+        """The bytes of a blob, piece by piece; at most `size` of them, if that is known.
 
-        Raises HashMismatch at the end where they are not those of the digest, Unreachable where they break off.
+        Raises HashMismatch at the end if they do not match the digest, Unreachable if the connection breaks off.
         """
         answer = self._ask("GET", _blob(repository, digest), repository, 200, whole=False)
         where, made, count = f"{self.address}/{repository}@{digest}", hashlib.sha256(), 0
@@ -169,10 +170,10 @@ class Registry:
                 raise HashMismatch(f"{where} has more than its {size} bytes", hint=DAMAGED)
             yield piece
         if f"sha256:{made.hexdigest()}" != digest:
-            raise HashMismatch(f"{where} came as sha256:{made.hexdigest()}", hint=DAMAGED)
+            raise HashMismatch(f"{where} arrived as sha256:{made.hexdigest()}", hint=DAMAGED)
 
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
-        """Puts a blob that is not there yet; False where it was. A connection that drops starts the upload again."""
+        """Pushes a blob; False if it was there already. If the connection drops, the upload starts again."""
         if self.has_blob(repository, digest):
             return False
         kind = {"Content-Type": "application/octet-stream"}
@@ -184,8 +185,8 @@ class Registry:
                 break
             except Unreachable as error:
                 if pause is None:
-                    raise Unreachable(f"{self.address} does not take a blob of {repository}: {error}",
-                                      hint="look at the registry's log") from error
+                    raise Unreachable(f"a blob of {repository} cannot be pushed to {self.address}: {error}",
+                                      hint="check the registry's log") from error
                 time.sleep(pause)
         said = answer.headers.get("Docker-Content-Digest")
         sure = answer.status == 201 and said == digest and self._session.own(answer.url)
@@ -194,22 +195,22 @@ class Registry:
         return True
 
     def delete_manifest(self, repository: str, digest: str) -> bool:
-        """Removes a manifest from a repository, and every tag that names it there; False where it was not there."""
+        """Removes a manifest from a repository, with every tag that names it there; False if it was not there."""
         refuse(f"the digest {digest!r}", references.digest(digest))
         answer = self._ask("DELETE", _manifest(repository, digest), repository, 200, 202, 204, 404, 405)
         if answer.status == 405:
-            raise RegistryError(f"{self.address} lets nobody delete a manifest",
-                                hint="its configuration has to allow it (storage.delete.enabled)")
+            raise RegistryError(f"{self.address} does not allow deleting manifests",
+                                hint="allow it in its configuration (storage.delete.enabled)")
         return answer.status != 404
 
     def copy(self, repository: str, digest: str, other: Registry, name: str, tags: list[str], depth: int = 0) -> None:
-        """Copies a manifest or index with all it names to another registry, by digest, tags last."""
+        """Copies a manifest or index, with everything that it names, to another registry: by digest, tags last."""
         where = f"{self.address}/{repository}@{digest}"
         data = self.manifest(repository, digest)
         if data is None:
-            raise RegistryError(f"{where} is not there to be copied")
+            raise RegistryError(f"{where} is missing, so it cannot be copied")
         if depth > DEPTH:
-            raise RegistryError(f"{where} stands in {depth} indexes, one in the other: it is not copied")
+            raise RegistryError(f"{where} is nested {depth} indexes deep, more than {DEPTH}: it is not copied")
         content = oci.read(data, where)
         for child in dict.fromkeys(child.digest for child in content.manifests):
             self.copy(repository, child, other, name, [], depth + 1)
@@ -224,7 +225,7 @@ class Registry:
             other.put_manifest(name, target, data, content.media_type)
 
     def _begin(self, repository: str, *, once: bool = False) -> str:
-        """Begins an upload; returns where it goes on."""
+        """Begins an upload; returns the URL to continue at."""
         path = f"{_root(repository)}/blobs/uploads/"
         answer = self._ask("POST", path, repository, 202, headers={"Content-Length": "0"}, once=once)
         return self._session.leads(answer, self.base)
@@ -239,17 +240,17 @@ class Registry:
         return self._session.request(method, path, scope, good, whole=whole, once=once, body=body, headers=headers)
 
     def _lost(self, repository: str, name: str, answer: Answer) -> RegistryError:
-        text = f"{self.address}/{repository} answers HTTP {answer.status} to the push of {name}, and does not have it"
-        return RegistryError(text, hint="is that address the registry itself, and no page before it?")
+        text = f"{self.address}/{repository} answers HTTP {answer.status} to the push of {name}, but does not have it"
+        return RegistryError(text, hint="is that address the registry itself, not a proxy or a page in front of it?")
 
 
 def _soon(look: Callable[[], Found | None]) -> Found | None:
-    """What `look` gives; None where it gives that for a while."""
+    """The result of `look`; None if it stays None for a while."""
     for pause in SOON:
         found = look()
         if found is not None:
             return found
-        time.sleep(pause)  # nothing tells when a registry knows what it was given
+        time.sleep(pause)  # no event says when a push becomes visible
     return look()
 
 

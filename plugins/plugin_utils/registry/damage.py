@@ -1,8 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads everything that the tags of a namespace name, each digest once; reports what is damaged or missing, and what it
-belongs to."""
+"""Reads everything that the tags of a namespace name, each digest once. It reports what is damaged or gone, and which
+units it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 THREADS = 8  # that read
-SAY_EVERY = 5  # seconds between two lines of progress
-PAUSES = (0, 0.5)  # seconds between attempts: damaged data makes a registry fail each time
+SAY_EVERY = 5  # seconds between lines of progress
+PAUSES = (0, 0.5)  # seconds between attempts: for damaged data a registry fails each time
 GONE, DAMAGED, UNREADABLE = "gone", "damaged", "unreadable"  # 404; other bytes; an error, or cut short
-SHOWN = 3  # names that a line has of each kind
+SHOWN = 3  # names of each kind in a line
 OWN = re.compile(r"([abc])-([0-9a-f]{64})\Z")  # a unit's artifact, the unit by its build id and by its content id
 ARCHIVE = "archive"
 Say = Callable[[str], None]
@@ -40,7 +41,7 @@ class Place(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """Why something cannot be had as it should be."""
+    """Why something cannot be read."""
 
     problem: str
     said: str = ""
@@ -48,10 +49,10 @@ class Trouble(NamedTuple):
 
 @dataclass
 class Damage:
-    """A manifest or blob that is not what its digest says. `digest` is '' where a tag's manifest cannot be had at all.
+    """A manifest or blob that does not match its digest. `digest` is '' if a tag's manifest cannot be read at all.
 
-    `places` are the repositories where it is so; `tags` those that name it, directly or through others
-    (`repository:tag`); `units` have such tags; `files` say what it is of a unit's inputs and context (`unit: path`).
+    `places` are the repositories where that is so; `tags` (`repository:tag`) name it, directly or through others;
+    `units` have such tags; `files` say which input or context file of a unit it is (`unit: path`).
     """
 
     kind: str  # manifest or blob
@@ -87,7 +88,7 @@ def _ours(tag: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a manifest names, by digest, and its title."""
+    """The digests that a manifest names, and its title."""
 
     manifests: tuple[str, ...]
     blobs: tuple[str, ...]
@@ -96,7 +97,7 @@ class Named:
 
 @dataclass
 class Report:
-    """What a check read (numbers, and bytes), and what it found."""
+    """How much a check read (counts, and `size` in bytes), and what it found."""
 
     tags: int = 0
     manifests: int = 0
@@ -110,18 +111,18 @@ class Report:
 
 
 class Check:
-    """One look at a namespace. `known` names units by their build ids, where the archive does not say."""
+    """Checks a namespace. `known` maps build ids to units, for those that the archive does not name."""
 
     def __init__(self, registry: Registry, namespace: str, known: Mapping[str, str], say: Say) -> None:
         self.registry, self.archive, self.say = registry, f"{namespace}/{ARCHIVE}", say
         self.namespace, self.units = namespace, dict(known)
         self.report = Report()
         self._sizes: dict[str, int] = {}  # of blobs, in bytes
-        self._digests: dict[str, str] = {}  # each is kept once: artifacts name the same files many times
+        self._digests: dict[str, str] = {}  # one string for each digest: artifacts name the same files many times
         self._said = time.monotonic()
 
     def run(self, images: Iterable[str]) -> Report:
-        """Reads everything. `images` are looked for even where the registry keeps no list of its repositories."""
+        """Reads everything. `images` are looked for even if the registry does not list its repositories."""
         tags = [Place(name, tag) for name, found in self._each(self._tags, self._repositories(images)) for tag in found]
         roots = dict(self._each(self._digest, tags))
         named = {Place(tag.repository, digest) for tag, digest in roots.items() if isinstance(digest, str)}
@@ -137,7 +138,7 @@ class Check:
         return self.report
 
     def again(self, damages: Iterable[Damage]) -> list[Damage]:
-        """Those of the damages that are still there: only these are read."""
+        """Reads only these again; returns those that are still damaged."""
         def look(damage: Damage) -> Trouble | None:
             for repository in damage.places:
                 names = [damage.digest] if damage.digest else [tag.rpartition(":")[2] for tag in damage.tags]
@@ -155,7 +156,7 @@ class Check:
         return found
 
     def _each(self, look: Callable[[Thing], Made], things: Iterable[Thing]) -> Iterator[tuple[Thing, Made]]:
-        """Each thing with what `look` finds of it, several at a time; the first error ends it."""
+        """Each thing with the result of `look`, several at a time; the first error ends it."""
         with ThreadPoolExecutor(THREADS) as pool:
             futures = {pool.submit(look, thing): thing for thing in things}
             try:
@@ -172,7 +173,7 @@ class Check:
         try:
             return sorted(named | set(self.registry.repositories(self.namespace)))
         except RegistryError as error:
-            self.say(f"no list of all repositories; those of the catalog's images are read ({error.message})")
+            self.say(f"the registry does not list its repositories; reading those of the catalog ({error.message})")
             return sorted(named)
 
     def _tags(self, repository: str) -> list[str]:
@@ -183,7 +184,7 @@ class Check:
         return found[0] if isinstance(found, tuple) and not isinstance(found, Trouble) else found or Trouble(GONE)
 
     def _manifests(self, wanted: set[Place]) -> Iterator[tuple[Place, Named | Trouble]]:
-        """All manifests that are named by these, and they themselves."""
+        """These manifests, and all that they name."""
         seen: set[Place] = set()
         while wanted:
             seen |= wanted
@@ -209,7 +210,7 @@ class Check:
                      content.annotations.get(oci.TITLE, ""))
 
     def _blobs(self, contents: Mapping[Place, Named | Trouble]) -> Iterator[tuple[str, dict[Place, Trouble]]]:
-        """The trouble with each blob, by the places where it has some."""
+        """Each blob with its troubles, by place."""
         places: dict[str, set[str]] = {}
         for place, content in contents.items():
             for digest in content.blobs if isinstance(content, Named) else ():
@@ -241,7 +242,7 @@ class Check:
         return found if isinstance(found, Trouble) else None if found else Trouble(GONE)
 
     def _tried(self, read: Callable[[], Made]) -> Made | Trouble:
-        """What is read, or why not. A registry that went away, or lets nobody read, is no damage: that is raised."""
+        """What was read, or why not. If the registry is gone, or refuses, that is not damage: the error is raised."""
         for attempt in range(2):
             try:
                 return read()
@@ -256,7 +257,7 @@ class Check:
         return trouble
 
     def _names(self, roots: Mapping[Place, str | Trouble], contents: Mapping[Place, Named | Trouble]) -> None:
-        """What the archive says of whose artifact is which."""
+        """Learns from the archive which unit each artifact belongs to."""
         for place, digest in roots.items():
             tag = OWN.match(place.name)
             content = contents.get(Place(place.repository, digest)) if isinstance(digest, str) else None
@@ -269,7 +270,7 @@ class Check:
         return [name] if name else []
 
     def _nameless(self, roots: Mapping[Place, str | Trouble]) -> list[Damage]:
-        """What is only known by its tag: manifests that cannot be had, and artifacts that units should have."""
+        """Damage known only by a tag: manifests that cannot be read, and missing artifacts of units."""
         found: dict[tuple[object, ...], Damage] = {}
         for place, trouble in sorted(roots.items()):
             tag, unit = OWN.match(place.name), self._unit(place)
@@ -279,13 +280,13 @@ class Check:
                 damage.tags.append(str(place))
             artifact = Place(self.archive, f"a-{tag[2]}") if tag and tag[1] == "b" else place
             if artifact != place and artifact not in roots:
-                said = "the unit has no artifact: what it was built from is not kept"
+                said = "the unit has no artifact: what it was built from is lost"
                 found[artifact,] = Damage("manifest", "", GONE, said, [self.archive], [str(artifact)], unit)
         return list(found.values())
 
     def _explain(self, damages: list[Damage], roots: Mapping[Place, str | Trouble],
                  contents: Mapping[Place, Named | Trouble]) -> None:
-        """Whose the damaged digests are: of which tags, units, inputs and files."""
+        """Notes which tags, units, inputs and files the damaged digests belong to."""
         by_digest: dict[str, list[Damage]] = {}
         for damage in damages:
             if damage.digest:
@@ -300,7 +301,7 @@ class Check:
                         _add(damage.files, self._files(Place(tag.repository, digest), name))
 
     def _files(self, artifact: Place, digest: str) -> list[str]:
-        """What a blob is of the unit, or the unpacked packages, that an artifact of the archive is for."""
+        """Which file a blob is, of the unit (or the unpacked packages) that an artifact of the archive is for."""
         data = self._tried(lambda: self.registry.manifest(*artifact)) if artifact.repository == self.archive else None
         content = oci.read(data, str(artifact)) if isinstance(data, bytes) else oci.Content("")
         whose = content.annotations.get(oci.TITLE, "")
@@ -308,7 +309,7 @@ class Check:
 
 
 def resolved(damages: Iterable[Damage], digests: Mapping[str, str]) -> list[Damage]:
-    """Damage that was known by tags alone, by digest: `digests` has that of a tag, as the registry's host says."""
+    """The damages, with the digest of those known only by tags: `digests` maps tags, as the registry's host says."""
     found: dict[tuple[object, ...], Damage] = {}
 
     def add(damage: Damage, key: tuple[object, ...]) -> None:
@@ -329,7 +330,7 @@ def resolved(damages: Iterable[Damage], digests: Mapping[str, str]) -> list[Dama
 
 
 def _merged(troubles: Mapping[Place, Trouble], manifests: Container[Place]) -> list[Damage]:
-    """One damage for all the places of a digest."""
+    """One damage for all places of a digest."""
     found: dict[tuple[str, str], Damage] = {}
     for place, trouble in sorted(troubles.items()):
         kind = "manifest" if place in manifests else "blob"
@@ -339,7 +340,7 @@ def _merged(troubles: Mapping[Place, Trouble], manifests: Container[Place]) -> l
 
 
 def _reach(place: Place, contents: Mapping[Place, Named | Trouble]) -> set[str]:
-    """All digests that a manifest names, itself included; however deep, and however often, indexes name each other."""
+    """All digests that a manifest names, itself included, however deep indexes name each other."""
     found, left = set[str](), [place.name]
     while left:
         name = left.pop()

@@ -1,9 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP for the registry's client: one exchange, retried if that may help. All waits and answers are bounded.
+"""HTTP for the registry client: one exchange, retried if that may help. All waits and answers are bounded.
 
-It decodes nothing, follows no redirect, and sends no credentials: session.py does that.
+It decodes nothing, follows no redirect and does not authenticate: session.py does.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
-PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between the attempts at one thing: a minute in all
-LONGEST = 120  # seconds after which nothing is tried again, however long each attempt took
+PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between attempts at a request: a minute in all
+LONGEST = 120  # seconds after which nothing is retried, however long each attempt took
 SLOWEST = 10_000  # bytes a second
-LARGEST = 16 << 20  # bytes of an answer that is read whole; registries take manifests of 4 MiB
+LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept manifests of 4 MiB
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
-_NO_USE = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")  # TLS: it ends so each time
+_NO_USE = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")  # TLS: retrying is no use
 
 
 class Answer:
-    """What a server answered. What is large is taken by `pieces()`, once; `data` is read whole, up to LARGEST bytes."""
+    """A server's answer. `pieces()` reads a large one, once; `data` reads it whole, up to LARGEST bytes."""
 
     def __init__(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
         self.url, self.shown, self.status, self._response = url, shown(url), response.status, response
@@ -42,26 +42,26 @@ class Answer:
 
     @property
     def data(self) -> bytes:
-        """Raises RegistryError where it is longer than any manifest or list, Unreachable where it breaks off."""
+        """Raises RegistryError if it is longer than any manifest or list, Unreachable if it breaks off."""
         if self._data is None:
             kept = bytearray()
             for piece in self.pieces():
                 kept += piece
                 if len(kept) > LARGEST:
                     self._response.close()
-                    raise RegistryError(f"{self.shown}: an answer of more than {LARGEST >> 20} MiB",
-                                        hint="no manifest and no list is that large")
+                    raise RegistryError(f"{self.shown}: the answer has more than {LARGEST >> 20} MiB",
+                                        hint="no manifest and no list is that large: is that address a registry's?")
             self._data = bytes(kept)
         return self._data
 
     def pieces(self) -> Iterator[bytes]:
-        """Raises Unreachable where it breaks off, or comes slower than SLOWEST."""
+        """Raises Unreachable if it breaks off, or arrives slower than SLOWEST."""
         whole = False
         try:
             yield from self._response.stream(1 << 20, decode_content=False)
             whole = True
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # the last of a chunk of less than nothing
-            raise Unreachable(f"{self.shown}: broke off: {error}") from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError for a negative chunk size
+            raise Unreachable(f"{self.shown}: the answer broke off: {error}") from error
         finally:
             if whole:
                 self._response.release_conn()
@@ -70,10 +70,10 @@ class Answer:
 
 
 class Wire:
-    """Connections to a registry and to where it sends us. Safe to use from several threads."""
+    """Connections to a registry and to where it redirects. Safe to use from several threads."""
 
     def __init__(self, base: str, *, direct: bool, pauses: Sequence[float], threads: int) -> None:
-        """`base` is the registry's URL, which decides about a proxy; `direct` is without one."""
+        """`base` is the registry's URL, which decides the proxy; `direct` uses none."""
         proxy = "" if direct else Machine(environment=os.environ).proxy(base)
         self._pauses = pauses
         self._pool = pool(proxy, maxsize=threads)
@@ -81,9 +81,9 @@ class Wire:
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None = None, *,
             whole: bool = True, once: bool = False) -> Answer:
-        """One exchange, repeated where the server fails or cannot be reached. With `whole` its data is read here too.
+        """One exchange, retried if the server fails or cannot be reached. With `whole`, the data is read here too.
 
-        The last answer is returned, whatever it says. Raises Unreachable where there is none, NoSpace for a full disk.
+        Returns the last answer, whatever it says. Raises Unreachable if there is none, NoSpace for a full disk.
         """
         began = time.monotonic()
         pauses = iter(() if once else self._pauses)
@@ -120,28 +120,28 @@ class Wire:
 
 
 def shown(url: str) -> str:
-    """A URL fit for a message: behind the question mark there may be a signature."""
+    """A URL for a message: without the query, which may contain a signature."""
     return url.partition("?")[0]
 
 
 def refuse_full(where: str, data: bytes) -> None:
-    """Raises NoSpace where an answer says so.
+    """Raises NoSpace if an answer says so.
 
-    distribution's file system driver gives what the system said as `detail`, `Err` is its number; the message is always
-    `unknown error`.
+    distribution's file system driver gives the system's error as `detail`, with its number in `Err`; the message is
+    always `unknown error`.
     """
     if re.search(rb'"Err": ?%d\b|no space left' % errno.ENOSPC, data):
         raise NoSpace(f"no space left on the registry's disk ({where})",
-                      hint="make room there and run again; nothing was tried twice")
+                      hint="make room there and run again")
 
 
 def asked(answer: Answer | None) -> float:
-    """For how many seconds a server asks to be left alone."""
+    """How many seconds a server asks to wait (Retry-After)."""
     if answer is None:
         return 0
     try:
         return urllib3.Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # of numbers and dates that are too large
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # for numbers and dates that are too large
         return 0
 
 
@@ -149,14 +149,14 @@ def _unreachable(url: str, error: Exception | None) -> Unreachable:
     if isinstance(error, Unreachable):
         return error
     where = re.sub(r"^(\w+://[^/]*).*", r"\1", url)
-    hint = "is it running, and is that its address? `make status` shows the farm's own"
+    hint = "is it running, and is that its address? `make status` shows the farm's own registry"
     if _NO_USE.search(str(error)):
-        hint = "loopback is spoken to in plain HTTP, all else in TLS; is its certificate one that this machine trusts?"
+        hint = "the farm uses plain HTTP on loopback, and TLS elsewhere: does this machine trust its certificate?"
     return Unreachable(f"the registry {where} cannot be reached: {getattr(error, 'reason', None) or error}", hint=hint)
 
 
 class _Sent:
-    """A file that is sent, not slower than SLOWEST: urllib3 has a timeout for each piece alone."""
+    """A file that is sent at SLOWEST or faster: urllib3 only has a timeout for each piece."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         self._file, self._pace = file, Pace(float(TAKES_IN.read_timeout or GRACE), SLOWEST)

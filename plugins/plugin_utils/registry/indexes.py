@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Indexes in a registry: compare what a tag names with what it should name, push what differs, move tags last."""
+"""Indexes in a registry: compares what tags name with what they should name, pushes what differs, moves tags last."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LARGEST = 4 << 20  # bytes of a config
 
 @dataclass(frozen=True)
 class Change:
-    """What is done, or would be, to the tags of one repository: tag -> lines before; `after` are the lines of the
-    index."""
+    """What changes (or would change) in one repository: `moved` maps a tag to the lines of what it named before,
+    `after` has the lines of the index."""
 
     repository: str
     digest: str
@@ -40,9 +40,9 @@ class Change:
 
 
 def describe(registry: Registry, repository: str, names: Mapping[Platform, str]) -> list[oci.Manifest]:
-    """Reads the manifests that an index will name, by tag or digest: what it says of them is what they are.
+    """Reads the manifests that an index will name, by tag or digest, so that what it says about them is true.
 
-    Raises FarmError with every one that is not there, is an index, or is for another platform.
+    Raises FarmError with every one that is missing, is an index, or is for another platform.
     """
     found, problems = [], []
     for platform, name in names.items():
@@ -55,20 +55,20 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
         if data is None or content is None:
             problems.append(f"{platform}: {registry.address}/{repository} has no {name}")
         elif content.config is None:
-            hint = "name the manifest that it has for the platform, by digest"
-            problems.append(f"{platform}: {name} is an index itself; {hint}")
+            hint = "give the digest of the manifest that it has for the platform"
+            problems.append(f"{platform}: {name} is itself an index; {hint}")
         elif _platform(registry, repository, content.config) not in ((), (platform.os, platform.architecture)):
             problems.append(f"{platform}: {name} is for {'/'.join(_platform(registry, repository, content.config))}")
         else:
             found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform))
     if problems:
-        text = "an index needs all its manifests:\n" + "\n".join(problems)
+        text = "the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems)
         raise FarmError(text, hint="build or push what is missing first")
     return found
 
 
 def said_of_platform(registry: Registry, repository: str, config: oci.Descriptor) -> dict[str, str]:
-    """What an image's config says (`os`, `architecture`, `variant`); nothing where it is no config of an image's."""
+    """What an image's config says (`os`, `architecture`, `variant`); {} if it is not the config of an image."""
     if config.media_type not in CONFIGS or config.size > LARGEST:
         return {}
     where = f"{registry.address}/{repository}@{config.digest}"
@@ -76,14 +76,14 @@ def said_of_platform(registry: Registry, repository: str, config: oci.Descriptor
 
 
 def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tuple[str, ...]:
-    """Operating system and architecture that an image is for; nothing where its config does not say."""
+    """Operating system and architecture that an image is for; () if its config does not say."""
     said = said_of_platform(registry, repository, config)
     return (said["os"], said["architecture"]) if {"os", "architecture"} <= said.keys() else ()
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
             tags: Sequence[str], fixed: Sequence[str] = ()) -> Change:
-    """What would have to change. `fixed` are those of the tags that are never moved once they are there."""
+    """What has to change. `fixed` are tags that are never moved once they exist."""
     data = oci.index(manifests, annotations)
     return _compare(registry, repository, data, oci.lines(data), tags, fixed)
 
@@ -108,13 +108,13 @@ def _compare(registry: Registry, repository: str, data: bytes, after: list[str],
 
 
 def push(registry: Registry, change: Change, media_type: str = oci.INDEX) -> None:
-    """Lets the tags name the index; the first of them brings it."""
+    """Points the tags at the index; the first one pushes it."""
     for tag in change.moved:
         registry.put_manifest(change.repository, tag, change.data, media_type)
 
 
 def mistakes(arguments: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with the arguments of `oci_index` and can be seen without a registry."""
+    """Everything wrong with the arguments of `oci_index` that can be seen without a registry."""
     known = [str(platform) for platform in ALL]
     manifests = arguments["manifests"]
     given = [("registry", arguments["registry"], references.address)]
@@ -122,16 +122,16 @@ def mistakes(arguments: Mapping[str, Any]) -> list[str]:
     given += [(key, tag, references.tag) for key in ("tags", "fixed_tags") for tag in arguments[key]]
     given += [(f"manifests: {platform}", name, references.reference) for platform, name in manifests.items()]
     found = [f"{what} is {value!r}, it must be {allowed}" for what, value, check in given if (allowed := check(value))]
-    found += [f"fixed_tags: {tag!r} is none of tags" for tag in arguments["fixed_tags"] if tag not in arguments["tags"]]
-    found += [] if arguments["tags"] else ["tags is empty: an index that nothing names would be collected as garbage"]
-    found += [] if manifests else ["manifests is empty: an index of nothing is of no use to anybody"]
-    found += [f"manifests: {name!r} is no platform of the farm; platforms: {', '.join(known)}"
+    found += [f"fixed_tags: {tag!r} is not in tags" for tag in arguments["fixed_tags"] if tag not in arguments["tags"]]
+    found += [] if arguments["tags"] else ["tags is empty: an index without a tag would be garbage-collected"]
+    found += [] if manifests else ["manifests is empty: an index must have a manifest"]
+    found += [f"manifests: {name!r} is not a platform of the farm; platforms: {', '.join(known)}"
               for name in manifests if name not in known]
     for name, text in arguments["annotations"].items():
         if not isinstance(text, str):
-            found.append(f"annotations: {name} is {text!r}, it must be a text")
+            found.append(f"annotations: {name} is {text!r}, it must be a string")
         elif not _encodes(name + text) or not name:
-            found.append(f"annotations: {name!r} is {text!r}: a name, and texts that UTF-8 can say")
+            found.append(f"annotations: {name!r} is {text!r}: the name must not be empty, and both must be UTF-8")
     return found
 
 

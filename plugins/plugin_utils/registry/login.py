@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The user's logins at registries: the Docker client's configuration, and the credential helpers that it names.
 
-The Docker SDK reads the configuration. This file runs the helpers: the SDK's own call has no deadline, and a helper may
-wait for a keychain, a network or a person. Source of what helpers print:
-https://github.com/docker/docker-credential-helpers This file does I/O.
+The Docker SDK reads the configuration. Helpers are run here: the SDK's own call has no deadline, and a helper may wait
+for a keychain, a network or a person. Their protocol: https://github.com/docker/docker-credential-helpers
+This file does I/O.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-SECONDS = 60.0  # a helper has this long; some ask a service of their cloud first
+SECONDS = 60.0  # how long a helper may take; some ask a service of their cloud
 _NOT_FOUND = "credentials not found in native keychain"
 
 
 @dataclass(frozen=True)
 class Login:
-    """A person's login at one host: name and password, or a token that stands for both (`identity`)."""
+    """A login at one host: name and password, or a token that replaces both (`identity`)."""
 
     name: str = ""
     password: str = field(default="", repr=False)
@@ -36,12 +36,12 @@ class Login:
 
 
 def login(host: str) -> Login | None:
-    """What the person has for a host; None where that is nothing.
+    """The user's login for a host; None if there is none.
 
-    A helper that has nothing leaves it to `auths`, as the Docker client does. Raises FarmError where the configuration
-    or the helper cannot be used.
+    If a helper has none, `auths` is asked, as in the Docker client. Raises FarmError if the configuration or the helper
+    cannot be used.
     """
-    from docker import auth, errors  # the Docker SDK; slow to import and seldom needed
+    from docker import auth, errors  # the Docker SDK; slow to import, and rarely needed
 
     try:
         config = auth.load_config()
@@ -51,19 +51,19 @@ def login(host: str) -> Login | None:
             if found:
                 return found
         entry: dict[str, Any] = auth.AuthConfig({"auths": config.auths}).resolve_authconfig(host) or {}
-    except (errors.DockerException, OSError, ValueError, TypeError, AttributeError) as error:  # the last: other shapes
+    except (errors.DockerException, OSError, ValueError, TypeError, AttributeError) as error:  # the last: wrong JSON
         text = f"the Docker client's configuration has no usable login for {host}: {error}"
-        raise FarmError(text, hint="look at its config.json (DOCKER_CONFIG, else ~/.docker)") from error
+        raise FarmError(text, hint="check its config.json (in DOCKER_CONFIG, or ~/.docker)") from error
     return _login(entry.get("username"), entry.get("password"), entry.get("IdentityToken"))
 
 
 def _ask(helper: str, host: str) -> Login | None:
-    """What a credential helper has for a host. Its answer holds the secret, so no error shows what is no message."""
+    """The login that a credential helper has for a host. Its answer contains the secret, so errors do not show it."""
     def useless(why: str) -> FarmError:
         return FarmError(f"the credential helper {helper} has no usable login for {host}: {why}",
-                         hint=f"`echo {host} | {helper} get` has to answer by itself; or leave the helper out of the"
-                              " Docker client's config.json (DOCKER_CONFIG, else ~/.docker: credHelpers, credsStore)"
-                              f" and `docker login {host}`")
+                         hint=f"make `echo {host} | {helper} get` work without asking you; or remove the helper from"
+                              " the Docker client's config.json (in DOCKER_CONFIG, or ~/.docker: credHelpers,"
+                              f" credsStore) and run `docker login {host}`")
 
     try:
         done = programs.run([helper, "get"], seconds=SECONDS, stdin=host)
@@ -73,13 +73,13 @@ def _ask(helper: str, host: str) -> Login | None:
         said = " ".join((done.out.strip() or done.err.strip()).split())
         if _NOT_FOUND in said:
             return None
-        raise useless(f"it ended with {done.code} and said {said[-300:]!r}")
+        raise useless(f"it exited with {done.code} and said {said[-300:]!r}")
     try:
         answer = json.loads(done.out)
         name, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise useless("its answer is no JSON object with Username and Secret") from error
-    if name == "<token>":  # how a helper says that its secret is an identity token
+        raise useless("its answer is not a JSON object with Username and Secret") from error
+    if name == "<token>":  # by convention, then the secret is an identity token
         return _login("", "", secret)
     return _login(name, secret, "")
 

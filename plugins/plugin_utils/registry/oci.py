@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OCI image indexes, assembled byte for byte the same from the same manifests; and reading other manifests.
+"""Makes OCI image indexes (the same bytes from the same manifests), and reads those and manifests.
 
 Sources: https://github.com/opencontainers/image-spec/blob/main/image-index.md and .../manifest.md
 """
@@ -27,7 +27,7 @@ TITLE = "org.opencontainers.image.title"
 
 @dataclass(frozen=True)
 class Manifest:
-    """One image manifest: what an index says of it."""
+    """One image manifest: what an index says about it."""
 
     digest: str
     size: int
@@ -53,7 +53,7 @@ def digest(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """How a manifest names content: size in bytes; of a platform the parts that it says (os, architecture, variant)."""
+    """How a manifest names content. `size` is in bytes; `platform` has os, architecture and variant, if given."""
 
     digest: str
     size: int
@@ -64,7 +64,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Content:
-    """What it says: an index has `manifests`, a manifest its `config` and all its `blobs`, the config first."""
+    """What an index or manifest says: an index has `manifests`, a manifest `config` and `blobs` (the config first)."""
 
     media_type: str
     manifests: tuple[Descriptor, ...] = ()
@@ -74,18 +74,18 @@ class Content:
 
 
 def document(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object that a registry gave. Raises RegistryError, which names `where`, for anything else."""
+    """Parses a JSON object from a registry. Raises RegistryError, which names `where`, for anything else."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"{where} is no JSON: {str(error)[:200]}", hint="is that address a registry's?") from error
+        raise RegistryError(f"{where} is not JSON: {str(error)[:200]}", hint="is that address a registry's?") from error
     if not isinstance(value, dict):
-        raise RegistryError(f"{where} is no JSON object", hint="is that address a registry's?")
+        raise RegistryError(f"{where} is not a JSON object", hint="is that address a registry's?")
     return value
 
 
 def media_type(data: bytes) -> str:
-    """What a manifest is, by what it says and holds and not by what it is served as; '' for what is none."""
+    """The media type of a manifest by its content, whatever type it was served as; '' if it is not one."""
     try:
         return _kind(document(data, ""))
     except RegistryError:
@@ -109,9 +109,9 @@ def signed(data: bytes) -> bool:
 
 
 def read(data: bytes, where: str) -> Content:
-    """A manifest or index. Raises RegistryError, which names `where`, for what is none, or says what cannot be.
+    """Reads a manifest or index. Raises RegistryError, which names `where`, if it is not one, or not valid.
 
-    Layers that are to be had elsewhere (`urls`) are no part of a registry's content, and left out.
+    Layers that come from elsewhere (`urls`) are not the registry's content, and are left out.
     """
     value = document(data, where)
     kind = _kind(value)
@@ -128,29 +128,29 @@ def read(data: bytes, where: str) -> Content:
 
 def _descriptor(value: Any, where: str) -> Descriptor:
     if not isinstance(value, dict):
-        raise RegistryError(f"{where} names content by {str(value)[:100]!r}, which is no descriptor")
+        raise RegistryError(f"{where} names content by {str(value)[:100]!r}, which is not a descriptor")
     digest_, size, kind = value.get("digest"), value.get("size"), value.get("mediaType")
     good = not references.digest(digest_) and isinstance(kind, str)
     if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         said = f"the digest {str(digest_)[:100]!r}, the size {str(size)[:30]!r} and the media type {str(kind)[:100]!r}"
-        raise RegistryError(f"{where} names content with {said}: one of these cannot be")
+        raise RegistryError(f"{where} names content with {said}: one of these is not valid")
     title = texts(value.get("annotations")).get(TITLE, "")
     return Descriptor(str(digest_), size, str(kind), texts(value.get("platform")), title)
 
 
 def texts(value: Any) -> dict[str, str]:
-    """The texts of a mapping; what is none is passed over: it decides nothing."""
+    """The strings of a mapping; other values are ignored, as nothing depends on them."""
     given = value.items() if isinstance(value, dict) else ()
     return {str(name): text for name, text in given if isinstance(text, str)}
 
 
 def platform_name(said: Mapping[str, str]) -> str:
-    """A platform by the parts that an index or a config says of it: `linux/arm/v6`; '' where it says none."""
+    """A platform from the parts in an index or a config: `linux/arm/v6`; '' if there are none."""
     return "/".join(said[part] for part in ("os", "architecture", "variant") if said.get(part))
 
 
 def lines(data: bytes | None) -> list[str]:
-    """An index as lines that a person can compare (`linux/arm64 sha256:...`), whatever is wrong with it."""
+    """An index as lines for people to compare (`linux/arm64 sha256:...`), whatever is wrong with it."""
     if data is None:
         return []
     try:

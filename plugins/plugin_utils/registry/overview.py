@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The images of a namespace, for people: tags, platforms and sizes. Of blobs, only configs are read."""
+"""The images of a namespace, for people: tags, platforms and sizes. It reads no blobs except configs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ THREADS = 8  # images that are read at the same time
 
 @dataclass
 class Overview:
-    """One row a platform of each image's newest tag, see plugins/modules/registry_info.py; and what could not be
-    read."""
+    """One row for each platform of each image's newest tag (see plugins/modules/registry_info.py); and what could not
+    be read."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def overview(registry: Registry, namespace: str) -> Overview:
-    """What a namespace has, its archive left out. Raises nothing: a registry in trouble is shown as far as it goes."""
+    """What a namespace has, without its archive. It raises nothing: what cannot be read is in `problems`."""
     found = Overview()
     try:
         names = [name for name in registry.repositories(namespace) if name != f"{namespace}/{ARCHIVE}"]
@@ -50,13 +50,13 @@ def overview(registry: Registry, namespace: str) -> Overview:
 
 
 def sort_tags(tags: Collection[str]) -> tuple[list[str], int]:
-    """The tags that people see, sorted, and the number of units: the farm tags these by build id and content id."""
+    """The tags for people, sorted, and the number of units, which the farm tags by build id and content id."""
     own = {tag: match[1] for tag in tags if (match := OWN.match(tag))}
     return sorted(tag for tag in tags if tag not in own), list(own.values()).count("b")
 
 
 def _rows(registry: Registry, repository: str) -> list[dict[str, Any]]:
-    """One row a platform of the newest tag (`latest` where there is one), or one row where there are only units."""
+    """One row for each platform of the newest tag (`latest` if it exists); one row if there are only units."""
     everything = registry.tags(repository)
     tags, units = sort_tags(everything)
     if not everything:
@@ -76,7 +76,7 @@ def _rows(registry: Registry, repository: str) -> list[dict[str, Any]]:
 def _read(registry: Registry, repository: str, name: str) -> tuple[bytes, oci.Content]:
     read = registry.content(repository, name)
     if read is None:
-        raise RegistryError(f"{name} is not there", hint=DAMAGED)
+        raise RegistryError(f"{name} is missing", hint=DAMAGED)
     return read
 
 

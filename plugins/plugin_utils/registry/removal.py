@@ -1,10 +1,10 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is removed with images from the farm's registry: tags, units, artifacts; and which images were built on them.
+"""Removes images from the farm's registry: tags, units, artifacts; and finds what was built on them.
 
-A manifest is deleted by digest, in one repository, with every tag there that names it. Layers and files that an image
-shares with others stay while something names them; the registry's garbage collection removes the rest.
+A manifest is deleted by digest, in one repository, with every tag that names it there. Layers and files that an image
+shares with others stay as long as something names them; the registry's garbage collection removes the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ THREADS = 8  # that read
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the archive keeps of a unit, or of unpacked packages. `name` is how Dockerfiles name the unit."""
+    """What the archive keeps of a unit, or of unpacked packages. `name` is the unit's name in Dockerfiles."""
 
     digest: str
     image: str
@@ -36,10 +36,10 @@ class Artifact:
 
 @dataclass
 class Removal:
-    """What goes: by repository its tags (tag -> digest) and manifests (digests, the indexes first).
+    """What is removed: for each repository its tags (tag -> digest) and manifests (digests, indexes first).
 
-    `children` are images that were built on them, and stay; `unknown` are tags (`repository:tag`) of which the registry
-    does not tell what they name: their manifests are damaged.
+    `children` are images that were built on them, and stay. `unknown` are tags (`repository:tag`) whose manifests are
+    damaged, so that the registry does not say what they name.
     """
 
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -51,28 +51,29 @@ class Removal:
         return any(self.manifests.values()) or bool(self.unknown)
 
     def lines(self, repository: str) -> list[str]:
-        """The tags that go from a repository, for people to compare: `repository:tag digest`."""
+        """The tags removed from a repository, for people to compare: `repository:tag digest`."""
         return [f"{repository}:{tag} {digest}" for tag, digest in sorted(self.tags[repository].items())]
 
     @property
     def diff(self) -> list[dict[str, str]]:
-        """Ansible's diff: the tags that go, by repository."""
+        """Ansible's diff: the tags that are removed, by repository."""
         found = {repository: self.lines(repository) for repository in self.tags}
         return [{"before_header": repository, "after_header": repository,
                  "before": "\n".join([*lines, ""]), "after": ""} for repository, lines in found.items() if lines]
 
 
 def check(images: list[str], namespace: str) -> None:
-    """Raises BadInput with every name that no image can have."""
+    """Raises BadInput with every name that is not valid for an image."""
     problems = [f"images: {name!r} must be {allowed}" for name in images
                 if (allowed := references.repository(f"{namespace}/{name}" if name else ""))]
-    problems += [f"images: {name!r} is no image: it has what images are made of" for name in images if name == ARCHIVE]
+    problems += [f"images: {name!r} is not an image: it keeps what images are built from" for name in images
+                 if name == ARCHIVE]
     if problems or not images:
-        raise BadInput(problems or ["images is empty: which image is to be removed?"], what="the choice")
+        raise BadInput(problems or ["images is empty: name the images to remove"], what="the choice")
 
 
 def find(registry: Registry, namespace: str, images: list[str], digests: Mapping[str, str]) -> Removal:
-    """What there is of some images. `digests` has what tags (`repository:tag`) name that the registry does not tell."""
+    """What exists of some images. `digests` says what tags (`repository:tag`) name if the registry does not say."""
     check(images, namespace)
     found, archive, ids = Removal(), f"{namespace}/{ARCHIVE}", set[str]()
     for repository in (f"{namespace}/{image}" for image in images):
@@ -97,7 +98,7 @@ def find(registry: Registry, namespace: str, images: list[str], digests: Mapping
 
 
 def remove(registry: Registry, removal: Removal) -> None:
-    """Deletes it, what people see first: a second attempt finds what is left."""
+    """Deletes it, images before the archive, so that a second attempt finds what is left."""
     for repository, digests in removal.manifests.items():
         for digest in digests:
             registry.delete_manifest(repository, digest)
@@ -109,7 +110,7 @@ def _each(look: Any, things: list[str]) -> list[Any]:
 
 
 def _tags(registry: Registry, repository: str, digests: Mapping[str, str]) -> dict[str, str]:
-    """What each tag names; '' where neither the registry nor `digests` says it."""
+    """What each tag names; '' if neither the registry nor `digests` says."""
 
     def look(tag: str) -> str:
         try:
@@ -125,7 +126,7 @@ def _tags(registry: Registry, repository: str, digests: Mapping[str, str]) -> di
 
 
 def _children(registry: Registry, repository: str, digest: str) -> list[str]:
-    """The digests of the manifests that an index names; none of a manifest itself, nor of one that cannot be read."""
+    """The digests of the manifests that an index names; [] for a manifest, or for one that cannot be read."""
     try:
         read = registry.content(repository, digest)
     except FarmError:
@@ -136,7 +137,7 @@ def _children(registry: Registry, repository: str, digest: str) -> list[str]:
 
 
 def _artifact(registry: Registry, archive: str, tag: str) -> Artifact | None:
-    """Whose a tag of the archive is; None where that cannot be read."""
+    """The artifact that a tag of the archive names; None if it cannot be read."""
     try:
         read = registry.content(archive, tag)
         if read is None:

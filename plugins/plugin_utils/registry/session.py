@@ -1,8 +1,9 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests to one registry: sends credentials if asked, follows redirects as far as they are allowed, and turns
-failures into clear errors."""
+"""Requests to one registry: authenticates when asked to, follows redirects that are safe, and turns anything but
+success into an error with words.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http impor
     shown,
 )
 
-HOPS = 5  # redirects of one request
-PAGES = 10_000  # of a list
-BARREN = 20  # pages of a list, one after the other, that have no new name
+HOPS = 5  # redirects for one request
+PAGES = 10_000  # in a list
+BARREN = 20  # pages in a row that have no new name
 FOLLOWED = {"GET": (301, 302, 303, 307, 308), "HEAD": (301, 302, 303, 307, 308)}
-KEPT = (307, 308)  # of other methods: these alone keep method and body (RFC 9110, 15.4.8)
+KEPT = (307, 308)  # for other methods: only these keep method and body (RFC 9110, 15.4.8)
 
 
 class Session:
@@ -46,14 +47,14 @@ class Session:
 
     def request(self, method: str, path: str, scope: Scope, good: tuple[int, ...] = (200,), *, whole: bool = True,
                 once: bool = False, body: bytes | Path | None = None, headers: dict[str, str] | None = None) -> Answer:
-        """One request to a path or URL. Raises RegistryError or Unreachable for an answer that is none of `good`."""
+        """One request to a path or URL. Raises RegistryError or Unreachable if the status is not in `good`."""
         url = urljoin(self.base, path)
 
         def ask(authorization: str) -> Answer:
             sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
             found = self._wire.ask(method, url, sent, body, whole=whole, once=once)
             if not whole and found.status != 200:
-                _read = found.data  # it is no blob: read here, and its connection freed
+                _read = found.data  # not a blob: read it here, which frees the connection
             return found
 
         for _hop in range(HOPS + 1):
@@ -69,11 +70,11 @@ class Session:
             if answer.status not in FOLLOWED.get(method, KEPT):
                 raise self.refusal(method, answer, keys.hint if answer.status == 401 else None)
             url = self.leads(answer, url)
-        raise RegistryError(f"{method} {self.base}{shown(path)}: redirected {HOPS} times, to {shown(url)} at last",
+        raise RegistryError(f"{method} {self.base}{shown(path)}: more than {HOPS} redirects, the last to {shown(url)}",
                             hint="is that address a registry's?")
 
     def list(self, path: str, key: str, scope: Scope, *, missing: bool = False) -> list[str]:
-        """The names of a list that comes in pages, sorted; with `missing` none where the registry does not have it.
+        """The names in a paged list, sorted. With `missing`, a list that the registry does not have is empty.
 
         Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags
         """
@@ -86,7 +87,7 @@ class Session:
             seen.add(url)
             names = oci.document(answer.data, answer.shown).get(key) or []
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise RegistryError(f"{answer.shown}: its {key} are no list of names")
+                raise RegistryError(f"{answer.shown}: {key} is not a list of names")
             barren = barren + 1 if found.issuperset(names) else 0
             found.update(names)
             link = re.match(r"<([^>]+)>", answer.headers.get("Link", ""))
@@ -94,15 +95,15 @@ class Session:
                 return sorted(found)
             url = self.leads(answer, answer.url, link[1])
             if not self.own(url):
-                raise RegistryError(f"{answer.shown}: the list of {key} goes on elsewhere, at {shown(url)}")
+                raise RegistryError(f"{answer.shown}: the list of {key} continues on another host, at {shown(url)}")
         raise RegistryError(f"{self.base}{path}: the list of {key} does not end")
 
     def own(self, url: str) -> bool:
-        """Whether it is the registry itself that answers there."""
+        """Whether a URL is the registry's own."""
         return _origin(url) == _origin(self.base)
 
     def leads(self, answer: Answer, base: str, location: str = "") -> str:
-        """Where a Location leads, or another URL that an answer gives. Never out of TLS, but on this machine itself."""
+        """The URL in an answer's Location, or in `location`. It must not leave TLS, except on this machine."""
         given = location or answer.headers.get("Location", "")
         try:
             url = urljoin(base, given).partition("#")[0]
@@ -111,27 +112,27 @@ class Session:
         except ValueError:
             good = False
         if not good or "@" in parts.netloc:
-            raise RegistryError(f"{answer.shown}: HTTP {answer.status} leads to {shown(given)!r}, which is nowhere")
+            raise RegistryError(f"{answer.shown}: HTTP {answer.status} leads to {shown(given)!r}, not a valid address")
         if parts.scheme == "http" and (answer.url.startswith("https:") or not references.loopback(parts.netloc)):
             text = f"{answer.shown}: HTTP {answer.status} leads to {shown(url)}, out of TLS: nothing is sent there"
-            raise RegistryError(text, hint="a registry behind a proxy has to know its own address (http.host)")
+            raise RegistryError(text, hint="tell a registry behind a proxy its own address (http.host)")
         return url
 
     def refusal(self, method: str, answer: Answer, hint: Callable[[], str] | None = None) -> FarmError:
-        """The error for an answer that is no success. Raises NoSpace where that is for want of room."""
+        """The error for an answer that is not a success. Raises NoSpace if the registry's disk is full."""
         if method not in ("GET", "HEAD"):
             refuse_full(self.address, answer.data)
         text = f"{method} {answer.shown}: the registry answers HTTP {answer.status} {_words(answer.data)}".rstrip()
         if answer.status >= 500:
-            return Unreachable(text, hint="look at its log; playbooks/check.yml says whether its data is damaged")
+            return Unreachable(text, hint="check its log; playbooks/check.yml says whether its data is damaged")
         if answer.status == 429:
             kind = RegistryError if asked(answer) > LONGEST else Unreachable
-            return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not said')}",
-                        hint="it takes no more requests for now: try later")
+            return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not given')}",
+                        hint="it accepts no more requests for now: try later")
         if 300 <= answer.status < 400:
             to = shown(answer.headers.get("Location", "nowhere"))
-            hint_ = "name the registry by its own address"
-            return RegistryError(f"{text}: it leads to {to}, and that is no success", hint=hint_)
+            hint_ = "use the registry's own address"
+            return RegistryError(f"{text}: a redirect to {to}, which is not followed here", hint=hint_)
         return RegistryError(text, hint=hint() if hint else "")
 
     def _keys_of(self, url: str) -> Keys:
@@ -146,13 +147,13 @@ class Session:
 
 
 def refuse(what: str, allowed: str) -> None:
-    """Raises RegistryError where there is something to say of what would be allowed."""
+    """Raises RegistryError if `allowed`, which says what would be allowed, is not empty."""
     if allowed:
-        raise RegistryError(f"{what} cannot be: it must be {allowed}")
+        raise RegistryError(f"{what} is not valid: it must be {allowed}")
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port: who answers there may know what was meant for it."""
+    """Scheme, host and port: credentials belong to one of these."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = {"http": 80, "https": 443}[parts.scheme]

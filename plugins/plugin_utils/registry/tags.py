@@ -15,11 +15,10 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import AL
 
 def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str,
            suffix: str = "") -> tuple[list[str], list[str]]:
-    """(all tags, those of them that never move: the ones with `{id}`). `latest`-like tags come last, so that they move
-    last.
+    """(all tags, those that never move: the ones with `{id}`). Tags such as `latest` come last, so that they move last.
 
-    `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template with unknown fields, or that
-    gives what is no tag.
+    `suffix` is for one platform's own tags: `latest-arm64`. Raises BadInput for a template that has unknown fields, or
+    whose result is not a valid tag.
     """
     values = {"suite": suite, "date": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y%m%d"),
               "id": digest.partition(":")[2][:8]}
@@ -28,7 +27,7 @@ def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str,
         try:
             tag = template.format(**values) + (f"-{suffix}" if suffix else "")
         except (KeyError, ValueError, IndexError):
-            problems.append(f"farm_tags: {template!r} has a field that is none of {', '.join(sorted(values))}")
+            problems.append(f"farm_tags: {template!r} has an unknown field; allowed: {', '.join(sorted(values))}")
             continue
         if allowed := references.tag(tag):
             problems.append(f"farm_tags: {template!r} gives {tag!r}, it must be {allowed}")
@@ -41,7 +40,7 @@ def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str,
 
 
 def check(templates: Sequence[str], suites: Mapping[str, str]) -> None:
-    """Raises BadInput for templates that give what is no tag for some image (name -> its first suite)."""
+    """Raises BadInput for templates that do not give a valid tag for some image (`suites`: name -> its first suite)."""
     longest = max((platform.slug for platform in ALL), key=len)
     problems: dict[str, None] = {}
     for suite in dict.fromkeys(suites.values()):

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packages unpacked but not configured: one tar of the file trees of .deb files. This file runs dpkg-deb."""
+"""Unpacks packages without configuring them: one tar of the file trees of .deb files. This file runs dpkg-deb."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import IO, BinaryIO, cast
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-END = bytes(1024)  # how every tar ends, whatever comes before and however long it is padded
+END = bytes(1024)  # every tar ends with this, and maybe more padding
 
 
 def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
-    """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
+    """Writes one tar of the file trees of open .deb files, and closes these. A folder that several have comes once.
 
-    Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
-    Raises FarmError where one is damaged, or what comes of it breaks off.
+    Times later than `epoch` become `epoch`. `dpkg-deb` reads the packages, as it knows every compression that Debian
+    used. Raises FarmError if one is damaged, or its tar breaks off.
     """
     seen: set[str] = set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as target:
@@ -31,12 +31,12 @@ def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
                 if process.wait() != 0:
                     raise FarmError(f"dpkg-deb cannot read {package.name}: {said}")
                 if problem:
-                    raise FarmError(f"what dpkg-deb makes of {package.name} breaks off: {problem}",
-                                    hint="run again; is the disk sound?")
+                    raise FarmError(f"the output of dpkg-deb for {package.name} breaks off: {problem}",
+                                    hint="run again; if it happens again, check the disk")
 
 
 class _Watched:
-    """A stream to read from that remembers how it ended."""
+    """A stream for reading that remembers its last bytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.tail = stream, b""
@@ -48,7 +48,7 @@ class _Watched:
 
 
 def _take(stream: IO[bytes], target: tarfile.TarFile, seen: set[str], epoch: int) -> str:
-    """Copies the members of one tar, and reads it to its end; returns what is wrong with it."""
+    """Copies the members of one tar, and reads it to its end; returns what is wrong with it, or ''."""
     watched = _Watched(stream)
     problem = ""
     try:
