@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import FarmError
 from .proc import Proc, same_address
-from .supervision import MARKER, Service, Text, parse_port, quote, runit_files, systemd_files
+from .supervision import MARKER, WRITTEN, Service, Text, parse_port, quote, runit_files, systemd_files
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
@@ -114,8 +114,16 @@ class Supervisor:
         """Stop it and its supervision; not an error where it does not run."""
         raise NotImplementedError
 
+    def retire(self) -> None:
+        """Stop it, and remove what describes it outside of the state folder."""
+        self.stop()
+
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
+
+    def foreign(self) -> str:
+        """'' where nobody else has what the supervisor knows the service by, else who does."""
+        return ""
 
     def call(self, *words: str) -> str:
         code, out, err = self.run(list(words))
@@ -135,7 +143,10 @@ class Supervisor:
     def end_leftovers(self) -> None:
         """End what a supervisor that died left running, and do what is to be done after the service has ended."""
         self._end_processes()
-        after = list(self.service.after) or definition_of(self.service.state_dir, self.service.name)[0].get("after")
+        told = definition_of(self.service.state_dir, self.service.name)[0]
+        if told.get("state_dir", self.service.state_dir) != self.service.state_dir:
+            told = {}  # a copy of another farm's
+        after = list(self.service.after) or told.get("after")
         if after:
             self.run(after)
 
@@ -269,15 +280,43 @@ class Systemd(Supervisor):
         self.call("systemctl", "restart", self.service.unit)
 
     def stop(self) -> None:
-        if os.path.exists(next(iter(self.files()))):
+        if os.path.exists(next(iter(self.files()))) and not self.foreign():
             self.call("systemctl", "disable", "--now", self.service.unit)
         self.end_leftovers()
+
+    def retire(self) -> None:
+        self.stop()
+        path = next(iter(self.files()))
+        if os.path.exists(path) and not self.foreign():
+            os.unlink(path)
+            self.call("systemctl", "daemon-reload")
+
+    def foreign(self) -> str:
+        path = next(iter(self.files()))
+        if os.path.islink(path):
+            return f"{path} is a link to {os.readlink(path)}, as of `systemctl mask`"
+        text = read(path)
+        return f"{path} is there, and was not made by this farm" if text and not text.startswith(WRITTEN) else ""
 
     def last_lines(self, count: int = 20) -> str:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
 
 
 KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
+
+
+def of_folder(path: str, name: str, run: Run, proc: Proc) -> list[Supervisor]:
+    """What may run a service that is described in a state folder, to be stopped in this order.
+
+    Units and processes bear the name that the folder had when the service was described: it may be a link, or the
+    folder was moved since. Where another folder has that name now, this one is a copy, and what runs is that folder's.
+    """
+    found, _text = definition_of(path, name)
+    kind = KINDS.get(found.get("supervisor", ""), KINDS[supervisor_of_this_machine()])
+    named = found.get("state_dir", path)
+    copy = os.path.isdir(f"{named}/services/{name}") and not os.path.samefile(named, path)
+    return [kind(Service(name=name, state_dir=each), run, proc)
+            for each in dict.fromkeys([path] if copy else [path, named])]
 
 
 def supervisor_of_this_machine() -> str:

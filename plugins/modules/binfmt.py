@@ -14,7 +14,7 @@ author: the Desimages authors (@desimages)
 description:
   - Mounts binfmt_misc where it is not, and registers the handlers of Debian's qemu-user-static, as the kernel is told
     by systemd-binfmt where that runs.
-  - Refuses a handler without the flag C(F), which would not work in containers.
+  - Refuses a handler without the flag C(F), which would not work in containers, and does not switch one on.
 requirements:
   - qemu-user-static
 attributes:
@@ -73,7 +73,7 @@ def handler(text: str) -> tuple:
 
 
 def enabled(names: list) -> list:
-    """Those that are enabled; a handler that cannot work in a container is refused."""
+    """Those that are enabled; a handler that cannot work in a container is refused, also one that is switched off."""
     found = []
     for name in names:
         try:
@@ -81,7 +81,7 @@ def enabled(names: list) -> list:
                 on, flags = handler(file.read())
         except OSError:
             continue
-        if on and "F" not in flags:
+        if "F" not in flags:
             raise FarmError(
                 f"the kernel's handler {name} has the flags {flags!r}, without F: it does not work in containers",
                 hint=f"remove it (`echo -1 > {FOLDER}/{name}`) and run this again",
@@ -110,6 +110,9 @@ def register(name: str) -> None:
     if not words:
         raise FarmError(f"no file of binfmt.d describes the handler {name}",
                         hint=f"looked for {name}.conf in {', '.join(DESCRIPTIONS)}")
+    if words != "1" and "F" not in words.rpartition(":")[2]:
+        raise FarmError(f"the handler {name} is described without the flag F: it would not work in containers",
+                        hint=f"give it that flag: {name}.conf in {', '.join(DESCRIPTIONS)}")
     try:
         with open(known if words == "1" else os.path.join(FOLDER, "register"), "w", encoding="ascii") as file:
             file.write(words)

@@ -20,6 +20,8 @@ description:
   - With O(state=absent), stops the services that are described in a farm's state folder, removes what describes them
     outside of it, unmounts what is mounted below it, and removes the folder. A folder that is a mount point stays,
     empty.
+  - A folder that was moved is stopped by the name that it had. A copy of a farm's folder is removed, and the farm that
+    it was copied from runs on.
   - Refuses a folder that has other things in it and does not carry the mark of a farm. Refuses one that belongs to
     neither root nor the user that the module runs as.
   - Debian packages that the roles installed stay.
@@ -94,7 +96,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, programs, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
-from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
 UMOUNT_NOFOLLOW = 8  # umount(2)
 ARGUMENTS = {
@@ -182,17 +183,8 @@ class StateFolder:
 
     def remove(self) -> None:
         for name in self.services():
-            found, _text = supervisors.definition_of(self.path, name)
-            kind = supervisors.KINDS.get(found.get("supervisor", ""),
-                                         supervisors.KINDS[supervisors.supervisor_of_this_machine()])
-            # units and processes bear the name that the folder was given by, which may be a link
-            made_with = found.get("state_dir", self.path)
-            supervisor = kind(Service(name=name, state_dir=made_with), programs.call, Proc())
-            supervisor.stop()
-            for path in supervisor.files():
-                if not path.startswith((self.path + "/", made_with + "/")) and os.path.lexists(path):
-                    os.unlink(path)
-                    supervisor.call("systemctl", "daemon-reload")
+            for supervisor in supervisors.of_folder(self.path, name, programs.call, Proc()):
+                supervisor.retire()
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.empty(folder)
