@@ -141,8 +141,9 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
         now = time.time()
         state = {"state": "running", "started": now, **(state or {})}  # what cannot be read its job writes again
-        found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"],
-                      "age": now - state["started"]})
+        # the clock may have been set back meanwhile
+        found.append({"id": name, **state, "elapsed": max(state.get("ended", now) - state["started"], 0),
+                      "age": max(now - state["started"], 0)})
     return found
 
 
@@ -225,6 +226,7 @@ def _program(words: list[str]) -> tuple[int, str, str]:
 
 def main(arguments: list[str]) -> int:
     """The command line. What the system refuses is a line on stderr; a mistake of the caller is a traceback."""
+    os.umask(0o022)  # whatever mask the host has: nobody else may write what is read and run here
     try:
         return _main(arguments, json.load(sys.stdin))
     except OSError as error:

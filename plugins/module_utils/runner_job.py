@@ -83,6 +83,7 @@ class _Job:
         self.notes: list[str] = []
         self.why = ""  # it is to end
         self.building = False
+        self.heard: tuple[int, float] = (0, 0.0)  # the last poll, by the clock; when it was seen, by one that is not set
 
     def on_signal(self, number: int, frame: object) -> None:
         self.why = self.why or "cancelled"
@@ -139,7 +140,10 @@ class _Job:
         """Writes the state while buildctl runs; says whether it is to end."""
         if (self.folder / CANCELLED).exists():
             self.why = self.why or "cancelled"
-        if time.time() - (self.folder / "beat").stat().st_mtime > FORGOTTEN:
+        beat, now = (self.folder / "beat").stat().st_mtime_ns, time.monotonic()
+        if beat != self.heard[0]:
+            self.heard = beat, now
+        if now - self.heard[1] > FORGOTTEN:
             self.why = self.why or f"nobody asked for this job for {FORGOTTEN // 60} minutes"
         if not self.why:
             self.write("running", phase="build")

@@ -110,7 +110,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
@@ -226,6 +226,7 @@ class Compiler:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         compiler = Compiler(module)

@@ -90,7 +90,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import installation, programs
+from ansible_collections.desimages.farm.plugins.module_utils import installation, programs, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
 
@@ -256,6 +256,7 @@ def interrupted() -> bool:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         packages = Packages(module)

@@ -21,9 +21,10 @@ _MISSING = 97  # exit code of a call where the runner, or this version of it, is
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 # unpacks and compiles the zip that comes on standard input into the folder that is its argument, in one step
 _INSTALL = (
-    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
-    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, "
-    "quiet=1); os.sync(); shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
+    "import base64, compileall, io, os, shutil, sys, zipfile; os.umask(0o022); path = sys.argv[1]; "
+    "new = f'{path}.{os.getpid()}'; data = base64.b64decode(sys.stdin.read()); "
+    "zipfile.ZipFile(io.BytesIO(data)).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
+    "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
