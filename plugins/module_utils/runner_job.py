@@ -83,7 +83,8 @@ class _Job:
         self.notes: list[str] = []
         self.why = ""  # it is to end
         self.building = False
-        self.heard: tuple[int, float] = (0, 0.0)  # the last poll, by the clock; when it was seen, by one that is not set
+        # the last poll, by the clock; and when it was seen, by one that nobody sets
+        self.heard: tuple[int, float] = (0, 0.0)
 
     def on_signal(self, number: int, frame: object) -> None:
         self.why = self.why or "cancelled"

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 END = bytes(1024)  # how every tar ends, whatever comes before and however long it is padded
 
 
-def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
+def merge(packages: Iterable[BinaryIO], out: IO[bytes], epoch: int) -> None:
     """One tar of the file trees of open .deb files, which are closed; a folder that several have comes once.
 
     Times later than `epoch` become it. `dpkg-deb` reads the packages: it knows every compression that Debian used.
