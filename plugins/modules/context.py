@@ -50,7 +50,7 @@ options:
   to:
     description: >-
       The folder to lay them out in, each unit in one of its own. One that was laid out before is made anew; one that
-      holds anything else is refused.
+      holds anything else, or that another user could exchange meanwhile, is refused.
     type: path
     required: true
 """
