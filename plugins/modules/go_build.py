@@ -111,7 +111,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs, state
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, redacted, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
 LONGEST = 7200  # seconds that a compilation may take, with all that is fetched for it
@@ -183,7 +183,7 @@ class Compiler:
                         self.module.warn(f"compiled with {used}: {need} cannot be had here. The program is the same, "
                                          "its bytes may not be.")
                     return go, setting, used
-                tried.append(f"{go} with GOTOOLCHAIN={setting}: {done.err.strip()}")
+                tried.append(f"{go} with GOTOOLCHAIN={setting}: {redacted(done.err.strip())}")
             tried.append(f"{go}: {here.strip()}")
         raise FarmError(
             f"no Go that can compile {gobuild.describe(self.module.params['packages'])}",
@@ -204,7 +204,8 @@ class Compiler:
             )
             if done.code != 0:
                 raise FarmError(
-                    f"go build ended with {done.code}:\n" + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
+                    f"go build ended with {done.code}:\n"
+                    + redacted("\n".join((done.out + done.err).strip().splitlines()[-20:])),
                     hint="the modules come as this machine's Go settings say: see `go env GOPROXY GOSUMDB GOFLAGS`",
                     command=" ".join(self.program.command(go, "OUTPUT")),
                 )

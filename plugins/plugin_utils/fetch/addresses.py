@@ -24,7 +24,8 @@ def refuse_nowhere(url: str, whence: str = "") -> None:
         good = False
     if not good:
         words = f"{redact(whence)}: it is redirected to" if whence else "nothing can be fetched from"
-        raise Unreachable(f"{words} {redact(url)!r}, which is no address of HTTP", url=redact(whence or url),
+        shown = redact(url).partition("?")[0]  # behind it there may be a signature
+        raise Unreachable(f"{words} {shown!r}, which is no address of HTTP", url=redact(whence or url),
                           hint="correct the address, or take another origin")
 
 
@@ -37,7 +38,8 @@ def led(url: str, place: str) -> str:
         to = place
     refuse_nowhere(to, url)
     if url.startswith("https:") and to.startswith("http:") and not loopback(urlsplit(to).netloc.rpartition("@")[2]):
-        raise Unreachable(f"{redact(url)}: it is redirected to {redact(to)}, out of TLS: that is not followed",
+        where = redact(to).partition("?")[0]
+        raise Unreachable(f"{redact(url)}: it is redirected to {where}, out of TLS: that is not followed",
                           url=redact(url), hint="name an address that stays in TLS, or take another origin")
     return to
 
