@@ -33,30 +33,37 @@ class Done:
 
 
 def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None,
-        folder: str | None = None, stdin: str = "") -> Done:
+        folder: str | None = None, stdin: str = "", lasting: bool = False) -> Done:
     """Runs a program to its end. `environment` is all that it gets (this process's own unless given), `folder` where it
-    runs.
+    runs. One that is `lasting` writes into memory of its own: where this process is killed, it goes on to its end, and
+    is not ended by a pipe that nobody reads.
 
     Raises Overdue after `seconds`, FarmError where there is no such program.
     """
-    with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE) as process:
-        try:
-            out, err = process.communicate(stdin.encode(), timeout=seconds)
-        except subprocess.TimeoutExpired:
-            end(process)
-            raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended",
-                          command=" ".join(words)[:300]) from None
+    kept = [os.memfd_create(name) for name in ("output", "errors")] if lasting else []
+    try:
+        with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE, into=kept) as process:
+            try:
+                said = process.communicate(stdin.encode(), timeout=seconds)
+            except subprocess.TimeoutExpired:
+                end(process)
+                raise Overdue(f"{words[0]} did not end in {seconds:.0f} s, and was ended",
+                              command=" ".join(words)[:300]) from None
+        out, err = [os.pread(file, os.fstat(file).st_size, 0) for file in kept] or said
+    finally:
+        for file in kept:
+            os.close(file)
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def call(words: Sequence[str], *, seconds: float = 0.0,
-         environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+def call(words: Sequence[str], *, seconds: float = 0.0, environment: Mapping[str, str] | None = None,
+         lasting: bool = False) -> tuple[int, str, str]:
     """What AnsibleModule.run_command is, with a deadline (`PATIENCE` unless given): exit code, output, errors.
 
     124, as of timeout(1), where it did not end in time; 127, as of a shell, where it cannot be run.
     """
     try:
-        done = run(words, seconds=seconds or PATIENCE, environment=environment)
+        done = run(words, seconds=seconds or PATIENCE, environment=environment, lasting=lasting)
     except Overdue as error:
         return 124, "", error.message
     except FarmError as error:
@@ -66,11 +73,14 @@ def call(words: Sequence[str], *, seconds: float = 0.0,
 
 @contextlib.contextmanager
 def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
-            stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs while the block does. What is left of it then is ended, however the block is left."""
+            stdin: int | IO[bytes] = subprocess.DEVNULL,
+            into: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs while the block does. What is left of it then is ended, however the block is left. It writes
+    into pipes, or `into` two open files."""
+    out, err = into or (subprocess.PIPE, subprocess.PIPE)
     try:
         # pylint: disable-next=ansible-bad-function  # the controller and the runner have no AnsibleModule
-        process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+        process = subprocess.Popen(list(words), stdin=stdin, stdout=out, stderr=err, cwd=folder,
                                    env=None if environment is None else dict(environment), start_new_session=True)
     except OSError as error:
         raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=" ".join(words)[:300]) from error

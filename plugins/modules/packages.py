@@ -17,6 +17,7 @@ description:
     something else began, the module fails before anything is done, in check mode too, and names the packages.
   - Unlike M(ansible.builtin.apt) it needs no python3-apt, so that it runs under any Python (a virtual environment's
     too), and check mode tells the truth on a machine that has none.
+  - Another dpkg that is at work is awaited for five minutes. An installation whose module is killed goes on to its end.
   - The services that the packages bring are not started at the installation, nor others stopped or restarted.
     C(invoke-rc.d) and C(deb-systemd-invoke), by which Debian's packages do that, do nothing there. A C(policy-rc.d)
     is neither needed nor made. One that is there stays as it is.
@@ -90,9 +91,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import installation, programs, state
+from ansible_collections.desimages.farm.plugins.module_utils import installation, programs, readiness, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 ARGUMENTS = {
     "names": {"type": "list", "elements": "str", "required": True},
@@ -111,6 +113,7 @@ SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcp
 # needrestart, where a machine has it, restarts services behind apt's back: it may only list them
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
 LONGEST = 3600.0  # seconds for one apt-get: it fetches, from a mirror that may be slow, and waits for dpkg's lock
+TURN = 300.0  # seconds for another dpkg, as apt is told to wait
 BY_HAND = "run the same apt-get by hand on that machine"
 
 
@@ -118,8 +121,8 @@ BY_HAND = "run the same apt-get by hand on that machine"
 def quiet_path() -> Iterator[str]:
     """A PATH for all that dpkg runs, and nothing else, in which the programs that start and stop services do nothing.
 
-    What a killed module leaves are two links in a folder that nobody looks into, until the next boot. An apt-get that
-    outlives it still starts nothing. The links lead to a program, so a /run that is mounted noexec does no harm.
+    What a killed module leaves are two links in a folder that nobody looks into, until the next boot. Its apt-get goes
+    on to the end, and still starts nothing. The links lead to a program, so a /run that is mounted noexec does no harm.
     """
     folder = tempfile.mkdtemp(prefix="desimages-quiet-", dir=RUN)
     try:
@@ -163,6 +166,14 @@ class Packages:
         if wrong:
             raise BadInput(wrong, what="the packages to install")
         self.plan = Plan()
+        self.look()
+        if self.missing and at_work():  # it may bring them
+            if problem := readiness.until(at_work, TURN):
+                raise self.refusal(problem, "wait for it to end, and run again")
+            self.look()
+
+    def look(self) -> None:
+        """What is there, and what is not."""
         self.before = self.versions()
         self.missing = [name for name in self.names if name not in self.before]
 
@@ -179,7 +190,8 @@ class Packages:
     def apt(self, words: list, options: list, settings: str = "") -> tuple:
         """(what it printed, '' or what went wrong). `settings` is a file that stands in for apt's own."""
         environment = {**os.environ, **ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
-        code, out, err = programs.call([*APT, *options, *words], seconds=LONGEST, environment=environment)
+        words_ = [*APT, *options, *words]
+        code, out, err = programs.call(words_, seconds=LONGEST, environment=environment, lasting=True)
         last = "\n".join((out + err).strip().splitlines()[-15:])
         return out, f"apt-get {' '.join(words)} ended with {code}:\n{last}" if code else ""
 
@@ -247,12 +259,23 @@ class Packages:
                 raise self.refusal(problem, BY_HAND)
 
 
+def admin() -> str:
+    """Where dpkg keeps what it knows."""
+    return os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
+
+
 def interrupted() -> bool:
     """Whether dpkg has a journal of work that it did not end. A simulation of apt's does not look for it."""
     try:
-        return any(name.isdigit() for name in os.listdir(os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg") + "/updates"))
+        return any(name.isdigit() for name in os.listdir(f"{admin()}/updates"))
     except FileNotFoundError:
         return False
+
+
+def at_work() -> str:
+    """'' unless another dpkg works now: what it has in its journal is no interruption."""
+    users = Proc().users(f"{admin()}/lock") if interrupted() else []
+    return f"another dpkg is at work, process {users[0]}: {Proc().command(users[0])}" if users else ""
 
 
 def main() -> None:
