@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import signal
@@ -287,6 +288,8 @@ class Systemd(Supervisor):
     def retire(self) -> None:
         self.stop()
         path = next(iter(self.files()))
+        for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # of who was killed: files.write
+            os.unlink(left)
         if os.path.exists(path) and not self.foreign():
             os.unlink(path)
             self.call("systemctl", "daemon-reload")

@@ -352,6 +352,7 @@ def test_the_unit_of_a_farm_that_was_moved_does_not_stay(tmp_path, monkeypatch):
     params = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep", "600"]}
     assert result(supervised.main, **params, state_dir=str(tmp_path / "farm"))["changed"]
     (old,) = units.iterdir()
+    (units / f".{old.name}.0123456789ab").touch()  # as a kill leaves it
     (tmp_path / "farm").rename(tmp_path / "moved")
     (programs / "calls").unlink()
     assert result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
