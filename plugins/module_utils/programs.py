@@ -78,10 +78,13 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
     """A program that runs while the block does. What is left of it then is ended, however the block is left. It writes
     into pipes, or `into` two open files."""
     out, err = into or (subprocess.PIPE, subprocess.PIPE)
+    given = dict(os.environ if environment is None else environment)
+    if not os.path.isdir(given.get("TMPDIR", "/")):  # Python leaves such a one alone, other programs fail
+        del given["TMPDIR"]
     try:
         # pylint: disable-next=ansible-bad-function  # the controller and the runner have no AnsibleModule
         process = subprocess.Popen(list(words), stdin=stdin, stdout=out, stderr=err, cwd=folder,
-                                   env=None if environment is None else dict(environment), start_new_session=True)
+                                   env=given, start_new_session=True)
     except OSError as error:
         raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=" ".join(words)[:300]) from error
     try:

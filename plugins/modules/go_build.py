@@ -145,6 +145,7 @@ class Compiler:
             tags=params["tags"],
         )
         self.folder = os.path.join(params["cache"], "go", self.program.key)
+        self.environment = {**os.environ, **gobuild.folders(os.environ, params["cache"])}
 
     def kept(self) -> tuple:
         """(manifest, why it is not good)."""
@@ -172,11 +173,11 @@ class Compiler:
             go = shutil.which("go", path=folder)
             if not go:
                 continue
-            here = programs.run([go, "version"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"},
+            here = programs.run([go, "version"], seconds=60, environment={**self.environment, "GOTOOLCHAIN": "local"},
                                 folder="/").out
             for setting in gobuild.toolchains(need, here):
                 done = programs.run([go, "version"], seconds=LONGEST,
-                                    environment={**os.environ, "GOTOOLCHAIN": setting}, folder="/")
+                                    environment={**self.environment, "GOTOOLCHAIN": setting}, folder="/")
                 if done.code == 0:
                     used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
@@ -200,7 +201,7 @@ class Compiler:
         try:
             done = programs.run(
                 self.program.command(go, output), seconds=LONGEST, folder=self.module.params["source"],
-                environment={**os.environ, **self.program.environment, "GOTOOLCHAIN": toolchain},
+                environment={**self.environment, **self.program.environment, "GOTOOLCHAIN": toolchain},
             )
             if done.code != 0:
                 raise FarmError(
