@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import FarmError
-from .proc import Proc, same_address
+from .proc import Proc, listener, same_address
 from .supervision import MARKER, WRITTEN, Service, Text, parse_port, quote, runit_files, systemd_files
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
@@ -188,10 +188,9 @@ class Supervisor:
                     told(f"port {text}", foreign(owners))
                     if not owners:
                         found.append(f"port {text} is held by a process that this user may not see")
-        sockets = proc.unix_sockets() if self.service.claims.sockets else {}
         for path in self.service.claims.sockets:
-            if path in sockets:
-                told(f"socket {path}", foreign(proc.owners(sockets[path])))
+            if pid := listener(path):
+                told(f"socket {path}", foreign([pid]))
         for folder in self.service.claims.data:
             if os.path.isdir(folder):
                 told(f"folder {folder}", foreign(proc.users(folder)))

@@ -112,7 +112,7 @@ def mounts_below(text: str, folder: str) -> list:
     def plain(field: str) -> str:
         return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 
-    points = [plain(line.split()[4]) for line in text.splitlines() if line]
+    points = [plain(line.split(" ")[4]) for line in text.split("\n") if line]
     return [point for point in reversed(points) if point.startswith(folder + "/")]
 
 
@@ -145,7 +145,7 @@ def unmount(folder: int, path: str) -> None:
         for part in above:
             opened.append(files.open_folder(part, opened[-1] if opened else folder))
         target = f"/proc/self/fd/{opened[-1] if opened else folder}/{name}"
-        if libc.umount2(target.encode(), UMOUNT_NOFOLLOW) != 0:
+        if libc.umount2(os.fsencode(target), UMOUNT_NOFOLLOW) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         for descriptor in opened:
@@ -196,7 +196,8 @@ class StateFolder:
 
     def empty(self, folder: int) -> None:
         """Removes all that is in the open folder, and nothing else, whoever exchanges it meanwhile."""
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        # who may mount anything may give it any name
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             points = mounts_below(file.read(), self.path)
         for point in points:
             try:

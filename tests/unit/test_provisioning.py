@@ -80,6 +80,24 @@ def test_what_was_mounted_last_is_unmounted_first_and_the_folder_itself_is_not()
     assert mounts_below(MOUNTS, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
 
 
+@pytest.mark.parametrize("name", ["a\u2028b", "a\u2003b", "a\x85b", "a\x0bb", "a\udcffb"])
+def test_a_mount_of_any_name_is_read(name):
+    others = f"34 21 0:44 / /home/her/{name} rw - fuse x rw\n"
+    assert mounts_below(MOUNTS + others, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
+    assert mounts_below(f"34 21 0:44 / /var/farm/{name} rw - fuse x rw\n", "/var/farm") == [f"/var/farm/{name}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_is_mounted_under_any_name_is_unmounted(tmp_path):
+    farm = tmp_path / "farm"
+    state.claim(str(farm))
+    for name in ("a\u2028b", "a\udcffb", "a b"):
+        (farm / name).mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(farm / name)], check=True)
+    assert state_folder.absent(of(farm))["changed"]
+    assert not farm.exists()
+
+
 def test_a_file_with_two_names_is_counted_once(tmp_path):
     (tmp_path / "one").write_bytes(b"x" * 100_000)
     single = disk_usage(str(tmp_path), tmp_path.stat().st_dev, set())
