@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 _ENDED = ("Z", "X")  # states of a process that runs no more
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
+SHOWN = 300  # characters of a command line, which may have megabytes
 CONNECT = 2  # seconds for a unix socket, whose listener may take no more connections
 
 
@@ -107,9 +108,9 @@ class Proc:
         return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
 
     def command(self, pid: int) -> str:
-        """The command line as a person would type it, or [name] for what has none."""
+        """The beginning of the command line as a person would type it, or [name] for what has none."""
         words = self._read(str(pid), "cmdline").decode(errors="replace").rstrip("\0").split("\0")
-        return " ".join(words) or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
+        return " ".join(words)[:SHOWN] or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
 
     def parent(self, pid: int) -> int:
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
