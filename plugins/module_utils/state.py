@@ -72,7 +72,7 @@ def refuse_foreign(path: str) -> None:
         if os.path.lexists(path):
             raise FarmError(f"{path} is there, and no folder", hint="choose another farm_state, or remove it")
         return
-    if whose := _others(path):
+    if whose := others(path):
         raise FarmError(f"{path} {whose}: who writes there decides what user {os.geteuid()} follows or runs",
                         hint="choose another farm_state, or run as its owner. If others are only to lose the right to "
                              f"write: `chmod go-w {path}`, and where it has an ACL `setfacl -bk {path}`")
@@ -103,7 +103,7 @@ def others_above(path: str) -> list[str]:
         seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))
 
 
-def _others(path: str) -> str:
+def others(path: str) -> str:
     """Who else may write in a folder, or will in what is made there; '' where nobody does."""
     found = os.stat(path)
     if found.st_mode & stat.S_IWOTH:

@@ -16,6 +16,7 @@ description:
     enters.
   - The result is cached under a key over all that determines it. What is in the cache is checked against the sha256
     written there, and not compiled again.
+  - Refuses a cache that belongs to another user, or that others may write.
   - Modules come as the machine's own Go settings say (proxy, checksum database, netrc, caches).
   - Runs on the controller; delegate it to C(localhost).
 requirements:
@@ -147,6 +148,15 @@ class Compiler:
         self.folder = os.path.join(params["cache"], "go", self.program.key)
         self.environment = {**os.environ, **gobuild.folders(os.environ, params["cache"])}
 
+    def refuse_foreign(self) -> None:
+        """Raises FarmError where somebody else may lay programs into the cache, or has: root runs what is in it."""
+        go = os.path.dirname(self.folder)
+        found = [(path, state.others(path)) for path in (os.path.dirname(go), go, self.folder) if os.path.isdir(path)]
+        found += [(path, "may be written by everybody") for path in state.open_above(self.folder)]
+        if told := [f"{path} {whose}" for path, whose in found if whose]:
+            raise FarmError(f"{told[0]}: who writes there decides what is run as root",
+                            hint="choose another folder for what is compiled (buildkitd_cache), or remove this one")
+
     def kept(self) -> tuple:
         """(manifest, why it is not good)."""
         try:
@@ -232,6 +242,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         compiler = Compiler(module)
+        compiler.refuse_foreign()
         manifest, reason = compiler.kept()
         if reason and not module.check_mode:
             manifest = compiler.compile()

@@ -404,6 +404,30 @@ def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
     assert result(go_build.main, cache=str(tmp_path / "cache"), check=True, **params)["changed"] is True
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("spoil", [
+    lambda cache, kept: os.chown(cache, 4711, 4711), lambda cache, kept: os.chown(kept.parent, 4711, 4711),
+    lambda cache, kept: os.chown(kept, 4711, 4711), lambda cache, kept: kept.chmod(0o777),
+    lambda cache, kept: cache.parent.chmod(0o777),
+])
+def test_programs_that_another_user_laid_into_the_cache_are_not_taken(tmp_path, spoil):
+    """The name of a program's folder is known beforehand."""
+    cache, source = tmp_path / "above/cache", tmp_path / "source"
+    source.mkdir()
+    (source / "go.mod").write_text("module x\n")
+    params = {"source": str(source), "packages": {"a": "x/a"}, "platform": "linux/amd64", "toolchain": "go1.26.8"}
+    program = gobuild.Program((("a", "x/a"),), (("go.mod", files.sha256_of(str(source / "go.mod"))),),
+                              Platform.parse("linux/amd64"), "go1.26.8")
+    kept = cache / "go" / program.key
+    files.write(str(kept / "a"), "#!/bin/sh\n", 0o755)
+    made = {"sha256": files.sha256_of(str(kept / "a")), "size": 10}
+    files.write(str(kept / "manifest.json"), json.dumps({"programs": {"a": made}}))
+    assert result(go_build.main, cache=str(cache), **params)["programs"]["a"]["path"] == str(kept / "a")
+    spoil(cache, kept)
+    found = result(go_build.main, cache=str(cache), **params)
+    assert found["failed"] and "who writes there decides what is run as root" in found["msg"]
+
+
 def test_what_the_system_refuses_is_an_error_in_words(tmp_path):
     (tmp_path / ".desimages").touch()
     (tmp_path / "services/x/service.json").mkdir(parents=True)
