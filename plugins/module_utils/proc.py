@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 
 _ENDED = ("Z", "X")  # states of a process that no longer runs
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
-_ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
+SHOWN = 300  # characters of a command line, which may have megabytes
+CONNECT = 2  # seconds for a unix socket, whose listener may take no more connections
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,19 @@ def parse_tcp(text: str, byteorder: str = sys.byteorder) -> list[Listening]:
     return found
 
 
-def parse_unix(text: str) -> dict[str, int]:
-    """path -> inode of the listening sockets of a /proc/net/unix."""
-    found = {}
-    for line in text.splitlines()[1:]:
-        fields = line.split(None, 7)
-        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
-            found[fields[7]] = int(fields[6])
-    return found
+def listener(path: str) -> int:
+    """The process that listens on a unix socket; 0 where none does.
+
+    It is asked for: /proc/net/unix tells the names of sockets as they are, and a line break in one forges a line.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(CONNECT)
+        try:
+            connection.connect(path)
+            pid, _uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return 0
+    return int(pid)
 
 
 def same_address(one: str, other: str) -> bool:
@@ -101,9 +108,9 @@ class Proc:
         return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
 
     def command(self, pid: int) -> str:
-        """The command line as a person would type it, or [name] if it has none."""
+        """The beginning of the command line as a person would type it, or [name] if it has none."""
         words = self._read(str(pid), "cmdline").decode(errors="replace").rstrip("\0").split("\0")
-        return " ".join(words) or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
+        return " ".join(words)[:SHOWN] or "[" + self._read(str(pid), "comm").decode(errors="replace").strip() + "]"
 
     def parent(self, pid: int) -> int:
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
@@ -140,10 +147,6 @@ class Proc:
     def listening(self) -> list[Listening]:
         """All listening TCP sockets of this network namespace."""
         return [one for name in ("tcp", "tcp6") for one in parse_tcp(self._read("net", name).decode())]
-
-    def unix_sockets(self) -> dict[str, int]:
-        """path -> inode of all listening unix sockets of this network namespace."""
-        return parse_unix(self._read("net", "unix").decode(errors="replace"))
 
     def owners(self, inode: int) -> list[int]:
         """The processes that have the socket with this inode open."""

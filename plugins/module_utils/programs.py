@@ -33,29 +33,37 @@ class Done:
 
 
 def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None,
-        folder: str | None = None, stdin: str = "") -> Done:
+        folder: str | None = None, stdin: str = "", lasting: bool = False) -> Done:
     """Runs a program to its end, in `folder`. `environment` is its whole environment (this process's own unless given).
+    A `lasting` program writes to memory instead of pipes: if this process is killed, it continues to its end, and no
+    broken pipe ends it.
 
     Raises Overdue after `seconds`, FarmError if the program cannot be run.
     """
-    with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE) as process:
-        try:
-            out, err = process.communicate(stdin.encode(), timeout=seconds)
-        except subprocess.TimeoutExpired:
-            end(process)
-            raise Overdue(f"{words[0]} did not end within {seconds:.0f} s, and was killed",
-                          command=" ".join(words)[:300]) from None
+    kept = [os.memfd_create(name) for name in ("output", "errors")] if lasting else []
+    try:
+        with started(words, environment=environment, folder=folder, stdin=subprocess.PIPE, into=kept) as process:
+            try:
+                said = process.communicate(stdin.encode(), timeout=seconds)
+            except subprocess.TimeoutExpired:
+                end(process)
+                raise Overdue(f"{words[0]} did not end within {seconds:.0f} s, and was killed",
+                              command=" ".join(words)[:300]) from None
+        out, err = [os.pread(file, os.fstat(file).st_size, 0) for file in kept] or said
+    finally:
+        for file in kept:
+            os.close(file)
     return Done(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def call(words: Sequence[str], *, seconds: float = 0.0,
-         environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+def call(words: Sequence[str], *, seconds: float = 0.0, environment: Mapping[str, str] | None = None,
+         lasting: bool = False) -> tuple[int, str, str]:
     """Like AnsibleModule.run_command, with a deadline (`PATIENCE` unless given): exit code, output, errors.
 
     The code is 124, as with timeout(1), if it did not end in time; 127, as with a shell, if it cannot be run.
     """
     try:
-        done = run(words, seconds=seconds or PATIENCE, environment=environment)
+        done = run(words, seconds=seconds or PATIENCE, environment=environment, lasting=lasting)
     except Overdue as error:
         return 124, "", error.message
     except FarmError as error:
@@ -65,12 +73,18 @@ def call(words: Sequence[str], *, seconds: float = 0.0,
 
 @contextlib.contextmanager
 def started(words: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: str | None = None,
-            stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs during the block. It is ended afterwards, however the block is left."""
+            stdin: int | IO[bytes] = subprocess.DEVNULL,
+            into: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs during the block. It is ended afterwards, however the block is left. It writes to pipes, or
+    `into` two open files."""
+    out, err = into or (subprocess.PIPE, subprocess.PIPE)
+    given = dict(os.environ if environment is None else environment)
+    if not os.path.isdir(given.get("TMPDIR", "/")):  # Python ignores it, other programs fail
+        del given["TMPDIR"]
     try:
         # pylint: disable-next=ansible-bad-function  # the controller and the runner have no AnsibleModule
-        process = subprocess.Popen(list(words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
-                                   env=None if environment is None else dict(environment), start_new_session=True)
+        process = subprocess.Popen(list(words), stdin=stdin, stdout=out, stderr=err, cwd=folder,
+                                   env=given, start_new_session=True)
     except OSError as error:
         raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=" ".join(words)[:300]) from error
     try:

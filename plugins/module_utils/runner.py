@@ -142,8 +142,9 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
                 state = {**state, "state": "lost", "error": "the job's process is gone"}
         now = time.time()
         state = {"state": "running", "started": now, **(state or {})}  # an unreadable state is written again by its job
-        found.append({"id": name, **state, "elapsed": state.get("ended", now) - state["started"],
-                      "age": now - state["started"]})
+        # the clock may have been set back
+        found.append({"id": name, **state, "elapsed": max(state.get("ended", now) - state["started"], 0),
+                      "age": max(now - state["started"], 0)})
     return found
 
 
@@ -226,6 +227,7 @@ def _program(words: list[str]) -> tuple[int, str, str]:
 
 def main(arguments: list[str]) -> int:
     """The command line. An error of the system becomes a line on stderr; a mistake of the caller is a traceback."""
+    os.umask(0o022)  # whatever the host's umask: nobody else may write what is read and run here
     try:
         return _main(arguments, json.load(sys.stdin))
     except OSError as error:

@@ -83,6 +83,8 @@ class _Job:
         self.notes: list[str] = []
         self.why = ""  # why it must end
         self.building = False
+        # the last poll, by the clock; and when it was seen, by one that nobody sets
+        self.heard: tuple[int, float] = (0, 0.0)
 
     def on_signal(self, number: int, frame: object) -> None:
         self.why = self.why or "cancelled"
@@ -139,7 +141,10 @@ class _Job:
         """Writes the state while buildctl runs; returns whether it must end."""
         if (self.folder / CANCELLED).exists():
             self.why = self.why or "cancelled"
-        if time.time() - (self.folder / "beat").stat().st_mtime > FORGOTTEN:
+        beat, now = (self.folder / "beat").stat().st_mtime_ns, time.monotonic()
+        if beat != self.heard[0]:
+            self.heard = beat, now
+        if now - self.heard[1] > FORGOTTEN:
             self.why = self.why or f"nothing polled this job for {FORGOTTEN // 60} minutes"
         if not self.why:
             self.write("running", phase="build")

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -63,20 +65,17 @@ def holder(path: str) -> Holder | None:
 def refuse_foreign(path: str) -> None:
     """Refuses a folder that contains anything but a farm, as `clean` removes it whole; one of another user, who could
     change what is run from it; and one in a folder where everyone may write, who could replace it."""
-    for above in {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}:
-        mode = os.stat(above).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise FarmError(f"everyone may write to {above}, so anyone could replace {path}",
-                            hint=f"choose another farm_state, or `chmod o-w {above}`")
+    if loose := open_above(path):
+        raise FarmError(f"everyone may write to {loose[0]}, so anyone could replace {path}",
+                        hint=f"choose another farm_state, or `chmod o-w {loose[0]}`")
     if not os.path.isdir(path):
         if os.path.lexists(path):
             raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
         return
-    found = os.stat(path)
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o002:
-        whose = "is writable for everyone" if found.st_mode & 0o002 else f"belongs to user {found.st_uid}"
+    if whose := others(path):
         raise FarmError(f"{path} {whose}: whoever can write there decides what user {os.geteuid()} runs",
-                        hint="choose another farm_state, or run as its owner")
+                        hint="choose another farm_state, or run as its owner. To take the right to write "
+                             f"from others: `chmod go-w {path}`, and if it has an ACL `setfacl -bk {path}`")
     if os.path.exists(f"{path}/{MARK}"):
         return
     foreign = sorted(set(os.listdir(path)) - OWN)
@@ -86,6 +85,45 @@ def refuse_foreign(path: str) -> None:
             hint=f"choose another farm_state, or create the file {path}/{MARK} if everything in it may be removed with "
                  "the farm",
         )
+
+
+def open_above(path: str) -> list[str]:
+    """The folders above a path in which everybody can lay something else in its place."""
+    above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
+    modes = {folder: os.stat(folder).st_mode for folder in above}
+    return sorted(folder for folder, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX)
+
+
+def others_above(path: str) -> list[str]:
+    """The same for root, to whom each other user is somebody else; but the one who called sudo."""
+    mine = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
+    above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
+    found = {folder: os.stat(folder) for folder in above}
+    return sorted(folder for folder, seen in found.items() if str(seen.st_uid) not in mine or (
+        seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))
+
+
+def others(path: str) -> str:
+    """Who else may write in a folder, or will in what is made there; '' where nobody does."""
+    found = os.stat(path)
+    if found.st_mode & stat.S_IWOTH:
+        return "is writable for everyone"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"belongs to user {found.st_uid}"
+    if found.st_mode & stat.S_IWGRP and (found.st_gid not in (0, os.getegid()) or _acl(path, "access")):
+        return f"is writable for others, by its group {found.st_gid} or an ACL"
+    return "has an ACL that lets others write to what is created there" if _acl(path, "default") else ""
+
+
+def _acl(path: str, kind: str) -> bool:
+    """Whether an ACL of a folder, acl(5), lets somebody write whom it names (tags 2 and 8), or in a default one anybody
+    but its owner. Source of the layout: include/uapi/linux/posix_acl_xattr.h"""
+    try:
+        data = os.getxattr(path, f"system.posix_acl_{kind}")
+    except OSError:
+        return False
+    tags = (2, 8) if kind == "access" else (2, 4, 8, 32)
+    return any(tag in tags and rights & 2 for tag, rights, _who in struct.iter_unpack("<HHI", data[4:]))
 
 
 def _above(path: str) -> Iterator[str]:
@@ -104,7 +142,11 @@ def open_umask() -> None:
 def claim(path: str) -> None:
     """Makes the farm's state folder and marks it as one."""
     refuse_foreign(path)
+    new = not os.path.isdir(path)
     os.makedirs(path, mode=0o755, exist_ok=True)
+    if new:  # what it inherits of the folder above would let others write, whatever the mask
+        with contextlib.suppress(OSError):
+            os.removexattr(path, "system.posix_acl_default")
     if not os.path.exists(f"{path}/{MARK}"):
         write(f"{path}/{MARK}", "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n",
               0o644)

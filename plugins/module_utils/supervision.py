@@ -18,6 +18,7 @@ MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_STATE = "/var/lib/desimages"
 UNITS = "/etc/systemd/system"
+WRITTEN = "# Written by desimages.farm.supervised for the farm in "  # how a unit of ours begins
 LIMITS = {  # limit -> (option of chpst, directive of systemd)
     "core": ("-c", "LimitCORE"),
     "nofile": ("-o", "LimitNOFILE"),
@@ -173,6 +174,11 @@ class Service:
         return f"{self.state_dir}/services/{self.name}"
 
     @property
+    def unfinished(self) -> str:
+        """A file that is there while the service is changed: who was killed meanwhile left it."""
+        return f"{self.folder}/unfinished"
+
+    @property
     def environment_file(self) -> str:
         """The file with the environment. Only root can read it, while everyone can see unit and arguments."""
         return f"{self.folder}/environment"
@@ -318,7 +324,7 @@ def systemd_files(service: Service) -> dict[str, Text]:
     """
     command = " ".join(unit_word(word).replace("$", "$$") for word in service.command)
     lines = [
-        f"# Written by desimages.farm.supervised for the farm in {service.state_dir}: changes are lost.",
+        f"{WRITTEN}{service.state_dir}: changes are lost.",
         "[Unit]",
         f"Description={service.name} of the image farm in {service.state_dir}".replace("%", "%%"),
         "After=network-online.target",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import FarmError
-from .proc import Proc, same_address
-from .supervision import MARKER, Service, Text, parse_port, quote, runit_files, systemd_files
+from .proc import Proc, listener, same_address
+from .supervision import MARKER, WRITTEN, Service, Text, parse_port, quote, runit_files, systemd_files
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
@@ -114,8 +115,16 @@ class Supervisor:
         """Stops it and its supervision. It is no error if it does not run."""
         raise NotImplementedError
 
+    def retire(self) -> None:
+        """Stop it, and remove what describes it outside of the state folder."""
+        self.stop()
+
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
+
+    def foreign(self) -> str:
+        """'' where nobody else has what the supervisor knows the service by, else who does."""
+        return ""
 
     def call(self, *words: str) -> str:
         code, out, err = self.run(list(words))
@@ -135,7 +144,10 @@ class Supervisor:
     def end_leftovers(self) -> None:
         """Ends what a dead supervisor left running, and runs the command for after the service has ended."""
         self._end_processes()
-        after = list(self.service.after) or definition_of(self.service.state_dir, self.service.name)[0].get("after")
+        told = definition_of(self.service.state_dir, self.service.name)[0]
+        if told.get("state_dir", self.service.state_dir) != self.service.state_dir:
+            told = {}  # a copy of another farm's
+        after = list(self.service.after) or told.get("after")
         if after:
             self.run(after)
 
@@ -176,10 +188,9 @@ class Supervisor:
                     told(f"port {text}", foreign(owners))
                     if not owners:
                         found.append(f"port {text} is in use by a process that this user may not see")
-        sockets = proc.unix_sockets() if self.service.claims.sockets else {}
         for path in self.service.claims.sockets:
-            if path in sockets:
-                told(f"socket {path}", foreign(proc.owners(sockets[path])))
+            if pid := listener(path):
+                told(f"socket {path}", foreign([pid]))
         for folder in self.service.claims.data:
             if os.path.isdir(folder):
                 told(f"folder {folder}", foreign(proc.users(folder)))
@@ -268,15 +279,45 @@ class Systemd(Supervisor):
         self.call("systemctl", "restart", self.service.unit)
 
     def stop(self) -> None:
-        if os.path.exists(next(iter(self.files()))):
+        if os.path.exists(next(iter(self.files()))) and not self.foreign():
             self.call("systemctl", "disable", "--now", self.service.unit)
         self.end_leftovers()
+
+    def retire(self) -> None:
+        self.stop()
+        path = next(iter(self.files()))
+        for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # of who was killed: files.write
+            os.unlink(left)
+        if os.path.exists(path) and not self.foreign():
+            os.unlink(path)
+            self.call("systemctl", "daemon-reload")
+
+    def foreign(self) -> str:
+        path = next(iter(self.files()))
+        if os.path.islink(path):
+            return f"{path} is a link to {os.readlink(path)}, as of `systemctl mask`"
+        text = read(path)
+        return f"{path} is there, and was not made by this farm" if text and not text.startswith(WRITTEN) else ""
 
     def last_lines(self, count: int = 20) -> str:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
 
 
 KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
+
+
+def of_folder(path: str, name: str, run: Run, proc: Proc) -> list[Supervisor]:
+    """What may run a service that is described in a state folder, to be stopped in this order.
+
+    Units and processes bear the name that the folder had when the service was described: it may be a link, or the
+    folder was moved since. Where another folder has that name now, this one is a copy, and what runs is that folder's.
+    """
+    found, _text = definition_of(path, name)
+    kind = KINDS.get(found.get("supervisor", ""), KINDS[supervisor_of_this_machine()])
+    named = found.get("state_dir", path)
+    copy = os.path.isdir(f"{named}/services/{name}") and not os.path.samefile(named, path)
+    return [kind(Service(name=name, state_dir=each), run, proc)
+            for each in dict.fromkeys([path] if copy else [path, named])]
 
 
 def supervisor_of_this_machine() -> str:

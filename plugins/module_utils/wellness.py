@@ -65,6 +65,8 @@ class Host:
             if not (os.path.isfile(needed) and os.access(needed, os.X_OK)):
                 return f"{needed}, which {name} runs, is missing or not executable"
         service = Service(name=name, state_dir=self.state_dir)
+        if os.path.lexists(service.unfinished):
+            return f"the last change of {name} did not end"
         if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
             return f"{name} is not running"
         claims = found["claims"]

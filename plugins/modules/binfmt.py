@@ -14,7 +14,8 @@ author: the Desimages authors (@desimages)
 description:
   - Mounts binfmt_misc if it is not mounted, and registers the handlers of Debian's qemu-user-static with the kernel, in
     the same way as systemd-binfmt.
-  - Refuses a handler without the flag C(F), because it would not work in containers.
+  - Refuses a handler without the flag C(F), because it would not work in containers, and
+    does not enable one.
 requirements:
   - qemu-user-static
 attributes:
@@ -73,7 +74,8 @@ def handler(text: str) -> tuple:
 
 
 def enabled(names: list) -> list:
-    """The names that are enabled. Raises FarmError for a handler that cannot work in a container."""
+    """The names that are enabled. Raises FarmError for a handler that cannot work in a container, also if it is
+    disabled."""
     found = []
     for name in names:
         try:
@@ -81,7 +83,7 @@ def enabled(names: list) -> list:
                 on, flags = handler(file.read())
         except OSError:
             continue
-        if on and "F" not in flags:
+        if "F" not in flags:
             raise FarmError(
                 f"the kernel's handler {name} has the flags {flags!r}, without F, so it does not work in containers",
                 hint=f"remove it (`echo -1 > {FOLDER}/{name}`) and run this again",
@@ -109,6 +111,9 @@ def register(name: str) -> None:
     if not words:
         raise FarmError(f"binfmt.d has no {name}.conf for the handler {name}",
                         hint=f"install qemu-user-static; looked in {', '.join(DESCRIPTIONS)}")
+    if words != "1" and "F" not in words.rpartition(":")[2]:
+        raise FarmError(f"binfmt.d describes the handler {name} without the flag F: it would not work in containers",
+                        hint=f"add that flag in {name}.conf, in {', '.join(DESCRIPTIONS)}")
     try:
         with open(known if words == "1" else os.path.join(FOLDER, "register"), "w", encoding="ascii") as file:
             file.write(words)

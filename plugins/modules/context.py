@@ -50,7 +50,7 @@ options:
   to:
     description: >-
       The folder to lay them out in, with one folder per unit. A unit's folder that was laid out before is replaced; one
-      that contains anything else is refused.
+      that contains anything else, or that another user could replace, is refused.
     type: path
     required: true
 """

@@ -84,7 +84,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, golden, programs, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, golden, programs, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 LONGEST = 600  # seconds that the golden build may take
@@ -195,6 +195,7 @@ class Engine:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         engine = Engine(module)

@@ -15,6 +15,7 @@ description:
   - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module used.
   - The result is cached under a key over everything that determines it. A cached program is checked against its
     recorded sha256, and not compiled again.
+  - Refuses a cache that belongs to another user, or that others can write to.
   - Modules are fetched with the machine's own Go settings (proxy, checksum database, netrc, caches).
   - Runs on the controller; delegate it to C(localhost).
 requirements:
@@ -109,8 +110,8 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, programs, state
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, redacted, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 
 LONGEST = 7200  # seconds that a compilation may take, including downloads
@@ -144,6 +145,16 @@ class Compiler:
             tags=params["tags"],
         )
         self.folder = os.path.join(params["cache"], "go", self.program.key)
+        self.environment = {**os.environ, **gobuild.folders(os.environ, params["cache"])}
+
+    def refuse_foreign(self) -> None:
+        """Raises FarmError where somebody else may lay programs into the cache, or has: root runs what is in it."""
+        go = os.path.dirname(self.folder)
+        found = [(path, state.others(path)) for path in (os.path.dirname(go), go, self.folder) if os.path.isdir(path)]
+        found += [(path, "is writable for everyone") for path in state.open_above(self.folder)]
+        if told := [f"{path} {whose}" for path, whose in found if whose]:
+            raise FarmError(f"{told[0]}: who writes there decides what is run as root",
+                            hint="choose another folder for what is compiled (buildkitd_cache), or remove this one")
 
     def kept(self) -> tuple:
         """(manifest in the cache, '' or why it cannot be used)."""
@@ -171,18 +182,18 @@ class Compiler:
             go = shutil.which("go", path=folder)
             if not go:
                 continue
-            here = programs.run([go, "version"], seconds=60, environment={**os.environ, "GOTOOLCHAIN": "local"},
+            here = programs.run([go, "version"], seconds=60, environment={**self.environment, "GOTOOLCHAIN": "local"},
                                 folder="/").out
             for setting in gobuild.toolchains(need, here):
                 done = programs.run([go, "version"], seconds=LONGEST,
-                                    environment={**os.environ, "GOTOOLCHAIN": setting}, folder="/")
+                                    environment={**self.environment, "GOTOOLCHAIN": setting}, folder="/")
                 if done.code == 0:
                     used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
                         self.module.warn(f"compiled with {used}, as {need} is not available here: the program works "
                                          "the same, but its bytes may be others")
                     return go, setting, used
-                tried.append(f"{go} with GOTOOLCHAIN={setting}: {done.err.strip()}")
+                tried.append(f"{go} with GOTOOLCHAIN={setting}: {redacted(done.err.strip())}")
             tried.append(f"{go}: {here.strip()}")
         raise FarmError(
             f"this machine has no Go that can compile {gobuild.describe(self.module.params['packages'])} with {need}",
@@ -199,12 +210,12 @@ class Compiler:
         try:
             done = programs.run(
                 self.program.command(go, output), seconds=LONGEST, folder=self.module.params["source"],
-                environment={**os.environ, **self.program.environment, "GOTOOLCHAIN": toolchain},
+                environment={**self.environment, **self.program.environment, "GOTOOLCHAIN": toolchain},
             )
             if done.code != 0:
                 raise FarmError(
                     f"go build failed with {done.code}:\n"
-                    + "\n".join((done.out + done.err).strip().splitlines()[-20:]),
+                    + redacted("\n".join((done.out + done.err).strip().splitlines()[-20:])),
                     hint="modules are fetched with this machine's Go settings: check `go env GOPROXY GOSUMDB GOFLAGS`",
                     command=" ".join(self.program.command(go, "OUTPUT")),
                 )
@@ -226,9 +237,11 @@ class Compiler:
 
 
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         compiler = Compiler(module)
+        compiler.refuse_foreign()
         manifest, reason = compiler.kept()
         if reason and not module.check_mode:
             manifest = compiler.compile()

@@ -17,6 +17,7 @@ description:
     fails before it does anything, in check mode too, and names the packages.
   - Unlike M(ansible.builtin.apt) it does not need python3-apt, so it runs under any Python (also in a virtual
     environment), and check mode is right on a machine without python3-apt.
+  - Waits for five minutes if another dpkg is working. If the module is killed, the installation continues to its end.
   - Services of the packages are not started during the installation, and no other service is stopped or restarted.
     C(invoke-rc.d) and C(deb-systemd-invoke), which Debian's packages use for that, do nothing meanwhile. No
     C(policy-rc.d) is needed or created; an existing one stays as it is.
@@ -90,9 +91,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import installation, programs
+from ansible_collections.desimages.farm.plugins.module_utils import installation, programs, readiness, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.installation import Plan
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 ARGUMENTS = {
     "names": {"type": "list", "elements": "str", "required": True},
@@ -111,6 +113,7 @@ SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcp
 # needrestart, if installed, restarts services after apt ran: here it may only list them
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
 LONGEST = 3600.0  # seconds for one apt-get, which may wait for a slow mirror and for dpkg's lock
+TURN = 300.0  # seconds to wait for another dpkg, the same as apt is told
 BY_HAND = "run the same apt-get on that machine by hand"
 
 
@@ -118,8 +121,9 @@ BY_HAND = "run the same apt-get on that machine by hand"
 def quiet_path() -> Iterator[str]:
     """A PATH only for what dpkg runs, in which the programs that start and stop services do nothing.
 
-    If the module is killed, it leaves only two links in a folder that nothing uses, until the next boot. An apt-get
-    that outlives it still starts nothing. The links lead to a program elsewhere, so /run may be mounted noexec.
+    If the module is killed, it leaves only two links in a folder that nothing uses, until the next boot. Its
+    apt-get continues to the end, and still starts nothing. The links lead to a program elsewhere, so /run may be
+    mounted noexec.
     """
     folder = tempfile.mkdtemp(prefix="desimages-quiet-", dir=RUN)
     try:
@@ -163,6 +167,14 @@ class Packages:
         if wrong:
             raise BadInput(wrong, what="the packages to install")
         self.plan = Plan()
+        self.look()
+        if self.missing and at_work():  # it may bring them
+            if problem := readiness.until(at_work, TURN):
+                raise self.refusal(problem, "wait for it to end, and run again")
+            self.look()
+
+    def look(self) -> None:
+        """What is there, and what is not."""
         self.before = self.versions()
         self.missing = [name for name in self.names if name not in self.before]
 
@@ -179,7 +191,8 @@ class Packages:
     def apt(self, words: list, options: list, settings: str = "") -> tuple:
         """Runs apt-get: (its output, '' or what went wrong). `settings` is a file that replaces apt's own."""
         environment = {**os.environ, **ENVIRONMENT, **({"APT_CONFIG": settings} if settings else {})}
-        code, out, err = programs.call([*APT, *options, *words], seconds=LONGEST, environment=environment)
+        words_ = [*APT, *options, *words]
+        code, out, err = programs.call(words_, seconds=LONGEST, environment=environment, lasting=True)
         last = "\n".join((out + err).strip().splitlines()[-15:])
         return out, f"apt-get {' '.join(words)} failed with {code}:\n{last}" if code else ""
 
@@ -247,15 +260,27 @@ class Packages:
                 raise self.refusal(problem, BY_HAND)
 
 
+def admin() -> str:
+    """Where dpkg keeps what it knows."""
+    return os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
+
+
 def interrupted() -> bool:
     """Whether dpkg has a journal of unfinished work, which a simulation does not look for."""
     try:
-        return any(name.isdigit() for name in os.listdir(os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg") + "/updates"))
+        return any(name.isdigit() for name in os.listdir(f"{admin()}/updates"))
     except FileNotFoundError:
         return False
 
 
+def at_work() -> str:
+    """'' unless another dpkg works now: what it has in its journal is no interruption."""
+    users = Proc().users(f"{admin()}/lock") if interrupted() else []
+    return f"another dpkg is at work, process {users[0]}: {Proc().command(users[0])}" if users else ""
+
+
 def main() -> None:
+    state.open_umask()
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         packages = Packages(module)

@@ -20,6 +20,8 @@ description:
   - With O(state=absent), stops the services that are described in a farm's state folder, removes their descriptions
     outside of it, unmounts what is mounted below it, and removes the folder. If the folder is a mount point, it stays,
     empty.
+  - If the folder was moved, its services are stopped under the old name. If it is a copy of a farm's folder, it is
+    removed, and the original farm keeps running.
   - Refuses a folder that contains other things and has no mark of a farm. Refuses one that belongs to neither root nor
     the user that the module runs as.
   - Debian packages that the roles installed stay.
@@ -94,7 +96,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, programs, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
-from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
 UMOUNT_NOFOLLOW = 8  # umount(2)
 ARGUMENTS = {
@@ -111,7 +112,7 @@ def mounts_below(text: str, folder: str) -> list:
     def plain(field: str) -> str:
         return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 
-    points = [plain(line.split()[4]) for line in text.splitlines() if line]
+    points = [plain(line.split(" ")[4]) for line in text.split("\n") if line]
     return [point for point in reversed(points) if point.startswith(folder + "/")]
 
 
@@ -144,7 +145,7 @@ def unmount(folder: int, path: str) -> None:
         for part in above:
             opened.append(files.open_folder(part, opened[-1] if opened else folder))
         target = f"/proc/self/fd/{opened[-1] if opened else folder}/{name}"
-        if libc.umount2(target.encode(), UMOUNT_NOFOLLOW) != 0:
+        if libc.umount2(os.fsencode(target), UMOUNT_NOFOLLOW) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         for descriptor in opened:
@@ -182,17 +183,8 @@ class StateFolder:
 
     def remove(self) -> None:
         for name in self.services():
-            found, _text = supervisors.definition_of(self.path, name)
-            kind = supervisors.KINDS.get(found.get("supervisor", ""),
-                                         supervisors.KINDS[supervisors.supervisor_of_this_machine()])
-            # units and processes have the folder's name as it was given, which may be a link
-            made_with = found.get("state_dir", self.path)
-            supervisor = kind(Service(name=name, state_dir=made_with), programs.call, Proc())
-            supervisor.stop()
-            for path in supervisor.files():
-                if not path.startswith((self.path + "/", made_with + "/")) and os.path.lexists(path):
-                    os.unlink(path)
-                    supervisor.call("systemctl", "daemon-reload")
+            for supervisor in supervisors.of_folder(self.path, name, programs.call, Proc()):
+                supervisor.retire()
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.empty(folder)
@@ -204,7 +196,8 @@ class StateFolder:
 
     def empty(self, folder: int) -> None:
         """Removes everything in the open folder, and nothing else, even if someone replaces the folder meanwhile."""
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        # whoever may mount can give a mount any name
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             points = mounts_below(file.read(), self.path)
         for point in points:
             try:

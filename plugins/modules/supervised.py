@@ -18,7 +18,7 @@ description:
   - Compares the recorded description with the wanted one, including the program itself. The service is restarted only
     if something differs.
   - If something else holds a port, unix socket or data folder that the service claims, the module refuses to start the
-    service and names the holder.
+    service and names the holder. It refuses a unit of that name that something else made, or that is masked.
   - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
 requirements:
   - runit, on machines without systemd
@@ -298,6 +298,10 @@ class Supervised:
         self.supervisor = supervisors.KINDS[kind](self.service, programs.call, Proc())
         self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
         self.status = self.supervisor.status()
+        # of a folder that was moved: systemd would try to start it for ever
+        self.earlier = [each for each in supervisors.of_folder(self.service.state_dir, self.service.name, programs.call,
+                                                               Proc())
+                        if each.service.state_dir != self.service.state_dir]
 
     @property
     def path(self) -> str:
@@ -322,17 +326,24 @@ class Supervised:
         stale = supervisors.outdated(wanted)
         reasons = differences(self.old, new) if self.path in stale else []
         reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
+        if os.path.lexists(service.unfinished) and not reasons:
+            reasons.append("its last change did not end")  # it may run as it was described before
         if not self.status.running:
             reasons.append("it is not running")
         elif not self.status.supervised:
             reasons.append("it does not start at boot")
+        self.refuse_foreign_unit()
         if reasons:
             self.refuse_strangers()
         if reasons and not self.module.check_mode:
             self.make_folders(account)
+            files.write(service.unfinished, "", 0o600)
             for path in stale:
                 files.write(path, *wanted[path])
+            for earlier in self.earlier:
+                earlier.retire()
             supervisor.start()
+            os.unlink(service.unfinished)
         if not (reasons and self.module.check_mode):
             self.wait(fresh=bool(reasons))
         diff = [self.file_diff(path, before[path], wanted[path].text) for path in stale if path != self.path]
@@ -361,6 +372,15 @@ class Supervised:
             raise FarmError(
                 f"{self.service.name} cannot start: " + "; ".join(strangers),
                 hint="end that process, or give this farm another port, socket or state folder",
+                service=self.service.name,
+            )
+
+    def refuse_foreign_unit(self) -> None:
+        """Raises FarmError where somebody else has a unit of that name, or masked ours."""
+        if foreign := self.supervisor.foreign():
+            raise FarmError(
+                f"{self.service.name} cannot be a unit of systemd: {foreign}",
+                hint=f"see `systemctl cat {self.service.unit}`; unmask it, or remove it if nobody needs it",
                 service=self.service.name,
             )
 
@@ -416,9 +436,10 @@ class Supervised:
     def absent(self) -> dict:
         """Stops it and removes its files."""
         result = self.stopped()
+        foreign = [next(iter(self.supervisor.files()))] if self.supervisor.foreign() else []
         owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *own_files(self.service, -1)]
         folders = [self.service.folder, self.service.log_folder]
-        there = [path for path in (*owned, *folders) if os.path.lexists(path)]
+        there = [path for path in (*owned, *folders) if os.path.lexists(path) and path not in foreign]
         if there and not self.module.check_mode:
             for path in there:
                 if os.path.isdir(path):

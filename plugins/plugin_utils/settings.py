@@ -58,7 +58,8 @@ def _text(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """A value for a message, without what may be a password: where a login stands before a host, as people write it."""
+    text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 
 

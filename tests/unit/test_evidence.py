@@ -65,6 +65,14 @@ def test_what_no_later_step_reads_is_left_out(run: Run) -> None:
             for key in lean.todo] == [whole.plan.entries(whole.plan.units[key], AMD64) for key in lean.todo]
 
 
+def test_a_link_that_a_killed_run_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container that is started again the same numbers come back."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / f"runs/.latest.{os.getpid()}").symlink_to("nowhere")
+    run = Run.begin(str(tmp_path), os.getpid())
+    assert Run.latest(str(tmp_path)).folder == run.folder
+
+
 def test_a_step_finds_the_run_of_its_own_process_alone(tmp_path: Path) -> None:
     mine, other = Run.begin(str(tmp_path), os.getpid()), Run.begin(str(tmp_path), 1)
     assert Run.of(str(tmp_path), os.getpid()).name == mine.name

@@ -10,6 +10,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Missing,
     NoSpace,
     Unreachable,
+    redacted,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures import failure
 
@@ -93,6 +94,16 @@ def test_the_end_of_an_output_is_shown_and_how_the_command_ended() -> None:
     assert str(found).startswith("go failed:\n    12\n    13\n    14\n    15\n    16\n    17\n    18\n    19")
     assert found.where["exit_code"] == 3
     assert "exit_code" not in failure("go", "x").where
+
+
+@pytest.mark.parametrize("said", [
+    'parse "https://me:secret@proxy.example:port": invalid port ":port" after host',
+    'parse "https://me:the secret@proxy.example": net/url: invalid userinfo',
+])
+def test_no_password_of_an_address_that_is_none_is_in_a_message(said):
+    """The go command hides passwords in addresses that it can read."""
+    assert "secret" not in str(failure("go mod download", f"a.go:2:8: {said}"))
+    assert "secret" not in redacted(said) and "proxy.example" in redacted(said)
 
 
 def test_no_password_of_a_proxy_is_in_a_message():

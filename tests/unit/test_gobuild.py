@@ -77,3 +77,15 @@ def test_versions_are_read(text, found):
 ])
 def test_a_go_that_fetches_no_other_one_is_not_asked_to(here, tried):
     assert gobuild.toolchains("go1.26.8", here) == tried
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        ({"HOME": "/home/me"}, {}),
+        ({}, {"GOCACHE": "/c/go-build", "GOPATH": "/c/go-path"}),
+        ({"HOME": "", "GOPATH": "/p"}, {"GOCACHE": "/c/go-build"}),
+    ],
+)
+def test_who_has_no_home_compiles_in_folders_beside_what_is_compiled(given, own):
+    assert gobuild.folders(given, "/c") == own

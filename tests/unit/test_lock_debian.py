@@ -79,6 +79,12 @@ def test_essential_packages_come_where_they_are_asked_for(resolver):
     assert sorted(names(closure)) == ["base-files 13 amd64", "libc6 2.41-12+deb13u1 amd64"]
 
 
+def test_no_other_user_can_hold_a_resolution_up(resolver, tmp_path):
+    """Whoever can open a file can lock it."""
+    resolver().index(SUITES, AMD64)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "apt").glob("*/in-use")} == {0o600}
+
+
 def test_the_date_is_that_of_the_newest_release_file(resolver):
     assert resolver().index(SUITES, AMD64).date == NOW - timedelta(days=1)
 

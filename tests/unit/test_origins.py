@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian import KIND
 
@@ -173,3 +173,12 @@ def test_archives_by_suite():
 
 def test_a_password_is_taken_out_of_a_url():
     assert redact("http://me:secret@mirror.example:8080/debian") == "http://mirror.example:8080/debian"
+    assert redact("me:secret@mirror.example:8080/debian@x") == "mirror.example:8080/debian@x"
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@proxy.example:port", "http://me:secret@[::1", "me:secret@:3128",
+                                   "ftp://me:secret@proxy.example", "http://me:secret@proxy.example:0"])
+def test_a_proxy_that_is_none_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(FarmError, match="is not an HTTP proxy") as error:
+        pool(proxy)
+    assert "secret" not in str(error.value)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -368,9 +369,8 @@ def halfway(host, tmp_path) -> Iterator[tuple[subprocess.Popen, Path]]:
     """An installation in the middle of a package's script, and the FIFO that this waits for."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    host.publish(
-        host.deb("server", postinst=f'touch "$DPKG_ROOT/began"\n[ -e "$DPKG_ROOT/again" ] || cat {gate}\n{STARTS}')
-    )
+    script = f'touch "$DPKG_ROOT/began"\n[ -e "$DPKG_ROOT/again" ] || cat {gate}\n{STARTS}\necho started'
+    host.publish(host.deb("server", postinst=script))
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, f"{host.root}/run", f"{host.root}/units"],
         stdout=subprocess.DEVNULL,
@@ -406,15 +406,33 @@ def _read(path: Path) -> bytes:
 
 
 @needs_apt
-def test_an_installation_that_outlives_its_module_starts_no_service_either(host, halfway):
+def test_an_installation_that_outlives_its_module_ends_well_and_starts_no_service_either(host, halfway):
     process, gate = halfway
     process.kill()
     process.wait()
     gate.write_text("")
     until(lambda: not started_by(host))
+    assert host.states() == {"server": "ii 1"}, "what it says nobody reads"
     assert all(
         path.startswith(f"{host.root}/run/desimages-quiet-") for path in (host.root / "found").read_text().split()
     )
+
+
+@needs_apt
+def test_another_dpkg_that_works_is_awaited_and_not_taken_for_an_interrupted_one(host, halfway, monkeypatch):
+    """As unattended-upgrades does just after a boot."""
+    _process, gate = halfway
+    assert packages.interrupted()
+    assert "another dpkg is at work, process" in packages.at_work()
+    with monkeypatch.context() as patched:
+        patched.setattr(packages, "TURN", 0.1)
+        assert "cannot install server: another dpkg is at work" in install("server", check=True)["msg"]
+    with ThreadPoolExecutor() as pool:
+        opened = pool.submit(lambda: (time.sleep(1), gate.write_text("")))
+        found = install("server")
+        opened.result()
+    assert not found.get("failed"), found
+    assert host.states() == {"server": "ii 1"}
 
 
 @needs_apt

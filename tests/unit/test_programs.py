@@ -18,6 +18,12 @@ def test_a_program_gets_what_it_is_given_and_no_more(tmp_path: Path) -> None:
     assert (done.code, done.out, done.err) == (3, f"in\n{tmp_path}\n", "b\n")
 
 
+def test_a_temporary_folder_that_is_not_there_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, said in ((str(tmp_path), str(tmp_path)), (f"{tmp_path}/gone", ""), ("", "")):
+        monkeypatch.setenv("TMPDIR", folder)
+        assert programs.run(["/bin/sh", "-c", 'printf %s "$TMPDIR"'], seconds=10).out == said
+
+
 def test_a_program_that_reads_its_input_does_not_wait_for_a_person() -> None:
     assert programs.run(["cat"], seconds=10).out == ""
 

@@ -9,14 +9,17 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
-from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, state
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, state, supervision
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.module_utils.supervisors import definition_of
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
+from ansible_collections.desimages.farm.plugins.module_utils.supervisors import Runit, definition_of
+from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 from ansible_collections.desimages.farm.plugins.modules import binfmt, go_build, state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
@@ -48,6 +51,23 @@ def test_a_handler_is_described_by_the_first_folder_that_has_it(tmp_path):
     assert description("qemu-s390x", folders) == ""
 
 
+@pytest.mark.parametrize(("known", "described", "said"), [
+    ("disabled\ninterpreter /hers\nflags: P\n", "", "has the flags 'P', without F"),
+    ("", ":qemu-arm:M::magic:mask:/hers:P\n", "without the flag F"),
+])
+def test_a_handler_that_works_in_no_container_is_not_even_switched_on(tmp_path, monkeypatch, known, described, said):
+    monkeypatch.setattr(binfmt, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(binfmt.description, "__defaults__", ((str(tmp_path / "binfmt.d"),),))
+    files.write(str(tmp_path / "binfmt.d/qemu-arm.conf"), described)
+    files.write(str(tmp_path / "register"), "")
+    if known:
+        files.write(str(tmp_path / "qemu-arm"), known)
+    found = result(binfmt.main, handlers=["qemu-arm"])
+    assert found["failed"] and said in found["msg"]
+    assert (tmp_path / "register").read_text() == ""
+    assert not known or (tmp_path / "qemu-arm").read_text() == known
+
+
 MOUNTS = """21 1 254:0 / / rw - ext4 /dev/vda rw
 30 21 0:40 / /var/farm rw - tmpfs none rw
 31 30 0:41 / /var/farm/a\\040b rw - overlay overlay rw
@@ -58,6 +78,29 @@ MOUNTS = """21 1 254:0 / / rw - ext4 /dev/vda rw
 
 def test_what_was_mounted_last_is_unmounted_first_and_the_folder_itself_is_not():
     assert mounts_below(MOUNTS, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\u2003b", "a\x85b", "a\x0bb", "a\udcffb"])
+def test_a_mount_of_any_name_is_read(name):
+    others = f"34 21 0:44 / /home/her/{name} rw - fuse x rw\n"
+    assert mounts_below(MOUNTS + others, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
+    assert mounts_below(f"34 21 0:44 / /var/farm/{name} rw - fuse x rw\n", "/var/farm") == [f"/var/farm/{name}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_is_mounted_under_any_name_is_unmounted(tmp_path):
+    farm = tmp_path / "farm"
+    state.claim(str(farm))
+    places = [farm / name for name in ("a\u2028b", "a\udcffb", "a b")]
+    for place in places:
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    try:
+        assert state_folder.absent(of(farm))["changed"]
+        assert not farm.exists()
+    finally:
+        for place in filter(os.path.ismount, places):
+            subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_file_with_two_names_is_counted_once(tmp_path):
@@ -216,6 +259,132 @@ def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
         subprocess.run(["umount", str(outside)], check=True)
 
 
+needs_runit = pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
+
+
+@pytest.fixture
+def sleeping(tmp_path):
+    """The parameters of a service of a farm in tmp_path/farm that sleeps; it is stopped afterwards."""
+    state.claim(str(tmp_path / "farm"))
+    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "runit",
+              "command": ["/bin/sleep", "600"], "after": ["/bin/touch", str(tmp_path / "after")]}
+    yield params
+    for name in ("farm", "moved"):
+        result(supervised.main, **{**params, "state_dir": str(tmp_path / name), "state": "stopped"})
+
+
+def pid(params):
+    return result(supervised.main, **params)["service"]["pid"]
+
+
+@needs_runit
+@pytest.mark.parametrize("when", ["write", "start"])
+def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(sleeping, monkeypatch, when):
+    """The description may be the new one already, and what runs the old one."""
+    before = pid(sleeping)
+    other = {**sleeping, "command": ["/bin/sleep", "601"]}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        real = files.write
+
+        def write(path, *arguments):
+            real(path, *arguments)
+            if when == "write" and path.endswith("service.json"):
+                raise KeyboardInterrupt
+
+        patched.setattr(files, "write", write)
+        patched.setattr(Runit, "start", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        result(supervised.main, **other)
+    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == ["the last change of sleeper did not"
+                                                                                   " end"]
+    found = result(supervised.main, **other)
+    assert found["reasons"] == ["its last change did not end"]
+    until = time.monotonic() + 10
+    while (now := pid(other)) in (0, before):  # sv does not await one that was started in this second
+        assert time.monotonic() < until
+    assert Proc().command(now) == "/bin/sleep 601"
+    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == []
+    assert not result(supervised.main, **other)["changed"]
+
+
+def of(folder):
+    return SimpleNamespace(params={"path": str(folder)}, check_mode=False, run_command=run_command)
+
+
+@needs_runit
+@pytest.mark.timeout(60)
+def test_a_farm_that_was_moved_leaves_nothing_running_when_it_is_removed(sleeping, tmp_path):
+    assert pid(sleeping)
+    (tmp_path / "farm").rename(tmp_path / "moved")
+    assert state_folder.absent(of(tmp_path / "moved"))["changed"]
+    assert [found for found in Proc().pids() if str(tmp_path / "farm") in Proc().command(found)] == []
+    assert Proc().marked(f"DESIMAGES_SERVICE={tmp_path}/farm/services/sleeper") == []
+
+
+@needs_runit
+def test_a_copy_of_a_farm_is_removed_and_the_farm_runs_on(sleeping, tmp_path):
+    before = pid(sleeping)
+    (tmp_path / "after").unlink()
+    subprocess.run(["cp", "-a", str(tmp_path / "farm"), str(tmp_path / "copy")], check=True)
+    assert state_folder.absent(of(tmp_path / "copy"))["changed"]
+    assert not (tmp_path / "copy").exists()
+    found = result(supervised.main, **sleeping)
+    assert (found["changed"], found["service"]["pid"]) == (False, before)
+    assert not (tmp_path / "after").exists()
+
+
+@pytest.mark.parametrize(("make", "said"), [
+    (lambda path: path.write_text("[Service]\nExecStart=/bin/hers\n"), "is there, and was not made by this farm"),
+    (lambda path: path.symlink_to("/dev/null"), "is a link to /dev/null, as of `systemctl mask`"),
+])
+def test_a_unit_that_somebody_else_made_or_masked_is_refused_and_stays(tmp_path, monkeypatch, make, said):
+    units = tmp_path / "units"
+    units.mkdir()
+    monkeypatch.setattr(supervision, "UNITS", str(units))
+    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "systemd",
+              "command": ["/bin/sleep", "600"]}
+    unit = units / supervision.Service.from_params(params).unit
+    make(unit)
+    before = os.readlink(unit) if unit.is_symlink() else unit.read_text()
+    for check in (True, False):
+        found = result(supervised.main, check=check, **params)
+        assert found["failed"] and said in found["msg"] and unit.name in found["msg"], found
+    assert not (tmp_path / "farm").exists()
+    state.claim(str(tmp_path / "farm"))
+    described = supervision.definition(supervision.Service.from_params(params), {}, "systemd")
+    files.write(str(tmp_path / "farm/services/sleeper/service.json"), supervision.encode(described))
+    result(supervised.main, **{**params, "state": "absent"})
+    files.write(str(tmp_path / "farm/services/sleeper/service.json"), supervision.encode(described))
+    assert state_folder.absent(of(tmp_path / "farm"))["changed"]
+    assert (os.readlink(unit) if unit.is_symlink() else unit.read_text()) == before
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>"$(dirname "$0")/calls"
+case $1 in show) echo ActiveState=active; echo MainPID=$$; echo UnitFileState=enabled ;; esac
+"""
+
+
+def test_the_unit_of_a_farm_that_was_moved_does_not_stay(tmp_path, monkeypatch):
+    """systemd would try to start it for ever."""
+    units, programs = tmp_path / "units", tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setattr(supervision, "UNITS", str(units))
+    files.write(str(programs / "systemctl"), SYSTEMCTL, 0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    state.claim(str(tmp_path / "farm"))
+    params = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep", "600"]}
+    assert result(supervised.main, **params, state_dir=str(tmp_path / "farm"))["changed"]
+    (old,) = units.iterdir()
+    (units / f".{old.name}.0123456789ab").touch()  # as a kill leaves it
+    (tmp_path / "farm").rename(tmp_path / "moved")
+    (programs / "calls").unlink()
+    assert result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
+    (new,) = units.iterdir()
+    assert new.name != old.name
+    assert f"disable --now {old.name}" in (programs / "calls").read_text().splitlines()
+    assert not result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
+
+
 def test_a_handler_is_no_path_to_write_to():
     found = result(binfmt.main, handlers=["../../../../etc/passwd"], check=True)
     assert found["failed"] and "handlers: '../../../../etc/passwd' is not a valid name" in found["msg"]
@@ -233,6 +402,30 @@ def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
     (kept / "a").mkdir(parents=True)
     (kept / "manifest.json").write_text('{"programs": {"a": {"sha256": "0"}}}' if manifest == "folder" else manifest)
     assert result(go_build.main, cache=str(tmp_path / "cache"), check=True, **params)["changed"] is True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("spoil", [
+    lambda cache, kept: os.chown(cache, 4711, 4711), lambda cache, kept: os.chown(kept.parent, 4711, 4711),
+    lambda cache, kept: os.chown(kept, 4711, 4711), lambda cache, kept: kept.chmod(0o777),
+    lambda cache, kept: cache.parent.chmod(0o777),
+])
+def test_programs_that_another_user_laid_into_the_cache_are_not_taken(tmp_path, spoil):
+    """The name of a program's folder is known beforehand."""
+    cache, source = tmp_path / "above/cache", tmp_path / "source"
+    source.mkdir()
+    (source / "go.mod").write_text("module x\n")
+    params = {"source": str(source), "packages": {"a": "x/a"}, "platform": "linux/amd64", "toolchain": "go1.26.8"}
+    program = gobuild.Program((("a", "x/a"),), (("go.mod", files.sha256_of(str(source / "go.mod"))),),
+                              Platform.parse("linux/amd64"), "go1.26.8")
+    kept = cache / "go" / program.key
+    files.write(str(kept / "a"), "#!/bin/sh\n", 0o755)
+    made = {"sha256": files.sha256_of(str(kept / "a")), "size": 10}
+    files.write(str(kept / "manifest.json"), json.dumps({"programs": {"a": made}}))
+    assert result(go_build.main, cache=str(cache), **params)["programs"]["a"]["path"] == str(kept / "a")
+    spoil(cache, kept)
+    found = result(go_build.main, cache=str(cache), **params)
+    assert found["failed"] and "who writes there decides what is run as root" in found["msg"]
 
 
 def test_what_the_system_refuses_is_an_error_in_words(tmp_path):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -261,19 +262,49 @@ def test_a_buildctl_that_does_not_end_when_it_is_asked_to_is_made_to(local: Loca
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("spoil", "said"), [
-    (lambda folder: (folder / "beat").unlink(), "No such file or directory"),
-    (lambda folder: os.utime(folder / "beat", (0, 0)), "nothing polled this job for 15 minutes"),
-])
-def test_a_job_that_cannot_go_on_ends_buildctl_and_says_why(local: Local, spoil: Any, said: str) -> None:
+def test_a_job_that_cannot_go_on_ends_buildctl_and_says_why(local: Local) -> None:
     folder = local.root / "jobs/a"
     local.start("a", SLOW, {})
     until(lambda: json.loads((folder / "state.json").read_text()).get("phase") == "build")
-    spoil(folder)
+    (folder / "beat").unlink()
     until(lambda: json.loads((folder / "state.json").read_text())["state"] != "running")
     state = local.end("a")
-    assert state["state"] in ("failed", "cancelled") and said in state["error"], state
+    assert state["state"] == "failed" and "No such file or directory" in state["error"], state
     assert not running(f"{folder}")
+
+
+def test_a_job_that_nobody_asks_for_ends_and_one_whose_clock_is_set_goes_on(tmp_path: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board without a battery learns the time when it has a network; a laptop sleeps."""
+    beat, clocks = tmp_path / "beat", {"time": 1e9, "monotonic": 50.0}
+    monkeypatch.setattr(runner_job, "time", SimpleNamespace(**{name: lambda name=name: clocks[name]
+                                                               for name in clocks}))
+    beat.touch()
+    os.utime(beat, (1e9, 1e9))
+    job = runner_job._Job(tmp_path, {})
+    for year in (1e9, 2e9, 1e6):
+        clocks["time"] = year
+        assert not job._look()
+        os.utime(beat, (year, year))
+        clocks["monotonic"] += 899
+    assert not job._look()
+    clocks["monotonic"] += 901
+    assert job._look() and job.why == "nothing polled this job for 15 minutes"
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_whatever_mask_a_host_has_nobody_else_writes_what_root_runs(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        local = Local(tmp_path)
+        local.start("a", GOOD, {"etc/motd": local.keep(b"x")})
+        assert local.end("a")["state"] == "done"
+    finally:
+        os.umask(before)
+    made = [path for name in ("bin", "jobs", "node") for path in (tmp_path / name, *(tmp_path / name).rglob("*"))]
+    assert len(made) > 20
+    assert [path for path in made if path.stat().st_mode & 0o022 and path.name != "bin"] == []
+    local.engine.close()
 
 
 @pytest.mark.timeout(60)

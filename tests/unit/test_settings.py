@@ -24,6 +24,17 @@ def test_good_settings_have_no_mistakes():
     assert settings.mistakes({**GOOD, "farm_registry": "registry.example.org"}, {"nodes": ["localhost"]}) == []
 
 
+@pytest.mark.parametrize("value", [
+    ("farm_registry", "me:secret@registry.example:5000"), ("farm_registry", "https://me:secret@registry.example"),
+    ("farm_publish", "https://me:secret@registry.example/x"), ("farm_state", "me:secret@x"),
+    ("farm_origins", {"go": "https://me:secret@proxy.example", "debain": []}),
+    ("farm_origins", {"debian": {"https://me:secret@mirror.example": 1}}),
+])
+def test_a_password_in_a_wrong_setting_is_not_shown(value):
+    (found,) = settings.mistakes({**GOOD, value[0]: value[1]}, {"nodes": ["localhost"]})
+    assert value[0] in found and "secret" not in found
+
+
 @pytest.mark.parametrize(
     ("groups", "said"),
     [

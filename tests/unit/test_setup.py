@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -79,15 +80,60 @@ def test_a_package_that_is_nowhere_fails_by_name(host):
     )
 
 
-def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
+WHEEL = """\
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as wheel:
+    wheel.writestr("half/__init__.py", "")
+    wheel.writestr("half-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: half\\nVersion: 1\\n")
+    wheel.writestr("half-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr("half-1.dist-info/RECORD", "half/__init__.py,,\\n")
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What setup.sh needs of a clone, with one requirement, of a wheel."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(SETUP, tmp_path / "scripts")
     for name in ("requirements.txt", "requirements-dev.txt", "requirements-go.txt"):
         (tmp_path / name).touch()
-    made = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")]  # as a kill leaves it
-    subprocess.run(made, check=True)
-    words = ["sh", str(tmp_path / "scripts/setup.sh"), "run"]
+    return tmp_path
+
+
+def set_up(clone: Path) -> subprocess.CompletedProcess[str]:
+    words = ["sh", str(clone / "scripts/setup.sh"), "run"]
     environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(clone):
+    made = [sys.executable, "-m", "venv", "--without-pip", str(clone / ".venv")]  # as a kill leaves it
+    subprocess.run(made, check=True)
+    done = set_up(clone)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / ".venv/.requirements.run").exists()
+    assert (clone / ".venv/.requirements.run").exists()
+
+
+def test_a_package_that_was_left_half_installed_is_installed_whole(clone):
+    """pip takes a package for installed where its METADATA is there: before its programs and its RECORD are."""
+    assert set_up(clone).returncode == 0
+    (packages,) = (clone / ".venv/lib").glob("python*/site-packages")
+    (packages / "half-1.dist-info").mkdir()
+    (packages / "half-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1\n")
+    (clone / "wheels").mkdir()
+    wheel = clone / "wheels/half-1-py3-none-any.whl"
+    subprocess.run([sys.executable, "-c", WHEEL, str(wheel)], check=True)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    text = f"--no-index\n--find-links {clone}/wheels\nhalf==1 --hash=sha256:{digest}\n"
+    (clone / "requirements.txt").write_text(text)
+    (clone / ".venv/.requirements.begun").touch()
+    done = set_up(clone)
+    assert done.returncode == 0, done.stderr
+    assert list((clone / ".venv/lib").glob("python*/site-packages/half/__init__.py"))
+    assert not (clone / ".venv/.requirements.begun").exists()
+
+
+def test_an_installation_that_fails_is_known_for_one(clone):
+    (clone / "requirements.txt").write_text(f"--no-index\nnowhere==1 --hash=sha256:{'0' * 64}\n")
+    assert set_up(clone).returncode != 0
+    assert (clone / ".venv/.requirements.begun").exists()

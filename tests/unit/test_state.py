@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -282,6 +283,53 @@ def test_who_has_ended_holds_nothing_though_nobody_asks_how(tmp_path):
         with open(f"/proc/{child.pid}/stat", encoding="utf-8") as file:
             ticks = file.read().rsplit(")", 1)[1].split()[19]
         assert not state.Holder(child.pid, ticks).alive
+
+
+def acl(*entries):
+    """The extended attribute of an ACL: (tag, rights, user), acl(5)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, rights, who) for tag, rights, who in entries)
+
+
+NOBODY = 0xFFFFFFFF  # of entries that name nobody
+OWNERS = ((1, 7, NOBODY),)
+ENDS = ((4, 5, NOBODY), (16, 7, NOBODY), (32, 5, NOBODY))
+
+
+@needs_root
+@pytest.mark.parametrize(("kind", "rights", "refused"), [
+    ("access", 7, "is writable for others"), ("access", 5, ""),
+    ("default", 7, "has an ACL that lets others write"), ("default", 5, ""),
+])
+def test_a_state_folder_in_which_an_acl_lets_another_user_write_is_refused(tmp_path, kind, rights, refused):
+    os.setxattr(tmp_path, f"system.posix_acl_{kind}", acl(*OWNERS, (2, rights, OTHER), *ENDS))
+    if refused:
+        with pytest.raises(FarmError, match=refused):
+            state.claim(str(tmp_path))
+        assert os.listdir(tmp_path) == []
+    else:
+        state.claim(str(tmp_path))
+
+
+@needs_root
+def test_what_a_state_folder_would_inherit_lets_nobody_write_in_it(tmp_path):
+    """Under a default ACL a mask has no effect."""
+    os.setxattr(tmp_path, "system.posix_acl_default", acl(*OWNERS, (2, 7, OTHER), *ENDS))
+    state.claim(str(tmp_path / "farm"))
+    state.claim(str(tmp_path / "farm"))
+    os.mkdir(tmp_path / "farm/jobs")
+    assert "system.posix_acl_access" not in os.listxattr(tmp_path / "farm/jobs")
+
+
+@needs_root
+@pytest.mark.parametrize(("group", "refused"), [(0, False), (OTHER, True)])
+def test_a_state_folder_that_a_group_may_write_is_refused(tmp_path, group, refused):
+    os.chown(tmp_path, 0, group)
+    tmp_path.chmod(0o2775)
+    if refused:
+        with pytest.raises(FarmError, match=f"is writable for others, by its group {OTHER}"):
+            state.claim(str(tmp_path))
+    else:
+        state.claim(str(tmp_path))
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import store as store_module
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import INPUT_TIME, Store, hash_of
 
 CONTENT = b"a package\n"
@@ -123,12 +123,16 @@ def test_a_file_of_the_store_has_one_mode_and_one_time(store: Store) -> None:
     assert (stat.S_IMODE(found.st_mode), found.st_mtime) == (0o644, INPUT_TIME)
 
 
-def test_no_other_user_can_hold_a_download_up(store: Store) -> None:
+def test_no_other_user_can_hold_a_download_up_and_no_stopped_run_for_ever(store: Store,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     (store.root / "locks").mkdir(mode=0o755)
-    guard = store.guard(SHA)
-    with guard.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert guard.parent.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    with store.alone(SHA):
+        assert (store.root / "locks").stat().st_mode & 0o777 == 0o700
+        with pytest.raises(TimeoutError, match="has held the lock for more than"), Store(store.root).alone(SHA):
+            pass
+    with store.alone(SHA):
+        pass
 
 
 def test_packages_are_unpacked_from_what_was_hashed(store: Store, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ _MISSING = 97  # exit code of a call if this version of the runner is missing
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 # unpacks the zip on standard input into the folder that is its argument, atomically, and compiles it
 _INSTALL = (
-    "import base64, compileall, io, os, shutil, sys, zipfile; path = sys.argv[1]; new = f'{path}.{os.getpid()}'; "
-    "zipfile.ZipFile(io.BytesIO(base64.b64decode(sys.stdin.read()))).extractall(new); compileall.compile_dir(new, "
-    "quiet=1); os.sync(); shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
+    "import base64, compileall, io, os, shutil, sys, zipfile; os.umask(0o022); path = sys.argv[1]; "
+    "new = f'{path}.{os.getpid()}'; data = base64.b64decode(sys.stdin.read()); "
+    "zipfile.ZipFile(io.BytesIO(data)).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
+    "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
 Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors

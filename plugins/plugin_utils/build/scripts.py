@@ -16,7 +16,7 @@ from pathlib import Path
 from ansible_collections.desimages.farm.plugins.module_utils import staging
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, OWN, open_above, others_above
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.byhand import buildx_words, doubled
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
@@ -26,18 +26,25 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes im
 
 
 def refuse_foreign(folders: Iterable[Path]) -> None:
-    """Raises BadInput with all folders that `lay_out` must not replace, as this user did not lay them out."""
-    foreign = [folder for folder in folders if os.path.lexists(folder) and not _own(folder)]
+    """Raises BadInput with all folders that `lay_out` must not replace, as this user did not lay them out, and those
+    that somebody else could replace with a link meanwhile."""
+    folders = list(folders)
+    foreign = [f"to: {folder} exists, and you did not lay it out: remove it, or choose another folder"
+               for folder in folders if os.path.lexists(folder) and not _own(folder)]
+    looks = (open_above,) if os.geteuid() else (open_above, others_above)
+    loose = sorted({above for folder in folders for look in looks for above in look(str(folder))})
+    foreign += [f"to: others may write to {above}, so they could replace what is laid out: choose another folder"
+                for above in loose]
     if foreign:
-        raise BadInput([f"to: {folder} exists, and you did not lay it out: remove it, or choose another folder"
-                        for folder in foreign], what="the choice")
+        raise BadInput(foreign, what="the choice")
 
 
 def _own(folder: Path) -> bool:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         return False
-    return (folder / MARK).is_file() or not any(folder.iterdir())
+    names = set(os.listdir(folder))
+    return not names or (MARK in names and not names & (OWN - {MARK}))  # nor is it a farm's
 
 
 def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> None:

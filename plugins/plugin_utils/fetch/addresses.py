@@ -24,7 +24,8 @@ def refuse_nowhere(url: str, whence: str = "") -> None:
         good = False
     if not good:
         words = f"{redact(whence)} redirects to" if whence else "nothing can be fetched from"
-        raise Unreachable(f"{words} {redact(url)!r}, which is not an HTTP address", url=redact(whence or url),
+        shown = redact(url).partition("?")[0]  # what follows may be a signature
+        raise Unreachable(f"{words} {shown!r}, which is not an HTTP address", url=redact(whence or url),
                           hint="correct the address, or use another origin")
 
 
@@ -37,7 +38,8 @@ def led(url: str, place: str) -> str:
         to = place
     refuse_nowhere(to, url)
     if url.startswith("https:") and to.startswith("http:") and not loopback(urlsplit(to).netloc.rpartition("@")[2]):
-        raise Unreachable(f"{redact(url)} redirects to {redact(to)}, out of TLS: the farm does not follow that",
+        where = redact(to).partition("?")[0]
+        raise Unreachable(f"{redact(url)} redirects to {where}, out of TLS: the farm does not follow that",
                           url=redact(url), hint="use an address that stays in TLS, or another origin")
     return to
 

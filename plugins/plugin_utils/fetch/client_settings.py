@@ -41,6 +41,8 @@ def redact(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:  # what is not a URL has no user that could be cut out
         return "(not a URL)"
+    if not parts.netloc:  # a login before a host without a scheme
+        return re.sub(r"^[^/?#]*@", "", url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
@@ -167,10 +169,16 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
     """Connections through a proxy (a URL, with user and password if it needs them), or direct ones if it is empty."""
     if not proxy:
         return urllib3.PoolManager(**options)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in ("http", "https"):
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(proxy)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
         raise FarmError(f"the proxy {redact(proxy)} is not an HTTP proxy",
-                        hint="correct http_proxy and https_proxy, or set no_proxy for hosts that need none")
+                        hint="set http_proxy and https_proxy (or apt's Acquire::http::Proxy) to http://HOST:PORT, "
+                             "or no_proxy for hosts that need none")
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)

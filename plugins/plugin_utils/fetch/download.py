@@ -10,7 +10,6 @@ missing file, a wrong hash and a full disk are never retried.
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import os
 import random
@@ -282,8 +281,7 @@ def download(client: Client, urls: Sequence[str], sha256: str, size: int, store:
         return store.path(sha256)
     label = label or sha256
     try:
-        with open(store.guard(sha256), "w", encoding="utf-8") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with store.alone(sha256):
             if not store.has(sha256, size):
                 _from_first(client, urls, sha256, size, store, label)
     except OSError as error:

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing
-from ansible_collections.desimages.farm.plugins.module_utils.files import Unfit, open_file, read_through, sync_folder
+from ansible_collections.desimages.farm.plugins.module_utils.files import (
+    Unfit,
+    locked,
+    open_file,
+    read_through,
+    sync_folder,
+)
 
 CHUNK = 1 << 20
+PATIENCE = 7200.0  # seconds for another run that brings the same content in
 INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to them
 
 
@@ -50,16 +58,24 @@ class Store:
                 (folder / sha256).unlink()
         return folder / sha256
 
-    def guard(self, sha256: str) -> Path:
-        """A file to flock while this content is fetched, so that two runs do not write to one partial file.
+    @contextmanager
+    def alone(self, sha256: str) -> Iterator[None]:
+        """While this content is fetched, no other run writes to its partial file.
 
-        Other users cannot reach it, so they cannot lock it.
+        Raises TimeoutError if another run does not end. Other users cannot reach the lock, so they cannot hold it.
         """
         folder = self.root / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
-        return folder / sha256[:2]
+        with locked(str(folder / sha256[:2]), PATIENCE):
+            yield
+
+    def scratch(self) -> IO[bytes]:
+        """A file without a name on the store's file system: nobody else writes to it, and a kill leaves nothing."""
+        folder = self.root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
 
     def holds(self, sha256: str) -> bool:
         """Whether a file with this name exists. It is not read."""

@@ -11,7 +11,6 @@ goes without the suite. The lock records both, and the run reports them.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import re
 import threading
@@ -27,6 +26,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, archive_of
@@ -48,6 +48,7 @@ RETRY_SECONDS = (3,)
 TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")
 NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
 WORKERS = 4
+PATIENCE = 3600.0  # seconds for another process that works in a private root
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class Index:
 
 @contextmanager
 def _held(root: Path) -> Iterator[None]:
+    """Raises TimeoutError where another process does not end; no other user can hold it up."""
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / "in-use", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(f"{root}/in-use", PATIENCE):
         yield
 
 

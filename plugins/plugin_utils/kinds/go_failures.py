@@ -16,8 +16,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Missing,
     NoSpace,
     Unreachable,
+    redacted,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 
 PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
 CERTIFICATES = ("this machine does not trust the certificate of that server, or of a proxy in front of it"
@@ -69,8 +69,7 @@ def failure(what: str, output: str, exit_code: int = 0) -> FarmError:
     """The error that the output means: HashMismatch, Missing, Unreachable (worth another try), NoSpace, or another
     FarmError."""
     kind, hint = judged(output)
-    lines = [re.sub(r"\w+://\S+", lambda found: redact(found.group()), line) for line in output.strip().splitlines()
-             if line.strip()]
+    lines = [redacted(line) for line in output.strip().splitlines() if line.strip()]
     text = "\n    ".join(lines[-8:])
     return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
 

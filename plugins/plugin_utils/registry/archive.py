@@ -10,14 +10,15 @@ its blobs; an annotation has the unit's record, whose sha256 is the build id.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, hash_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.unpacking import merge
@@ -54,16 +55,17 @@ class Archive:
         digest = f"sha256:{sha256}"
         if not self.registry.has_blob(self.repository, digest):
             return False
-        temporary = self.store.partial(f"{sha256}.archive")
-        try:
-            with temporary.open("wb") as out:
-                for piece in self.registry.blob(self.repository, digest, size):
-                    out.write(piece)
-            self.store.put(temporary, sha256)
-        except (Unreachable, HashMismatch):
-            temporary.unlink(missing_ok=True)
-            return False
-        return True
+        with self.store.alone(sha256):
+            temporary = self.store.partial(f"{sha256}.archive")
+            try:
+                with temporary.open("wb") as out:
+                    for piece in self.registry.blob(self.repository, digest, size):
+                        out.write(piece)
+                self.store.put(temporary, sha256)
+            except (Unreachable, HashMismatch):
+                temporary.unlink(missing_ok=True)
+                return False
+            return True
 
     def keep(self, files: Iterable[File]) -> int:
         """Pushes files of the store to the archive; returns how many it did not have."""
@@ -108,13 +110,12 @@ class Archive:
         tag = unpacked_tag(entries, platform, epoch)
         found = None if again else self.registry.digest(self.repository, tag)
         if found is None:
-            temporary = self.store.partial(tag)
-            with temporary.open("wb") as out:
+            with self.store.scratch() as out:  # a layout by hand may make the same one at this moment
                 merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
-            layer = {"mediaType": LAYER, "digest": f"sha256:{sha256_of(str(temporary))}",
-                     "size": temporary.stat().st_size}
-            self.registry.put_blob(self.repository, temporary, str(layer["digest"]))
-            temporary.unlink()
+                out.flush()
+                layer = {"mediaType": LAYER, "digest": f"sha256:{hash_of(out.fileno())}",
+                         "size": os.fstat(out.fileno()).st_size}
+                self.registry.put_blob(self.repository, Path(f"/proc/self/fd/{out.fileno()}"), str(layer["digest"]))
             config = canonical.encode({**platform.as_oci, "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
                                        "config": {}})
             head = {"mediaType": CONFIG, "digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}

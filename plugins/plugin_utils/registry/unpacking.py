@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 END = bytes(1024)  # every tar ends with this, and maybe more padding
 
 
-def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
+def merge(packages: Iterable[BinaryIO], out: IO[bytes], epoch: int) -> None:
     """Writes one tar of the file trees of open .deb files, and closes these. A folder that several have comes once.
 
     Times later than `epoch` become `epoch`. `dpkg-deb` reads the packages, as it knows every compression that Debian
