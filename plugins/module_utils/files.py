@@ -117,8 +117,10 @@ def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync
             if sync:
                 os.fsync(out.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and not error.filename:  # where it had no room, say
+            raise OSError(error.errno, error.strerror, path) from error
         raise
     if sync:
         sync_folder(folder)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -45,7 +46,13 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
             if found is None or found.pid == pid or not found.alive:
                 if take:
                     since, user = datetime.now().isoformat(" ", "seconds"), os.environ.get("USER", "")
-                    _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
+                    try:
+                        _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
+                    except OSError as error:
+                        # a full disk is no reason not to stop or to clean; and no other run can take the farm either
+                        if create or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                            raise
+                        tell(f"no space left for {state}/{HOLDER}: the farm is not held meanwhile")
                 return
         words = f"the farm in {state} is held by {found}"
         if not wait:
@@ -88,5 +95,7 @@ def _write(state: str, value: dict[str, Any]) -> None:
         os.fchmod(file, 0o644)  # everyone may see who holds it
         os.pwrite(file, text.ljust(SIZE if text else 0).encode(), 0)
         os.ftruncate(file, max(SIZE, len(text)) if text else 0)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{state}/{HOLDER}") from error
     finally:
         os.close(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import files
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
@@ -47,6 +49,29 @@ def test_a_holder_that_makes_no_sense_holds_nothing(tmp_path: Path, text: str) -
     assert json.loads((tmp_path / "holder.json").read_text())["pid"] == os.getpid()
     release(str(tmp_path), os.getpid())
     assert (tmp_path / "holder.json").read_text() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_farm_on_a_full_disk_can_be_stopped_and_cleaned(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
+    try:
+        (tmp_path / MARK).touch()
+        release(str(tmp_path), os.getpid())
+        hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
+        release(str(tmp_path), os.getpid())
+        with contextlib.suppress(OSError), (tmp_path / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1000))
+        said: list[str] = []
+        hold(str(tmp_path), wait=False, tell=said.append, pid=os.getpid(), create=False)
+        assert said == [f"no space left for {tmp_path}/holder.json: the farm is not held meanwhile"]
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/holder.json'"):
+            hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/x'"):
+            files.write(str(tmp_path / "x"), "x" * 10_000)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".x")]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_name_that_a_holder_gives_himself_is_shown_as_plain_text(tmp_path: Path) -> None:
