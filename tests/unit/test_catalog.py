@@ -364,7 +364,8 @@ def test_a_target_named_like_a_context_is_refused(empty: Catalog, image: str, ta
 
 
 @pytest.mark.parametrize("extra", ["contract: {ports: {x: 65536/tcp}}", "contract: {ports: {x: 0/udp}}",
-                                   "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}"])
+                                   "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}",
+                                   "args: {http_proxy: x}", "args: {NO_PROXY: x}", "args: {All_Proxy: x}"])
 def test_numbers_and_names_that_no_build_takes_are_refused(empty: Catalog, extra: str) -> None:
-    empty.image("a", "FROM scratch\nARG TARGETSTAGE\n", extra + "\n")
+    empty.image("a", "FROM scratch\nARG TARGETSTAGE http_proxy NO_PROXY All_Proxy\n", extra + "\n")
     assert problems(empty)[0].startswith("images/a/image.yml:5: ")
