@@ -236,6 +236,18 @@ def test_addresses_by_platform_are_for_those_platforms(locked: Catalog) -> None:
         locked.plan()
 
 
+def test_a_closure_has_one_version_of_a_package(locked: Catalog) -> None:
+    """A package for all architectures may be under another platform than it was locked for."""
+    header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    other = deb("apt", "2", platform="linux/arm64", given="rootfs", sha256="f" * 64)
+    line = json.dumps({"input": "rootfs", "kind": "debian", "platform": "linux/arm64", **other.fact,
+                       "sha256": other.sha256, "size": 1})
+    head = json.loads(header)
+    locked.write("a/lock.jsonl", "\n".join([json.dumps({**head, "lines": head["lines"] + 1}), line, rest]))
+    with pytest.raises(BadInput, match="rootfs: apt is there 2 times for linux/arm64"):
+        locked.plan()
+
+
 def test_a_toolchain_is_that_of_its_platform(empty: Catalog) -> None:
     version = "v0.0.1-go1.26.8.linux-{goarch}"
     empty.image("a", "FROM scratch\nCOPY --from=inputs /app /app\n",

@@ -115,7 +115,7 @@ class Kind(ABC):
         return "" if entry.kind == self.line else f"a line of kind {entry.kind}, and the recipe says {self.key}"
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
-        """What the lines of an input lack that it cannot do without."""
+        """What the lines of an input lack that it cannot do without, or have too often."""
         yield from ()
 
     # --- lock lines
