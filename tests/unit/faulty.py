@@ -56,9 +56,12 @@ class Faulty:
     def count(self, pattern: str) -> int:
         return sum(bool(re.match(pattern, f"{asked.method} {asked.path}")) for asked in self.asked)
 
-    def image(self, repository: str, name: str, architecture: str = "amd64", **more: object) -> str:
+    def image(
+        self, repository: str, name: str, architecture: str = "amd64", variant: str = "", **more: object
+    ) -> str:
         """Has an image of one layer under a tag; returns its digest."""
-        config, layer = json.dumps({"os": "linux", "architecture": architecture}).encode(), f"layer of {name}".encode()
+        platform = {"os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})}
+        config, layer = json.dumps(platform).encode(), f"layer of {name}".encode()
         self.blobs.update({digest(config): config, digest(layer): layer})
         kind = "application/vnd.oci.image.config.v1+json"
         value = {

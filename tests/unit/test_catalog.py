@@ -366,8 +366,18 @@ def test_a_target_named_like_a_context_is_refused(empty: Catalog, image: str, ta
                                " reserved; rename the stage"]
 
 
+@pytest.mark.parametrize("step", ["COPY --from=inputs /app/../other* /", "COPY --from=inputs [\"/app/..\", \"/\"]",
+                                  "RUN --mount=from=inputs,source=/app/../other,target=/x x"])
+def test_a_path_that_leads_out_of_its_input_is_refused(empty: Catalog, step: str) -> None:
+    """What it leads to is not there, or not in the record; and of a pattern that matches nothing no build complains."""
+    empty.image("a", f"FROM scratch\n{step}\n", "inputs:\n  app: {url: 'https://example.org/app'}\n")
+    assert any("a/Dockerfile:2: /app/.." in problem and "leads out of the input" in problem
+               for problem in problems(empty))
+
+
 @pytest.mark.parametrize("extra", ["contract: {ports: {x: 65536/tcp}}", "contract: {ports: {x: 0/udp}}",
-                                   "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}"])
+                                   "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}",
+                                   "args: {http_proxy: x}", "args: {NO_PROXY: x}", "args: {All_Proxy: x}"])
 def test_numbers_and_names_that_no_build_takes_are_refused(empty: Catalog, extra: str) -> None:
-    empty.image("a", "FROM scratch\nARG TARGETSTAGE\n", extra + "\n")
+    empty.image("a", "FROM scratch\nARG TARGETSTAGE http_proxy NO_PROXY All_Proxy\n", extra + "\n")
     assert problems(empty)[0].startswith("images/a/image.yml:5: ")

@@ -68,6 +68,7 @@ def refused(text: str, platform: Platform = AMD64, build: Platform = ARM64) -> l
          ["debian", "tools"]),
         ("FROM debian\nCMD cat <<E\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("# check=skip=all\n# escape=`\nFROM debian\nRUN a `\n  FROM no\n", ["debian"]),
+        ("# escape\v=`\nFROM debian\nRUN a `\nCOPY --from=tools /a /\n", ["debian", "tools"]),
         ("FROM debian\nRUN\nRUN a \\", ["debian"]),
         ("FROM debian\nCOPY --chown=\u00e0 --from=tools /a /b\n", ["debian", "tools"]),
         ("FROM debian\nCOPY --chown=no --from= /a /b\n", ["debian"]),
@@ -87,6 +88,25 @@ def test_a_target_needs_only_what_it_reaches() -> None:
     rest = "FROM base AS c\nCOPY --from=tools /a /\nFROM c AS rust\n\n"
     assert parse("ARG A\n" + text).text_of([2, 1]) == "ARG A\n" + rest
     assert names("FROM a AS b\nFROM c AS b\n", "b") == ["c"]
+
+
+def test_no_stage_is_named_scratch() -> None:
+    """BuildKit takes it for what a mount without from= comes from, and a cache begins as its files."""
+    text = "FROM base AS {}\nRUN x\nFROM debian\nRUN --mount=type=cache,target=/c x\n"
+    assert refused(text.format("Scratch")) == [1]
+    assert refused(text.format("scratch-1")) == []
+
+
+def test_a_number_counts_the_stages_before_it() -> None:
+    """Another stage at the head makes another one of it, with nothing else changed in what a target reaches."""
+    text = ("FROM debian AS a\nRUN x\nFROM debian AS b\nRUN y\n"
+            "FROM scratch AS go\nCOPY --from=a /x /\nCOPY --from=b /x /\nCOPY --from=1 /y /\n")
+    other = "FROM base\n" + text
+    assert sorted(seen(text, "go").reach) == [0, 1, 2]
+    assert sorted(seen(other, "go").reach) == [1, 2, 3]
+    assert parse(text).text_of([0, 1, 2]) == text
+    assert parse(other).text_of([1, 2, 3]) == other
+    assert parse(text).text_of([0, 1]) == text[:text.index("FROM scratch")]
 
 
 def test_a_from_stage_is_for_the_platform_that_its_flag_says_and_a_copied_one_for_the_target() -> None:

@@ -30,7 +30,8 @@ SHA = hashlib.sha256(BODY).hexdigest()
 @dataclass
 class Server:
     """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes
-    dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size)."""
+    dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size), `part` (of what was asked
+    for the first thousand bytes)."""
 
     url: str = ""
     answers: list[object] = field(default_factory=lambda: ["ok"])
@@ -60,10 +61,11 @@ def server() -> Iterator[Server]:
                 return
             body = bytes(reversed(BODY)) if answer == "other" else BODY[:-1] if answer == "short" else BODY
             start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0]) if answer != "deaf" else 0
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
+            end = min(start + 1000, len(body)) if answer == "part" else len(body)
+            self.send_response(206 if start or end < len(body) else 200)
+            if start or end < len(body):
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(body)}")
+            self.send_header("Content-Length", str(end - start))
             self.end_headers()
             if answer == "cut":
                 self.wfile.write(body[start:start + len(body) // 2])
@@ -71,7 +73,7 @@ def server() -> Iterator[Server]:
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.wfile.write(body[start:])
+            self.wfile.write(body[start:end])
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -293,6 +295,28 @@ def test_a_damaged_file_in_the_store_is_noticed_by_its_size(server, client, stor
 def test_first_contact_takes_what_there_is(server, client, tmp_path):
     path, sha256, size = first_contact(client, f"{server.url}/a", tmp_path)
     assert (sha256, size, path.read_bytes()) == (SHA, len(BODY), BODY)
+
+
+def test_first_contact_puts_no_two_states_of_a_file_together(server, client, tmp_path):
+    """No lock would notice: it is made of what came."""
+    server.answers = ["cut", "other"]
+    path, sha256, _size = first_contact(client, f"{server.url}/a", tmp_path)
+    assert (path.read_bytes(), sha256) == (BODY[::-1], hashlib.sha256(BODY[::-1]).hexdigest())
+
+
+def test_a_part_is_not_taken_for_the_whole(server, client, store, tmp_path):
+    server.answers = ["cut", "part", "part", "ok"]
+    assert download(client, [f"{server.url}/a"], SHA, len(BODY), store).read_bytes() == BODY
+    server.answers = ["part", "ok"]
+    assert first_contact(client, f"{server.url}/a", tmp_path)[1] == SHA
+
+
+@pytest.mark.parametrize("answer", ["part", "cut"])
+def test_first_contact_with_a_server_that_never_gives_all_of_it_ends(server, client, tmp_path, time_, answer):
+    server.answers = [answer]
+    with pytest.raises(Unreachable):
+        first_contact(client, f"{server.url}/a", tmp_path)
+    assert time_.now < 100
 
 
 def test_one_bad_entry_costs_only_itself(server, client, store, tmp_path):

@@ -39,6 +39,10 @@ def out(text: str, path: str) -> bool:
         ("d/**\n", "d/a", "d"),
         ("a\r\nb\r\n", "a", "c"),
         ("x/../a\n", "a", "x"),
+        ("a|b\n", "a|b", "a"),
+        ("*\\|b\n", "a|b", "b"),
+        ("*.{js,ts}\n", "a.{js,ts}", "a.js"),
+        ("[a|b]c\n", "|c", "dc"),
     ],
 )
 def test_patterns_mean_what_they_mean_to_buildkit(text: str, left_out: str, kept: str) -> None:
@@ -47,7 +51,8 @@ def test_patterns_mean_what_they_mean_to_buildkit(text: str, left_out: str, kept
 
 @pytest.mark.parametrize("line", [
     "[", "[a", "a*[", "[]", "[^]", "[a-]", "[-a]", "[b-a]", "[*]", "[a?]", "[[:alpha:]]", "a\\", "a\\b", "\\d", "!",
-    "! ", "/!", "a" * 5000])
+    "! ", "/!", "a" * 5000,
+    "*.a|*.b", "?|", "a{2}*", "*b{1,}", "[a]{1,2}", "\ufeffa", "!\ufeff*"])
 def test_a_bad_pattern_is_told_with_its_line(line: str) -> None:
     assert [number for number, _why in parse(f"# x\n{line}\nb\n").refused] == [2]
 

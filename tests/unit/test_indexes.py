@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
@@ -51,6 +51,31 @@ def test_all_mistakes_of_a_manifest_list_are_told_at_once(change: dict[str, Any]
     found = indexes.mistakes({**GOOD, **change})
     assert len(found) == len(said)
     assert all(words in text for words, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("platform", "architecture", "variant", "said"),
+    [
+        (ARMV6, "arm", "v7", "linux/arm/v6: x is for linux/arm/v7"),
+        (AMD64, "amd64", "v3", "linux/amd64: x is for linux/amd64/v3"),
+        (ARM64, "arm64", "v9.1", "linux/arm64: x is for linux/arm64/v9.1"),
+        (ARMV7, "arm64", "v8", "linux/arm/v7: x is for linux/arm64/v8"),
+        (ARMV6, "arm", "v5", ""),
+        (ARMV6, "arm", "", ""),
+        (ARMV7, "arm", "v6", ""),
+        (ARM64, "arm64", "v8", ""),
+        (AMD64, "amd64", "baseline", ""),
+    ],
+)
+def test_an_index_names_nothing_that_its_platform_cannot_run(
+    faulty: Faulty, platform: Platform, architecture: str, variant: str, said: str
+) -> None:
+    made = faulty.image("a/b", "x", architecture, variant)
+    if not said:
+        assert [one.digest for one in indexes.describe(to(faulty), "a/b", {platform: "x"})] == [made]
+        return
+    with pytest.raises(FarmError, match=said):
+        indexes.describe(to(faulty), "a/b", {platform: "x"})
 
 
 def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_is_built() -> None:

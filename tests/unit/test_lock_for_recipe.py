@@ -115,6 +115,14 @@ def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
         locked.plan()
 
 
+@pytest.mark.parametrize("name", ["rootfs", "cc", "blob"])
+def test_files_beside_an_input_that_no_lock_names_are_refused(locked: Catalog, name: str) -> None:
+    """A .deb there would be one of the packages that are installed."""
+    locked.write(f"a/go/{name}/more_1_all.deb", "")
+    with pytest.raises(BadInput, match=rf"images/a/go/{name}:1: what is in it would come with {name}, though no lock"):
+        locked.plan()
+
+
 def test_a_lock_that_does_not_say_what_it_was_made_for_is_refused(locked: Catalog) -> None:
     header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
     locked.write("a/lock.jsonl", json.dumps({**json.loads(header), "made_for": {}}) + "\n" + rest)
@@ -191,3 +199,68 @@ def test_lines_of_another_lock_under_the_right_header_are_refused(locked: Catalo
     locked.write("a/lock.jsonl", header + "\n" + rest.replace(old, new))
     with pytest.raises(BadInput, match=said):
         locked.plan()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"kind":"url","url"', '"kind":"url","platform":"linux/amd64","url"',
+         "blob: a line for linux/amd64, but the recipe has no url for it"),
+        ('"kind":"go","module"', '"kind":"go","platform":"linux/amd64","module"',
+         "app: a line for linux/amd64 alone, and modules are for all platforms"),
+    ],
+)
+def test_a_line_is_for_the_platforms_that_its_kind_means(locked: Catalog, old: str, new: str, said: str) -> None:
+    """Each platform could have another content of one address otherwise, or one module more than the others."""
+    text = (locked.root / "a/lock.jsonl").read_text()
+    header, _end, rest = text.partition("\n")
+    lines_ = [line for line in rest.splitlines() if old in line]
+    more = [line.replace(old, new) for line in lines_]
+    both = [*more, *(line.replace("amd64", "arm64") for line in more)]
+    kept = [line for line in rest.splitlines() if line not in lines_]
+    header = json.dumps({**json.loads(header), "lines": len(kept) + len(both)})
+    locked.write("a/lock.jsonl", "\n".join([header, *kept, *both]) + "\n")
+    with pytest.raises(BadInput, match=said):
+        locked.plan()
+
+
+def test_addresses_by_platform_are_for_those_platforms(locked: Catalog) -> None:
+    text = (locked.root / "a/image.yml").read_text()
+    urls = {platform: f"https://example.org/{platform}" for platform in PLATFORMS}
+    locked.write("a/image.yml", text.replace("'https://example.org/blob'", json.dumps(urls)))
+    header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    head = json.loads(header)
+    head["made_for"]["blob"]["url"] = urls
+    locked.write("a/lock.jsonl", json.dumps(head) + "\n" + rest)
+    with pytest.raises(BadInput, match="blob: a line for all platforms, but the recipe has no url for it"):
+        locked.plan()
+
+
+def test_a_closure_has_one_version_of_a_package(locked: Catalog) -> None:
+    """A package for all architectures may be under another platform than it was locked for."""
+    header, _end, rest = (locked.root / "a/lock.jsonl").read_text().partition("\n")
+    other = deb("apt", "2", platform="linux/arm64", given="rootfs", sha256="f" * 64)
+    line = json.dumps({"input": "rootfs", "kind": "debian", "platform": "linux/arm64", **other.fact,
+                       "sha256": other.sha256, "size": 1})
+    head = json.loads(header)
+    locked.write("a/lock.jsonl", "\n".join([json.dumps({**head, "lines": head["lines"] + 1}), line, rest]))
+    with pytest.raises(BadInput, match="rootfs: apt is there 2 times for linux/arm64"):
+        locked.plan()
+
+
+def test_a_toolchain_is_that_of_its_platform(empty: Catalog) -> None:
+    version = "v0.0.1-go1.26.8.linux-{goarch}"
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /app /app\n",
+                f"inputs:\n  app: {{go: golang.org/toolchain, version: '{version}'}}\n")
+    made_for = {"app": {"module": "golang.org/toolchain", "version": version, "package": "."}}
+
+    def lock_(amd64: str, arm64: str) -> None:
+        found = [module("golang.org/toolchain", version.replace("{goarch}", name), h1=f"h1:{43 * 'a'}=",
+                        platform=platform) for name, platform in zip((amd64, arm64), PLATFORMS)]
+        empty.write("a/lock.jsonl", lockfile.dump(Lock(tuple(found), made_for=made_for)))
+
+    lock_("amd64", "arm64")
+    empty.plan()
+    lock_("arm64", "amd64")
+    with pytest.raises(BadInput, match="linux-amd64 for linux/amd64, this line has .*linux-arm64"):
+        empty.plan()

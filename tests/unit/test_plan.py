@@ -10,13 +10,15 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, S390X
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan, make, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Sources
 
 from .conftest import CHAIN, RECIPE, Catalog
+from .entries import deb
 
 
 def ids(plan: Plan) -> dict[str, str]:
@@ -210,8 +212,10 @@ X = {"linux/amd64": "a" * 64, "linux/arm64": "b" * 64}  # platform -> sha256
 def whole(chain: Catalog) -> Plan:
     """The chain, and `many` with its target go."""
     chain.image("many", "".join(STAGES.values()), "targets: [go]\nargs: {LEVEL: '2'}\ninputs:\n"
-                "  x: {url: 'https://example.org/x'}\n  cc: {url: 'https://example.org/cc', for: build}\n")
-    made_for = {"x": {"url": "https://example.org/x"}, "cc": {"url": "https://example.org/cc", "for": "build"}}
+                f"  x: {{url: {json.dumps(dict.fromkeys(X, 'https://example.org/x'))}}}\n"
+                "  cc: {url: 'https://example.org/cc', for: build}\n")
+    made_for = {"x": {"url": dict.fromkeys(X, "https://example.org/x")},
+                "cc": {"url": "https://example.org/cc", "for": "build"}}
     lines = [{"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for},
              {"input": "cc", "kind": "url", "url": "https://example.org/cc", "sha256": "c" * 64, "size": 3},
              *({"input": "x", "kind": "url", "url": "https://example.org/x", "platform": platform, "sha256": sha256,
@@ -318,6 +322,41 @@ def test_a_unit_for_a_platform_on_which_nothing_is_built_needs_parents_of_that(e
     unit = plan.units[Key("leaf", "", S390X)]
     assert plan.parents(unit, AMD64) == [Key("base", "", S390X)]
     assert unit.record["parents"] == {"base": plan.units[Key("base", "", S390X)].id}
+
+
+def test_machines_of_the_units_own_platform_count_where_its_own_code_runs(empty: Catalog) -> None:
+    """They build it too, with the parents that they have, though nothing else is built on them."""
+    everywhere = "platforms: [linux/amd64, linux/s390x]\n"
+    empty.write("leaf/Dockerfile", "FROM --platform=$BUILDPLATFORM tool AS t\nRUN x\n"
+                "FROM scratch\nCOPY --from=t / /\nRUN x\n")
+    empty.write("tool/Dockerfile", "FROM scratch AS x-amd64\nCOPY a /\nFROM scratch AS x-s390x\nCOPY b /\n"
+                "FROM x-$TARGETARCH\n")
+    for name in ("tool", "leaf"):
+        empty.write(f"{name}/image.yml", RECIPE.format(name=name).replace("arm64", "s390x"))
+        empty.write(f"{name}/a", "")
+    empty.write("defaults.yml", everywhere + "build_platforms: [linux/amd64]\nsuites: [trixie]\n")
+    plan = empty.plan()
+    own = {str(platform): plan.units[Key("tool", "", platform)].id for platform in (AMD64, S390X)}
+    records = {platform: plan.units[Key("leaf", "", platform)].record for platform in (AMD64, S390X)}
+    assert records[S390X]["build_parents"] == {"tool": own}
+    assert records[AMD64]["build_parents"] == {"tool": {"linux/amd64": own["linux/amd64"]}}
+    assert plan.parents(plan.units[Key("leaf", "", S390X)], S390X) == [Key("tool", "", S390X)]
+
+
+def test_the_times_of_what_is_unpacked_count_where_the_unit_has_a_later_one(chain: Catalog) -> None:
+    whole(chain)
+    entries = tuple(deb("apt", given="seed", platform=platform) for platform in X)
+    made_for = {"seed": {"packages": ["apt"], "essential": False, "for": "build", "suites": ["trixie"]}}
+
+    def unpacked(snapshot: str, base: str) -> object:
+        chain.image("own", "FROM --platform=$BUILDPLATFORM unpacked-seed AS made\n"
+                    f"FROM {base}\nCOPY --from=made / /\n", "inputs:\n  seed: {debian: [apt], for: build}\n")
+        chain.write("own/lock.jsonl", lockfile.dump(Lock(entries, snapshot, made_for=made_for)))
+        return chain.plan().units[Key("own", "", AMD64)].record.get("unpacked")
+
+    assert unpacked("20200101T000000Z", "many-go") == 1577836800
+    assert unpacked("20261123T112238Z", "many-go") is None
+    assert unpacked("20200101T000000Z", "scratch") is None
 
 
 def test_a_unit_is_no_older_than_what_it_is_made_of(chain: Catalog) -> None:

@@ -131,6 +131,24 @@ def test_bytes_that_are_not_those_of_the_digest_are_refused(faulty: Faulty) -> N
         list(to(faulty).blob("a/b", TO))
 
 
+def test_a_digest_means_its_bytes_whatever_kind_they_say_they_are(faulty: Faulty) -> None:
+    """Of Docker's first kind of manifest a registry names another digest than that of its bytes, by tag alone."""
+    made = faulty.image("a/b", "v1")
+    other = faulty.image("a/b", "v2", schemaVersion=1)
+    faulty.manifests["a/b", made] = faulty.manifests["a/b", other]
+    with pytest.raises(HashMismatch, match=made):
+        to(faulty).tag("a/b", made, "v3")
+    faulty.said["Docker-Content-Digest"] = TO
+    assert to(faulty).manifest("a/b", "v2") == faulty.manifests["a/b", "v2"][0]
+
+
+def test_an_upload_goes_on_where_it_began(faulty: Faulty, other: Faulty) -> None:
+    faulty.answers["POST"] = [Reply(307, {"Location": f"http://{other.address}/v2/a/b/blobs/uploads/"})] * 2
+    with pytest.raises(RegistryError, match="does not have it"):
+        to(faulty).put_blob("a/b", DATA, TO)
+    assert other.blobs == {TO: DATA}
+
+
 def test_no_more_of_a_blob_is_taken_than_it_has(faulty: Faulty) -> None:
     faulty.blobs[TO] = DATA * 1000
     with pytest.raises(HashMismatch, match="more than its 14 bytes"):

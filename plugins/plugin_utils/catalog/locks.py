@@ -12,7 +12,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK, WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, read_text
 
@@ -42,6 +42,10 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         lines.setdefault(entry.input, []).append(entry)
     for found in recipe.inputs:
         kind, read = KINDS[found.kind], reader(Path(recipe.folder))
+        now, wrapper = kind.made_for(found, recipe.suites, read), f"{WRAPPERS}/{found.name}"
+        if "wrapper" not in now and is_there(Path(recipe.folder) / wrapper):
+            problems.append(f"{where.removesuffix(LOCK)}{wrapper}:1: what is in it would come with {found.name}, though"
+                            " no lock names it; wrappers are of Go modules: remove the folder")
         if not kind.has_lines(found, read):
             continue
         if not (Path(recipe.folder) / LOCK).exists():
@@ -52,7 +56,7 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if lacking:
             problems.append(f"{where}:1: it has nothing for {found.name} on {', '.join(lacking)}; run `make lock`")
             continue
-        moved = list(_moved(recipe.lock.made_for.get(found.name), kind.made_for(found, recipe.suites, read)))
+        moved = list(_moved(recipe.lock.made_for.get(found.name), now))
         problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}" for said in moved]
         if moved:
             continue

@@ -50,7 +50,9 @@ _CONTRACT = {
 
 def recipe() -> dict[str, Any]:
     """The schema of an image.yml."""
-    automatic = (r"^(?!BUILDKIT_|SOURCE_DATE_EPOCH$|(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)$|TARGETSTAGE$)"
+    automatic = (r"^(?!BUILDKIT_|SOURCE_DATE_EPOCH$|(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)$|TARGETSTAGE$|"
+                 # every RUN would have it, and BuildKit's cache does not know of it
+                 r"([Hh][Tt][Tt][Pp][Ss]?|[Ff][Tt][Pp]|[Nn][Oo]|[Aa][Ll][Ll])_[Pp][Rr][Oo][Xx][Yy]$)"
                  r"[A-Za-z_][A-Za-z0-9_]*$")
     return {
         "$schema": _DRAFT,
@@ -91,7 +93,8 @@ def recipe() -> dict[str, Any]:
             },
             "args": {
                 "type": "object",
-                "description": "Build arguments; those that the farm and BuildKit set themselves are refused.",
+                "description": "Build arguments; those that the farm and BuildKit set themselves, and proxies, are "
+                               "refused.",
                 "propertyNames": {"pattern": automatic}, "additionalProperties": {"type": "string"},
             },
             "contract": {"$ref": "#/$defs/contract"},

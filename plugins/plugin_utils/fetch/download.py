@@ -47,6 +47,7 @@ SLOWEST = 1_000  # bytes a second for one file, on average; eight may share a sl
 REDIRECTS = 5
 LOOKS = 2  # attempts to find out whether a file exists
 LONGEST_LOOK = 10.0  # seconds to wait between them at most, whatever the server asks for
+_PART = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")  # RFC 9110, 14.4
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 
@@ -153,7 +154,7 @@ class Client:
 
     def into(self, url: str, path: Path, size: int | None) -> None:
         """Appends to `path` the rest of the file at `url`. Raises Missing, HashMismatch (wrong size) or _Again."""
-        have = path.stat().st_size if path.exists() else 0
+        have = _length(path)
         if size is not None and have > size:
             os.truncate(path, 0)
             have = 0
@@ -179,13 +180,16 @@ class Client:
         if response.status not in (200, 206):
             raise Unreachable(f"{where}: refused (HTTP {response.status})", url=where,
                               hint="does it need credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
-        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        part = _PART.fullmatch(response.headers.get("Content-Range", ""))
+        if response.status == 206 and (not part or int(part[1]) != have):
             path.unlink(missing_ok=True)
             raise _Again("it sent a range that was not asked for")
         if response.status == 200:
             have = 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+        if response.status == 206 and part and part[2] != "*":
+            total = int(part[2])  # a server may send less than the rest
         if size is not None and total is not None and total != size:
             raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
         with open(path, "r+b" if path.exists() else "wb") as file:
@@ -209,14 +213,17 @@ class Client:
         """Retries `into` until it succeeds or `patience` is over. Raises Unreachable then, or at once if the host is
         not asked any more."""
         started = self.clock()
-        attempts = 0
+        attempts = had = 0
         refuse_nowhere(url)
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
                 raise Unreachable(f"{redact(url)}: its host is not asked any more: {self._silent[host]}",
                                   url=redact(url), hint=DOWN)
-            before = path.stat().st_size if path.exists() else 0
+            if size is None:  # not locked yet: start again, as the rest might be of another state of the file
+                path.unlink(missing_ok=True)
+            else:
+                had = _length(path)
             try:
                 self.into(url, path, size)
                 self._hear(host)
@@ -226,7 +233,8 @@ class Client:
                 raise
             except _Again as error:
                 attempts += 1
-                if path.exists() and (grown := path.stat().st_size - before) > 0:
+                if (grown := _length(path) - had) > 0:
+                    had += grown
                     self._hear(host)
                     # a server that sends one byte each time does not keep us forever
                     attempts, started = 1, min(self.clock(), started + grown / SLOWEST)
@@ -242,6 +250,10 @@ class Client:
                     raise NoSpace(f"the disk of {path.parent} is full", hint="make room there and run again",
                                   url=redact(url)) from error
                 raise
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _plain(error: Exception) -> str:

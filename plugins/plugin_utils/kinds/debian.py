@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
@@ -59,6 +60,12 @@ class DebianKind(Kind):
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         packages = sorted(found.spec["packages"])  # type: ignore[call-overload]
         return {**super().made_for(found, suites, read), "packages": packages, "suites": list(suites)}
+
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        """A closure has one version of a package: of two the lines came together, or one is another platform's."""
+        counts = Counter((entry.fact["name"], entry.platform) for entry in entries)
+        yield from (f"{name} is there {count} times for {platform}"
+                    for (name, platform), count in sorted(counts.items()) if count > 1)
 
     def label(self, fact: Mapping[str, str]) -> str:
         return f"{fact['name']} {fact['version']} {fact['architecture']}"

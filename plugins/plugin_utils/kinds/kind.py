@@ -113,7 +113,7 @@ class Kind(ABC):
         return "" if entry.kind == self.line else f"a line of kind {entry.kind}, but the recipe says {self.key}"
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
-        """What an input needs and its lines do not have."""
+        """What an input needs and its lines do not have, or have too often."""
         yield from ()
 
     # --- lock lines

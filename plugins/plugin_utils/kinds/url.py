@@ -56,10 +56,14 @@ class UrlKind(Kind):
 
     def foreign(self, found: Input, entry: Entry) -> str:
         addresses = found.spec["url"]
-        said = addresses.get(entry.platform) if isinstance(addresses, dict) else addresses
-        if (other := super().foreign(found, entry)) or said in (None, entry.fact["url"]):
+        said = addresses if isinstance(addresses, dict) else {"": addresses}
+        if other := super().foreign(found, entry):
             return other
-        return f"the recipe says url {said}, this line says {entry.fact['url']}"
+        if entry.platform not in said:
+            return f"a line for {entry.platform or 'all platforms'}, but the recipe has no url for it"
+        if said[entry.platform] != entry.fact["url"]:
+            return f"the recipe says url {said[entry.platform]}, this line says {entry.fact['url']}"
+        return ""
 
     def label(self, fact: Mapping[str, str]) -> str:
         return fact["url"]

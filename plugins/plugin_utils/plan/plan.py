@@ -217,11 +217,11 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
     last: _Needs | None = None
     for platform, needs in needed.items():
         if needs is not last:
-            last, shared = needs, _shared(recipe, target, needs, sources, engine, units)
+            last, shared = needs, _shared(recipe, target, needs, sources, engine)
         key = Key(recipe.name, target, platform)
         above = [units[Key(parent.image, parent.target, platform)] for parent in needs.parents if not parent.build]
-        around = [units[Key(parent.image, parent.target, p)] for parent in needs.parents if parent.build
-                  for p in parent.builders or needs.builders]
+        beside = _beside(needs, platform, units)
+        around = [unit for some in beside.values() for unit in some.values()]
         epoch = max([recipe.lock.epoch, *(unit.epoch for unit in (*above, *around))])
         lines = (platform, *(recipe.build_platforms if needs.build_inputs else ()))  # whose lock lines are used
         labels = _rendered(recipe, needs.base, epoch, namespace, above, _behind(recipe, lines, (*above, *around)))
@@ -232,7 +232,10 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
             "labels": labels,
             "inputs": {name: _lines(recipe, name, platform) for name in needs.inputs},
             "parents": {unit.key.name: unit.id for unit in above},
+            "build_parents": {name: {text: unit.id for text, unit in some.items()} for name, some in beside.items()},
         }
+        if needs.unpacked and recipe.lock.epoch != epoch:  # times in what is unpacked are no later than the lock's
+            record["unpacked"] = recipe.lock.epoch
         found[key] = Unit(
             key, canonical.sha256(record), epoch, labels, record, needs.parents,
             runs=(platform,) if needs.foreign else recipe.build_platforms,
@@ -241,8 +244,21 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
     return found
 
 
-def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine: str,
-            units: Mapping[Key, Unit]) -> dict[str, object]:
+def _beside(needs: _Needs, platform: Platform, units: Mapping[Key, Unit]) -> dict[str, dict[str, Unit]]:
+    """The build-time parents by name and platform, of every machine that may build.
+
+    What runs code of its own platform is built on machines of that, which may be none of `build_platforms`.
+    """
+    found: dict[str, dict[str, Unit]] = {}
+    for parent in needs.parents:
+        if parent.build:
+            own = needs.foreign and not parent.builders and Key(parent.image, parent.target, platform) in units
+            machines = dict.fromkeys((*(parent.builders or needs.builders), *([platform] if own else ())))
+            found[parent.name] = {str(p): units[Key(parent.image, parent.target, p)] for p in machines}
+    return found
+
+
+def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine: str) -> dict[str, object]:
     """The part of the record that is the same for all platforms with these needs."""
     wrapped = {name: sources.wrappers.get(name, {}) for name in (*needs.inputs, *needs.build_inputs)}
     return {
@@ -260,11 +276,6 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
         "build_inputs": {
             name: {str(platform): _lines(recipe, name, platform) for platform in recipe.build_platforms}
             for name in needs.build_inputs
-        },
-        "build_parents": {
-            parent.name: {str(platform): units[Key(parent.image, parent.target, platform)].id
-                          for platform in parent.builders or needs.builders}
-            for parent in needs.parents if parent.build
         },
     }
 
@@ -319,9 +330,9 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
         return ["new"]
     found: list[str] = []
     words = {"engine": "BuildKit (engine id)", "format": "the farm's format", "dockerfile": "file Dockerfile",
-             "epoch": "snapshot time"}
+             "epoch": "snapshot time", "unpacked": "snapshot time of what is unpacked"}
     for name, text in words.items():
-        if record[name] != known.get(name):
+        if record.get(name) != known.get(name):
             found.append(f"{text} changed")
     for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"),
                        ("inputs", "input"), ("build_inputs", "input"),

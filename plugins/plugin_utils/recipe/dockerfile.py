@@ -12,7 +12,7 @@ in the whole file (in COPY it may be a stage's number); otherwise an image, alwa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import instructions
@@ -86,8 +86,15 @@ class Dockerfile:
     def __hash__(self) -> int:
         return hash(self.text)
 
-    def text_of(self, stages: Iterable[int]) -> str:
-        """The lines that define these stages: their own, and those before the first FROM."""
+    def text_of(self, stages: Collection[int]) -> str:
+        """The lines that define these stages: their own, and those before the first FROM.
+
+        If one takes from a number (`COPY --from=1`), that is the whole file: if a stage is added or removed before it,
+        the same number means another stage.
+        """
+        taken = [use for number in stages for use in self.stages[number].takes if use.stage is not None]
+        if any(use.name.lower() != self.stages[use.stage or 0].name for use in taken):
+            return self.text
         lines = [line + "\n" for line in self.text.split("\n")]
         begins = [*(stage.line - 1 for stage in self.stages), len(lines)]
         parts = [lines[begins[number] : begins[number + 1]] for number in sorted(stages)]
@@ -168,6 +175,9 @@ def _name(step: Instruction, refused: list[tuple[int, str]]) -> str:
     """The name that a FROM gives its stage."""
     parts = instructions.plain_words(step.rest)
     if len(parts) == 3 and parts[1].lower() == "as":
+        if parts[2].lower() == "scratch":
+            refused.append((step.line, f"AS {parts[2]}: every RUN --mount without from= would need this stage, and a"
+                            " cache would begin as its files; name it otherwise"))
         if not _STAGE.fullmatch(parts[2].lower()):
             refused.append((step.line, f"AS {parts[2]}: a stage's name must begin with a letter and have letters and"
                             " digits, with . _ __ - only between them"))

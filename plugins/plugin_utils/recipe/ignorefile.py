@@ -5,16 +5,18 @@ r"""Ignore files (`.dockerignore`), read as BuildKit 0.34 reads them: which path
 
 The rules are those of github.com/moby/patternmatcher 0.6, quirks included: patterns apply in order, a path is left out
 with the folder above it, and a later `!` may bring it back. tests/integration compares this with the Go code and with
-BuildKit itself. What means something else in BuildKit's regular expressions (`\\d`, `[*]`) is refused.
+BuildKit itself. What means something else in BuildKit's regular expressions (`\\d`, `[*]`, `*|a`) is refused.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
+_ODD = re.compile(r"\||\{[0-9]+(?:,[0-9]*)?\}")  # what BuildKit fails to escape in an expression
 LONGEST = 4096  # characters of a pattern, as no path is longer
 
 _Step = Callable[[str, "set[int]"], "set[int]"]  # part of a pattern: path, places where it begins -> where it may end
@@ -103,6 +105,8 @@ def _pattern(text: str, line: int) -> Pattern | None:
         raise ValueError("there is no pattern after the !")
     if not path:
         return None
+    if path.startswith("\ufeff"):
+        raise ValueError("it begins with U+FEFF, a byte order mark, of which BuildKit takes no notice everywhere")
     if len(path) > LONGEST:
         raise ValueError(f"the pattern has {len(path)} characters; no path has more than {LONGEST}")
     start, matches = _compile(path)
@@ -125,6 +129,7 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
     """
     steps: list[str | _Step] = []
     kind = "exact"
+    odd = ""
     place = 0
     while place < len(text):
         sign, first = text[place], place == 0
@@ -143,6 +148,8 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
             kind = "end" if first else kind
             continue
         step: str | _Step = sign
+        if meant := _ODD.match(text, place - 1):
+            odd = meant[0]
         if sign in "*?":
             step = _star if sign == "*" else _one
         elif sign == "\\":
@@ -163,6 +170,9 @@ def _compile(text: str) -> tuple[str, Callable[[str], bool]]:
     if kind == "end":
         end = text[2:]
         return "", lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
+    if odd:
+        raise ValueError(f"{odd} in a pattern with wildcards: BuildKit takes it for part of a regular expression; put a"
+                         " backslash before it")
     walk = [_literal(step) if isinstance(step, str) else step for step in steps]
     head, tail = (step if isinstance(step, str) else "" for step in (steps[0], steps[-1]))
 

@@ -17,7 +17,7 @@ from itertools import islice
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import SPACE, heredocs
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
-_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
+_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=[\t\f\r ]*(.+?)[\t\f\r ]*")  # Go's \s has no \v
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
 _NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}

@@ -84,7 +84,8 @@ class Registry:
             return None
         made = oci.digest(answer.data)
         said = name if ":" in name else answer.headers.get("Docker-Content-Digest", "")
-        if not references.digest(said) and said != made and not oci.signed(answer.data):
+        signed = ":" not in name and oci.signed(answer.data)  # by a digest nothing else is ever meant than its bytes
+        if not references.digest(said) and said != made and not signed:
             where = f"{self.address}/{repository}{'@' if ':' in name else ':'}{name}"
             raise HashMismatch(f"{where} is {said}, but arrived as {made}", hint=DAMAGED)
         return answer.data
@@ -228,7 +229,7 @@ class Registry:
         """Begins an upload; returns the URL to continue at."""
         path = f"{_root(repository)}/blobs/uploads/"
         answer = self._ask("POST", path, repository, 202, headers={"Content-Length": "0"}, once=once)
-        return self._session.leads(answer, self.base)
+        return self._session.leads(answer, answer.url)
 
     def _holds(self, repository: str, name: str, digest: str) -> bool:
         found = self.digest(repository, name)

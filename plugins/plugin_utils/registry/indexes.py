@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 LARGEST = 4 << 20  # bytes of a config
+_VARIANTS = {"amd64": "1", "arm64": "8"}  # of a platform that names none
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
         elif content.config is None:
             hint = "give the digest of the manifest that it has for the platform"
             problems.append(f"{platform}: {name} is itself an index; {hint}")
-        elif _platform(registry, repository, content.config) not in ((), (platform.os, platform.architecture)):
-            problems.append(f"{platform}: {name} is for {'/'.join(_platform(registry, repository, content.config))}")
+        elif other := _other(said_of_platform(registry, repository, content.config), platform):
+            problems.append(f"{platform}: {name} is for {other}")
         else:
             found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform))
     if problems:
@@ -75,10 +77,18 @@ def said_of_platform(registry: Registry, repository: str, config: oci.Descriptor
     return oci.texts(oci.document(b"".join(registry.blob(repository, config.digest, config.size)), where))
 
 
-def _platform(registry: Registry, repository: str, config: oci.Descriptor) -> tuple[str, ...]:
-    """Operating system and architecture that an image is for; () if its config does not say."""
-    said = said_of_platform(registry, repository, config)
-    return (said["os"], said["architecture"]) if {"os", "architecture"} <= said.keys() else ()
+def _other(said: Mapping[str, str], platform: Platform) -> str:
+    """The platform that an image is for, if `platform` cannot run it; '' if it can, or if the config does not say.
+
+    Images for an older variant run: linux/arm/v5 on linux/arm/v6, but not the other way round.
+    """
+    if not {"os", "architecture"} <= said.keys():
+        return ""
+    same = (said["os"], said["architecture"]) == (platform.os, platform.architecture)
+    needs = re.fullmatch(r"v([0-9]{1,2})(\.[0-9]+)?", said.get("variant", ""))
+    has = platform.variant[1:] or _VARIANTS.get(platform.architecture, "")
+    newer = needs and has and int(needs[1]) > int(has)
+    return oci.platform_name(said) if not same or newer else ""
 
 
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
