@@ -24,7 +24,8 @@ PATTERNS = [
     "a\\\\", "a\\ b", "^a", "^a*", "a^b", "a^*", "*^", "a(b)c", "a.|)$(}+{bc", "a+*", "a.b*", "a$*", "(a)?", "ä",
     "ä*", "?ö", "☃*", "a b", "a b*", "#a", " #a", "  a  ", "\ta\t", "a\r", "\xa0a", "\u3000a", "\x1fa", "!", "! ",
     "!/", "!.", "!..", "!!a", "! a", " ! a", "!/a", "!//a", "!a/", "!*", "!**", "", " ", "(?i)A*", "{a,b}", "{a,b}*",
-    "a|b", "a|b*", "a\\|b*", "a{2}*", "*{2", "\ufeffa", "\ufeff*", "~a", "a~", "*~", "**/*_test.go", "a\nb*", "node_modules", "**/node_modules", "x/y/z", "d?r/**", "**/d?r/**",
+    "a|b", "a|b*", "a\\|b*", "a{2}*", "*{2", "\ufeffa", "\ufeff*",
+    "~a", "a~", "*~", "**/*_test.go", "a\nb*", "node_modules", "**/node_modules", "x/y/z", "d?r/**", "**/d?r/**",
 ]
 ODD = ["|", "|a", "{2}", "{1,}b", "\\|", "|*"]  # of which BuildKit's expressions make something else
 LISTS = [

@@ -30,8 +30,8 @@ SHA = hashlib.sha256(BODY).hexdigest()
 @dataclass
 class Server:
     """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes
-    dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size), `part` (of what was asked for
-    the first thousand bytes)."""
+    dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size), `part` (of what was asked
+    for the first thousand bytes)."""
 
     url: str = ""
     answers: list[object] = field(default_factory=lambda: ["ok"])

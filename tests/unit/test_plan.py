@@ -214,7 +214,8 @@ def whole(chain: Catalog) -> Plan:
     chain.image("many", "".join(STAGES.values()), "targets: [go]\nargs: {LEVEL: '2'}\ninputs:\n"
                 f"  x: {{url: {json.dumps(dict.fromkeys(X, 'https://example.org/x'))}}}\n"
                 "  cc: {url: 'https://example.org/cc', for: build}\n")
-    made_for = {"x": {"url": dict.fromkeys(X, "https://example.org/x")}, "cc": {"url": "https://example.org/cc", "for": "build"}}
+    made_for = {"x": {"url": dict.fromkeys(X, "https://example.org/x")},
+                "cc": {"url": "https://example.org/cc", "for": "build"}}
     lines = [{"lock": 2, "snapshot": "20261123T112238Z", "made_for": made_for},
              {"input": "cc", "kind": "url", "url": "https://example.org/cc", "sha256": "c" * 64, "size": 3},
              *({"input": "x", "kind": "url", "url": "https://example.org/x", "platform": platform, "sha256": sha256,

@@ -93,7 +93,8 @@ def recipe() -> dict[str, Any]:
             },
             "args": {
                 "type": "object",
-                "description": "Build arguments; those that the farm and BuildKit set themselves are refused, and proxies.",
+                "description": "Build arguments; those that the farm and BuildKit set themselves are refused, and "
+                               "proxies.",
                 "propertyNames": {"pattern": automatic}, "additionalProperties": {"type": "string"},
             },
             "contract": {"$ref": "#/$defs/contract"},
