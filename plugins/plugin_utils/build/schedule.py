@@ -4,8 +4,7 @@
 """The scheduler: which units can be built now, which never will be, what became of each. Pure; time and nodes are the
 caller's.
 
-Units of one image that are ready together, and whose labels, times and build inputs are the same, are one batch: one
-solve.
+Units of one image that are ready together, and whose labels and times are the same, are one batch: one solve.
 """
 
 from __future__ import annotations
@@ -73,9 +72,7 @@ class Scheduler:
             unit = self.plan.units[key]
             if outcome.state == State.WAITING and all(self.outcomes[parent].state in GOOD
                                                       for parent in self.parents(unit)):
-                # what `build-inputs` holds is one for all platforms of a solve, and in their records
-                same = canonical.sha256([unit.epoch, unit.labels, unit.build_inputs])
-                batches.setdefault(f"{key.name} {same}", []).append(key)
+                batches.setdefault(f"{key.name} {unit.epoch} {canonical.sha256(unit.labels)}", []).append(key)
         return list(batches.values())
 
     def parents(self, unit: Unit) -> list[Key]:
