@@ -49,7 +49,7 @@ FILES = [
     "\n\n# syntax = x/y\nFROM debian\nCMD echo <<E\nCOPY --from=tools /a /\n",
 ]
 HEADS = ["", "", "# escape=`\n", "#escape=\\\n", "# foo=x\n# escape=`\n", "#!/bin/x\n# escape=`\n", "\n# escape=`\n",
-         "# check=skip=all\n# escape=`\n", "  # escape=`\n", "# escape=x\n", "# Escape = ` \n"]
+         "# check=skip=all\n# escape=`\n", "  # escape=`\n", "# escape\v=`\n", "# escape=x\n", "# Escape = ` \n"]
 LINES = [
     "FROM a\n", "from  b  AS  Stage\n", "FROM scratch\n", "FROM x$Y AS z\n", "COPY --from=t /a /b\n", "RUN echo `\n",
     "  copy\t--from=stage /a /\n", "RUN echo \\\n", "RUN <<EOF\nFROM no\nEOF\n", "RUN cat << EOF\n\tEOF\nEOF\n",
@@ -104,12 +104,17 @@ NAMES = [
     "x${TARGETARCH/amd/ar}", "${D}", "$F", '"a"', "b${BUILDKIT_MULTI_PLATFORM}", "s$TARGETSTAGE", "st", "x$G",
     "x${TARGETARCH%64}", "b${SOURCE_DATE_EPOCH}",
 ]
-AS = ["", "", " AS a", " AS b", " AS c", " AS xamd64", " AS xarm64", " AS xarm", " as Base", " AS t-amd64", " AS st"]
+AS = ["", "", " AS a", " AS b", " AS c", " AS xamd64", " AS xarm64", " AS xarm", " as Base", " AS t-amd64", " AS st",
+      " AS scratch"]
 STEPS = [
     "COPY --from=a /a /b", "COPY --from=B /a /b", "COPY --from=0 /a /b", "COPY --from=1 /a /b", "COPY --from=t /a /b",
     "RUN --mount=from=a,target=/x y", "RUN --mount=from=1,target=/x y", "RUN --mount=from=inputs,target=/x y", "RUN x",
     "COPY --from=xamd64 /a /b", "COPY --from=$A /a /b", "COPY --from=+0 /a /b", "COPY f /g", "ENV A=z", "ARG A",
 ]
+
+TAKES = [*(f"COPY --from={name} /a /b" for name in "ab012"), "RUN --mount=from=b,target=/x y", "RUN x", "COPY f /g"]
+NUMBERED = ("FROM base AS a\nRUN x\nFROM base AS b\nRUN y\nFROM base AS st\n"
+            "COPY --from=a /a /b\nCOPY --from=b /a /b\nCOPY --from=1 /a /c\n")
 
 
 @pytest.fixture(scope="module")
@@ -199,8 +204,46 @@ def test_a_build_takes_the_images_that_the_plan_says(buildkit: Any) -> None:
             assert refused or odd or "target stage" in theirs["error"], (build, theirs["error"])
         elif not refused:
             assert sorted(names) == sorted(map(tuple, theirs["images"])), build
+            if platform != on and not any(stage.platform and base.name == "scratch"
+                                          for stage, base in zip(file.stages, found.bases)):
+                assert found.foreign == (str(platform) in {where for _command, where in theirs["commands"]}), build
             seen += 1
         else:  # what we refuse beyond BuildKit
-            ours = ("BuildKit takes that", "must be for $BUILDPLATFORM", "there is no such stage", "known only once")
+            ours = ("BuildKit takes that", "must be for $BUILDPLATFORM", "there is no such stage", "known only once",
+                    "every RUN --mount")
             assert all(any(text in reason for text in ours) for reason in refused), (build, refused)
     assert seen > 500
+
+
+def stages(chance: random.Random, most: int, least: int = 0) -> list[str]:
+    """The texts of some stages, most with a name."""
+    return [f"FROM {chance.choice(['base', 'base', 'a', 'b', 'x$TARGETARCH'])}{chance.choice(AS[1:5])}\n"
+            + "".join(f"{step}\n" for step in some(chance, TAKES, 3))
+            for _stage in range(chance.randint(least, most))]
+
+
+def test_what_a_target_does_not_reach_does_not_change_it(buildkit: Any) -> None:
+    """Of two files with the same lines that count, and the same parents, BuildKit builds the same target."""
+    chance = random.Random(4)
+    asked, known = [], {}
+    for _case in range(3000):
+        last = ["FROM base AS st", *some(chance, TAKES, 4, 1)]
+        parts = [*stages(chance, 3, 1), "".join(f"{line}\n" for line in last)]
+        more = [*parts[: (place := chance.randint(0, len(parts) - 1))], *stages(chance, 1, 1), *parts[place:]]
+        texts = ["".join(parts), "".join(more), "".join(chance.sample(parts, len(parts)))]
+        for text in texts if asked else [NUMBERED, "FROM base\n" + NUMBERED]:
+            file = parse(text)
+            found = view(file, "st")
+            if file.stages and not (*file.refused, *found.refused):
+                asked.append({"text": text, "platform": "linux/amd64", "build": "linux/arm64", "target": "st",
+                              "args": GIVEN})
+                known[len(asked) - 1] = file.text_of(found.reach), frozenset(use.name for use in found.outside)
+    heads: dict[Any, tuple[str, str]] = {}
+    same = 0
+    for number, theirs in enumerate(buildkit(builds=asked)["builds"]):
+        text, key = asked[number]["text"], known[number]
+        if not theirs["error"]:
+            head, before = heads.setdefault(key, (theirs["head"], text))
+            assert head == theirs["head"], (key, text, before)
+            same += before != text
+    assert same > 500

@@ -375,6 +375,11 @@ def test_a_path_that_leads_out_of_its_input_is_refused(empty: Catalog, step: str
                for problem in problems(empty))
 
 
+def test_a_target_that_is_no_stage_is_told_beside_a_contract(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch AS go\n", "targets: [gone]\ncontract: {health: {http: /x}}\n")
+    assert [problem for problem in problems(empty) if "'gone' is not a stage of the Dockerfile" in problem]
+
+
 @pytest.mark.parametrize("extra", ["contract: {ports: {x: 65536/tcp}}", "contract: {ports: {x: 0/udp}}",
                                    "contract: {user: 4294967295}", "args: {TARGETSTAGE: x}",
                                    "args: {http_proxy: x}", "args: {NO_PROXY: x}", "args: {All_Proxy: x}"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, Scheduler, State
@@ -116,20 +114,6 @@ def test_a_batch_gets_the_digests_of_its_parents(scheduler: Scheduler) -> None:
     left = scheduler.leave()
     assert left == [*batch, Key("base", "", AMD64), Key("base", "", ARM64)], "what runs is given up too"
     assert scheduler.outcomes[batch[0]] == Outcome(State.LEFT, "", "the run was stopped")
-
-
-def test_units_whose_build_inputs_differ_are_batches_of_their_own(chain: Catalog) -> None:
-    """A solve has one `build-inputs`, and no unit sees there what its record does not have."""
-    chain.image("many", "FROM scratch AS x-amd64\nCOPY --from=build-inputs /a /\n"
-                "FROM scratch AS x-arm64\nCOPY --from=build-inputs /b /\nFROM x-$TARGETARCH\n",
-                "inputs:\n  a: {url: 'https://example.org/a', for: build}\n"
-                "  b: {url: 'https://example.org/b', for: build}\n")
-    made_for = {name: {"url": f"https://example.org/{name}", "for": "build"} for name in "ab"}
-    lines = [{"lock": 2, "made_for": made_for}, *({"input": name, "kind": "url", "url": made_for[name]["url"],
-                                                  "sha256": name * 64, "size": 1} for name in "ab")]
-    chain.write("many/lock.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    scheduler = Scheduler(chain.plan(), [Key("many", "", platform) for platform in (AMD64, ARM64)], {}, AMD64)
-    assert names(scheduler.ready()) == [["many linux/amd64"], ["many linux/arm64"]]
 
 
 def test_units_whose_labels_differ_are_batches_of_their_own(chain: Catalog) -> None:

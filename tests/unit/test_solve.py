@@ -102,10 +102,12 @@ def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None
                  unpacked={"two": f"desimages/archive@{DIGEST}"})
     contexts = {name for name in solve.options if name.startswith("context:")}
     assert contexts == {"context:static::linux/amd64", "context:debian::linux/arm64", "context:debian::linux/amd64",
-                        "context:build-inputs", "context:unpacked-two"}
+                        "context:build-inputs::linux/amd64", "context:build-inputs::linux/arm64",
+                        "context:unpacked-two"}
     assert solve.options["context:unpacked-two"] == f"docker-image://{REGISTRY}/desimages/archive@{DIGEST}"
-    files = solve.contexts[solve.options["context:build-inputs"].removeprefix("local:")]
-    assert set(files) == {"one", "two/two_1_all.deb"}
+    files = {name: set(solve.contexts[solve.options[f"context:build-inputs::linux/{name}"].removeprefix("local:")])
+             for name in ("amd64", "arm64")}
+    assert files == {"amd64": {"one"}, "arm64": {"two/two_1_all.deb"}}, "no unit sees what its record does not have"
 
 
 SOURCES = Sources({"a": (0o755, "0000010" + "d" * 57, 7), ".dockerignore": (0o644, "0" * 64, 1)},

@@ -4,8 +4,7 @@
 """The scheduler: which units can be built now, which cannot be built any more, and the outcome of each. No I/O; time
 and nodes are the caller's business.
 
-Units of one image that are ready together and have the same labels, epoch and build inputs form one batch: one
-solve.
+Units of one image that are ready together and have the same labels and epoch form one batch: one solve.
 """
 
 from __future__ import annotations
@@ -74,9 +73,7 @@ class Scheduler:
             unit = self.plan.units[key]
             if outcome.state == State.WAITING and all(self.outcomes[parent].state in GOOD
                                                       for parent in self.parents(unit)):
-                # what `build-inputs` holds is one for all platforms of a solve, and in their records
-                same = canonical.sha256([unit.epoch, unit.labels, unit.build_inputs])
-                batches.setdefault(f"{key.name} {same}", []).append(key)
+                batches.setdefault(f"{key.name} {unit.epoch} {canonical.sha256(unit.labels)}", []).append(key)
         return list(batches.values())
 
     def parents(self, unit: Unit) -> list[Key]:

@@ -96,17 +96,21 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     options["dockerfilekey"] = local(definition(recipe, sources))
     contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha))
                       for path, (mode, sha, size) in sources.files.items()}
-    if from_build := _all(unit.build_inputs for unit in units):
-        options[f"context:{BUILD_INPUTS}"] = "local:" + local(inputs_tree(plan, first, from_build, build, sources))
     for name in _all(unit.unpacked for unit in units):
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
-    places = {unit.key.platform: "local:" + local(inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources))
-              for unit in units if unit.inputs}
-    # without a platform in its name, BuildKit asks for it once, not once for each platform
-    if len(set(places.values())) == 1:
-        options[f"context:{INPUTS}"] = next(iter(places.values()))
-    else:
-        options.update({f"context:{INPUTS}::{platform}": place for platform, place in places.items()})
+    trees = {
+        INPUTS: {unit.key.platform: inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)
+                 for unit in units if unit.inputs},
+        BUILD_INPUTS: {unit.key.platform: inputs_tree(plan, unit, unit.build_inputs, build, sources)
+                       for unit in units if unit.build_inputs},
+    }
+    for context, by_platform in trees.items():
+        places = {platform: "local:" + local(tree) for platform, tree in by_platform.items()}
+        # without a platform in its name, BuildKit asks for it once, not once for each platform
+        if len(set(places.values())) == 1:
+            options[f"context:{context}"] = next(iter(places.values()))
+        else:
+            options.update({f"context:{context}::{platform}": place for platform, place in places.items()})
     namespace = repository.rpartition("/")[0]
     for parent in (parent for unit in units for parent in plan.parents(unit, build)):
         digest = digests[parent.name][str(parent.platform)]

@@ -176,8 +176,8 @@ def _name(step: Instruction, refused: list[tuple[int, str]]) -> str:
     parts = instructions.plain_words(step.rest)
     if len(parts) == 3 and parts[1].lower() == "as":
         if parts[2].lower() == "scratch":
-            refused.append((step.line, f"AS {parts[2]}: every RUN --mount without from= would need this stage, and a"
-                            " cache would begin as its files; name it otherwise"))
+            refused.append((step.line, f"AS {parts[2]}: every RUN --mount without from= would use this stage, and a"
+                            " cache would start with its files; choose another name"))
         if not _STAGE.fullmatch(parts[2].lower()):
             refused.append((step.line, f"AS {parts[2]}: a stage's name must begin with a letter and have letters and"
                             " digits, with . _ __ - only between them"))

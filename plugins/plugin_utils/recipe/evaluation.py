@@ -86,7 +86,10 @@ class View:
 
     @property
     def base(self) -> str:
-        """The image that the target descends from, through any stages in between; or `scratch`."""
+        """The image that the target descends from, through any stages in between; or `scratch`; '' if there is no such
+        target."""
+        if not self.reach:
+            return ""
         use = self.bases[self.reach[0]]
         while use.stage is not None:
             use = self.bases[use.stage]

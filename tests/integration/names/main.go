@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -58,10 +59,13 @@ type expanded struct {
 	Error  string `json:"error"`
 }
 
-// converted is what a build would pull: name and platform of each image.
+// converted is what a build would pull: name and platform of each image. Commands are those that it would run, with
+// their platform; what is built the same has the same Head.
 type converted struct {
-	Images [][2]string `json:"images"`
-	Error  string      `json:"error"`
+	Images   [][2]string `json:"images"`
+	Commands [][2]string `json:"commands"`
+	Head     string      `json:"head"`
+	Error    string      `json:"error"`
 }
 
 func read(text string) ([]stage, error) {
@@ -114,31 +118,52 @@ func (r *resolver) ResolveImageConfig(_ context.Context, ref string, opt sourcer
 	return ref, "", config, err
 }
 
-func convert(text, platform, build, target string, args map[string]string) ([][2]string, error) {
+func convert(text, platform, build, target string, args map[string]string) (converted, error) {
+	found := converted{Images: [][2]string{}, Commands: [][2]string{}}
 	wanted, err := platforms.Parse(platform)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	machine, err := platforms.Parse(build)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	wanted, machine = platforms.Normalize(wanted), platforms.Normalize(machine)
 	caps := pb.Caps.CapSet(pb.Caps.All())
 	known := &resolver{asked: map[[2]string]bool{}}
-	_, err = dockerfile2llb.Dockerfile2LLB(context.Background(), []byte(text), dockerfile2llb.ConvertOpt{
+	files := llb.Image("files") // a local context would be another one each time
+	result, err := dockerfile2llb.Dockerfile2LLB(context.Background(), []byte(text), dockerfile2llb.ConvertOpt{
 		Config: dockerui.Config{
 			BuildArgs: args, Target: target, BuildPlatforms: []ocispecs.Platform{machine}, MultiPlatformRequested: true,
 		},
 		TargetPlatform: &wanted,
 		MetaResolver:   known,
+		MainContext:    &files,
 		LLBCaps:        &caps,
 	})
-	found := [][2]string{}
 	for image := range known.asked {
-		found = append(found, image)
+		found.Images = append(found.Images, image)
 	}
-	slices.SortFunc(found, func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) })
+	slices.SortFunc(found.Images, func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) })
+	if err != nil {
+		return found, err
+	}
+	built, err := result.State.Marshal(context.Background())
+	if err != nil {
+		return found, err
+	}
+	for _, data := range built.Def {
+		step := &pb.Op{}
+		if err := step.UnmarshalVT(data); err != nil {
+			return found, err
+		}
+		if run := step.GetExec(); run != nil {
+			on := platforms.Normalize(step.Platform.Spec())
+			found.Commands = append(found.Commands, [2]string{strings.Join(run.Meta.Args, " "), platforms.FormatAll(on)})
+		}
+	}
+	config, err := json.Marshal(result.Image)
+	found.Head = digest.FromBytes(slices.Concat(append([][]byte{config}, built.Def...)...)).String()
 	return found, err
 }
 
@@ -169,8 +194,9 @@ func main() {
 		words = append(words, expanded{result, message(err)})
 	}
 	for _, one := range asked.Builds {
-		images, err := convert(one.Text, one.Platform, one.Build, one.Target, one.Args)
-		builds = append(builds, converted{images, message(err)})
+		made, err := convert(one.Text, one.Platform, one.Build, one.Target, one.Args)
+		made.Error = message(err)
+		builds = append(builds, made)
 	}
 	answers := map[string]any{"files": files, "words": words, "builds": builds}
 	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
