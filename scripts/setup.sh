@@ -109,8 +109,8 @@ if ! has_venv "$python"; then
 fi
 
 say "$("$python" --version) ($python) -> $venv, $requirements"
-# of the same version, and whole: who was killed while he made it left a Python without pip, or half a package, which pip
-# takes for a whole one
+# of the same version, and whole: who was killed while he made it left a Python without pip, or half a package, which
+# pip takes for a whole one
 begun=$stamp.begun
 whole() { [ ! -e $begun ] && [ -x $venv/bin/python ] && $venv/bin/python -m pip --version >/dev/null 2>&1; }
 version_of() { "$1" -c 'import sys; print(sys.version)'; }

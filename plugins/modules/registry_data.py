@@ -14,8 +14,8 @@ author: the Desimages authors (@desimages)
 description:
   - Docker-registry keeps a data file whatever is pushed. One whose bytes are not those of its digest has to go before
     the same content can be pushed again.
-  - Reads the data files of the given digests, and removes those that are damaged. Nothing else is touched, and no link
-    is followed. Stop the registry before, and start it afterwards, since it remembers which data it has.
+  - Reads the data files of the given digests, and removes those that are damaged. A link of the given tags that has no
+    digest in it, as a power cut leaves one, goes as well. Nothing else is touched, and no symbolic link is followed. Stop the registry before, and start it afterwards, since it remembers which data it has.
 attributes:
   check_mode:
     support: full
@@ -127,16 +127,27 @@ class Storage:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def tag(self, name: str) -> str:
-        """The digest that a tag names; '' where there is no such tag."""
+    def tag(self, name: str, remove: bool) -> tuple:
+        """The digest that a tag names, and whether its link is damaged: then there is no digest. '' where there is no
+        such tag.
+
+        A registry that is killed, or loses its power, while it writes a link leaves an empty one, and answers 500 to
+        whoever asks for the tag, for ever. With `remove` it goes, and the tag with it.
+        """
         repository, _colon, tag = name.rpartition(":")
         parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
         try:
-            with folder(self.root, parts) as where, opened("link", where) as file:
-                digest = file.read(LINK).decode(errors="replace").strip()
+            with folder(self.root, parts) as where:
+                with opened("link", where) as file:
+                    digest = file.read(LINK).decode(errors="replace").strip()
+                if not references.digest(digest):
+                    return digest, False
+                if remove:
+                    os.unlink("link", dir_fd=where)
+                    os.fsync(where)
         except (FileNotFoundError, NotADirectoryError):
-            return ""
-        return "" if references.digest(digest) else digest
+            return "", False
+        return "", True
 
     def damaged(self, digest: str, remove: bool):
         """Whether the data of a digest are damaged, None where there are none; with `remove` a damaged file goes."""
@@ -177,14 +188,15 @@ def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
     if not os.path.isdir(storage.root):
         raise FarmError(f"{storage.root} is not a folder",
                         hint="where does this registry keep its data? (registry_state)")
-    named = {tag: storage.tag(tag) for tag in tags}
+    links = {tag: storage.tag(tag, remove) for tag in tags}
+    named, broken = {tag: digest for tag, (digest, _broken) in links.items()}, [tag for tag in links if links[tag][1]]
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}
     removed = [digest for digest, wrong in found.items() if wrong]
-    files = "".join(f"{storage.path(digest)}\n" for digest in removed)
+    files = "".join(f"{path}\n" for path in (*map(storage.path, removed), *(f"the tag {tag}" for tag in broken)))
     missing = [digest for digest, wrong in found.items() if wrong is None]
     diff = {"before": files, "after": ""}
-    return {"changed": bool(removed), "removed": removed, "missing": missing, "tags": named, "diff": diff}
+    return {"changed": bool(removed or broken), "removed": removed, "missing": missing, "tags": named, "diff": diff}
 
 
 def main() -> None:

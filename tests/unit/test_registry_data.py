@@ -49,8 +49,20 @@ def test_a_tag_leads_to_its_manifest(tmp_path: Path) -> None:
     done = result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest", "ns/box:none"])
     assert (done["removed"], done["tags"]) == ([DIGEST], {"ns/box:latest": DIGEST, "ns/box:none": ""})
     assert not path.exists()
-    link.write_text("../../../etc/passwd")
-    assert result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["tags"] == {"ns/box:latest": ""}
+
+
+@pytest.mark.parametrize("text", ["", "../../../etc/passwd", "sha256:"])
+def test_a_tag_that_leads_nowhere_goes(tmp_path: Path, text: str) -> None:
+    """A registry that was killed while it wrote the link answers 500 to whoever asks for the tag."""
+    link = tmp_path / "docker/registry/v2/repositories/ns/box/_manifests/tags/latest/current/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(text)
+    for check in (True, False):
+        done = result(registry_data.main, check=check, root=str(tmp_path), tags=["ns/box:latest"])
+        assert (done["changed"], done["tags"]) == (True, {"ns/box:latest": ""})
+        assert done["diff"]["before"] == "the tag ns/box:latest\n"
+        assert link.exists() is check
+    assert not result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["changed"]
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
