@@ -14,8 +14,10 @@ author: the Desimages authors (@desimages)
 description:
   - Docker-registry keeps a data file whatever is pushed. One whose bytes are not those of its digest has to go before
     the same content can be pushed again.
-  - Reads the data files of the given digests, and removes those that are damaged. A link of the given tags that has no
-    digest in it, as a power cut leaves one, goes as well. Nothing else is touched, and no symbolic link is followed. Stop the registry before, and start it afterwards, since it remembers which data it has.
+  - Reads the data files of the given digests, and removes those that are damaged. A link of the given tags, or of the
+    digests in the given repositories, that has no digest in it, as a power cut leaves one, goes as well. Nothing else
+    is touched, and no symbolic link is followed. Stop the registry before, and start it afterwards, since it remembers
+    which data it has.
 attributes:
   check_mode:
     support: full
@@ -41,6 +43,10 @@ options:
     type: list
     elements: str
     default: []
+  places:
+    description: For digests, the repositories whose links to them are looked at.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -85,6 +91,7 @@ ARGUMENTS = {
     "root": {"type": "path", "required": True},
     "digests": {"type": "list", "elements": "str", "default": []},
     "tags": {"type": "list", "elements": "str", "default": []},
+    "places": {"type": "dict", "default": {}},
 }
 INSIDE = ("docker", "registry", "v2")  # distribution's own folders below its root directory
 CHUNK = 1 << 20
@@ -135,9 +142,19 @@ class Storage:
         whoever asks for the tag, for ever. With `remove` it goes, and the tag with it.
         """
         repository, _colon, tag = name.rpartition(":")
-        parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
+        return self._link(repository, ("_manifests", "tags", tag, "current"), remove)
+
+    def broken(self, repository: str, digest: str, remove: bool) -> bool:
+        """Whether a link of a repository to a blob or a manifest is damaged; with `remove` it goes."""
+        name = digest.partition(":")[2]
+        ways = (("_layers", "sha256", name), ("_manifests", "revisions", "sha256", name))
+        found = [self._link(repository, way, remove)[1] for way in ways]  # each: both may be damaged
+        return any(found)
+
+    def _link(self, repository: str, way: tuple, remove: bool) -> tuple:
+        """The digest in a link file of a repository, and whether it is damaged."""
         try:
-            with folder(self.root, parts) as where:
+            with folder(self.root, (*INSIDE, "repositories", *repository.split("/"), *way)) as where:
                 with opened("link", where) as file:
                     digest = file.read(LINK).decode(errors="replace").strip()
                 if not references.digest(digest):
@@ -173,27 +190,31 @@ class Storage:
         return "/".join((self.root.rstrip("/"), *self._folder(digest), "data"))
 
 
-def check(digests: list, tags: list) -> None:
+def check(digests: list, tags: list, places: list) -> None:
     """Raises BadInput with every name that is none."""
     given = [(digest, references.digest) for digest in digests]
+    for repository, digest in places:
+        given += [(repository, references.repository), (digest, references.digest)]
     for tag in tags:
         given += [(tag.rpartition(":")[0], references.repository), (tag.rpartition(":")[2], references.tag)]
     if problems := [f"{name!r} must be {allowed}" for name, look in given if (allowed := look(name))]:
         raise BadInput(problems, what="registry_data")
 
 
-def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
-    """Removes what is damaged of the digests, and of those that the tags name."""
-    check(digests, tags)
+def clean(storage: Storage, digests: list, tags: list, places: list, remove: bool) -> dict:
+    """Removes what is damaged of the digests, of those that the tags name, and of the links in places (repository,
+    digest)."""
+    check(digests, tags, places)
     if not os.path.isdir(storage.root):
         raise FarmError(f"{storage.root} is not a folder",
                         hint="where does this registry keep its data? (registry_state)")
     links = {tag: storage.tag(tag, remove) for tag in tags}
     named, broken = {tag: digest for tag, (digest, _broken) in links.items()}, [tag for tag in links if links[tag][1]]
+    broken += [f"{repository}@{digest}" for repository, digest in places if storage.broken(repository, digest, remove)]
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}
     removed = [digest for digest, wrong in found.items() if wrong]
-    files = "".join(f"{path}\n" for path in (*map(storage.path, removed), *(f"the tag {tag}" for tag in broken)))
+    files = "".join(f"{path}\n" for path in (*map(storage.path, removed), *(f"the link of {name}" for name in broken)))
     missing = [digest for digest, wrong in found.items() if wrong is None]
     diff = {"before": files, "after": ""}
     return {"changed": bool(removed or broken), "removed": removed, "missing": missing, "tags": named, "diff": diff}
@@ -203,7 +224,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given = module.params
     try:
-        result = clean(Storage(given["root"]), given["digests"], given["tags"], not module.check_mode)
+        places = [(str(name), str(digest)) for digest, names in given["places"].items() for name in names]
+        result = clean(Storage(given["root"]), given["digests"], given["tags"], places, not module.check_mode)
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:

@@ -60,9 +60,25 @@ def test_a_tag_that_leads_nowhere_goes(tmp_path: Path, text: str) -> None:
     for check in (True, False):
         done = result(registry_data.main, check=check, root=str(tmp_path), tags=["ns/box:latest"])
         assert (done["changed"], done["tags"]) == (True, {"ns/box:latest": ""})
-        assert done["diff"]["before"] == "the tag ns/box:latest\n"
+        assert done["diff"]["before"] == "the link of ns/box:latest\n"
         assert link.exists() is check
     assert not result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["changed"]
+
+
+@pytest.mark.parametrize("way", ["_layers/sha256", "_manifests/revisions/sha256"])
+def test_a_link_to_a_digest_that_is_none_goes_and_a_sound_one_stays(tmp_path: Path, way: str) -> None:
+    root = tmp_path / "docker/registry/v2/repositories"
+    links = [root / name / way / DIGEST[7:] / "link" for name in ("ns/box", "ns/other")]
+    for link, text in zip(links, ("", DIGEST)):
+        link.parent.mkdir(parents=True)
+        link.write_text(text)
+    places = {DIGEST: ["ns/box", "ns/other", "ns/none"]}
+    for check in (True, False):
+        done = result(registry_data.main, check=check, root=str(tmp_path), places=places)
+        assert (done["changed"], done["diff"]["before"]) == (True, f"the link of ns/box@{DIGEST}\n")
+        assert [link.exists() for link in links] == [check, True]
+    assert not result(registry_data.main, root=str(tmp_path), places=places)["changed"]
+    assert "must be" in result(registry_data.main, root=str(tmp_path), places={DIGEST: ["../x"]})["msg"]
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
