@@ -210,7 +210,8 @@ def clean(storage: Storage, digests: list, tags: list, places: list, remove: boo
                         hint="where does this registry keep its data? (registry_state)")
     links = {tag: storage.tag(tag, remove) for tag in tags}
     named, broken = {tag: digest for tag, (digest, _broken) in links.items()}, [tag for tag in links if links[tag][1]]
-    broken += [f"{repository}@{digest}" for repository, digest in places if storage.broken(repository, digest, remove)]
+    looked = dict.fromkeys([*places, *((tag.rpartition(":")[0], digest) for tag, digest in named.items() if digest)])
+    broken += [f"{repository}@{digest}" for repository, digest in looked if storage.broken(repository, digest, remove)]
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}
     removed = [digest for digest, wrong in found.items() if wrong]

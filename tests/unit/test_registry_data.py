@@ -78,6 +78,12 @@ def test_a_link_to_a_digest_that_is_none_goes_and_a_sound_one_stays(tmp_path: Pa
         assert (done["changed"], done["diff"]["before"]) == (True, f"the link of ns/box@{DIGEST}\n")
         assert [link.exists() for link in links] == [check, True]
     assert not result(registry_data.main, root=str(tmp_path), places=places)["changed"]
+    links[0].write_text("")
+    tag = root / "ns/box/_manifests/tags/latest/current/link"
+    tag.parent.mkdir(parents=True)
+    tag.write_text(DIGEST)
+    done = result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])
+    assert (done["tags"], links[0].exists()) == ({"ns/box:latest": DIGEST}, False)
     assert "must be" in result(registry_data.main, root=str(tmp_path), places={DIGEST: ["../x"]})["msg"]
 
 
