@@ -14,8 +14,10 @@ author: the Desimages authors (@desimages)
 description:
   - Docker-registry never overwrites a data file. If its bytes do not match its digest, the file must be removed before
     the same content can be pushed again.
-  - Reads the data files of the given digests, and removes the damaged ones. Touches nothing else, and follows no link.
-    Stop the registry before this and start it afterwards, because it remembers which data it has.
+  - Reads the data files of the given digests, and removes the damaged ones. Also removes a link of
+    the given tags, or of the digests in the given repositories, that has no digest in it; a power cut can leave one.
+    Touches nothing else, and follows no symbolic link. Stop the registry before this and start it afterwards, because
+    it remembers which data it has.
 attributes:
   check_mode:
     support: full
@@ -41,6 +43,10 @@ options:
     type: list
     elements: str
     default: []
+  places:
+    description: For digests, the repositories whose links to them are looked at.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -85,6 +91,7 @@ ARGUMENTS = {
     "root": {"type": "path", "required": True},
     "digests": {"type": "list", "elements": "str", "default": []},
     "tags": {"type": "list", "elements": "str", "default": []},
+    "places": {"type": "dict", "default": {}},
 }
 INSIDE = ("docker", "registry", "v2")  # distribution's own folders below its root directory
 CHUNK = 1 << 20
@@ -128,16 +135,36 @@ class Storage:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def tag(self, name: str) -> str:
-        """The digest that a tag names; '' if there is no such tag."""
+    def tag(self, name: str, remove: bool) -> tuple:
+        """The digest that a tag names ('' if there is none), and whether its link is damaged.
+
+        If a registry is killed, or loses power, while it writes a link, the link stays empty, and the registry answers
+        500 to every request for the tag, for ever. `remove` removes the link, and the tag with it.
+        """
         repository, _colon, tag = name.rpartition(":")
-        parts = (*INSIDE, "repositories", *repository.split("/"), "_manifests", "tags", tag, "current")
+        return self._link(repository, ("_manifests", "tags", tag, "current"), remove)
+
+    def broken(self, repository: str, digest: str, remove: bool) -> bool:
+        """Whether a link of a repository to a blob or a manifest is damaged; with `remove` it goes."""
+        name = digest.partition(":")[2]
+        ways = (("_layers", "sha256", name), ("_manifests", "revisions", "sha256", name))
+        found = [self._link(repository, way, remove)[1] for way in ways]  # each: both may be damaged
+        return any(found)
+
+    def _link(self, repository: str, way: tuple, remove: bool) -> tuple:
+        """The digest in a link file of a repository, and whether it is damaged."""
         try:
-            with folder(self.root, parts) as where, opened("link", where) as file:
-                digest = file.read(LINK).decode(errors="replace").strip()
+            with folder(self.root, (*INSIDE, "repositories", *repository.split("/"), *way)) as where:
+                with opened("link", where) as file:
+                    digest = file.read(LINK).decode(errors="replace").strip()
+                if not references.digest(digest):
+                    return digest, False
+                if remove:
+                    os.unlink("link", dir_fd=where)
+                    os.fsync(where)
         except (FileNotFoundError, NotADirectoryError):
-            return ""
-        return "" if references.digest(digest) else digest
+            return "", False
+        return "", True
 
     def damaged(self, digest: str, remove: bool):
         """Whether the data of a digest is damaged; None if there is none. With `remove`, a damaged file is removed."""
@@ -163,36 +190,43 @@ class Storage:
         return "/".join((self.root.rstrip("/"), *self._folder(digest), "data"))
 
 
-def check(digests: list, tags: list) -> None:
+def check(digests: list, tags: list, places: list) -> None:
     """Raises BadInput with every name that is not valid."""
     given = [(digest, references.digest) for digest in digests]
+    for repository, digest in places:
+        given += [(repository, references.repository), (digest, references.digest)]
     for tag in tags:
         given += [(tag.rpartition(":")[0], references.repository), (tag.rpartition(":")[2], references.tag)]
     if problems := [f"{name!r} must be {allowed}" for name, look in given if (allowed := look(name))]:
         raise BadInput(problems, what="registry_data")
 
 
-def clean(storage: Storage, digests: list, tags: list, remove: bool) -> dict:
-    """Removes damaged data of these digests, and of those that the tags name."""
-    check(digests, tags)
+def clean(storage: Storage, digests: list, tags: list, places: list, remove: bool) -> dict:
+    """Removes damaged data of these digests and of those that the tags name, and damaged links in places (repository,
+    digest)."""
+    check(digests, tags, places)
     if not os.path.isdir(storage.root):
         raise FarmError(f"{storage.root} is not a folder",
                         hint="set registry_state to where this registry keeps its data")
-    named = {tag: storage.tag(tag) for tag in tags}
+    links = {tag: storage.tag(tag, remove) for tag in tags}
+    named, broken = {tag: digest for tag, (digest, _broken) in links.items()}, [tag for tag in links if links[tag][1]]
+    looked = dict.fromkeys([*places, *((tag.rpartition(":")[0], digest) for tag, digest in named.items() if digest)])
+    broken += [f"{repository}@{digest}" for repository, digest in looked if storage.broken(repository, digest, remove)]
     wanted = sorted({*digests, *filter(None, named.values())})
     found = {digest: storage.damaged(digest, remove) for digest in wanted}
     removed = [digest for digest, wrong in found.items() if wrong]
-    files = "".join(f"{storage.path(digest)}\n" for digest in removed)
+    files = "".join(f"{path}\n" for path in (*map(storage.path, removed), *(f"the link of {name}" for name in broken)))
     missing = [digest for digest, wrong in found.items() if wrong is None]
     diff = {"before": files, "after": ""}
-    return {"changed": bool(removed), "removed": removed, "missing": missing, "tags": named, "diff": diff}
+    return {"changed": bool(removed or broken), "removed": removed, "missing": missing, "tags": named, "diff": diff}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given = module.params
     try:
-        result = clean(Storage(given["root"]), given["digests"], given["tags"], not module.check_mode)
+        places = [(str(name), str(digest)) for digest, names in given["places"].items() for name in names]
+        result = clean(Storage(given["root"]), given["digests"], given["tags"], places, not module.check_mode)
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:

@@ -135,6 +135,33 @@ def test_manifests_of_every_kind_are_mended_to_the_same_digests(own: Farm) -> No
     assert own.run("playbooks/check.yml").rc == 0
 
 
+def test_links_that_a_killed_registry_left_empty_are_mended(own: Farm) -> None:
+    """It makes them and then writes into them, and answers 500 for an empty one for ever."""
+    assert own.run().rc == 0
+    held = Held(own)
+    before = {image: own.index(image) for image in ("box", "child", "grand", "other")}
+    built = next(tag for tag in held.tags("box") if tag.startswith("b-"))
+    layer = held.layer("other", before["other"]["linux/arm64"])
+    root = STORAGE / "repositories" / held.namespace
+    for link in (f"box/_manifests/tags/{built}/current/link",
+                 f"other/_layers/sha256/{layer[7:]}/link",
+                 f"other/_manifests/revisions/sha256/{before['other']['linux/amd64'][7:]}/link"):
+        run("truncate", "--size=0", str(root / link))
+    run("sh", "-c", f"kill -9 $(cat {STATE}/services/registry/supervise/pid)")  # it remembers layers
+    assert own.run("playbooks/check.yml").rc != 0
+    mended = own.run("playbooks/check.yml", farm_repair=True)
+    assert mended.rc == 0, mended.text[-3000:]
+    assert {image: own.index(image) for image in before} == before
+    assert own.run("playbooks/check.yml").rc == 0
+    again = own.run()
+    assert (again.rc, again.changed) == (0, 0)
+    run("truncate", "--size=0", str(root / "child/_manifests/tags/latest/current/link"))
+    assert own.run("playbooks/check.yml", farm_repair=True).rc != 0, "which of its indexes it named nobody knows"
+    assert own.run().rc == 0
+    assert own.run("playbooks/check.yml").rc == 0
+    assert {image: own.index(image) for image in before} == before
+
+
 @pytest.fixture
 def elsewhere(own: Farm, tmp_path: Path) -> Farm:
     """The farm as one whose registry is somebody else's."""

@@ -49,8 +49,42 @@ def test_a_tag_leads_to_its_manifest(tmp_path: Path) -> None:
     done = result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest", "ns/box:none"])
     assert (done["removed"], done["tags"]) == ([DIGEST], {"ns/box:latest": DIGEST, "ns/box:none": ""})
     assert not path.exists()
-    link.write_text("../../../etc/passwd")
-    assert result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["tags"] == {"ns/box:latest": ""}
+
+
+@pytest.mark.parametrize("text", ["", "../../../etc/passwd", "sha256:"])
+def test_a_tag_that_leads_nowhere_goes(tmp_path: Path, text: str) -> None:
+    """A registry that was killed while it wrote the link answers 500 to whoever asks for the tag."""
+    link = tmp_path / "docker/registry/v2/repositories/ns/box/_manifests/tags/latest/current/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(text)
+    for check in (True, False):
+        done = result(registry_data.main, check=check, root=str(tmp_path), tags=["ns/box:latest"])
+        assert (done["changed"], done["tags"]) == (True, {"ns/box:latest": ""})
+        assert done["diff"]["before"] == "the link of ns/box:latest\n"
+        assert link.exists() is check
+    assert not result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])["changed"]
+
+
+@pytest.mark.parametrize("way", ["_layers/sha256", "_manifests/revisions/sha256"])
+def test_a_link_to_a_digest_that_is_none_goes_and_a_sound_one_stays(tmp_path: Path, way: str) -> None:
+    root = tmp_path / "docker/registry/v2/repositories"
+    links = [root / name / way / DIGEST[7:] / "link" for name in ("ns/box", "ns/other")]
+    for link, text in zip(links, ("", DIGEST)):
+        link.parent.mkdir(parents=True)
+        link.write_text(text)
+    places = {DIGEST: ["ns/box", "ns/other", "ns/none"]}
+    for check in (True, False):
+        done = result(registry_data.main, check=check, root=str(tmp_path), places=places)
+        assert (done["changed"], done["diff"]["before"]) == (True, f"the link of ns/box@{DIGEST}\n")
+        assert [link.exists() for link in links] == [check, True]
+    assert not result(registry_data.main, root=str(tmp_path), places=places)["changed"]
+    links[0].write_text("")
+    tag = root / "ns/box/_manifests/tags/latest/current/link"
+    tag.parent.mkdir(parents=True)
+    tag.write_text(DIGEST)
+    done = result(registry_data.main, root=str(tmp_path), tags=["ns/box:latest"])
+    assert (done["tags"], links[0].exists()) == ({"ns/box:latest": DIGEST}, False)
+    assert "must be" in result(registry_data.main, root=str(tmp_path), places={DIGEST: ["../x"]})["msg"]
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
