@@ -291,8 +291,11 @@ def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(slee
             if when == "write" and path.endswith("service.json"):
                 raise KeyboardInterrupt
 
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
         patched.setattr(files, "write", write)
-        patched.setattr(Runit, "start", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(Runit, "start", killed)
         result(supervised.main, **other)
     assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == ["the last change of sleeper did not"
                                                                                    " end"]

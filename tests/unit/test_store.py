@@ -123,8 +123,8 @@ def test_a_file_of_the_store_has_one_mode_and_one_time(store: Store) -> None:
     assert (stat.S_IMODE(found.st_mode), found.st_mtime) == (0o644, INPUT_TIME)
 
 
-def test_no_other_user_can_hold_a_download_up_and_no_stopped_run_for_ever(store: Store,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_user_can_hold_a_download_up_and_no_stopped_run_for_ever(
+        store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (store.root / "locks").mkdir(mode=0o755)
     monkeypatch.setattr(store_module, "PATIENCE", 0.1)
     with store.alone(SHA):
