@@ -230,6 +230,6 @@ def test_chosen_images_are_built_again_to_the_same_digests(own: Farm) -> None:
     again = own.run(farm_images=["child"], farm_rebuild=True)
     assert again.rc == 0, again.text[-3000:]
     assert again.built == units("child")
-    assert "Built again: 3 of 3 to the digests that they had" in again.text
+    assert "Built again: 3 of 3 with the same digests as before" in again.text
     assert own.index("child") == before
     assert own.run().changed == 0
