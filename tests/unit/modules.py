@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,3 +27,14 @@ def result(main: Callable[[], None], *, check: bool = False, **params: Any) -> d
         with asked, redirect_stdout(out), pytest.raises(SystemExit):
             main()
     return dict(json.loads(out.getvalue()))
+
+
+def run_command(words: list[str], **options: Any) -> tuple[int, str, str]:
+    """As AnsibleModule.run_command."""
+    found = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    return found.returncode, found.stdout, found.stderr
+
+
+def module_of(folder: Path) -> SimpleNamespace:
+    """What of an AnsibleModule the functions of state_folder use."""
+    return SimpleNamespace(params={"path": str(folder)}, check_mode=False, run_command=run_command)

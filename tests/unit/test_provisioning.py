@@ -9,23 +9,19 @@ import re
 import shutil
 import socket
 import subprocess
-import time
-from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.filter.table import table
-from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, state, supervision
+from ansible_collections.desimages.farm.plugins.module_utils import files, gobuild, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
-from ansible_collections.desimages.farm.plugins.module_utils.supervisors import Runit, definition_of
-from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
+from ansible_collections.desimages.farm.plugins.module_utils.supervisors import definition_of
 from ansible_collections.desimages.farm.plugins.modules import binfmt, go_build, state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
 
-from .modules import result
+from .modules import module_of, result
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_what_is_mounted_under_any_name_is_unmounted(tmp_path):
         place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
     try:
-        assert state_folder.absent(of(farm))["changed"]
+        assert state_folder.absent(module_of(farm))["changed"]
         assert not farm.exists()
     finally:
         for place in filter(os.path.ismount, places):
@@ -134,7 +130,7 @@ def test_a_state_folder_in_which_a_lock_step_is_at_work_is_not_removed(tmp_path)
     farm = tmp_path / "farm"
     state.claim(str(farm))
     (farm / "lock").mkdir()
-    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command)
+    module = module_of(farm)
     with (farm / "lock/in-use").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Busy, match="is held by a lock step"):
@@ -196,11 +192,6 @@ def test_what_may_be_secret_is_shown_nowhere(tmp_path):
     assert not list((farm / "etc").iterdir())
 
 
-def run_command(words, **options):
-    found = subprocess.run(words, capture_output=True, text=True, check=False, **options)
-    return found.returncode, found.stdout, found.stderr
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and removes what is another user's")
 @pytest.mark.timeout(60)
 def test_a_state_folder_is_removed_with_all_that_lies_in_it_and_nothing_else(tmp_path):
@@ -222,7 +213,7 @@ def test_a_state_folder_is_removed_with_all_that_lies_in_it_and_nothing_else(tmp
         os.mkdir("deep")
         os.chdir("deep")
     os.chdir(home)
-    module = SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command)
+    module = module_of(farm)
     found = state_folder.absent(module)
     assert found["changed"] and found["parts"]["store"] > 0
     assert not farm.exists() and (outside / "kept").exists()
@@ -234,7 +225,7 @@ def test_a_state_folder_of_another_users_is_not_removed(tmp_path):
     state.claim(str(farm))
     os.chown(farm, 4711, -1)
     with pytest.raises(FarmError, match="belongs to user 4711"):
-        state_folder.absent(SimpleNamespace(params={"path": str(farm)}, check_mode=False, run_command=run_command))
+        state_folder.absent(module_of(farm))
     assert (farm / state.MARK).exists()
 
 
@@ -257,135 +248,6 @@ def test_a_link_on_the_way_to_a_mount_is_not_followed(tmp_path):
     finally:
         os.close(folder)
         subprocess.run(["umount", str(outside)], check=True)
-
-
-needs_runit = pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
-
-
-@pytest.fixture
-def sleeping(tmp_path):
-    """The parameters of a service of a farm in tmp_path/farm that sleeps; it is stopped afterwards."""
-    state.claim(str(tmp_path / "farm"))
-    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "runit",
-              "command": ["/bin/sleep", "600"], "after": ["/bin/touch", str(tmp_path / "after")]}
-    yield params
-    for name in ("farm", "moved"):
-        result(supervised.main, **{**params, "state_dir": str(tmp_path / name), "state": "stopped"})
-
-
-def pid(params):
-    return result(supervised.main, **params)["service"]["pid"]
-
-
-@needs_runit
-@pytest.mark.parametrize("when", ["write", "start"])
-def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(sleeping, monkeypatch, when):
-    """The description may be the new one already, and what runs the old one."""
-    before = pid(sleeping)
-    other = {**sleeping, "command": ["/bin/sleep", "601"]}
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        real = files.write
-
-        def write(path, *arguments):
-            real(path, *arguments)
-            if when == "write" and path.endswith("service.json"):
-                raise KeyboardInterrupt
-
-        def killed(*arguments):
-            raise KeyboardInterrupt
-
-        patched.setattr(files, "write", write)
-        patched.setattr(Runit, "start", killed)
-        result(supervised.main, **other)
-    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == ["the last change of sleeper did not"
-                                                                                   " end"]
-    found = result(supervised.main, **other)
-    assert found["reasons"] == ["its last change did not end"]
-    until = time.monotonic() + 10
-    while (now := pid(other)) in (0, before):  # sv does not await one that was started in this second
-        assert time.monotonic() < until
-    assert Proc().command(now) == "/bin/sleep 601"
-    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == []
-    assert not result(supervised.main, **other)["changed"]
-
-
-def of(folder):
-    return SimpleNamespace(params={"path": str(folder)}, check_mode=False, run_command=run_command)
-
-
-@needs_runit
-@pytest.mark.timeout(60)
-def test_a_farm_that_was_moved_leaves_nothing_running_when_it_is_removed(sleeping, tmp_path):
-    assert pid(sleeping)
-    (tmp_path / "farm").rename(tmp_path / "moved")
-    assert state_folder.absent(of(tmp_path / "moved"))["changed"]
-    assert [found for found in Proc().pids() if str(tmp_path / "farm") in Proc().command(found)] == []
-    assert Proc().marked(f"DESIMAGES_SERVICE={tmp_path}/farm/services/sleeper") == []
-
-
-@needs_runit
-def test_a_copy_of_a_farm_is_removed_and_the_farm_runs_on(sleeping, tmp_path):
-    before = pid(sleeping)
-    (tmp_path / "after").unlink()
-    subprocess.run(["cp", "-a", str(tmp_path / "farm"), str(tmp_path / "copy")], check=True)
-    assert state_folder.absent(of(tmp_path / "copy"))["changed"]
-    assert not (tmp_path / "copy").exists()
-    found = result(supervised.main, **sleeping)
-    assert (found["changed"], found["service"]["pid"]) == (False, before)
-    assert not (tmp_path / "after").exists()
-
-
-@pytest.mark.parametrize(("make", "said"), [
-    (lambda path: path.write_text("[Service]\nExecStart=/bin/hers\n"), "is there, and was not made by this farm"),
-    (lambda path: path.symlink_to("/dev/null"), "is a link to /dev/null, as of `systemctl mask`"),
-])
-def test_a_unit_that_somebody_else_made_or_masked_is_refused_and_stays(tmp_path, monkeypatch, make, said):
-    units = tmp_path / "units"
-    units.mkdir()
-    monkeypatch.setattr(supervision, "UNITS", str(units))
-    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "systemd",
-              "command": ["/bin/sleep", "600"]}
-    unit = units / supervision.Service.from_params(params).unit
-    make(unit)
-    before = os.readlink(unit) if unit.is_symlink() else unit.read_text()
-    for check in (True, False):
-        found = result(supervised.main, check=check, **params)
-        assert found["failed"] and said in found["msg"] and unit.name in found["msg"], found
-    assert not (tmp_path / "farm").exists()
-    state.claim(str(tmp_path / "farm"))
-    described = supervision.definition(supervision.Service.from_params(params), {}, "systemd")
-    files.write(str(tmp_path / "farm/services/sleeper/service.json"), supervision.encode(described))
-    result(supervised.main, **{**params, "state": "absent"})
-    files.write(str(tmp_path / "farm/services/sleeper/service.json"), supervision.encode(described))
-    assert state_folder.absent(of(tmp_path / "farm"))["changed"]
-    assert (os.readlink(unit) if unit.is_symlink() else unit.read_text()) == before
-
-
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >>"$(dirname "$0")/calls"
-case $1 in show) echo ActiveState=active; echo MainPID=$$; echo UnitFileState=enabled ;; esac
-"""
-
-
-def test_the_unit_of_a_farm_that_was_moved_does_not_stay(tmp_path, monkeypatch):
-    """systemd would try to start it for ever."""
-    units, programs = tmp_path / "units", tmp_path / "programs"
-    programs.mkdir()
-    monkeypatch.setattr(supervision, "UNITS", str(units))
-    files.write(str(programs / "systemctl"), SYSTEMCTL, 0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    state.claim(str(tmp_path / "farm"))
-    params = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep", "600"]}
-    assert result(supervised.main, **params, state_dir=str(tmp_path / "farm"))["changed"]
-    (old,) = units.iterdir()
-    (units / f".{old.name}.0123456789ab").touch()  # as a kill leaves it
-    (tmp_path / "farm").rename(tmp_path / "moved")
-    (programs / "calls").unlink()
-    assert result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
-    (new,) = units.iterdir()
-    assert new.name != old.name
-    assert f"disable --now {old.name}" in (programs / "calls").read_text().splitlines()
-    assert not result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
 
 
 def test_a_handler_is_no_path_to_write_to():
