@@ -77,7 +77,7 @@ def toolchains(wanted: str, here: str) -> list[str]:
 
 
 def folders(environment: Mapping[str, str], cache: str) -> dict[str, str]:
-    """Where the go command keeps what it fetches and compiles for one who has no home, as in a job of cron's."""
+    """Where the go command keeps its files for a user without a home, as in a cron job."""
     own = {"GOCACHE": f"{cache}/go-build", "GOPATH": f"{cache}/go-path"}
     return {} if environment.get("HOME") else {name: path for name, path in own.items() if not environment.get(name)}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _ENDED = ("Z", "X")  # states of a process that no longer runs
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 SHOWN = 300  # characters of a command line, which may have megabytes
-CONNECT = 2  # seconds for a unix socket, whose listener may take no more connections
+CONNECT = 2  # seconds to wait for a unix socket whose listener accepts nothing
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def parse_tcp(text: str, byteorder: str = sys.byteorder) -> list[Listening]:
 
 
 def listener(path: str) -> int:
-    """The process that listens on a unix socket; 0 where none does.
+    """The process that listens on a unix socket; 0 if none does.
 
-    It is asked for: /proc/net/unix tells the names of sockets as they are, and a line break in one forges a line.
+    This connects to the socket: /proc/net/unix does not escape names, so a line break in one forges a line.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(CONNECT)

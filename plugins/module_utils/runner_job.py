@@ -83,7 +83,7 @@ class _Job:
         self.notes: list[str] = []
         self.why = ""  # why it must end
         self.building = False
-        # the last poll, by the clock; and when it was seen, by one that nobody sets
+        # the time of the last poll, and when it was seen, by a clock that nobody sets
         self.heard: tuple[int, float] = (0, 0.0)
 
     def on_signal(self, number: int, frame: object) -> None:

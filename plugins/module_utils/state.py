@@ -88,14 +88,14 @@ def refuse_foreign(path: str) -> None:
 
 
 def open_above(path: str) -> list[str]:
-    """The folders above a path in which everybody can lay something else in its place."""
+    """The folders above a path in which everybody can replace the next one."""
     above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
     modes = {folder: os.stat(folder).st_mode for folder in above}
     return sorted(folder for folder, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX)
 
 
 def others_above(path: str) -> list[str]:
-    """The same for root, to whom each other user is somebody else; but the one who called sudo."""
+    """The folders above a path in which another user can replace the next one. Who called sudo counts as root."""
     mine = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
     above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
     found = {folder: os.stat(folder) for folder in above}
@@ -104,7 +104,7 @@ def others_above(path: str) -> list[str]:
 
 
 def others(path: str) -> str:
-    """Who else may write in a folder, or will in what is made there; '' where nobody does."""
+    """Who else can write to a folder, or to what will be created in it; '' if nobody can."""
     found = os.stat(path)
     if found.st_mode & stat.S_IWOTH:
         return "is writable for everyone"
@@ -116,8 +116,8 @@ def others(path: str) -> str:
 
 
 def _acl(path: str, kind: str) -> bool:
-    """Whether an ACL of a folder, acl(5), lets somebody write whom it names (tags 2 and 8), or in a default one anybody
-    but its owner. Source of the layout: include/uapi/linux/posix_acl_xattr.h"""
+    """Whether an ACL of a folder, acl(5), lets a user or group that it names write (tags 2 and 8); for a default ACL,
+    anybody but the owner. Source of the layout: include/uapi/linux/posix_acl_xattr.h"""
     try:
         data = os.getxattr(path, f"system.posix_acl_{kind}")
     except OSError:
@@ -144,7 +144,7 @@ def claim(path: str) -> None:
     refuse_foreign(path)
     new = not os.path.isdir(path)
     os.makedirs(path, mode=0o755, exist_ok=True)
-    if new:  # what it inherits of the folder above would let others write, whatever the mask
+    if new:  # an ACL that it inherits would let others write, whatever the umask
         with contextlib.suppress(OSError):
             os.removexattr(path, "system.posix_acl_default")
     if not os.path.exists(f"{path}/{MARK}"):

@@ -18,7 +18,7 @@ MARKER = "DESIMAGES_SERVICE"  # in the environment of every process of a service
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_STATE = "/var/lib/desimages"
 UNITS = "/etc/systemd/system"
-WRITTEN = "# Written by desimages.farm.supervised for the farm in "  # how a unit of ours begins
+WRITTEN = "# Written by desimages.farm.supervised for the farm in "  # the first words of our units
 LIMITS = {  # limit -> (option of chpst, directive of systemd)
     "core": ("-c", "LimitCORE"),
     "nofile": ("-o", "LimitNOFILE"),
@@ -175,7 +175,7 @@ class Service:
 
     @property
     def unfinished(self) -> str:
-        """A file that is there while the service is changed: who was killed meanwhile left it."""
+        """A file that exists while the service is changed: if it stays, the change was killed."""
         return f"{self.folder}/unfinished"
 
     @property

@@ -116,14 +116,14 @@ class Supervisor:
         raise NotImplementedError
 
     def retire(self) -> None:
-        """Stop it, and remove what describes it outside of the state folder."""
+        """Stops it, and removes its description outside the state folder."""
         self.stop()
 
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
 
     def foreign(self) -> str:
-        """'' where nobody else has what the supervisor knows the service by, else who does."""
+        """Who else uses the service's name with this supervisor; '' if nobody does."""
         return ""
 
     def call(self, *words: str) -> str:
@@ -146,7 +146,7 @@ class Supervisor:
         self._end_processes()
         told = definition_of(self.service.state_dir, self.service.name)[0]
         if told.get("state_dir", self.service.state_dir) != self.service.state_dir:
-            told = {}  # a copy of another farm's
+            told = {}  # this is a copy of another farm
         after = list(self.service.after) or told.get("after")
         if after:
             self.run(after)
@@ -286,7 +286,7 @@ class Systemd(Supervisor):
     def retire(self) -> None:
         self.stop()
         path = next(iter(self.files()))
-        for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # of who was killed: files.write
+        for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # from a killed write
             os.unlink(left)
         if os.path.exists(path) and not self.foreign():
             os.unlink(path)
@@ -297,7 +297,7 @@ class Systemd(Supervisor):
         if os.path.islink(path):
             return f"{path} is a link to {os.readlink(path)}, as of `systemctl mask`"
         text = read(path)
-        return f"{path} is there, and was not made by this farm" if text and not text.startswith(WRITTEN) else ""
+        return f"{path} exists, and this farm did not make it" if text and not text.startswith(WRITTEN) else ""
 
     def last_lines(self, count: int = 20) -> str:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
@@ -307,10 +307,10 @@ KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
 
 
 def of_folder(path: str, name: str, run: Run, proc: Proc) -> list[Supervisor]:
-    """What may run a service that is described in a state folder, to be stopped in this order.
+    """What may run a service that is described in a state folder, in the order in which to stop them.
 
-    Units and processes bear the name that the folder had when the service was described: it may be a link, or the
-    folder was moved since. Where another folder has that name now, this one is a copy, and what runs is that folder's.
+    Units and processes have the name that the folder had when the service was described: that may be a link, or the
+    folder was moved since. If another folder has that name now, this one is a copy, and the service is the other's.
     """
     found, _text = definition_of(path, name)
     kind = KINDS.get(found.get("supervisor", ""), KINDS[supervisor_of_this_machine()])

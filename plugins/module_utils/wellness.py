@@ -66,7 +66,7 @@ class Host:
                 return f"{needed}, which {name} runs, is missing or not executable"
         service = Service(name=name, state_dir=self.state_dir)
         if os.path.lexists(service.unfinished):
-            return f"the last change of {name} did not end"
+            return f"the last change of {name} was not completed"
         if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
             return f"{name} is not running"
         claims = found["claims"]

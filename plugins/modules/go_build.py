@@ -148,13 +148,13 @@ class Compiler:
         self.environment = {**os.environ, **gobuild.folders(os.environ, params["cache"])}
 
     def refuse_foreign(self) -> None:
-        """Raises FarmError where somebody else may lay programs into the cache, or has: root runs what is in it."""
+        """Raises FarmError if somebody else can put programs into the cache, or owns it: root runs what is in it."""
         go = os.path.dirname(self.folder)
         found = [(path, state.others(path)) for path in (os.path.dirname(go), go, self.folder) if os.path.isdir(path)]
         found += [(path, "is writable for everyone") for path in state.open_above(self.folder)]
         if told := [f"{path} {whose}" for path, whose in found if whose]:
-            raise FarmError(f"{told[0]}: who writes there decides what is run as root",
-                            hint="choose another folder for what is compiled (buildkitd_cache), or remove this one")
+            raise FarmError(f"{told[0]}: whoever can write there decides what runs as root",
+                            hint="choose another folder for compiled programs (buildkitd_cache), or remove this one")
 
     def kept(self) -> tuple:
         """(manifest in the cache, '' or why it cannot be used)."""

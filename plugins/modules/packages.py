@@ -168,13 +168,13 @@ class Packages:
             raise BadInput(wrong, what="the packages to install")
         self.plan = Plan()
         self.look()
-        if self.missing and at_work():  # it may bring them
+        if self.missing and at_work():  # it may install them
             if problem := readiness.until(at_work, TURN):
-                raise self.refusal(problem, "wait for it to end, and run again")
+                raise self.refusal(problem, "wait until it ends, and run this again")
             self.look()
 
     def look(self) -> None:
-        """What is there, and what is not."""
+        """Finds out what is installed and what is missing."""
         self.before = self.versions()
         self.missing = [name for name in self.names if name not in self.before]
 
@@ -261,7 +261,7 @@ class Packages:
 
 
 def admin() -> str:
-    """Where dpkg keeps what it knows."""
+    """The folder of dpkg's database."""
     return os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
 
 
@@ -274,9 +274,9 @@ def interrupted() -> bool:
 
 
 def at_work() -> str:
-    """'' unless another dpkg works now: what it has in its journal is no interruption."""
+    """Which other dpkg is working now; '' if none is. While it works, its journal does not mean an interruption."""
     users = Proc().users(f"{admin()}/lock") if interrupted() else []
-    return f"another dpkg is at work, process {users[0]}: {Proc().command(users[0])}" if users else ""
+    return f"another dpkg is working, process {users[0]}: {Proc().command(users[0])}" if users else ""
 
 
 def main() -> None:

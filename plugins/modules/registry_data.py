@@ -145,7 +145,7 @@ class Storage:
         return self._link(repository, ("_manifests", "tags", tag, "current"), remove)
 
     def broken(self, repository: str, digest: str, remove: bool) -> bool:
-        """Whether a link of a repository to a blob or a manifest is damaged; with `remove` it goes."""
+        """Whether a link of a repository to a blob or a manifest is damaged. `remove` removes such a link."""
         name = digest.partition(":")[2]
         ways = (("_layers", "sha256", name), ("_manifests", "revisions", "sha256", name))
         found = [self._link(repository, way, remove)[1] for way in ways]  # each: both may be damaged

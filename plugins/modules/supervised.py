@@ -298,7 +298,7 @@ class Supervised:
         self.supervisor = supervisors.KINDS[kind](self.service, programs.call, Proc())
         self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
         self.status = self.supervisor.status()
-        # of a folder that was moved: systemd would try to start it for ever
+        # of a folder that was moved: systemd would try for ever to start it
         self.earlier = [each for each in supervisors.of_folder(self.service.state_dir, self.service.name, programs.call,
                                                                Proc())
                         if each.service.state_dir != self.service.state_dir]
@@ -327,7 +327,7 @@ class Supervised:
         reasons = differences(self.old, new) if self.path in stale else []
         reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
         if os.path.lexists(service.unfinished) and not reasons:
-            reasons.append("its last change did not end")  # it may run as it was described before
+            reasons.append("its last change was not completed")  # it may still run as described before
         if not self.status.running:
             reasons.append("it is not running")
         elif not self.status.supervised:
@@ -376,7 +376,7 @@ class Supervised:
             )
 
     def refuse_foreign_unit(self) -> None:
-        """Raises FarmError where somebody else has a unit of that name, or masked ours."""
+        """Raises FarmError if somebody else made a unit of that name, or masked ours."""
         if foreign := self.supervisor.foreign():
             raise FarmError(
                 f"{self.service.name} cannot be a unit of systemd: {foreign}",

@@ -44,7 +44,7 @@ class FarmAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        os.umask(os.umask(0o077) | 0o002)  # the person's own, but what a run leaves is for nobody else to write
+        os.umask(os.umask(0o077) | 0o002)  # the user's own, but nobody else may write to what a run leaves
         try:
             libraries.check()
             validator = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION)))

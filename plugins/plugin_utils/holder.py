@@ -49,10 +49,10 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
                     try:
                         _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
                     except OSError as error:
-                        # a full disk is no reason not to stop or to clean; and no other run can take the farm either
+                        # a full disk must not prevent stop and clean; no other run can take the farm either
                         if create or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                             raise
-                        tell(f"no space left for {state}/{HOLDER}: the farm is not held meanwhile")
+                        tell(f"no space left for {state}/{HOLDER}: this run does not hold the farm")
                 return
         words = f"the farm in {state} is held by {found}"
         if not wait:

@@ -58,7 +58,7 @@ def _text(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message, without what may be a password: where a login stands before a host, as people write it."""
+    """A value for a message, without what may be a password: a login before a host name."""
     text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 

@@ -64,7 +64,7 @@ def test_a_farm_on_a_full_disk_can_be_stopped_and_cleaned(tmp_path: Path) -> Non
                 file.write(bytes(1000))
         said: list[str] = []
         hold(str(tmp_path), wait=False, tell=said.append, pid=os.getpid(), create=False)
-        assert said == [f"no space left for {tmp_path}/holder.json: the farm is not held meanwhile"]
+        assert said == [f"no space left for {tmp_path}/holder.json: this run does not hold the farm"]
         with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/holder.json'"):
             hold(str(tmp_path), wait=False, tell=print, pid=os.getpid())
         with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/x'"):

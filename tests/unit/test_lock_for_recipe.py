@@ -119,7 +119,7 @@ def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
 def test_files_beside_an_input_that_no_lock_names_are_refused(locked: Catalog, name: str) -> None:
     """A .deb there would be one of the packages that are installed."""
     locked.write(f"a/go/{name}/more_1_all.deb", "")
-    with pytest.raises(BadInput, match=rf"images/a/go/{name}:1: what is in it would come with {name}, though no lock"):
+    with pytest.raises(BadInput, match=rf"images/a/go/{name}:1: its files would enter with {name}, but no lock"):
         locked.plan()
 
 
@@ -207,7 +207,7 @@ def test_lines_of_another_lock_under_the_right_header_are_refused(locked: Catalo
         ('"kind":"url","url"', '"kind":"url","platform":"linux/amd64","url"',
          "blob: a line for linux/amd64, but the recipe has no url for it"),
         ('"kind":"go","module"', '"kind":"go","platform":"linux/amd64","module"',
-         "app: a line for linux/amd64 alone, and modules are for all platforms"),
+         "app: a line for linux/amd64 only, but modules are for all platforms"),
     ],
 )
 def test_a_line_is_for_the_platforms_that_its_kind_means(locked: Catalog, old: str, new: str, said: str) -> None:
@@ -244,7 +244,7 @@ def test_a_closure_has_one_version_of_a_package(locked: Catalog) -> None:
                        "sha256": other.sha256, "size": 1})
     head = json.loads(header)
     locked.write("a/lock.jsonl", "\n".join([json.dumps({**head, "lines": head["lines"] + 1}), line, rest]))
-    with pytest.raises(BadInput, match="rootfs: apt is there 2 times for linux/arm64"):
+    with pytest.raises(BadInput, match="rootfs: apt occurs 2 times for linux/arm64"):
         locked.plan()
 
 
@@ -262,5 +262,5 @@ def test_a_toolchain_is_that_of_its_platform(empty: Catalog) -> None:
     lock_("amd64", "arm64")
     empty.plan()
     lock_("arm64", "amd64")
-    with pytest.raises(BadInput, match="linux-amd64 for linux/amd64, this line has .*linux-arm64"):
+    with pytest.raises(BadInput, match="linux-amd64 for linux/amd64, this line says .*linux-arm64"):
         empty.plan()

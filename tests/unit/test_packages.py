@@ -321,10 +321,10 @@ def test_another_dpkg_that_works_is_awaited_and_not_taken_for_an_interrupted_one
     """As unattended-upgrades does just after a boot."""
     _process, gate = halfway
     assert packages.interrupted()
-    assert "another dpkg is at work, process" in packages.at_work()
+    assert "another dpkg is working, process" in packages.at_work()
     with monkeypatch.context() as patched:
         patched.setattr(packages, "TURN", 0.1)
-        assert "cannot install server: another dpkg is at work" in install("server", check=True)["msg"]
+        assert "cannot install server: another dpkg is working" in install("server", check=True)["msg"]
     with ThreadPoolExecutor() as pool:
         opened = pool.submit(lambda: (time.sleep(1), gate.write_text("")))
         found = install("server")

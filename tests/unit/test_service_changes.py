@@ -54,10 +54,10 @@ def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(slee
         patched.setattr(files, "write", write)
         patched.setattr(Runit, "start", killed)
         result(supervised.main, **other)
-    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == ["the last change of sleeper did not"
-                                                                                   " end"]
+    assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == ["the last change of sleeper was "
+                                                                                   "not completed"]
     found = result(supervised.main, **other)
-    assert found["reasons"] == ["its last change did not end"]
+    assert found["reasons"] == ["its last change was not completed"]
     until = time.monotonic() + 10
     while (now := pid(other)) in (0, before):  # sv does not await one that was started in this second
         assert time.monotonic() < until
@@ -89,7 +89,7 @@ def test_a_copy_of_a_farm_is_removed_and_the_farm_runs_on(sleeping, tmp_path):
 
 
 @pytest.mark.parametrize(("make", "said"), [
-    (lambda path: path.write_text("[Service]\nExecStart=/bin/hers\n"), "is there, and was not made by this farm"),
+    (lambda path: path.write_text("[Service]\nExecStart=/bin/hers\n"), "exists, and this farm did not make it"),
     (lambda path: path.symlink_to("/dev/null"), "is a link to /dev/null, as of `systemctl mask`"),
 ])
 def test_a_unit_that_somebody_else_made_or_masked_is_refused_and_stays(tmp_path, monkeypatch, make, said):

@@ -53,7 +53,7 @@ class Run:
         run._write(WHO, json.dumps({"pid": controller, "started": started(controller)}).encode())
         latest = run.folder.with_name(LATEST)
         temporary = latest.with_name(f".latest.{os.getpid()}")
-        temporary.unlink(missing_ok=True)  # of one that was killed, whose number this process has
+        temporary.unlink(missing_ok=True)  # of a killed process with the same id
         temporary.symlink_to(run.name)
         os.replace(temporary, latest)
         return run

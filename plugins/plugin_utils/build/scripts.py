@@ -44,7 +44,7 @@ def _own(folder: Path) -> bool:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         return False
     names = set(os.listdir(folder))
-    return not names or (MARK in names and not names & (OWN - {MARK}))  # nor is it a farm's
+    return not names or (MARK in names and not names & (OWN - {MARK}))  # not a farm's folder either
 
 
 def lay_out(folder: Path, made: Solve, state: str, registry: Registry) -> None:

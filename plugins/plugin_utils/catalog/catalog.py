@@ -203,7 +203,7 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             name = wanted or path.strip("/").partition("/")[0]
             used.add(name)
             if ".." in path.split("/"):
-                problems.append(f"{named}:{use.line}: {path} leads out of the input; name what is meant, without ..")
+                problems.append(f"{named}:{use.line}: {path} leads out of the input; write the path without ..")
             if wanted and wanted in known and known[wanted].kind != "debian":
                 problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} "
                                 f"from {BUILD_INPUTS}")

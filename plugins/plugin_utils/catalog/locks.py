@@ -44,8 +44,8 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         kind, read = KINDS[found.kind], reader(Path(recipe.folder))
         now, wrapper = kind.made_for(found, recipe.suites, read), f"{WRAPPERS}/{found.name}"
         if "wrapper" not in now and is_there(Path(recipe.folder) / wrapper):
-            problems.append(f"{where.removesuffix(LOCK)}{wrapper}:1: what is in it would come with {found.name}, though"
-                            " no lock names it; wrappers are of Go modules: remove the folder")
+            problems.append(f"{where.removesuffix(LOCK)}{wrapper}:1: its files would enter with {found.name}, but no"
+                            " lock names them; only Go modules have wrappers: remove the folder")
         if not kind.has_lines(found, read):
             continue
         if not (Path(recipe.folder) / LOCK).exists():

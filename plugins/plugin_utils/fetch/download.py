@@ -189,7 +189,7 @@ class Client:
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         if response.status == 206 and part and part[2] != "*":
-            total = int(part[2])  # a server may send less than the rest
+            total = int(part[2])  # a server may send less than all the rest
         if size is not None and total is not None and total != size:
             raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
         with open(path, "r+b" if path.exists() else "wb") as file:

@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.files import (
 )
 
 CHUNK = 1 << 20
-PATIENCE = 7200.0  # seconds for another run that brings the same content in
+PATIENCE = 7200.0  # seconds to wait for another run that fetches the same content
 INPUT_TIME = 0  # the mtime of the store's files: contexts are hard links to them
 
 

@@ -62,9 +62,10 @@ class DebianKind(Kind):
         return {**super().made_for(found, suites, read), "packages": packages, "suites": list(suites)}
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
-        """A closure has one version of a package: of two the lines came together, or one is another platform's."""
+        """A closure has one version of a package. If there are two, two locks were merged, or one line is for another
+        platform."""
         counts = Counter((entry.fact["name"], entry.platform) for entry in entries)
-        yield from (f"{name} is there {count} times for {platform}"
+        yield from (f"{name} occurs {count} times for {platform}"
                     for (name, platform), count in sorted(counts.items()) if count > 1)
 
     def label(self, fact: Mapping[str, str]) -> str:

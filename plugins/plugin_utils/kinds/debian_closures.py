@@ -48,7 +48,7 @@ RETRY_SECONDS = (3,)
 TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")
 NO_INDEX = ("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false")  # only the InRelease
 WORKERS = 4
-PATIENCE = 3600.0  # seconds for another process that works in a private root
+PATIENCE = 3600.0  # seconds to wait for another process in a private root
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Index:
 
 @contextmanager
 def _held(root: Path) -> Iterator[None]:
-    """Raises TimeoutError where another process does not end; no other user can hold it up."""
+    """Raises TimeoutError if another process does not end. No other user can block it."""
     root.mkdir(parents=True, exist_ok=True)
     with locked(f"{root}/in-use", PATIENCE):
         yield

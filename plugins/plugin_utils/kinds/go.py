@@ -72,17 +72,17 @@ class GoKind(Kind):
                                                                "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
 
     def foreign(self, found: Input, entry: Entry) -> str:
-        """A toolchain is one module a platform; the modules of a program are for all."""
+        """A toolchain is one module for each platform; the modules of a program are for all."""
         if other := super().foreign(found, entry):
             return other
         if found.spec.get("module") != TOOLCHAIN:
-            return f"a line for {entry.platform} alone, and modules are for all platforms" if entry.platform else ""
+            return f"a line for {entry.platform} only, but modules are for all platforms" if entry.platform else ""
         version, fact = str(found.spec["version"]), entry.fact
         wanted = of_platform(version, Platform.parse(entry.platform)) if entry.platform else version
         if (fact["module"], fact["version"]) == (TOOLCHAIN, wanted):
             return ""
         where = f"for {entry.platform}" if entry.platform else "for all platforms"
-        return f"the recipe means {TOOLCHAIN} {wanted} {where}, this line has {fact['module']} {fact['version']}"
+        return f"the recipe says {TOOLCHAIN} {wanted} {where}, this line says {fact['module']} {fact['version']}"
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
         have = {(entry.fact["module"], entry.fact["version"]) for entry in entries if entry.fact["file"] == "zip"}

@@ -234,7 +234,7 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
             "parents": {unit.key.name: unit.id for unit in above},
             "build_parents": {name: {text: unit.id for text, unit in some.items()} for name, some in beside.items()},
         }
-        if needs.unpacked and recipe.lock.epoch != epoch:  # times in what is unpacked are no later than the lock's
+        if needs.unpacked and recipe.lock.epoch != epoch:  # times of unpacked files are not later than the lock's
             record["unpacked"] = recipe.lock.epoch
         found[key] = Unit(
             key, canonical.sha256(record), epoch, labels, record, needs.parents,
@@ -330,7 +330,7 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
         return ["new"]
     found: list[str] = []
     words = {"engine": "BuildKit (engine id)", "format": "the farm's format", "dockerfile": "file Dockerfile",
-             "epoch": "snapshot time", "unpacked": "snapshot time of what is unpacked"}
+             "epoch": "snapshot time", "unpacked": "snapshot time of unpacked packages"}
     for name, text in words.items():
         if record.get(name) != known.get(name):
             found.append(f"{text} changed")

@@ -106,7 +106,7 @@ def _pattern(text: str, line: int) -> Pattern | None:
     if not path:
         return None
     if path.startswith("\ufeff"):
-        raise ValueError("it begins with U+FEFF, a byte order mark, of which BuildKit takes no notice everywhere")
+        raise ValueError("it begins with U+FEFF, a byte order mark, which BuildKit does not always ignore")
     if len(path) > LONGEST:
         raise ValueError(f"the pattern has {len(path)} characters; no path has more than {LONGEST}")
     start, matches = _compile(path)

@@ -110,7 +110,7 @@ class Archive:
         tag = unpacked_tag(entries, platform, epoch)
         found = None if again else self.registry.digest(self.repository, tag)
         if found is None:
-            with self.store.scratch() as out:  # a layout by hand may make the same one at this moment
+            with self.store.scratch() as out:  # a layout by hand may write the same file at this moment
                 merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
                 out.flush()
                 layer = {"mediaType": LAYER, "digest": f"sha256:{hash_of(out.fileno())}",

@@ -84,7 +84,7 @@ class Registry:
             return None
         made = oci.digest(answer.data)
         said = name if ":" in name else answer.headers.get("Docker-Content-Digest", "")
-        signed = ":" not in name and oci.signed(answer.data)  # by a digest nothing else is ever meant than its bytes
+        signed = ":" not in name and oci.signed(answer.data)  # a digest always means its exact bytes
         if not references.digest(said) and said != made and not signed:
             where = f"{self.address}/{repository}{'@' if ':' in name else ':'}{name}"
             raise HashMismatch(f"{where} is {said}, but arrived as {made}", hint=DAMAGED)

@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 LARGEST = 4 << 20  # bytes of a config
-_VARIANTS = {"amd64": "1", "arm64": "8"}  # of a platform that names none
+_VARIANTS = {"amd64": "1", "arm64": "8"}  # if a platform names none
 
 
 @dataclass(frozen=True)
