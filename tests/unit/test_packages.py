@@ -23,6 +23,7 @@ needs_apt = pytest.mark.skipif(not (shutil.which("apt-get") and shutil.which("dp
 POLICY = Path("/usr/sbin/policy-rc.d")
 WAIT = 60  # seconds
 
+
 @pytest.fixture
 def host(tmp_path, monkeypatch) -> DpkgRoot:
     made = DpkgRoot(tmp_path / "host")
