@@ -280,6 +280,7 @@ def halfway(host, tmp_path) -> Iterator[tuple[subprocess.Popen, Path]]:
     yield process, gate
     process.kill()
     process.wait()
+    until(lambda: not kill(started_by(host)))  # apt outlives the module
 
 
 def started_by(host: DpkgRoot) -> list[int]:
