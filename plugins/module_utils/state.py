@@ -89,17 +89,14 @@ def refuse_foreign(path: str) -> None:
 
 def open_above(path: str) -> list[str]:
     """The folders above a path in which everybody can replace the next one."""
-    above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
-    modes = {folder: os.stat(folder).st_mode for folder in above}
-    return sorted(folder for folder, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX)
+    return sorted(folder for folder, seen in _all_above(path).items()
+                  if seen.st_mode & stat.S_IWOTH and not seen.st_mode & stat.S_ISVTX)
 
 
 def others_above(path: str) -> list[str]:
     """The folders above a path in which another user can replace the next one. Who called sudo counts as root."""
     mine = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
-    above = {folder for name in (os.path.abspath(path), os.path.realpath(path)) for folder in _above(name)}
-    found = {folder: os.stat(folder) for folder in above}
-    return sorted(folder for folder, seen in found.items() if str(seen.st_uid) not in mine or (
+    return sorted(folder for folder, seen in _all_above(path).items() if str(seen.st_uid) not in mine or (
         seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))
 
 
@@ -124,6 +121,12 @@ def _acl(path: str, kind: str) -> bool:
         return False
     tags = (2, 8) if kind == "access" else (2, 4, 8, 32)
     return any(tag in tags and rights & 2 for tag, rights, _who in struct.iter_unpack("<HHI", data[4:]))
+
+
+def _all_above(path: str) -> dict[str, os.stat_result]:
+    """The existing folders above a path, by its name and by what that leads to."""
+    names = (os.path.abspath(path), os.path.realpath(path))
+    return {folder: os.stat(folder) for name in names for folder in _above(name)}
 
 
 def _above(path: str) -> Iterator[str]:

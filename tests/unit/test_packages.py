@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -327,8 +328,16 @@ def test_another_dpkg_that_works_is_awaited_and_not_taken_for_an_interrupted_one
     with monkeypatch.context() as patched:
         patched.setattr(packages, "TURN", 0.1)
         assert "cannot install server: another dpkg is working" in install("server", check=True)["msg"]
+    seen, at_work = threading.Event(), packages.at_work
+
+    def look() -> str:
+        found = at_work()
+        seen.set()
+        return found
+
+    monkeypatch.setattr(packages, "at_work", look)
     with ThreadPoolExecutor() as pool:
-        opened = pool.submit(lambda: (time.sleep(1), gate.write_text("")))
+        opened = pool.submit(lambda: seen.wait(WAIT) and gate.write_text(""))
         found = install("server")
         opened.result()
     assert not found.get("failed"), found

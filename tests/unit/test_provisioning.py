@@ -255,15 +255,20 @@ def test_a_handler_is_no_path_to_write_to():
     assert found["failed"] and "handlers: '../../../../etc/passwd' is not a valid name" in found["msg"]
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"programs": {"a": 1}}', "[" * 50_000, "folder"])
-def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
-    source = tmp_path / "source"
+def a_program(source):
+    """The parameters of go_build for a wrapper in a new folder, and the program's key in the cache."""
     source.mkdir()
     (source / "go.mod").write_text("module x\n")
     params = {"source": str(source), "packages": {"a": "x/a"}, "platform": "linux/amd64", "toolchain": "go1.26.8"}
     program = gobuild.Program((("a", "x/a"),), (("go.mod", files.sha256_of(str(source / "go.mod"))),),
                               Platform.parse("linux/amd64"), "go1.26.8")
-    kept = tmp_path / "cache/go" / program.key
+    return params, program.key
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"programs": {"a": 1}}', "[" * 50_000, "folder"])
+def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
+    params, key = a_program(tmp_path / "source")
+    kept = tmp_path / "cache/go" / key
     (kept / "a").mkdir(parents=True)
     (kept / "manifest.json").write_text('{"programs": {"a": {"sha256": "0"}}}' if manifest == "folder" else manifest)
     assert result(go_build.main, cache=str(tmp_path / "cache"), check=True, **params)["changed"] is True
@@ -277,13 +282,9 @@ def test_a_cache_of_programs_that_says_nonsense_has_nothing(tmp_path, manifest):
 ])
 def test_programs_that_another_user_laid_into_the_cache_are_not_taken(tmp_path, spoil):
     """The name of a program's folder is known beforehand."""
-    cache, source = tmp_path / "above/cache", tmp_path / "source"
-    source.mkdir()
-    (source / "go.mod").write_text("module x\n")
-    params = {"source": str(source), "packages": {"a": "x/a"}, "platform": "linux/amd64", "toolchain": "go1.26.8"}
-    program = gobuild.Program((("a", "x/a"),), (("go.mod", files.sha256_of(str(source / "go.mod"))),),
-                              Platform.parse("linux/amd64"), "go1.26.8")
-    kept = cache / "go" / program.key
+    params, key = a_program(tmp_path / "source")
+    cache = tmp_path / "above/cache"
+    kept = cache / "go" / key
     files.write(str(kept / "a"), "#!/bin/sh\n", 0o755)
     made = {"sha256": files.sha256_of(str(kept / "a")), "size": 10}
     files.write(str(kept / "manifest.json"), json.dumps({"programs": {"a": made}}))
