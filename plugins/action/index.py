@@ -13,11 +13,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET, Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+GRACE = 60.0  # seconds in which the broker must end
 
 
 class ActionModule(FarmAction):
@@ -28,6 +31,8 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
+        if (run.folder / SOCKET).exists():
+            self._end_broker(run)
         built = run.load(Built) if run.has(Built) else Built()
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
                                            for key, digest in planned.existing.items()}, **built.outcomes}
@@ -55,6 +60,9 @@ class ActionModule(FarmAction):
             self.say(line)
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
                                   "published": lists.published}
+        if not self.check:
+            result["units"] = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest}
+                               for key, outcome in outcomes.items()]
         if self.diff:
             result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}
@@ -62,3 +70,12 @@ class ActionModule(FarmAction):
             said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built.error]
             result.update(failed=True, msg="\n".join(filter(None, said)))
         return result
+
+    def _end_broker(self, run: Run) -> None:
+        """From here on nothing is tagged; what the broker still had to say is said."""
+        link = Link(run.folder)
+        try:
+            for line in link.ask({"finish": True}, GRACE)["lines"]:
+                self.say(line)
+        finally:
+            link.close()

@@ -7,7 +7,7 @@ Standard library only. It is sent as a zip file and unpacked on the node.
     python3 runner turn   forgets jobs, starts others in sessions of their own while slots are free, and returns the
                           states of all after a while; a job that is not polled for 15 minutes is cancelled
     python3 runner cancel
-    python3 runner clear  cancels and forgets jobs of another controller
+    python3 runner clear  cancels and forgets jobs of other runs, and says what this host is
     python3 runner probe  says whether this host is well (wellness.py)
 
 Input and output are JSON. A job's folder has `spec.json`, `state.json` (replaced atomically), `log`, `beat` (its mtime
@@ -181,10 +181,11 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
     return stopped
 
 
-def clear(jobs: str) -> list[str]:
-    """Tells all jobs to end, for a new controller, and forgets those that have ended; returns those that ran."""
+def clear(jobs: str, keep: str = "") -> list[str]:
+    """Tells all jobs to end but those of the run `keep`, and forgets those that have ended; returns those that ran."""
     with _alone(jobs):
-        names = [path.name for path in Path(jobs).glob("*") if path.is_dir()]
+        names = [path.name for path in Path(jobs).glob("*")
+                 if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
         stopped = cancel(jobs, names)
         for name in names:
             if not _alive(Path(jobs) / name):
@@ -242,7 +243,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
     elif arguments == ["clear"]:
-        answer = clear(value["jobs"])
+        answer = {"ended": clear(value["jobs"], value["keep"]), "machine": os.uname().machine}
     elif arguments == ["probe"]:
         from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 

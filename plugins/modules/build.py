@@ -8,11 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: build
-short_description: Build the planned units on a node
+short_description: Build planned units on a node
 description:
-  - Sends batches of units to the runner on this node, shows their progress, and tags the results.
-  - A unit that fails stops only the units based on it. The task itself does not fail; M(desimages.farm.index) ends the
-    run.
+  - Asks the run's broker (M(desimages.farm.broker)) what this node builds, sends it to the runner there, and shows the
+    progress.
+  - A unit that fails stops only the units based on it. A node that is lost stops nothing that another node can build.
+    The task itself does not fail; M(desimages.farm.index) ends the run.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm]
@@ -49,13 +50,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: The outcome of every unit of the run.
+  description: How many units this node built.
   returned: always
-  type: list
-  elements: dict
-  sample: [{unit: debian linux/arm64, state: built, digest: "sha256:..."}]
-failures:
-  description: How many units are missing.
-  returned: not in check mode
   type: int
+failures:
+  description: How many units failed on this node.
+  returned: always
+  type: int
+seconds:
+  description: How long its solves took, added up.
+  returned: always
+  type: float
 """

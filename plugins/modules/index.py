@@ -55,6 +55,12 @@ moved:
   type: list
   elements: str
   sample: [desimages/debian:latest]
+units:
+  description: The outcome of every unit of the run.
+  returned: not in check mode
+  type: list
+  elements: dict
+  sample: [{unit: debian linux/arm64, state: built, digest: "sha256:..."}]
 published:
   description: What was copied to the other registry.
   returned: always

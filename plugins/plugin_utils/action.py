@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from ansible import constants as C
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.action import ActionBase
@@ -23,8 +23,10 @@ from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
+from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Late, deadline, end_children
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+RESET = 10.0  # seconds to close a connection
 display = Display()
 
 
@@ -66,12 +68,23 @@ class FarmAction(ActionBase):
     def diff(self) -> bool:
         return bool(self._task.diff)
 
-    def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
-        """Runs a shell command on the host, as the task's become user: exit code, output, errors."""
+    def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
+        """Runs a shell command on the host, as the task's become user: exit code, output, errors.
+
+        Raises AnsibleConnectionFailure if the host cannot be reached, or if the command takes longer than `seconds`.
+        """
         with contextlib.suppress(AnsibleError):  # some connections have no such option
             # without it Ansible may use a terminal (for sudo's password), which would swallow the input
             self._connection.set_option("pipelining", True)
-        found = self._low_level_execute_command(command, sudoable=True, in_data=stdin.encode() if stdin else None)
+        try:
+            with deadline(seconds):
+                found = self._low_level_execute_command(command, sudoable=True,
+                                                        in_data=stdin.encode() if stdin else None)
+        except Late:
+            end_children()
+            with contextlib.suppress(Late, AnsibleError, AttributeError), deadline(RESET):
+                self._connection.reset()  # the next attempt must not go through the connection that hangs
+            raise AnsibleConnectionFailure(f"no answer within {seconds:.0f} s") from None
         return found["rc"], found["stdout"], found["stderr"]
 
     def python(self, task_vars: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ class Result:
 
     def states(self) -> dict[str, str]:
         """unit -> what became of it."""
-        return {unit["unit"]: unit["state"] for unit in self.task("Build").get("units", [])}
+        return {unit["unit"]: unit["state"] for unit in self.task("Index").get("units", [])}
 
     @property
     def built(self) -> set[str]:

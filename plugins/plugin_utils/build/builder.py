@@ -1,69 +1,74 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3 of a run, on one node: hands out batches, watches them, and tags the results. Only this code, on the
-controller, ever tags units."""
+"""Step 3 of a run, on the controller: which orders each node gets, and what becomes of what it reports.
+
+It waits for nothing: the broker calls it when a node asks, and runs what it submits in threads.
+"""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Container, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 # seconds after which a node answers; sooner if something has ended. Each answer costs about 35 ms of the processors
 # that build
 WAIT = 5.0
 SOON = 0.2  # the same, if a slot is free while units are being tagged, as others may wait for these
-# if builds end quickly, a node gets this many times its slots of batches in advance, so that it need not wait for the
-# controller
+# if builds end quickly, the only node gets this many times its slots of batches in advance, so that it need not wait for
+# the controller
 AHEAD = 2
-GRACE = 5  # seconds that tagging in progress may take when a run is stopped
-THREADS = 8  # that tag units
 PATIENCE = 60  # seconds of retries while a registry fails or BuildKit restarts
 TRIES = 8  # at most, however long each takes
 SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
+PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
+SILENCE = 300  # seconds without any node after which a run ends
+OUT = 3  # so many times in a row: then a node counts as lost
 
-Manifest = tuple[str, int, str]  # digest, size in bytes, media type
-
-
-@dataclass(frozen=True)
-class Farm:
-    """Where things are: the registry and its namespace, the controller's state folder, the node's socket and
-    buildctl."""
-
-    registry: Registry
-    namespace: str
-    state: str
-    socket: str
-    buildctl: str
-    slots: int
+Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
 
 
 @dataclass
 class Job:
-    """A batch that a node works on."""
+    """A batch that a node works on, or did when it was last heard of."""
 
     id: str
-    batch: list[Key]
+    batch: Batch
     name: str
     began: float = 0.0  # 0 until the node has started it
     said: float = 0.0
+
+
+@dataclass
+class Seat:
+    """A node whose session asks for orders. `about` is what the session says of it (session.py)."""
+
+    name: str
+    about: dict[str, Any]
+    jobs: dict[str, Job] = field(default_factory=dict)
+    lost: dict[str, Job] = field(default_factory=dict)  # sent before it was silent; somebody else has their units now
+    forget: list[str] = field(default_factory=list)
+    joined: bool = False
+    brisk: bool = True  # whether something ended in the last turn
+    misses: int = 0
+    out: str = ""  # why it gets no more work
+    units: int = 0
+    failures: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -77,282 +82,291 @@ class _Trouble:
 
 @dataclass
 class Builder:
-    """Builds what a scheduler hands out. `unpacked` maps an image's unpacked inputs to `repository@digest`; `trees` has
-    all files of each unit.
+    """Builds what a scheduler hands out, on the nodes that sit down.
 
-    Units in `again` are built without early cutoff, and if `fresh` without BuildKit's cache too. Filled on the way:
-    `sizes` maps the digest of each manifest that now exists to (bytes, media type); `differs` maps a unit whose new
-    digest is another one to (kept, new).
+    Filled on the way: `sizes` maps the digest of each manifest that now exists to (bytes, media type); `differs` maps a
+    unit whose new digest is another one to (kept, new). `tell` takes lines for people.
     """
 
-    farm: Farm
+    state: str
     run: Run
-    node: Node
-    plan: Plan
-    sources: dict[str, Sources]
+    planned: Planned
+    fetched: Fetched
     scheduler: Scheduler
-    unpacked: dict[str, dict[str, str]]
-    say: Callable[[str], None]
-    alert: Callable[[str], None]
-    archive: Archive
-    trees: dict[Key, dict[str, File]]
-    again: Container[Key] = ()
-    fresh: bool = False
+    keeper: Keeper
+    tell: Callable[[str], None]
+    submit: Submit
+    seats: dict[str, Seat] = field(default_factory=dict)
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    alone: set[Key] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
     trouble: dict[Key, _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
-    forget: list[str] = field(default_factory=list)
-    tagging: dict[Future[dict[Key, Manifest]], tuple[Job, dict[str, Any]]] = field(default_factory=dict)
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
-    brisk: bool = True  # whether something ended in the last turn
+    looking: set[Key] = field(default_factory=set)  # whose content id is being asked
+    tagging: int = 0  # batches that are being tagged
+    stopping: bool = False
     count: int = 0
     began: float = field(default_factory=time.monotonic)
-    parent: int = field(default_factory=os.getppid)
+    heard: float = field(default_factory=time.monotonic)  # when a node was there last
 
-    def build(self) -> None:
-        """Runs until every unit has ended. If anything stops it, it cancels what it started on the node."""
-        try:
-            self.node.prepare()
-            while not self.scheduler.finished:
-                if os.getppid() != self.parent:  # nothing reads our output, and a new run may hold the farm by now
-                    raise FarmError("ansible-playbook is gone", hint="run it again: it continues from here")
-                self._kept()
-                running = sorted(self.jobs)
-                specs = self._offer()
-                if self.jobs:
-                    self._look(specs, running)
-                elif self.tagging:
-                    wait(self.tagging, return_when=FIRST_COMPLETED)
-                elif not self.scheduler.finished:
-                    time.sleep(0.2)  # the rest waits to be tried again
-            self.node.turn([], [], self.forget, 0, self.farm.slots)
-        finally:
-            try:
-                if self.jobs:
-                    self.node.cancel(sorted(self.jobs))
-            finally:
-                self._leave()
+    @property
+    def finished(self) -> bool:
+        return (self.scheduler.finished or self.stopping) and not self.tagging
 
-    def _leave(self) -> None:
-        """Gives tagging a moment to end; then gives up the units that do not exist."""
-        try:
-            wait(self.tagging, GRACE)
-            self._kept()
-        finally:
-            left = self.scheduler.leave()
-            if left:
-                self.alert(f"stopped; {len(left)} units are not built, the next run continues with them: "
-                           f"{', '.join(map(str, left))}")
+    def stuck(self, now: float) -> str:
+        """Why nothing can go on; '' if something may."""
+        if any(seat.joined for seat in self.seats.values()):
+            self.heard = now
+        expected = max((seat.about["play"] for seat in self.seats.values()), default=0)
+        if self.seats and len(self.seats) >= expected and all(seat.out for seat in self.seats.values()):
+            return "no node is left: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
+        if now - self.heard > SILENCE:
+            return f"no node has answered for {SILENCE // 60} minutes"
+        return ""
 
-    def _offer(self) -> list[dict[str, Any]]:
-        """What the node may start: one batch for each slot, and some more if builds end quickly. (If they are long,
-        sending more would be wasted.)"""
-        specs: list[dict[str, Any]] = []
-        room = self.farm.slots * (1 + AHEAD * self.brisk)
-        for ready in self.scheduler.ready():
-            if len(self.jobs) >= room:
-                break
-            for part in self._parts(self._changed(ready)):
-                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part
-                                                 if key in self.trouble):
-                    specs.append(self._begin(part))
-        return specs
+    def summed(self, seat: Seat) -> dict[str, Any]:
+        """What a node did, and what its runner must do before its session ends."""
+        return {"units": seat.units, "failures": seat.failures, "seconds": round(seat.seconds, 1),
+                "cancel": sorted({**seat.jobs, **seat.lost}), "forget": seat.forget}
 
-    def _parts(self, batch: list[Key]) -> list[list[Key]]:
-        together = [key for key in batch if key not in self.alone]
-        parts = [[key for key in together if self._fresh(key) == fresh] for fresh in (False, True)]
-        return [part for part in parts if part] + [[key] for key in batch if key in self.alone]
+    def built(self, stopped: str = "") -> Built:
+        """What this step leaves; what has not ended is given up."""
+        self.scheduler.leave_rest()
+        return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs)
 
-    def _fresh(self, key: Key) -> bool:
-        """Whether a unit is built without BuildKit's cache."""
-        return self.fresh and key in self.again
+    # nodes
 
-    def _changed(self, ready: list[Key]) -> list[Key]:
-        """Early cutoff: tags the units for which a unit with the same content and parent digests exists under another
-        id; returns the others.
+    def sit(self, name: str, about: dict[str, Any]) -> Seat:
+        """A session began, or began again."""
+        seat = self.seats.setdefault(name, Seat(name, about))
+        seat.about, seat.out = about, ""
+        return seat
 
-        For a unit without run-time parents there is nothing to ask: its content id is its build id.
-        """
-        contents = {key: self._content(key) for key in ready if key not in self.again}
-        asked = {key: content for key, content in contents.items() if content and content not in self.asked}
-        self.asked.update(asked.values())
-        found = self.pool.map(lambda key: self.farm.registry.digest(self._repository(key), f"c-{asked[key]}"), asked)
-        same = {key: answer for key, answer in zip(asked, found) if answer}
-        for key, answer in same.items():
-            self._done(key, *self._tag(key, *answer), State.SAME)
-            self.say(f"{key}: has the same content as before, {answer[0][:19]}")
-        return [key for key in ready if key not in same]
+    def prepared(self, seat: Seat, native: list[str]) -> None:
+        """A node is there, and runs these platforms by itself."""
+        if seat.misses:
+            self.tell(f"{seat.name}: answers again")
+        seat.misses, seat.joined = 0, True
+        self.scheduler.join(Worker(seat.name, tuple(Platform.parse(text) for text in native),
+                                   slots=seat.about["slots"]), time.monotonic())
+        self.look()
 
-    def _content(self, key: Key) -> str:
-        unit = self.plan.units[key]
-        return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
+    def missed(self, seat: Seat, why: str, *, for_good: bool = False) -> float:
+        """A node could not be reached, or cannot be used: its work goes to others at once. Returns after how many seconds
+        it is tried again."""
+        self._leave(seat)
+        seat.misses += 1
+        again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
+        if for_good:
+            seat.out = why
+            self.tell(f"{seat.name}: gets no more work: {why}")
+        elif seat.misses <= OUT:
+            what = "it counts as lost, and is" if seat.misses == OUT else "it is"
+            self.tell(f"{seat.name}: {why}; {what} tried again in {again:.0f} s")
+        return again
 
-    def _repository(self, key: Key) -> str:
-        return f"{self.farm.namespace}/{key.image}"
+    def rise(self, seat: Seat) -> None:
+        """A session has ended."""
+        self._leave(seat)
+        seat.out = seat.out or "its session has ended"
 
-    def _begin(self, batch: list[Key]) -> dict[str, Any]:
+    def _leave(self, seat: Seat) -> None:
+        if seat.joined:
+            self.scheduler.leave(seat.name, time.monotonic())
+        seat.joined = False
+        seat.lost.update(seat.jobs)
+        seat.jobs.clear()
+
+    # orders and reports
+
+    def orders(self, seat: Seat) -> dict[str, Any] | None:
+        """What a node does next, for one turn of its runner; None if there is nothing."""
+        running = sorted({**seat.jobs, **seat.lost})
+        specs = [] if self.stopping else self._offer(seat)
+        if not running and not specs:
+            return None
+        hurry = self.tagging and len(seat.jobs) < seat.about["slots"]
+        forget, seat.forget = seat.forget, []
+        return {"specs": specs, "ids": running, "forget": forget, "cancel": self._needless(seat),
+                "wait": SOON if hurry else WAIT, "slots": seat.about["slots"]}
+
+    def _needless(self, seat: Seat) -> list[str]:
+        """Jobs of units that another node has built meanwhile."""
+        outcomes = self.scheduler.outcomes
+        return [job.id for job in seat.lost.values() if all(outcomes[key].state in GOOD for key in job.batch.keys)]
+
+    def _offer(self, seat: Seat) -> list[dict[str, Any]]:
+        """One batch for each slot, and some more if builds end quickly and no other node could have them. (If they are
+        long, sending more would be wasted.)"""
+        slots = seat.about["slots"]
+        alone = sum(each.joined for each in self.seats.values()) == 1
+        room = slots * (1 + AHEAD * seat.brisk) if alone else slots + 1
+        batches = self.scheduler.claim(seat.name, time.monotonic(), room - len(seat.jobs))
+        return [self._begin(seat, batch) for batch in batches]
+
+    def _begin(self, seat: Seat, batch: Batch) -> dict[str, Any]:
+        """What the runner needs to start a batch, and where its log goes."""
         self.count += 1
-        first = batch[0]
-        made = solve.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
-                          build=self.scheduler.build,
-                          registry=self.farm.registry.address, repository=self._repository(first),
-                          digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
-        if self._fresh(first):
+        plan, first, about, registry = self.planned.plan, batch.keys[0], seat.about, self.keeper.registry
+        made = solve.make([plan.units[key] for key in batch.keys], plan, self.planned.sources[first.image],
+                          build=batch.build, registry=registry.address, repository=self.keeper.repository(first),
+                          digests=self.scheduler.digests(batch), unpacked=self.fetched.unpacked.get(first.image, {}))
+        if self.planned.fresh and any(key in self.planned.again for key in batch.keys):
             made.options["no-cache"] = ""  # for all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, made.name)
-        folder = f"{self.node.jobs}/{job.id}"
+        seat.jobs[job.id] = job
+        folder = f"{about['state']}/jobs/{job.id}"
         folders = {name: f"{folder}/contexts/{name}" for name in made.contexts}
-        self.jobs[job.id] = job  # first, so that a job is known before it starts, whenever a signal arrives
-        spec = {
+        return {
             "id": job.id, "solve": {"contexts": made.trees(), "policy": made.policy},
             "words": made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
-            "socket": self.farm.socket, "buildctl": self.farm.buildctl, "root": self.farm.state,
-            "store": f"{self.farm.state}/store", "own": self.node.store,
-            "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
+            "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
+            "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
+            "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
+            "log": str(self.run.log(job.name)),  # on the controller: for the session
         }
-        self.scheduler.start(batch)
-        return spec
 
-    def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
-        """One turn of the node: handles what it started and what ended; batches without a slot wait again."""
-        forget, self.forget = self.forget, []
-        hurry = self.tagging and len(self.jobs) < self.farm.slots
-        states = self.node.turn(specs, running, forget, SOON if hurry else WAIT, self.farm.slots)
-        for name in {spec["id"] for spec in specs} - {state["id"] for state in states}:
-            self.scheduler.put_back(self.jobs.pop(name).batch)
+    def reported(self, seat: Seat, sent: list[str], states: list[dict[str, Any]]) -> None:
+        """The states after a turn, in which the runner could start the jobs `sent`; those without a slot wait again."""
         now = time.monotonic()
+        for name in set(sent) - {state["id"] for state in states}:
+            self.scheduler.put_back(seat.jobs.pop(name).batch, now)
         for state in states:
-            job = self.jobs[state["id"]]
+            known = state["id"] in seat.jobs
+            job = (seat.jobs if known else seat.lost)[state["id"]]
             if not job.began:
                 job.began = job.said = now - state["age"]
-                self.say(f"{job.name}: building on {self.node.name}")
+                self.tell(f"{job.name}: building on {seat.name}")
             if state["state"] == "running":
                 if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = now
-                    self.say(f"{job.name}: {step(state)}")
+                    self.tell(f"{job.name}: {step(state)}")
                 continue
-            del self.jobs[job.id]
-            self.forget.append(job.id)
-            with self.run.log(job.name).open("a") as log:  # an earlier attempt is in it
-                log.write(state.pop("log"))
-            began = job.began - self.began
-            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1),
-                                 "ended": round(began + state["elapsed"], 1),
-                                 "seconds": round(state["elapsed"], 1), "state": state["state"],
-                                 "steps": state.get("steps"), "cached": state.get("cached")})
+            del (seat.jobs if known else seat.lost)[job.id]
+            seat.forget.append(job.id)
+            self._time(seat, job, state)
             for note in state.get("notes", []):  # damage that was repaired
-                self.say(f"{job.name}: {note}")
-            self._end(job, state)
-        self.brisk = any(state["state"] != "running" for state in states)
+                self.tell(f"{job.name}: {note}")
+            if known or state["state"] == "done":  # what a lost node could not do is somebody else's by now
+                self._end(seat, job, state)
+        seat.brisk = any(state["state"] != "running" for state in states)
+        self.look()
 
-    def _end(self, job: Job, state: dict[str, Any]) -> None:
+    def _time(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        began = job.began - self.began
+        seat.seconds += state["elapsed"]
+        self.timings.append({"batch": job.name, "image": job.batch.keys[0].name, "node": seat.name,
+                             "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
+                             "seconds": round(state["elapsed"], 1), "state": state["state"],
+                             "steps": state.get("steps"), "cached": state.get("cached")})
+
+    def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
         if state["state"] == "done":
-            for key in job.batch:
+            for key in keys:
                 self.trouble.pop(key, None)
-            self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
+            self.tagging += 1
+            contents = {key: self._content(key) for key in keys}
+            self.submit(partial(self.keeper.take, keys, state["digest"], contents, name=job.name, node=seat.name),
+                        partial(self._taken, seat, job, state))
         elif state.get("full"):
-            self._fail(job, f"no space left on {self.node.name}",
+            self._fail(seat, job, f"no space left on {seat.name}",
                        "free some, or give BuildKit a larger disk, and run again", state)
         elif state["state"] == "lost" or state.get("transport"):
-            self._again(job, state)
-        elif len(job.batch) > 1:
-            self.say(f"{job.name}: failed; each platform is now built alone, to see which one fails")
-            self.alone.update(job.batch)
-            self.scheduler.put_back(job.batch)
+            self._again(seat, job, state)
+        elif len(job.batch.keys) > 1:
+            self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
+            self.scheduler.split(job.batch)
         else:
-            self._fail(job, state.get("error") or "failed", "", state)
+            self._fail(seat, job, state.get("error") or "failed", "", state)
 
-    def _again(self, job: Job, state: dict[str, Any]) -> None:
+    def _taken(self, seat: Seat, job: Job, state: dict[str, Any], kept: Kept | FarmError) -> None:
+        """A batch is tagged, or could not be."""
+        self.tagging -= 1
+        if isinstance(kept, FarmError):
+            self._fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
+        else:
+            seat.units += len(kept.manifests)
+            self._keep(kept, State.BUILT)
+            self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
+        self.look()
+
+    def _keep(self, kept: Kept, state: State) -> None:
+        for note in kept.notes:
+            self.tell(note)
+        self.differs.update(kept.differs)
+        place = last_built.Place(self.state, self.keeper.registry.address, self.keeper.namespace)
+        plan = self.planned.plan
+        for key, (digest, size, kind) in kept.manifests.items():
+            self.sizes[digest] = size, kind
+            self.scheduler.done(key, digest, state)
+            last_built.write(place, plan.units[key], plan.entries(plan.units[key], self.planned.build))
+
+    # early cutoff
+
+    def look(self) -> None:
+        """Asks for units with the content of those that could be built now.
+
+        For a unit without run-time parents there is nothing to ask: its content id is its build id.
+        """
+        for key in self.scheduler.asking():
+            if key in self.looking:
+                continue
+            content = "" if key in self.planned.again else self._content(key)
+            if content:
+                self.looking.add(key)
+                self.submit(partial(self.keeper.look, key, content), partial(self._looked, key))
+            else:
+                self.scheduler.asked([key])
+
+    def _looked(self, key: Key, kept: Kept | FarmError | None) -> None:
+        self.looking.discard(key)
+        if isinstance(kept, Kept):
+            self._keep(kept, State.SAME)
+            self.tell(f"{key}: has the same content as before, {kept.manifests[key][0][:19]}")
+        else:  # if the registry fails, the build will say so
+            self.scheduler.asked([key])
+        self.look()
+
+    def _content(self, key: Key) -> str:
+        unit = self.planned.plan.units[key]
+        return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
+
+    # failures
+
+    def _again(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         """The units are not the cause: tries them again for a minute, with growing pauses."""
         now = time.monotonic()
-        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since,
+        waits = min((self.trouble[key] for key in job.batch.keys if key in self.trouble), key=lambda each: each.since,
                     default=_Trouble(now))
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well for long, or waited long for a slot: this is a new problem
         what = state.get("error") or "lost"
-        try:
-            if state.get("transport"):  # BuildKit does not say why a registry fails
-                self.farm.registry.check_room(self._repository(job.batch[0]))
-        except NoSpace as error:
-            self._fail(job, str(error), "", state)
-            return
         if now - waits.since > PATIENCE:
-            self._fail(job, f"{what} (tried for {PATIENCE} seconds)",
+            self._fail(seat, job, f"{what} (tried for {PATIENCE} seconds)",
                        "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
             return
         waits.tries += 1
         waits.until = now + min(2.0**waits.tries, 15)
-        self.trouble.update(dict.fromkeys(job.batch, waits))
-        self.say(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
-        self.scheduler.put_back(job.batch)
+        self.trouble.update(dict.fromkeys(job.batch.keys, waits))
+        self.tell(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
+        self.scheduler.put_back(job.batch, now, until=waits.until)
+        if state.get("transport"):  # BuildKit does not say why a registry fails
+            self.submit(partial(self.keeper.registry.check_room, self.keeper.repository(job.batch.keys[0])),
+                        partial(self._room, seat, job, state))
 
-    def _fail(self, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
+    def _room(self, seat: Seat, job: Job, state: dict[str, Any], error: object) -> None:
+        waiting = [key for key in job.batch.keys if self.scheduler.outcomes[key].state == State.WAITING]
+        if isinstance(error, NoSpace) and waiting:
+            self._fail(seat, job, str(error), "", state)
+
+    def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         log = self.run.log(job.name)
         text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
         tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
         message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
         message += f"\n  what to do: {hint}" if hint else ""
-        after = self.scheduler.fail(job.batch, message)
-        self.say(f"{job.name}: failed on {self.node.name}: {message}"
-                 + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))
-
-    def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
-        """Tags what a solve pushed: an index of the batch's platforms. It runs in another thread than the loop, so it
-        must not touch what the loop uses."""
-        data = self.farm.registry.pushed(self._repository(job.batch[0]), digest)
-        if data is None:
-            raise FarmError(f"{job.name}: BuildKit says that it pushed {digest}, but the registry does not have it",
-                            node=self.node.name)
-        children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
-        found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
-        if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
-            raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=self.node.name)
-        return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
-
-    def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:
-        """Archives what a unit was made of, and tags it by its build id and, if it has parents, by its content id.
-
-        The first result is kept; a different one is reported.
-        """
-        unit, registry, repository = self.plan.units[key], self.farm.registry, self._repository(key)
-        # first, so that whatever is tagged can be built again
-        self.archive.describe(str(key), unit.id, unit.record, self.trees[key])
-        content = self._content(key)
-        for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
-            held = registry.digest(repository, tag)
-            if held is None:
-                size, kind = registry.tag(repository, digest, tag)
-            elif held[0] != digest:
-                self.say(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not reproducible; the "
-                         "first one is kept")
-                self.differs[key] = held[0], digest
-                digest, size, kind = held
-        return digest, size, kind
-
-    def _kept(self) -> None:
-        """Handles units that have been tagged meanwhile."""
-        for future in [future for future in self.tagging if future.done()]:
-            job, state = self.tagging.pop(future)
-            try:
-                for key, manifest in future.result().items():
-                    self._done(key, *manifest, State.BUILT)
-            except FarmError as error:
-                self._fail(job, f"it was built, but could not be kept: {error}", "", state)
-            else:
-                self.say(f"{job.name}: built in {clock(state['elapsed'])}")
-
-    def _done(self, key: Key, digest: str, size: int, kind: str, state: State) -> None:
-        self.sizes[digest] = size, kind
-        self.scheduler.done(key, digest, state)
-        place = last_built.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
-        last_built.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
-
-
-def _platform(value: Mapping[str, str]) -> str:
-    """The name of an index entry's platform. BuildKit writes no variant for arm64, other tools write v8."""
-    variant = value.get("variant", "") if value.get("architecture") == "arm" else ""
-    return "/".join(part for part in (value.get("os"), value.get("architecture"), variant) if part)
+        keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
+        seat.failures += len(keys)
+        after = self.scheduler.fail(keys, message)
+        self.tell(f"{job.name}: failed on {seat.name}: {message}"
+                  + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))

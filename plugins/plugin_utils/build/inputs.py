@@ -120,7 +120,7 @@ class Fetch:
         tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
         tree.update(solve.definition(self.plan.recipes[key.image], sources))
         for context, names, platform in (("inputs", unit.inputs, key.platform),
-                                         ("build-inputs", unit.build_inputs, self.build)):
+                                         ("build-inputs", unit.build_inputs, unit.on(self.build))):
             tree.update({f"{context}/{path}": file
                          for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
         return tree

@@ -27,7 +27,10 @@ _INSTALL = (
     "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
-Execute = Callable[[str, str], tuple[int, str, str]]  # command line, standard input -> exit code, output, errors
+# command line, standard input, seconds that it may take -> exit code, output, errors
+Execute = Callable[[str, str, float], tuple[int, str, str]]
+PROBE = 180.0  # the same for a probe, which asks each service
+CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
 
 
 class Node:
@@ -41,16 +44,20 @@ class Node:
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
 
-    def prepare(self) -> None:
-        """Sends the runner if this version of it is missing, and ends jobs of a controller that died."""
-        if self._call("clear", {"jobs": self.jobs}) is None:
+    def prepare(self, keep: str = "") -> dict[str, Any]:
+        """Sends the runner if this version of it is missing, and ends jobs of a controller that died: all but those of
+        the run `keep`. Returns what the node is (runner.py)."""
+        value = {"jobs": self.jobs, "keep": keep}
+        answer: dict[str, Any] | None = self._call("clear", value, CALL)
+        if answer is None:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
-                      base64.b64encode(self._content).decode())
-            self._ask("clear", {"jobs": self.jobs})
+                      base64.b64encode(self._content).decode(), CALL)
+            answer = self._ask("clear", value)
+        return answer
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
         """Whether the host is well (wellness.py); None if the runner is missing. Writes nothing."""
-        found: dict[str, Any] | None = self._call("probe", value)
+        found: dict[str, Any] | None = self._call("probe", value, PROBE)
         return found
 
     def turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
@@ -58,25 +65,25 @@ class Node:
         """One command for everything: forgets jobs, starts others while `slots` are free, and returns the states after
         at most `wait` seconds (runner.py)."""
         value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
-        found: list[dict[str, Any]] = self._ask("turn", value)
+        found: list[dict[str, Any]] = self._ask("turn", value, wait)
         return found
 
     def cancel(self, ids: list[str]) -> list[str]:
         stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})
         return stopped
 
-    def _ask(self, verb: str, value: dict[str, Any]) -> Any:
-        answer = self._call(verb, value)
+    def _ask(self, verb: str, value: dict[str, Any], wait: float = 0.0) -> Any:
+        answer = self._call(verb, value, CALL + wait)
         if answer is None:
             raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name,
                             hint="run again: it is then sent again")
         return answer
 
-    def _call(self, verb: str, value: dict[str, Any]) -> Any:
+    def _call(self, verb: str, value: dict[str, Any], seconds: float) -> Any:
         # -I -S: it needs nothing from this Python's site-packages, and starts faster without
         runner = shlex.quote(self._runner)
         answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}",
-                           json.dumps(value))
+                           json.dumps(value), seconds)
         if answer is None:
             return None
         try:
@@ -85,8 +92,8 @@ class Node:
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
                             hint=f"remove {self._runner} there: it is then sent again") from None
 
-    def _run(self, command: str, stdin: str) -> str | None:
-        code, out, errors = self._execute(command, stdin)
+    def _run(self, command: str, stdin: str, seconds: float) -> str | None:
+        code, out, errors = self._execute(command, stdin, seconds)
         if code == _MISSING:
             return None
         if code == 255:

@@ -85,6 +85,10 @@ class Unit:
         parents = {name: digests[name] for name in self.record["parents"]}  # type: ignore[attr-defined]
         return canonical.sha256({**self.record, "parents": parents})
 
+    def on(self, build: Platform) -> Platform:
+        """The platform of the node that builds it, if nodes of the platform `build` build what they can."""
+        return build if build in self.runs else self.runs[0]
+
     @property
     def annotations(self) -> dict[str, str]:
         """The annotations of the image's index: the labels, except the one that may differ between platforms."""
@@ -103,7 +107,8 @@ class Plan:
         that is None."""
         found = []
         for parent in unit.parents:
-            platforms: Iterable[Platform] = ([build] if build else unit.runs) if parent.build else [unit.key.platform]
+            builders: Iterable[Platform] = [unit.on(build)] if build else unit.runs
+            platforms = builders if parent.build else [unit.key.platform]
             found += [Key(parent.image, parent.target, platform) for platform in platforms
                       if not parent.builders or platform in parent.builders]
         return found
@@ -112,7 +117,7 @@ class Plan:
         """The locked files that the build of a unit needs on a machine of the platform `build`."""
         lock = self.recipes[unit.key.image].lock
         found = [entry for name in unit.inputs for entry in lock.of(name, str(unit.key.platform))]
-        return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(build))]
+        return found + [entry for name in unit.build_inputs for entry in lock.of(name, str(unit.on(build)))]
 
     def closure(self, keys: Iterable[Key], build: Platform, existing: Container[Key] = ()) -> list[Key]:
         """The given units and everything that they need when built on `build`, in plan order.

@@ -1,0 +1,44 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Before step 3 of a run: starts the process that decides what the nodes build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.modules.broker import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+
+class ActionModule(FarmAction):
+    """See plugins/modules/broker.py."""
+
+    DOCUMENTATION = DOCUMENTATION
+
+    def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if self.check:
+            return {"changed": False}
+        state = arguments["state"]
+        run = Run.of(state, controller())
+        planned, fetched = run.load(Planned), run.load(Fetched)
+        registry = Registry(arguments["registry"])
+
+        def make(tell: Callable[[str], None], submit: Submit) -> Builder:
+            archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))
+            keeper = Keeper(registry, arguments["namespace"], archive, planned.plan, fetched.trees)
+            scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused)
+            return Builder(state, run, planned, fetched, scheduler, keeper, tell, submit)
+
+        broker.start(run, controller(), make)
+        return {"changed": False}

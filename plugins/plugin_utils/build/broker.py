@@ -1,0 +1,257 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The broker: the one process of a run that knows the plan, decides what is built next and where, and tags the results.
+
+Each node has a worker of Ansible, which asks the broker for orders over a unix socket (session.py). The broker ends with
+its run, or soon after ansible-playbook has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Seat, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LOG, LONGEST, socket_name
+
+THREADS = 8  # that ask the registry
+IDLE = 5.0  # seconds after which a session without work is answered, so that it notices what happens to its run
+GRACE = 5.0  # seconds that tagging in progress may take when a run is stopped
+TICK = 1.0  # seconds between looks whether anything can still go on
+
+Make = Callable[[Callable[[str], None], Submit], Builder]  # from `tell` and `submit`
+
+
+def start(run: Run, controller: int, make: Make) -> None:
+    """Starts the broker of a run, in a process of its own. Afterwards sessions can connect. `controller` is the process
+    of ansible-playbook."""
+    listener = socket.socket(socket.AF_UNIX)
+    folder = os.open(run.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        before = os.umask(0o177)
+        listener.bind(socket_name(folder))
+        os.umask(before)
+    finally:
+        os.close(folder)
+    listener.listen(1024)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _detach(run, {listener.fileno()})
+                _Broker(run, controller, make).serve(listener)
+        except BaseException:  # nothing catches it; the log says why
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    listener.close()
+
+
+def _detach(run: Run, kept: set[int]) -> None:
+    """Leaves everything of the worker that this process was forked from, but for the descriptors `kept`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    said = os.open(run.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number, target in enumerate((null, said, said)):
+        os.dup2(target, number)
+    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, buffering=1, closefd=False)
+                                         for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):  # the one that lists the folder
+                os.close(int(name))
+
+
+class _Broker:
+    """See the module. Everything but what `submit` gets runs in one thread."""
+
+    def __init__(self, run: Run, controller: int, make: Make) -> None:
+        self._run, self._controller = run, controller
+        self._lines: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._builder = make(self._lines.append, self._submit)
+        self._stopped = ""
+        self._saved = False
+        self._leaving: asyncio.Task[None] | None = None
+
+    def serve(self, listener: socket.socket) -> None:
+        asyncio.run(self._serve(listener))
+
+    async def _serve(self, listener: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._changed, self._over = asyncio.Event(), asyncio.Event()
+        # opened now: when ansible-playbook has ended, nobody else can say what was left
+        self._errors = open(f"/proc/{self._controller}/fd/2", "a")  # noqa: SIM115
+        try:
+            self._life = os.pidfd_open(self._controller)
+        except ProcessLookupError:
+            return
+        self._loop.add_reader(self._life, self._orphaned)
+        server = await asyncio.start_unix_server(self._meet, sock=listener, limit=LONGEST)
+        self._builder.look()
+        watch = self._loop.create_task(self._watch())
+        await self._over.wait()
+        watch.cancel()
+        server.close()
+
+    def _wake(self) -> None:
+        """Something changed: sessions without work look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _submit(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Runs `work` in a thread, and then, here, `then` with its result or its error."""
+        async def both() -> None:
+            found: Any
+            try:
+                found = await self._loop.run_in_executor(self._pool, work)
+            except FarmError as error:
+                found = error
+            except OSError as error:
+                found = system_error(error)
+            then(found)
+            self._wake()
+
+        task = self._loop.create_task(both())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        """A mistake of ours: the run ends, and says so."""
+        traceback.print_exception(error)
+        self._stop(f"{type(error).__name__}: {error} (see {self._run.folder / LOG})")
+
+    # sessions
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seat: Seat | None = None
+        try:
+            while line := await reader.readline():
+                message = json.loads(line)
+                if "sit" in message:
+                    seat = self._builder.sit(message["sit"]["name"], message["sit"])
+                answer = await (self._end() if "finish" in message else self._answer(seat, message))
+                writer.write(json.dumps({**answer, "lines": self._drained()}).encode() + b"\n")
+                await writer.drain()
+                if "finish" in message:
+                    self._over.set()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        except Exception as error:  # it must not pass unnoticed in a task of asyncio's
+            self._crash(error)
+        finally:
+            if seat:
+                self._builder.rise(seat)
+                self._wake()
+            writer.close()
+
+    async def _answer(self, seat: Seat | None, message: dict[str, Any]) -> dict[str, Any]:
+        """Takes what a session reports, and gives it what to do next."""
+        if "stopping" in message:
+            self._stop("the run was stopped")
+        if seat is None:
+            return {}
+        pause = 0.0
+        if "prepared" in message:
+            self._builder.prepared(seat, message["prepared"]["native"])
+        elif "missed" in message:
+            pause = self._builder.missed(seat, message["missed"], for_good=message["for_good"])
+        elif "states" in message:
+            self._builder.reported(seat, message["sent"], message["states"])
+        self._wake()
+        until = self._loop.time() + (pause if pause and not seat.out else IDLE)
+        while True:
+            changed = self._changed
+            if self._builder.finished:
+                self._save()
+                return {"end": self._builder.summed(seat)}
+            if pause == 0 and not seat.joined and not seat.out:
+                return {"prepare": self._run.name}
+            if seat.joined and (turn := self._builder.orders(seat)):
+                return {"turn": turn}
+            left = until - self._loop.time()
+            if left <= 0 or self._lines:
+                return {"prepare": self._run.name} if pause and left <= 0 and not seat.out else {}
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(changed.wait(), left)
+
+    def _drained(self) -> list[str]:
+        lines, self._lines[:] = list(self._lines), []
+        return lines
+
+    # the end
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)  # nothing tells when nothing happens
+            if why := self._builder.stuck(time.monotonic()):
+                self._stop(why)
+
+    def _stop(self, why: str) -> None:
+        """No more orders; what is being tagged is still kept."""
+        if not self._stopped and not self._builder.finished:
+            self._stopped = why
+            self._builder.stopping = True
+            self._wake()
+            self._leaving = self._loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        deadline = self._loop.time() + GRACE
+        while self._tasks and self._loop.time() < deadline:
+            await asyncio.wait(self._tasks, timeout=deadline - self._loop.time())
+        left = self._builder.scheduler.leave_rest()
+        self._save()
+        if left:
+            with contextlib.suppress(OSError, ValueError):
+                self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "
+                                   f"{', '.join(map(str, left))}\n")
+                self._errors.flush()
+        self._wake()
+
+    def _orphaned(self) -> None:
+        """ansible-playbook has ended, maybe without a word."""
+        async def last() -> None:
+            await self._end()
+            self._over.set()
+
+        self._loop.remove_reader(self._life)
+        self._last = self._loop.create_task(last())
+
+    async def _end(self) -> dict[str, Any]:
+        """From here on nothing changes: the index step reads what was saved."""
+        if not self._builder.finished:
+            self._stop("the run was stopped")
+        if self._leaving:
+            await self._leaving
+        self._save()
+        return {}
+
+    def _save(self) -> None:
+        if not self._saved:
+            self._saved = True
+            built = self._builder.built(self._stopped)
+            self._run.save(built)
+            self._run.show("timings", built.timings)

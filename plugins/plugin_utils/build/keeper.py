@@ -1,0 +1,96 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps what nodes have pushed: archives what a unit was made of, and tags it. Only this code, on the controller, ever
+tags units.
+
+Everything here asks the registry, so the broker calls it in threads: it changes nothing that they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+Manifest = tuple[str, int, str]  # digest, size in bytes, media type
+
+
+@dataclass
+class Kept:
+    """Units that exist and are tagged now: `differs` maps a unit that had another digest to (kept, new)."""
+
+    manifests: dict[Key, Manifest] = field(default_factory=dict)
+    differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """`trees` has all files of each unit."""
+
+    registry: Registry
+    namespace: str
+    archive: Archive
+    plan: Plan
+    trees: Mapping[Key, Mapping[str, File]]
+
+    def repository(self, key: Key) -> str:
+        return f"{self.namespace}/{key.image}"
+
+    def look(self, key: Key, content: str) -> Kept | None:
+        """Early cutoff: if a unit with the same content id exists under another build id, it is tagged as this one."""
+        found = self.registry.digest(self.repository(key), f"c-{content}")
+        if found is None:
+            return None
+        kept = Kept()
+        self._tag(key, found, content, kept)
+        return kept
+
+    def take(self, keys: Iterable[Key], digest: str, contents: Mapping[Key, str], *, name: str, node: str) -> Kept:
+        """Tags what a solve pushed: an index of the platforms of these units. `name` and `node` are for errors."""
+        keys = list(keys)
+        data = self.registry.pushed(self.repository(keys[0]), digest)
+        if data is None:
+            raise FarmError(f"{name}: BuildKit says that it pushed {digest}, but the registry does not have it",
+                            node=node)
+        children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
+        found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
+        if lacking := [str(key) for key in keys if str(key.platform) not in found]:
+            raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=node)
+        kept = Kept()
+        for key in keys:
+            self._tag(key, found[str(key.platform)], contents[key], kept)
+        return kept
+
+    def _tag(self, key: Key, manifest: Manifest, content: str, kept: Kept) -> None:
+        """Archives what a unit was made of, and tags it by its build id and, if it has parents, by its content id.
+
+        The first result is kept; a different one is reported.
+        """
+        unit, repository = self.plan.units[key], self.repository(key)
+        digest, size, kind = manifest
+        # first, so that whatever is tagged can be built again
+        self.archive.describe(str(key), unit.id, unit.record, dict(self.trees[key]))
+        for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
+            held = self.registry.digest(repository, tag)
+            if held is None:
+                size, kind = self.registry.tag(repository, digest, tag)
+            elif held[0] != digest:
+                kept.notes.append(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not reproducible;"
+                                  " the first one is kept")
+                kept.differs[key] = held[0], digest
+                digest, size, kind = held
+        kept.manifests[key] = digest, size, kind
+
+
+def _platform(value: Mapping[str, str]) -> str:
+    """The name of an index entry's platform. BuildKit writes no variant for arm64, other tools write v8."""
+    variant = value.get("variant", "") if value.get("architecture") == "arm" else ""
+    return "/".join(part for part in (value.get("os"), value.get("architecture"), variant) if part)

@@ -1,0 +1,103 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's session, in its worker of Ansible: takes orders from the broker, gives them to the runner on the node, and
+reports what came of them. It decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+
+GRACE = 10.0  # seconds in which the broker must hear that the run is stopped
+
+
+class Session:
+    """`about` is what the broker must know of this node to give it orders:
+
+    `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`: whether
+    it is this machine; `play`: how many nodes this run has
+    """
+
+    def __init__(self, run: Path, node: Node, about: dict[str, Any], say: Callable[[str], None]) -> None:
+        self._run, self._node, self._about, self._say = run, node, about, say
+        self._running: set[str] = set()
+        self._logs: dict[str, str] = {}
+
+    def serve(self) -> dict[str, Any]:
+        """Runs until the broker has nothing more to do for anyone; returns what this node did. Whatever ends it, what it
+        started on the node is cancelled."""
+        link, ended = Link(self._run), False
+        try:
+            answer = self._told(link.ask({"sit": self._about}))
+            while "end" not in answer:
+                answer = self._told(link.ask(self._do(answer)))
+            ended = True
+            found: dict[str, Any] = answer["end"]
+            self._tidy(found.pop("cancel"), found.pop("forget"))
+            return found
+        finally:
+            if not ended:
+                self._stop()
+            link.close()
+
+    def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
+        for line in answer["lines"]:
+            self._say(line)
+        return answer
+
+    def _do(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Follows an order, and says what to report."""
+        try:
+            if "prepare" in answer:
+                found = self._node.prepare(keep=answer["prepare"])
+                return {"prepared": {"native": [str(KERNEL[found["machine"]])]}}
+            if "turn" in answer:
+                return self._turn(**answer["turn"])
+        except Unreachable as error:
+            return {"missed": str(error), "for_good": False}
+        except FarmError as error:
+            return {"missed": str(error), "for_good": True}
+        return {}
+
+    def _turn(self, specs: list[dict[str, Any]], ids: list[str], forget: list[str], cancel: list[str], wait: float,
+              slots: int) -> dict[str, Any]:
+        for spec in specs:
+            self._logs[spec["id"]] = spec.pop("log")
+        self._running.update(spec["id"] for spec in specs)  # first, whenever a signal arrives
+        if cancel:
+            self._node.cancel(cancel)
+        states = self._node.turn(specs, ids, forget, wait, slots)
+        for state in states:
+            if "log" in state:
+                with open(self._logs[state["id"]], "a", encoding="utf-8") as log:  # an earlier attempt is in it
+                    log.write(state.pop("log"))
+        self._running = {state["id"] for state in states if state["state"] == "running"}
+        return {"states": states, "sent": [spec["id"] for spec in specs]}
+
+    def _tidy(self, cancel: list[str], forget: list[str]) -> None:
+        """Ends what is no longer needed. A node that cannot be reached ends it by itself."""
+        try:
+            if cancel:
+                self._node.cancel(cancel)
+            if forget:
+                self._node.turn([], [], forget, 0, 1)
+        except FarmError:
+            pass
+
+    def _stop(self) -> None:
+        try:
+            if self._running:
+                self._node.cancel(sorted(self._running))
+        finally:
+            link = Link(self._run)  # another one: this session's may be in the middle of an answer
+            try:
+                self._told(link.ask({"stopping": True}, GRACE))
+            finally:
+                link.close()
