@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -14,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -36,11 +37,13 @@ class ActionModule(FarmAction):
         if not planned.todo:
             return {"changed": False, "units": [], "failures": 0}
         fetched = run.load(Fetched)
-        scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, planned.build, fetched.refused)
+        scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused,
+                              apart=planned.again if planned.fresh else ())
         node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
                     arguments["node_state"] or arguments["state"])
         farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"],
                     arguments["buildctl"], arguments["slots"])
+        scheduler.join(Worker(node.name, (planned.build,), slots=arguments["slots"]), time.monotonic())
         builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say,
                           self.alert,
                           Archive(farm.registry, farm.namespace, Store(f"{farm.state}/store")), fetched.trees,

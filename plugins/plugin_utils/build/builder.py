@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Batch, Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
@@ -60,7 +60,7 @@ class Job:
     """A batch that a node works on."""
 
     id: str
-    batch: list[Key]
+    batch: Batch
     name: str
     began: float = 0.0  # 0 until the node has started it
     said: float = 0.0
@@ -100,7 +100,6 @@ class Builder:
     fresh: bool = False
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    alone: set[Key] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     trouble: dict[Key, _Trouble] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
@@ -143,7 +142,7 @@ class Builder:
             wait(self.tagging, GRACE)
             self._kept()
         finally:
-            left = self.scheduler.leave()
+            left = self.scheduler.leave_rest()
             if left:
                 self.alert(f"stopped; {len(left)} units are not built, the next run continues with them: "
                            f"{', '.join(map(str, left))}")
@@ -151,41 +150,26 @@ class Builder:
     def _offer(self) -> list[dict[str, Any]]:
         """What the node may start: one batch for each slot, and some more if builds end quickly. (If they are long,
         sending more would be wasted.)"""
-        specs: list[dict[str, Any]] = []
-        room = self.farm.slots * (1 + AHEAD * self.brisk)
-        for ready in self.scheduler.ready():
-            if len(self.jobs) >= room:
-                break
-            for part in self._parts(self._changed(ready)):
-                if len(self.jobs) < room and all(self.trouble[key].until <= time.monotonic() for key in part
-                                                 if key in self.trouble):
-                    specs.append(self._begin(part))
-        return specs
-
-    def _parts(self, batch: list[Key]) -> list[list[Key]]:
-        together = [key for key in batch if key not in self.alone]
-        parts = [[key for key in together if self._fresh(key) == fresh] for fresh in (False, True)]
-        return [part for part in parts if part] + [[key] for key in batch if key in self.alone]
+        self._changed(self.scheduler.asking())
+        room = self.farm.slots * (1 + AHEAD * self.brisk) - len(self.jobs)
+        return [self._begin(batch) for batch in self.scheduler.claim(self.node.name, time.monotonic(), room)]
 
     def _fresh(self, key: Key) -> bool:
         """Whether a unit is built without BuildKit's cache."""
         return self.fresh and key in self.again
 
-    def _changed(self, ready: list[Key]) -> list[Key]:
+    def _changed(self, keys: list[Key]) -> None:
         """Early cutoff: tags the units for which a unit with the same content and parent digests exists under another
-        id; returns the others.
-
-        For a unit without run-time parents there is nothing to ask: its content id is its build id.
-        """
-        contents = {key: self._content(key) for key in ready if key not in self.again}
-        asked = {key: content for key, content in contents.items() if content and content not in self.asked}
+        id; the others are to be built."""
+        contents = {key: self._content(key) for key in keys if key not in self.again}
+        asked = {key: content for key, content in contents.items() if content not in self.asked}
         self.asked.update(asked.values())
         found = self.pool.map(lambda key: self.farm.registry.digest(self._repository(key), f"c-{asked[key]}"), asked)
         same = {key: answer for key, answer in zip(asked, found) if answer}
         for key, answer in same.items():
             self._done(key, *self._tag(key, *answer), State.SAME)
             self.say(f"{key}: has the same content as before, {answer[0][:19]}")
-        return [key for key in ready if key not in same]
+        self.scheduler.asked(key for key in keys if key not in same)
 
     def _content(self, key: Key) -> str:
         unit = self.plan.units[key]
@@ -194,11 +178,11 @@ class Builder:
     def _repository(self, key: Key) -> str:
         return f"{self.farm.namespace}/{key.image}"
 
-    def _begin(self, batch: list[Key]) -> dict[str, Any]:
+    def _begin(self, batch: Batch) -> dict[str, Any]:
         self.count += 1
-        first = batch[0]
-        made = solve.make([self.plan.units[key] for key in batch], self.plan, self.sources[first.image],
-                          build=self.scheduler.build,
+        first = batch.keys[0]
+        made = solve.make([self.plan.units[key] for key in batch.keys], self.plan, self.sources[first.image],
+                          build=batch.build,
                           registry=self.farm.registry.address, repository=self._repository(first),
                           digests=self.scheduler.digests(batch), unpacked=self.unpacked.get(first.image, {}))
         if self._fresh(first):
@@ -214,7 +198,6 @@ class Builder:
             "store": f"{self.farm.state}/store", "own": self.node.store,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
         }
-        self.scheduler.start(batch)
         return spec
 
     def _look(self, specs: list[dict[str, Any]], running: list[str]) -> None:
@@ -223,7 +206,7 @@ class Builder:
         hurry = self.tagging and len(self.jobs) < self.farm.slots
         states = self.node.turn(specs, running, forget, SOON if hurry else WAIT, self.farm.slots)
         for name in {spec["id"] for spec in specs} - {state["id"] for state in states}:
-            self.scheduler.put_back(self.jobs.pop(name).batch)
+            self.scheduler.put_back(self.jobs.pop(name).batch, time.monotonic())
         now = time.monotonic()
         for state in states:
             job = self.jobs[state["id"]]
@@ -240,7 +223,7 @@ class Builder:
             with self.run.log(job.name).open("a") as log:  # an earlier attempt is in it
                 log.write(state.pop("log"))
             began = job.began - self.began
-            self.timings.append({"batch": job.name, "image": job.batch[0].name, "began": round(began, 1),
+            self.timings.append({"batch": job.name, "image": job.batch.keys[0].name, "began": round(began, 1),
                                  "ended": round(began + state["elapsed"], 1),
                                  "seconds": round(state["elapsed"], 1), "state": state["state"],
                                  "steps": state.get("steps"), "cached": state.get("cached")})
@@ -251,7 +234,7 @@ class Builder:
 
     def _end(self, job: Job, state: dict[str, Any]) -> None:
         if state["state"] == "done":
-            for key in job.batch:
+            for key in job.batch.keys:
                 self.trouble.pop(key, None)
             self.tagging[self.pool.submit(self._take, job, state["digest"])] = job, state
         elif state.get("full"):
@@ -259,24 +242,23 @@ class Builder:
                        "free some, or give BuildKit a larger disk, and run again", state)
         elif state["state"] == "lost" or state.get("transport"):
             self._again(job, state)
-        elif len(job.batch) > 1:
+        elif len(job.batch.keys) > 1:
             self.say(f"{job.name}: failed; each platform is now built alone, to see which one fails")
-            self.alone.update(job.batch)
-            self.scheduler.put_back(job.batch)
+            self.scheduler.split(job.batch)
         else:
             self._fail(job, state.get("error") or "failed", "", state)
 
     def _again(self, job: Job, state: dict[str, Any]) -> None:
         """The units are not the cause: tries them again for a minute, with growing pauses."""
         now = time.monotonic()
-        waits = min((self.trouble[key] for key in job.batch if key in self.trouble), key=lambda each: each.since,
+        waits = min((self.trouble[key] for key in job.batch.keys if key in self.trouble), key=lambda each: each.since,
                     default=_Trouble(now))
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well for long, or waited long for a slot: this is a new problem
         what = state.get("error") or "lost"
         try:
             if state.get("transport"):  # BuildKit does not say why a registry fails
-                self.farm.registry.check_room(self._repository(job.batch[0]))
+                self.farm.registry.check_room(self._repository(job.batch.keys[0]))
         except NoSpace as error:
             self._fail(job, str(error), "", state)
             return
@@ -286,9 +268,9 @@ class Builder:
             return
         waits.tries += 1
         waits.until = now + min(2.0**waits.tries, 15)
-        self.trouble.update(dict.fromkeys(job.batch, waits))
+        self.trouble.update(dict.fromkeys(job.batch.keys, waits))
         self.say(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
-        self.scheduler.put_back(job.batch)
+        self.scheduler.put_back(job.batch, now, waits.until)
 
     def _fail(self, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         log = self.run.log(job.name)
@@ -303,15 +285,15 @@ class Builder:
     def _take(self, job: Job, digest: str) -> dict[Key, Manifest]:
         """Tags what a solve pushed: an index of the batch's platforms. It runs in another thread than the loop, so it
         must not touch what the loop uses."""
-        data = self.farm.registry.pushed(self._repository(job.batch[0]), digest)
+        data = self.farm.registry.pushed(self._repository(job.batch.keys[0]), digest)
         if data is None:
             raise FarmError(f"{job.name}: BuildKit says that it pushed {digest}, but the registry does not have it",
                             node=self.node.name)
         children = oci.read(data, f"{digest}, which BuildKit pushed").manifests
         found = {_platform(child.platform): (child.digest, child.size, child.media_type) for child in children}
-        if lacking := [str(key) for key in job.batch if str(key.platform) not in found]:
+        if lacking := [str(key) for key in job.batch.keys if str(key.platform) not in found]:
             raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=self.node.name)
-        return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch}
+        return {key: self._tag(key, *found[str(key.platform)]) for key in job.batch.keys}
 
     def _tag(self, key: Key, digest: str, size: int, kind: str) -> Manifest:
         """Archives what a unit was made of, and tags it by its build id and, if it has parents, by its content id.
@@ -349,7 +331,8 @@ class Builder:
         self.sizes[digest] = size, kind
         self.scheduler.done(key, digest, state)
         place = last_built.Place(self.farm.state, self.farm.registry.address, self.farm.namespace)
-        last_built.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], self.scheduler.build))
+        build = self.scheduler.workers[self.node.name].native[0]
+        last_built.write(place, self.plan.units[key], self.plan.entries(self.plan.units[key], build))
 
 
 def _platform(value: Mapping[str, str]) -> str:
