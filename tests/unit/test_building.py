@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.files import sha256
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
@@ -42,8 +42,10 @@ def builder(empty: Catalog, tmp_path: Path) -> Iterator[Builder]:
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
     local = Local(tmp_path)
     farm = Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
+    scheduler = Scheduler(plan, list(plan.units), {})
+    scheduler.join(Worker(local.node.name, (AMD64,), slots=2), 0)
     yield Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
-                  Scheduler(plan, list(plan.units), {}, AMD64), {},
+                  scheduler, {},
                   print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
     local.engine.close()
 
@@ -86,7 +88,7 @@ def test_every_build_that_a_node_starts_has_the_source_policy(builder: Builder, 
 
 def test_a_batch_that_ended_unseen_began_when_it_did(builder: Builder,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = builder._begin(builder.scheduler.ready()[0])
+    spec = builder._begin(builder.scheduler.claim(builder.node.name, 0, 1)[0])
     ended = {"id": spec["id"], "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0, "log": ""}
     monkeypatch.setattr(builder.node, "turn", lambda *arguments: [ended])
     builder.began -= 10
