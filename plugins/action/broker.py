@@ -37,7 +37,8 @@ class ActionModule(FarmAction):
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))
             keeper = Keeper(registry, arguments["namespace"], archive, planned.plan, fetched.trees)
-            scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused)
+            scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused,
+                                  apart=planned.again if planned.fresh else ())
             return Builder(state, run, planned, fetched, scheduler, keeper, tell, submit)
 
         broker.start(run, controller(), make)

@@ -40,14 +40,14 @@ class ActionModule(FarmAction):
         scripts.refuse_foreign(folders.values())
         if self.check:
             return {"changed": True, "folders": [str(folder) for folder in folders.values()]}
-        fetch = Fetch(plan, sources, build, arguments, self.say)
+        fetch = Fetch(plan, sources, [build], arguments, self.say)
         refused = fetch.image(arguments["image"], keys)
         if refused:
             raise FarmError("\n".join(f"{key}: {error}" for key, error in refused.items()))
         for key in keys:
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,
-                              unpacked=fetch.unpacked.get(key.image, {}))
+                              unpacked=fetch.unpacked.get(key.image, {}).get(str(build), {}))
             scripts.lay_out(folders[key], made, arguments["state"], registry)
         self.say("\n".join([f"Ready for buildctl.sh and buildx.sh: {folder}" for folder in folders.values()]))
         return {"changed": True, "folders": [str(folder) for folder in folders.values()]}

@@ -35,6 +35,8 @@ class ActionModule(FarmAction):
         found = planning.load(arguments)
         tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
         native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[os.uname().machine]]
+        wide = {platform for recipe in found.tree.values() for platform in recipe.build_platforms}
+        builds = [platform for platform in dict.fromkeys(native) if platform in wide] or native[:1]
         again = damaged(found.plan, arguments["damaged"])
         choice = arguments["images"], arguments["platforms"], arguments["select"]
         wanted = list(again) or select(found.plan, native, *choice)
@@ -42,12 +44,12 @@ class ActionModule(FarmAction):
         registry = self._registry(arguments["registry"])
         # what is built again must stay the same, so its lock stays
         settled = {**arguments, "relock_missing": arguments["relock_missing"] and not again}
-        ask = partial(planning.ask, registry, wanted=wanted, build=native[0], namespace=arguments["namespace"],
+        ask = partial(planning.ask, registry, wanted=wanted, builds=builds, namespace=arguments["namespace"],
                       again=again)
-        found, standing = planning.settle(found, ask, native[0], settled, registry=registry, check=self.check,
+        found, standing = planning.settle(found, ask, builds[0], settled, registry=registry, check=self.check,
                                           say=self.say, warn=self.warn)
         plan, existing, todo = found.plan, standing.existing, standing.todo
-        relocked = found.relocked(wanted, native[0])
+        relocked = found.relocked(wanted, builds[0])
         for image, overlay in relocked.items():
             self.warn(overlay.words(image))
         place = last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"])
@@ -60,14 +62,14 @@ class ActionModule(FarmAction):
         if arguments["table"] and build:
             self.say(table(build))
         if self.diff:
-            result["diff"] = [last_built.difference(place, plan.units[key], plan.entries(plan.units[key], native[0]))
+            result["diff"] = [last_built.difference(place, plan.units[key], plan.entries(plan.units[key], builds[0]))
                               for key in todo]
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
-        run.save(Planned(plan, dict(found.sources), wanted, existing, native[0], todo, chosen, relocked,
-                         standing.sizes, before, set(again), arguments["rebuild"]).lean())
+        run.save(Planned(plan, dict(found.sources), wanted, existing, builds, todo, chosen, relocked,
+                         standing.sizes, before, standing.optional, set(again), arguments["rebuild"]).lean())
         if not self.check:
-            last_built.keep(place, plan, existing, native[0])
+            last_built.keep(place, plan, existing, builds[0])
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name
         return result

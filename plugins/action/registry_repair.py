@@ -26,7 +26,7 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         found, build = planning.load(arguments), KERNEL[os.uname().machine]
-        fetch = Fetch(found.plan, dict(found.sources), build, arguments, self.say)
+        fetch = Fetch(found.plan, dict(found.sources), [build], arguments, self.say)
         unpacked = {unpacked_tag(entries, build, found.plan.recipes[image].lock.epoch): (image, name)
                     for image, name, entries in inputs(fetch)}
         damages = resolved([Damage(**damage) for damage in arguments["damages"]], arguments["digests"])

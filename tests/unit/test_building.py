@@ -1,22 +1,31 @@
-"""Handing out batches: a real runner, and units whose files nobody has or whose buildctl is a script, so that each
-fails."""
+"""A run's broker and its sessions: a real broker and real runners, and units whose files nobody has or whose buildctl
+is a script, so that each fails."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, builder
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State, Worker
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
@@ -34,65 +43,161 @@ exit 1
 """
 
 
+@dataclass
+class Farm:
+    """A run of six images for two platforms, whose nodes are folders of this machine."""
+
+    root: Path
+    planned: Planned
+    controller: int = field(default_factory=os.getpid)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.run = Run.begin(str(self.root), os.getpid())
+        self.locals: list[Local] = []
+
+    def make(self, tell: Callable[[str], None], submit: Submit) -> Builder:
+        registry, plan = Registry(NOWHERE, pauses=()), self.planned.plan
+        keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")), plan, {})
+        return Builder(str(self.root), self.run, self.planned, Fetched(),
+                       Scheduler(plan, self.planned.wanted, {}), keeper, tell, submit)
+
+    def start(self) -> None:
+        broker.start(self.run, self.controller, self.make)
+
+    def session(self, name: str = "here", buildctl: str = "/nowhere/buildctl", nodes: int = 1) -> Session:
+        folder = self.root / name
+        folder.mkdir(exist_ok=True)
+        self.locals.append(local := Local(folder))
+        about = {"name": name, "state": str(folder), "socket": str(local.socket), "buildctl": buildctl, "slots": 2,
+                 "local": True, "play": nodes}
+        return Session(self.run.folder, local.node, about, self.said.append)
+
+    def finish(self) -> Built:
+        link = Link(self.run.folder)
+        self.said += link.ask({"finish": True}, 20)["lines"]
+        link.close()
+        return self.run.load(Built)
+
+
 @pytest.fixture
-def builder(empty: Catalog, tmp_path: Path) -> Iterator[Builder]:
+def farm(empty: Catalog, tmp_path: Path) -> Iterator[Farm]:
     for number in range(6):
         empty.image(f"image{number}", "FROM scratch\nCOPY . /\n")
     recipes, plan = load_catalog([str(empty.root)]), empty.plan()
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-    local = Local(tmp_path)
-    farm = Farm(Registry(NOWHERE), "desimages", str(tmp_path), str(local.socket), "/nowhere/buildctl", 2)
-    scheduler = Scheduler(plan, list(plan.units), {})
-    scheduler.join(Worker(local.node.name, (AMD64,), slots=2), 0)
-    yield Builder(farm, Run.begin(str(tmp_path), os.getpid()), local.node, plan, sources,
-                  scheduler, {},
-                  print, print, Archive(farm.registry, farm.namespace, Store(tmp_path / "store")), {})
-    local.engine.close()
+    keys = list(plan.units)
+    made = Farm(tmp_path, Planned(plan, sources, keys, {}, [AMD64], keys, False, {}, {}, 0.0))
+    yield made
+    for local in made.locals:
+        local.engine.close()
 
 
-def test_what_a_node_had_no_slot_for_comes_again(builder: Builder, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{Builder.__module__}.WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
-    said: list[str] = []
-    builder.say = said.append
-    builder.build()
-    assert {outcome.state for outcome in builder.scheduler.outcomes.values()} == {State.FAILED}
-    began = [line for line in said if line.endswith("building on here")]
+def test_what_a_node_had_no_slot_for_comes_again(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "WAIT", 0.0)  # a turn starts what it can, and does not wait for a slot
+    farm.start()
+    assert farm.session().serve()["failures"] == 12
+    built = farm.finish()
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.FAILED}
+    began = [line for line in farm.said if line.endswith("building on here")]
     assert len(began) == 18  # each batch of two platforms, and then each of them alone
-    assert builder.count > len(began)
-    assert not list((tmp_path / "jobs").iterdir())
+    assert not list((farm.root / "here/jobs").iterdir())
 
 
-def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: Builder) -> None:
-    builder.parent = -1
-    with pytest.raises(FarmError, match="ansible-playbook is gone"):
-        builder.build()
-    assert {outcome.state for outcome in builder.scheduler.outcomes.values()} == {State.LEFT}
-    assert builder.count == 0
+def test_two_nodes_share_the_work(farm: Farm) -> None:
+    farm.start()
+    with ThreadPoolExecutor(2) as pool:
+        sessions = [farm.session(name, nodes=2) for name in ("one", "two")]
+        found = list(pool.map(lambda session: session.serve(), sessions))
+    assert sum(each["failures"] for each in found) == 12
+    assert {batch["node"] for batch in farm.finish().timings} == {"one", "two"}
 
 
-def test_every_build_that_a_node_starts_has_the_source_policy(builder: Builder, empty: Catalog,
-                                                              tmp_path: Path) -> None:
+def test_a_node_that_cannot_be_reached_loses_its_work_to_another(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first batches run there, and nobody hears of it again."""
+    farm.start()
+    lost = farm.session("lost", nodes=2)
+    turn, calls = lost._node.turn, 0
+
+    def once(*arguments: Any) -> list[dict[str, Any]]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise Unreachable("no route to host")
+        return [{**state, "state": "running"} for state in turn(*arguments)]
+
+    monkeypatch.setattr(lost._node, "turn", once)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lost.serve)
+        second = pool.submit(farm.session("other", nodes=2).serve)
+        assert second.result(60)["failures"] == 12
+        first.result(60)
+    assert {outcome.state for outcome in farm.finish().outcomes.values()} == {State.FAILED}
+    assert any("lost: no route to host" in line for line in farm.said)
+
+
+def test_a_run_without_a_usable_node_says_why(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    farm.start()
+    session = farm.session()
+
+    def broken(keep: str) -> dict[str, Any]:
+        raise FarmError("its python is gone")
+
+    monkeypatch.setattr(session._node, "prepare", broken)
+    session.serve()
+    built = farm.finish()
+    assert built.error == "no node is left: here: its python is gone"
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.LEFT}
+
+
+def test_a_run_whose_ansible_playbook_is_gone_builds_no_more(farm: Farm) -> None:
+    with subprocess.Popen(["sleep", "300"]) as controller:
+        farm.controller = controller.pid
+        farm.start()
+        link = Link(farm.run.folder)
+        assert link.ask({}, 20) == {"lines": []}
+        os.kill(controller.pid, signal.SIGKILL)
+        with pytest.raises(FarmError, match="the broker of this run does not answer: it has ended"):
+            while True:
+                link.ask({}, 20)
+    assert {outcome.state for outcome in farm.run.load(Built).outcomes.values()} == {State.LEFT}
+
+
+def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty: Catalog, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
     for path in empty.root.glob("*/*"):
-        kept = builder.archive.store.path(sha256_of(str(path)))
+        kept = store.path(sha256_of(str(path)))
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, kept)
     buildctl = tmp_path / "buildctl"
     buildctl.write_text(BUILDCTL)
     buildctl.chmod(0o755)
-    builder.farm = replace(builder.farm, buildctl=str(buildctl))
-    builder.build()
+    farm.start()
+    farm.session(buildctl=str(buildctl)).serve()
+    farm.finish()
     found = [json.loads(path.read_text()) for path in tmp_path.glob("buildctl.*")]
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
 
 
-def test_a_batch_that_ended_unseen_began_when_it_did(builder: Builder,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = builder._begin(builder.scheduler.claim(builder.node.name, 0, 1)[0])
-    ended = {"id": spec["id"], "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0, "log": ""}
-    monkeypatch.setattr(builder.node, "turn", lambda *arguments: [ended])
-    builder.began -= 10
-    builder._look([spec], [])
-    (timing,) = builder.timings
+def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
+    made = farm.make(print, lambda work, then: None)
+    seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
+                             "local": True, "play": 1})
+    made.prepared(seat, ["linux/amd64"])
+    orders = made.orders(seat)
+    assert orders
+    (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
+    made.began -= 10
+    made.reported(seat, [name], [{"id": name, "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0}])
+    (timing,) = made.timings
     assert timing["began"] == pytest.approx(7, abs=0.5)
     assert timing["ended"] == pytest.approx(8, abs=0.5)
+
+
+def test_the_broker_ends_with_its_run(farm: Farm) -> None:
+    farm.start()
+    link = Link(farm.run.folder)
+    assert {outcome.state for outcome in farm.finish().outcomes.values()} == {State.LEFT}
+    with pytest.raises(FarmError, match="does not answer"):
+        while True:
+            link.ask({}, 20)

@@ -31,7 +31,7 @@ def fetch(chain: Catalog, tmp_path: Path) -> Fetch:
     chain.write("static/a", "a\n")
     recipes = load_catalog([str(chain.root)])
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-    made = Fetch(make(recipes, sources, "e", "desimages"), sources, AMD64,
+    made = Fetch(make(recipes, sources, "e", "desimages"), sources, [AMD64],
                  {"state": str(tmp_path / "state"), "origins": {}, "registry": "127.0.0.1:1",
                   "namespace": "desimages"}, lambda line: None)
     made.archive = Shelf()  # type: ignore[assignment]

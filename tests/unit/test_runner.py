@@ -55,7 +55,7 @@ class Local:
         self.engine.listen()
         self.node.prepare()
 
-    def execute(self, command: str, stdin: str) -> tuple[int, str, str]:
+    def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 

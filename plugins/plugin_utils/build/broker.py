@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The broker: the one process of a run that knows the plan, decides what is built next and where, and tags the results.
 
-Each node has a worker of Ansible, which asks the broker for orders over a unix socket (session.py). The broker ends with
-its run, or soon after ansible-playbook has ended.
+Each node has a worker of Ansible, which asks the broker for orders over a unix socket (session.py). The broker ends
+with its run, or soon after ansible-playbook has ended.
 """
 
 from __future__ import annotations
@@ -65,14 +65,13 @@ def start(run: Run, controller: int, make: Make) -> None:
 
 def _detach(run: Run, kept: set[int]) -> None:
     """Leaves everything of the worker that this process was forked from, but for the descriptors `kept`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
     said = os.open(run.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number, target in enumerate((null, said, said)):
         os.dup2(target, number)
-    sys.stdin, sys.stdout, sys.stderr = (open(number, mode, buffering=1, closefd=False)
-                                         for number, mode in ((0, "r"), (1, "w"), (2, "w")))
+    sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115  # those here are of Ansible's
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in kept:
             with contextlib.suppress(OSError):  # the one that lists the folder

@@ -29,8 +29,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 # that build
 WAIT = 5.0
 SOON = 0.2  # the same, if a slot is free while units are being tagged, as others may wait for these
-# if builds end quickly, the only node gets this many times its slots of batches in advance, so that it need not wait for
-# the controller
+# if builds end quickly, the only node gets this many times its slots of batches in advance, so that it need not wait
+# for the controller
 AHEAD = 2
 PATIENCE = 60  # seconds of retries while a registry fails or BuildKit restarts
 TRIES = 8  # at most, however long each takes
@@ -151,8 +151,10 @@ class Builder:
         self.look()
 
     def missed(self, seat: Seat, why: str, *, for_good: bool = False) -> float:
-        """A node could not be reached, or cannot be used: its work goes to others at once. Returns after how many seconds
-        it is tried again."""
+        """A node could not be reached, or cannot be used: its work goes to others at once.
+
+        Returns after how many seconds it is tried again.
+        """
         self._leave(seat)
         seat.misses += 1
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
@@ -209,8 +211,9 @@ class Builder:
         plan, first, about, registry = self.planned.plan, batch.keys[0], seat.about, self.keeper.registry
         made = solve.make([plan.units[key] for key in batch.keys], plan, self.planned.sources[first.image],
                           build=batch.build, registry=registry.address, repository=self.keeper.repository(first),
-                          digests=self.scheduler.digests(batch), unpacked=self.fetched.unpacked.get(first.image, {}))
-        if self.planned.fresh and any(key in self.planned.again for key in batch.keys):
+                          digests=self.scheduler.digests(batch),
+                          unpacked=self.fetched.unpacked.get(first.image, {}).get(str(batch.build), {}))
+        if self.planned.fresh and first in self.planned.again:
             made.options["no-cache"] = ""  # for all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, made.name)
         seat.jobs[job.id] = job
@@ -253,6 +256,7 @@ class Builder:
 
     def _time(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         began = job.began - self.began
+        self.scheduler.ran(job.batch, state["elapsed"])
         seat.seconds += state["elapsed"]
         self.timings.append({"batch": job.name, "image": job.batch.keys[0].name, "node": seat.name,
                              "began": round(began, 1), "ended": round(began + state["elapsed"], 1),

@@ -20,31 +20,38 @@ class Planned:
     """Left by the plan step. `wanted` are the chosen units, `existing` those that the registry has, with their digests,
     `todo` those to build.
 
-    `build` is the build platform; `chosen` is true if platforms were chosen; `sizes` maps a digest to (bytes, media
-    type); `before` is how many seconds the run took before the plan; `again` are units to build although they exist;
-    `fresh` is true if they are built without BuildKit's cache. The lock of an image with nothing to build has no lines.
+    `builds` are the platforms of the nodes, the main one first; `chosen` is true if platforms were chosen; `sizes` maps
+    a digest to (bytes, media type); `before` is how many seconds the run took before the plan; `optional` are built
+    only if a node of another platform builds what needs them; `again` are units to build although they exist; `fresh`
+    is true if they are built without BuildKit's cache. The lock of an image with nothing to build has no lines.
     """
 
     plan: Plan
     sources: dict[str, Sources]
     wanted: list[Key]
     existing: dict[Key, str]
-    build: Platform
+    builds: list[Platform]
     todo: list[Key]
     chosen: bool
     relocked: dict[str, Overlay]
     sizes: dict[str, tuple[int, str]]
     before: float
+    optional: list[Key] = field(default_factory=list)
     again: set[Key] = field(default_factory=set)
     fresh: bool = False
 
+    @property
+    def build(self) -> Platform:
+        """The build platform that plan and reasons are shown for."""
+        return self.builds[0]
+
     def lean(self) -> Planned:
         """A copy without what no later step reads, which is most of it if there is little to build."""
-        names = {key.image for key in self.todo}
+        names = {key.image for key in (*self.todo, *self.optional)}
         recipes = {name: recipe if name in names
                    else replace(recipe, lock=replace(recipe.lock, entries=(), made_for={}))
                    for name, recipe in self.plan.recipes.items()}
-        needed = set(self.plan.closure(self.wanted, self.build))
+        needed = set(self.plan.closure_of(self.wanted, self.builds))
         units = {key: unit for key, unit in self.plan.units.items() if key in needed}
         return replace(self, plan=Plan(units, recipes),
                        sources={name: found for name, found in self.sources.items() if name in names},
@@ -54,11 +61,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Left by the fetch step. `refused` are the units that cannot be built, and why; `unpacked` maps image and input to
-    `repository@digest`; `trees` has all files of each unit."""
+    """Left by the fetch step. `refused` are the units that cannot be built, and why; `unpacked` maps image,
+    build platform and input to `repository@digest`; `trees` has all files of each unit."""
 
     refused: dict[Key, str] = field(default_factory=dict)
-    unpacked: dict[str, dict[str, str]] = field(default_factory=dict)
+    unpacked: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     trees: dict[Key, dict[str, File]] = field(default_factory=dict)
     seconds: float = 0.0
 

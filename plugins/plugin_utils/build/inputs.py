@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace, Unreachable, system_error
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contexts
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
@@ -19,7 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
@@ -31,14 +32,14 @@ SAY_EVERY = 5  # seconds between lines about an image
 class Fetch:
     """Fetches image by image, and fills `unpacked`, `trees` (all files of each unit) and `changed` on the way."""
 
-    def __init__(self, plan: Plan, sources: dict[str, Sources], build: Any, arguments: dict[str, Any],
+    def __init__(self, plan: Plan, sources: dict[str, Sources], builds: list[Platform], arguments: dict[str, Any],
                  say: Any) -> None:
-        self.plan, self.sources, self.build, self.say = plan, sources, build, say
+        self.plan, self.sources, self.builds, self.say = plan, sources, builds, say
         self.store = Store(f"{arguments['state']}/store", tell=say)
         origins = Origins(arguments["origins"])
         self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
         self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
-        self.unpacked: dict[str, dict[str, str]] = {}
+        self.unpacked: dict[str, dict[str, dict[str, str]]] = {}
         self.trees: dict[Key, dict[str, File]] = {}
         self.changed = False
 
@@ -70,16 +71,17 @@ class Fetch:
         recipe, sources = self.plan.recipes[image], self.sources[image]
         contexts.keep(recipe, sources, self.store)
         units = [self.plan.units[key] for key in keys]
-        wanted = {unit.key: self.plan.entries(unit, self.build) for unit in units}
+        wanted = {unit.key: self._entries(unit) for unit in units}
         errors = self._get(image, recipe.lock.snapshot, {entry for entries in wanted.values() for entry in entries})
         said = {entry: f"{place(recipe, entry)}{error}" for entry, error in errors.items() if error}
         refused = {key: "\n".join(sorted({said[entry] for entry in entries if entry in said}))
                    for key, entries in wanted.items() if not said.keys().isdisjoint(entries)}
         whole = [unit for unit in units if unit.key not in refused]
-        for name in {name for unit in whole for name in unit.unpacked}:
-            entries = recipe.lock.of(name, str(self.build))
-            digest = self.archive.unpacked(f"{image} {name}", entries, self.build, recipe.lock.epoch)
-            self.unpacked.setdefault(image, {})[name] = digest
+        for build, name in sorted({(build, name) for unit in whole for build in self._on(unit)
+                                   for name in unit.unpacked}):
+            entries = recipe.lock.of(name, str(build))
+            digest = self.archive.unpacked(f"{image} {name}", entries, build, recipe.lock.epoch)
+            self.unpacked.setdefault(image, {}).setdefault(str(build), {})[name] = digest
         trees = {unit.key: self._files(unit.key) for unit in whole}
         # the artifact, which names these files as the unit's, is pushed once the unit exists
         self.changed = bool(self.archive.keep(file for tree in trees.values()
@@ -93,7 +95,7 @@ class Fetch:
         """Brings single files of an image's units into the store. Raises FarmError if one is available nowhere."""
         recipe = self.plan.recipes[image]
         contexts.keep(recipe, self.sources[image], self.store)
-        wanted = {entry for key in keys for entry in self.plan.entries(self.plan.units[key], self.build)}
+        wanted = {entry for key in keys for entry in self._entries(self.plan.units[key])}
         errors = self._get(image, recipe.lock.snapshot, {entry for entry in wanted if entry.sha256 in contents})
         for error in filter(None, errors.values()):
             raise error
@@ -114,13 +116,24 @@ class Fetch:
         self.changed = self.changed or bool(lacking)
         return {entry: found.get(entry) for entry in ordered}
 
+    def _on(self, unit: Unit) -> list[Platform]:
+        """The platforms of the nodes that may build a unit."""
+        return [build for build in self.builds if build in unit.runs] or [unit.on(self.builds[0])]
+
+    def _entries(self, unit: Unit) -> list[Entry]:
+        """The locked files that a unit needs, whichever node builds it."""
+        return list(dict.fromkeys(entry for build in self._on(unit) for entry in self.plan.entries(unit, build)))
+
     def _files(self, key: Key) -> dict[str, File]:
         """All files that a unit is made of: path in its artifact -> file."""
         unit, sources = self.plan.units[key], self.sources[key.image]
         tree = {f"context/{path}": File(sha, size, mode) for path, (mode, sha, size) in sources.files.items()}
         tree.update(solve.definition(self.plan.recipes[key.image], sources))
+        first, *others = self._on(unit)
         for context, names, platform in (("inputs", unit.inputs, key.platform),
-                                         ("build-inputs", unit.build_inputs, unit.on(self.build))):
+                                         ("build-inputs", unit.build_inputs, first),
+                                         *((f"build-inputs-{other.slug}", unit.build_inputs, other)
+                                           for other in others)):
             tree.update({f"{context}/{path}": file
                          for path, file in solve.inputs_tree(self.plan, unit, names, platform, sources).items()})
         return tree

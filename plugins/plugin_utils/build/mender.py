@@ -73,10 +73,10 @@ class Mender:
 
     def _unpacked(self, image: str, name: str) -> None:
         fetch, recipe = self.fetch, self.fetch.plan.recipes[image]
-        entries = recipe.lock.of(name, str(fetch.build))
+        entries = recipe.lock.of(name, str(fetch.builds[0]))
         keys = [key for key in fetch.plan.units if key.image == image]
         fetch.single(image, keys, {entry.sha256 for entry in entries})
-        fetch.archive.unpacked(f"{image} {name}", entries, fetch.build, recipe.lock.epoch, again=True)
+        fetch.archive.unpacked(f"{image} {name}", entries, fetch.builds[0], recipe.lock.epoch, again=True)
 
     def _artifact(self, key: Key) -> None:
         refused = self.fetch.image(key.image, [key])
@@ -103,7 +103,7 @@ class Mender:
 def inputs(fetch: Fetch) -> list[tuple[str, str, list[Any]]]:
     """The unpacked inputs of a plan: image, name, and its packages for the build platform."""
     names = sorted({(key.image, name) for key, unit in fetch.plan.units.items() for name in unit.unpacked})
-    return [(image, name, fetch.plan.recipes[image].lock.of(name, str(fetch.build))) for image, name in names]
+    return [(image, name, fetch.plan.recipes[image].lock.of(name, str(fetch.builds[0]))) for image, name in names]
 
 
 def _hex(digest: str) -> str:

@@ -21,8 +21,8 @@ GRACE = 10.0  # seconds in which the broker must hear that the run is stopped
 class Session:
     """`about` is what the broker must know of this node to give it orders:
 
-    `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`: whether
-    it is this machine; `play`: how many nodes this run has
+    `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`:
+    whether it is this machine; `play`: how many nodes this run has
     """
 
     def __init__(self, run: Path, node: Node, about: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -31,8 +31,10 @@ class Session:
         self._logs: dict[str, str] = {}
 
     def serve(self) -> dict[str, Any]:
-        """Runs until the broker has nothing more to do for anyone; returns what this node did. Whatever ends it, what it
-        started on the node is cancelled."""
+        """Runs until the broker has nothing more to do for anyone; returns what this node did.
+
+        Whatever ends it, what it started on the node is cancelled.
+        """
         link, ended = Link(self._run), False
         try:
             answer = self._told(link.ask({"sit": self._about}))

@@ -133,6 +133,13 @@ class Plan:
                 queue += [] if key in existing else self.parents(self.units[key], build)
         return [key for key in self.units if key in wanted]
 
+    def closure_of(self, keys: list[Key], builds: list[Platform], existing: Container[Key] = ()) -> list[Key]:
+        """The same for nodes of several platforms."""
+        if len(builds) == 1:
+            return self.closure(keys, builds[0], existing)
+        wanted = {key for build in builds for key in self.closure(keys, build, existing)}
+        return [key for key in self.units if key in wanted]
+
 
 def make(recipes: Mapping[str, Recipe], sources: Mapping[str, Sources], engine: str, namespace: str) -> Plan:
     """The plan of a whole catalog. `engine` is the engine id, `namespace` the first part of the images' names."""

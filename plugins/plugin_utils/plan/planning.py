@@ -56,20 +56,24 @@ class Planning:
 
 @dataclass(frozen=True)
 class Standing:
-    """The wanted units that the registry has (unit -> digest), the units to build, and digest -> (size, media type)."""
+    """The wanted units that the registry has (unit -> digest), the units to build, and digest -> (size, media type).
+
+    `optional` are built only if a node of another build platform builds what needs them.
+    """
 
     existing: dict[Key, str]
     todo: list[Key]
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    optional: list[Key] = field(default_factory=list)
 
 
-def ask(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platform, namespace: str,
+def ask(registry: Registry | None, plan: Plan, wanted: list[Key], builds: list[Platform], namespace: str,
         again: Container[Key] = ()) -> Standing:
     """Asks which of the wanted units, and of those that they need, the registry has: one HEAD each, in parallel.
 
-    A unit that is built `again` counts as missing.
+    `builds` are the platforms of the nodes, the main one first. A unit that is built `again` counts as missing.
     """
-    keys = [key for key in plan.closure(wanted, build) if key not in again]
+    keys = [key for key in plan.closure_of(wanted, builds) if key not in again]
 
     def look(key: Key) -> tuple[str, int, str] | None:
         return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
@@ -77,8 +81,10 @@ def ask(registry: Registry | None, plan: Plan, wanted: list[Key], build: Platfor
     with ThreadPoolExecutor(ASKERS) as pool:
         answers = {key: answer for key, answer in zip(keys, pool.map(look, keys)) if answer}
     existing = {key: digest for key, (digest, _size, _kind) in answers.items()}
-    todo = [key for key in plan.closure(wanted, build, existing) if key not in existing]
-    return Standing(existing, todo, {digest: (size, kind) for digest, size, kind in answers.values()})
+    todo = [key for key in plan.closure(wanted, builds[0], existing) if key not in existing]
+    optional = set(plan.closure_of(wanted, builds, existing)).difference(existing, todo) if len(builds) > 1 else ()
+    return Standing(existing, todo, {digest: (size, kind) for digest, size, kind in answers.values()},
+                    [key for key in plan.units if key in optional])
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:
