@@ -19,6 +19,7 @@ attributes:
   check_mode: {support: full, description: It is not started.}
   diff_mode: {support: none, description: There is nothing to compare.}
   idempotent: {support: none, description: It is started once in each run that builds.}
+options: {}
 """
 
 EXAMPLES = r"""

@@ -157,7 +157,7 @@ def test_a_run_whose_ansible_playbook_is_gone_builds_no_more(farm: Farm) -> None
         link = Link(farm.run.folder)
         assert link.ask({}, 20) == {"lines": []}
         os.kill(controller.pid, signal.SIGKILL)
-        with pytest.raises(FarmError, match="the broker of this run does not answer: it has ended"):
+        with pytest.raises(FarmError, match="the broker of this run does not answer"):
             while True:
                 link.ask({}, 20)
     assert {outcome.state for outcome in farm.run.load(Built).outcomes.values()} == {State.LEFT}

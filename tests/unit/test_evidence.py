@@ -34,15 +34,15 @@ def planned() -> Planned:
     plan = make(recipes, sources, "sha256:e", "desimages")
     units = [key for key in plan.units if key.image in ("static", "builder")]
     overlay = Overlay(recipes["static"].lock, ("libc6 1 amd64",), ("libc6 1 -> 2",))
-    return Planned(plan, sources, units, {units[0]: "sha256:d"}, AMD64, units[1:], True, {"static": overlay},
+    return Planned(plan, sources, units, {units[0]: "sha256:d"}, [AMD64], units[1:], True, {"static": overlay},
                    {"sha256:d": (7, "application/json")}, 1.5)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        Fetched({KEY: "gone"}, {"debian": {"seed": "x@sha256:1"}}, {GO: {"context/a": File("0" * 64, 3, 0o755, 9)}},
-                2.5),
+        Fetched({KEY: "gone"}, {"debian": {"linux/amd64": {"seed": "x@sha256:1"}}},
+                {GO: {"context/a": File("0" * 64, 3, 0o755, 9)}}, 2.5),
         Built({KEY: Outcome(State.BUILT, "sha256:1"), GO: Outcome(State.FAILED, error="why\n")},
               {"sha256:1": (3, "x/y")}, [{"batch": "app arm64", "seconds": 1.5, "steps": None}], "stopped"),
         planned(),

@@ -109,7 +109,7 @@ def test_an_index_that_is_pushed_was_read_whatever_the_registry_told_of_its_unit
     keys = [key for key in plan.units if key.image == "debian"]
     digests = {key: faulty.image("desimages/debian", key.platform.slug, key.platform.architecture) for key in keys}
     outcomes = {key: Outcome(State.EXISTS, digests[key]) for key in keys}
-    planned = Planned(plan, {}, keys, {}, AMD64, [], False, {}, {}, 0.0)
+    planned = Planned(plan, {}, keys, {}, [AMD64], [], False, {}, {}, 0.0)
     lies = dict.fromkeys(digests.values(), (1, "text/plain"))
     for moved in (["desimages/debian:latest"], []):
         lists = Lists(to(faulty), planned, outcomes, lies, "desimages", ["latest"])

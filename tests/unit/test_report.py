@@ -19,7 +19,7 @@ from .conftest import Catalog
 def test_the_time_of_an_image_reaches_from_its_first_batch_to_its_last(tmp_path: Path) -> None:
     run = Run.begin(str(tmp_path), os.getpid())
     assert report.times(run, 200.0) == []
-    run.save(Planned(Plan({}, {}), {}, [], {}, ARM64, [], False, {}, {}, 30.4))
+    run.save(Planned(Plan({}, {}), {}, [], {}, [ARM64], [], False, {}, {}, 30.4))
     run.save(Fetched(seconds=61.0))
     run.save(Built(timings=[{"image": "debian", "began": 10.0, "ended": 70.5},
                             {"image": "base", "began": 70.6, "ended": 72.0},
