@@ -42,4 +42,4 @@ class ActionModule(FarmAction):
             return Builder(state, run, planned, fetched, scheduler, keeper, tell, submit)
 
         broker.start(run, controller(), make)
-        return {"changed": False}
+        return {"changed": False, "run": run.name}

@@ -30,4 +30,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+run:
+  description: The name of the run whose broker was started.
+  returned: not in check mode
+  type: str
+  sample: 20261124T100000-4711
 """

@@ -28,14 +28,14 @@ def test_the_registry_is_asked_what_it_has_and_what_is_built_again_counts_as_not
 ) -> None:
     plan = chain.plan()
     digests = {key: build(plan, faulty, key) for key in (DEBIAN, STATIC, BASE)}
-    found = planning.ask(to(faulty), plan, [APP, BASE], AMD64, "desimages")
+    found = planning.ask(to(faulty), plan, [APP, BASE], [AMD64], "desimages")
     assert {key: found.existing.get(key) for key in digests} == digests
     assert APP in found.todo and not set(digests) & set(found.todo)
     assert {*found.existing, *found.todo} <= set(plan.closure([APP, BASE], AMD64))
     assert set(found.sizes) == set(digests.values())
-    again = planning.ask(to(faulty), plan, [BASE], AMD64, "desimages", again=[BASE])
+    again = planning.ask(to(faulty), plan, [BASE], [AMD64], "desimages", again=[BASE])
     assert again.todo == [BASE]
-    assert planning.ask(None, plan, [BASE], AMD64, "desimages").existing == {}
+    assert planning.ask(None, plan, [BASE], [AMD64], "desimages").existing == {}
 
 
 def test_a_unit_is_built_surely_unless_one_of_the_same_content_is_there(
