@@ -62,7 +62,7 @@ class ActionModule(FarmAction):
                                   "published": lists.published}
         if not self.check:
             result["units"] = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest}
-                               for key, outcome in outcomes.items()]
+                               for key, outcome in built.outcomes.items()]
         if self.diff:
             result["diff"] = [part for changes in lists.changes.values() for change in changes for part in change.diff]
         bad = {key: outcome for key, outcome in outcomes.items() if outcome.state not in GOOD}

@@ -56,7 +56,7 @@ moved:
   elements: str
   sample: [desimages/debian:latest]
 units:
-  description: The outcome of every unit of the run.
+  description: The outcome of every unit that had to be built, and of those that it needs; empty if there was none.
   returned: not in check mode
   type: list
   elements: dict

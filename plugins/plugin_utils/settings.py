@@ -140,6 +140,7 @@ class Setting:
 
 SETTINGS: Mapping[str, Setting] = {
     "farm_state": Setting(_state, required=True),
+    "farm_controller_state": Setting(_path),
     "farm_registry": Setting(references.address, required=True),
     "farm_namespace": Setting(_namespace, required=True),
     "farm_catalog": Setting(_folders, required=True),
