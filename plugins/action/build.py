@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -37,8 +39,8 @@ class ActionModule(FarmAction):
         name, state = task_vars["inventory_hostname"], arguments["node_state"] or arguments["state"]
         about = {"name": name, "state": state, "socket": arguments["socket"], "buildctl": arguments["buildctl"],
                  "slots": arguments["slots"], "local": self._connection.transport == "local",
-                 "play": len(task_vars["ansible_play_hosts_all"])}
-        node = Node(name, self._execute_there, self.python(task_vars), state)
+                 "play": len(task_vars["ansible_play_hosts_all"]), "lost": arguments["lost"]}
+        node = Node(name, self._execute_there, lambda: self._python_there(task_vars), state)
         try:
             found = Session(run.folder, node, about, self.say).serve()
         except (FarmError, OSError) as error:  # the index step ends the run, with what exists
@@ -48,7 +50,17 @@ class ActionModule(FarmAction):
 
     def _execute_there(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         """As execute(), but the run goes on without the host."""
-        try:
+        with _unreachable():
             return self.execute(command, stdin, seconds)
-        except AnsibleConnectionFailure as error:
-            raise Unreachable(" ".join(str(error).split())) from error
+
+    def _python_there(self, task_vars: dict[str, Any]) -> str:
+        with _unreachable():
+            return self.python(task_vars)
+
+
+@contextlib.contextmanager
+def _unreachable() -> Iterator[None]:
+    try:
+        yield
+    except AnsibleConnectionFailure as error:
+        raise Unreachable(" ".join(str(error).split())) from error

@@ -23,7 +23,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         record = arguments.pop("record")
         if not record:
-            node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
+            node = Node(task_vars["inventory_hostname"], self.execute, lambda: self.python(task_vars),
                         arguments["state_dir"].rstrip("/"))
             found = None
             with contextlib.suppress(FarmError):  # a damaged runner: the module does not need it

@@ -148,15 +148,21 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
     return found
 
 
+def _read(file: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file has none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _state(folder: Path) -> dict[str, Any] | None:
     """The last state that a job wrote; None if it cannot be read."""
-    try:
-        found = json.loads((folder / STATE).read_text())
-        numbers = (found["started"], found.get("ended", 0))
-        right = isinstance(found["state"], str) and all(isinstance(number, (int, float)) for number in numbers)
-        return found if right else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
+    found = _read(folder / STATE) or {}
+    numbers = (found.get("started"), found.get("ended", 0))
+    right = isinstance(found.get("state"), str) and all(isinstance(number, (int, float)) for number in numbers)
+    return found if right else None
 
 
 def _text(file: Path) -> str:
@@ -243,7 +249,8 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
     elif arguments == ["clear"]:
-        answer = {"ended": clear(value["jobs"], value["keep"]), "machine": os.uname().machine}
+        answer = {"ended": clear(value["jobs"], value["keep"]), "machine": os.uname().machine,
+                  "node": _read(Path(value["jobs"]).parent / "etc/node.json") or {}}
     elif arguments == ["probe"]:
         from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 

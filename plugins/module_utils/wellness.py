@@ -33,6 +33,7 @@ class Host:
         self.path = os.path.join(self.state_dir, "provisioned.json")
         self.recorded = _load(self.path)
         self.engine: str = _load(os.path.join(self.state_dir, "engine.json")).get("id", "")
+        self.node = _load(os.path.join(self.state_dir, "etc", "node.json"))
         self.now: dict[str, Any] = {"fingerprint": fingerprint, "engine": self.engine, "services": {}}
         self.problems = [problem for problem in map(self._look_at, services) if problem]
 
@@ -48,7 +49,7 @@ class Host:
     def as_result(self) -> dict[str, Any]:
         """What M(desimages.farm.probe) returns."""
         reasons = self.problems + self.moved()
-        return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine}
+        return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine, "node": self.node}
 
     def _look_at(self, name: str) -> str:
         """'' if the service is well, else why not."""

@@ -33,6 +33,10 @@ options:
   node_state:
     description: The state folder on the node; by default the same path as on the controller.
     type: path
+  lost:
+    description: Why this node gets no work; empty if it does.
+    type: str
+    default: ""
   slots:
     description: How many solves the node runs at once.
     type: int

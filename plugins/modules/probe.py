@@ -76,6 +76,11 @@ engine:
   type: str
   returned: success
   sample: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+node:
+  description: What this node is, as C(etc/node.json) in its state folder says; empty if it is none.
+  type: dict
+  returned: success
+  sample: {native: [linux/arm64, linux/arm/v7], cores: 4}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -109,7 +114,7 @@ def main() -> None:
     except FarmError as error:
         module.fail_json(**error.as_result())
     module.exit_json(changed=changed, well=not host.problems, reasons=host.problems, engine=host.engine,
-                     diff={"before": host.recorded, "after": host.now})
+                     node=host.node, diff={"before": host.recorded, "after": host.now})
 
 
 if __name__ == "__main__":

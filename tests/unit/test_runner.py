@@ -48,7 +48,7 @@ class Local:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.node = Node("here", self.execute, sys.executable, str(root))
+        self.node = Node("here", self.execute, lambda: sys.executable, str(root))
         self.socket = root / "buildkitd.sock"
         self.engine = socket.socket(socket.AF_UNIX)
         self.engine.bind(str(self.socket))
@@ -136,8 +136,8 @@ def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> No
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
     assert found == {"changed": False, "well": False, "reasons": ["registry is missing", "it was never provisioned"],
-                     "engine": ""}
-    assert Node("new", local.execute, sys.executable, str(local.root / "new")).probe(value) is None
+                     "engine": "", "node": {}}
+    assert Node("new", local.execute, lambda: sys.executable, str(local.root / "new")).probe(value) is None
     assert not (local.root / "new").exists()
 
 

@@ -12,6 +12,7 @@ import json
 import shlex
 import zipfile
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
@@ -34,15 +35,19 @@ CALL = 30.0  # seconds that a call may take besides what it is told to wait, ove
 
 
 class Node:
-    """One node. `execute` runs a shell command there; `python` is its interpreter; `state` its state folder."""
+    """One node. `execute` runs a shell command there; `python` says its interpreter; `state` is its state folder."""
 
-    def __init__(self, name: str, execute: Execute, python: str, state: str) -> None:
-        self.name, self._execute, self._python = name, execute, python
+    def __init__(self, name: str, execute: Execute, python: Callable[[], str], state: str) -> None:
+        self.name, self._execute, self._find_python = name, execute, python
         self.jobs = f"{state}/jobs"
         self.store = f"{state}/node"  # its own store, which no other user can enter
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
+
+    @cached_property
+    def _python(self) -> str:
+        return self._find_python()  # Ansible may have to look for it there
 
     def prepare(self, keep: str = "") -> dict[str, Any]:
         """Sends the runner if this version of it is missing, and ends jobs of a controller that died: all but those of

@@ -22,7 +22,7 @@ class Session:
     """`about` is what the broker must know of this node to give it orders:
 
     `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`:
-    whether it is this machine; `play`: how many nodes this run has
+    whether it is this machine; `play`: how many nodes this run has; `lost`: why this one gets no work, or ''
     """
 
     def __init__(self, run: Path, node: Node, about: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -57,9 +57,12 @@ class Session:
     def _do(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Follows an order, and says what to report."""
         try:
+            if "prepare" in answer and self._about["lost"]:
+                return {"missed": self._about["lost"], "for_good": True}
             if "prepare" in answer:
                 found = self._node.prepare(keep=answer["prepare"])
-                return {"prepared": {"native": [str(KERNEL[found["machine"]])]}}
+                kernel = KERNEL.get(found["machine"])
+                return {"prepared": {"native": found["node"].get("native") or [str(kernel or "")]}}
             if "turn" in answer:
                 return self._turn(**answer["turn"])
         except Unreachable as error:
