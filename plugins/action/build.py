@@ -17,7 +17,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import N
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 class ActionModule(FarmAction):
@@ -39,7 +38,7 @@ class ActionModule(FarmAction):
         scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, planned.build, fetched.refused)
         node = Node(task_vars["inventory_hostname"], self.execute, self.python(task_vars),
                     arguments["node_state"] or arguments["state"])
-        farm = Farm(Registry(arguments["registry"]), arguments["namespace"], arguments["state"], arguments["socket"],
+        farm = Farm(self.registry(arguments), arguments["namespace"], arguments["state"], arguments["socket"],
                     arguments["buildctl"], arguments["slots"])
         builder = Builder(farm, run, node, planned.plan, planned.sources, scheduler, fetched.unpacked, self.say,
                           self.alert,
