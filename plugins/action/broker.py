@@ -18,7 +18,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 class ActionModule(FarmAction):
@@ -32,7 +31,7 @@ class ActionModule(FarmAction):
         state = arguments["state"]
         run = Run.of(state, controller())
         planned, fetched = run.load(Planned), run.load(Fetched)
-        registry = Registry(arguments["registry"])
+        registry = self.registry(arguments)
 
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))

@@ -18,7 +18,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import script
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 class ActionModule(FarmAction):
@@ -31,7 +30,7 @@ class ActionModule(FarmAction):
         plan, sources = found.plan, dict(found.sources)
         build = KERNEL[os.uname().machine]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
-        registry = Registry(arguments["registry"])
+        registry = self.registry(arguments)
         digests = scripts.parents(registry, plan, keys, build, arguments["namespace"])
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))

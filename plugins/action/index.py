@@ -18,7 +18,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 GRACE = 60.0  # seconds in which the broker must end
 
@@ -37,7 +36,7 @@ class ActionModule(FarmAction):
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
                                            for key, digest in planned.existing.items()}, **built.outcomes}
         sizes = {**planned.sizes, **built.sizes}
-        lists = Lists(Registry(arguments["registry"]), planned, outcomes, sizes, namespace=arguments["namespace"],
+        lists = Lists(self.registry(arguments), planned, outcomes, sizes, namespace=arguments["namespace"],
                       tags=arguments["tags"], partial=arguments["partial"], publish=arguments["publish"],
                       check=self.check, read=built.sizes)
         if self.check and not lists.registry.answers():  # the plan step has reported that

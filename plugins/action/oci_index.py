@@ -12,7 +12,6 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.modules.oci_index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
 class ActionModule(FarmAction):
@@ -23,7 +22,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if wrong := indexes.mistakes(arguments):
             raise BadInput(wrong, what="oci_index")
-        registry = Registry(arguments["registry"])
+        registry = self.registry(arguments)
         names = {Platform.parse(platform): name for platform, name in arguments["manifests"].items()}
         manifests = indexes.describe(registry, arguments["name"], names)
         change = indexes.compare(registry, arguments["name"], manifests, arguments["annotations"], arguments["tags"],

@@ -41,7 +41,7 @@ class ActionModule(FarmAction):
         choice = arguments["images"], arguments["platforms"], arguments["select"]
         wanted = list(again) or select(found.plan, native, *choice)
         again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
-        registry = self._registry(arguments["registry"])
+        registry = self._registry(arguments)
         # what is built again must stay the same, so its lock stays
         settled = {**arguments, "relock_missing": arguments["relock_missing"] and not again}
         ask = partial(planning.ask, registry, wanted=wanted, builds=builds, namespace=arguments["namespace"],
@@ -74,10 +74,10 @@ class ActionModule(FarmAction):
             result["run"] = run.name
         return result
 
-    def _registry(self, address: str) -> Registry | None:
+    def _registry(self, arguments: dict[str, Any]) -> Registry | None:
         """The farm's registry; None in check mode if it does not run."""
-        registry = Registry(address)
+        registry = self.registry(arguments)
         if self.check and not registry.answers():
-            self.warn(f"no registry answers at {address}; the plan treats it as empty")
+            self.warn(f"no registry answers at {registry.address}; the plan treats it as empty")
             return None
         return registry

@@ -12,7 +12,6 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.modules.registry_check import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES, Check, Damage, resolved
 
 
@@ -29,7 +28,7 @@ class ActionModule(FarmAction):
                 images, known = sorted(found.tree), {unit.id: str(key) for key, unit in found.plan.units.items()}
             except FarmError as error:  # damage is found all the same, and the archive says whose it is
                 self.say(f"checking without the catalog, which cannot be read: {error.message}")
-        check = Check(Registry(arguments["registry"], pauses=PAUSES), arguments["namespace"], known, self.say)
+        check = Check(self.registry(arguments, pauses=PAUSES), arguments["namespace"], known, self.say)
         if arguments["only"]:
             damages = resolved([Damage(**damage) for damage in arguments["only"]], arguments["digests"])
             left = damages if self.check else check.again(damages)  # in check mode nothing was repaired

@@ -9,7 +9,6 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.registry_info import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.overview import overview
 
@@ -20,5 +19,5 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        found = overview(Registry(arguments["registry"], pauses=PAUSES), arguments["namespace"])
+        found = overview(self.registry(arguments, pauses=PAUSES), arguments["namespace"])
         return {"changed": False, "images": found.images, "problems": found.problems}

@@ -10,7 +10,6 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.modules.registry_remove import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.removal import Removal, find, remove
 
@@ -21,7 +20,7 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        registry, images = Registry(arguments["registry"], pauses=PAUSES), arguments["images"]
+        registry, images = self.registry(arguments, pauses=PAUSES), arguments["images"]
         removal = find(registry, arguments["namespace"], images, arguments["digests"])
         result: dict[str, Any] = {"changed": False, "removed": [], "children": [], "unknown": removal.unknown}
         if removal.unknown and not arguments["all"]:

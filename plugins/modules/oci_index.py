@@ -18,14 +18,14 @@ description:
   - Works on the controller, with any registry, without a container engine.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Says whether tags would move.}
   diff_mode: {support: full, description: Shows for each tag the platforms and digests before and after.}
   idempotent: {support: full, description: The same manifests give the same bytes.}
 options:
   registry:
-    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker
-      client's.
+    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere.
     type: str
     required: true
   name:

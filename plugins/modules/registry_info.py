@@ -15,6 +15,7 @@ description:
   - M(desimages.farm.registry_check) checks that the data are as they were pushed.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
+extends_documentation_fragment: [desimages.farm.farm.access]
 attributes:
   check_mode:
     support: full
@@ -27,8 +28,7 @@ attributes:
     description: It changes nothing.
 options:
   registry:
-    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere; credentials are the Docker
-      client's.
+    description: The registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere.
     type: str
     required: true
   namespace:

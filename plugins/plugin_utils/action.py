@@ -11,13 +11,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.json import get_encoder
+from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
@@ -25,6 +26,10 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Late, deadline, end_children
 
+if TYPE_CHECKING:
+    from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+SECRETS = ("password",)  # options of any action whose values are shown nowhere
 STOPS = (signal.SIGINT, signal.SIGTERM)
 RESET = 10.0  # seconds to close a connection
 display = Display()
@@ -46,6 +51,7 @@ class FarmAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments: dict[str, Any] = {}
         os.umask(os.umask(0o077) | 0o002)  # the user's own, but nobody else may write to what a run leaves
         try:
             libraries.check()
@@ -53,12 +59,15 @@ class FarmAction(ActionBase):
             checked = validator.validate(plain(self._task.args))
             if checked.error_messages:
                 raise AnsibleActionFail("; ".join(checked.error_messages))
+            arguments = checked.validated_parameters
             with stoppable():
-                return {**result, **self.act(checked.validated_parameters, task_vars or {})}
+                found = self.act(arguments, task_vars or {})
         except FarmError as error:
-            return {**result, "failed": True, **error.as_result()}
+            found = {"failed": True, **error.as_result()}
         except OSError as error:
-            return {**result, "failed": True, **system_error(error).as_result()}
+            found = {"failed": True, **system_error(error).as_result()}
+        secrets = {arguments[name] for name in SECRETS if arguments.get(name)}
+        return {**result, **(remove_values(found, secrets) if secrets else found)}
 
     @property
     def check(self) -> bool:
@@ -67,6 +76,12 @@ class FarmAction(ActionBase):
     @property
     def diff(self) -> bool:
         return bool(self._task.diff)
+
+    def registry(self, arguments: dict[str, Any], **options: Any) -> Registry:
+        """The client for the registry of the arguments: `registry`, `ca`, `user`, `password`."""
+        from ansible_collections.desimages.farm.plugins.plugin_utils.registry import access, client  # most need none
+
+        return client.Registry(arguments["registry"], access=access.Access.of(arguments), **options)
 
     def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         """Runs a shell command on the host, as the task's become user: exit code, output, errors.
@@ -147,17 +162,21 @@ def stoppable() -> Iterator[None]:
 def documented(text: str) -> dict[str, Any]:
     """The options in a DOCUMENTATION, including those of the farm's fragment."""
     value = yaml.safe_load(text)
-    if "desimages.farm.farm" not in value.get("extends_documentation_fragment", []):
-        return dict(value["options"])
-    return {**yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"], **value["options"]}
+    found: dict[str, Any] = {}
+    for name in value.get("extends_documentation_fragment", []):
+        part = name.removeprefix("desimages.farm.farm").lstrip(".").upper() or "DOCUMENTATION"
+        found.update(yaml.safe_load(getattr(ModuleDocFragment, part))["options"])
+    return {**found, **value["options"]}
 
 
 def argument_spec(options: dict[str, Any]) -> dict[str, Any]:
     """The argument spec for the options of a DOCUMENTATION."""
-    kept = ("type", "required", "default", "choices", "elements", "no_log", "aliases")
+    kept = ("type", "required", "default", "choices", "elements", "aliases")
     found = {}
     for name, option in options.items():
         spec = {key: option[key] for key in kept if key in option}
+        if name in SECRETS:
+            spec["no_log"] = True
         if isinstance(spec.get("choices"), dict):
             spec["choices"] = list(spec["choices"])
         if "suboptions" in option:

@@ -23,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import D
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File, Recipe, Sources
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -38,7 +39,8 @@ class Fetch:
         self.store = Store(f"{arguments['state']}/store", tell=say)
         origins = Origins(arguments["origins"])
         self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
-        self.archive = Archive(Registry(arguments["registry"]), arguments["namespace"], self.store)
+        registry = Registry(arguments["registry"], access=Access.of(arguments))
+        self.archive = Archive(registry, arguments["namespace"], self.store)
         self.unpacked: dict[str, dict[str, dict[str, str]]] = {}
         self.trees: dict[Key, dict[str, File]] = {}
         self.changed = False

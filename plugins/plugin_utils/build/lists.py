@@ -108,7 +108,8 @@ class Lists:
     def _publish(self, image: str) -> None:
         """Copies a finished image by digest to another registry, unless its tags there name it already."""
         address, _slash, prefix = self.publish.partition("/")
-        other, name = Registry(address), f"{prefix}/{image}" if prefix else image
+        other = self.registry if address == self.registry.address else Registry(address)  # a login is for one registry
+        name = f"{prefix}/{image}" if prefix else image
         for change in self.changes[image]:
             wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]
             if wanted and not self.check:

@@ -52,13 +52,14 @@ class Keys:
     """The credentials and tokens for one origin, whose host and port are `host`. `ask` makes one exchange.
 
     `own` says that it is the registry itself. Challenges of other origins are answered only if the user has a login at
-    that host. Safe to use from several threads.
+    that host. `given` is the login that the settings say; without it, the Docker client's is looked up. Safe to use
+    from several threads.
     """
 
-    def __init__(self, host: str, ask: Ask, *, own: bool) -> None:
-        self.host, self._ask, self._own = host, ask, own
+    def __init__(self, host: str, ask: Ask, *, own: bool, given: Login | None = None) -> None:
+        self.host, self._ask, self._own, self._given = host, ask, own, given
         self._held: dict[Scope | None, str] = {}
-        self._login: tuple[Login | None] | FarmError | None = None
+        self._login: tuple[Login | None] | FarmError | None = (given,) if given else None
         self._lock = threading.Lock()
 
     def header(self, scope: Scope) -> str:
@@ -87,6 +88,8 @@ class Keys:
 
     def hint(self) -> str:
         """The hint for a refusal."""
+        if self._given:
+            return f"are farm_registry_user ({self._given.name}) and farm_registry_password those of {self.host}?"
         return f"run `docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
 
     def _known(self) -> Login | None:

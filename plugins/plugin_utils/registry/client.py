@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Scope
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES, Answer
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.session import Session, refuse
@@ -40,13 +41,15 @@ Found = TypeVar("Found")
 class Registry:
     """One registry, `host[:port]`. It uses plain HTTP for loopback addresses and TLS for all others.
 
-    Credentials come from the Docker client's configuration (`~/.docker/config.json`), a proxy (except for loopback)
-    from the environment (`https_proxy`, `no_proxy`). Safe to use from several threads. `pauses` are the seconds between
-    attempts at a request.
+    `access` says whom to trust and who asks. Without a login there, credentials come from the Docker client's
+    configuration (`~/.docker/config.json`). A proxy (except for loopback) comes from the environment (`https_proxy`,
+    `no_proxy`). Safe to use from several threads. `pauses` are the seconds between attempts at a request.
     """
 
-    def __init__(self, address: str, *, pauses: Sequence[float] = PAUSES, threads: int = 16) -> None:
-        self._session = Session(address, pauses=pauses, threads=threads)
+    def __init__(self, address: str, *, access: Access | None = None, pauses: Sequence[float] = PAUSES,
+                 threads: int = 16) -> None:
+        self.access = access or Access()
+        self._session = Session(address, self.access, pauses=pauses, threads=threads)
         self.address, self.base, self._pauses = address, self._session.base, pauses
 
     def answers(self) -> bool:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
@@ -72,12 +73,18 @@ class Answer:
 class Wire:
     """Connections to a registry and to where it redirects. Safe to use from several threads."""
 
-    def __init__(self, base: str, *, direct: bool, pauses: Sequence[float], threads: int) -> None:
-        """`base` is the registry's URL, which decides the proxy; `direct` uses none."""
-        proxy = "" if direct else Machine(environment=os.environ).proxy(base)
-        self._pauses = pauses
-        self._pool = pool(proxy, maxsize=threads)
-        self._pool.pool_classes_by_scheme = paced(SLOWEST)
+    def __init__(self, base: str, *, direct: bool, ca: str = "", pauses: Sequence[float], threads: int) -> None:
+        """`base` is the registry's URL, which decides the proxy; `direct` uses none. The registry's certificate must
+        be one of the CA in the file `ca`, if that is given; all other hosts' of a CA of the system."""
+        self._base, self._ca, self._pauses, self._threads = origin(base), ca, pauses, threads
+        self._proxy = "" if direct else Machine(environment=os.environ).proxy(base)
+        self._others = self._new_pool()
+        self._own = self._new_pool(ca_certs=ca) if ca else self._others
+
+    def _new_pool(self, **options: Any) -> urllib3.PoolManager:
+        made = pool(self._proxy, maxsize=self._threads, **options)
+        made.pool_classes_by_scheme = paced(SLOWEST)
+        return made
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None = None, *,
             whole: bool = True, once: bool = False) -> Answer:
@@ -111,12 +118,21 @@ class Wire:
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
         options: dict[str, Any] = dict.fromkeys(("redirect", "retries", "preload_content", "decode_content"), False)
         options["timeout"] = TAKES_IN if method == "PUT" else ANSWERS
+        connections = self._own if origin(url) == self._base else self._others
         if isinstance(body, Path):
             with body.open("rb") as file:
                 size = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
                 options.update(headers={**headers, **size}, body=_Sent(file))
-                return Answer(url, self._pool.request(method, url, **options))
-        return Answer(url, self._pool.request(method, url, headers=headers, body=body, **options))
+                return Answer(url, connections.request(method, url, **options))
+        return Answer(url, connections.request(method, url, headers=headers, body=body, **options))
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: credentials and a CA belong to one of these."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
 
 
 def shown(url: str) -> str:

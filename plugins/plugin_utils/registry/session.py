@@ -17,12 +17,14 @@ from urllib.parse import urljoin, urlsplit
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import (
     LONGEST,
     Answer,
     Wire,
     asked,
+    origin,
     refuse_full,
     shown,
 )
@@ -37,12 +39,12 @@ KEPT = (307, 308)  # for other methods: only these keep method and body (RFC 911
 class Session:
     """The exchanges with one registry, `host[:port]`. Safe to use from several threads."""
 
-    def __init__(self, address: str, *, pauses: Sequence[float], threads: int) -> None:
+    def __init__(self, address: str, access: Access, *, pauses: Sequence[float], threads: int) -> None:
         refuse(f"the registry {address!r}", references.address(address))
         plain = references.loopback(address)
         self.address, self.base = address, f"{'http' if plain else 'https'}://{address}"
-        self._wire = Wire(self.base, direct=plain, pauses=pauses, threads=threads)
-        self._keys = {_origin(self.base): self._new_keys(address, own=True)}
+        self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads)
+        self._keys = {origin(self.base): Keys(address, self._wire.ask, own=True, given=access.login)}
         self._lock = threading.Lock()
 
     def request(self, method: str, path: str, scope: Scope, good: tuple[int, ...] = (200,), *, whole: bool = True,
@@ -100,7 +102,7 @@ class Session:
 
     def own(self, url: str) -> bool:
         """Whether a URL is the registry's own."""
-        return _origin(url) == _origin(self.base)
+        return origin(url) == origin(self.base)
 
     def leads(self, answer: Answer, base: str, location: str = "") -> str:
         """The URL in an answer's Location, or in `location`. It must not leave TLS, except on this machine."""
@@ -136,28 +138,17 @@ class Session:
         return RegistryError(text, hint=hint() if hint else "")
 
     def _keys_of(self, url: str) -> Keys:
-        origin = _origin(url)
+        where = origin(url)
         with self._lock:
-            if origin not in self._keys:
-                self._keys[origin] = self._new_keys(origin.partition("//")[2], own=False)
-            return self._keys[origin]
-
-    def _new_keys(self, host: str, *, own: bool) -> Keys:
-        return Keys(host, self._wire.ask, own=own)
+            if where not in self._keys:
+                self._keys[where] = Keys(where.partition("//")[2], self._wire.ask, own=False)
+            return self._keys[where]
 
 
 def refuse(what: str, allowed: str) -> None:
     """Raises RegistryError if `allowed`, which says what would be allowed, is not empty."""
     if allowed:
         raise RegistryError(f"{what} is not valid: it must be {allowed}")
-
-
-def _origin(url: str) -> str:
-    """Scheme, host and port: credentials belong to one of these."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
 
 
 def _words(data: bytes) -> str:
