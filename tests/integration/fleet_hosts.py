@@ -1,0 +1,301 @@
+"""Several real hosts for a test: containers with systemd, sshd and Python, each with an address of its own.
+
+    fleet = Fleet.start(folder, ["node1", "node2", "registry"], cpus={"node1": 0.5}, memory={"node1": "512m"})
+    fleet.inventory               a file for ansible-playbook: host names, addresses, the key, known host keys
+    fleet["node1"].kill()         see Host
+    fleet.stop()                  all of it is gone; safe to repeat
+
+The same from a shell, as root (FOLDER keeps what is needed to find the hosts again):
+
+    fleet_hosts.py create FOLDER node1 node2 registry:registries
+    fleet_hosts.py destroy FOLDER
+
+A host is of the group `nodes`, or of the groups after its name. **Network.** The test makes a bridge on this machine,
+with an address in 10.209.0.0/16; each container has no network but one end of a veth, whose other end is in the bridge.
+So host and controller reach each other, and nothing else: no route, no forwarding, no rule of a firewall is changed.
+**Packages.** A host's apt goes through apt_proxy.py, which listens on the bridge's address and fetches as this machine
+does. Names: each host's /etc/hosts has all of them, and `controller` for this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+if __name__ == "__main__":
+    PROJECT = Path(__file__).resolve().parents[2]
+    sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
+
+from tests.integration import debian_host
+from tests.integration.docker_host import ROOT, DockerHost, run, until
+
+IMAGE = "host"
+NETWORK = "10.209"  # of two parts; the third is the fleet, the fourth the host
+PROXY_PORT = 3142
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of a fleet. After `kill`, `start` boots it again with the same disk."""
+
+    name: str
+    address: str
+    number: int
+    bridge: str
+    dockerd: DockerHost
+
+    @property
+    def container(self) -> Any:
+        return self.dockerd.client().containers.get(self.name)
+
+    @property
+    def link(self) -> str:
+        """Its veth's end on this machine."""
+        return f"{self.bridge}-{self.number}"
+
+    def start(self) -> None:
+        """Boots it, connects it, and waits until systemd has started all and sshd answers."""
+        container = self.container
+        container.start()
+        container.reload()
+        pid = str(container.attrs["State"]["Pid"])
+        until(f"the link of {self.name} is gone", 20, lambda: not Path("/sys/class/net", self.link).exists())
+        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", pid)
+        run("ip", "link", "set", self.link, "master", self.bridge, "up")
+        for words in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
+            self.netns("ip", *words)
+        debian_host.started(container)
+        until(f"sshd of {self.name} answers", 60, self.answers)
+
+    def answers(self) -> bool:
+        return _answers(self.address, 22, b"SSH-")
+
+    def kill(self) -> None:
+        """As if its power was cut."""
+        self.container.kill()
+
+    def restart(self) -> None:
+        """An orderly shutdown, and a boot."""
+        self.container.stop(timeout=60)
+        self.start()
+
+    def pause(self) -> None:
+        """All its processes stand still; connections to it stay open."""
+        self.container.pause()
+
+    def unpause(self) -> None:
+        self.container.unpause()
+
+    def disconnect(self) -> None:
+        """Pulls its network cable."""
+        run("ip", "link", "set", self.link, "down")
+
+    def connect(self) -> None:
+        run("ip", "link", "set", self.link, "up")
+
+    def cut(self, *others: Host | str) -> None:
+        """It no longer reaches these hosts or addresses, nor they it: packets are lost."""
+        for address in _addresses(others):
+            self.netns("iptables", "-w", "-A", "INPUT", "-s", address, "-j", "DROP")
+            self.netns("iptables", "-w", "-A", "OUTPUT", "-d", address, "-j", "DROP")
+
+    def heal(self) -> None:
+        """Undoes `cut`, and any other rule that a test made there."""
+        self.netns("iptables", "-w", "-F")
+
+    def netns(self, *words: str) -> str:
+        """Runs a program of this machine in the host's network."""
+        container = self.container
+        return run("nsenter", "--net", "--target", str(container.attrs["State"]["Pid"]), *words)
+
+    def run(self, *words: str) -> str:
+        """Runs a program on the host, and returns its output; a failure shows what it said."""
+        code, said = self.container.exec_run(list(words))
+        assert code == 0, f"{self.name}: {' '.join(words)} ended with {code}: {said.decode(errors='replace')[-4000:]}"
+        return str(said.decode(errors="replace"))
+
+
+def _answers(address: str, port: int, greeting: bytes = b"") -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2) as connection:
+            return connection.recv(len(greeting)) == greeting if greeting else True
+    except OSError:
+        return False
+
+
+def _addresses(hosts: Sequence[Host | str]) -> list[str]:
+    return [host.address if isinstance(host, Host) else host for host in hosts]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Hosts, and what was made on this machine for them. `folder` keeps `fleet.json`, `key`, `known_hosts` and
+    `inventory/`."""
+
+    folder: Path
+
+    @classmethod
+    def start(cls, folder: Path, hosts: Sequence[str], *, groups: Mapping[str, Sequence[str]] | None = None,
+              cpus: Mapping[str, float] | None = None, memory: Mapping[str, str] | None = None,
+              outlive: bool = False) -> Fleet:
+        """`groups`: group -> hosts, `nodes` with all of them unless given. `outlive`: they go on when this process has
+        ended. If anything fails, nothing stays."""
+        fleet = cls(folder)
+        try:
+            fleet._start(hosts, groups or {"nodes": list(hosts)}, cpus or {}, memory or {}, outlive)
+        except BaseException:
+            fleet.stop()
+            raise
+        return fleet
+
+    def _start(self, hosts: Sequence[str], groups: Mapping[str, Sequence[str]], cpus: Mapping[str, float],
+               memory: Mapping[str, str], outlive: bool) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        bridge, number = _bridge()
+        self._write({"bridge": bridge})
+        controller = f"{NETWORK}.{number}.1"
+        run("ip", "address", "add", f"{controller}/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        words = [sys.executable, "-B", str(Path(__file__).with_name("apt_proxy.py")), controller, str(PROXY_PORT)]
+        ended = [] if outlive else ["setpriv", "--pdeathsig=TERM"]
+        proxy = subprocess.Popen([*ended, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL, start_new_session=outlive)
+        self._write({"bridge": bridge, "proxy": proxy.pid})
+        until("the proxy answers", 20, lambda: _answers(controller, PROXY_PORT))
+        dockerd = DockerHost.start(outlive=outlive)
+        addresses = {name: f"{NETWORK}.{number}.{at}" for at, name in enumerate(hosts, start=11)}
+        self._write({"bridge": bridge, "proxy": proxy.pid, "dockerd": str(dockerd.folder), "hosts": addresses})
+        debian_host.load(dockerd, IMAGE)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key")], check=True)
+        files = debian_host.archive({
+            **debian_host.apt_files(proxy=f"http://{controller}:{PROXY_PORT}"),
+            **debian_host.ssh_files((self.folder / "key.pub").read_text()),
+        })
+        for name in hosts:
+            options = debian_host.options()
+            options["volumes"].append(f"{name}:/var/lib/desimages:rw")  # overlay does not lie on overlay
+            container = dockerd.client().containers.create(
+                IMAGE, ["/sbin/init"], name=name, hostname=name, network_mode="none",
+                extra_hosts={**addresses, "controller": controller}, mem_limit=memory.get(name),
+                nano_cpus=int(cpus.get(name, 0) * 1e9) or None, **options)
+            container.put_archive("/", files)
+        for host in self:
+            host.start()
+        self._write_inventory(groups)
+
+    def _write(self, found: Mapping[str, Any]) -> None:
+        (self.folder / "fleet.json").write_text(json.dumps(found))
+
+    def _write_inventory(self, groups: Mapping[str, Sequence[str]]) -> None:
+        known = [f"{host.address} {host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')}" for host in self]
+        (self.folder / "known_hosts").write_text("".join(known))
+        arguments = f"-o UserKnownHostsFile={self.folder}/known_hosts -o IdentitiesOnly=yes"
+        reached = {host.name: {
+            "ansible_host": host.address, "ansible_user": "root", "ansible_ssh_common_args": arguments,
+            "ansible_ssh_private_key_file": str(self.folder / "key")} for host in self}
+        controller = {
+            "ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            "ansible_become": "{{ lookup('ansible.builtin.pipe', 'id -u') != '0' }}"}
+        self.inventory.parent.mkdir(exist_ok=True)
+        self.inventory.write_text(yaml.safe_dump({
+            "all": {"hosts": {"localhost": controller, **reached}},
+            **{group: {"hosts": {name: {} for name in names}} for group, names in groups.items()}}, sort_keys=False))
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "inventory/hosts.yml"
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What is kept of it; empty if it was stopped."""
+        try:
+            return dict(json.loads((self.folder / "fleet.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def controller(self) -> str:
+        """This machine's address, as the hosts see it."""
+        return f"{self['*'].address.rpartition('.')[0]}.1"
+
+    def __iter__(self) -> Any:
+        found = self.found
+        dockerd = DockerHost(Path(found["dockerd"]))
+        return iter([Host(name, address, int(address.rpartition(".")[2]), found["bridge"], dockerd)
+                     for name, address in found["hosts"].items()])
+
+    def __getitem__(self, name: str) -> Host:
+        """A host by its name; `*` is the first."""
+        return next(host for host in self if name in (host.name, "*"))
+
+    def stop(self) -> None:
+        """Removes the hosts and everything that was made for them."""
+        found = self.found
+        if "dockerd" in found:
+            with contextlib.suppress(Exception):  # a paused container does not end
+                for host in self:
+                    if host.container.status == "paused":
+                        host.unpause()
+            DockerHost(Path(found["dockerd"])).stop()
+        if "proxy" in found:
+            _end(found["proxy"])
+        if "bridge" in found and Path("/sys/class/net", found["bridge"]).exists():
+            run("ip", "link", "delete", found["bridge"])
+        for name in ("fleet.json", "key", "key.pub", "known_hosts", "inventory/hosts.yml"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _bridge() -> tuple[str, int]:
+    """A new bridge, and the number of its network. The kernel refuses a name that is taken."""
+    used = json.loads(run("ip", "-json", "address", "show"))
+    taken = {address["local"] for link in used for address in link["addr_info"]}
+    for number in range(1, 255):
+        name = f"dsm{number}"
+        made = subprocess.run([*ROOT, "ip", "link", "add", name, "type", "bridge"], capture_output=True, check=False)
+        if made.returncode == 0 and f"{NETWORK}.{number}.1" not in taken:
+            return name, number
+        if made.returncode == 0:
+            run("ip", "link", "delete", name)
+    raise AssertionError(f"this machine can have no bridge: {made.stderr.decode(errors='replace')}")
+
+
+def _end(pid: int) -> None:
+    """Ends the proxy, if the number is still that process's."""
+    with contextlib.suppress(OSError):
+        if b"apt_proxy.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    verb, folder, *named = arguments
+    if verb == "destroy":
+        Fleet(Path(folder)).stop()
+        return
+    groups: dict[str, list[str]] = {}
+    for text in named:
+        name, _colon, given = text.partition(":")
+        for group in given.split(",") if given else ["nodes"]:
+            groups.setdefault(group, []).append(name)
+    began = time.monotonic()
+    fleet = Fleet.start(Path(folder).resolve(), [text.partition(":")[0] for text in named], groups=groups,
+                        outlive=True)
+    print(f"{fleet.inventory}: {', '.join(named)} in {time.monotonic() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    main(sys.argv[1:])
