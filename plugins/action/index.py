@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
@@ -47,6 +48,7 @@ class ActionModule(FarmAction):
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published),
+                                 "nodes": {name: asdict(share) for name, share in built.nodes.items()},
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
                                  "differs": {str(key): {"kept": kept, "came": came}
                                              for key, (kept, came) in built.differs.items()}})
@@ -54,7 +56,7 @@ class ActionModule(FarmAction):
             lines = [*report.units(outcomes), *report.rebuilt(planned.again, outcomes, built.differs),
                      *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()),
-                     *report.times(run, age(controller()))]
+                     *report.nodes(built), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,

@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
@@ -131,7 +131,9 @@ class Builder:
     def built(self, stopped: str = "") -> Built:
         """What this step leaves; what has not ended is given up."""
         self.scheduler.leave_rest()
-        return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs)
+        nodes = {seat.name: Share(seat.units, seat.failures, round(seat.seconds, 1), seat.out)
+                 for seat in self.seats.values()}
+        return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
 
     # nodes
 

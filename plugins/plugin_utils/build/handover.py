@@ -71,13 +71,25 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a node did in a run: units built and failed there, the seconds of its solves, and why it got no more work
+    ('' if it did to the end)."""
+
+    units: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    out: str = ""
+
+
+@dataclass(frozen=True)
 class Built:
     """Left by the build step: the outcome of each unit, the sizes of what was built, how long each batch took, why the
-    step ended early ('' if it did not), and the units whose new digest differs from the one that is kept: (kept,
-    new)."""
+    step ended early ('' if it did not), the units whose new digest differs from the one that is kept: (kept, new), and
+    what each node did."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    nodes: dict[str, Share] = field(default_factory=dict)

@@ -75,6 +75,13 @@ def times(run: Run, whole: float) -> list[str]:
             f"that {parts}"]
 
 
+def nodes(built: Built) -> list[str]:
+    """What each node did, if there are several."""
+    return [f"{name}: {share.units} units, {clock(share.seconds)} of solves"
+            + (f", {share.failures} failed" if share.failures else "") + (f", lost: {share.out}" if share.out else "")
+            for name, share in built.nodes.items()] if len(built.nodes) > 1 else []
+
+
 def clock(seconds: float) -> str:
     """75.2 -> `1:15`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
