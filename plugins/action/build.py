@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
+from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity
 
 NOTHING = {"units": 0, "failures": 0, "seconds": 0.0}
 
@@ -39,8 +40,10 @@ class ActionModule(FarmAction):
         name, state = task_vars["inventory_hostname"], arguments["node_state"] or arguments["state"]
         about = {"name": name, "state": state, "socket": arguments["socket"], "buildctl": arguments["buildctl"],
                  "slots": arguments["slots"], "local": self._connection.transport == "local",
-                 "play": len(task_vars["ansible_play_hosts_all"]), "lost": arguments["lost"]}
-        node = Node(name, self._execute_there, lambda: self._python_there(task_vars), state)
+                 "play": len(task_vars["ansible_play_hosts_all"]), "lost": arguments["lost"],
+                 "busy": arguments["busy"]}
+        node = Node(name, self._execute_there, lambda: self._python_there(task_vars), state,
+                    identity(arguments["state"]))
         try:
             found = Session(run.folder, node, about, self.say).serve()
         except (FarmError, OSError) as error:  # the index step ends the run, with what exists

@@ -7,7 +7,9 @@ Standard library only. It is sent as a zip file and unpacked on the node.
     python3 runner turn   forgets jobs, starts others in sessions of their own while slots are free, and returns the
                           states of all after a while; a job that is not polled for 15 minutes is cancelled
     python3 runner cancel
-    python3 runner clear  cancels and forgets jobs of other runs, and says what this host is
+    python3 runner clear  takes the node for a controller, cancels and forgets jobs of other runs, and says what this
+                          host is and what finished before it was asked for
+    python3 runner release  gives the node back
     python3 runner probe  says whether this host is well (wellness.py)
 
 Input and output are JSON. A job's folder has `spec.json`, `state.json` (replaced atomically), `log`, `beat` (its mtime
@@ -27,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from . import lease
 from .files import locked
 
 STATE = "state.json"
@@ -48,12 +51,6 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
     Returns the state of all jobs that were started, with the log of those that ended. A spec that is not among them was
     not started.
     """
-    with _alone(jobs):
-        return _turn(jobs, specs, ids, forget, wait, slots)
-
-
-def _turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[str], wait: float,
-          slots: int) -> list[dict[str, Any]]:
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     names, waiting = list(ids), list(specs)
@@ -187,16 +184,27 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
     return stopped
 
 
-def clear(jobs: str, keep: str = "") -> list[str]:
-    """Tells all jobs to end but those of the run `keep`, and forgets those that have ended; returns those that ran."""
-    with _alone(jobs):
-        names = [path.name for path in Path(jobs).glob("*")
-                 if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
-        stopped = cancel(jobs, names)
-        for name in names:
-            if not _alive(Path(jobs) / name):
-                shutil.rmtree(Path(jobs) / name, ignore_errors=True)
-    return stopped
+def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
+    """Tells all jobs to end but those of the run `keep`, and forgets those that have ended.
+
+    Returns what had succeeded: `digest`, and the `units` of its spec.
+    """
+    names = [path.name for path in Path(jobs).glob("*")
+             if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
+    finished = [found for found in map(_finished, (Path(jobs) / name for name in names)) if found]
+    cancel(jobs, names)
+    for name in names:
+        if not _alive(Path(jobs) / name):
+            shutil.rmtree(Path(jobs) / name, ignore_errors=True)
+    return finished
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """What a job gave that nobody has asked for; None if it gave nothing."""
+    state, spec = _state(folder) or {}, _read(folder / "spec.json") or {}
+    if state.get("state") != "done" or "digest" not in state or not spec.get("units"):
+        return None
+    return {"digest": state["digest"], "units": spec["units"]}
 
 
 def _alive(folder: Path) -> bool:
@@ -244,19 +252,28 @@ def main(arguments: list[str]) -> int:
 
 def _main(arguments: list[str], value: dict[str, Any]) -> int:
     answer: Any
-    if arguments == ["turn"]:
-        answer = turn(value["jobs"], value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
+    if arguments in (["turn"], ["clear"]):
+        jobs = value["jobs"]
+        with _alone(jobs):
+            other = lease.take(jobs, value["controller"])
+            if other:
+                answer = {"taken": other}
+            elif arguments == ["turn"]:
+                answer = turn(jobs, value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
+            else:
+                answer = {"finished": clear(jobs, value["keep"]), "machine": os.uname().machine,
+                          "node": _read(Path(jobs).parent / "etc/node.json") or {}}
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
-    elif arguments == ["clear"]:
-        answer = {"ended": clear(value["jobs"], value["keep"]), "machine": os.uname().machine,
-                  "node": _read(Path(value["jobs"]).parent / "etc/node.json") or {}}
+    elif arguments == ["release"]:
+        lease.give_back(value["jobs"], value["controller"])
+        answer = None
     elif arguments == ["probe"]:
         from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:
-        sys.stderr.write("usage: runner turn|cancel|clear|probe\n")
+        sys.stderr.write("usage: runner turn|cancel|clear|release|probe\n")
         return 2
     json.dump(answer, sys.stdout)
     return 0

@@ -33,6 +33,11 @@ options:
   node_state:
     description: The state folder on the node; by default the same path as on the controller.
     type: path
+  busy:
+    description: What to do while this node works for another controller.
+    type: str
+    choices: [wait, stop]
+    default: wait
   lost:
     description: Why this node gets no work; empty if it does.
     type: str

@@ -16,6 +16,7 @@ from .docker_host import until
 from .fleet_hosts import Fleet
 from .small import PLATFORMS, Small, units
 
+PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 SLOW = r"""FROM --platform=$BUILDPLATFORM unpacked-busybox AS sh
 ARG TARGETPLATFORM
 RUN ["/usr/bin/busybox", "sh", "-c", "/usr/bin/busybox sleep 20 && echo $TARGETPLATFORM > /slow"]
@@ -73,7 +74,7 @@ def test_a_node_whose_power_is_cut_costs_only_time(rack: Farm, fleet: Fleet, sma
         run = pool.submit(own.run)
         victim = fleet["one"]
         try:
-            until("one builds", 180, lambda: run.done() or "sleep" in victim.run("ps", "-e", "-o", "args"))
+            until("one builds", 180, lambda: run.done() or "busybox sleep" in victim.run(*PROCESSES))
             assert not run.done(), run.result().text[-4000:]
             victim.kill()
             found = summary(run.result(), rack)

@@ -70,7 +70,7 @@ class Farm:
         folder.mkdir(exist_ok=True)
         self.locals.append(local := Local(folder))
         about = {"name": name, "state": str(folder), "socket": str(local.socket), "buildctl": buildctl, "slots": 2,
-                 "local": True, "play": nodes, "lost": ""}
+                 "local": True, "play": nodes, "lost": "", "busy": "wait"}
         return Session(self.run.folder, local.node, about, self.said.append)
 
     def finish(self) -> Built:
@@ -183,7 +183,7 @@ def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
                              "local": True, "play": 1, "lost": ""})
-    made.prepared(seat, ["linux/amd64"])
+    made.prepared(seat, ["linux/amd64"], [])
     orders = made.orders(seat)
     assert orders
     (name, *_ahead) = [spec["id"] for spec in orders["specs"]]

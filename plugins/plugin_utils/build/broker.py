@@ -175,9 +175,10 @@ class _Broker:
             return {}
         pause = 0.0
         if "prepared" in message:
-            self._builder.prepared(seat, message["prepared"]["native"])
+            self._builder.prepared(seat, **message["prepared"])
         elif "missed" in message:
-            pause = self._builder.missed(seat, message["missed"], for_good=message["for_good"])
+            pause = self._builder.missed(seat, message["missed"], for_good=message["for_good"],
+                                         alive=message.get("alive", False))
         elif "states" in message:
             self._builder.reported(seat, message["sent"], message["states"])
         self._wake()
@@ -187,7 +188,7 @@ class _Broker:
             if self._builder.finished:
                 self._save()
                 return {"end": self._builder.summed(seat)}
-            if pause == 0 and not seat.joined and not seat.out:
+            if pause == 0 and not (seat.joined or seat.adopting or seat.out):
                 return {"prepare": self._run.name}
             if seat.joined and (turn := self._builder.orders(seat)):
                 return {"turn": turn}

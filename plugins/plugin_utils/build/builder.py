@@ -62,6 +62,7 @@ class Seat:
     jobs: dict[str, Job] = field(default_factory=dict)
     lost: dict[str, Job] = field(default_factory=dict)  # sent before it was silent; somebody else has their units now
     forget: list[str] = field(default_factory=list)
+    adopting: bool = False
     joined: bool = False
     brisk: bool = True  # whether something ended in the last turn
     misses: int = 0
@@ -143,21 +144,51 @@ class Builder:
         seat.about, seat.out = about, ""
         return seat
 
-    def prepared(self, seat: Seat, native: list[str]) -> None:
-        """A node is there, and runs these platforms by itself."""
+    def prepared(self, seat: Seat, native: list[str], finished: list[dict[str, Any]]) -> None:
+        """A node is there, runs these platforms by itself, and has `finished` what a run that died gave it."""
         if seat.misses:
             self.tell(f"{seat.name}: answers again")
-        seat.misses, seat.joined = 0, True
-        self.scheduler.join(Worker(seat.name, tuple(Platform.parse(text) for text in native),
-                                   slots=seat.about["slots"]), time.monotonic())
+        seat.misses, seat.adopting = 0, True
+        self._adopt(seat, finished, Worker(seat.name, tuple(map(Platform.parse, native)), slots=seat.about["slots"]))
+
+    def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
+        """Tags what a run that died left on a node; afterwards the node may build."""
+        for left in finished:
+            keys = [key for key in self.planned.todo if left["units"].get(str(key)) == self.planned.plan.units[key].id]
+            if keys and all(self.scheduler.outcomes[key].state == State.WAITING and self._ready(key) for key in keys):
+                rest = [other for other in finished if other is not left]
+                contents = {key: self._content(key) for key in keys}
+                self.submit(partial(self.keeper.take, keys, left["digest"], contents, name=str(keys[0]),
+                                    node=seat.name),
+                            partial(self._adopted, seat, keys, rest, worker))
+                return
+        if not seat.adopting:  # its session has ended meanwhile
+            return
+        seat.adopting, seat.joined = False, True
+        self.scheduler.join(worker, time.monotonic())
         self.look()
 
-    def missed(self, seat: Seat, why: str, *, for_good: bool = False) -> float:
+    def _adopted(self, seat: Seat, keys: list[Key], rest: list[dict[str, Any]], worker: Worker,
+                 kept: Kept | FarmError) -> None:
+        if isinstance(kept, Kept):
+            self._keep(kept, State.BUILT)
+            self.tell(f"{', '.join(map(str, keys))}: built on {seat.name} before the last run ended")
+        self._adopt(seat, rest, worker)
+
+    def _ready(self, key: Key) -> bool:
+        """Whether the run-time parents of a unit exist, so that its content id is known."""
+        parents = self.planned.plan.units[key].parents
+        return all(self.scheduler.outcomes[Key(parent.image, parent.target, key.platform)].state in GOOD
+                   for parent in parents if not parent.build)
+
+    def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> float:
         """A node could not be reached, or cannot be used: its work goes to others at once.
 
-        Returns after how many seconds it is tried again.
+        `alive`: it answers, but will not work for this run now. Returns after how many seconds it is tried again.
         """
         self._leave(seat)
+        if alive:
+            self.heard = time.monotonic()
         seat.misses += 1
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
         if for_good:
@@ -176,7 +207,7 @@ class Builder:
     def _leave(self, seat: Seat) -> None:
         if seat.joined:
             self.scheduler.leave(seat.name, time.monotonic())
-        seat.joined = False
+        seat.joined = seat.adopting = False
         seat.lost.update(seat.jobs)
         seat.jobs.clear()
 
@@ -227,6 +258,7 @@ class Builder:
             "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
             "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
             "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
+            "units": {str(key): plan.units[key].id for key in batch.keys},  # for the next run, if this one dies
             "log": str(self.run.log(job.name)),  # on the controller: for the session
         }
 

@@ -11,11 +11,11 @@ import io
 import json
 import shlex
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
 _MISSING = 97  # exit code of a call if this version of the runner is missing
@@ -35,10 +35,13 @@ CALL = 30.0  # seconds that a call may take besides what it is told to wait, ove
 
 
 class Node:
-    """One node. `execute` runs a shell command there; `python` says its interpreter; `state` is its state folder."""
+    """One node. `execute` runs a shell command there; `python` says its interpreter; `state` is its state folder;
+    `controller` is who asks (`id` and `name`): a node works for one at a time."""
 
-    def __init__(self, name: str, execute: Execute, python: Callable[[], str], state: str) -> None:
+    def __init__(self, name: str, execute: Execute, python: Callable[[], str], state: str,
+                 controller: Mapping[str, str] | None = None) -> None:
         self.name, self._execute, self._find_python = name, execute, python
+        self._controller = dict(controller or {"id": "", "name": ""})
         self.jobs = f"{state}/jobs"
         self.store = f"{state}/node"  # its own store, which no other user can enter
         content = runner_zip()
@@ -50,9 +53,9 @@ class Node:
         return self._find_python()  # Ansible may have to look for it there
 
     def prepare(self, keep: str = "") -> dict[str, Any]:
-        """Sends the runner if this version of it is missing, and ends jobs of a controller that died: all but those of
-        the run `keep`. Returns what the node is (runner.py)."""
-        value = {"jobs": self.jobs, "keep": keep}
+        """Sends the runner if this version of it is missing, takes the node, and ends jobs of a run that died: all but
+        those of the run `keep`. Returns what the node is, and what had finished (runner.py). Raises Busy."""
+        value = {"jobs": self.jobs, "keep": keep, "controller": self._controller}
         answer: dict[str, Any] | None = self._call("clear", value, CALL)
         if answer is None:
             self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
@@ -69,13 +72,18 @@ class Node:
              slots: int) -> list[dict[str, Any]]:
         """One command for everything: forgets jobs, starts others while `slots` are free, and returns the states after
         at most `wait` seconds (runner.py)."""
-        value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots}
+        value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots,
+                 "controller": self._controller}
         found: list[dict[str, Any]] = self._ask("turn", value, wait)
         return found
 
     def cancel(self, ids: list[str]) -> list[str]:
         stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})
         return stopped
+
+    def release(self) -> None:
+        """Gives the node back to other controllers."""
+        self._ask("release", {"jobs": self.jobs, "controller": self._controller})
 
     def _ask(self, verb: str, value: dict[str, Any], wait: float = 0.0) -> Any:
         answer = self._call(verb, value, CALL + wait)
@@ -92,10 +100,13 @@ class Node:
         if answer is None:
             return None
         try:
-            return json.loads(answer)
+            found = json.loads(answer)
         except ValueError:
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
                             hint=f"remove {self._runner} there: it is then sent again") from None
+        if isinstance(found, dict) and "taken" in found:
+            raise Busy(f"works for another controller, {found['taken']}", node=self.name)
+        return found
 
     def _run(self, command: str, stdin: str, seconds: float) -> str | None:
         code, out, errors = self._execute(command, stdin, seconds)

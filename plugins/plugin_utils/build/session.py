@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
@@ -22,7 +22,8 @@ class Session:
     """`about` is what the broker must know of this node to give it orders:
 
     `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`:
-    whether it is this machine; `play`: how many nodes this run has; `lost`: why this one gets no work, or ''
+    whether it is this machine; `play`: how many nodes this run has; `lost`: why this one gets no work, or '';
+    `busy`: `wait` or `stop` while it works for another controller
     """
 
     def __init__(self, run: Path, node: Node, about: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -62,9 +63,12 @@ class Session:
             if "prepare" in answer:
                 found = self._node.prepare(keep=answer["prepare"])
                 kernel = KERNEL.get(found["machine"])
-                return {"prepared": {"native": found["node"].get("native") or [str(kernel or "")]}}
+                return {"prepared": {"native": found["node"].get("native") or [str(kernel or "")],
+                                     "finished": found["finished"]}}
             if "turn" in answer:
                 return self._turn(**answer["turn"])
+        except Busy as error:
+            return {"missed": str(error), "for_good": self._about["busy"] == "stop", "alive": True}
         except Unreachable as error:
             return {"missed": str(error), "for_good": False}
         except FarmError as error:
@@ -93,6 +97,7 @@ class Session:
                 self._node.cancel(cancel)
             if forget:
                 self._node.turn([], [], forget, 0, 1)
+            self._node.release()
         except FarmError:
             pass
 
@@ -100,6 +105,9 @@ class Session:
         try:
             if self._running:
                 self._node.cancel(sorted(self._running))
+            self._node.release()
+        except FarmError:  # it cannot be reached, or works for somebody else
+            pass
         finally:
             link = Link(self._run)  # another one: this session's may be in the middle of an answer
             try:

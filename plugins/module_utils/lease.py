@@ -1,0 +1,57 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""A node takes work from one controller at a time: which one is in a file beside the folder of its jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from . import files
+
+SILENCE = 15 * 60  # seconds without a call after which a controller counts as dead
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def take(jobs: str, who: dict[str, str]) -> str:
+    """Takes the node for a controller, `{"id": ..., "name": ...}`, or renews that; returns '', or the name of another
+    controller that has it and was heard of lately."""
+    found = _read(jobs)
+    now = {"boot": _boot(), "time": time.clock_gettime(time.CLOCK_BOOTTIME)}  # a clock that nobody sets
+    if found and found["id"] != who["id"] and found["boot"] == now["boot"] and now["time"] - found["time"] < SILENCE:
+        return str(found["name"])
+    os.makedirs(os.path.dirname(jobs), exist_ok=True)
+    files.write(_path(jobs), json.dumps({**who, **now}), sync=False)
+    return ""
+
+
+def give_back(jobs: str, who: dict[str, str]) -> None:
+    """The controller has nothing more to do here."""
+    found = _read(jobs)
+    if found and found["id"] == who["id"]:
+        os.unlink(_path(jobs))
+
+
+def _path(jobs: str) -> str:
+    return f"{jobs}.lease"
+
+
+def _boot() -> str:
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _read(jobs: str) -> dict[str, Any] | None:
+    """What the file says; None if nobody has the node."""
+    try:
+        found = json.loads(Path(_path(jobs)).read_text())
+        right = isinstance(found["time"], (int, float)) and all(isinstance(found[name], str)
+                                                                for name in ("id", "name", "boot"))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if right else None
