@@ -55,6 +55,7 @@ class Local:
         self.engine.bind(str(self.socket))
         self.engine.listen()
         self.node.prepare()
+        self.node.release()
 
     def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False)
@@ -417,7 +418,8 @@ def test_a_node_works_for_one_controller_at_a_time(local: Local) -> None:
         first.turn([], [], [], 0, 1)
 
 
-def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"id": "first", "name": "first there"}
     assert lease.take(local.node.jobs, first) == ""
     assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == "first there"
