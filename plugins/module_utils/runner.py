@@ -267,7 +267,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
         answer = cancel(value["jobs"], value["ids"])
     elif arguments == ["release"]:
         lease.give_back(value["jobs"], value["controller"])
-        answer = None
+        answer = {}
     elif arguments == ["probe"]:
         from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 
