@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET, Link
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
@@ -31,7 +32,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
-        if (run.folder / SOCKET).exists():
+        if planned.todo and not self.check:
             self._end_broker(run)
         built = run.load(Built) if run.has(Built) else Built()
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
@@ -74,9 +75,13 @@ class ActionModule(FarmAction):
 
     def _end_broker(self, run: Run) -> None:
         """From here on nothing is tagged; what the broker still had to say is said."""
-        link = Link(run.folder)
         try:
-            for line in link.ask({"finish": True}, GRACE)["lines"]:
-                self.say(line)
-        finally:
-            link.close()
+            link = Link(run.folder)
+            try:
+                for line in link.ask({"finish": True}, GRACE)["lines"]:
+                    self.say(line)
+            finally:
+                link.close()
+        except FarmError:
+            if not run.has(Built):  # it ended before it knew what became of the units
+                raise

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Seat, Submit
@@ -89,6 +89,7 @@ class _Broker:
         self._stopped = ""
         self._saved = False
         self._leaving: asyncio.Task[None] | None = None
+        self._errors: TextIO | None = None
 
     def serve(self, listener: socket.socket) -> None:
         asyncio.run(self._serve(listener))
@@ -97,8 +98,8 @@ class _Broker:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(THREADS)
         self._changed, self._over = asyncio.Event(), asyncio.Event()
-        # opened now: when ansible-playbook has ended, nobody else can say what was left
-        self._errors = open(f"/proc/{self._controller}/fd/2", "a")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # now: when ansible-playbook has ended, nobody else can say what was left
+            self._errors = open(f"/proc/{self._controller}/fd/2", "a")  # noqa: SIM115
         try:
             self._life = os.pidfd_open(self._controller)
         except ProcessLookupError:
@@ -209,6 +210,7 @@ class _Broker:
             await asyncio.sleep(TICK)  # nothing tells when nothing happens
             if why := self._builder.stuck(time.monotonic()):
                 self._stop(why)
+            self._wake()  # units that were put back may be tried again by now
 
     def _stop(self, why: str) -> None:
         """No more orders; what is being tagged is still kept."""
@@ -222,13 +224,7 @@ class _Broker:
         deadline = self._loop.time() + GRACE
         while self._tasks and self._loop.time() < deadline:
             await asyncio.wait(self._tasks, timeout=deadline - self._loop.time())
-        left = self._builder.scheduler.leave_rest()
         self._save()
-        if left:
-            with contextlib.suppress(OSError, ValueError):
-                self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "
-                                   f"{', '.join(map(str, left))}\n")
-                self._errors.flush()
         self._wake()
 
     def _orphaned(self) -> None:
@@ -250,8 +246,15 @@ class _Broker:
         return {}
 
     def _save(self) -> None:
-        if not self._saved:
-            self._saved = True
-            built = self._builder.built(self._stopped)
-            self._run.save(built)
-            self._run.show("timings", built.timings)
+        if self._saved:
+            return
+        self._saved = True
+        left = self._builder.scheduler.leave_rest()
+        built = self._builder.built(self._stopped)
+        self._run.save(built)
+        self._run.show("timings", built.timings)
+        if left and self._errors:
+            with contextlib.suppress(OSError, ValueError):
+                self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "
+                                   f"{', '.join(map(str, left))}\n")
+                self._errors.flush()

@@ -36,6 +36,7 @@ PATIENCE = 60  # seconds of retries while a registry fails or BuildKit restarts
 TRIES = 8  # at most, however long each takes
 SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
+BUSY = 5.0  # the same for one that works for another controller
 SILENCE = 300  # seconds without any node after which a run ends
 OUT = 3  # so many times in a row: then a node counts as lost
 
@@ -107,6 +108,7 @@ class Builder:
     stopping: bool = False
     count: int = 0
     began: float = field(default_factory=time.monotonic)
+    unable: dict[Key, float] = field(default_factory=dict)  # since when no node can build it
     heard: float = field(default_factory=time.monotonic)  # when a node was there last
 
     @property
@@ -122,7 +124,19 @@ class Builder:
             return "no node is left: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
         if now - self.heard > SILENCE:
             return f"no node has answered for {SILENCE // 60} minutes"
+        self._refuse(now, len(self.seats) >= expected and all(seat.joined or seat.out for seat in self.seats.values()))
         return ""
+
+    def _refuse(self, now: float, settled: bool) -> None:
+        """Fails units that no node can build: at once if all nodes are there or lost for good (`settled`), else after a
+        while."""
+        unable = self.scheduler.unable(now)
+        self.unable = {key: self.unable.get(key, now) for key in unable}
+        hopeless = [key for key, since in self.unable.items() if settled or now - since > SILENCE]
+        for reason in dict.fromkeys(unable[key] for key in hopeless):
+            keys = [key for key in hopeless if unable[key] == reason]
+            self.scheduler.fail(keys, reason)
+            self.tell(f"cannot be built: {', '.join(map(str, keys))}: {reason}")
 
     def summed(self, seat: Seat) -> dict[str, Any]:
         """What a node did, and what its runner must do before its session ends."""
@@ -130,8 +144,7 @@ class Builder:
                 "cancel": sorted({**seat.jobs, **seat.lost}), "forget": seat.forget}
 
     def built(self, stopped: str = "") -> Built:
-        """What this step leaves; what has not ended is given up."""
-        self.scheduler.leave_rest()
+        """What this step leaves."""
         nodes = {seat.name: Share(seat.units, seat.failures, round(seat.seconds, 1), seat.out)
                  for seat in self.seats.values()}
         return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
@@ -187,13 +200,15 @@ class Builder:
         `alive`: it answers, but will not work for this run now. Returns after how many seconds it is tried again.
         """
         self._leave(seat)
-        if alive:
-            self.heard = time.monotonic()
         seat.misses += 1
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
         if for_good:
             seat.out = why
             self.tell(f"{seat.name}: gets no more work: {why}")
+        elif alive:
+            self.heard, again = time.monotonic(), BUSY
+            if seat.misses == 1:
+                self.tell(f"{seat.name}: {why}; waiting for it")
         elif seat.misses <= OUT:
             what = "it counts as lost, and is" if seat.misses == OUT else "it is"
             self.tell(f"{seat.name}: {why}; {what} tried again in {again:.0f} s")
