@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -201,3 +202,19 @@ def test_the_broker_ends_with_its_run(farm: Farm) -> None:
     with pytest.raises(FarmError, match="does not answer"):
         while True:
             link.ask({}, 20)
+
+
+def test_units_are_not_given_up_before_the_nodes_are_there(farm: Farm) -> None:
+    made = farm.make(print, lambda work, then: None)
+    assert made.stuck(time.monotonic()) == ""
+    assert {outcome.state for outcome in made.scheduler.outcomes.values()} == {State.WAITING}
+
+
+def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> None:
+    made = farm.make(print, lambda work, then: None)
+    about = {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 1,
+             "lost": "", "busy": "wait"}
+    made.prepared(made.sit("pi", about), ["linux/arm/v6"], [])
+    assert made.stuck(time.monotonic()) == ""
+    assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
+        "no node runs linux/amd64 or linux/arm64"}

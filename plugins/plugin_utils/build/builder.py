@@ -119,12 +119,13 @@ class Builder:
         """Why nothing can go on; '' if something may."""
         if any(seat.joined for seat in self.seats.values()):
             self.heard = now
-        expected = max((seat.about["play"] for seat in self.seats.values()), default=0)
-        if self.seats and len(self.seats) >= expected and all(seat.out for seat in self.seats.values()):
+        expected = max((seat.about["play"] for seat in self.seats.values()), default=1)
+        complete = len(self.seats) >= expected
+        if complete and all(seat.out for seat in self.seats.values()):
             return "no node is left: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
         if now - self.heard > SILENCE:
             return f"no node has answered for {SILENCE // 60} minutes"
-        self._refuse(now, len(self.seats) >= expected and all(seat.joined or seat.out for seat in self.seats.values()))
+        self._refuse(now, complete and all(seat.joined or seat.out for seat in self.seats.values()))
         return ""
 
     def _refuse(self, now: float, settled: bool) -> None:
