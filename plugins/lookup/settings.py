@@ -14,8 +14,10 @@ description:
   - Reads the public variables C(farm_*) and those of the provisioning roles as the current host sees them.
   - Returns all mistakes in them and in the inventory's groups, and a fingerprint of everything that decides how the
     host is provisioned, including the roles' own files.
-  - Returns the user who runs the playbook, and whether this user can write the controller's parts of C(farm_state) on
-    this machine.
+  - Returns the user who runs the playbook, whether this user can write the controller's parts of
+    C(farm_controller_state) on this machine, and whether making them needs no
+    other user's rights.
+  - Returns the platforms that C(farm_emulation) allows to emulate.
 options:
   _terms:
     description: Takes no terms.
@@ -30,7 +32,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _list:
   description: One dictionary with RV(ignore:mistakes) (a list of texts), RV(ignore:fingerprint), RV(ignore:user) (a
-    number) and RV(ignore:owned).
+    number), RV(ignore:owned), RV(ignore:alone) and RV(ignore:emulated)
+    (platforms).
   type: list
   elements: dict
   sample:
@@ -38,6 +41,8 @@ _list:
       fingerprint: 2cf24dba5fb0a30e
       user: 1000
       owned: true
+      alone: false
+      emulated: [linux/s390x]
 """
 
 import json
@@ -68,11 +73,17 @@ class LookupModule(LookupBase):
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
         groups = {name: list(hosts) for name, hosts in ((variables or {}).get("groups") or {}).items()}
         user = os.geteuid()
+        own = str(plain.get("farm_controller_state") or plain.get("farm_state", ""))
+        # a host's folder is root's, and on one machine that is this one too
+        host = "localhost" in [name for group in settings.GROUPS for name in groups.get(group, ())]
+        words = settings.emulation(plain.get("farm_emulation", "never"))
         return [
             {
-                "mistakes": settings.mistakes(plain, groups),
+                "mistakes": settings.mistakes(plain, groups, int((variables or {}).get("ansible_forks") or 0)),
                 "fingerprint": settings.fingerprint(decisive, files()),
                 "user": user,
-                "owned": not state.not_of(str(plain.get("farm_state", "")), user),
+                "owned": not state.not_of(own, user),
+                "emulated": [name for name, word in words.items() if word != "never"],
+                "alone": user == 0 or (not host and state.may_claim(own)),
             }
         ]

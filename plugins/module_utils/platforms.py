@@ -78,6 +78,10 @@ KERNEL = {  # `uname -m` -> the platform of a user land for such a kernel
 }
 
 
+# when a platform that no node runs by itself is emulated: not at all, only if no native node answers, or at any time
+EMULATION = ("never", "missing", "allowed")
+
+
 def go_environment(platform: Platform) -> dict[str, str]:
     """GOOS, GOARCH and, for arm, GOARM (https://go.dev/doc/install/source#environment)."""
     found = {"GOOS": platform.os, "GOARCH": platform.architecture}

@@ -155,6 +155,14 @@ def claim(path: str) -> None:
               0o644)
 
 
+def may_claim(path: str) -> bool:
+    """Whether this user can make the state folder of a controller here, or has made it: no other user's rights are
+    needed."""
+    if os.path.lexists(path):
+        return os.path.isdir(path) and os.stat(path).st_uid == os.geteuid()
+    return os.access(next(_above(os.path.abspath(path)), "/"), os.W_OK)
+
+
 def not_of(path: str, user: int) -> dict[str, int]:
     """The controller's parts that a user cannot write to -> their owner, or -1 if they are missing."""
     found = {}

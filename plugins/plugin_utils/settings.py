@@ -15,7 +15,7 @@ from string import Formatter
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
@@ -25,6 +25,7 @@ BASES = ("debian", "debian-security")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
+OF_HOSTS = ("farm_state", "farm_registry", "farm_native", "farm_emulation")  # what decides how a host is provisioned
 
 
 def _path(value: Any) -> str:
@@ -87,6 +88,20 @@ def _platforms(value: Any) -> str:
     return f"a list of platforms out of {', '.join(known)}" if wrong else ""
 
 
+def _emulation(value: Any) -> str:
+    """One word for all platforms, or a mapping of platforms to words; `-e name=value` gives a text."""
+    known = [str(platform) for platform in ALL]
+    good = value in EMULATION if isinstance(value, str) else (
+        isinstance(value, Mapping) and all(name in known and word in EMULATION for name, word in value.items()))
+    words = ", ".join(EMULATION)
+    return "" if good else f"one of {words}, or a mapping of platforms to these, such as {{linux/s390x: allowed}}"
+
+
+def _count(value: Any) -> str:
+    good = not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,3}", str(value))
+    return "" if good else "a number from 0 to 999"
+
+
 def _mapping(value: Any) -> str:
     return "" if isinstance(value, Mapping) else "a mapping"
 
@@ -141,6 +156,9 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "farm_state": Setting(_state, required=True),
     "farm_controller_state": Setting(_path),
+    "farm_native": Setting(_platforms),
+    "farm_emulation": Setting(_emulation),
+    "farm_slots": Setting(_count),
     "farm_registry": Setting(references.address, required=True),
     "farm_namespace": Setting(_namespace, required=True),
     "farm_catalog": Setting(_folders, required=True),
@@ -163,25 +181,24 @@ OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
     "farm_check_json")
 
-GROUPS: Mapping[str, tuple[int, str]] = {  # group -> its least number of hosts, and why it has at most one
-    "nodes": (1, "this version builds on one node"),
-    "registries": (0, "a farm has one registry"),
-}
+GROUPS = ("nodes", "registries")
 
 
-def _group_mistakes(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for name, (least, why) in GROUPS.items():
-        hosts = groups.get(name, ())
-        if len(hosts) > 1:
-            yield f"the group {name} has {len(hosts)} hosts ({', '.join(hosts)}): {why}"
-        elif len(hosts) < least:
-            yield f"the group {name} has no host: add one in the inventory, such as this machine (localhost)"
+def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:
+    nodes, registries = (groups.get(name, ()) for name in GROUPS)
+    if not nodes:
+        yield "the group nodes has no host: add one in the inventory, such as this machine (localhost)"
+    if len(registries) > 1:
+        yield f"the group registries has {len(registries)} hosts ({', '.join(registries)}): a farm has one registry"
+    if 0 < forks < len(nodes):
+        yield (f"forks is {forks}, but the group nodes has {len(nodes)} hosts, and each needs a worker of its own: set "
+               f"forks to {len(nodes)} or more in ansible.cfg (section defaults), or run with --forks {len(nodes)}")
 
 
-def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0) -> list[str]:
     """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
-    that are nearly right."""
-    found = list(_group_mistakes(groups))
+    that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known."""
+    found = list(_group_mistakes(groups, forks))
     for name, setting in SETTINGS.items():
         if name not in values:
             if setting.required:
@@ -205,9 +222,15 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
     return found
 
 
+def emulation(value: Any) -> dict[str, str]:
+    """platform -> its word, from a value of farm_emulation that `mistakes` accepts."""
+    given = value if isinstance(value, Mapping) else {str(platform): value for platform in ALL}
+    return {str(platform): str(given.get(str(platform), EMULATION[0])) for platform in ALL}
+
+
 def decides_provisioning(name: str) -> bool:
     """Whether a variable decides how a host is provisioned, as opposed to what is built on it."""
-    return name in ("farm_state", "farm_registry") or name.startswith(tuple(f"{role}_" for role in ROLES))
+    return name in OF_HOSTS or name.startswith(tuple(f"{role}_" for role in ROLES))
 
 
 def fingerprint(values: Mapping[str, Any], files: Mapping[str, bytes]) -> str:

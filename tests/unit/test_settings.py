@@ -38,16 +38,22 @@ def test_a_password_in_a_wrong_setting_is_not_shown(value):
 @pytest.mark.parametrize(
     ("groups", "said"),
     [
-        ({**ALONE, "nodes": ["pi", "rack"]},
-         "the group nodes has 2 hosts (pi, rack): this version builds on one node"),
         ({**ALONE, "registries": ["pi", "rack"]},
          "the group registries has 2 hosts (pi, rack): a farm has one registry"),
         ({"registries": ["localhost"]}, "the group nodes has no host"),
     ],
 )
-def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
+def test_groups_that_are_no_farm_are_refused_by_name(groups, said):
     (found,) = settings.mistakes(GOOD, groups)
     assert found.startswith(said)
+
+
+def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
+    groups = {"nodes": [f"node{number}" for number in range(7)]}
+    remote = {**GOOD, "farm_registry": "registry.example.org"}
+    assert settings.mistakes(remote, groups, 7) == settings.mistakes(remote, groups) == []
+    (found,) = settings.mistakes(remote, groups, 5)
+    assert "forks is 5, but the group nodes has 7 hosts" in found and "--forks 7" in found
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,20 @@ def test_more_hosts_than_this_version_serves_are_refused_by_name(groups, said):
         ("farm_publish", "registry.example.org/" + "a" * 127, "at most 126"),
         ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
         ("farm_busy", "fight", "one of wait, stop"),
+        ("farm_native", ["linux/arm"], "linux/arm/v7"),
+        ("farm_native", 5, "a list of strings"),
+        ("farm_emulation", "always", "one of never, missing, allowed"),
+        ("farm_emulation", True, "one of never, missing, allowed"),
+        ("farm_emulation", {"linux/s390": "allowed"}, "one of never, missing, allowed"),
+        ("farm_emulation", {"linux/s390x": "yes"}, "one of never, missing, allowed"),
+        ("farm_emulation", {"linux/s390x": ["never"]}, "one of never, missing, allowed"),
+        ("farm_emulation", ["allowed"], "one of never, missing, allowed"),
+        ("farm_slots", -1, "a number from 0 to 999"),
+        ("farm_slots", True, "a number from 0 to 999"),
+        ("farm_slots", "four", "a number from 0 to 999"),
+        ("farm_slots", 2.5, "a number from 0 to 999"),
+        ("farm_controller_state", "~/farm", "an absolute path"),
+        ("farm_emulations", "never", "did you mean farm_emulation?"),
         ("farm_relock_missing", "perhaps", "true or false"),
         ("farm_publish", "https://example.org/x", "without a scheme"),
         ("farm_publish", "registry.example.org/Team", "lower case"),
@@ -104,6 +124,9 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("farm_native", ["linux/arm/v7", "linux/arm/v6"]), ("farm_native", []), ("farm_slots", 0), ("farm_slots", "12"),
+        ("farm_emulation", "missing"), ("farm_emulation", {"linux/s390x": "allowed", "linux/arm/v6": "never"}),
+        ("farm_controller_state", "/home/me/farm"),
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""),
         ("farm_publish", "registry.example.org:5000"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
@@ -135,7 +158,9 @@ def test_all_mistakes_are_told_at_once():
 
 @pytest.mark.parametrize(
     ("name", "decides"),
-    [("farm_state", True), ("farm_registry", True), ("buildkitd_socket", True), ("farm_images", False),
+    [("farm_state", True), ("farm_registry", True), ("buildkitd_socket", True),
+     ("farm_native", True), ("farm_emulation", True), ("farm_slots", False), ("farm_controller_state", False),
+     ("farm_images", False),
      ("farm_select", False)],
 )
 def test_what_is_built_does_not_decide_how_a_host_is_provisioned(name, decides):
