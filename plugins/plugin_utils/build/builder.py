@@ -213,6 +213,7 @@ class Builder:
             "socket": self.farm.socket, "buildctl": self.farm.buildctl, "root": self.farm.state,
             "store": f"{self.farm.state}/store", "own": self.node.store,
             "archive": f"{self.farm.registry.base}/v2/{self.farm.namespace}/archive",
+            "registry": self.farm.registry.for_job(self.node.ca),
         }
         self.scheduler.start(batch)
         return spec

@@ -37,6 +37,7 @@ class Node:
         self.name, self._execute, self._python = name, execute, python
         self.jobs = f"{state}/jobs"
         self.store = f"{state}/node"  # its own store, which no other user can enter
+        self.ca = f"{state}/etc/registry-ca.pem"  # whom it trusts for the registry, if the farm has a CA for that
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
         self._content = content
