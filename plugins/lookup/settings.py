@@ -47,12 +47,14 @@ _list:
 
 import json
 import os
+from datetime import datetime, timezone
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings, travels
+from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
 
 
 def files() -> dict:
@@ -71,6 +73,8 @@ class LookupModule(LookupBase):
         values = {name: self._templar.template(variables[name]) for name in names}
         plain = json.loads(json.dumps(values, cls=get_encoder("tagless")))
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
+        own = "registries" in ((variables or {}).get("group_names") or [])
+        decisive.update(fingerprints.decisive(plain, own=own, now=datetime.now(timezone.utc)))
         groups = {name: list(hosts) for name, hosts in ((variables or {}).get("groups") or {}).items()}
         user = os.geteuid()
         own = str(plain.get("farm_controller_state") or plain.get("farm_state", ""))

@@ -15,6 +15,8 @@ import stat
 import time
 from collections.abc import Iterator
 
+from .errors import FarmError
+
 CHUNK = 1 << 18
 _LOOK = 0.05  # seconds between attempts to get a lock, as flock(2) has no deadline
 KINDS = {  # what is not a regular file, in words
@@ -124,6 +126,17 @@ def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync
         raise
     if sync:
         sync_folder(folder)
+
+
+def private_folder(path: str) -> None:
+    """Makes a folder that no other user can enter. Raises FarmError if it belongs to another user."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.stat(path)
+    if found.st_uid != os.geteuid():
+        words = f"{path} belongs to user {found.st_uid}, not to this one ({os.geteuid()})"
+        raise FarmError(words, hint="remove it: it is then made again")
+    if found.st_mode & 0o077:
+        os.chmod(path, 0o700)
 
 
 def sync_folder(path: str) -> None:

@@ -8,21 +8,34 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .supervision import Claims, Ready, parse_port
 
+if TYPE_CHECKING:
+    import http.client
+
 LONGEST = 10  # seconds that a command which asks a service may take, timeout(1)
 
 
-def http_answers(url: str, timeout: float = 2) -> str:
-    """'' if a GET gives a status below 500 (asking for a password is an answer), else why not."""
+def http_answers(url: str, certificate: str = "", timeout: float = 2) -> str:
+    """'' if a GET gives a status below 500 (asking for a password is an answer), else why not.
+
+    With `certificate`, a PEM file, the service must show exactly that one. Whether clients accept it is not asked: they
+    use another name, and another clock.
+    """
     import http.client  # here, as it is slow to load and a probe does not need it
 
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    host, port = parts.hostname or "", parts.port
+    connection = (_https(host, port, certificate, timeout) if parts.scheme == "https"
+                  else http.client.HTTPConnection(host, port, timeout=timeout))
     try:
+        if certificate:
+            connection.connect()
+            if _shown(connection.sock) != _first(certificate):
+                return f"GET {url}: another certificate than that in {certificate}"
         connection.request("GET", parts.path or "/")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
@@ -30,6 +43,34 @@ def http_answers(url: str, timeout: float = 2) -> str:
     finally:
         connection.close()
     return "" if status < 500 else f"GET {url}: status {status}"
+
+
+def _https(host: str, port: int | None, certificate: str, timeout: float) -> http.client.HTTPSConnection:
+    import http.client
+    import ssl
+
+    context = ssl.create_default_context()
+    if certificate:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def _shown(connection: object) -> bytes:
+    """The certificate that a server showed (DER); nothing without TLS."""
+    import ssl
+
+    return connection.getpeercert(True) or b"" if isinstance(connection, ssl.SSLSocket) else b""
+
+
+def _first(path: str) -> bytes:
+    """The first certificate in a PEM file, as it is sent (DER)."""
+    import ssl
+
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    end = "-----END CERTIFICATE-----"
+    begin = text.find("-----BEGIN CERTIFICATE-----")
+    return ssl.PEM_cert_to_DER_cert(text[max(begin, 0):].partition(end)[0] + end)
 
 
 def socket_answers(path: str, timeout: float = 2) -> str:
@@ -68,7 +109,7 @@ def claims_answer(claims: Claims) -> str:
 def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
     """'' if the service says that it is ready, else why not."""
     if ready.http:
-        return http_answers(ready.http)
+        return http_answers(ready.http, ready.certificate)
     if ready.unix:
         return socket_answers(ready.unix)
     if ready.command:

@@ -12,8 +12,8 @@ Standard library only. It is sent as a zip file and unpacked on the node.
     python3 runner release  gives the node back
     python3 runner probe  says whether this host is well (wellness.py)
 
-Input and output are JSON. A job's folder has `spec.json`, `state.json` (replaced atomically), `log`, `beat` (its mtime
-is the last poll), `pid`.
+Input and output are JSON. A job's folder has `spec.json` (without a password), `state.json` (replaced atomically),
+`log`, `beat` (its mtime is the last poll), `pid`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def start(spec: dict[str, Any]) -> None:
     except FileExistsError:
         return
     try:
-        (folder / "spec.json").write_text(json.dumps(spec))
+        (folder / "spec.json").write_text(json.dumps({**spec, "registry": _shown(spec.get("registry"))}))
         (folder / "beat").touch()
         write_state(folder, {"state": "running", "phase": "starting", "started": time.time()})
     except OSError:
@@ -118,6 +118,11 @@ def start(spec: dict[str, Any]) -> None:
         finally:
             os._exit(0)
     os.wait()
+
+
+def _shown(registry: dict[str, str] | None) -> dict[str, str]:
+    """How the registry is reached, without the secret: nothing on the disk has it but what buildctl reads."""
+    return {name: text for name, text in (registry or {}).items() if name != "password"}
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ runner.py starts."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -25,6 +26,7 @@ from .staging import Contents, lay_out
 STATE = "state.json"
 CANCELLED = "cancelled"  # a file with this meaning, as a signal may come before there is a process to send it to
 FORGOTTEN = 15 * 60  # seconds without a poll after which a job is cancelled (D2)
+DOCKER = "docker"  # the folder of buildctl's login: it passes that on to BuildKit for this solve alone
 LOG = 64 << 20  # characters of a log
 
 
@@ -45,7 +47,8 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         if (folder / CANCELLED).exists():
             raise Cancelled("cancelled before it began")
         job.write("running", phase="contexts")
-        contents = Contents(own=spec["own"], shared=spec["store"], archive=spec["archive"])
+        contents = Contents(own=spec["own"], shared=spec["store"], archive=spec["archive"],
+                            access=spec.get("registry"))
         job.notes = contents.notes
         for name, tree in spec["solve"]["contexts"].items():
             lay_out(folder / "contexts" / name, tree, contents)
@@ -59,7 +62,8 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
     except Exception as error:  # the state must say how a job ended, whatever happened
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    shutil.rmtree(folder / "contexts", ignore_errors=True)  # first, as copies in it may have filled the disk
+    for name in ("contexts", DOCKER):  # first, as copies may have filled the disk
+        shutil.rmtree(folder / name, ignore_errors=True)
     job.end(ended)
 
 
@@ -114,7 +118,7 @@ class _Job:
         with (self.folder / "log").open("w", encoding="utf-8", errors="replace") as log:
             log.writelines(f"{note}\n" for note in self.notes)
             self.building = True
-            buildctl = Child(command, {**os.environ, "HOME": str(self.folder)})
+            buildctl = Child(command, {**os.environ, "HOME": str(self.folder), **self._login()})
             try:
                 room = LOG
                 for line in buildctl.lines(self._look):
@@ -136,6 +140,17 @@ class _Job:
         if engine != engine_identity(self.spec["socket"]) or not engine:
             return {"state": "lost", "error": "buildkitd stopped during the build"}
         return {"state": "failed", "full": self.progress.full or _full(self.spec["root"])}
+
+    def _login(self) -> dict[str, str]:
+        """The variable that tells buildctl where its login at the registry is; nothing if the job came without one."""
+        registry = self.spec.get("registry") or {}
+        if not registry.get("password"):
+            return {}
+        secret = base64.b64encode(f"{registry['user']}:{registry['password']}".encode()).decode()
+        value = {"auths": {registry["url"].partition("//")[2]: {"auth": secret}}}
+        (self.folder / DOCKER).mkdir(mode=0o700)
+        files.write(str(self.folder / DOCKER / "config.json"), json.dumps(value), 0o600, sync=False)
+        return {"DOCKER_CONFIG": str(self.folder / DOCKER)}
 
     def _look(self) -> bool:
         """Writes the state while buildctl runs; returns whether it must end."""

@@ -10,17 +10,14 @@ import hashlib
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import FarmError, HashMismatch
-from .files import CHUNK, Unfit, open_file, open_folder, read_through
+from .files import Unfit, open_file, open_folder, private_folder, read_through
 
 MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanoseconds
-SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
-SLOWEST = 50_000  # bytes a second; it gives up on an archive that sends less
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
 
@@ -33,14 +30,15 @@ class Contents:
                copied, and hashed on the way. Nothing is ever written there
     `archive`  the URL of the archive's repository; what comes from it is kept in `own`
 
-    Each may be ''. `notes` says what was damaged.
+    Each may be ''. `access` says how the archive's registry is reached (fetching.py). `notes` says what was damaged.
     """
 
-    def __init__(self, *, own: str = "", shared: str = "", archive: str = "") -> None:
-        self.own, self.shared, self.archive = own, shared, archive
+    def __init__(self, *, own: str = "", shared: str = "", archive: str = "",
+                 access: Mapping[str, str] | None = None) -> None:
+        self.own, self.shared, self.archive, self.access = own, shared, archive, access
         self.notes: list[str] = []
         if own:
-            _make_private(own)
+            private_folder(own)
 
     def lay(self, target: str, wanted: Wanted, mode: int, mtime: int) -> None:
         """Makes the file `target` with a content, a mode and an mtime (nanoseconds). Raises FarmError."""
@@ -103,27 +101,14 @@ class Contents:
 
     def _fetch(self, wanted: Wanted) -> None:
         """Fetches a content from the archive into the own store. Raises FarmError if it is missing or wrong there."""
-        import http.client  # here, as these are slow to load and not needed if the stores have everything
-        import urllib.request
+        from .fetching import pieces  # here, as it is slow to load and not needed if the stores have everything
 
-        url, hint = f"{self.archive}/blobs/sha256:{wanted[0]}", "does the registry run, and can this machine reach it?"
-
-        def pieces() -> Iterator[bytes]:
-            until = time.monotonic() + SILENCE + wanted[1] / SLOWEST
-            try:
-                with urllib.request.build_opener().open(url, timeout=SILENCE) as answer:
-                    while piece := answer.read1(CHUNK):
-                        yield piece
-                        if time.monotonic() > until:
-                            raise FarmError(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=hint)
-            except (OSError, http.client.HTTPException) as error:
-                raise FarmError(f"{url}: {error}", hint=hint) from error
-
+        url = f"{self.archive}/blobs/sha256:{wanted[0]}"
         handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.own)
         try:
             made, size = hashlib.sha256(), 0
             with os.fdopen(handle, "wb") as out:
-                for piece in pieces():
+                for piece in pieces(url, wanted[1], self.access or {}):
                     made.update(piece)
                     size += len(piece)
                     if size > wanted[1]:
@@ -198,17 +183,6 @@ def _wrong(found: Wanted, wanted: Wanted) -> str:
 def _place(sha256: str) -> str:
     """The path of a content in a store."""
     return f"sha256/{sha256[:2]}/{sha256}"
-
-
-def _make_private(path: str) -> None:
-    """Makes a folder that no other user can enter. Raises FarmError if it belongs to another user."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    found = os.stat(path)
-    if found.st_uid != os.geteuid():
-        words = f"{path} belongs to user {found.st_uid}, not to this one ({os.geteuid()})"
-        raise FarmError(words, hint="remove it: it is then made again")
-    if found.st_mode & 0o077:
-        os.chmod(path, 0o700)
 
 
 @contextlib.contextmanager

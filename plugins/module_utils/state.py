@@ -20,7 +20,7 @@ from .proc import Proc, started
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
 # What ansible-playbook's own process makes there: plan, fetch, index, context and lock run in it, as the user who
 # started it.
-CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "store")
+CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "secrets", "store")
 # What modules and the runner make there, as root.
 HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
         "provisioned.json", "registry", "services")
@@ -199,7 +199,7 @@ def hand_over(path: str, user: int, group: int) -> None:
                 os.close(file)
             continue
         if owner == -1:
-            os.mkdir(whole, 0o755)
+            os.mkdir(whole, 0o700 if name == "secrets" else 0o755)
         # only root can write in the state folder, so a part that is a link was made by root
         folder = os.open(whole, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

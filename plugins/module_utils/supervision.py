@@ -45,10 +45,11 @@ class Text(NamedTuple):
 
 @dataclass(frozen=True)
 class Ready:
-    """How to check that a service is up: by exactly one of the three, until it succeeds or `timeout` seconds are
-    over."""
+    """How to check that a service is up: by exactly one of `http`, `unix` and `command`, until it succeeds or `timeout`
+    seconds are over. `certificate` is a PEM file with the certificate that `http` must show."""
 
     http: str = ""
+    certificate: str = ""
     unix: str = ""
     command: tuple[str, ...] = ()
     timeout: int = 30
@@ -108,6 +109,7 @@ class Service:
             secret_files=_pairs(params.get("secret_files")),
             ready=Ready(
                 http=ready.get("http") or "",
+                certificate=ready.get("certificate") or "",
                 unix=ready.get("unix") or "",
                 command=tuple(ready.get("command") or ()),
                 timeout=int(ready.get("timeout") or 30),

@@ -126,6 +126,10 @@ options:
       http:
         description: A URL that answers with a status below 500.
         type: str
+      certificate:
+        description: A PEM file on the host with the certificate that O(ready.http) must show. Without it, the host must
+          trust the certificate.
+        type: path
       unix:
         description: A unix socket that accepts a connection.
         type: path
@@ -250,6 +254,7 @@ ARGUMENTS = {
         "type": "dict",
         "options": {
             "http": {"type": "str"},
+            "certificate": {"type": "path"},
             "unix": {"type": "path"},
             "command": {"type": "list", "elements": "str"},
             "timeout": {"type": "int", "default": 30},

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
-from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
@@ -62,6 +62,20 @@ def _short(value: Any) -> str:
     """A value for a message, without what may be a password: a login before a host name."""
     text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _file(value: Any) -> str:
+    return "" if value == "" or not _path(value) else f"'' or {_path(None)}"
+
+
+def _user(value: Any) -> str:
+    good = isinstance(value, str) and re.fullmatch(r"[!-9;-~]{1,255}", value)
+    return "" if good else "letters, digits and signs, without a space or a colon"
+
+
+def _password(value: Any) -> str:
+    good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
+    return "" if good else "a string without line breaks, of at most 72 bytes, as bcrypt takes no more"
 
 
 def _flag(value: Any) -> str:
@@ -151,6 +165,7 @@ class Setting:
 
     check: Callable[[Any], str]
     required: bool = False
+    secret: bool = False  # its value is shown nowhere
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -160,6 +175,10 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_emulation": Setting(_emulation),
     "farm_slots": Setting(_count),
     "farm_registry": Setting(references.address, required=True),
+    "farm_secrets": Setting(_path),
+    "farm_registry_ca": Setting(_file),
+    "farm_registry_user": Setting(_user),
+    "farm_registry_password": Setting(_password, secret=True),
     "farm_namespace": Setting(_namespace, required=True),
     "farm_catalog": Setting(_folders, required=True),
     "farm_images": Setting(_texts),
@@ -206,11 +225,10 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
             continue
         allowed = setting.check(values[name])
         if allowed:
-            found.append(f"{name} is {_short(values[name])}, it must be {allowed}")
-    address = values.get("farm_registry", "")
-    if groups.get("registries") and not references.address(address) and not references.listener_on_loopback(address):
-        found.append(f"farm_registry is {address!r}: the farm's own registry (group registries) has no TLS, so it must "
-                     "listen on loopback, as 127.0.0.1:5000; to use another registry, leave that group empty")
+            shown = "(not shown)" if setting.secret else _short(values[name])
+            found.append(f"{name} is {shown}, it must be {allowed}")
+    if groups.get("registries") and not references.address(values.get("farm_registry", "")):
+        found += _registry_mistakes(values)
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")
@@ -226,6 +244,30 @@ def emulation(value: Any) -> dict[str, str]:
     """platform -> its word, from a value of farm_emulation that `mistakes` accepts."""
     given = value if isinstance(value, Mapping) else {str(platform): value for platform in ALL}
     return {str(platform): str(given.get(str(platform), EMULATION[0])) for platform in ALL}
+
+
+def _registry_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
+    """What does not fit together where the farm runs its own registry. Off loopback that has TLS and a password."""
+    name, listens = values["farm_registry"], values.get("registry_address")
+    if listens is not None and not _listener(listens):
+        yield f"registry_address is {_short(listens)}, it must be ADDRESS:PORT with a numeric address, as 0.0.0.0:5000"
+    if references.loopback(name):
+        if not references.listener_on_loopback(name):
+            yield (f"farm_registry is {name!r}: on loopback the farm's own registry (group registries) needs a numeric "
+                   "address and a port, as 127.0.0.1:5000; to use another registry, leave that group empty")
+        return
+    if listens is None and not re.search(r":[0-9]+\Z", name):
+        yield f"farm_registry is {name!r}: the farm's own registry (group registries) needs a port, as {name}:5000"
+    pair = [each for each in ("registry_certificate", "registry_key") if values.get(each)]
+    if len(pair) == 1:
+        yield f"{pair[0]} is set alone: registry_certificate and registry_key belong together"
+
+
+def _listener(value: Any) -> bool:
+    try:
+        return bool(parse_port(value))
+    except (ValueError, TypeError):
+        return False
 
 
 def decides_provisioning(name: str) -> bool:

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import staging
+from ansible_collections.desimages.farm.plugins.module_utils import fetching, staging
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
 
@@ -189,7 +189,7 @@ def dripping() -> Iterator[str]:
 @pytest.mark.timeout(20)
 def test_an_archive_that_sends_a_byte_now_and_then_is_given_up(
         node: Place, dripping: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "SILENCE", 0.3)
+    monkeypatch.setattr(fetching, "SILENCE", 0.3)
     node.contents.archive = dripping
     with pytest.raises(FarmError, match="arrives with less than 50 kB a second"):
         node.contents.lay(str(node.root / "x"), (SHA, 100), 0o644, 0)

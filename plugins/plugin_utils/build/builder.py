@@ -274,6 +274,7 @@ class Builder:
             "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
             "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
             "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
+            "registry": registry.for_job(f"{about['state']}/etc/registry-ca.pem"),
             "units": {str(key): plan.units[key].id for key in batch.keys},  # for the next run, if this one dies
             "log": str(self.run.log(job.name)),  # on the controller: for the session
         }

@@ -75,7 +75,7 @@ class Keys:
         with self._lock:
             if (held := self.header(scope)) != refused:  # another thread has a new one already
                 return held
-            offered, known = challenges(challenge), self._known()
+            offered, known = challenges(challenge), self.known()
             if not (self._own or known):
                 return ""
             if "bearer" in offered:
@@ -90,9 +90,9 @@ class Keys:
         """The hint for a refusal."""
         if self._given:
             return f"are farm_registry_user ({self._given.name}) and farm_registry_password those of {self.host}?"
-        return f"run `docker login {self.host}`" + (" as a user who may do this" if self._known() else " first")
+        return f"run `docker login {self.host}`" + (" as a user who may do this" if self.known() else " first")
 
-    def _known(self) -> Login | None:
+    def known(self) -> Login | None:
         """The user's login here. It is looked up once, even if that fails: otherwise each thread waits for a helper."""
         if self._login is None:
             try:

@@ -52,6 +52,18 @@ class Registry:
         self._session = Session(address, self.access, pauses=pauses, threads=threads)
         self.address, self.base, self._pauses = address, self._session.base, pauses
 
+    def for_job(self, ca: str) -> dict[str, str]:
+        """How a node reaches this registry, for a job's spec: `url`, `ca`, `user`, `password`; {} if it needs nothing.
+
+        `ca` is the file on the node with the CA that is trusted here. The login is that of the settings, else the
+        Docker client's name and password.
+        """
+        login = self._session.login()
+        if not (login or self.access.ca):
+            return {}
+        return {"url": self.base, "ca": ca if self.access.ca else "",
+                **({"user": login.name, "password": login.password} if login else {})}
+
     def answers(self) -> bool:
         """Whether a registry answers now, without retries."""
         try:

@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    FarmError,
+    NoSpace,
+    RegistryError,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
@@ -30,7 +35,16 @@ LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept m
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
-_NO_USE = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")  # TLS: retrying is no use
+_NO_USE = (  # what OpenSSL says where retrying is no use, and what to do
+    (re.compile("certificate has expired"),
+     "have the certificate renewed; playbooks/provision.yml renews that of the farm's own registry"),
+    (re.compile("certificate is not yet valid"), "check the clock of this machine"),
+    (re.compile("ostname mismatch|IP address mismatch|doesn't match"),
+     "farm_registry must be one of the names or addresses in the certificate"),
+    (re.compile("CERTIFICATE_VERIFY_FAILED"), "set farm_registry_ca to the CA that signed its certificate"),
+    (re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE"),
+     "the farm uses plain HTTP on loopback, and TLS elsewhere: does it speak TLS?"),
+)
 
 
 class Answer:
@@ -108,7 +122,7 @@ class Wire:
                 if answer.status not in AGAIN or (answer.status == 429 and asked(answer) > LONGEST):
                     return answer
             pause = next(pauses, None)
-            if pause is None or time.monotonic() - began > LONGEST or _NO_USE.search(str(trouble)):
+            if pause is None or time.monotonic() - began > LONGEST or _no_use(trouble):
                 break
             time.sleep(max(pause, min(asked(answer), PAUSES[-1])) if answer else pause)
         if answer is not None and trouble is None:
@@ -161,14 +175,19 @@ def asked(answer: Answer | None) -> float:
         return 0
 
 
-def _unreachable(url: str, error: Exception | None) -> Unreachable:
+def _unreachable(url: str, error: Exception | None) -> FarmError:
     if isinstance(error, Unreachable):
         return error
     where = re.sub(r"^(\w+://[^/]*).*", r"\1", url)
-    hint = "is it running, and is that its address? `make status` shows the farm's own registry"
-    if _NO_USE.search(str(error)):
-        hint = "the farm uses plain HTTP on loopback, and TLS elsewhere: does this machine trust its certificate?"
-    return Unreachable(f"the registry {where} cannot be reached: {getattr(error, 'reason', None) or error}", hint=hint)
+    text = f"the registry {where} cannot be reached: {getattr(error, 'reason', None) or error}"
+    if hint := _no_use(error):
+        return RegistryError(text, hint=hint)
+    return Unreachable(text, hint="is it running, and is that its address? `make status` shows the farm's own registry")
+
+
+def _no_use(error: Exception | None) -> str:
+    """What to do if the two sides cannot agree on TLS; '' for any other trouble."""
+    return next((hint for sign, hint in _NO_USE if sign.search(str(error))), "")
 
 
 class _Sent:

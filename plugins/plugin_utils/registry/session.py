@@ -28,6 +28,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http impor
     refuse_full,
     shown,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login
 
 HOPS = 5  # redirects for one request
 PAGES = 10_000  # in a list
@@ -43,6 +44,7 @@ class Session:
         refuse(f"the registry {address!r}", references.address(address))
         plain = references.loopback(address)
         self.address, self.base = address, f"{'http' if plain else 'https'}://{address}"
+        self._elsewhere, self._given = not plain, access.login
         self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads)
         self._keys = {origin(self.base): Keys(address, self._wire.ask, own=True, given=access.login)}
         self._lock = threading.Lock()
@@ -74,6 +76,11 @@ class Session:
             url = self.leads(answer, url)
         raise RegistryError(f"{method} {self.base}{shown(path)}: more than {HOPS} redirects, the last to {shown(url)}",
                             hint="is that address a registry's?")
+
+    def login(self) -> Login | None:
+        """The login by name and password; None on loopback, unless the settings give one."""
+        found = self._keys[origin(self.base)].known() if self._elsewhere else self._given
+        return found if found and found.password else None
 
     def list(self, path: str, key: str, scope: Scope, *, missing: bool = False) -> list[str]:
         """The names in a paged list, sorted. With `missing`, a list that the registry does not have is empty.

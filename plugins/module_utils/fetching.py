@@ -1,0 +1,65 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reads one blob of the archive from a registry, with the login and the CA that a job came with. I/O.
+
+Only a challenge for a password (Basic) is answered, not one for a token: the farm's own registry asks for a password.
+A registry with tokens serves a node whose files are all in a store.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from .errors import FarmError
+from .files import CHUNK
+
+SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
+SLOWEST = 50_000  # bytes a second; it gives up on an archive that sends less
+_HINT = "does the registry run, and can this machine reach it?"
+_REFUSED = {401: "it asks for a login: check farm_registry_user and farm_registry_password",
+            403: "this login may not read there: check farm_registry_user and farm_registry_password"}
+
+
+class _Exact(urllib.request.HTTPSHandler):
+    """Trusts a CA for one host alone; for others, to which that may redirect, those of the system."""
+
+    def __init__(self, host: str, ca: str) -> None:
+        super().__init__()
+        self._host, self._ca = host, ca
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        ca = self._ca if req.host == self._host else None
+        return self.do_open(http.client.HTTPSConnection, req, context=ssl.create_default_context(cafile=ca))
+
+
+def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
+    """The content of a blob of `size` bytes, piece by piece. `access` may have `url`, `ca` (a file), `user` and
+    `password`: they are used for that registry alone. Raises FarmError."""
+    request = urllib.request.Request(url)
+    mine = bool(access.get("url")) and url.startswith(f"{access['url']}/")
+    if mine and access.get("password"):
+        secret = base64.b64encode(f"{access['user']}:{access['password']}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
+    handlers: list[Any] = [_Exact(urlsplit(url).netloc, access["ca"])] if mine and access.get("ca") else []
+    until = time.monotonic() + SILENCE + size / SLOWEST
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=SILENCE) as answer:
+            while piece := answer.read1(CHUNK):
+                yield piece
+                if time.monotonic() > until:
+                    raise FarmError(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=_HINT)
+    except HTTPError as error:
+        raise FarmError(f"{url}: {error}", hint=_REFUSED.get(error.code, _HINT)) from error
+    except (OSError, http.client.HTTPException) as error:
+        why = error.reason if isinstance(error, URLError) else error
+        hint = ("this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"
+                if isinstance(why, ssl.SSLCertVerificationError) else _HINT)
+        raise FarmError(f"{url}: {error}", hint=hint) from error

@@ -1,0 +1,50 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: registry_login
+short_description: Have a password for the farm's registry
+description:
+  - Keeps a line of htpasswd with a bcrypt hash, on the controller, for the user and the password that are given.
+  - Without a password it makes one, once, and keeps it in the same folder.
+author: the Desimages authors (@desimages)
+version_added: 0.1.0
+attributes:
+  check_mode: {support: full, description: Says what would be made.}
+  diff_mode: {support: full, description: "Shows the user, and no password."}
+  idempotent: {support: full, description: The hash stays as long as it is the password's.}
+options:
+  secrets:
+    description: The farm's folder for secrets on the controller. Only the user who runs the playbook can enter it.
+    type: path
+    required: true
+  user:
+    description: The user.
+    type: str
+    required: true
+  password:
+    description: The password, of at most 72 bytes. If empty, the one that was made is kept.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Have a password for the registry
+  desimages.farm.registry_login:
+    secrets: /var/lib/desimages/secrets
+    user: farm
+"""
+
+RETURN = r"""
+reasons:
+  description: What was made, and why; empty if nothing was.
+  returned: success
+  type: list
+  elements: str
+  sample: ["the registry's login: it has changed"]
+"""
