@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
@@ -32,8 +33,8 @@ class ActionModule(FarmAction):
         if self.check:
             planned = Run.of(scratch(), controller()).load(Planned)
             return {"changed": bool(planned.todo), **NOTHING}
-        if arguments["slots"] < 1:
-            raise FarmError(f"slots is {arguments['slots']}, it must be at least 1")
+        if arguments["slots"] < 0:
+            raise FarmError(f"slots is {arguments['slots']}, it must not be negative")
         run = Run.of(arguments["state"], controller())
         if not (run.folder / SOCKET).exists():  # there is nothing to build
             return {"changed": False, **NOTHING}
@@ -41,7 +42,7 @@ class ActionModule(FarmAction):
         about = {"name": name, "state": state, "socket": arguments["socket"], "buildctl": arguments["buildctl"],
                  "slots": arguments["slots"], "local": self._connection.transport == "local",
                  "play": len(task_vars["ansible_play_hosts_all"]), "lost": arguments["lost"],
-                 "busy": arguments["busy"]}
+                 "busy": arguments["busy"], "emulation": settings.emulation(arguments["emulation"])}
         node = Node(name, self._execute_there, lambda: self._python_there(task_vars), state,
                     identity(arguments["state"]))
         try:

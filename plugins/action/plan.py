@@ -39,7 +39,7 @@ class ActionModule(FarmAction):
         builds = [platform for platform in dict.fromkeys(native) if platform in wide] or native[:1]
         again = damaged(found.plan, arguments["damaged"])
         choice = arguments["images"], arguments["platforms"], arguments["select"]
-        wanted = list(again) or select(found.plan, native, *choice)
+        wanted = list(again) or select(found.plan, [*native, *map(Platform.parse, arguments["emulated"])], *choice)
         again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
         registry = self._registry(arguments)
         # what is built again must stay the same, so its lock stays

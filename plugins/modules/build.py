@@ -43,9 +43,14 @@ options:
     type: str
     default: ""
   slots:
-    description: How many solves the node runs at once.
+    description: How many solves the node runs at once; 0 means as many as its cores and its memory allow.
     type: int
-    default: 4
+    default: 0
+  emulation:
+    description: When a platform is emulated on this node that it does not run by itself; a word for all platforms, or a
+      mapping of platforms to words.
+    type: raw
+    default: never
 """
 
 EXAMPLES = r"""

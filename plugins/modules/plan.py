@@ -49,6 +49,11 @@ options:
     type: list
     elements: str
     default: []
+  emulated:
+    description: The platforms that nodes may emulate.
+    type: list
+    elements: str
+    default: []
   busy:
     description: What to do if another run holds the farm.
     type: str

@@ -71,7 +71,7 @@ class Farm:
         folder.mkdir(exist_ok=True)
         self.locals.append(local := Local(folder))
         about = {"name": name, "state": str(folder), "socket": str(local.socket), "buildctl": buildctl, "slots": 2,
-                 "local": True, "play": nodes, "lost": "", "busy": "wait"}
+                 "local": True, "play": nodes, "lost": "", "busy": "wait", "emulation": {}}
         return Session(self.run.folder, local.node, about, self.said.append)
 
     def finish(self) -> Built:
@@ -183,8 +183,8 @@ def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty:
 def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
-                             "local": True, "play": 1, "lost": ""})
-    made.prepared(seat, ["linux/amd64"], [])
+                             "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
+    made.prepared(seat, "x86_64", {}, [])
     orders = made.orders(seat)
     assert orders
     (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
@@ -213,8 +213,8 @@ def test_units_are_not_given_up_before_the_nodes_are_there(farm: Farm) -> None:
 def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     about = {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 1,
-             "lost": "", "busy": "wait"}
-    made.prepared(made.sit("pi", about), ["linux/arm/v6"], [])
+             "lost": "", "busy": "wait", "emulation": {}}
+    made.prepared(made.sit("pi", about), "armv6l", {}, [])
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
         "no node runs linux/amd64 or linux/arm64"}

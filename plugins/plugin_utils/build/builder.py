@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
@@ -40,6 +40,8 @@ BUSY = 5.0  # the same for one that works for another controller
 SILENCE = 300  # seconds without any node after which a run ends
 OUT = 3  # so many times in a row: then a node counts as lost
 
+SLOTS = 4  # of a node of which nothing was recorded
+A_SLOT = 512 << 20  # bytes of memory
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
 
 
@@ -65,6 +67,7 @@ class Seat:
     forget: list[str] = field(default_factory=list)
     adopting: bool = False
     joined: bool = False
+    slots: int = 1
     brisk: bool = True  # whether something ended in the last turn
     misses: int = 0
     out: str = ""  # why it gets no more work
@@ -158,12 +161,24 @@ class Builder:
         seat.about, seat.out = about, ""
         return seat
 
-    def prepared(self, seat: Seat, native: list[str], finished: list[dict[str, Any]]) -> None:
-        """A node is there, runs these platforms by itself, and has `finished` what a run that died gave it."""
+    def prepared(self, seat: Seat, machine: str, node: dict[str, Any], finished: list[dict[str, Any]]) -> None:
+        """A node is there. `machine` is what its kernel calls itself, `node` what was recorded of it at provisioning
+        (module `node`), `finished` what a run that died gave it."""
+        wanted = next((unit.record["engine"] for unit in self.planned.plan.units.values()), "")
+        if (engine := node.get("engine", wanted)) != wanted:
+            self.missed(seat, f"its BuildKit has the engine id {engine}, but this farm builds with {wanted}: provision "
+                        "it again", for_good=True)
+            return
         if seat.misses:
             self.tell(f"{seat.name}: answers again")
         seat.misses, seat.adopting = 0, True
-        self._adopt(seat, finished, Worker(seat.name, tuple(map(Platform.parse, native)), slots=seat.about["slots"]))
+        native = node.get("native") or [str(KERNEL[machine])]
+        words = seat.about["emulation"]
+        some = {word: tuple(Platform.parse(name) for name in node.get("emulated", ()) if words.get(name) == word)
+                for word in ("allowed", "missing")}
+        seat.slots = seat.about["slots"] or slots(node)
+        self._adopt(seat, finished, Worker(seat.name, tuple(map(Platform.parse, native)), some["allowed"],
+                                           some["missing"], seat.slots))
 
     def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
         """Tags what a run that died left on a node; afterwards the node may build."""
@@ -235,10 +250,10 @@ class Builder:
         specs = [] if self.stopping else self._offer(seat)
         if not running and not specs:
             return None
-        hurry = self.tagging and len(seat.jobs) < seat.about["slots"]
+        hurry = self.tagging and len(seat.jobs) < seat.slots
         forget, seat.forget = seat.forget, []
         return {"specs": specs, "ids": running, "forget": forget, "cancel": self._needless(seat),
-                "wait": SOON if hurry else WAIT, "slots": seat.about["slots"]}
+                "wait": SOON if hurry else WAIT, "slots": seat.slots}
 
     def _needless(self, seat: Seat) -> list[str]:
         """Jobs of units that another node has built meanwhile."""
@@ -248,9 +263,8 @@ class Builder:
     def _offer(self, seat: Seat) -> list[dict[str, Any]]:
         """One batch for each slot, and some more if builds end quickly and no other node could have them. (If they are
         long, sending more would be wasted.)"""
-        slots = seat.about["slots"]
         alone = sum(each.joined for each in self.seats.values()) == 1
-        room = slots * (1 + AHEAD * seat.brisk) if alone else slots + 1
+        room = seat.slots * (1 + AHEAD * seat.brisk) if alone else seat.slots + 1
         batches = self.scheduler.claim(seat.name, time.monotonic(), room - len(seat.jobs))
         return [self._begin(seat, batch) for batch in batches]
 
@@ -425,3 +439,11 @@ class Builder:
         after = self.scheduler.fail(keys, message)
         self.tell(f"{job.name}: failed on {seat.name}: {message}"
                   + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))
+
+
+def slots(node: dict[str, Any]) -> int:
+    """How many solves a node runs at once: two for each core, as a solve waits for the disk and the registry as much as
+    for a processor; fewer if it has little memory."""
+    if not node.get("cores"):
+        return SLOTS
+    return max(1, min(round(2 * float(node["cores"])), int(node["memory"]) // A_SLOT))

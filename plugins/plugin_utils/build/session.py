@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
@@ -21,9 +20,9 @@ GRACE = 10.0  # seconds in which the broker must hear that the run is stopped
 class Session:
     """`about` is what the broker must know of this node to give it orders:
 
-    `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once; `local`:
-    whether it is this machine; `play`: how many nodes this run has; `lost`: why this one gets no work, or '';
-    `busy`: `wait` or `stop` while it works for another controller
+    `name`; `state`, `socket` and `buildctl`: paths on the node; `slots`: how many solves it runs at once, or 0;
+    `emulation`: platform -> never, missing or allowed; `local`: whether it is this machine; `play`: how many nodes this
+    run has; `lost`: why this one gets no work, or ''; `busy`: `wait` or `stop` while it works for another controller
     """
 
     def __init__(self, run: Path, node: Node, about: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -61,10 +60,7 @@ class Session:
             if "prepare" in answer and self._about["lost"]:
                 return {"missed": self._about["lost"], "for_good": True}
             if "prepare" in answer:
-                found = self._node.prepare(keep=answer["prepare"])
-                kernel = KERNEL.get(found["machine"])
-                return {"prepared": {"native": found["node"].get("native") or [str(kernel or "")],
-                                     "finished": found["finished"]}}
+                return {"prepared": self._node.prepare(keep=answer["prepare"])}
             if "turn" in answer:
                 return self._turn(**answer["turn"])
         except Busy as error:
