@@ -23,9 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Seat, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LOG, LONGEST, socket_name
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 
 THREADS = 8  # that ask the registry
 IDLE = 5.0  # seconds after which a session without work is answered, so that it notices what happens to its run

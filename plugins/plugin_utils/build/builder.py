@@ -22,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
@@ -40,40 +41,7 @@ BUSY = 5.0  # the same for one that works for another controller
 SILENCE = 300  # seconds without any node after which a run ends
 OUT = 3  # so many times in a row: then a node counts as lost
 
-SLOTS = 4  # of a node of which nothing was recorded
-A_SLOT = 512 << 20  # bytes of memory
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
-
-
-@dataclass
-class Job:
-    """A batch that a node works on, or did when it was last heard of."""
-
-    id: str
-    batch: Batch
-    name: str
-    began: float = 0.0  # 0 until the node has started it
-    said: float = 0.0
-
-
-@dataclass
-class Seat:
-    """A node whose session asks for orders. `about` is what the session says of it (session.py)."""
-
-    name: str
-    about: dict[str, Any]
-    jobs: dict[str, Job] = field(default_factory=dict)
-    lost: dict[str, Job] = field(default_factory=dict)  # sent before it was silent; somebody else has their units now
-    forget: list[str] = field(default_factory=list)
-    adopting: bool = False
-    joined: bool = False
-    slots: int = 1
-    brisk: bool = True  # whether something ended in the last turn
-    misses: int = 0
-    out: str = ""  # why it gets no more work
-    units: int = 0
-    failures: int = 0
-    seconds: float = 0.0
 
 
 @dataclass
@@ -439,11 +407,3 @@ class Builder:
         after = self.scheduler.fail(keys, message)
         self.tell(f"{job.name}: failed on {seat.name}: {message}"
                   + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))
-
-
-def slots(node: dict[str, Any]) -> int:
-    """How many solves a node runs at once: two for each core, as a solve waits for the disk and the registry as much as
-    for a processor; fewer if it has little memory."""
-    if not node.get("cores"):
-        return SLOTS
-    return max(1, min(round(2 * float(node["cores"])), int(node["memory"]) // A_SLOT))
