@@ -44,11 +44,6 @@ def rack(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far
     yield made
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Small:
-    return Small(tmp_path / "images")
-
-
 def summary(of: Result, rack: Farm) -> dict[str, Any]:
     assert of.rc == 0, of.text[-4000:]
     return dict(json.loads((Path(rack.place["farm_controller_state"]) / "runs/latest/summary.json").read_text()))
