@@ -2,77 +2,47 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scheduler: which units a node builds next, which cannot be built any more, and the outcome of each. No I/O and no
-clock: `now` is in seconds.
+clock: `now` is in seconds, of whichever clock the caller has. docs/scheduling.md says how it decides.
 
 Units of one image that are ready together and have the same labels and epoch form one batch: one solve.
 """
 
 from __future__ import annotations
 
-import enum
+import heapq
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
 
-from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_claims import Claims
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_nodes import (
+    EMULATED,
+    Estimates,
+    Fleet,
+    Held,
+    Node,
+)
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_ready import Ready
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import (
+    ENDED,
+    GOOD,
+    Batch,
+    Outcome,
+    State,
+    Worker,
+)
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import (
+    Need,
+    Task,
+    graph,
+    group,
+    measure,
+)
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_wanted import Wanted
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
 
+__all__ = ["ENDED", "GOOD", "Batch", "Outcome", "Scheduler", "State", "Worker"]
 
-class State(str, enum.Enum):
-    """The state of a unit."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    EXISTS = "exists"
-    BUILT = "built"
-    SAME = "same content"  # early cutoff: tagged, not built
-    FAILED = "failed"
-    INPUT_FAILED = "input failed"
-    PARENT_FAILED = "parent failed"
-    LEFT = "left"  # the run was stopped before it was built
-
-
-GOOD = (State.EXISTS, State.BUILT, State.SAME)
-ENDED = (*GOOD, State.FAILED, State.INPUT_FAILED, State.PARENT_FAILED, State.LEFT)
-ANY = Platform("", "")
-
-
-@dataclass
-class Outcome:
-    """What is known of a unit: its state, the digest of its manifest if it exists, the error if it does not."""
-
-    state: State
-    digest: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A node, as the scheduler sees it. It runs the platforms `native` by itself; the first is its build platform.
-
-    Of others it may run `emulated` whenever no joined node is native, and `missing` only after none was for a while.
-    `slots` is how many batches it builds at once; `speed` is a first guess of how fast each is, relative to others.
-    """
-
-    name: str
-    native: tuple[Platform, ...]
-    emulated: tuple[Platform, ...] = ()
-    missing: tuple[Platform, ...] = ()
-    slots: int = 1
-    speed: float = 1.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Units of one image for one solve on one node, built as the platform `build`. A result carries it, so that one
-    that comes late is known: `number` is never given twice, `attempt` counts from 1."""
-
-    number: int
-    keys: tuple[Key, ...]
-    build: Platform
-    node: str
-    attempt: int
-    emulated: bool = False
+WEIGHED = 100  # times in a run, about, it is weighed whether a second build platform pays
 
 
 class Scheduler:
@@ -80,129 +50,172 @@ class Scheduler:
 
     `existing` has the digests of units that need no building; `refused` the units that cannot be built and why;
     `durations` the seconds that a unit of a name took last time; units `apart` share no batch with others of their
-    image. A unit waits `patience` seconds for a native node before nodes emulate what they may if it is `missing`.
+    image. A platform is `missing` when no native node was there for `patience` seconds.
+
+    `outcomes` has the units that are wanted, in plan order. Build-time parents come in, and go out again if they have
+    not begun, as nodes of other build platforms join and leave.
     """
 
     def __init__(self, plan: Plan, wanted: Iterable[Key], existing: Mapping[Key, str],
                  refused: Mapping[Key, str] | None = None, durations: Mapping[str, float] | None = None,
                  patience: float = 300.0, apart: Container[Key] = ()) -> None:
-        self.plan, self.existing, self.refused = plan, existing, dict(refused or {})
-        self.patience, self.apart, self.durations = patience, apart, durations or {}
+        self.plan = plan
         self.outcomes: dict[Key, Outcome] = {}
-        self.workers: dict[str, Worker] = {}
-        self._asked: set[Key] = set()
-        self._alone: set[Key] = set()
-        self._until: dict[Key, float] = {}
-        self._faults: dict[Key, set[str]] = {}
-        self._attempts: dict[Key, int] = {}
-        self._held: dict[Key, Batch] = {}
-        self._seen: dict[Platform, float] = {}  # when a node was last native
-        self._count = 0
-        self._want(list(wanted))
+        roots = list(wanted)
+        self._existing, self._refused, self._apart = existing, refused or {}, apart
+        self._tasks = graph(plan, roots, existing)
+        self._order = list(self._tasks.values())
+        self._needs = list(dict.fromkeys(task.need for task in self._order if task.key not in existing))
+        self._estimates, self._fleet, self._ready = Estimates(durations or {}), Fleet(patience), Ready()
+        self._claims = Claims(self._fleet, self._ready, self._needs)
+        self._wanted = Wanted([self._tasks[key] for key in roots], self._needs, self._fleet,
+                              lambda task: task.key in self.outcomes, self._add, self._begun)
+        self._asking: dict[Key, None] = {}
+        self._later: list[tuple[float, int]] = []  # when a unit that was put back waits no more, and its order
+        self._faulty: dict[Task, None] = {}  # units that some node must not get
+        self._left = self._count = self._ended = self._ran = self._joined = 0
+        self._now = 0.0
+        for task in self._order:
+            task.seconds = self._estimates.seconds(task.key.name)
+        self._add(sorted(self._wanted.needed(), key=lambda task: task.order))
+        self._measure()
 
     @property
     def finished(self) -> bool:
-        return all(outcome.state in ENDED for outcome in self.outcomes.values())
+        return not self._left
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """The nodes that are there, by name."""
+        return {name: node.worker for name, node in self._fleet.nodes.items()}
 
     def join(self, worker: Worker, now: float) -> None:
         """A node is there: it is new, came back, or has changed."""
-        self.workers[worker.name] = worker
-        for platform in worker.native:
-            self._seen[platform] = now
-        self._seen.setdefault(ANY, now)
-        self._choose()
+        self._tick(now)
+        kinds = self._fleet.kinds
+        self._fleet.join(worker, now)
+        self._joined += 1
+        if self._fleet.kinds != kinds or self._joined & (self._joined - 1) == 0:
+            self._choose(anew=True)
 
     def leave(self, name: str, now: float) -> list[Batch]:
-        """A node is lost: what it had waits again at once, for others. Returns these batches."""
-        worker = self.workers.pop(name, None)
-        for platform in worker.native if worker else ():
-            self._seen[platform] = now
-        lost = list({batch.number: batch for batch in self._held.values() if batch.node == name}.values())
+        """A node is lost: what it had waits again at once, for others. Returns these batches; none for which `ran` was
+        called, as their results are there."""
+        self._tick(now)
+        if name not in self._fleet.nodes:
+            return []
+        kinds = self._fleet.kinds
+        lost = [held.batch for held in self._fleet.leave(name, now).held.values()]
         for batch in lost:
             self.put_back(batch, now)
-        self._choose()
+        if self._fleet.kinds != kinds:
+            self._choose(anew=True)
         return lost
 
     def asking(self) -> list[Key]:
-        """The units whose run-time parents exist and of which nobody has asked whether their content does. They are not
+        """The units whose run-time parents exist and of which nobody has said whether their content does. They are not
         handed out before `asked` or `done`."""
-        return [key for key, outcome in self.outcomes.items()
-                if outcome.state == State.WAITING and key not in self._asked and self._run_time(key)
-                and self._exist(self._run_time(key))]
+        return sorted(self._asking, key=lambda key: self._tasks[key].order)
 
     def asked(self, keys: Iterable[Key]) -> None:
-        """Their content does not exist: they are to be built."""
-        self._asked.update(keys)
+        """The content of these units does not exist: they are to be built."""
+        for key in keys:
+            task = self._tasks[key]
+            task.asked = True
+            self._asking.pop(key, None)
+            if task.waits and not task.missing:
+                self._available(task)
 
     def claim(self, name: str, now: float, room: int) -> list[Batch]:
-        """The batches, `room` at most, that a node takes now."""
+        """The batches, at most `room`, that a node takes now: those for its free slots, and at most one ahead."""
+        self._tick(now)
+        node = self._fleet.nodes[name]
+        node.spoke = now
         found: list[Batch] = []
-        pools: dict[str, list[Key]] = {}
-        for key, outcome in self.outcomes.items():
-            if (outcome.state == State.WAITING and (key in self._asked or not self._run_time(key))
-                    and self._until.get(key, 0.0) <= now and name not in self._faults.get(key, ())
-                    and (build := self._build(key, self.workers[name], now))
-                    and self._exist(self.parents(self.plan.units[key], build[0]))):
-                unit = self.plan.units[key]
-                apart = str(key) if key in self._alone else "apart" if key in self.apart else ""
-                pools.setdefault(f"{key.name} {unit.epoch} {canonical.sha256(unit.labels)} {apart} {build}",
-                                 []).append(key)
-        for keys in list(pools.values())[:room]:
-            self._count += 1
-            platform, emulated = self._build(keys[0], self.workers[name], now) or (keys[0].platform, False)
-            attempt = max(self._attempts.get(key, 0) for key in keys) + 1
-            batch = Batch(self._count, tuple(keys), platform, name, attempt, emulated)
-            for key in keys:
-                self._attempts[key], self._held[key], self.outcomes[key] = attempt, batch, Outcome(State.RUNNING)
-            found.append(batch)
+        while len(found) < room and (claimed := self._claims.next(node, now)):
+            found.append(self._take(node, *claimed))
         return found
 
     def put_back(self, batch: Batch, now: float, until: float = 0.0, fault: str = "") -> None:
         """Lets units wait again that were not started, or failed through no fault of theirs, not before `until`.
         `fault` names a node that must not get them again."""
-        for key in self._still(batch):
-            self.outcomes[key] = Outcome(State.WAITING)
-            self._until[key] = until
+        self._tick(now)
+        for task in self._release(batch):
+            task.until = until
             if fault:
-                self._faults.setdefault(key, set()).add(fault)
+                task.faults += (fault,)
+                self._faulty[task] = None
+            self._wait(task)
 
     def split(self, batch: Batch) -> None:
         """The batch failed in a step: each of its units waits again, to be built alone."""
-        for key in self._still(batch):
-            self.outcomes[key] = Outcome(State.WAITING)
-            self._alone.add(key)
+        for task in self._release(batch):
+            task.group = str(task.key)
+            self._wait(task)
 
     def ran(self, batch: Batch, seconds: float) -> None:
-        """A node has worked on a batch for so long, by its own clock, and is free again. Estimates learn from it;
-        nothing else needs it."""
+        """A node has worked on a batch for so long, by its own clock, and its slot is free again. Estimates learn from
+        it; the outcome of its units is told by the other methods."""
+        node = self._fleet.nodes.get(batch.node)
+        held = node.held.get(batch.number) if node else None
+        if not node or not held:
+            return
+        self._release_slot(batch)
+        if held.began >= 0 and not batch.emulated:
+            side = held.did / max(self._now - held.began, 0.1)  # units that ran side by side
+            self._estimates.learn(batch.keys[0].name, node, len(batch.keys), seconds * max(side, 0.1))
+        self._ran += 1
+        if self._ran & (self._ran - 1) == 0:
+            self._measure()
 
     def done(self, key: Key, digest: str, state: State = State.BUILT) -> None:
         """Marks a unit as existing and tagged, whoever built it: its descendants may start."""
-        self._held.pop(key, None)
-        self.outcomes[key] = Outcome(state, digest)
+        task, before = self._tasks[key], self.outcomes.get(key)
+        if before and before.state in GOOD:
+            return
+        self._end(task, Outcome(state, digest))
+        for child in task.children:
+            child.missing -= 1
+            if child.waits and not child.missing:
+                self._available(child)
+        for need, build in task.serves:
+            need.lacking[build] -= 1
+            if build in need.chosen and not need.lacking[build]:
+                self._open(need, build)
+        self._ended += 1
+        if self._ended % (len(self._order) // WEIGHED + 1) == 0:
+            self._choose()
 
     def fail(self, batch: Batch | Iterable[Key], error: str, state: State = State.FAILED) -> list[Key]:
         """Fails units, and everything that descends from them; returns the descendants. Of a batch, only what its node
-        still holds."""
-        lost = set(self._still(batch) if isinstance(batch, Batch) else batch)
-        for key in lost:
-            self._held.pop(key, None)
-            self.outcomes[key] = Outcome(state, error=error)
+        still has to build."""
+        if isinstance(batch, Batch):
+            lost = self._release(batch)
+        else:
+            lost = [self._tasks[key] for key in batch if self.outcomes[key].state not in GOOD]
+        for task in lost:
+            self._end(task, Outcome(state, error=error))
         return self._lose(lost)
 
     def unable(self, now: float) -> dict[Key, str]:
-        """The waiting units that no joined node can build now, and why."""
-        return {key: f"no node runs {' or '.join(map(str, self.plan.units[key].runs))}"
-                for key, outcome in self.outcomes.items()
-                if outcome.state == State.WAITING
-                and not any(self._build(key, worker, now) for worker in self.workers.values())}
+        """The waiting units that no node that is there can build now, and why."""
+        self._tick(now)
+        found = {}
+        for need in self._needs:
+            if need.left and not self._fleet.served(need, now):
+                why = self._fleet.why_not(need, now)
+                found.update({task.key: why for task in need.tasks if task.waits})
+        for task in self._faulty:
+            nodes = self._fleet.on(task.need, task.need.open, now)
+            if task.waits and nodes and all(node.worker.name in task.faults for node in nodes):
+                found[task.key] = f"it failed on {', '.join(task.faults)}, and no other node may build it"
+        return found
 
     def leave_rest(self) -> list[Key]:
         """Gives up units that have not ended."""
         left = [key for key, outcome in self.outcomes.items() if outcome.state not in ENDED]
         for key in left:
-            self.outcomes[key] = Outcome(State.LEFT, error="the run was stopped")
-        self._held.clear()
+            self._end(self._tasks[key], Outcome(State.LEFT, error="the run was stopped"))
         return left
 
     def parents(self, unit: Unit, build: Platform) -> list[Key]:
@@ -221,74 +234,200 @@ class Scheduler:
                 found.setdefault(parent.name, {})[str(parent.platform)] = self.outcomes[parent].digest
         return found
 
-    def _still(self, batch: Batch) -> list[Key]:
-        """The units that the batch still holds, which are let go."""
-        found = [key for key in batch.keys if self._held.get(key) == batch]
-        for key in found:
-            del self._held[key]
+    # ------ nodes and batches
+
+    def _tick(self, now: float) -> None:
+        """Time goes on: some units need not wait any longer, some platforms are missing now."""
+        self._now = max(self._now, now)
+        if self._fleet.tick(now):
+            self._choose()
+        while self._later and self._later[0][0] <= now:
+            task = self._order[heapq.heappop(self._later)[1]]
+            if task.waits and not task.missing:
+                self._available(task)
+
+    def _take(self, node: Node, tasks: list[Task], build: Platform) -> Batch:
+        self._count += 1
+        for task in tasks:
+            self._rest(task)
+            task.attempts += 1
+            self.outcomes[task.key] = Outcome(State.RUNNING)
+        emulated = build not in node.worker.native
+        batch = Batch(self._count, tuple(task.key for task in tasks), build, node.worker.name,
+                      max(task.attempts for task in tasks), emulated)
+        after = max(task.path - task.seconds / task.need.fastest for task in tasks)
+        seconds = sum(task.seconds for task in tasks) * (EMULATED if emulated else 1.0)
+        for task in tasks:
+            task.batch = batch
+        node.look(self._now)
+        node.held[batch.number] = Held(batch, seconds)
+        node.look(self._now)
+        self._claims.began(batch.number, node.even + after)
+        return batch
+
+    def _release(self, batch: Batch) -> list[Task]:
+        """The units that a batch still has to build, which it has no more."""
+        found = [task for task in map(self._tasks.__getitem__, batch.keys) if task.batch and task.batch.number == batch.number]
+        for task in found:
+            task.batch = None
+        self._release_slot(batch)
         return found
 
-    def _run_time(self, key: Key) -> list[Key]:
-        return [Key(p.image, p.target, key.platform) for p in self.plan.units[key].parents if not p.build]
+    def _release_slot(self, batch: Batch) -> None:
+        self._claims.ended(batch.number)
+        node = self._fleet.nodes.get(batch.node)
+        if node and batch.number in node.held:
+            node.look(self._now)
+            del node.held[batch.number]
+            node.look(self._now)
 
-    def _exist(self, keys: Iterable[Key]) -> bool:
-        return all(key in self.outcomes and self.outcomes[key].state in GOOD for key in keys)
+    # ------ units
 
-    def _want(self, queue: list[Key]) -> None:
-        """Adds units and what they need: of build-time parents nothing, until it is known where they are built."""
-        added = set()
-        while queue:
-            key = queue.pop()
-            if key not in self.outcomes and key not in added:
-                added.add(key)
-                queue += [] if key in self.existing else self._run_time(key)
-        new = {key: Outcome(State.EXISTS, self.existing[key]) if key in self.existing
-               else Outcome(State.INPUT_FAILED, error=self.refused[key]) if key in self.refused
-               else Outcome(State.WAITING) for key in added}
-        both = self.outcomes | new
-        self.outcomes = {key: both[key] for key in self.plan.units if key in both}
-        self._lose({key for key in added if self.outcomes[key].state == State.INPUT_FAILED})
-
-    def _build(self, key: Key, worker: Worker, now: float) -> tuple[Platform, bool] | None:
-        """The build platform of a unit on a node, and whether that is emulated; None if the node cannot build it."""
-        runs = [platform for platform in self.plan.units[key].runs
-                if all(parent in self.plan.units for parent in self.parents(self.plan.units[key], platform))]
-        for platform in worker.native:
-            if platform in runs:
-                return platform, False
-        if any(platform in each.native for each in self.workers.values() for platform in runs):
-            return None
-        for platform in runs:
-            waited = now - self._seen.get(platform, self._seen[ANY])
-            if platform in worker.emulated or (platform in worker.missing and waited >= self.patience):
-                return platform, True
-        return None
-
-    def _choose(self) -> None:
-        """Wants the build-time parents of each unit for the platform of the first node that can build it."""
-        for worker in list(self.workers.values()):
-            for key in list(self.outcomes):
-                unit = self.plan.units[key]
-                if self.outcomes[key].state == State.WAITING and any(parent.build for parent in unit.parents):
-                    have = any(all(p in self.outcomes for p in self.parents(unit, b)) for b in unit.runs)
-                    if not have and (build := self._build(key, worker, 0.0)):
-                        self._want(self.parents(unit, build[0]))
-        self._lose({key for key, outcome in self.outcomes.items() if outcome.state in ENDED and outcome.error})
-
-    def _lose(self, lost: set[Key]) -> list[Key]:
-        """Fails what waits for lost units, and in turn for those that fail so; returns these."""
-        after: list[Key] = []
-        for key, outcome in self.outcomes.items():  # plan order: parents come first
-            if outcome.state != State.WAITING:
+    def _add(self, tasks: list[Task]) -> None:
+        """Wants units; none of which is wanted yet, parents first."""
+        failed = []
+        for task in tasks:
+            key = task.key
+            if key in self._existing:
+                self.outcomes[key] = Outcome(State.EXISTS, self._existing[key])
                 continue
-            unit = self.plan.units[key]
-            builds = [self.parents(unit, build) for build in unit.runs]
-            wanted = [some for some in builds if all(parent in self.outcomes for parent in some)]
-            broken = [p for p in self._run_time(key) if p in lost] or (
-                [p for some in wanted for p in some if p in lost]
-                if wanted and all(any(p in lost for p in some) for some in wanted) else [])
-            if broken:
-                self.outcomes[key] = Outcome(State.PARENT_FAILED, error=f"{broken[0]} failed")
-                lost.add(key)
-                after.append(key)
-        return after
+            self._left += 1
+            self.outcomes[key] = Outcome(State.WAITING)
+            self._wait(task)
+            if key in self._refused:
+                self._end(task, Outcome(State.INPUT_FAILED, error=self._refused[key]))
+                failed.append(task)
+        self._lose([*failed, *(parent for task in tasks for parent in task.parents
+                               if parent.key in self.outcomes and self._bad(parent))])
+
+    def _bad(self, task: Task) -> bool:
+        state = self.outcomes[task.key].state
+        return state in ENDED and state not in GOOD
+
+    def _begun(self, task: Task) -> bool:
+        """Whether a unit exists, or is being built."""
+        outcome = self.outcomes.get(task.key)
+        return task.key in self._existing or bool(outcome and outcome.state in (State.RUNNING, *GOOD))
+
+    def _wait(self, task: Task) -> None:
+        self.outcomes[task.key] = Outcome(State.WAITING)
+        task.waits = True
+        task.need.left += 1
+        task.need.work += task.seconds
+        if not task.missing:
+            self._available(task)
+
+    def _rest(self, task: Task) -> None:
+        """The unit waits no more."""
+        if task.waits:
+            task.waits = False
+            task.need.left -= 1
+            task.need.work = max(task.need.work - task.seconds, 0.0) if task.need.left else 0.0
+            self._asking.pop(task.key, None)
+            self._ready.remove(task)
+
+    def _available(self, task: Task) -> None:
+        """All run-time parents of a unit that waits exist."""
+        if task.parents and not task.asked:
+            self._asking[task.key] = None
+        elif task.until > self._now:
+            heapq.heappush(self._later, (task.until, task.order))
+        else:
+            task.group = task.group or group(task, task.key in self._apart)
+            self._ready.add(task)
+            self._claims.events += 1
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
+        before = self.outcomes.get(task.key)
+        self._rest(task)
+        if task.batch:
+            batch, task.batch = task.batch, None
+            if not any(self._tasks[key].batch is batch for key in batch.keys):
+                self._release_slot(batch)
+        self.outcomes[task.key] = outcome
+        if before and before.state not in ENDED:
+            self._left -= 1
+
+    def _open(self, need: Need, build: Platform) -> None:
+        need.open |= {build}
+        self._ready.opened(need, build)
+        self._fleet.changed(self._now)
+
+    def _lose(self, lost: list[Task]) -> list[Key]:
+        """Fails what waits for lost units, and in turn for those that fail so; returns these in plan order."""
+        after: list[Task] = []
+        queue = [task.order for task in lost]
+        heapq.heapify(queue)
+        broken = False
+        while queue:
+            task = self._order[heapq.heappop(queue)]
+            doomed = [child for child in task.children if child.waits]
+            for need, build in task.serves:
+                broken = True
+                need.broken.setdefault(build, task.key)
+                doomed += self._hopeless(need)
+            for each in dict.fromkeys(doomed):
+                self._end(each, Outcome(State.PARENT_FAILED, error=f"{task.key} failed"))
+                after.append(each)
+                heapq.heappush(queue, each.order)
+        if broken:
+            self._fleet.changed(self._now)
+            self._choose()
+        return [task.key for task in sorted(after, key=lambda task: task.order)]
+
+    def _hopeless(self, need: Need) -> list[Task]:
+        """The waiting units of a need that cannot be built on any platform of a node that is or was there, as a
+        build-time parent is broken."""
+        if not need.broken or any(map(self._fleet.ever, need.whole)) or self._fleet.served(need, self._now) or (
+                need.whole and not self._joined):
+            return []
+        return [task for task in need.tasks if task.waits]
+
+    # ------ what is wanted, and for how long
+
+    def _choose(self, anew: bool = False) -> None:
+        """Decides for which build platforms build-time parents are wanted; `anew` if other nodes are there."""
+        size = len(self.outcomes)
+        if anew:
+            self._forget()
+        added = self._wanted.choose(self._now)
+        for need, builds in added.items():
+            for build in builds:
+                if not need.lacking[build]:
+                    self._open(need, build)
+        doomed = [(need, task) for need in self._needs if need.broken for task in self._hopeless(need)]
+        for need, task in doomed:
+            self._end(task, Outcome(State.PARENT_FAILED, error=f"{next(iter(need.broken.values()))} failed"))
+        if len(self.outcomes) != size:
+            found = sorted(self.outcomes.items(), key=lambda pair: self._tasks[pair[0]].order)
+            self.outcomes.clear()
+            self.outcomes.update(found)
+        if added or anew:
+            self._fleet.changed(self._now)
+            self._measure()
+        if doomed:
+            self._lose([task for _need, task in doomed])
+
+    def _forget(self) -> None:
+        for need, builds in self._wanted.forget(self._now).items():
+            for build in builds & need.open:
+                self._ready.closed(need, build)
+            need.open -= builds
+        needed = self._wanted.needed()
+        for key, outcome in list(self.outcomes.items()):
+            if outcome.state == State.WAITING and self._tasks[key] not in needed:
+                self._rest(self._tasks[key])
+                del self.outcomes[key]
+                self._left -= 1
+
+    def _measure(self) -> None:
+        """Computes how long units take, and the paths behind them, by what is known now."""
+        for need in self._needs:
+            need.work, need.fastest = 0.0, self._fleet.fastest(need, self._now)
+        for task in self._order:
+            task.seconds = self._estimates.seconds(task.key.name)
+            if task.waits:
+                task.need.work += task.seconds
+        measure(self._order)
+        self._ready.sort()
+        self._claims.events += len(self._fleet.nodes)
