@@ -217,4 +217,4 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     made.prepared(made.sit("pi", about), "armv6l", {}, [])
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
-        "no node runs linux/amd64 or linux/arm64"}
+        "no node that is there runs linux/amd64 or linux/arm64, and none may emulate it"}
