@@ -21,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import N
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
 from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity
 
-NOTHING = {"units": 0, "failures": 0, "seconds": 0.0}
+NOTHING: dict[str, Any] = {"units": [], "failures": 0, "seconds": 0.0}
 
 
 class ActionModule(FarmAction):
@@ -50,7 +50,7 @@ class ActionModule(FarmAction):
         except (FarmError, OSError) as error:  # the index step ends the run, with what exists
             self.warn(f"{name}: {error}")
             found = NOTHING
-        return {"changed": found["units"] > 0, **found}
+        return {"changed": len(found["units"]) > found["failures"], **found}
 
     def _execute_there(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         """As execute(), but the run goes on without the host."""

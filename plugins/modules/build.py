@@ -64,9 +64,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 units:
-  description: How many units this node built.
+  description: The units that this node built, or that failed there.
   returned: always
-  type: int
+  type: list
+  elements: dict
+  sample: [{unit: debian linux/arm64, state: built, digest: "sha256:..."}]
 failures:
   description: How many units failed on this node.
   returned: always

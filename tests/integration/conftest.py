@@ -55,7 +55,8 @@ class Result:
 
     def states(self) -> dict[str, str]:
         """unit -> what became of it."""
-        return {unit["unit"]: unit["state"] for unit in self.task("Index").get("units", [])}
+        found = self.task("Index") or self.task("Build")
+        return {unit["unit"]: unit["state"] for unit in found.get("units", [])}
 
     @property
     def built(self) -> set[str]:

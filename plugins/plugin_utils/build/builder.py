@@ -112,12 +112,14 @@ class Builder:
 
     def summed(self, seat: Seat) -> dict[str, Any]:
         """What a node did, and what its runner must do before its session ends."""
-        return {"units": seat.units, "failures": seat.failures, "seconds": round(seat.seconds, 1),
+        units = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest}
+                 for key in (*seat.built, *seat.failed) for outcome in [self.scheduler.outcomes[key]]]
+        return {"units": units, "failures": len(seat.failed), "seconds": round(seat.seconds, 1),
                 "cancel": sorted({**seat.jobs, **seat.lost}), "forget": seat.forget}
 
     def built(self, stopped: str = "") -> Built:
         """What this step leaves."""
-        nodes = {seat.name: Share(seat.units, seat.failures, round(seat.seconds, 1), seat.out)
+        nodes = {seat.name: Share(len(seat.built), len(seat.failed), round(seat.seconds, 1), seat.out)
                  for seat in self.seats.values()}
         return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
 
@@ -308,7 +310,10 @@ class Builder:
         elif state.get("full"):
             self._fail(seat, job, f"no space left on {seat.name}",
                        "free some, or give BuildKit a larger disk, and run again", state)
-        elif state["state"] == "lost" or state.get("transport"):
+        elif state.get("transport"):  # BuildKit does not say why a registry fails
+            self.submit(partial(self.keeper.registry.check_room, self.keeper.repository(job.batch.keys[0])),
+                        partial(self._again, seat, job, state))
+        elif state["state"] == "lost":
             self._again(seat, job, state)
         elif len(job.batch.keys) > 1:
             self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
@@ -322,7 +327,7 @@ class Builder:
         if isinstance(kept, FarmError):
             self._fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
         else:
-            seat.units += len(kept.manifests)
+            seat.built += kept.manifests
             self._keep(kept, State.BUILT)
             self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
         self.look()
@@ -370,14 +375,18 @@ class Builder:
 
     # failures
 
-    def _again(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
-        """The units are not the cause: tries them again for a minute, with growing pauses."""
+    def _again(self, seat: Seat, job: Job, state: dict[str, Any], room: object = None) -> None:
+        """The units are not the cause: tries them again for a minute, with growing pauses. `room` is what the registry
+        said when it was asked whether it has any."""
         now = time.monotonic()
         waits = min((self.trouble[key] for key in job.batch.keys if key in self.trouble), key=lambda each: each.since,
                     default=_Trouble(now))
         if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
             waits.since = now  # it ran well for long, or waited long for a slot: this is a new problem
         what = state.get("error") or "lost"
+        if isinstance(room, NoSpace):
+            self._fail(seat, job, str(room), "", state)
+            return
         if now - waits.since > PATIENCE:
             self._fail(seat, job, f"{what} (tried for {PATIENCE} seconds)",
                        "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
@@ -387,14 +396,6 @@ class Builder:
         self.trouble.update(dict.fromkeys(job.batch.keys, waits))
         self.tell(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
         self.scheduler.put_back(job.batch, now, until=waits.until)
-        if state.get("transport"):  # BuildKit does not say why a registry fails
-            self.submit(partial(self.keeper.registry.check_room, self.keeper.repository(job.batch.keys[0])),
-                        partial(self._room, seat, job, state))
-
-    def _room(self, seat: Seat, job: Job, state: dict[str, Any], error: object) -> None:
-        waiting = [key for key in job.batch.keys if self.scheduler.outcomes[key].state == State.WAITING]
-        if isinstance(error, NoSpace) and waiting:
-            self._fail(seat, job, str(error), "", state)
 
     def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         log = self.run.log(job.name)
@@ -403,7 +404,7 @@ class Builder:
         message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
         message += f"\n  what to do: {hint}" if hint else ""
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
-        seat.failures += len(keys)
+        seat.failed += keys
         after = self.scheduler.fail(keys, message)
         self.tell(f"{job.name}: failed on {seat.name}: {message}"
                   + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))

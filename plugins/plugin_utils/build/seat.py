@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Batch
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 SLOTS = 4  # of a node of which nothing was recorded
 A_SLOT = 512 << 20  # bytes of memory
@@ -40,8 +41,8 @@ class Seat:
     brisk: bool = True  # whether something ended in the last turn
     misses: int = 0
     out: str = ""  # why it gets no more work
-    units: int = 0
-    failures: int = 0
+    built: list[Key] = field(default_factory=list)
+    failed: list[Key] = field(default_factory=list)
     seconds: float = 0.0
 
 
