@@ -87,6 +87,13 @@ class Farm:
         events = list(found.events)
         return Result(found.rc, found.stats or {}, events, found.stdout.read())
 
+    def words(self, playbook: str = "build.yml", **variables: Any) -> list[str]:
+        """The command line of the same, for a test that must end it."""
+        values = Path(tempfile.mkdtemp(dir=self.folder)) / "extra.json"
+        values.write_text(json.dumps({**self.place, **self.defaults, **variables}))
+        return [str(Path(sys.executable).with_name("ansible-playbook")), playbook, "-i", str(self.inventory),
+                "-e", f"@{values}"]
+
     def on(self, *folders: Path, **variables: Any) -> Farm:
         """The same farm with another catalog."""
         defaults = {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables}

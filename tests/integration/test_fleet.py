@@ -4,17 +4,21 @@ is none of them."""
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import COMPILED, STATE, Farm, Result
+from .conftest import COMPILED, PROJECT, STATE, Farm, Result
 from .docker_host import until
-from .fleet_hosts import Fleet
-from .small import PLATFORMS, Small, units
+from .fleet_hosts import Fleet, Host
+from .small import Small, units
 
 PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 SLOW = r"""FROM --platform=$BUILDPLATFORM unpacked-busybox AS sh
@@ -44,9 +48,18 @@ def rack(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far
     yield made
 
 
+def latest(rack: Farm, name: str) -> str:
+    """A file of the last run."""
+    return (Path(rack.place["farm_controller_state"]) / "runs/latest" / name).read_text()
+
+
 def summary(of: Result, rack: Farm) -> dict[str, Any]:
     assert of.rc == 0, of.text[-4000:]
-    return dict(json.loads((Path(rack.place["farm_controller_state"]) / "runs/latest/summary.json").read_text()))
+    return dict(json.loads(latest(rack, "summary.json")))
+
+
+def built(found: dict[str, Any]) -> set[str]:
+    return {unit for unit, state in found["units"].items() if state["state"] == "built"}
 
 
 def test_two_nodes_build_what_one_machine_builds(rack: Farm, farm: Farm, small: Small) -> None:
@@ -62,18 +75,53 @@ def test_two_nodes_build_what_one_machine_builds(rack: Farm, farm: Farm, small: 
     assert (again.rc, again.changed) == (0, 0), again.text[-4000:]
 
 
-def test_a_node_whose_power_is_cut_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
-    small.write("box/Dockerfile", SLOW)
-    own = rack.on(small.root, farm_namespace="power")
+@contextmanager
+def while_it_builds(own: Farm, victim: Host) -> Iterator[Future[Result]]:
+    """A run, from the moment in which a step runs on a host."""
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(own.run)
-        victim = fleet["one"]
-        try:
-            until("one builds", 180, lambda: run.done() or "busybox sleep" in victim.run(*PROCESSES))
-            assert not run.done(), run.result().text[-4000:]
+        until(f"{victim.name} builds", 300, lambda: run.done() or "busybox sleep" in victim.run(*PROCESSES))
+        assert not run.done(), run.result().text[-4000:]
+        yield run
+
+
+def test_a_node_whose_power_is_cut_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
+    small.write("box/Dockerfile", SLOW)
+    own, victim = rack.on(small.root, farm_namespace="power"), fleet["one"]
+    try:
+        with while_it_builds(own, victim) as run:
             victim.kill()
             found = summary(run.result(), rack)
-        finally:
-            victim.start()
-    assert {unit for unit, state in found["units"].items() if state["state"] == "built"} == units(
-        "box", "child", "grand", "other", platforms=PLATFORMS)
+    finally:
+        victim.start()
+    assert built(found) == units("box", "child", "grand", "other")
+
+
+def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
+    """The controller no longer reaches it, while it goes on building and reaches the registry."""
+    small.write("box/Dockerfile", SLOW.replace("/slow", "/cut"))
+    own, victim = rack.on(small.root, farm_namespace="cut"), fleet["two"]
+    with while_it_builds(own, victim) as run:
+        victim.cut(fleet.controller)
+        until("the loss is noticed", 120, lambda: run.done() or "two: no answer" in latest(rack, "progress.log"))
+        victim.heal()
+        found = summary(run.result(), rack)
+    assert built(found) == units("box", "child", "grand", "other")
+
+
+def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(rack: Farm, fleet: Fleet,
+                                                                                small: Small) -> None:
+    small.write("box/Dockerfile", SLOW.replace("/slow", "/killed"))
+    own = rack.on(small.root, farm_namespace="killed")
+    words = own.words("build.yml")
+    with subprocess.Popen(words, cwd=PROJECT, start_new_session=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as playbook:
+        until("a node builds", 300, lambda: any("busybox sleep" in fleet[name].run(*PROCESSES)
+                                                for name in ("one", "two")))
+        os.killpg(playbook.pid, signal.SIGKILL)  # its workers too: none can cancel what runs
+    until("the nodes are done", 120, lambda: not any("buildctl" in fleet[name].run(*PROCESSES)
+                                                     for name in ("one", "two")))
+    again = own.run()
+    assert again.rc == 0, again.text[-4000:]
+    assert "before the last run ended" in again.text
+    assert not [batch for batch in json.loads(latest(rack, "timings.json")) if batch["image"] == "box"]

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
@@ -29,6 +30,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import L
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 
 THREADS = 8  # that ask the registry
+PROGRESS = "progress.log"  # what people were told, and when
 IDLE = 5.0  # seconds after which a session without work is answered, so that it notices what happens to its run
 GRACE = 5.0  # seconds that tagging in progress may take when a run is stopped
 TICK = 1.0  # seconds between looks whether anything can still go on
@@ -86,7 +88,7 @@ class _Broker:
         self._run, self._controller = run, controller
         self._lines: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._builder = make(self._lines.append, self._submit)
+        self._builder = make(self._tell, self._submit)
         self._stopped = ""
         self._saved = False
         self._leaving: asyncio.Task[None] | None = None
@@ -199,6 +201,12 @@ class _Broker:
                 return {"prepare": self._run.name} if pause and left <= 0 and not seat.out else {}
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(changed.wait(), left)
+
+    def _tell(self, line: str) -> None:
+        """Says a line to people: a session prints it, and it is kept in the run's folder."""
+        self._lines.append(line)
+        with open(self._run.folder / PROGRESS, "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(timezone.utc).isoformat(timespec='seconds')} {line}\n")
 
     def _drained(self) -> list[str]:
         lines, self._lines[:] = list(self._lines), []
