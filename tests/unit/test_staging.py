@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import fetching, staging
+from ansible_collections.desimages.farm.plugins.module_utils import fetching
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
 

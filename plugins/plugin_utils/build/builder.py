@@ -258,6 +258,8 @@ class Builder:
         elif state.get("full"):
             self._fail(job, f"no space left on {self.node.name}",
                        "free some, or give BuildKit a larger disk, and run again", state)
+        elif state.get("refused"):
+            self._fail(job, state["error"], state["refused"], state)
         elif state["state"] == "lost" or state.get("transport"):
             self._again(job, state)
         elif len(job.batch) > 1:
