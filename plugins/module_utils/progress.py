@@ -22,6 +22,17 @@ RAN = "did not complete successfully"
 # What containerd's resolver says if a registry answers 5xx, or not at all; always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
 
+# What Go's TLS and the resolver say if trying again is no use, and what to do
+_REFUSED = (
+    (re.compile(r"x509: certificate has expired or is not yet valid"),
+     "check this node's clock, and run playbooks/provision.yml: it renews the certificate of the farm's own registry"),
+    (re.compile(r"x509: certificate signed by unknown authority"),
+     "run playbooks/provision.yml, which gives nodes the CA in farm_registry_ca"),
+    (re.compile(r"x509: "), "farm_registry must be one of the names or addresses in the registry's certificate"),
+    (re.compile(r"\b40[13] (?:Unauthorized|Forbidden)|insufficient_scope"),
+     "check farm_registry_user and farm_registry_password: may this user push there?"),
+)
+
 
 @dataclass
 class Progress:
@@ -86,7 +97,17 @@ class Progress:
         (The error of a step that ran contains its command, which may say anything, and its exit code.)
         """
         name, error = self.failed
-        return name.startswith(WRITING) or ("/v2/" in error and RAN not in error and bool(_UNWELL.search(error)))
+        unwell = "/v2/" in error and RAN not in error and bool(_UNWELL.search(error))
+        return (name.startswith(WRITING) or unwell) and not self.refused
+
+    @property
+    def refused(self) -> str:
+        """What to do if the registry and this node do not trust each other, which trying again does not change; else
+        ''."""
+        error = self.failed[1]
+        if "/v2/" not in error or RAN in error:
+            return ""
+        return next((hint for sign, hint in _REFUSED if sign.search(error)), "")
 
     @property
     def full(self) -> bool:
@@ -97,6 +118,7 @@ class Progress:
         return {
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
             "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport,
+            "refused": self.refused,
             "tail": list(self.tail or self.own),
         }
 

@@ -32,6 +32,7 @@ def test_each_line_adds_to_the_log_what_it_tells_for_the_first_time() -> None:
                     ["    \ufffd"]]
     assert progress.as_dict() == {
         "steps": 3, "done": 3, "cached": 1, "running": "", "failed_step": "C", "error": "bad", "transport": False,
+        "refused": "",
         "tail": ["one", "two", "", "no base64!", "\ufffd"]}
 
 
@@ -63,6 +64,31 @@ def test_the_failure_that_is_told_is_no_consequence_of_another() -> None:
 
 HEAD = "unexpected status from HEAD request to http://r/v2/a/manifests/sha256:1: "
 GET = 'failed to do request: Get "http://r/v2/a/blobs/sha256:1": '
+
+
+URL = "https://192.0.2.5:5000/v2/a/b/blobs/sha256:0"
+
+
+@pytest.mark.parametrize(("error", "said"), [  # as BuildKit v0.34.2 says it
+    (f'failed to push 192.0.2.5:5000/a/b: failed to do request: Head "{URL}": tls: failed to verify certificate: x509: '
+     "certificate has expired or is not yet valid: current time 2026-11-28T21:33:33Z is after 2026-11-25T21:33:32Z",
+     "check this node's clock"),
+    (f'failed to do request: Head "{URL}": tls: failed to verify certificate: x509: certificate signed by unknown '
+     "authority", "gives nodes the CA in farm_registry_ca"),
+    (f'failed to do request: Head "{URL}": tls: failed to verify certificate: x509: cannot validate certificate for '
+     "192.0.2.5 because it doesn't contain any IP SANs", "one of the names or addresses"),
+    (f"unexpected status from HEAD request to {URL}: 401 Unauthorized", "check farm_registry_user"),
+    (f"unexpected status from HEAD request to {URL}: 503 Service Unavailable", ""),
+    (f'process "/bin/sh -c curl {URL}; echo 401 Unauthorized x509: bad" did not complete successfully: exit code: 1',
+     ""),
+])
+@pytest.mark.parametrize("name", ["exporting to image", "[internal] load metadata for 192.0.2.5:5000/a/b"])
+def test_what_trying_again_does_not_change_is_told_with_what_to_do(name: str, error: str, said: str) -> None:
+    progress = Progress()
+    progress.feed(json.dumps({"vertexes": [{"digest": "sha256:1", "name": name, "error": error}]}))
+    assert progress.refused.startswith(said) if not said else said in progress.refused
+    assert bool(progress.refused) is bool(said)
+    assert not (progress.refused and progress.transport)
 
 
 @pytest.mark.parametrize(("name", "error", "transport"), [

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import base64
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -59,3 +67,106 @@ def test_the_login_goes_to_no_other_host(faulty: Faulty, docker: Path) -> None:
     with pytest.raises(RegistryError):
         Registry(faulty.address, access=Access("", "farm", "right"), pauses=()).manifest("a/b", "v1")
     assert [asked.authorization for asked in faulty.asked] == ["", ""]
+
+
+# --- a registry with TLS: 0.0.0.0 is this machine, and not loopback ---------------------------------------------------
+
+NOW = datetime.now(timezone.utc)
+MINE, OTHER = certificates.new_authority(NOW, "mine"), certificates.new_authority(NOW, "other")
+
+
+@contextmanager
+def served(folder: Path, signer: certificates.Pair, leads: str = "", **how: datetime) -> Iterator[str]:
+    """The address of a server with a certificate for it, which leads elsewhere or has nothing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.send_response(307 if leads else 404)
+            if leads:
+                self.send_header("Location", leads)
+            self.end_headers()
+
+    made = certificates.new_server(signer, ["0.0.0.0"], how.get("now", NOW))
+    (folder / "server.pem").write_text(made.pem + made.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(folder / "server.pem"))
+    with ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:
+        server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # handshakes fail here
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"0.0.0.0:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def cas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The files of both CAs; the system trusts the other one."""
+    monkeypatch.setenv("no_proxy", "0.0.0.0")
+    for name, authority in (("mine", MINE), ("other", OTHER)):
+        (tmp_path / f"{name}.pem").write_text(authority.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+    return {"mine": str(tmp_path / "mine.pem"), "system": ""}
+
+
+@pytest.mark.parametrize(("trusted", "signer", "good"), [
+    ("mine", MINE, True), ("mine", OTHER, False), ("system", OTHER, True), ("system", MINE, False),
+])
+def test_exactly_the_ca_of_the_settings_is_trusted(
+        tmp_path: Path, cas: dict[str, str], trusted: str, signer: certificates.Pair, good: bool) -> None:
+    with served(tmp_path, signer) as address:
+        registry = Registry(address, access=Access(cas[trusted]))
+        if good:
+            assert registry.digest("a/b", "v1") is None
+        else:
+            with pytest.raises(RegistryError, match="set farm_registry_ca to the CA"):
+                registry.digest("a/b", "v1")
+
+
+@pytest.mark.parametrize(("signer", "good"), [(OTHER, True), (MINE, False)])
+def test_where_a_registry_leads_to_the_cas_of_the_system_are_trusted(
+        tmp_path: Path, cas: dict[str, str], signer: certificates.Pair, good: bool) -> None:
+    with served(tmp_path, signer) as other, served(tmp_path, MINE, f"https://{other}/v2/x") as address:
+        registry = Registry(address, access=Access(cas["mine"]))
+        if good:
+            assert registry.digest("a/b", "v1") is None
+        else:
+            with pytest.raises(RegistryError, match="set farm_registry_ca to the CA"):
+                registry.digest("a/b", "v1")
+
+
+def test_what_trying_again_does_not_change_is_told_at_once(tmp_path: Path, cas: dict[str, str]) -> None:
+    began = time.monotonic()
+    with served(tmp_path, MINE, now=NOW - timedelta(days=400)) as address:
+        with pytest.raises(RegistryError, match="have the certificate renewed"):
+            Registry(address, access=Access(cas["mine"])).digest("a/b", "v1")
+        with pytest.raises(Unreachable, match="check farm_registry_ca"):
+            Registry(address, access=Access(str(tmp_path / "none.pem"))).digest("a/b", "v1")
+        (tmp_path / "none.pem").write_text("nothing")
+        with pytest.raises(RegistryError, match="must be a file of certificates in PEM"):
+            Registry(address, access=Access(str(tmp_path / "none.pem"))).digest("a/b", "v1")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("address", "access", "said"), [
+    ("127.0.0.1:5000", Access(), {}),
+    ("127.0.0.1:5000", Access("", "farm", "x"), {"url": "http://127.0.0.1:5000", "ca": "", "user": "farm",
+                                                 "password": "x"}),
+    ("192.0.2.5:5000", Access("/ca.pem"), {"url": "https://192.0.2.5:5000", "ca": "/node/ca.pem"}),
+    ("192.0.2.5:5000", Access("", "farm", "x"), {"url": "https://192.0.2.5:5000", "ca": "", "user": "farm",
+                                                 "password": "x"}),
+])
+def test_a_job_gets_what_its_node_needs(docker: Path, address: str, access: Access, said: dict[str, str]) -> None:
+    assert Registry(address, access=access).for_job("/node/ca.pem") == said
+
+
+def test_a_job_gets_the_docker_clients_login_where_the_settings_have_none(docker: Path) -> None:
+    docker.write_text(f'{{"auths": {{"192.0.2.5:5000": {{"auth": "{base64.b64encode(b"me:mine").decode()}"}}}}}}')
+    found = Registry("192.0.2.5:5000").for_job("/node/ca.pem")
+    assert (found["user"], found["password"], found["ca"]) == ("me", "mine", "")

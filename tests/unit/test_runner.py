@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -107,6 +108,33 @@ def test_a_job_gives_digest_progress_and_its_whole_log(local: Local) -> None:
     assert "[1/1] RUN make" in log and "    hello" in log and "from the store" in log
     local.node.turn([], [], ["a"], 0, 1)
     assert not (local.root / "jobs/a").exists()
+
+
+LOGIN = """#!/bin/sh
+stat -c 'mode %a of %n' "$DOCKER_CONFIG" "$DOCKER_CONFIG/config.json" >&2
+echo "config $(cat "$DOCKER_CONFIG/config.json")" >&2
+exit 1
+"""
+
+
+def test_a_job_has_its_login_while_it_runs_and_nothing_on_the_disk_keeps_it(local: Local) -> None:
+    access = {"url": "https://192.0.2.5:5000", "ca": "", "user": "farm", "password": "open sesame"}
+    local.node.turn([{**local.spec("a", LOGIN, {}), "registry": access}], [], [], 0, 1)
+    state = local.end("a")
+    folder = local.root / "jobs/a"
+    secret = base64.b64encode(b"farm:open sesame").decode()
+    assert state["tail"] == [f"mode 700 of {folder}/docker", f"mode 600 of {folder}/docker/config.json",
+                             f'config {{"auths": {{"192.0.2.5:5000": {{"auth": "{secret}"}}}}}}']
+    (folder / "log").unlink()  # this buildctl printed it
+    (folder / "state.json").unlink()
+    kept = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+    assert "open sesame" not in kept and secret not in kept
+    assert '"user": "farm"' in kept
+
+
+def test_a_job_without_a_login_gets_none(local: Local) -> None:
+    local.start("a", '#!/bin/sh\necho "config ${DOCKER_CONFIG-none}" >&2\nexit 1\n', {})
+    assert local.end("a")["tail"] == ["config none"]
 
 
 def test_a_node_starts_the_next_job_itself_when_a_slot_becomes_free(local: Local) -> None:

@@ -28,7 +28,8 @@ def test_good_settings_have_no_mistakes():
     ("farm_registry", "me:secret@registry.example:5000"), ("farm_registry", "https://me:secret@registry.example"),
     ("farm_publish", "https://me:secret@registry.example/x"), ("farm_state", "me:secret@x"),
     ("farm_origins", {"go": "https://me:secret@proxy.example", "debain": []}),
-    ("farm_origins", {"debian": {"https://me:secret@mirror.example": 1}}),
+    ("farm_origins", {"debian": {"https://me:secret@mirror.example": 1}}), ("farm_registry_password", "secret\n"),
+    ("farm_registry_password", ["secret"]),
 ])
 def test_a_password_in_a_wrong_setting_is_not_shown(value):
     (found,) = settings.mistakes({**GOOD, value[0]: value[1]}, {"nodes": ["localhost"]})
@@ -103,9 +104,17 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
         ("farm_snapshots", "20261101T081513Z", "did you mean farm_snapshot?"),
         ("farm_registry", "127.0.0.1:99999", "HOST:PORT"),
-        ("farm_registry", "127.0.0.1", "must listen on loopback"),
-        ("farm_registry", "localhost:5000", "must listen on loopback"),
-        ("farm_registry", "192.168.1.5:5000", "must listen on loopback"),
+        ("farm_registry", "127.0.0.1", "needs a numeric address and a port"),
+        ("farm_registry", "localhost:5000", "needs a numeric address and a port"),
+        ("farm_registry", "192.0.2.5", "needs a port, as 192.0.2.5:5000"),
+        ("farm_registry", "registry.example.org", "needs a port, as registry.example.org:5000"),
+        ("registry_address", "registry.example.org:5000", "a numeric address"),
+        ("farm_registry_ca", "ca.pem", "'' or an absolute path"),
+        ("farm_registry_user", "a:b", "without a space or a colon"),
+        ("farm_registry_user", "", "without a space or a colon"),
+        ("farm_registry_password", "x" * 73, "at most 72 bytes"),
+        ("farm_registry_password", "a\nb", "without line breaks"),
+        ("farm_secrets", "secrets", "an absolute path"),
         ("farm_catalog", [""], "a list of folders"),
         ("farm_catalog", [], "a list of folders"),
         ("farm_origins", {"npm": []}, "it has npm"),
@@ -130,12 +139,27 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""),
         ("farm_publish", "registry.example.org:5000"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
-        ("farm_registry", "[::1]:5000"), ("farm_snapshot", "20261101T081513Z"),
+        ("farm_registry", "[::1]:5000"), ("farm_registry", "registry.example.org:5000"),
+        ("farm_registry", "[2001:db8::1]:5000"), ("registry_address", "0.0.0.0:5000"), ("farm_registry_ca", ""),
+        ("farm_registry_password", "a long pass phrase"), ("farm_snapshot", "20261101T081513Z"),
         ("farm_origins", {"debian": "file:///a", "go": "off", "url": {"a": "b"}}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):
     assert settings.mistakes({**GOOD, name: value}, ALONE) == []
+
+
+@pytest.mark.parametrize("alone", ["registry_certificate", "registry_key"])
+def test_a_certificate_comes_with_its_key(alone):
+    there = {**GOOD, "farm_registry": "192.0.2.5:5000"}
+    (found,) = settings.mistakes({**there, alone: "/srv/file.pem"}, ALONE)
+    assert found.startswith(f"{alone} is set alone")
+    assert settings.mistakes({**there, "registry_certificate": "/srv/c", "registry_key": "/srv/k"}, ALONE) == []
+
+
+def test_behind_another_port_the_name_of_the_registry_needs_none():
+    there = {**GOOD, "farm_registry": "registry.example.org", "registry_address": "0.0.0.0:5000"}
+    assert settings.mistakes(there, ALONE) == []
 
 
 @pytest.mark.parametrize("value", [True, "true", "False", "yes", "no"])

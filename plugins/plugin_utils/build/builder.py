@@ -310,6 +310,9 @@ class Builder:
         elif state.get("full"):
             self._fail(seat, job, f"no space left on {seat.name}",
                        "free some, or give BuildKit a larger disk, and run again", state)
+        elif state.get("refused"):  # by the registry: another node may agree with it
+            self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
+            self.missed(seat, f"{state['error']}\n  what to do: {state['refused']}", for_good=True)
         elif state.get("transport"):  # BuildKit does not say why a registry fails
             self.submit(partial(self.keeper.registry.check_room, self.keeper.repository(job.batch.keys[0])),
                         partial(self._again, seat, job, state))

@@ -42,6 +42,7 @@ _NO_USE = (  # what OpenSSL says where retrying is no use, and what to do
     (re.compile("ostname mismatch|IP address mismatch|doesn't match"),
      "farm_registry must be one of the names or addresses in the certificate"),
     (re.compile("CERTIFICATE_VERIFY_FAILED"), "set farm_registry_ca to the CA that signed its certificate"),
+    (re.compile("NO_CERTIFICATE_OR_CRL_FOUND"), "farm_registry_ca must be a file of certificates in PEM"),
     (re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE"),
      "the farm uses plain HTTP on loopback, and TLS elsewhere: does it speak TLS?"),
 )
@@ -104,8 +105,12 @@ class Wire:
             whole: bool = True, once: bool = False) -> Answer:
         """One exchange, retried if the server fails or cannot be reached. With `whole`, the data is read here too.
 
-        Returns the last answer, whatever it says. Raises Unreachable if there is none, NoSpace for a full disk.
+        Returns the last answer, whatever it says. Raises Unreachable if there is none, RegistryError if the two sides
+        do not agree on TLS, NoSpace for a full disk.
         """
+        if self._ca and not os.access(self._ca, os.R_OK):
+            raise Unreachable(f"the CA of the registry {shown(self._base)} cannot be read: {self._ca}",
+                              hint="check farm_registry_ca; the role registry makes the CA of the farm's own registry")
         began = time.monotonic()
         pauses = iter(() if once else self._pauses)
         while True:

@@ -1,0 +1,133 @@
+"""What a node reads from the archive with the login and the CA of a job: they are for that registry alone."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import fetching, readiness
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+
+BASIC = "Basic " + base64.b64encode(b"farm:right").decode()
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="makes the certificates")
+
+
+class Served:
+    """A server with TLS that wants a password, unless it leads elsewhere."""
+
+    def __init__(self) -> None:
+        self.address, self.leads, self.asked = "", "", list[str]()
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
+
+
+@contextmanager
+def served(certificate: Path, *, asks: bool = True) -> Iterator[Served]:
+    found = Served()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            found.asked.append(self.headers.get("Authorization", ""))
+            if found.leads:
+                self.send_response(307)
+                self.send_header("Location", found.leads)
+            elif asks and found.asked[-1] != BASIC:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="farm"')
+            else:
+                self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"" if found.leads else b"content")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(certificate))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # handshakes fail here
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        found.address = f"127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two certificates for 127.0.0.1, each with its key, each its own CA."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("mine", "other"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / f"{name}.key"),
+             "-out", str(folder / f"{name}.crt")], check=True, capture_output=True)
+        both = (folder / f"{name}.crt").read_text() + (folder / f"{name}.key").read_text()
+        (folder / f"{name}.pem").write_text(both)
+    return folder / "mine.pem", folder / "other.pem"
+
+
+def read(at: str, **access: str) -> bytes:
+    return b"".join(fetching.pieces(f"{at}/v2/a/blobs/sha256:0", 7, access))
+
+
+def test_it_reads_with_the_login_and_the_ca(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server:
+        got = read(server.url, url=server.url, ca=str(certificates[0]), user="farm", password="right")
+        assert (got, server.asked) == (b"content", [BASIC])
+
+
+@pytest.mark.parametrize(("access", "said"), [
+    ({"user": "farm", "password": "wrong"}, "check farm_registry_user and farm_registry_password"),
+    ({}, "check farm_registry_user and farm_registry_password"),
+])
+def test_a_login_that_is_refused_is_told(
+        certificates: tuple[Path, Path], access: dict[str, str], said: str) -> None:
+    with served(certificates[0]) as server, pytest.raises(FarmError, match=said) as error:
+        read(server.url, url=server.url, ca=str(certificates[0]), **access)
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("ca", ["", "other"])
+def test_a_certificate_of_another_ca_is_refused(certificates: tuple[Path, Path], ca: str) -> None:
+    with served(certificates[0]) as server, pytest.raises(FarmError, match="does not trust its certificate"):
+        read(server.url, url=server.url, ca=str(certificates[1]) if ca else "", user="farm", password="right")
+    assert server.asked == []
+
+
+def test_neither_goes_to_another_registry(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server, pytest.raises(FarmError):
+        read(server.url, url=f"{server.url}1", ca=str(certificates[0]), user="farm", password="right")
+    assert server.asked == []
+
+
+def test_the_login_does_not_follow_a_redirect(
+        certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates[1]))  # what the system trusts
+    with served(certificates[0]) as server, served(certificates[1], asks=False) as other:
+        server.leads = f"{other.url}/elsewhere"
+        access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
+        assert read(server.url, **access) == b"content"
+        assert (server.asked, other.asked) == ([BASIC], [""])
+
+
+def test_a_service_is_ready_once_it_shows_its_own_certificate(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server:
+        assert readiness.http_answers(f"{server.url}/v2/", str(certificates[0])) == ""
+        assert "another certificate" in readiness.http_answers(f"{server.url}/v2/", str(certificates[1]))
+        assert "CERTIFICATE_VERIFY_FAILED" in readiness.http_answers(f"{server.url}/v2/")
