@@ -113,7 +113,7 @@ def cgroup_folders(controller: str, cgroup: str, mountinfo: str) -> list[str]:
         if name is None or name not in paths or (kind == "cgroup" and controller not in options.split(",")):
             continue
         root, point = before.split(" ")[3:5]
-        path = os.path.normpath("/" + paths[name])
+        path = os.path.normpath("/" + paths[name].lstrip("/"))
         # a container sees its own part alone
         inner = path[len(root.rstrip("/")):] if f"{path}/".startswith(root.rstrip("/") + "/") else ""
         parts = [part for part in inner.split("/") if part]

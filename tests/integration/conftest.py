@@ -64,16 +64,17 @@ class Result:
 
 @dataclass
 class Farm:
-    """Runs playbooks against the test farm. `defaults` are extra variables of every run."""
+    """Runs playbooks against the test farm. `place` and `defaults` are extra variables of every run."""
 
     folder: Path
     defaults: dict[str, Any] = field(default_factory=dict)
     inventory: Path = PROJECT / "inventory" / "local"
+    place: dict[str, Any] = field(default_factory=lambda: {
+        "farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED})
 
     def run(self, playbook: str = "build.yml", *arguments: str, **variables: Any) -> Result:
         private = Path(tempfile.mkdtemp(dir=self.folder))
-        values = {"farm_state": str(STATE), "farm_registry": REGISTRY, "buildkitd_cache": COMPILED, **self.defaults,
-                  **variables}
+        values = {**self.place, **self.defaults, **variables}
         (private / "extra.json").write_text(json.dumps(values))
         found = ansible_runner.run(
             private_data_dir=str(private), project_dir=str(PROJECT), playbook=playbook, inventory=str(self.inventory),
@@ -88,7 +89,7 @@ class Farm:
     def on(self, *folders: Path, **variables: Any) -> Farm:
         """The same farm with another catalog."""
         defaults = {**self.defaults, "farm_catalog": [str(f) for f in folders], **variables}
-        return Farm(self.folder, defaults, self.inventory)
+        return Farm(self.folder, defaults, self.inventory, self.place)
 
     def tags(self, image: str) -> list[str]:
         """The tags of an image that people see."""
