@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from .conftest import COMPILED, Farm, Result
 from .fleet_hosts import Fleet
 
 PORT = 5931
 STATE = "/var/lib/desimages"
+GONE = "ls: cannot access '/etc/systemd/system/desimages-*': No such file or directory\n"
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two hosts, and a small one, with something that listens where the registry should be."""
+    """Two hosts, and a small one, with something that listens where the registry should be. Hosts that were made before
+    (fleet_hosts.py create FOLDER node1 node2 small) can be named in the environment; they stay."""
+    if folder := os.environ.get("DESIMAGES_TEST_FLEET"):
+        with listening(Fleet(Path(folder))):
+            yield Fleet(Path(folder))
+        return
     made = Fleet.start(tmp_path_factory.mktemp("fleet"), ["node1", "node2", "small"], cpus={"small": 0.5},
                        memory={"small": "512m"})
     try:
@@ -97,20 +106,58 @@ def test_each_node_is_a_machine_of_its_own_that_runs_what_was_tried(fleet: Fleet
     assert "max-parallelism = 1\n" in fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
 
 
-def test_hosts_that_cannot_be_nodes_are_told_all_reasons_and_the_others_go_on(nodes: Farm, fleet: Fleet,
-                                                                             provisioned: Result) -> None:
-    """The first has a registry that it cannot reach, the second is off, the third has too little of everything."""
-    node1, node2, small = fleet
+SOCKET = "/srv/full/x.sock"
+LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKET!r}); s.listen(); time.sleep(999)"
+
+
+def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(nodes: Farm, fleet: Fleet,
+                                                                       provisioned: Result, tmp_path: Path) -> None:
+    """One is well, one is off, one has two names, and one has a small disk, a wrong clock, and another process on its
+    socket."""
+    known = yaml.safe_load(fleet.inventory.read_text())
+    hosts = known["all"]["hosts"]
+    small = fleet["small"]
+    small.run("sh", "-euc", "mkdir /srv/full; mount -t tmpfs -o size=100m none /srv/full; apt-get update -qq; "
+              "apt-get install -yqq --no-install-recommends faketime; "
+              "printf '#!/bin/sh\nexec faketime -f -3h python3 \"$@\"\n' > /srv/late; chmod 755 /srv/late")
+    small.container.exec_run(["python3", "-c", LISTEN], detach=True)
+    hosts["small"] |= {"farm_state": "/srv/full/farm", "buildkitd_socket": SOCKET,
+                       "ansible_python_interpreter": "/srv/late"}
+    hosts["off"] = {**hosts["node1"], "ansible_host": fleet.controller, "ansible_port": 1}
+    hosts["twin"] = dict(hosts["node2"])
+    known["nodes"]["hosts"] |= {"off": {}, "twin": {}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(known))
+    done = Farm(nodes.folder, {}, tmp_path, nodes.place).run("playbooks/provision.yml")
+    assert done.rc != 0
+    assert set(done.stats["failures"]) == {"node2", "small", "twin"} and set(done.stats["dark"]) == {"off"}
+    assert done.stats["changed"].get("node1", 0) == 0
+    for text in ("small cannot be a node", "/srv/full/farm has 99 MB of disk left", "its clock is 3 h 0 min behind",
+                 f"socket {SOCKET} is in use by process"):
+        assert text in told(done, "small"), told(done, "small")
+    for host in ("node2", "twin"):
+        assert "node2 and twin are one machine" in told(done, host)
+    assert small.run("ls", "-A", "/srv/full") == "x.sock\n"
+
+
+def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
+    node1 = fleet["node1"]
     node1.netns("iptables", "-w", "-A", "OUTPUT", "-p", "tcp", "-d", fleet.controller, "--dport", str(PORT), "-j",
                 "REJECT")
-    node2.kill()
     try:
-        done = nodes.run("playbooks/provision.yml")
+        done = nodes.run("playbooks/provision.yml", "--limit", "node1,localhost")
         assert done.rc != 0
         assert f"the registry controller:{PORT} cannot be reached from here" in told(done, "node1")
-        assert done.stats["dark"] == {"node2": 1}
-        assert "small" not in done.stats["failures"]
     finally:
         node1.heal()
-        node2.start()
-    assert nodes.run("playbooks/provision.yml").rc == 0
+
+
+def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
+    before = node(fleet, "node1")
+    done = nodes.run("playbooks/clean.yml", "--limit", "node1")
+    assert done.rc == 0, done.text[-4000:]
+    host = fleet["node1"]
+    assert host.run("ls", "-A", STATE) == ""
+    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages-*; pgrep -a buildkitd; true") in ("", GONE)
+    assert nodes.run("playbooks/provision.yml", "--limit", "node1,localhost").rc == 0
+    assert node(fleet, "node1") == {**before, "id": node(fleet, "node1")["id"]}
+    assert node(fleet, "node1")["id"] != before["id"]
