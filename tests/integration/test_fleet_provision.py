@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import COMPILED, Farm, Result
+from .conftest import COMPILED, PROJECT, Farm, Result
 from .fleet_hosts import Fleet
 
 PORT = 5931
@@ -161,3 +162,20 @@ def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provi
     assert nodes.run("playbooks/provision.yml", "--limit", "node1,localhost").rc == 0
     assert node(fleet, "node1") == {**before, "id": node(fleet, "node1")["id"]}
     assert node(fleet, "node1")["id"] != before["id"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="runs as another user: needs root")
+def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
+    """What he compiles, keeps and holds is in a folder of his own. (He may read this Python, which is root's.)"""
+    shutil.copytree(f"{COMPILED}/go", tmp_path / "cache/go")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        shutil.chown(path, "nobody")
+    words = ["setpriv", "--reuid=nobody", "--clear-groups", "--inh-caps=+dac_read_search",
+             "--ambient-caps=+dac_read_search", "--", str(Path(sys.executable).parent / "ansible-playbook"),
+             "-i", str(fleet.inventory), str(PROJECT / "playbooks/provision.yml"), "--limit=node2,localhost",
+             f"-efarm_controller_state={tmp_path}/farm", f"-ebuildkitd_cache={tmp_path}/cache",
+             f"-efarm_registry=controller:{PORT}", "-eansible_become_flags=--non-interactive"]
+    own = {"HOME": str(tmp_path), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert (tmp_path / "farm").owner() == (tmp_path / "farm/store").owner() == "nobody"
