@@ -105,12 +105,13 @@ def load(dockerd: DockerHost, name: str) -> str:
 
 def options() -> dict[str, Any]:
     """How systemd runs as PID 1 of a container."""
-    unified = CGROUPS / "unified"  # where cgroup v1 is mounted too
+    unified = CGROUPS / "unified"  # where cgroup v1 is mounted too: that one has the limits, which a host may read
+    limits = [f"{CGROUPS}/{name}:/srv/cgroup/{name}:ro" for name in ("cpu", "memory") if unified.is_dir()]
     return {
         "cgroupns": "host", "cap_add": CAPABILITIES, "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
         "environment": {"container": "docker"}, "stop_signal": "SIGRTMIN+3",
         "tmpfs": {"/run": "", "/run/lock": "", "/tmp": "exec"},
-        "volumes": [f"{unified if unified.is_dir() else CGROUPS}:/sys/fs/cgroup:rw"],
+        "volumes": [f"{unified if unified.is_dir() else CGROUPS}:/sys/fs/cgroup:rw", *limits],
     }
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import abilities, elf, platforms
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.modules import binfmt
 
 EMULATORS = {  # of Debian's qemu-user-static, with the processor
     platforms.AMD64: ("x86_64", ""), platforms.I386: ("i386", ""), platforms.ARM64: ("aarch64", ""),
@@ -60,6 +63,36 @@ def test_this_machine_runs_its_own_platform(tmp_path: Path) -> None:
     assert set(found) == set(platforms.ALL)
     assert found[KERNEL[os.uname().machine]] == abilities.NATIVE
     assert list(tmp_path.iterdir()) == []
+
+
+HANDLERS = [binfmt.description(f"qemu-{name}") for name in ("aarch64", "arm", "s390x", "ppc64le", "riscv64")]
+# its own handlers, which the kernel has for each user namespace since 6.7
+APART = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc",
+         "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; cd /proc/sys/fs/binfmt_misc; "
+         'for line; do printf %s "$line" > register; done; exec "$PYTHON" -c "$PROGRAM" "$FOLDER"', "sh"]
+PROGRAM = """if True:
+    import json, sys
+    from ansible_collections.desimages.farm.plugins.module_utils import abilities
+    print(json.dumps({str(platform): how for platform, how in abilities.tried(sys.argv[1]).items()}))
+"""
+
+
+@pytest.mark.skipif(not all(HANDLERS) or os.uname().machine != "x86_64", reason="needs qemu-user-static's handlers")
+@pytest.mark.parametrize("flags", ["none", "P", "PF"])
+def test_what_an_emulator_runs_is_not_native_and_counts_only_if_containers_have_it(tmp_path: Path, flags: str) -> None:
+    if subprocess.run([*APART[:4], "mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc"],
+                      capture_output=True, check=False).returncode:
+        pytest.skip("this kernel has no binfmt_misc for user namespaces")
+    lines = [] if flags == "none" else [f"{line.rpartition(':')[0]}:{flags}" for line in HANDLERS]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = subprocess.run([*APART, *lines], capture_output=True, text=True, check=False, env={
+        **os.environ, "PYTHON": sys.executable, "PROGRAM": PROGRAM, "FOLDER": str(folder),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "collections")})
+    assert done.returncode == 0, done.stderr
+    natively = {"linux/amd64": "native", "linux/386": "native"}
+    others = "emulated" if "F" in flags else "not"
+    assert json.loads(done.stdout) == {str(each): natively.get(str(each), others) for each in platforms.ALL}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
@@ -118,7 +151,8 @@ def test_the_cgroups_that_limit_a_process_are_found(controller: str, cgroup: str
         ({"/sys/fs/cgroup/a/cpu.max": "max 100000\n", "/sys/fs/cgroup/a/memory.max": "max\n",
           "/sys/fs/cgroup/memory.max": "1073741824\n"}, None, 1 << 30),
         ({"/sys/fs/cgroup/a/memory.max": "99999999999999\n"}, None, 8 << 30),
-        ({"/sys/fs/cgroup/a/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup/a/cpu.cfs_period_us": "100000\n"}, None, 8 << 30),
+        ({"/sys/fs/cgroup/a/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup/a/cpu.cfs_period_us": "100000\n"}, None,
+         8 << 30),
         ({"/sys/fs/cgroup/a/cpu.cfs_quota_us": "25000\n", "/sys/fs/cgroup/a/cpu.cfs_period_us": "100000\n"}, 0.25,
          8 << 30),
         ({"/sys/fs/cgroup/a/cpu.max": "rubbish\n"}, None, 8 << 30),

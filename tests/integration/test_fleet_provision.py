@@ -1,0 +1,181 @@
+"""Real hosts over ssh become nodes: side by side, each for itself, from a controller that is none of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import COMPILED, PROJECT, Farm, Result
+from .fleet_hosts import Fleet
+
+PORT = 5931
+STATE = "/var/lib/desimages"
+GONE = "ls: cannot access '/etc/systemd/system/desimages-*': No such file or directory\n"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two hosts, and a small one, with something that listens where the registry should be. Hosts that were made before
+    (fleet_hosts.py create FOLDER node1 node2 small) can be named in the environment; they stay."""
+    if folder := os.environ.get("DESIMAGES_TEST_FLEET"):
+        with listening(Fleet(Path(folder))):
+            yield Fleet(Path(folder))
+        return
+    made = Fleet.start(tmp_path_factory.mktemp("fleet"), ["node1", "node2", "small"], cpus={"small": 0.5},
+                       memory={"small": "512m"})
+    try:
+        with listening(made):
+            yield made
+    finally:
+        made.stop()
+
+
+@contextmanager
+def listening(fleet: Fleet) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-m", "http.server", "--bind", fleet.controller, str(PORT)],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def nodes(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Farm:
+    """The controller, whose own files are in a folder of the test. Check mode sees fresh hosts, and changes none."""
+    folder = tmp_path_factory.mktemp("controller")
+    place = {"farm_controller_state": f"{folder}/farm", "farm_registry": f"controller:{PORT}",
+             "buildkitd_cache": COMPILED}
+    return Farm(folder, {}, fleet.inventory.parent, place)
+
+
+@pytest.fixture(scope="module")
+def provisioned(nodes: Farm) -> Result:
+    checked = nodes.run("playbooks/provision.yml", "--check")
+    assert checked.rc == 0, checked.text[-4000:]
+    done = nodes.run("playbooks/provision.yml")
+    assert done.rc == 0, done.text[-4000:]
+    return done
+
+
+def node(fleet: Fleet, name: str) -> dict[str, Any]:
+    return dict(json.loads(fleet[name].run("cat", f"{STATE}/etc/node.json")))
+
+
+def told(done: Result, host: str) -> str:
+    """What a host's failure says."""
+    (found,) = [event["event_data"]["res"] for event in done.events
+                if event["event"] == "runner_on_failed" and event["event_data"]["host"] == host]
+    return str(found["msg"])
+
+
+def connections(done: Result, host: str) -> int:
+    """How many tasks of a run went to a host."""
+    here = {"assert", "debug", "set_fact", "group_by", "include_tasks", "include_role", "validate_argument_spec",
+            "begin"}
+    return len([event for event in done.events if event["event"] == "runner_on_ok"
+                and event["event_data"]["host"] == host
+                and event["event_data"]["task_action"].rpartition(".")[2] not in here
+                and not event["event_data"]["res"].get("_ansible_delegated_vars")])
+
+
+def test_a_second_run_changes_nothing_and_opens_few_connections(nodes: Farm, provisioned: Result) -> None:
+    again = nodes.run("playbooks/provision.yml")
+    assert again.rc == 0, again.text[-4000:]
+    assert again.changed == 0, again.text[-4000:]
+    assert connections(again, "node2") <= 12
+
+
+def test_each_node_is_a_machine_of_its_own_that_runs_what_was_tried(fleet: Fleet, provisioned: Result) -> None:
+    found = {host.name: node(fleet, host.name) for host in fleet}
+    assert len({one["id"] for one in found.values()}) == 3
+    assert len({one["engine"] for one in found.values()}) == 1
+    for one in found.values():
+        assert one["native"] == ["linux/amd64", "linux/386"]
+    assert found["small"]["cores"] == 0.5 < found["node1"]["cores"]
+    assert found["small"]["memory"] == 512 << 20 < found["node1"]["memory"]
+    assert "max-parallelism = 1\n" in fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
+
+
+SOCKET = "/srv/full/x.sock"
+LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKET!r}); s.listen(); time.sleep(999)"
+
+
+def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(nodes: Farm, fleet: Fleet,
+                                                                       provisioned: Result, tmp_path: Path) -> None:
+    """One is well, one is off, one has two names, and one has a small disk, a wrong clock, and another process on its
+    socket."""
+    known = yaml.safe_load(fleet.inventory.read_text())
+    hosts = known["all"]["hosts"]
+    small = fleet["small"]
+    small.run("sh", "-euc", "mkdir /srv/full; mount -t tmpfs -o size=100m none /srv/full; apt-get update -qq; "
+              "apt-get install -yqq --no-install-recommends faketime; "
+              "printf '#!/bin/sh\nexec faketime -f -3h python3 \"$@\"\n' > /srv/late; chmod 755 /srv/late")
+    small.container.exec_run(["python3", "-c", LISTEN], detach=True)
+    hosts["small"] |= {"farm_state": "/srv/full/farm", "buildkitd_socket": SOCKET,
+                       "ansible_python_interpreter": "/srv/late"}
+    hosts["off"] = {**hosts["node1"], "ansible_host": fleet.controller, "ansible_port": 1}
+    hosts["twin"] = dict(hosts["node2"])
+    known["nodes"]["hosts"] |= {"off": {}, "twin": {}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(known))
+    done = Farm(nodes.folder, {}, tmp_path, nodes.place).run("playbooks/provision.yml")
+    assert done.rc != 0
+    assert set(done.stats["failures"]) == {"node2", "small", "twin"} and set(done.stats["dark"]) == {"off"}
+    assert done.stats["changed"].get("node1", 0) == 0
+    for text in ("small cannot be a node", "/srv/full/farm has 99 MB of disk left", "its clock is 3 h 0 min behind",
+                 f"socket {SOCKET} is in use by process"):
+        assert text in told(done, "small"), told(done, "small")
+    for host in ("node2", "twin"):
+        assert "node2 and twin are one machine" in told(done, host)
+    assert small.run("ls", "-A", "/srv/full") == "x.sock\n"
+
+
+def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
+    node1 = fleet["node1"]
+    node1.netns("iptables", "-w", "-A", "OUTPUT", "-p", "tcp", "-d", fleet.controller, "--dport", str(PORT), "-j",
+                "REJECT")
+    try:
+        done = nodes.run("playbooks/provision.yml", "--limit", "node1,localhost")
+        assert done.rc != 0
+        assert f"the registry controller:{PORT} cannot be reached from here" in told(done, "node1")
+    finally:
+        node1.heal()
+
+
+def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
+    before = node(fleet, "node1")
+    done = nodes.run("playbooks/clean.yml", "--limit", "node1")
+    assert done.rc == 0, done.text[-4000:]
+    host = fleet["node1"]
+    assert host.run("ls", "-A", STATE) == ""
+    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages-*; pgrep -a buildkitd; true") in ("", GONE)
+    assert nodes.run("playbooks/provision.yml", "--limit", "node1,localhost").rc == 0
+    assert node(fleet, "node1") == {**before, "id": node(fleet, "node1")["id"]}
+    assert node(fleet, "node1")["id"] != before["id"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="runs as another user: needs root")
+def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
+    """What he compiles, keeps and holds is in a folder of his own. (He may read this Python, which is root's.)"""
+    shutil.copytree(f"{COMPILED}/go", tmp_path / "cache/go")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        shutil.chown(path, "nobody")
+    words = ["setpriv", "--reuid=nobody", "--clear-groups", "--inh-caps=+dac_read_search",
+             "--ambient-caps=+dac_read_search", "--", str(Path(sys.executable).parent / "ansible-playbook"),
+             "-i", str(fleet.inventory), str(PROJECT / "playbooks/provision.yml"), "--limit=node2,localhost",
+             f"-efarm_controller_state={tmp_path}/farm", f"-ebuildkitd_cache={tmp_path}/cache",
+             f"-efarm_registry=controller:{PORT}", "-eansible_become_flags=--non-interactive"]
+    own = {"HOME": str(tmp_path), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert (tmp_path / "farm").owner() == (tmp_path / "farm/store").owner() == "nobody"
