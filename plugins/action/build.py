@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.modules.build import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings
-from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller, reaching
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET
@@ -43,7 +40,7 @@ class ActionModule(FarmAction):
                  "slots": arguments["slots"], "local": self._connection.transport == "local",
                  "play": len(task_vars["ansible_play_hosts_all"]), "lost": arguments["lost"],
                  "busy": arguments["busy"], "emulation": settings.emulation(arguments["emulation"])}
-        node = Node(name, self._execute_there, lambda: self._python_there(task_vars), state,
+        node = Node(name, reaching(self.execute), reaching(lambda: self.python(task_vars)), state,
                     identity(arguments["state"]))
         try:
             found = Session(run.folder, node, about, self.say).serve()
@@ -51,20 +48,3 @@ class ActionModule(FarmAction):
             self.warn(f"{name}: {error}")
             found = NOTHING
         return {"changed": len(found["units"]) > found["failures"], **found}
-
-    def _execute_there(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
-        """As execute(), but the run goes on without the host."""
-        with _unreachable():
-            return self.execute(command, stdin, seconds)
-
-    def _python_there(self, task_vars: dict[str, Any]) -> str:
-        with _unreachable():
-            return self.python(task_vars)
-
-
-@contextlib.contextmanager
-def _unreachable() -> Iterator[None]:
-    try:
-        yield
-    except AnsibleConnectionFailure as error:
-        raise Unreachable(" ".join(str(error).split())) from error

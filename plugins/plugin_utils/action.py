@@ -10,8 +10,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from ansible import constants as C
@@ -22,7 +22,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Late, deadline, end_children
 
@@ -33,6 +33,7 @@ SECRETS = ("password",)  # options of any action whose values are shown nowhere
 STOPS = (signal.SIGINT, signal.SIGTERM)
 RESET = 10.0  # seconds to close a connection
 display = Display()
+Result = TypeVar("Result")
 
 
 def plain(value: Any) -> Any:
@@ -157,6 +158,18 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def reaching(call: Callable[..., Result]) -> Callable[..., Result]:
+    """The same call, but if the host cannot be reached it raises Unreachable: Ansible does not learn of it, and the play
+    goes on with the host."""
+    def patient(*arguments: Any) -> Result:
+        try:
+            return call(*arguments)
+        except AnsibleConnectionFailure as error:
+            raise Unreachable(" ".join(str(error).split())) from error
+
+    return patient
 
 
 def documented(text: str) -> dict[str, Any]:

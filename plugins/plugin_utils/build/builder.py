@@ -20,7 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, failure, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
@@ -250,11 +250,8 @@ class Builder:
             made.options["no-cache"] = ""  # for all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, made.name)
         seat.jobs[job.id] = job
-        folder = f"{about['state']}/jobs/{job.id}"
-        folders = {name: f"{folder}/contexts/{name}" for name in made.contexts}
         return {
-            "id": job.id, "solve": {"contexts": made.trees(), "policy": made.policy},
-            "words": made.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json"),
+            **made.spec(f"{about['state']}/jobs/{job.id}"), "id": job.id,
             "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
             "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
             "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
@@ -401,11 +398,7 @@ class Builder:
         self.scheduler.put_back(job.batch, now, until=waits.until)
 
     def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
-        log = self.run.log(job.name)
-        text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
-        tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
-        message = text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
-        message += f"\n  what to do: {hint}" if hint else ""
+        message = failure(error, hint, state, self.run.log(job.name))
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
         seat.failed += keys
         after = self.scheduler.fail(keys, message)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
@@ -91,6 +92,14 @@ def step(state: dict[str, Any]) -> str:
     """How far a solve is, from its job's state: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`, without mounts."""
     name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
     return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
+
+
+def failure(error: str, hint: str, state: dict[str, Any], log: Path) -> str:
+    """Why a solve failed, from its job's state: the step, its last lines, where the whole log is, what to do."""
+    text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
+    tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
+    return (text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
+            + (f"\n  what to do: {hint}" if hint else ""))
 
 
 def verdict(bad: dict[Key, Outcome], run: Run) -> str:

@@ -54,6 +54,12 @@ class Solve:
         found += [f"--opt={name}={value}" for name, value in sorted(self.options.items())]
         return [*found, "--output=" + ",".join(csv(f"{name}={value}") for name, value in self.output.items())]
 
+    def spec(self, folder: str) -> dict[str, object]:
+        """What the runner needs to know of it, for a job in this folder on the node."""
+        folders = {name: f"{folder}/contexts/{name}" for name in self.contexts}
+        return {"solve": {"contexts": self.trees(), "policy": self.policy},
+                "words": self.words(folders, f"{folder}/policy.json", f"{folder}/metadata.json")}
+
     def trees(self) -> dict[str, dict[str, list[object]]]:
         """The contexts for the runner to lay out: name -> path -> [sha256, size, mode, mtime]."""
         return {name: {path: [f.sha256, f.size, f.mode, f.mtime] for path, f in tree.items()}
