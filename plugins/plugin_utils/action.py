@@ -161,8 +161,8 @@ def stoppable() -> Iterator[None]:
 
 
 def reaching(call: Callable[..., Result]) -> Callable[..., Result]:
-    """The same call, but if the host cannot be reached it raises Unreachable: Ansible does not learn of it, and the play
-    goes on with the host."""
+    """The same call, but if the host cannot be reached it raises Unreachable: Ansible does not learn of it, and the
+    play goes on with the host."""
     def patient(*arguments: Any) -> Result:
         try:
             return call(*arguments)

@@ -16,10 +16,11 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import patience, solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience import Patience
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, failure, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
@@ -33,8 +34,6 @@ SOON = 0.2  # the same, if a slot is free while units are being tagged, as other
 # if builds end quickly, the only node gets this many times its slots of batches in advance, so that it need not wait
 # for the controller
 AHEAD = 2
-PATIENCE = 60  # seconds of retries while a registry fails or BuildKit restarts
-TRIES = 8  # at most, however long each takes
 SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
 BUSY = 5.0  # the same for one that works for another controller
@@ -42,15 +41,6 @@ SILENCE = 300  # seconds without any node after which a run ends
 OUT = 3  # so many times in a row: then a node counts as lost
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
-
-
-@dataclass
-class _Trouble:
-    """When a unit first failed without being the cause, and when it is tried again."""
-
-    since: float
-    tries: int = 0
-    until: float = 0.0
 
 
 @dataclass
@@ -71,7 +61,7 @@ class Builder:
     submit: Submit
     seats: dict[str, Seat] = field(default_factory=dict)
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    trouble: dict[Key, _Trouble] = field(default_factory=dict)
+    patience: Patience = field(default_factory=Patience)
     timings: list[dict[str, Any]] = field(default_factory=list)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
     looking: set[Key] = field(default_factory=set)  # whose content id is being asked
@@ -154,7 +144,7 @@ class Builder:
         """Tags what a run that died left on a node; afterwards the node may build."""
         for left in finished:
             keys = [key for key in self.planned.todo if left["units"].get(str(key)) == self.planned.plan.units[key].id]
-            if keys and all(self.scheduler.outcomes[key].state == State.WAITING and self._ready(key) for key in keys):
+            if keys and all(map(self._ready, keys)):
                 rest = [other for other in finished if other is not left]
                 contents = {key: self._content(key) for key in keys}
                 self.submit(partial(self.keeper.take, keys, left["digest"], contents, name=str(keys[0]),
@@ -175,10 +165,11 @@ class Builder:
         self._adopt(seat, rest, worker)
 
     def _ready(self, key: Key) -> bool:
-        """Whether the run-time parents of a unit exist, so that its content id is known."""
-        parents = self.planned.plan.units[key].parents
-        return all(self.scheduler.outcomes[Key(parent.image, parent.target, key.platform)].state in GOOD
-                   for parent in parents if not parent.build)
+        """Whether a unit waits, and its run-time parents exist, so that its content id is known."""
+        outcomes, parents = self.scheduler.outcomes, self.planned.plan.units[key].parents
+        above = [Key(parent.image, parent.target, key.platform) for parent in parents if not parent.build]
+        return key in outcomes and outcomes[key].state == State.WAITING and all(
+            parent in outcomes and outcomes[parent].state in GOOD for parent in above)
 
     def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> float:
         """A node could not be reached, or cannot be used: its work goes to others at once.
@@ -298,15 +289,15 @@ class Builder:
     def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
         if state["state"] == "done":
-            for key in keys:
-                self.trouble.pop(key, None)
+            self.patience.forget(keys)
             self.tagging += 1
             contents = {key: self._content(key) for key in keys}
             self.submit(partial(self.keeper.take, keys, state["digest"], contents, name=job.name, node=seat.name),
                         partial(self._taken, seat, job, state))
         elif state.get("full"):
-            self._fail(seat, job, f"no space left on {seat.name}",
-                       "free some, or give BuildKit a larger disk, and run again", state)
+            if not self._elsewhere(seat, job, f"no space left on {seat.name}"):
+                self._fail(seat, job, f"no space left on {seat.name}",
+                           "free some, or give BuildKit a larger disk, and run again", state)
         elif state.get("refused"):  # by the registry: another node may agree with it
             self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
             self.missed(seat, f"{state['error']}\n  what to do: {state['refused']}", for_good=True)
@@ -378,24 +369,25 @@ class Builder:
     def _again(self, seat: Seat, job: Job, state: dict[str, Any], room: object = None) -> None:
         """The units are not the cause: tries them again for a minute, with growing pauses. `room` is what the registry
         said when it was asked whether it has any."""
-        now = time.monotonic()
-        waits = min((self.trouble[key] for key in job.batch.keys if key in self.trouble), key=lambda each: each.since,
-                    default=_Trouble(now))
-        if max(now - job.began, job.began - waits.until) > PATIENCE and waits.tries < TRIES:
-            waits.since = now  # it ran well for long, or waited long for a slot: this is a new problem
-        what = state.get("error") or "lost"
+        now, what = time.monotonic(), state.get("error") or "lost"
         if isinstance(room, NoSpace):
             self._fail(seat, job, str(room), "", state)
             return
-        if now - waits.since > PATIENCE:
-            self._fail(seat, job, f"{what} (tried for {PATIENCE} seconds)",
+        until = self.patience.until(job.batch.keys, job.began, now)
+        if until is None:
+            self._fail(seat, job, f"{what} (tried for {patience.SECONDS} seconds)",
                        "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
             return
-        waits.tries += 1
-        waits.until = now + min(2.0**waits.tries, 15)
-        self.trouble.update(dict.fromkeys(job.batch.keys, waits))
-        self.tell(f"{job.name}: {what[:200]}; tried again in {waits.until - now:.0f} s")
-        self.scheduler.put_back(job.batch, now, until=waits.until)
+        self.tell(f"{job.name}: {what[:200]}; tried again in {until - now:.0f} s")
+        self.scheduler.put_back(job.batch, now, until=until)
+
+    def _elsewhere(self, seat: Seat, job: Job, what: str) -> bool:
+        """The node is the cause: its units are tried once on another, if there is one; returns whether they are."""
+        if job.batch.attempt > 1 or not any(each.joined and each is not seat for each in self.seats.values()):
+            return False
+        self.tell(f"{job.name}: {what}; tried on another node")
+        self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
+        return True
 
     def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         message = failure(error, hint, state, self.run.log(job.name))
