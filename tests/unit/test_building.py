@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Farm
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State, Worker
@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -69,6 +70,15 @@ def test_a_builder_whose_ansible_playbook_is_gone_builds_no_more(builder: Builde
         builder.build()
     assert {outcome.state for outcome in builder.scheduler.outcomes.values()} == {State.LEFT}
     assert builder.count == 0
+
+
+def test_a_unit_that_this_node_cannot_build_does_not_keep_the_run_waiting(builder: Builder, empty: Catalog) -> None:
+    empty.image("own", "FROM scratch\nRUN [\"/x\"]\n")
+    key = Key("own", "", ARM64)
+    builder.scheduler = Scheduler(empty.plan(), [key], {})
+    builder.scheduler.join(Worker(builder.node.name, (AMD64,)), 0)
+    builder.build()
+    assert builder.scheduler.outcomes[key].error.startswith("cannot be built: no node that is there runs linux/arm64")
 
 
 def test_every_build_that_a_node_starts_has_the_source_policy(builder: Builder, empty: Catalog,

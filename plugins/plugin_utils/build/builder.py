@@ -126,6 +126,9 @@ class Builder:
                     self._look(specs, running)
                 elif self.tagging:
                     wait(self.tagging, return_when=FIRST_COMPLETED)
+                elif unable := self.scheduler.unable(time.monotonic()):
+                    for key, why in unable.items():
+                        self.scheduler.fail([key], f"cannot be built: {why}")
                 elif not self.scheduler.finished:
                     time.sleep(0.2)  # the rest waits to be tried again
             self.node.turn([], [], self.forget, 0, self.farm.slots)

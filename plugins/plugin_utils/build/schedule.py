@@ -160,7 +160,7 @@ class Scheduler(Board):
         if isinstance(batch, Batch):
             lost = self._release(batch)
         else:
-            lost = [self._tasks[key] for key in batch if key in self.outcomes and self.outcomes[key].state not in GOOD]
+            lost = [self._tasks[key] for key in batch if key in self.outcomes and self.outcomes[key].state not in ENDED]
         for task in lost:
             self._end(task, Outcome(state, error=error))
         return self._lose(lost)

@@ -232,6 +232,8 @@ class Fleet:
 
     def why_not(self, need: Need, now: float) -> str:
         """Why nobody may build it now, in words."""
+        if not need.ways:
+            return "the plan lacks what it needs on each build platform"
         runs = " or ".join(map(str, need.runs))
         later = [(self._since(platform, now) + self._patience - now, worker.name, platform)
                  for worker in self.some() for platform in worker.missing if platform in need.whole]
