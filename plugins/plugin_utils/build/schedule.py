@@ -13,6 +13,7 @@ import heapq
 from collections.abc import Container, Iterable, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_board import Board
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_claims import Claims
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_nodes import (
     EMULATED,
@@ -21,7 +22,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_node
     Held,
     Node,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_ready import Ready
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import (
     ENDED,
     GOOD,
@@ -30,59 +30,41 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_type
     State,
     Worker,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import (
-    Need,
-    Task,
-    graph,
-    group,
-    measure,
-)
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need, Task, measure
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_wanted import Wanted
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 
 __all__ = ["ENDED", "GOOD", "Batch", "Outcome", "Scheduler", "State", "Worker"]
 
 WEIGHED = 100  # times in a run, about, it is weighed whether a second build platform pays
 
 
-class Scheduler:
+class Scheduler(Board):
     """Hands out batches of the `wanted` units to nodes.
 
     `existing` has the digests of units that need no building; `refused` the units that cannot be built and why;
     `durations` the seconds that a unit of a name took last time; units `apart` share no batch with others of their
     image. A platform is `missing` when no native node was there for `patience` seconds.
 
-    `outcomes` has the units that are wanted, in plan order. Build-time parents come in, and go out again if they have
-    not begun, as nodes of other build platforms join and leave.
+    `outcomes` has the units that are wanted, in plan order. Build-time parents come in as nodes of other platforms
+    join, and go out again if these leave before they have begun: what comes late may be of a unit that is not in it.
     """
 
     def __init__(self, plan: Plan, wanted: Iterable[Key], existing: Mapping[Key, str],
                  refused: Mapping[Key, str] | None = None, durations: Mapping[str, float] | None = None,
                  patience: float = 300.0, apart: Container[Key] = ()) -> None:
-        self.plan = plan
-        self.outcomes: dict[Key, Outcome] = {}
-        roots = list(wanted)
-        self._existing, self._refused, self._apart = existing, refused or {}, apart
-        self._tasks = graph(plan, roots, existing)
-        self._order = list(self._tasks.values())
-        self._needs = list(dict.fromkeys(task.need for task in self._order if task.key not in existing))
-        self._estimates, self._fleet, self._ready = Estimates(durations or {}), Fleet(patience), Ready()
+        super().__init__(plan, list(wanted), existing, apart)
+        self._refused = refused or {}
+        self._estimates, self._fleet = Estimates(durations or {}), Fleet(patience)
         self._claims = Claims(self._fleet, self._ready, self._needs)
-        self._wanted = Wanted([self._tasks[key] for key in roots], self._needs, self._fleet,
+        self._wanted = Wanted(self._roots, self._needs, self._fleet,
                               lambda task: task.key in self.outcomes, self._add, self._begun)
-        self._asking: dict[Key, None] = {}
-        self._later: list[tuple[float, int]] = []  # when a unit that was put back waits no more, and its order
         self._faulty: dict[Task, None] = {}  # units that some node must not get
-        self._left = self._count = self._ended = self._ran = self._joined = 0
-        self._now = 0.0
+        self._count = self._ended = self._ran = self._joined = 0
         for task in self._order:
             task.seconds = self._estimates.seconds(task.key.name)
         self._add(sorted(self._wanted.needed(), key=lambda task: task.order))
         self._measure()
-
-    @property
-    def finished(self) -> bool:
-        return not self._left
 
     @property
     def workers(self) -> dict[str, Worker]:
@@ -111,20 +93,6 @@ class Scheduler:
         if self._fleet.kinds != kinds:
             self._choose(anew=True)
         return lost
-
-    def asking(self) -> list[Key]:
-        """The units whose run-time parents exist and of which nobody has said whether their content does. They are not
-        handed out before `asked` or `done`."""
-        return sorted(self._asking, key=lambda key: self._tasks[key].order)
-
-    def asked(self, keys: Iterable[Key]) -> None:
-        """The content of these units does not exist: they are to be built."""
-        for key in keys:
-            task = self._tasks[key]
-            task.asked = True
-            self._asking.pop(key, None)
-            if task.waits and not task.missing:
-                self._available(task)
 
     def claim(self, name: str, now: float, room: int) -> list[Batch]:
         """The batches, at most `room`, that a node takes now: those for its free slots, and at most one ahead."""
@@ -192,7 +160,7 @@ class Scheduler:
         if isinstance(batch, Batch):
             lost = self._release(batch)
         else:
-            lost = [self._tasks[key] for key in batch if self.outcomes[key].state not in GOOD]
+            lost = [self._tasks[key] for key in batch if key in self.outcomes and self.outcomes[key].state not in ENDED]
         for task in lost:
             self._end(task, Outcome(state, error=error))
         return self._lose(lost)
@@ -218,22 +186,6 @@ class Scheduler:
             self._end(self._tasks[key], Outcome(State.LEFT, error="the run was stopped"))
         return left
 
-    def parents(self, unit: Unit, build: Platform) -> list[Key]:
-        return self.plan.parents(unit, build)
-
-    def run_time_digests(self, key: Key) -> dict[str, str]:
-        """Parent name -> digest, for the run-time parents of a unit whose parents exist."""
-        unit = self.plan.units[key]
-        return {p.name: self.outcomes[Key(p.image, p.target, key.platform)].digest for p in unit.parents if not p.build}
-
-    def digests(self, batch: Batch) -> dict[str, dict[str, str]]:
-        """Parent name -> platform -> digest, for all parents of a batch."""
-        found: dict[str, dict[str, str]] = {}
-        for key in batch.keys:
-            for parent in self.parents(self.plan.units[key], batch.build):
-                found.setdefault(parent.name, {})[str(parent.platform)] = self.outcomes[parent].digest
-        return found
-
     # ------ nodes and batches
 
     def _tick(self, now: float) -> None:
@@ -241,10 +193,7 @@ class Scheduler:
         self._now = max(self._now, now)
         if self._fleet.tick(now):
             self._choose()
-        while self._later and self._later[0][0] <= now:
-            task = self._order[heapq.heappop(self._later)[1]]
-            if task.waits and not task.missing:
-                self._available(task)
+        self._waited(now)
 
     def _take(self, node: Node, tasks: list[Task], build: Platform) -> Batch:
         self._count += 1
@@ -267,7 +216,8 @@ class Scheduler:
 
     def _release(self, batch: Batch) -> list[Task]:
         """The units that a batch still has to build, which it has no more."""
-        found = [task for task in map(self._tasks.__getitem__, batch.keys) if task.batch and task.batch.number == batch.number]
+        tasks = [self._tasks[key] for key in batch.keys]
+        found = [task for task in tasks if task.batch and task.batch.number == batch.number]
         for task in found:
             task.batch = None
         self._release_slot(batch)
@@ -299,43 +249,6 @@ class Scheduler:
                 failed.append(task)
         self._lose([*failed, *(parent for task in tasks for parent in task.parents
                                if parent.key in self.outcomes and self._bad(parent))])
-
-    def _bad(self, task: Task) -> bool:
-        state = self.outcomes[task.key].state
-        return state in ENDED and state not in GOOD
-
-    def _begun(self, task: Task) -> bool:
-        """Whether a unit exists, or is being built."""
-        outcome = self.outcomes.get(task.key)
-        return task.key in self._existing or bool(outcome and outcome.state in (State.RUNNING, *GOOD))
-
-    def _wait(self, task: Task) -> None:
-        self.outcomes[task.key] = Outcome(State.WAITING)
-        task.waits = True
-        task.need.left += 1
-        task.need.work += task.seconds
-        if not task.missing:
-            self._available(task)
-
-    def _rest(self, task: Task) -> None:
-        """The unit waits no more."""
-        if task.waits:
-            task.waits = False
-            task.need.left -= 1
-            task.need.work = max(task.need.work - task.seconds, 0.0) if task.need.left else 0.0
-            self._asking.pop(task.key, None)
-            self._ready.remove(task)
-
-    def _available(self, task: Task) -> None:
-        """All run-time parents of a unit that waits exist."""
-        if task.parents and not task.asked:
-            self._asking[task.key] = None
-        elif task.until > self._now:
-            heapq.heappush(self._later, (task.until, task.order))
-        else:
-            task.group = task.group or group(task, task.key in self._apart)
-            self._ready.add(task)
-            self._claims.events += 1
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         before = self.outcomes.get(task.key)
@@ -387,7 +300,6 @@ class Scheduler:
 
     def _choose(self, anew: bool = False) -> None:
         """Decides for which build platforms build-time parents are wanted; `anew` if other nodes are there."""
-        size = len(self.outcomes)
         if anew:
             self._forget()
         added = self._wanted.choose(self._now)
@@ -398,11 +310,10 @@ class Scheduler:
         doomed = [(need, task) for need in self._needs if need.broken for task in self._hopeless(need)]
         for need, task in doomed:
             self._end(task, Outcome(State.PARENT_FAILED, error=f"{next(iter(need.broken.values()))} failed"))
-        if len(self.outcomes) != size:
+        if added or anew:
             found = sorted(self.outcomes.items(), key=lambda pair: self._tasks[pair[0]].order)
             self.outcomes.clear()
             self.outcomes.update(found)
-        if added or anew:
             self._fleet.changed(self._now)
             self._measure()
         if doomed:
@@ -430,4 +341,4 @@ class Scheduler:
                 task.need.work += task.seconds
         measure(self._order)
         self._ready.sort()
-        self._claims.events += len(self._fleet.nodes)
+        self._ready.events += len(self._fleet.nodes)

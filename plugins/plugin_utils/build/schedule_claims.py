@@ -28,13 +28,12 @@ ENTRIES = 40  # of lists that are read at most for that
 
 @dataclass
 class Claims:
-    """Decides. `events` counts what has happened; `ends` has when the chain of units behind each batch that runs ends
+    """Decides. `ends` has when the chain of units behind each batch that runs ends
     (negative) and the batch's number, `running` the numbers of these."""
 
     fleet: Fleet
     ready: Ready
     needs: list[Need]
-    events: int = 0
     ends: list[tuple[float, int]] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
 
@@ -42,11 +41,11 @@ class Claims:
         """A batch is on a node; the chain of units behind it will end then."""
         self.running.add(number)
         heapq.heappush(self.ends, (-end, number))
-        self.events += 1
+        self.ready.events += 1
 
     def ended(self, number: int) -> None:
         self.running.discard(number)
-        self.events += 1
+        self.ready.events += 1
 
     def next(self, node: Node, now: float) -> tuple[list[Task], Platform] | None:
         """The units that the node takes next as one batch, in plan order, and the build platform; None if it takes
@@ -82,7 +81,7 @@ class Claims:
         reach = self.fleet.reach(need, self.needs, now)
         if len(reach.nodes) == 1:
             return len(tasks)
-        reach.look(now, self.events)
+        reach.look(now, self.ready.events)
         seconds, slots = tasks[0].seconds * reach.slower, node.worker.slots
         each, start, even = seconds / node.speed, max(node.free, now), max(node.even, now)
         after = max(task.path for task in tasks) - tasks[0].seconds / need.fastest
@@ -98,7 +97,9 @@ class Claims:
         if after < WORTH and start + RISK * each <= reach.end:  # nothing waits for it, and others have enough to do
             return 1
         mine = start + each - WORTH
-        if all(other.ends(seconds, now) >= mine for other in reach.nodes if other is not node):
+        barred = set(tasks[0].faults).intersection(*(task.faults for task in tasks))
+        if all(other.ends(seconds, now) >= mine for other in reach.nodes
+               if other is not node and other.worker.name not in barred):
             return max(1, min(fits, slots) if even <= now else 1)
         return 0
 

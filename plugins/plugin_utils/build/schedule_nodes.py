@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_type
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need
 
 UNKNOWN = 1.0  # seconds that a unit takes if nothing is known of any
-EMULATED = 10.0  # times as long as on a native node (a Debian root file system: 17 to 20; what waits for the disk: less)
+EMULATED = 10.0  # times as long as on a native node (17 to 20 for a Debian root file system, less where disks are slow)
 NOISE = 0.2  # how much the same work differs, compared with what is not known of a new node or unit (1)
 SILENT = 20.0  # seconds after which an idle node that takes nothing is not counted on
 
@@ -125,7 +125,7 @@ class Reach:
     nodes: list[Node]
     kinds: int
     slower: float = 1.0  # how many times as long units take, if emulated
-    needs: list[tuple[Need, float]] = field(default_factory=list)  # that only these nodes may build, and how much slower
+    needs: list[tuple[Need, float]] = field(default_factory=list)  # that only these may build, and how much slower
     level: float = 0.0
     end: float = 0.0
     looked: int = -1  # the count of events when these were computed
@@ -232,6 +232,8 @@ class Fleet:
 
     def why_not(self, need: Need, now: float) -> str:
         """Why nobody may build it now, in words."""
+        if not need.ways:
+            return "the plan lacks what it needs on each build platform"
         runs = " or ".join(map(str, need.runs))
         later = [(self._since(platform, now) + self._patience - now, worker.name, platform)
                  for worker in self.some() for platform in worker.missing if platform in need.whole]

@@ -39,6 +39,7 @@ class Ready:
         self._needs: dict[Need, dict[str, Pool]] = {}
         self._lists: dict[Platform, list[tuple[Place, Pool]]] = {}
         self._count = 0
+        self.events = 0  # counts what has happened: others compute anew what may have changed
 
     def add(self, task: Task) -> None:
         pools = self._pools.setdefault(task.group, {})
