@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from .conftest import COMPILED, PROJECT, STATE, Farm, Result
-from .docker_host import until
+from .docker_host import run, until
 from .fleet_hosts import Fleet, Host
 from .small import Small, units
 
@@ -43,9 +43,11 @@ def rack(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far
     place = {"farm_controller_state": f"{STATE}-rack", "farm_registry": f"{fleet['registry'].address}:5000",
              "buildkitd_cache": COMPILED}
     made = Farm(tmp_path_factory.mktemp("rack"), {}, fleet.inventory, place)
+    run("rm", "-rf", place["farm_controller_state"])
     first = made.run("playbooks/provision.yml")
     assert first.rc == 0, first.text[-4000:]
     yield made
+    run("rm", "-rf", place["farm_controller_state"])
 
 
 def latest(rack: Farm, name: str) -> str:
@@ -76,36 +78,41 @@ def test_two_nodes_build_what_one_machine_builds(rack: Farm, farm: Farm, small: 
 
 
 @contextmanager
-def while_it_builds(own: Farm, victim: Host) -> Iterator[Future[Result]]:
-    """A run, from the moment in which a step runs on a host."""
+def while_one_builds(own: Farm, fleet: Fleet) -> Iterator[tuple[Future[Result], Host]]:
+    """A run, from the moment in which a step runs on a node, and that node."""
+    def busy() -> list[Host]:
+        return [fleet[name] for name in ("one", "two") if "busybox sleep" in fleet[name].run(*PROCESSES)]
+
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(own.run)
-        until(f"{victim.name} builds", 300, lambda: run.done() or "busybox sleep" in victim.run(*PROCESSES))
-        assert not run.done(), run.result().text[-4000:]
-        yield run
+        going = pool.submit(own.run)
+        until("a node builds", 300, lambda: going.done() or bool(busy()))
+        assert not going.done(), going.result().text[-4000:]
+        yield going, busy()[0]
 
 
 def test_a_node_whose_power_is_cut_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
     small.write("box/Dockerfile", SLOW)
-    own, victim = rack.on(small.root, farm_namespace="power"), fleet["one"]
-    try:
-        with while_it_builds(own, victim) as run:
-            victim.kill()
-            found = summary(run.result(), rack)
-    finally:
-        victim.start()
+    with while_one_builds(rack.on(small.root, farm_namespace="power"), fleet) as (going, victim):
+        victim.kill()
+        try:
+            found = summary(going.result(), rack)
+        finally:
+            victim.start()
     assert built(found) == units("box", "child", "grand", "other")
+    assert f"{victim.name}: " in latest(rack, "progress.log")
 
 
 def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
     """The controller no longer reaches it, while it goes on building and reaches the registry."""
     small.write("box/Dockerfile", SLOW.replace("/slow", "/cut"))
-    own, victim = rack.on(small.root, farm_namespace="cut"), fleet["two"]
-    with while_it_builds(own, victim) as run:
+    with while_one_builds(rack.on(small.root, farm_namespace="cut"), fleet) as (going, victim):
         victim.cut(fleet.controller)
-        until("the loss is noticed", 120, lambda: run.done() or "two: no answer" in latest(rack, "progress.log"))
-        victim.heal()
-        found = summary(run.result(), rack)
+        try:
+            until("the loss is noticed", 120,
+                  lambda: going.done() or f"{victim.name}: no answer" in latest(rack, "progress.log"))
+        finally:
+            victim.heal()
+        found = summary(going.result(), rack)
     assert built(found) == units("box", "child", "grand", "other")
 
 
