@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 from .conftest import COMPILED, PROJECT, STATE, Farm, Result
 from .docker_host import run, until
@@ -120,12 +120,13 @@ def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(
                                                                                 small: Small) -> None:
     small.write("box/Dockerfile", SLOW.replace("/slow", "/killed"))
     own = rack.on(small.root, farm_namespace="killed")
-    words = own.words("build.yml")
-    with subprocess.Popen(words, cwd=PROJECT, start_new_session=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as playbook:
+    mark = f"DESIMAGES_TEST_RUN={os.getpid()}"
+    with subprocess.Popen(own.words("build.yml"), cwd=PROJECT, env=dict([*os.environ.items(), mark.split("=")]),
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         until("a node builds", 300, lambda: any("busybox sleep" in fleet[name].run(*PROCESSES)
                                                 for name in ("one", "two")))
-        os.killpg(playbook.pid, signal.SIGKILL)  # its workers too: none can cancel what runs
+        for pid in Proc().marked(mark):  # all at once, as if the controller's power was cut: none can cancel anything
+            run("kill", "-KILL", str(pid))
     until("the nodes are done", 120, lambda: not any("buildctl" in fleet[name].run(*PROCESSES)
                                                      for name in ("one", "two")))
     again = own.run()
