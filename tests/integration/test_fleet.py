@@ -133,3 +133,18 @@ def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(
     assert again.rc == 0, again.text[-4000:]
     assert "before the last run ended" in again.text
     assert not [batch for batch in json.loads(latest(rack, "timings.json")) if batch["image"] == "box"]
+
+
+def test_a_second_controller_waits_for_the_nodes_and_cancels_nothing(rack: Farm, fleet: Fleet, small: Small,
+                                                                     tmp_path: Path) -> None:
+    small.write("box/Dockerfile", SLOW.replace("/slow", "/two"))
+    place = rack.place["farm_controller_state"]
+    second = rack.on(small.root, farm_namespace="second", farm_secrets=f"{place}/secrets",
+                     farm_controller_state=str(tmp_path / "second"))
+    with while_one_builds(rack.on(small.root, farm_namespace="first"), fleet) as (going, _host):
+        other = second.run()
+        found = summary(going.result(), rack)
+    assert built(found) == units("box", "child", "grand", "other")
+    assert other.rc == 0, other.text[-4000:]
+    assert other.built == units("box", "child", "grand", "other")
+    assert "works for another controller" in other.text
