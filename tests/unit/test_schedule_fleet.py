@@ -101,7 +101,8 @@ def test_a_native_node_that_comes_back_ends_the_emulation() -> None:
 
 
 def test_a_build_time_parent_is_built_only_for_nodes_that_gain_by_it() -> None:
-    """Two short units are not worth another compiler; two hundred are."""
+    """Two short units are not worth another compiler, nor are sixteen that would end some seconds sooner; two hundred
+    are."""
     def wanted(size: int) -> set[str]:
         plan = units(("go", (), BOTH), *((f"x{n}", (parent("go", build=True),), BOTH) for n in range(size)))
         scheduler = Scheduler(plan, [key for key in plan.units if key.image != "go"], {},
@@ -111,6 +112,7 @@ def test_a_build_time_parent_is_built_only_for_nodes_that_gain_by_it() -> None:
         return {str(key) for key in scheduler.outcomes if key.image == "go"}
 
     assert wanted(1) == {"go linux/amd64"}
+    assert wanted(8) == {"go linux/amd64"}
     assert wanted(100) == {"go linux/amd64", "go linux/arm64"}
 
 
@@ -178,6 +180,12 @@ def test_a_slow_node_helps_where_there_is_enough_to_do() -> None:
 
 def test_an_image_is_split_over_two_nodes_that_have_nothing_else_to_do() -> None:
     scheduler = fleet(units(("x", (), BOTH)), FAST, Worker("twin", (AMD64,)), durations={"x": 60.0})
+    assert [len(batch.keys) for name in ("fast", "twin") for batch in scheduler.claim(name, 0, 1)] == [1, 1]
+
+
+def test_an_image_is_split_where_others_would_wait_for_its_children_with_nothing_to_do() -> None:
+    plan = units(("x", (), BOTH), *((f"y{n}", (parent("x"),), BOTH) for n in range(20)))
+    scheduler = fleet(plan, FAST, Worker("twin", (AMD64,)), durations={"x": 60.0} | {f"y{n}": 60.0 for n in range(20)})
     assert [len(batch.keys) for name in ("fast", "twin") for batch in scheduler.claim(name, 0, 1)] == [1, 1]
 
 
