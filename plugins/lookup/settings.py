@@ -52,7 +52,7 @@ from datetime import datetime, timezone
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils import references, state
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings, travels
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
 
@@ -70,7 +70,9 @@ class LookupModule(LookupBase):
         if terms:
             raise AnsibleError("desimages.farm.settings takes no terms")
         names = [name for name in variables or {} if name.startswith("farm_") or settings.decides_provisioning(name)]
-        values = {name: self._templar.template(variables[name]) for name in names}
+        here = references.loopback(str(self._templar.template((variables or {}).get("farm_registry", ""))))
+        values = {name: self._templar.template(variables[name]) for name in names
+                  if not (here and name in settings.OF_ACCESS)}  # each takes some ms, and nothing uses them there
         plain = json.loads(json.dumps(values, cls=get_encoder("tagless")))
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
         own = "registries" in ((variables or {}).get("group_names") or [])

@@ -196,6 +196,8 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+# how a registry is reached that is not on loopback
+OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
 OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
     "farm_check_json")

@@ -350,3 +350,9 @@ def test_a_state_folder_that_is_no_folder_is_refused_in_words(tmp_path, make):
     make(tmp_path / "farm")
     with pytest.raises(FarmError, match="exists and is not a folder"):
         state.claim(str(tmp_path / "farm"))
+
+
+def test_nobody_else_enters_the_folder_of_secrets(tmp_path: Path) -> None:
+    (tmp_path / "farm").mkdir()
+    state.hand_over(str(tmp_path / "farm"), os.geteuid(), -1)
+    assert (tmp_path / "farm/secrets").stat().st_mode & 0o777 == 0o700
