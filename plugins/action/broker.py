@@ -15,9 +15,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler
 
 
 class ActionModule(FarmAction):

@@ -17,9 +17,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import GOOD, Outcome, State
 
 GRACE = 60.0  # seconds in which the broker must end
 

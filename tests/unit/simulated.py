@@ -29,14 +29,14 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
     S390X,
     Platform,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import (
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Parent, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
     GOOD,
     Batch,
     Scheduler,
     State,
     Worker,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Parent, Plan, Unit
 
 BUILD = (AMD64, ARM64)
 REPORT = 0.5  # seconds until the controller learns that a batch has ended

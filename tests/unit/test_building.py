@@ -25,7 +25,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Scheduler, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
@@ -33,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler, State
 
 from .conftest import Catalog
 from .test_runner import Local

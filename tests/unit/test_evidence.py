@@ -11,12 +11,12 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Outcome, State
 
 KEY = Key("app", "", ARM64)
 GO = Key("builder", "go", AMD64)

@@ -10,8 +10,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, ARMV7, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Outcome, State
 
 from .conftest import Catalog
 from .faulty import Faulty, to

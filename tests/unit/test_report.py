@@ -10,8 +10,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import AR
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Outcome, State
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Outcome, State
 
 from .conftest import Catalog
 

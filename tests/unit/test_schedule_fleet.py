@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV7, S390X
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import (
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Parent, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
     GOOD,
     Batch,
     Outcome,
@@ -12,7 +13,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule impo
     State,
     Worker,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Parent, Plan, Unit
 
 from .conftest import Catalog
 from .simulated import Simulation

@@ -22,10 +22,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience import Patience
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, failure, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Batch, Scheduler, State, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
+    GOOD,
+    Batch,
+    Scheduler,
+    State,
+    Worker,
+)
 
 # seconds after which a node answers; sooner if something has ended. Each answer costs about 35 ms of the processors
 # that build

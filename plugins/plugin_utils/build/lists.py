@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import GOOD, Outcome
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import GOOD, Outcome
 
 THREADS = 8  # images that are compared and tagged at the same time
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule import Batch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch
 
 SLOTS = 4  # of a node of which nothing was recorded
 A_SLOT = 512 << 20  # bytes of memory

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_nodes import Fleet
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need, Task
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.nodes import Fleet
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need, Task
 
 GAIN = 30.0  # seconds by which a second build platform must make the rest sooner
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import Batch, Worker
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need
 
 UNKNOWN = 1.0  # seconds that a unit takes if nothing is known of any
 EMULATED = 10.0  # times as long as on a native node (17 to 20 for a Debian root file system, less where disks are slow)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_nodes import Fleet, Node
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_ready import Pool, Ready
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need, Task
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.nodes import Fleet, Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.ready import Pool, Ready
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need, Task
 
 WORTH = 5.0  # seconds: no batch is split, and no node is passed over, to save less
 RISK = 3.0  # times as long as expected a batch may take without being the last

@@ -13,16 +13,17 @@ import heapq
 from collections.abc import Container, Iterable, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_board import Board
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_claims import Claims
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_nodes import (
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.board import Board
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.claims import Claims
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.nodes import (
     EMULATED,
     Estimates,
     Fleet,
     Held,
     Node,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import (
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import (
     ENDED,
     GOOD,
     Batch,
@@ -30,9 +31,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_type
     State,
     Worker,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need, Task, measure
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_wanted import Wanted
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need, Task, measure
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.wanted import Wanted
 
 __all__ = ["ENDED", "GOOD", "Batch", "Outcome", "Scheduler", "State", "Worker"]
 

@@ -9,16 +9,16 @@ import heapq
 from collections.abc import Container, Iterable, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_ready import Ready
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import (
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.ready import Ready
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import (
     ENDED,
     GOOD,
     Batch,
     Outcome,
     State,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Task, graph, group
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Task, graph, group
 
 
 class Board:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_types import Batch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch
 
 
 @dataclass(eq=False, slots=True)

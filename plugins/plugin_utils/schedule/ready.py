@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.schedule_units import Need, Task
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need, Task
 
 Place = tuple[float, int, int]  # of a pool in the lists: its path (negative), the order of a unit, its number
 
