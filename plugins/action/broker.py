@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.broker import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, durations
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Fetched, Planned
@@ -36,9 +36,10 @@ class ActionModule(FarmAction):
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))
             keeper = Keeper(registry, arguments["namespace"], archive, planned.plan, fetched.trees)
-            scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused,
+            known = durations.read(state)
+            scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused, known["durations"],
                                   apart=planned.again if planned.fresh else ())
-            return Builder(state, run, planned, fetched, scheduler, keeper, tell, submit)
+            return Builder(state, run, planned, fetched, scheduler, keeper, tell, submit, known["speeds"])
 
         broker.start(run, controller(), make)
         return {"changed": False, "run": run.name}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import durations
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LOG, LONGEST, socket_name
@@ -95,6 +97,7 @@ class _Broker:
         self._errors: TextIO | None = None
 
     def serve(self, listener: socket.socket) -> None:
+        gc.freeze()  # the plan: looking through it now and then delays decisions
         asyncio.run(self._serve(listener))
 
     async def _serve(self, listener: socket.socket) -> None:
@@ -262,6 +265,7 @@ class _Broker:
         built = self._builder.built(self._stopped)
         self._run.save(built)
         self._run.show("timings", built.timings)
+        durations.write(self._builder.state, self._builder.scheduler.learned)
         if left and self._errors:
             with contextlib.suppress(OSError, ValueError):
                 self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "

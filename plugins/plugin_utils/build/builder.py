@@ -9,7 +9,7 @@ It waits for nothing: the broker calls it when a node asks, and runs what it sub
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,6 +65,7 @@ class Builder:
     keeper: Keeper
     tell: Callable[[str], None]
     submit: Submit
+    speeds: Mapping[str, float] = field(default_factory=dict)  # of nodes, as earlier runs knew them
     seats: dict[str, Seat] = field(default_factory=dict)
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
@@ -144,7 +145,7 @@ class Builder:
                 for word in ("allowed", "missing")}
         seat.slots = seat.about["slots"] or slots(node)
         self._adopt(seat, finished, Worker(seat.name, tuple(map(Platform.parse, native)), some["allowed"],
-                                           some["missing"], seat.slots))
+                                           some["missing"], seat.slots, self.speeds.get(seat.name, 1.0)))
 
     def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
         """Tags what a run that died left on a node; afterwards the node may build."""

@@ -156,6 +156,7 @@ class Fleet:
 
     def __init__(self, patience: float) -> None:
         self.nodes: dict[str, Node] = {}
+        self.speeds: dict[str, float] = {}  # of those that left, as they were known last
         self.version = 0  # changes with what nodes may build
         self._patience = patience
         self._kinds: dict[object, int] = {}
@@ -171,7 +172,7 @@ class Fleet:
         if old:
             self.leave(worker.name, now)
         kind = self._kinds.setdefault((worker.native, worker.emulated, worker.missing), 1 << len(self._kinds))
-        node = Node(worker, kind, old.speed if old else worker.speed, spoke=now)
+        node = Node(worker, kind, self.speeds.get(worker.name, worker.speed), spoke=now)
         if old:
             node.sure, node.held = old.sure, old.held
         node.look(now)
@@ -183,6 +184,7 @@ class Fleet:
 
     def leave(self, name: str, now: float) -> Node:
         node = self.nodes.pop(name)
+        self.speeds[name] = node.speed
         self._alike[node.kind].remove(node)
         self._count(node.worker, -1, now)
         return node

@@ -71,6 +71,13 @@ class Scheduler(Board):
         """The nodes that are there, by name."""
         return {name: node.worker for name, node in self._fleet.nodes.items()}
 
+    @property
+    def learned(self) -> dict[str, dict[str, float]]:
+        """What later runs may know: `durations`, seconds of a slot of speed 1 by a unit's name, and `speeds` by a
+        node's name."""
+        return {"durations": dict(self._estimates.known),
+                "speeds": {**self._fleet.speeds, **{name: node.speed for name, node in self._fleet.nodes.items()}}}
+
     def join(self, worker: Worker, now: float) -> None:
         """A node is there: it is new, came back, or has changed."""
         self._tick(now)
