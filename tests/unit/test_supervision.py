@@ -38,14 +38,14 @@ WHOLE: dict[str, Any] = {
 
 def test_a_service_has_what_its_parameters_say_and_else_the_usual() -> None:
     assert Service.from_params(LEAST) == Service(
-        "a", "/s", (), (), (), (), "/", "", (), (), (), Ready("", "", (), 30), Claims((), (), ()), False, 30,
+        "a", "/s", (), (), (), (), "/", "", (), (), (), Ready("", "", "", (), 30), Claims((), (), ()), False, 30,
         10_000_000, 5)
     assert Service.from_params({**LEAST, "state_dir": "/x/"}).state_dir == "/x"
     assert Service.from_params({**LEAST, **dict.fromkeys(set(WHOLE) - set(LEAST))}) == Service("a", "/s")
     assert Service.from_params(WHOLE) == Service(
         "registry-2", "/srv/it's %n", ("/bin/x", "$a", "100%", "b c"), ("/bin/after", "$b", "it's"), ("/n",),
         (("A", 'q"$`\\'), ("B", "1")), "/d %i", "nobody", (("nofile", 9), ("nproc", 7)),
-        (("/etc/a", "2"), ("/etc/b", "1")), (("/etc/c", "3"),), Ready("http://127.0.0.1/", "/u", ("true",), 3),
+        (("/etc/a", "2"), ("/etc/b", "1")), (("/etc/c", "3"),), Ready("http://127.0.0.1/", "", "/u", ("true",), 3),
         Claims(("127.0.0.1:1",), ("/u",), ("/d",)), True, 5)
 
 

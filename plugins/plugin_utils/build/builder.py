@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import patience, solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
@@ -33,9 +33,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler 
     Worker,
 )
 
-# seconds after which a node answers; sooner if something has ended. Each answer costs about 35 ms of the processors
-# that build
-WAIT = 5.0
+WAIT = 5.0  # seconds after which a node answers, sooner if something has ended; each costs it 35 ms of its processors
 SOON = 0.2  # the same, if a slot is free while units are being tagged, as others may wait for these
 # if builds end quickly, the only node gets this many times its slots of batches in advance, so that it need not wait
 # for the controller
@@ -140,12 +138,8 @@ class Builder:
             self.tell(f"{seat.name}: answers again")
         seat.misses, seat.adopting = 0, True
         native = node.get("native") or [str(KERNEL[machine])]
-        words = seat.about["emulation"]
-        some = {word: tuple(Platform.parse(name) for name in node.get("emulated", ()) if words.get(name) == word)
-                for word in ("allowed", "missing")}
         seat.slots = seat.about["slots"] or slots(node)
-        self._adopt(seat, finished, Worker(seat.name, tuple(map(Platform.parse, native)), some["allowed"],
-                                           some["missing"], seat.slots, self.speeds.get(seat.name, 1.0)))
+        self._adopt(seat, finished, seat.worker(native, node.get("emulated", ()), self.speeds.get(seat.name, 1.0)))
 
     def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
         """Tags what a run that died left on a node; afterwards the node may build."""

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
 
 SLOTS = 4  # of a node of which nothing was recorded
 A_SLOT = 512 << 20  # bytes of memory
@@ -44,6 +46,14 @@ class Seat:
     built: list[Key] = field(default_factory=list)
     failed: list[Key] = field(default_factory=list)
     seconds: float = 0.0
+
+    def worker(self, native: Iterable[str], emulated: Iterable[str], speed: float) -> Worker:
+        """The node for the scheduler, from the platforms that it runs and those that it may emulate."""
+        words = self.about["emulation"]
+        some = {word: tuple(Platform.parse(name) for name in emulated if words.get(name) == word)
+                for word in ("allowed", "missing")}
+        return Worker(self.name, tuple(map(Platform.parse, native)), some["allowed"], some["missing"], self.slots,
+                      speed)
 
 
 def slots(node: dict[str, Any]) -> int:
