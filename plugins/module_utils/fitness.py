@@ -70,14 +70,14 @@ def architecture(machine: str, platform: str) -> str:
 
 def disk(state_dir: str, free: int, least: int) -> str:
     return "" if free >= least else (
-        f"{state_dir} has {_size(free)} of disk left, and a node needs {_size(least)}: make room there, or set farm_state "
-        "to a folder on a larger disk")
+        f"{state_dir} has {_size(free)} of disk left, and a node needs {_size(least)}: make room there, or set "
+        "farm_state to a folder on a larger disk")
 
 
 def memory(found: int) -> str:
     return "" if found >= MEMORY else (
-        f"it may use {_size(found)} of memory, and BuildKit needs {_size(MEMORY)}: give it more (a limit of its container "
-        "or service counts), or take it out of the group nodes")
+        f"it may use {_size(found)} of memory, and BuildKit needs {_size(MEMORY)}: give it more (a limit of its "
+        "container or service counts), or take it out of the group nodes")
 
 
 def clock(here: float, controller: float) -> str:
