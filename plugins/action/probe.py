@@ -22,9 +22,9 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         record = arguments.pop("record")
+        node = Node(task_vars["inventory_hostname"], self.execute, lambda: self.python(task_vars),
+                    arguments["state_dir"].rstrip("/"))
         if not record:
-            node = Node(task_vars["inventory_hostname"], self.execute, lambda: self.python(task_vars),
-                        arguments["state_dir"].rstrip("/"))
             found = None
             with contextlib.suppress(FarmError):  # a damaged runner: the module does not need it
                 found = node.probe(arguments)
@@ -32,4 +32,6 @@ class ActionModule(FarmAction):
                 return found
         made: dict[str, Any] = self._execute_module(module_name="desimages.farm.probe",
                                                     module_args={**arguments, "record": record}, task_vars=task_vars)
+        if record and not self.check and not made.get("failed"):
+            node.install()  # so that the next probe is quick
         return made

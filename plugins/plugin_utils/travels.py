@@ -42,8 +42,9 @@ def closure(paths: Iterable[Path]) -> list[Path]:
 
 def provisioning(roles: Iterable[str]) -> list[Path]:
     """Everything that decides how roles provision a host: their own files except documentation, the modules that they
-    use, and what these need."""
+    use, what these need, and the runner, which provisioning brings."""
     own = [path for role in roles for path in (PLUGINS.parent / "roles" / role).rglob("*") if path.is_file()
            and path.suffix != ".md"]
     named = {name for path in own if path.suffix == ".yml" for name in _TASK.findall(path.read_text(encoding="utf-8"))}
-    return [*own, *closure(path for name in sorted(named) if (path := PLUGINS / "modules" / f"{name}.py").is_file())]
+    modules = [path for name in sorted(named) if (path := PLUGINS / "modules" / f"{name}.py").is_file()]
+    return [*own, *closure([*modules, SHARED / "runner.py"])]

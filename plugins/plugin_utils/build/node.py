@@ -58,10 +58,18 @@ class Node:
         value = {"jobs": self.jobs, "keep": keep, "controller": self._controller}
         answer: dict[str, Any] | None = self._call("clear", value, CALL)
         if answer is None:
-            self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
-                      base64.b64encode(self._content).decode(), CALL)
+            self._send()
             answer = self._ask("clear", value)
         return answer
+
+    def install(self) -> None:
+        """Sends the runner if this version of it is missing."""
+        if self._run(f"test -d {shlex.quote(self._runner)} || exit {_MISSING}", "", CALL) is None:
+            self._send()
+
+    def _send(self) -> None:
+        self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
+                  base64.b64encode(self._content).decode(), CALL)
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
         """Whether the host is well (wellness.py); None if the runner is missing. Writes nothing."""
