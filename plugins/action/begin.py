@@ -5,18 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.modules.begin import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import hold
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import make
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 
 
 class ActionModule(FarmAction):
@@ -25,13 +19,13 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        libraries.check(first=True)
         result: dict[str, Any] = {"changed": False}
         if arguments["catalog"]:
-            recipes = load_catalog(arguments["catalog"])
-            Origins(arguments["origins"])
-            plan = make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, "", "")
-            select(plan, [KERNEL[os.uname().machine]], arguments["images"], arguments["platforms"], arguments["select"])
-            result["images"] = sorted(recipes)
+            # here, as Ansible compiles what is imported in each run, and most runs do not need it
+            from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+
+            result["images"] = planning.check(arguments)
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller(),
                  create=arguments["create"])

@@ -19,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import L
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
 
 GRACE = 60.0  # seconds in which the broker must end
 

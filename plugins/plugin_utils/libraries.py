@@ -5,13 +5,18 @@
 
 If a plugin cannot be imported, Ansible's message looks like a bug. So if a library is missing or too old, a dummy
 replaces all of them, plugins can still be imported, and the first action fails and says what to install.
+
+A library is loaded when a plugin imports it from here: most actions need one or none, and each runs in a process of its
+own.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +50,10 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in match[0].split(".")] if match else []
 
 
-UNMET = unmet(NEEDS.read_text(encoding="utf-8"))
+@cache
+def lacking() -> list[str]:
+    """What this Python lacks."""
+    return unmet(NEEDS.read_text(encoding="utf-8"))
 
 
 class _AnyName(type):
@@ -64,20 +72,35 @@ class _Stand(metaclass=_AnyName):
         """Takes any arguments."""
 
 
-if TYPE_CHECKING or not UNMET:
+if TYPE_CHECKING:
     import cattrs.preconf.json
     import jmespath
     import jsonschema
     import urllib3
-else:
-    cattrs = jmespath = jsonschema = urllib3 = _Stand
+
+_MODULES = {"cattrs": "cattrs.preconf.json", "jmespath": "jmespath", "jsonschema": "jsonschema", "urllib3": "urllib3"}
+_used: set[str] = set()
 
 
-def check() -> None:
-    """Raises FarmError, with the command to run, if libraries are missing or too old."""
-    if UNMET:
+def __getattr__(name: str) -> Any:
+    """A library, or the dummy in its place (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(name)
+    _used.add(name)
+    if lacking():
+        return _Stand
+    importlib.import_module(_MODULES[name])
+    return sys.modules[name]
+
+
+def check(*, first: bool = False) -> None:
+    """Raises FarmError, with the command to run, if libraries are missing or too old.
+
+    It looks only if one of them was imported, or for the first action of a run.
+    """
+    if (first or _used) and (lacks := lacking()):
         raise FarmError(
-            f"the Python that runs Ansible here, {sys.executable}, lacks what desimages.farm needs: {', '.join(UNMET)}",
+            f"the Python that runs Ansible here, {sys.executable}, lacks what desimages.farm needs: {', '.join(lacks)}",
             hint=f"{sys.executable} -m pip install -r {shlex.quote(str(NEEDS))} (or your distribution's packages of "
                  "them)",
         )

@@ -116,6 +116,7 @@ def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Farm, fleet
     assert built(found) == units("box", "child", "grand", "other")
 
 
+@pytest.mark.full
 def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(rack: Farm, fleet: Fleet,
                                                                                 small: Small) -> None:
     small.write("box/Dockerfile", SLOW.replace("/slow", "/killed"))
@@ -135,6 +136,7 @@ def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(
     assert not [batch for batch in json.loads(latest(rack, "timings.json")) if batch["image"] == "box"]
 
 
+@pytest.mark.full
 def test_a_second_controller_waits_for_the_nodes_and_cancels_nothing(rack: Farm, fleet: Fleet, small: Small,
                                                                      tmp_path: Path) -> None:
     small.write("box/Dockerfile", SLOW.replace("/slow", "/two"))

@@ -140,6 +140,7 @@ def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(nodes: F
     assert small.run("ls", "-A", "/srv/full") == "x.sock\n"
 
 
+@pytest.mark.full
 def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
     node1 = fleet["node1"]
     node1.netns("iptables", "-w", "-A", "OUTPUT", "-p", "tcp", "-d", fleet.controller, "--dport", str(PORT), "-j",
@@ -152,6 +153,7 @@ def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fl
         node1.heal()
 
 
+@pytest.mark.full
 def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
     before = node(fleet, "node1")
     done = nodes.run("playbooks/clean.yml", "--limit", "node1")
@@ -164,6 +166,7 @@ def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provi
     assert node(fleet, "node1")["id"] != before["id"]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="runs as another user: needs root")
 def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
     """What he compiles, keeps and holds is in a folder of his own. (He may read this Python, which is root's.)"""

@@ -152,6 +152,7 @@ def test_nobody_reads_without_the_password_or_without_the_ca(secure: Farm) -> No
     assert run("stat", "-c", "%a", str(SECRETS), str(SECRETS / "registry-ca.key")).split() == ["700", "600"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("playbook", "said"), [
     ("playbooks/status.yml", "secure/grand"), ("playbooks/check.yml", "0 damaged or gone"),
 ])
@@ -171,6 +172,7 @@ def test_a_changed_password_restarts_the_registry_alone(secure: Farm) -> None:
     assert Registry(REGISTRY, access=access()).tags("secure/grand")
 
 
+@pytest.mark.full
 def test_a_certificate_for_other_names_is_made_again(secure: Farm) -> None:
     """As after farm_registry got another name: here the file is one for another."""
     before, kept = pids(), secret("registry-ca.pem")
@@ -208,6 +210,7 @@ def test_a_certificate_that_clients_would_refuse_is_refused_before_anything_star
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.full
 def test_an_existing_registry_is_used_and_nothing_is_installed(elsewhere: Farm) -> None:
     before = pids()["docker-registry"]
     done = elsewhere.run("build.yml")
@@ -232,6 +235,7 @@ def test_a_wrong_login_or_ca_is_refused_at_once(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", tls.WRONG)
 def test_what_a_node_does_not_trust_is_not_tried_for_a_minute(secure: Farm, tmp_path: Path, kind: str) -> None:
     """BuildKit's own words, for a parent and for a push."""

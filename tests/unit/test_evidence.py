@@ -13,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlay
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, make
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Outcome, State

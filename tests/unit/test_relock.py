@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlays
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import Overlays
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.planning import Planning, Standing

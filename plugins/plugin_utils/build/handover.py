@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Overlay
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import Overlay
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Outcome
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Outcome
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci, tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import MANIFEST, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import GOOD, Outcome
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome
 
 THREADS = 8  # images that are compared and tagged at the same time
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
 
 SHOWN = 10  # failures that the verdict explains
 

@@ -2,100 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Resolves Debian closures again, outside the tree, if no origin has a locked .deb any more (`farm_relock_missing`,
-D4).
-
-The new lock is an **overlay**: `<farm_state>/relocked/<image>/lock.jsonl`, with `made.json` beside it, which says from
-which lock of the tree it was made. It is valid as long as the tree has that lock.
-"""
+D4): the new locks are overlays (overlays.py)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import THREADS, Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, moved, write_whole
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import NAMED, Overlay
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-
-MADE = "made.json"
-NAMED = 3  # missing files that a message names
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """A lock that replaces the tree's. `missing` are the files that no origin had; `moved` says what differs from the
-    tree's lock."""
-
-    lock: Lock
-    missing: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
-
-    def words(self, image: str) -> str:
-        """For people: `static is not built from its lock in the tree: ... openssl 3.5.1-1 -> 3.5.2-1`."""
-        more = f" and {len(self.missing) - NAMED} more" if len(self.missing) > NAMED else ""
-        return (f"{image} is not built from its lock in the tree: no origin has "
-                f"{', '.join(self.missing[:NAMED])}{more}, so "
-                f"its Debian packages were resolved again. {'; '.join(self.moved)}")
-
-    def as_dict(self) -> dict[str, object]:
-        return {"missing": list(self.missing), "moved": list(self.moved), "snapshot": self.lock.snapshot}
-
-
-class Overlays:
-    """The overlays of a state folder."""
-
-    def __init__(self, state: str | Path) -> None:
-        self.root = Path(state) / "relocked"
-
-    def read(self, recipe: Recipe) -> Overlay | None:
-        """The overlay of a recipe as the tree has it, or None if there is no valid one."""
-        folder = self.root / recipe.name
-        try:
-            made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-            text = (folder / LOCK).read_text(encoding="utf-8")
-            if (made["tree"], made["lock"]) == (tree(recipe), _sha256(text)):
-                lock = lockfile.parse(text, str(folder / LOCK))
-                return Overlay(lock, tuple(made["missing"]), tuple(moved(recipe.lock, lock)))
-        except (OSError, ValueError, KeyError, TypeError, FarmError):
-            pass  # none, or half of one: its files are looked for again
-        return None
-
-    def write(self, recipe: Recipe, overlay: Overlay) -> None:
-        """Keeps an overlay of a recipe as the tree has it."""
-        folder, text = self.root / recipe.name, lockfile.dump(overlay.lock)
-        write_whole(folder / LOCK, text)
-        made = {"tree": tree(recipe), "lock": _sha256(text), "missing": list(overlay.missing)}
-        write_whole(folder / MADE, json.dumps(made, indent=1, sort_keys=True) + "\n")
-
-    def drop(self, recipes: Iterable[Recipe]) -> list[str]:
-        """Removes overlays that are no longer valid; returns the names of their images."""
-        stale = [recipe.name for recipe in recipes if (self.root / recipe.name).exists() and self.read(recipe) is None]
-        for name in stale:
-            shutil.rmtree(self.root / name)
-        return stale
-
-
-def tree(recipe: Recipe) -> str:
-    """The sha256 of an image's lock in the tree."""
-    return hashlib.sha256((Path(recipe.folder) / LOCK).read_bytes()).hexdigest()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Finder:
@@ -195,9 +121,3 @@ class Relocker:
 def _named(entries: list[Entry]) -> str:
     more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
     return ", ".join(entry.label for entry in entries[:NAMED]) + more
-
-
-def laid_over(recipes: Mapping[str, Recipe], overlays: Mapping[str, Overlay]) -> dict[str, Recipe]:
-    """The recipes, with the lock of the overlay if an image has one."""
-    return {name: replace(recipe, lock=overlays[name].lock) if name in overlays else recipe
-            for name, recipe in recipes.items()}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import (
-    Finder,
-    Overlay,
-    Overlays,
-    Relocker,
-    laid_over,
-)
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import Overlay, Overlays, laid_over
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -114,6 +110,9 @@ def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform
         say(f"{name}: its lock in the tree has changed, so the lock in relocked/ that replaced it is removed")
     if not standing.todo:
         return planning, standing
+    # here, as Ansible compiles what is imported in each run, and a run that builds nothing needs none of it
+    from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder, Relocker
+
     with _work(arguments["state"], check) as work:
         origins = Origins(arguments["origins"])
         finder = Finder(origins, Store(f"{arguments['state']}/store"), registry, arguments["namespace"])
@@ -145,3 +144,12 @@ def _wanted(plan: Plan, todo: list[Key], build: Platform) -> dict[str, set[Entry
     for key in todo:
         found.setdefault(key.image, set()).update(plan.entries(plan.units[key], build))
     return found
+
+
+def check(arguments: Mapping[str, Any]) -> list[str]:
+    """The names of the catalog's images. Raises BadInput if the catalog, its locks, origins or the choice are wrong."""
+    recipes = load_catalog(arguments["catalog"])
+    Origins(arguments["origins"])
+    plan = make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, "", "")
+    select(plan, [KERNEL[os.uname().machine]], arguments["images"], arguments["platforms"], arguments["select"])
+    return sorted(recipes)
