@@ -35,7 +35,7 @@ options:
     type: path
     required: true
   platform:
-    description: The platform that BuildKit is compiled for here. It is the first in RV(node.native).
+    description: The platform that BuildKit is compiled for here. It is the first in RV(ignore:node.native).
     type: str
     required: true
   native:
