@@ -5,7 +5,47 @@
 
 from __future__ import annotations
 
-_ACCESS = """
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  state:
+    description: The folder that holds everything the farm owns on the controller.
+    type: path
+    required: true
+  registry:
+    description: The farm's registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere.
+    type: str
+    required: true
+  namespace:
+    description: The first part of the images' names.
+    type: str
+    default: desimages
+  ca:
+    description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
+      of the system are.
+    type: path
+    default: ""
+  user:
+    description: Who asks the registry, if O(password) is given.
+    type: str
+    default: ""
+  password:
+    description: The password of O(user). If empty, the credentials are the Docker client's.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status without changing anything.
+  diff_mode:
+    description: Returns what differs in C(diff) mode.
+  idempotent:
+    description: A second run with the same input changes nothing.
+"""
+
+    # for actions with any registry, and no farm
+    ACCESS = r"""
+options:
   ca:
     description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
       of the system are.
@@ -20,32 +60,3 @@ _ACCESS = """
     type: str
     default: ""
 """
-
-
-class ModuleDocFragment:
-    DOCUMENTATION = rf"""
-options:
-  state:
-    description: The folder that holds everything the farm owns on the controller.
-    type: path
-    required: true
-  registry:
-    description: The farm's registry, C(host[:port]). Plain HTTP on loopback, TLS elsewhere.
-    type: str
-    required: true
-  namespace:
-    description: The first part of the images' names.
-    type: str
-    default: desimages
-{_ACCESS.strip(chr(10))}
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status without changing anything.
-  diff_mode:
-    description: Returns what differs in C(diff) mode.
-  idempotent:
-    description: A second run with the same input changes nothing.
-"""
-
-    # for actions with any registry, and no farm
-    ACCESS = f"options:{_ACCESS}"

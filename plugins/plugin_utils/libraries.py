@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-__all__ = ["cattrs", "check", "jmespath", "jsonschema", "unmet", "urllib3"]
+__all__ = ["bcrypt", "cattrs", "check", "ec", "hashes", "jmespath", "jsonschema", "serialization", "signatures",
+           "unmet", "urllib3", "x509"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
 
@@ -73,12 +74,29 @@ class _Stand(metaclass=_AnyName):
 
 
 if TYPE_CHECKING:
+    import bcrypt
     import cattrs.preconf.json
     import jmespath
     import jsonschema
     import urllib3
+    from cryptography import exceptions as signatures
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
 
-_MODULES = {"cattrs": "cattrs.preconf.json", "jmespath": "jmespath", "jsonschema": "jsonschema", "urllib3": "urllib3"}
+# name -> the module, and what must be imported for it
+_MODULES = {
+    "bcrypt": ("bcrypt", "bcrypt"),
+    "cattrs": ("cattrs", "cattrs.preconf.json"),
+    "ec": ("cryptography.hazmat.primitives.asymmetric.ec",) * 2,
+    "hashes": ("cryptography.hazmat.primitives.hashes",) * 2,
+    "jmespath": ("jmespath", "jmespath"),
+    "jsonschema": ("jsonschema", "jsonschema"),
+    "serialization": ("cryptography.hazmat.primitives.serialization",) * 2,
+    "signatures": ("cryptography.exceptions",) * 2,
+    "urllib3": ("urllib3", "urllib3"),
+    "x509": ("cryptography.x509", "cryptography.x509.oid"),
+}
 _used: set[str] = set()
 
 
@@ -89,8 +107,9 @@ def __getattr__(name: str) -> Any:
     _used.add(name)
     if lacking():
         return _Stand
-    importlib.import_module(_MODULES[name])
-    return sys.modules[name]
+    module, needed = _MODULES[name]
+    importlib.import_module(needed)
+    return sys.modules[module]
 
 
 def check(*, first: bool = False) -> None:

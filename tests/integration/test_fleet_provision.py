@@ -111,8 +111,8 @@ SOCKET = "/srv/full/x.sock"
 LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKET!r}); s.listen(); time.sleep(999)"
 
 
-def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(nodes: Farm, fleet: Fleet,
-                                                                       provisioned: Result, tmp_path: Path) -> None:
+def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(
+        nodes: Farm, fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
     """One is well, one is off, one has two names, and one has a small disk, a wrong clock, and another process on its
     socket."""
     known = yaml.safe_load(fleet.inventory.read_text())

@@ -22,9 +22,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "secrets"
 
 
-def made(folder: Path, hosts: list[str] = HOSTS, now: datetime = NOW) -> list[str]:
+def made(folder: Path, hosts: list[str] | None = None, now: datetime = NOW) -> list[str]:
     """What `certify` does, as reasons."""
-    return keeping.Secrets(str(folder), check=False).certify(hosts, now)[0].reasons
+    return keeping.Secrets(str(folder), check=False).certify(hosts or HOSTS, now)[0].reasons
 
 
 def texts(folder: Path) -> dict[str, str]:

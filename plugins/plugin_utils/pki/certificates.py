@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import (
+    ec,
+    hashes,
+    serialization,
+    signatures,
+    x509,
+)
 
 CA_LASTS, LASTS = timedelta(days=3650), timedelta(days=397)  # the longest that clients accept from public CAs
 RENEWED = timedelta(days=30)  # before it expires
@@ -67,7 +69,7 @@ def new_authority(now: datetime, label: str, key: ec.EllipticCurvePrivateKey | N
     """A private CA. With the `key` and `label` of the one before, it verifies what that signed. `label` tells CAs of
     several farms apart."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{NAME} CA {label}")])
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, f"{NAME} CA {label}")])
     public = key.public_key()
     made = (
         _begun(name, name, public, now, CA_LASTS)
@@ -80,21 +82,21 @@ def new_authority(now: datetime, label: str, key: ec.EllipticCurvePrivateKey | N
 
 def label(authority: Pair) -> str:
     """What new_authority was given."""
-    found = authority.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    found = authority.certificate.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
     return str(found[0].value).removeprefix(f"{NAME} CA ") if found else ""
 
 
 def new_server(authority: Pair, hosts: Iterable[str], now: datetime) -> Pair:
     """A certificate for a server with these names and addresses; it does not outlast its CA."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{NAME} registry")])
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, f"{NAME} registry")])
     lasts = min(LASTS, authority.certificate.not_valid_after_utc - now)
     made = (
         _begun(name, authority.certificate.subject, key.public_key(), now, lasts)
         .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
     return Pair(made.sign(authority.key, hashes.SHA256()), key)
@@ -122,7 +124,7 @@ def old_server(pair: Pair | None, authority: Pair, wanted: Iterable[str], now: d
         return "there is no certificate"
     try:
         pair.certificate.verify_directly_issued_by(authority.certificate)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, signatures.InvalidSignature):
         return "another CA signed it"
     if hosts(pair) != sorted({str(name.value) for name in _names(wanted)}):
         return f"it is for {', '.join(hosts(pair))}"

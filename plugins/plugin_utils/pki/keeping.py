@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import bcrypt
 from ansible_collections.desimages.farm.plugins.module_utils import files
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import bcrypt
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates, handshake
 
 RENEWED = certificates.RENEWED
@@ -75,14 +75,16 @@ class Secrets:
             self._write(CA_KEY, authority.key_pem)
             self._write(CA, authority.pem)
             change.add("the farm's CA", why, before, _said(authority))
-        assert authority
+        if authority is None:  # old_authority() would have said so
+            raise FarmError(f"{self.folder}/{CA} is missing", hint="run again: it is made anew")
         if why := certificates.old_server(server, authority, hosts, now):
             before = _said(server) if server else ""
             server = certificates.new_server(authority, hosts, now)
             self._write(KEY, server.key_pem)
             self._write(CERTIFICATE, server.pem)
             change.add("the registry's certificate", why, before, _said(server))
-        assert server
+        if server is None:
+            raise FarmError(f"{self.folder}/{CERTIFICATE} is missing", hint="run again: it is made anew")
         return change, server
 
     def admit(self, user: str, password: str) -> Change:
