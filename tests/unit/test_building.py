@@ -164,17 +164,26 @@ def test_a_run_whose_ansible_playbook_is_gone_builds_no_more(farm: Farm) -> None
     assert {outcome.state for outcome in farm.run.load(Built).outcomes.values()} == {State.LEFT}
 
 
-def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty: Catalog, tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    for path in empty.root.glob("*/*"):
+def with_files(catalog: Catalog, root: Path) -> None:
+    """Lays the catalog's files into the run's store."""
+    store = Store(root / "store")
+    for path in catalog.root.glob("*/*"):
         kept = store.path(sha256_of(str(path)))
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, kept)
-    buildctl = tmp_path / "buildctl"
-    buildctl.write_text(BUILDCTL)
-    buildctl.chmod(0o755)
+
+
+def program(root: Path, text: str) -> str:
+    made = root / "buildctl"
+    made.write_text(text)
+    made.chmod(0o755)
+    return str(made)
+
+
+def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty: Catalog, tmp_path: Path) -> None:
+    with_files(empty, tmp_path)
     farm.start()
-    farm.session(buildctl=str(buildctl)).serve()
+    farm.session(buildctl=program(tmp_path, BUILDCTL)).serve()
     farm.finish()
     found = [json.loads(path.read_text()) for path in tmp_path.glob("buildctl.*")]
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
@@ -218,3 +227,47 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
         "no node that is there runs linux/amd64 or linux/arm64, and none may emulate it"}
+
+
+DONE = """#!/bin/sh
+for word in "$@"; do
+    case $word in --metadata-file=*) echo '{"containerimage.digest": "sha256:abc"}' > "${word#*=}" ;; esac
+done
+"""
+
+
+def test_a_mistake_of_ours_ends_the_run_and_is_told(farm: Farm, empty: Catalog, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(*arguments: object, **named: object) -> None:
+        raise IndexError("a mistake")
+
+    monkeypatch.setattr(Keeper, "take", take)
+    with_files(empty, tmp_path)
+    farm.start()
+    farm.session(buildctl=program(tmp_path, DONE)).serve()
+    built = farm.finish()
+    assert "IndexError: a mistake (see " in built.error
+    assert "IndexError: a mistake" in (farm.run.folder / "broker.log").read_text()
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.LEFT}
+
+
+def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
+    submitted: list[object] = []
+    made = farm.make(print, lambda work, then: submitted.append(work))
+    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+             "busy": "wait", "emulation": {}}
+    late, other = made.sit("late", {**about, "name": "late"}), made.sit("other", {**about, "name": "other"})
+    made.prepared(late, "x86_64", {}, [])
+    orders = made.orders(late)
+    assert orders
+    first = orders["specs"][0]["id"]
+    keys = late.jobs[first].batch.keys
+    made.missed(late, "no answer")
+    made.prepared(other, "x86_64", {}, [])
+    for key in keys:
+        made.scheduler.done(key, "sha256:1")
+    made.prepared(late, "x86_64", {}, [])
+    assert first in made.orders(late)["cancel"]  # type: ignore[index]
+    made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
+    assert submitted == []
+    assert {made.scheduler.outcomes[key].digest for key in keys} == {"sha256:1"}

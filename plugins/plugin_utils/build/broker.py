@@ -192,7 +192,7 @@ class _Broker:
         until = self._loop.time() + (pause if pause and not seat.out else IDLE)
         while True:
             changed = self._changed
-            if self._builder.finished:
+            if self._saved or self._builder.finished:
                 self._save()
                 return {"end": self._builder.summed(seat)}
             if pause == 0 and not (seat.joined or seat.adopting or seat.out):

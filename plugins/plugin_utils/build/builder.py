@@ -118,8 +118,6 @@ class Builder:
                  for seat in self.seats.values()}
         return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
 
-    # nodes
-
     def sit(self, name: str, about: dict[str, Any]) -> Seat:
         """A session began, or began again."""
         seat = self.seats.setdefault(name, Seat(name, about))
@@ -289,6 +287,8 @@ class Builder:
 
     def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
+        if not keys:
+            return  # another node was sooner
         if state["state"] == "done":
             self.patience.forget(keys)
             self.tagging += 1
