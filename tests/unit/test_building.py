@@ -237,7 +237,7 @@ done
 
 
 def test_a_mistake_of_ours_ends_the_run_and_is_told(farm: Farm, empty: Catalog, tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     def take(*arguments: object, **named: object) -> None:
         raise IndexError("a mistake")
 
