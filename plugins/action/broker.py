@@ -32,6 +32,7 @@ class ActionModule(FarmAction):
         run = Run.of(state, controller())
         planned, fetched = run.load(Planned), run.load(Fetched)
         registry = self.registry(arguments)
+        registry.for_job("")  # looks for the login once, here, where a credential helper may take its time
 
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))

@@ -271,3 +271,21 @@ def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     assert submitted == []
     assert {made.scheduler.outcomes[key].digest for key in keys} == {"sha256:1"}
+
+
+def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: Farm) -> None:
+    pending: list[Callable[[object], None]] = []
+    made = farm.make(print, lambda work, then: pending.append(then))
+    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+             "busy": "wait", "emulation": {}}
+    late = made.sit("late", {**about, "name": "late"})
+    made.prepared(late, "x86_64", {}, [])
+    orders = made.orders(late)
+    assert orders
+    first = orders["specs"][0]["id"]
+    keys = late.jobs[first].batch.keys
+    made.missed(late, "no answer")
+    made.prepared(late, "x86_64", {}, [])
+    made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
+    pending[-1](FarmError("the registry does not have it"))
+    assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}

@@ -114,6 +114,7 @@ class _Broker:
         server = await asyncio.start_unix_server(self._meet, sock=listener, limit=LONGEST)
         self._builder.look()
         watch = self._loop.create_task(self._watch())
+        watch.add_done_callback(self._ended)
         await self._over.wait()
         watch.cancel()
         server.close()
@@ -208,8 +209,9 @@ class _Broker:
     def _tell(self, line: str) -> None:
         """Says a line to people: a session prints it, and it is kept in the run's folder."""
         self._lines.append(line)
-        with open(self._run.folder / PROGRESS, "a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(timezone.utc).isoformat(timespec='seconds')} {line}\n")
+        at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with contextlib.suppress(OSError), open(self._run.folder / PROGRESS, "a", encoding="utf-8") as file:
+            file.write(f"{at} {line}\n")
 
     def _drained(self) -> list[str]:
         lines, self._lines[:] = list(self._lines), []
@@ -265,7 +267,8 @@ class _Broker:
         built = self._builder.built(self._stopped)
         self._run.save(built)
         self._run.show("timings", built.timings)
-        durations.write(self._builder.state, self._builder.scheduler.learned)
+        with contextlib.suppress(OSError):  # on a full disk later runs know less
+            durations.write(self._builder.state, self._builder.scheduler.learned)
         if left and self._errors:
             with contextlib.suppress(OSError, ValueError):
                 self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "

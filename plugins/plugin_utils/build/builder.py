@@ -392,8 +392,7 @@ class Builder:
 
     def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         message = failure(error, hint, state, self.run.log(job.name))
-        keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
-        seat.failed += keys
-        after = self.scheduler.fail(keys, message)
+        after = self.scheduler.fail(job.batch, message)  # only what this node still has: others may build the rest
+        seat.failed += [key for key in job.batch.keys if self.scheduler.outcomes[key].error == message]
         self.tell(f"{job.name}: failed on {seat.name}: {message}"
                   + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))
