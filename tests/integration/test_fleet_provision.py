@@ -169,7 +169,7 @@ def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provi
 @pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="runs as another user: needs root")
 def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
-    """What this user compiles, keeps and holds is in a folder of their own. (They may read this Python, which is root's.)"""
+    """What the user compiles, keeps and holds is in a folder of their own."""
     shutil.copytree(f"{COMPILED}/go", tmp_path / "cache/go")
     for path in (tmp_path, *tmp_path.rglob("*")):
         shutil.chown(path, "nobody")
