@@ -71,7 +71,7 @@ class Host:
         container.start()
         container.reload()
         pid = str(container.attrs["State"]["Pid"])
-        until(f"the link of {self.name} is gone", 20, lambda: not Path("/sys/class/net", self.link).exists())
+        unlink(self.link)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", pid)
         run("ip", "link", "set", self.link, "master", self.bridge, "up")
         for words in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
@@ -125,6 +125,14 @@ class Host:
         code, said = self.container.exec_run(list(words))
         assert code == 0, f"{self.name}: {' '.join(words)} ended with {code}: {said.decode(errors='replace')[-4000:]}"
         return str(said.decode(errors="replace"))
+
+
+def unlink(link: str) -> None:
+    """Removes a veth, both ends. Its host's end does not end with the host: sockets that still send what nobody
+    acknowledges keep the network of a container for minutes after its last process."""
+    if Path("/sys/class/net", link).exists():
+        subprocess.run([*ROOT, "ip", "link", "delete", link], capture_output=True, check=False)
+    assert not Path("/sys/class/net", link).exists(), f"{link} stays"
 
 
 def _answers(address: str, port: int, greeting: bytes = b"") -> bool:
@@ -248,7 +256,10 @@ class Fleet:
                 for host in self:
                     if host.container.status == "paused":
                         host.unpause()
+            links = [host.link for host in self]
             DockerHost(Path(found["dockerd"])).stop()
+            for link in links:
+                unlink(link)
         if "proxy" in found:
             _end(found["proxy"])
         if "bridge" in found and Path("/sys/class/net", found["bridge"]).exists():
