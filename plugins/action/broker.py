@@ -11,8 +11,9 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.modules.broker import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, durations
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
@@ -35,6 +36,7 @@ class ActionModule(FarmAction):
         registry.for_job("")  # looks for the login once, here, where a credential helper may take its time
 
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
+            registry.on_trouble(tell)
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))
             keeper = Keeper(registry, arguments["namespace"], archive, planned.plan, fetched.trees)
             known = durations.read(state)

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads one blob of the archive from a registry, with the login and the CA that a job came with. I/O.
+"""Reads blobs of the archive from a registry, with the login and the CA that a job came with. I/O.
 
 Only a challenge for a password (Basic) is answered, not one for a token: the farm's own registry asks for a password.
 A registry with tokens serves a node whose files are all in a store.
@@ -18,14 +18,30 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from .errors import FarmError
+from .errors import FarmError, Unreachable
 from .files import CHUNK
 
 SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
-SLOWEST = 50_000  # bytes a second; it gives up on an archive that sends less
+REACHED = 10  # seconds in which a registry must answer
+SLOWEST = 5_000  # bytes a second; it gives up on an archive that sends less. Several jobs may share 1 Mbit/s
+AGAIN = (429, 500, 502, 503, 504)
+_DISTRUST = "this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"
 _HINT = "does the registry run, and can this machine reach it?"
 _REFUSED = {401: "it asks for a login: check farm_registry_user and farm_registry_password",
             403: "this login may not read there: check farm_registry_user and farm_registry_password"}
+
+
+def reached(access: Mapping[str, str]) -> str:
+    """Whether this machine reaches the registry `access` (`url`, `ca`) and trusts it: '', or why not. No login is
+    needed."""
+    handlers: list[Any] = [_Exact(urlsplit(access["url"]).netloc, access["ca"])] if access.get("ca") else []
+    try:
+        with urllib.request.build_opener(*handlers).open(f"{access['url']}/v2/", timeout=REACHED):
+            return ""
+    except HTTPError as error:
+        return "" if error.code < 500 else f"{access['url']}: {error}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{access['url']}: {error.reason if isinstance(error, URLError) else error}"
 
 
 class _Exact(urllib.request.HTTPSHandler):
@@ -42,7 +58,7 @@ class _Exact(urllib.request.HTTPSHandler):
 
 def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
     """The content of a blob of `size` bytes, piece by piece. `access` may have `url`, `ca` (a file), `user` and
-    `password`: they are used for that registry alone. Raises FarmError."""
+    `password`: they are used for that registry alone. Raises Unreachable if trying again may help, else FarmError."""
     request = urllib.request.Request(url)
     mine = bool(access.get("url")) and url.startswith(f"{access['url']}/")
     if mine and access.get("password"):
@@ -52,14 +68,19 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
     until = time.monotonic() + SILENCE + size / SLOWEST
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=SILENCE) as answer:
+            said, came = answer.headers.get("Content-Length", ""), 0
             while piece := answer.read1(CHUNK):
+                came += len(piece)
                 yield piece
                 if time.monotonic() > until:
-                    raise FarmError(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=_HINT)
+                    raise Unreachable(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=_HINT)
+            if said.isdigit() and came < int(said):  # read1 does not tell this from the end
+                raise Unreachable(f"{url} breaks off after {came} of {said} bytes", hint=_HINT)
     except HTTPError as error:
-        raise FarmError(f"{url}: {error}", hint=_REFUSED.get(error.code, _HINT)) from error
+        kind = Unreachable if error.code in AGAIN else FarmError
+        raise kind(f"{url}: {error}", hint=_REFUSED.get(error.code, _HINT)) from error
     except (OSError, http.client.HTTPException) as error:
         why = error.reason if isinstance(error, URLError) else error
-        hint = ("this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"
-                if isinstance(why, ssl.SSLCertVerificationError) else _HINT)
-        raise FarmError(f"{url}: {error}", hint=hint) from error
+        if isinstance(why, ssl.SSLCertVerificationError):
+            raise FarmError(f"{url}: {error}", hint=_DISTRUST) from error
+        raise Unreachable(f"{url}: {error}", hint=_HINT) from error

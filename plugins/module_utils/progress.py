@@ -19,6 +19,13 @@ FULL = "no space left on device"
 LONGEST = 1 << 16  # characters that are kept of a line, name or error
 SHOWN = 2000  # characters that people see of a line
 RAN = "did not complete successfully"
+# How the error of a step ends if the kernel killed it: BuildKit says ENOMEM where the cgroup counts such kills
+_KILLED = re.compile(RAN + r": (exit code: 137|cannot allocate memory)\b")
+# What a kernel or a disk says that is at its end, in errors of BuildKit itself
+_BROKEN = re.compile(r"input/output error|read-only file system|structure needs cleaning|cannot allocate memory"
+                     r"|too many open files|error mounting|failed to mount|mount callback failed")
+# What runc says if it cannot start a step; but for a program that the step names and the image does not have
+_RUNTIME = re.compile(r"runc run failed: (?!.*\bexec: )")
 # What containerd's resolver says if a registry answers 5xx, or not at all; always with the URL
 _UNWELL = re.compile(r"\b50[0-4] |: EOF|unexpected EOF|connection re(fused|set)|broken pipe|timeout|no route to host")
 
@@ -110,6 +117,18 @@ class Progress:
         return next((hint for sign, hint in _REFUSED if sign.search(error)), "")
 
     @property
+    def fault(self) -> str:
+        """Why the machine, and not the unit, is the cause of the failure; else ''. Then another node may do better."""
+        error = self.failed[1]
+        if _KILLED.search(error):
+            return "a step was killed, as the kernel does if memory runs out"
+        if RAN in error:
+            said = next((text for text in reversed(self.tail) if text.strip()), "")
+            return "runc could not start a step" if _RUNTIME.match(said.strip()) else ""
+        broken = _BROKEN.search(error)
+        return f"BuildKit says: {broken[0]}" if broken else ""
+
+    @property
     def full(self) -> bool:
         """Whether a disk was full: BuildKit's error says so, or the last output of the step that failed."""
         return any(FULL in text.lower() for text in (self.failed[1], *list(self.tail)[-3:], *self.own))
@@ -118,7 +137,7 @@ class Progress:
         return {
             "steps": len(self.known), "done": len(self.completed), "cached": len(self.cached), "running": self.running,
             "failed_step": self.failed[0], "error": self.failed[1], "transport": self.transport,
-            "refused": self.refused,
+            "refused": self.refused, "fault": self.fault,
             "tail": list(self.tail or self.own),
         }
 

@@ -8,7 +8,7 @@ Standard library only. It is sent as a zip file and unpacked on the node.
                           states of all after a while; a job that is not polled for 15 minutes is cancelled
     python3 runner cancel
     python3 runner clear  takes the node for a controller, cancels and forgets jobs of other runs, and says what this
-                          host is and what finished before it was asked for
+                          host is, what finished before it was asked for, and whether it reaches the registry
     python3 runner release  gives the node back
     python3 runner probe  says whether this host is well (wellness.py)
 
@@ -212,6 +212,15 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return {"digest": state["digest"], "units": spec["units"]}
 
 
+def _apart(registry: dict[str, str] | None) -> str:
+    """Why this node does not reach the registry that it is to push to; '' if it does, or nobody asks."""
+    if not registry:
+        return ""
+    from .fetching import reached  # slow to load
+
+    return reached(registry)
+
+
 def _alive(folder: Path) -> bool:
     try:
         pid = int((folder / "pid").read_text())
@@ -267,7 +276,8 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
                 answer = turn(jobs, value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
             else:
                 answer = {"finished": clear(jobs, value["keep"]), "machine": os.uname().machine,
-                          "node": _read(Path(jobs).parent / "etc/node.json") or {}}
+                          "node": _read(Path(jobs).parent / "etc/node.json") or {},
+                          "apart": _apart(value.get("registry"))}
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
     elif arguments == ["release"]:

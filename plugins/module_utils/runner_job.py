@@ -19,7 +19,7 @@ from typing import Any
 
 from . import files
 from .child import Child
-from .errors import FarmError
+from .errors import FarmError, Unreachable
 from .progress import Progress
 from .staging import Contents, lay_out
 
@@ -55,10 +55,13 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         ended = job.build()
     except Cancelled as error:
         ended = {"state": "cancelled", "error": str(error)}
+    except Unreachable as error:  # the archive
+        ended = {"state": "failed", "error": str(error), "transport": True}
     except FarmError as error:
         ended = {"state": "failed", "error": str(error)}
-    except OSError as error:
-        ended = {"state": "failed", "error": _said(error), "full": error.errno in (errno.ENOSPC, errno.EDQUOT)}
+    except OSError as error:  # this node is the cause
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        ended = {"state": "failed", "error": _said(error), "full": full, "fault": "" if full else _said(error)}
     except Exception as error:  # the state must say how a job ended, whatever happened
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -82,7 +82,9 @@ class FarmAction(ActionBase):
         """The client for the registry of the arguments: `registry`, `ca`, `user`, `password`."""
         from ansible_collections.desimages.farm.plugins.plugin_utils.registry import access, client  # most need none
 
-        return client.Registry(arguments["registry"], access=access.Access.of(arguments), **options)
+        found = client.Registry(arguments["registry"], access=access.Access.of(arguments), **options)
+        found.on_trouble(self.warn)
+        return found
 
     def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         """Runs a shell command on the host, as the task's become user: exit code, output, errors.

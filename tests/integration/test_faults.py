@@ -61,7 +61,8 @@ def test_a_parent_that_cannot_be_pulled_for_a_while_is_no_failure_of_its_childre
     assert "each platform is now built alone" not in done.text
 
 
-@pytest.mark.parametrize("mode", ["503", pytest.param("drop", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["503", "drop"])
 def test_a_registry_that_stays_broken_gets_a_clear_message_and_no_tag(own: Farm, wire: Forwarder, mode: str) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0

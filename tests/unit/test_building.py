@@ -20,8 +20,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, builder
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
@@ -66,12 +67,14 @@ class Farm:
     def start(self) -> None:
         broker.start(self.run, self.controller, self.make)
 
-    def session(self, name: str = "here", buildctl: str = "/nowhere/buildctl", nodes: int = 1) -> Session:
+    def session(self, name: str = "here", buildctl: str = "", nodes: int = 1) -> Session:
+        """`buildctl` is a program that fails, unless it is given."""
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         self.locals.append(local := Local(folder))
-        about = {"name": name, "state": str(folder), "socket": str(local.socket), "buildctl": buildctl, "slots": 2,
-                 "local": True, "play": nodes, "lost": "", "busy": "wait", "emulation": {}}
+        about = {"name": name, "state": str(folder), "socket": str(local.socket), "slots": 2, "local": True,
+                 "buildctl": buildctl or program(self.root, "#!/bin/sh\nexit 1\n"), "play": nodes, "lost": "",
+                 "busy": "wait", "emulation": {}}
         return Session(self.run.folder, local.node, about, self.said.append)
 
     def finish(self) -> Built:
@@ -81,12 +84,29 @@ class Farm:
         return self.run.load(Built)
 
 
+def with_files(catalog: Catalog, root: Path) -> None:
+    """Lays the catalog's files into the run's store."""
+    store = Store(root / "store")
+    for path in catalog.root.glob("*/*"):
+        kept = store.path(sha256_of(str(path)))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, kept)
+
+
+def program(root: Path, text: str) -> str:
+    made = root / "buildctl"
+    made.write_text(text)
+    made.chmod(0o755)
+    return str(made)
+
+
 @pytest.fixture
 def farm(empty: Catalog, tmp_path: Path) -> Iterator[Farm]:
     for number in range(6):
         empty.image(f"image{number}", "FROM scratch\nCOPY . /\n")
     recipes, plan = load_catalog([str(empty.root)]), empty.plan()
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
+    with_files(empty, tmp_path)
     keys = list(plan.units)
     made = Farm(tmp_path, Planned(plan, sources, keys, {}, [AMD64], keys, False, {}, {}, 0.0))
     yield made
@@ -141,7 +161,7 @@ def test_a_run_without_a_usable_node_says_why(farm: Farm, monkeypatch: pytest.Mo
     farm.start()
     session = farm.session()
 
-    def broken(keep: str) -> dict[str, Any]:
+    def broken(keep: str, registry: object) -> dict[str, Any]:
         raise FarmError("its python is gone")
 
     monkeypatch.setattr(session._node, "prepare", broken)
@@ -164,24 +184,7 @@ def test_a_run_whose_ansible_playbook_is_gone_builds_no_more(farm: Farm) -> None
     assert {outcome.state for outcome in farm.run.load(Built).outcomes.values()} == {State.LEFT}
 
 
-def with_files(catalog: Catalog, root: Path) -> None:
-    """Lays the catalog's files into the run's store."""
-    store = Store(root / "store")
-    for path in catalog.root.glob("*/*"):
-        kept = store.path(sha256_of(str(path)))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, kept)
-
-
-def program(root: Path, text: str) -> str:
-    made = root / "buildctl"
-    made.write_text(text)
-    made.chmod(0o755)
-    return str(made)
-
-
 def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty: Catalog, tmp_path: Path) -> None:
-    with_files(empty, tmp_path)
     farm.start()
     farm.session(buildctl=program(tmp_path, BUILDCTL)).serve()
     farm.finish()
@@ -242,7 +245,6 @@ def test_a_mistake_of_ours_ends_the_run_and_is_told(farm: Farm, empty: Catalog, 
         raise IndexError("a mistake")
 
     monkeypatch.setattr(Keeper, "take", take)
-    with_files(empty, tmp_path)
     farm.start()
     farm.session(buildctl=program(tmp_path, DONE)).serve()
     built = farm.finish()

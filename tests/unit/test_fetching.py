@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import fetching, readiness
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 
 BASIC = "Basic " + base64.b64encode(b"farm:right").decode()
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="makes the certificates")
@@ -25,6 +25,7 @@ class Served:
 
     def __init__(self) -> None:
         self.address, self.leads, self.asked = "", "", list[str]()
+        self.promises = 0  # bytes
 
     @property
     def url(self) -> str:
@@ -49,6 +50,8 @@ def served(certificate: Path, *, asks: bool = True) -> Iterator[Served]:
                 self.send_header("WWW-Authenticate", 'Basic realm="farm"')
             else:
                 self.send_response(200)
+            if found.promises:
+                self.send_header("Content-Length", str(found.promises))
             self.end_headers()
             self.wfile.write(b"" if found.leads else b"content")
 
@@ -124,6 +127,20 @@ def test_the_login_does_not_follow_a_redirect(
         access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
         assert read(server.url, **access) == b"content"
         assert (server.asked, other.asked) == ([BASIC], [""])
+
+
+def test_what_breaks_off_is_no_damage(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0], asks=False) as server:
+        server.promises = 20
+        with pytest.raises(Unreachable, match="breaks off after 7 of 20 bytes"):
+            read(server.url, url=server.url, ca=str(certificates[0]))
+
+
+def test_a_node_says_whether_it_reaches_the_registry(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server:
+        assert fetching.reached({"url": server.url, "ca": str(certificates[0])}) == ""
+        assert "CERTIFICATE_VERIFY_FAILED" in fetching.reached({"url": server.url, "ca": str(certificates[1])})
+    assert "Connection refused" in fetching.reached({"url": server.url, "ca": str(certificates[0])})
 
 
 def test_a_service_is_ready_once_it_shows_its_own_certificate(certificates: tuple[Path, Path]) -> None:

@@ -32,7 +32,7 @@ def test_each_line_adds_to_the_log_what_it_tells_for_the_first_time() -> None:
                     ["    \ufffd"]]
     assert progress.as_dict() == {
         "steps": 3, "done": 3, "cached": 1, "running": "", "failed_step": "C", "error": "bad", "transport": False,
-        "refused": "",
+        "refused": "", "fault": "",
         "tail": ["one", "two", "", "no base64!", "\ufffd"]}
 
 
@@ -182,3 +182,27 @@ def test_progress_takes_halves_of_characters(key: str) -> None:
     for value in ("\ud800", {key: "\ud800"}, {"vertexes": [half]}, {"logs": [half]}):
         writable(Progress(), json.dumps(value))
     writable(Progress(), "no JSON: \ud800")
+
+
+RUN = 'process "/bin/sh -c make" did not complete successfully: '
+
+
+@pytest.mark.parametrize(("error", "printed", "said"), [  # as BuildKit v0.34.2 and runc 1.1 say it
+    (f"{RUN}exit code: 137", "", "a step was killed"),
+    (f"{RUN}cannot allocate memory", "", "a step was killed"),
+    (f"{RUN}exit code: 1", "runc run failed: unable to start container process: error during container init: error "
+                           "mounting \"proc\" to rootfs at \"/proc\": operation not permitted", "runc could not"),
+    (f"{RUN}exit code: 1", 'runc run failed: unable to start container process: error during container init: exec: '
+                           '"/bin/sh": stat /bin/sh: no such file or directory', ""),
+    (f"{RUN}exit code: 1", "make: write error: input/output error", ""),
+    (f"{RUN}exit code: 2", "exit code: 137", ""),
+    ("failed to create prepare snapshot dir: mkdir /x: read-only file system", "", "read-only file system"),
+    ("failed to copy file info: copy_file_range: input/output error", "", "input/output error"),
+    ('failed to calculate checksum of ref a::b: "/x": not found', "", ""),
+    ("", "", ""),
+])
+def test_a_failure_of_the_machine_is_told_from_one_of_the_step(error: str, printed: str, said: str) -> None:
+    progress = Progress()
+    progress.feed(json.dumps({"logs": [{"data": base64.b64encode(printed.encode()).decode()}]}))
+    progress.feed(vertex("a", name="RUN make", error=error))
+    assert said in progress.fault and bool(progress.fault) is bool(said)

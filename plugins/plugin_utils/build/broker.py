@@ -26,8 +26,9 @@ from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import durations
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder, Submit
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LOG, LONGEST, socket_name
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 
@@ -181,30 +182,30 @@ class _Broker:
             self._stop("the run was stopped")
         if seat is None:
             return {}
-        pause = 0.0
         if "prepared" in message:
             self._builder.prepared(seat, **message["prepared"])
         elif "missed" in message:
-            pause = self._builder.missed(seat, message["missed"], for_good=message["for_good"],
-                                         alive=message.get("alive", False))
+            self._builder.missed(seat, message["missed"], for_good=message["for_good"],
+                                 alive=message.get("alive", False))
         elif "states" in message:
             self._builder.reported(seat, message["sent"], message["states"])
         self._wake()
-        until = self._loop.time() + (pause if pause and not seat.out else IDLE)
+        until = self._loop.time() + IDLE
         while True:
             changed = self._changed
             if self._saved or self._builder.finished:
                 self._save()
                 return {"end": self._builder.summed(seat)}
-            if pause == 0 and not (seat.joined or seat.adopting or seat.out):
-                return {"prepare": self._run.name}
+            rests = seat.again - self._loop.time() if seat.away else 0.0
+            if seat.away and rests <= 0:
+                return {"prepare": self._builder.preparing(seat)}
             if seat.joined and (turn := self._builder.orders(seat)):
                 return {"turn": turn}
             left = until - self._loop.time()
             if left <= 0 or self._lines:
-                return {"prepare": self._run.name} if pause and left <= 0 and not seat.out else {}
+                return {}
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
+                await asyncio.wait_for(changed.wait(), min(left, rests) if rests else left)
 
     def _tell(self, line: str) -> None:
         """Says a line to people: a session prints it, and it is kept in the run's folder."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import patience, solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Failures, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience import Patience
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, failure, step
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
@@ -44,8 +44,6 @@ BUSY = 5.0  # the same for one that works for another controller
 SILENCE = 300  # seconds without any node after which a run ends
 OUT = 3  # so many times in a row: then a node counts as lost
 
-Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
-
 
 @dataclass
 class Builder:
@@ -66,7 +64,6 @@ class Builder:
     speeds: Mapping[str, float] = field(default_factory=dict)  # of nodes, as earlier runs knew them
     seats: dict[str, Seat] = field(default_factory=dict)
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
-    patience: Patience = field(default_factory=Patience)
     timings: list[dict[str, Any]] = field(default_factory=list)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
     looking: set[Key] = field(default_factory=set)  # whose content id is being asked
@@ -76,6 +73,10 @@ class Builder:
     began: float = field(default_factory=time.monotonic)
     unable: dict[Key, float] = field(default_factory=dict)  # since when no node can build it
     heard: float = field(default_factory=time.monotonic)  # when a node was there last
+
+    def __post_init__(self) -> None:
+        self.failures = Failures(self.scheduler, self.keeper, self.run, self.seats, self.tell, self.submit,
+                                 self.missed)
 
     @property
     def finished(self) -> bool:
@@ -124,9 +125,20 @@ class Builder:
         seat.about, seat.out = about, ""
         return seat
 
-    def prepared(self, seat: Seat, machine: str, node: dict[str, Any], finished: list[dict[str, Any]]) -> None:
+    def preparing(self, seat: Seat) -> dict[str, Any]:
+        """What a node is told before it works for this run: it keeps this run's jobs, and tries to reach the
+        registry."""
+        registry, about = self.keeper.registry, seat.about
+        way = {"url": registry.base, "ca": registry.for_job(f"{about['state']}/etc/registry-ca.pem").get("ca", "")}
+        return {"keep": self.run.name, "registry": None if about["local"] else way}
+
+    def prepared(self, seat: Seat, machine: str, node: dict[str, Any], finished: list[dict[str, Any]],
+                 apart: str = "") -> None:
         """A node is there. `machine` is what its kernel calls itself, `node` what was recorded of it at provisioning
-        (module `node`), `finished` what a run that died gave it."""
+        (module `node`), `finished` what a run that died gave it, `apart` why it does not reach the registry."""
+        if apart:
+            self.missed(seat, f"does not reach the registry: {apart}")
+            return
         wanted = next((unit.record["engine"] for unit in self.planned.plan.units.values()), "")
         if (engine := node.get("engine", wanted)) != wanted:
             self.missed(seat, f"its BuildKit has the engine id {engine}, but this farm builds with {wanted}: provision "
@@ -170,11 +182,9 @@ class Builder:
         return key in outcomes and outcomes[key].state == State.WAITING and all(
             parent in outcomes and outcomes[parent].state in GOOD for parent in above)
 
-    def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> float:
-        """A node could not be reached, or cannot be used: its work goes to others at once.
-
-        `alive`: it answers, but will not work for this run now. Returns after how many seconds it is tried again.
-        """
+    def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> None:
+        """A node could not be reached, or cannot be used: its work goes to others at once, and it is tried again later,
+        unless that is `for_good`. `alive`: it answers, but will not work for this run now."""
         self._leave(seat)
         seat.misses += 1
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
@@ -188,7 +198,7 @@ class Builder:
         elif seat.misses <= OUT:
             what = "it counts as lost, and is" if seat.misses == OUT else "it is"
             self.tell(f"{seat.name}: {why}; {what} tried again in {again:.0f} s")
-        return again
+        seat.again = time.monotonic() + again
 
     def rise(self, seat: Seat) -> None:
         """A session has ended."""
@@ -254,7 +264,10 @@ class Builder:
         """The states after a turn, in which the runner could start the jobs `sent`; those without a slot wait again."""
         now = time.monotonic()
         for name in set(sent) - {state["id"] for state in states}:
-            self.scheduler.put_back(seat.jobs.pop(name).batch, now)
+            if name in seat.jobs:
+                self.scheduler.put_back(seat.jobs.pop(name).batch, now)
+            else:  # its work was taken from it meanwhile
+                del seat.lost[name]
         for state in states:
             known = state["id"] in seat.jobs
             job = (seat.jobs if known else seat.lost)[state["id"]]
@@ -289,35 +302,20 @@ class Builder:
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
         if not keys:
             return  # another node was sooner
-        if state["state"] == "done":
-            self.patience.forget(keys)
-            self.tagging += 1
-            contents = {key: self._content(key) for key in keys}
-            self.submit(partial(self.keeper.take, keys, state["digest"], contents, name=job.name, node=seat.name),
-                        partial(self._taken, seat, job, state))
-        elif state.get("full"):
-            if not self._elsewhere(seat, job, f"no space left on {seat.name}"):
-                self._fail(seat, job, f"no space left on {seat.name}",
-                           "free some, or give BuildKit a larger disk, and run again", state)
-        elif state.get("refused"):  # by the registry: another node may agree with it
-            self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
-            self.missed(seat, f"{state['error']}\n  what to do: {state['refused']}", for_good=True)
-        elif state.get("transport"):  # BuildKit does not say why a registry fails
-            self.submit(partial(self.keeper.registry.check_room, self.keeper.repository(job.batch.keys[0])),
-                        partial(self._again, seat, job, state))
-        elif state["state"] == "lost":
-            self._again(seat, job, state)
-        elif len(job.batch.keys) > 1:
-            self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
-            self.scheduler.split(job.batch)
-        else:
-            self._fail(seat, job, state.get("error") or "failed", "", state)
+        if state["state"] != "done":
+            self.failures.failed(seat, job, state)
+            return
+        self.failures.succeeded(seat, job)
+        self.tagging += 1
+        contents = {key: self._content(key) for key in keys}
+        self.submit(partial(self.keeper.take, keys, state["digest"], contents, name=job.name, node=seat.name),
+                    partial(self._taken, seat, job, state))
 
     def _taken(self, seat: Seat, job: Job, state: dict[str, Any], kept: Kept | FarmError) -> None:
         """A batch is tagged, or could not be."""
         self.tagging -= 1
         if isinstance(kept, FarmError):
-            self._fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
+            self.failures.fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
         else:
             seat.built += kept.manifests
             self._keep(kept, State.BUILT)
@@ -364,35 +362,3 @@ class Builder:
     def _content(self, key: Key) -> str:
         unit = self.planned.plan.units[key]
         return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
-
-    # failures
-
-    def _again(self, seat: Seat, job: Job, state: dict[str, Any], room: object = None) -> None:
-        """The units are not the cause: tries them again for a minute, with growing pauses. `room` is what the registry
-        said when it was asked whether it has any."""
-        now, what = time.monotonic(), state.get("error") or "lost"
-        if isinstance(room, NoSpace):
-            self._fail(seat, job, str(room), "", state)
-            return
-        until = self.patience.until(job.batch.keys, job.began, now)
-        if until is None:
-            self._fail(seat, job, f"{what} (tried for {patience.SECONDS} seconds)",
-                       "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
-            return
-        self.tell(f"{job.name}: {what[:200]}; tried again in {until - now:.0f} s")
-        self.scheduler.put_back(job.batch, now, until=until)
-
-    def _elsewhere(self, seat: Seat, job: Job, what: str) -> bool:
-        """The node is the cause: its units are tried once on another, if there is one; returns whether they are."""
-        if job.batch.attempt > 1 or not any(each.joined and each is not seat for each in self.seats.values()):
-            return False
-        self.tell(f"{job.name}: {what}; tried on another node")
-        self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
-        return True
-
-    def _fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
-        message = failure(error, hint, state, self.run.log(job.name))
-        after = self.scheduler.fail(job.batch, message)  # only what this node still has: others may build the rest
-        seat.failed += [key for key in job.batch.keys if self.scheduler.outcomes[key].error == message]
-        self.tell(f"{job.name}: failed on {seat.name}: {message}"
-                  + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))

@@ -52,10 +52,11 @@ class Node:
     def _python(self) -> str:
         return self._find_python()  # Ansible may have to look for it there
 
-    def prepare(self, keep: str = "") -> dict[str, Any]:
+    def prepare(self, keep: str = "", registry: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Sends the runner if this version of it is missing, takes the node, and ends jobs of a run that died: all but
-        those of the run `keep`. Returns what the node is, and what had finished (runner.py). Raises Busy."""
-        value = {"jobs": self.jobs, "keep": keep, "controller": self._controller}
+        those of the run `keep`. Returns what the node is, what had finished, and why it does not reach `registry`
+        (runner.py). Raises Busy."""
+        value = {"jobs": self.jobs, "keep": keep, "controller": self._controller, "registry": registry}
         answer: dict[str, Any] | None = self._call("clear", value, CALL)
         if answer is None:
             self._send()

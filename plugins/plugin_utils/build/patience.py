@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
-SECONDS = 60  # of retries while a registry fails or BuildKit restarts
+SECONDS = 180  # of retries while a registry fails or BuildKit restarts
 TRIES = 8  # at most, however long each takes
 LONGEST = 15.0  # seconds between two
 

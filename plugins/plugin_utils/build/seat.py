@@ -42,10 +42,18 @@ class Seat:
     slots: int = 1
     brisk: bool = True  # whether something ended in the last turn
     misses: int = 0
+    again: float = 0.0  # by time.monotonic(): it is not tried before
+    faults: int = 0  # failures in a row of which it is the cause
+    cuts: int = 0  # failures in a row on its way to a registry that the controller reaches
     out: str = ""  # why it gets no more work
     built: list[Key] = field(default_factory=list)
     failed: list[Key] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether it has no work, and may get some once it has answered."""
+        return not (self.joined or self.adopting or self.out)
 
     def worker(self, native: Iterable[str], emulated: Iterable[str], speed: float) -> Worker:
         """The node for the scheduler, from the platforms that it runs and those that it may emulate."""

@@ -60,7 +60,7 @@ class Session:
             if "prepare" in answer and self._about["lost"]:
                 return {"missed": self._about["lost"], "for_good": True}
             if "prepare" in answer:
-                return {"prepared": self._node.prepare(keep=answer["prepare"])}
+                return {"prepared": self._node.prepare(**answer["prepare"])}
             if "turn" in answer:
                 return self._turn(**answer["turn"])
         except Busy as error:

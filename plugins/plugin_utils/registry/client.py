@@ -52,6 +52,10 @@ class Registry:
         self._session = Session(address, self.access, pauses=pauses, threads=threads)
         self.address, self.base, self._pauses = address, self._session.base, pauses
 
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Whom to tell if a request has been in trouble for some seconds."""
+        self._session.on_trouble(tell)
+
     def for_job(self, ca: str) -> dict[str, str]:
         """How a node reaches this registry, for a job's spec: `url`, `ca`, `user`, `password`; {} if it needs nothing.
 

@@ -13,7 +13,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,10 +28,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
-PAUSES = (0, 1, 2, 4, 8, 15, 15, 15)  # seconds between attempts at a request: a minute in all
-LONGEST = 120  # seconds after which nothing is retried, however long each attempt took
+PAUSES = (0, 1, 2, 4, 8, *[15] * 11)  # seconds between attempts at a request: three minutes in all
+LONGEST = 240  # seconds after which nothing is retried, however long each attempt took
 SLOWEST = 10_000  # bytes a second
 LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept manifests of 4 MiB
+QUIET = 10  # seconds of trouble of which nobody is told
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
@@ -92,6 +93,8 @@ class Wire:
         """`base` is the registry's URL, which decides the proxy; `direct` uses none. The registry's certificate must
         be one of the CA in the file `ca`, if that is given; all other hosts' of a CA of the system."""
         self._base, self._ca, self._pauses, self._threads = origin(base), ca, pauses, threads
+        self.tell: Callable[[str], None] = lambda text: None  # people, of a trouble that lasts
+        self._told = False
         self._proxy = "" if direct else Machine(environment=os.environ).proxy(base)
         self._others = self._new_pool()
         self._own = self._new_pool(ca_certs=ca) if ca else self._others
@@ -125,10 +128,15 @@ class Wire:
                 if answer.status >= 500 and method not in ("GET", "HEAD"):
                     refuse_full(url, answer.data)
                 if answer.status not in AGAIN or (answer.status == 429 and asked(answer) > LONGEST):
+                    self._told = False
                     return answer
             pause = next(pauses, None)
             if pause is None or time.monotonic() - began > LONGEST or _no_use(trouble):
                 break
+            if not self._told and time.monotonic() - began > QUIET:
+                self._told = True
+                why = f"HTTP {answer.status}" if answer and not trouble else getattr(trouble, "reason", None) or trouble
+                self.tell(f"the registry {origin(url)} fails: {why}; it is tried for up to {sum(self._pauses):.0f} s")
             time.sleep(max(pause, min(asked(answer), PAUSES[-1])) if answer else pause)
         if answer is not None and trouble is None:
             return answer

@@ -77,6 +77,10 @@ class Session:
         raise RegistryError(f"{method} {self.base}{shown(path)}: more than {HOPS} redirects, the last to {shown(url)}",
                             hint="is that address a registry's?")
 
+    def on_trouble(self, tell: Callable[[str], None]) -> None:
+        """Whom to tell if a request has been in trouble for some seconds."""
+        self._wire.tell = tell
+
     def login(self) -> Login | None:
         """The login by name and password; None on loopback, unless the settings give one."""
         found = self._keys[origin(self.base)].known() if self._elsewhere else self._given

@@ -1,0 +1,113 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a batch that failed: whether its units, its node or the registry is the cause decides who tries it
+again, and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import patience
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience import Patience
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler
+
+ILL = 3  # failures of a node's own in a row after which it gets no more work
+CUT = 2  # failures in a row on a node's way to a registry that answers here: then the node does not reach it
+
+Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
+
+
+@dataclass
+class Failures:
+    """`missed` takes a node's work from it; `for_good`, or until it reaches the registry again."""
+
+    scheduler: Scheduler
+    keeper: Keeper
+    run: Run
+    seats: Mapping[str, Seat]
+    tell: Callable[[str], None]
+    submit: Submit
+    missed: Callable[..., None]
+    patience: Patience = field(default_factory=Patience)
+    elsewhere: set[Key] = field(default_factory=set)  # units for whose failure a node was the cause
+
+    def succeeded(self, seat: Seat, job: Job) -> None:
+        seat.faults = seat.cuts = 0
+        self.patience.forget(job.batch.keys)
+
+    def failed(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        """`state` is what the runner says of a job that has ended, and is not done."""
+        if state.get("full"):
+            self._blame(seat, job, state, f"no space left on {seat.name}",
+                        "free some, or give BuildKit a larger disk, and run again")
+        elif state.get("refused"):  # by the registry: another node may agree with it
+            self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
+            self.missed(seat, f"{state['error']}\n  what to do: {state['refused']}", for_good=True)
+        elif state.get("fault"):
+            self._blame(seat, job, state, f"{state['fault']}: {state.get('error') or 'failed'}", "")
+        elif state.get("transport"):  # BuildKit does not say why a registry fails
+            self.submit(lambda: self._asked(job), lambda found: self._away(seat, job, state, found))
+        elif state["state"] == "lost":
+            self.again(seat, job, state)
+        elif len(job.batch.keys) > 1:
+            self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
+            self.scheduler.split(job.batch)
+        else:
+            self.fail(seat, job, state.get("error") or "failed", "", state)
+
+    def _asked(self, job: Job) -> bool:
+        """Whether the registry answers this machine. Raises NoSpace."""
+        self.keeper.registry.check_room(self.keeper.repository(job.batch.keys[0]))
+        return self.keeper.registry.answers()
+
+    def _away(self, seat: Seat, job: Job, state: dict[str, Any], found: bool | FarmError) -> None:
+        """A batch failed on its way to or from the registry. `found` is what that says here."""
+        if isinstance(found, NoSpace):
+            self.fail(seat, job, str(found), "", state)
+            return
+        seat.cuts = seat.cuts + 1 if found is True else 0
+        self.again(seat, job, state)
+        if seat.cuts >= CUT and not seat.about["local"] and seat.joined:
+            self.missed(seat, f"does not reach the registry: {state.get('error')}")
+
+    def again(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        """The units are not the cause: tries them again for a while, with growing pauses."""
+        now, what = time.monotonic(), state.get("error") or "lost"
+        until = self.patience.until(job.batch.keys, job.began, now)
+        if until is None:
+            self.fail(seat, job, f"{what} (tried for {patience.SECONDS} seconds)",
+                      "check the logs of the registry and of buildkitd (`make status` shows where they are)", state)
+            return
+        self.tell(f"{job.name}: {what[:200]}; tried again in {until - now:.0f} s")
+        self.scheduler.put_back(job.batch, now, until=until)
+
+    def _blame(self, seat: Seat, job: Job, state: dict[str, Any], what: str, hint: str) -> None:
+        """The node is the cause: its units are tried once on another, if there is one."""
+        seat.faults += 1
+        if self.elsewhere.intersection(job.batch.keys) or not any(
+                each.joined and each is not seat for each in self.seats.values()):
+            self.fail(seat, job, what, hint, state)
+            return
+        self.elsewhere.update(job.batch.keys)
+        self.tell(f"{job.name}: {what}; tried on another node")
+        self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
+        if seat.faults >= ILL and seat.joined:
+            self.missed(seat, f"{seat.faults} builds in a row failed because of it, the last: {what}", for_good=True)
+
+    def fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
+        """The units have failed, and what needs them cannot be built."""
+        message = failure(error, hint, state, self.run.log(job.name))
+        after = self.scheduler.fail(job.batch, message)  # only what this node still has: others may build the rest
+        seat.failed += [key for key in job.batch.keys if self.scheduler.outcomes[key].error == message]
+        self.tell(f"{job.name}: failed on {seat.name}: {message}"
+                  + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))

@@ -1,0 +1,128 @@
+"""Whose fault it is that a batch failed: the builder alone, told by hand what nodes report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import failures
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import State
+
+from .test_building import Farm
+from .test_building import farm as farm  # a fixture
+
+ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+         "busy": "wait", "emulation": {}}
+KILLED = {"state": "failed", "fault": "a step was killed", "error": "exit code: 137"}
+UNWELL = {"state": "failed", "transport": True, "error": "connection refused"}
+
+
+@dataclass
+class Nodes:
+    """A builder with nodes, and what it said."""
+
+    made: Builder
+    said: list[str] = field(default_factory=list)
+
+    def sit(self, name: str) -> Seat:
+        seat = self.made.sit(name, {**ABOUT, "name": name})
+        self.made.prepared(seat, "x86_64", {}, [])
+        return seat
+
+    def starts(self, seat: Seat) -> list[str]:
+        """The jobs that a node gets."""
+        orders = self.made.orders(seat)
+        return [spec["id"] for spec in orders["specs"]] if orders else []
+
+    def ends(self, seat: Seat, job: str, **state: Any) -> None:
+        self.made.reported(seat, [], [{"id": job, "elapsed": 1.0, "age": 1.0, **state}])
+
+    def states(self) -> set[State]:
+        return {outcome.state for outcome in self.made.scheduler.outcomes.values()}
+
+
+@pytest.fixture
+def nodes(farm: Farm) -> Nodes:
+    said: list[str] = []
+
+    def submit(work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        try:
+            found = work()
+        except NoSpace as error:
+            found = error
+        then(found)
+
+    return Nodes(farm.make(said.append, submit), said)
+
+
+def test_what_a_node_is_the_cause_of_is_tried_once_on_another(nodes: Nodes) -> None:
+    one, two = nodes.sit("one"), nodes.sit("two")
+    first = nodes.starts(one)[0]
+    keys = one.jobs[first].batch.keys
+    nodes.ends(one, first, **KILLED)
+    assert State.FAILED not in nodes.states()
+    assert all(not set(keys) & set(one.jobs[job].batch.keys) for job in nodes.starts(one))
+    job = next(job for _round in range(6) for job in nodes.starts(two) if set(keys) & set(two.jobs[job].batch.keys)
+               or nodes.ends(two, job, state="lost", error="buildkitd stopped"))
+    nodes.ends(two, job, **KILLED)
+    assert {nodes.made.scheduler.outcomes[key].state for key in keys} == {State.FAILED}
+    assert sum("tried on another node" in line for line in nodes.said) == 1
+
+
+def test_the_only_node_fails_what_it_is_the_cause_of(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.ends(one, nodes.starts(one)[0], **KILLED)
+    assert State.FAILED in nodes.states()
+    assert not one.out
+
+
+def test_a_node_that_fails_again_and_again_gets_no_more_work(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    for _count in range(failures.ILL):
+        assert not one.out
+        nodes.ends(one, nodes.starts(one)[0], state="failed", full=True)
+    assert one.out.startswith("3 builds in a row failed because of it, the last: no space left on one")
+    assert not one.joined
+    assert State.FAILED not in nodes.states()
+
+
+def test_a_node_that_is_cut_off_from_the_registry_gets_no_work_until_it_reaches_it(
+        nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Registry, "answers", lambda self: True)
+    one = nodes.sit("one")
+    nodes.sit("two")
+    for _count in range(failures.CUT):
+        assert one.joined
+        nodes.ends(one, nodes.starts(one)[0], **UNWELL)
+    assert not one.joined and not one.out
+    nodes.made.prepared(one, "x86_64", {}, [], apart="no route to host")
+    assert not one.joined and one.again > time.monotonic() + 1
+    nodes.made.prepared(one, "x86_64", {}, [])
+    assert one.joined
+    assert State.FAILED not in nodes.states()
+
+
+def test_if_nobody_reaches_the_registry_all_wait_for_it(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    for _count in range(4):
+        nodes.ends(one, nodes.starts(one)[0], **UNWELL)
+    assert one.joined
+    assert State.FAILED not in nodes.states()
+
+
+def test_work_that_was_taken_from_a_node_in_its_turn_is_not_put_back_twice(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    sent = nodes.starts(one)
+    nodes.made.missed(one, "does not reach the registry")
+    nodes.made.reported(one, sent, [])
+    assert one.lost == {}
