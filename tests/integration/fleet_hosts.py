@@ -27,7 +27,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
 
 from tests.integration import debian_host
+from tests.integration.bad_wire import BadWire
 from tests.integration.docker_host import ROOT, DockerHost, run, until
 
 IMAGE = "host"
@@ -104,6 +105,15 @@ class Host:
 
     def connect(self) -> None:
         run("ip", "link", "set", self.link, "up")
+
+    @contextlib.contextmanager
+    def bad_network(self, *, delay: float = 0.0, loss: float = 0.0, rate: float = 0.0) -> Iterator[None]:
+        """Its network cable is as bad as bad_wire.py says."""
+        wire = BadWire.between(self.bridge, self.link, delay=delay, loss=loss, rate=rate)
+        try:
+            yield
+        finally:
+            wire.stop()
 
     def cut(self, *others: Host | str) -> None:
         """It no longer reaches these hosts or addresses, nor they it: packets are lost."""
