@@ -169,18 +169,11 @@ def chain(farm: Farm, request: pytest.FixtureRequest) -> Chain:
 
 
 @pytest.fixture(scope="session")
-def rack(farm: Farm, locked: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def rack(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A farm of several hosts (rack.py)."""
     from .rack import Rack  # here, as it needs this file
 
-    made = Rack.start(tmp_path_factory.mktemp("rack"))
-    alone = Small.__new__(Small)
-    alone.root = tmp_path_factory.mktemp("undisturbed") / "images"
-    shutil.copytree(locked, alone.root)
-    made.slow(alone, "undisturbed", seconds=0)
-    here = farm.on(alone.root, farm_namespace="undisturbed").run()
-    assert here.rc == 0, here.text[-4000:]
-    made.undisturbed.update({unit["unit"]: unit["digest"] for unit in here.task("Index")["units"]})
+    made = Rack.start(tmp_path_factory.mktemp("rack"), farm)
     yield made
     made.stop()
 

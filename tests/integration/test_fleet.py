@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Farm
-from .rack import ALL, Rack, built
+from .rack import ALL, Rack, built, digests
 from .small import Small
 
 
@@ -18,8 +18,7 @@ def test_two_nodes_build_what_one_machine_builds(rack: Rack, farm: Farm, small: 
     assert set(found["nodes"]) == {"one", "two"}
     here = farm.on(small.root, farm_namespace="same").run()
     assert here.rc == 0, here.text[-4000:]
-    digests = {unit["unit"]: unit["digest"] for unit in here.task("Index")["units"]}
-    assert {unit: state["digest"] for unit, state in found["units"].items()} == digests
+    assert digests(found) == {unit["unit"]: unit["digest"] for unit in here.task("Index")["units"]}
     again = own.run()
     assert (again.rc, again.changed) == (0, 0), again.text[-4000:]
 

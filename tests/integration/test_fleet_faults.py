@@ -18,7 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from .conftest import PROJECT, Farm
 from .docker_host import run, until
 from .fleet_hosts import Host
-from .rack import PROCESSES, Rack
+from .rack import PROCESSES, Rack, digests
 from .small import Small
 
 pytestmark = pytest.mark.faults
@@ -84,7 +84,7 @@ def test_buildkitd_is_killed_in_a_step(rack: Rack, small: Small) -> None:
 
 
 @full
-def test_buildkitd_is_killed_in_a_push(rack: Rack, farm: Farm, small: Small) -> None:
+def test_buildkitd_is_killed_in_a_push(rack: Rack, small: Small) -> None:
     small.write("other/other.txt", MUCH)
     own = rack.farm.on(small.root, farm_namespace="killed-push", farm_images=["other"])
     with (
@@ -94,8 +94,7 @@ def test_buildkitd_is_killed_in_a_push(rack: Rack, farm: Farm, small: Small) -> 
         victim.run("systemctl", "kill", "--signal=KILL", BUILDKITD)
         found = rack.summary(going.result())
     assert "tried again" in rack.said
-    here = farm.on(small.root, farm_namespace="killed-push", farm_images=["other"]).run()
-    assert digests(found) == {unit["unit"]: unit["digest"] for unit in here.task("Index")["units"]}
+    assert digests(found) == rack.undisturbed(own)
 
 
 @full
@@ -244,7 +243,3 @@ def test_a_run_whose_nodes_are_all_lost_says_what_is_left(rack: Rack, small: Sma
     assert lost.rc == 2
     assert "no node has answered for 5 minutes" in lost.text
     rack.same(own.run())
-
-
-def digests(found: dict[str, Any]) -> dict[str, str]:
-    return {unit: state["digest"] for unit, state in found["units"].items()}
