@@ -126,3 +126,16 @@ def test_work_that_was_taken_from_a_node_in_its_turn_is_not_put_back_twice(nodes
     nodes.made.missed(one, "does not reach the registry")
     nodes.made.reported(one, sent, [])
     assert one.lost == {}
+
+
+def test_a_job_whose_units_another_node_has_built_is_cancelled(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    first = nodes.starts(one)[0]
+    nodes.ends(one, first, state="running", steps=1, done=0, running="RUN make")
+    for key in one.jobs[first].batch.keys:
+        nodes.made.scheduler.done(key, "sha256:1")
+    orders = nodes.made.orders(one)
+    assert orders and first in orders["cancel"]
+    nodes.ends(one, first, state="cancelled")
+    assert State.FAILED not in nodes.states()
