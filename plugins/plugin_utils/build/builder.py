@@ -229,7 +229,8 @@ class Builder:
         """Jobs of units that another node has built meanwhile."""
         outcomes = self.scheduler.outcomes
         sent = [job for job in seat.jobs.values() if job.began]
-        return [job.id for job in (*seat.lost.values(), *sent) if all(outcomes[key].state in GOOD for key in job.batch.keys)]
+        return [job.id for job in (*seat.lost.values(), *sent)
+                if all(outcomes[key].state in GOOD for key in job.batch.keys)]
 
     def _offer(self, seat: Seat) -> list[dict[str, Any]]:
         """One batch for each slot, and some more if builds end quickly and no other node could have them. (If they are
