@@ -14,7 +14,7 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint \
+.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full test-faults lint \
 	changelog schemas bench requirements
 
 help: ## show this
@@ -67,6 +67,9 @@ test-full: may-test lint ## run all tests, for all platforms, and the important 
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
 	molecule test --all
+
+test-faults: may-test setup-dev ## what fails in a run: nodes, networks, disks, registries, processes; on real hosts
+	pytest tests/integration -m faults $(ARGS)
 
 may-test:
 	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { \

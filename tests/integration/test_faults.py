@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from .conftest import PROJECT, REGISTRY, STATE, Farm
 from .docker_host import run
 from .faults import Forwarder
 from .small import Small, units
+
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
@@ -45,6 +48,21 @@ def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwa
     done = farm.run()
     assert done.rc == 0, done.text[-3000:]
     assert wire.failures >= times
+    assert set(own.index("grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
+
+
+@pytest.mark.full
+def test_a_registry_that_fails_for_a_minute_costs_only_that_minute(own: Farm, wire: Forwarder) -> None:
+    farm = through(own, wire)
+    assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0  # provisioned for this address
+    wire.fail("503")
+    well = threading.Timer(65, wire.fail, ["pass"])
+    well.start()
+    began = time.monotonic()
+    done = farm.run()
+    assert done.rc == 0, done.text[-3000:]
+    assert time.monotonic() - began > 60
+    assert "it is tried for up to 180 s" in done.text
     assert set(own.index("grand")) == {"linux/amd64", "linux/arm64", "linux/arm/v6"}
 
 
