@@ -60,6 +60,9 @@ class ActionModule(FarmAction):
                      *report.nodes(built), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
+        for name, share in built.nodes.items():
+            if share.out:
+                self.warn(f"{name} was lost: {share.out}")
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
                                   "published": lists.published}
         if not self.check:

@@ -115,7 +115,7 @@ class Builder:
 
     def built(self, stopped: str = "") -> Built:
         """What this step leaves."""
-        nodes = {seat.name: Share(len(seat.built), len(seat.failed), round(seat.seconds, 1), seat.out)
+        nodes = {seat.name: Share(len(seat.built), seat.emulated, len(seat.failed), round(seat.seconds, 1), seat.out)
                  for seat in self.seats.values()}
         return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
 
@@ -275,7 +275,7 @@ class Builder:
             job = (seat.jobs if known else seat.lost)[state["id"]]
             if not job.began:
                 job.began = job.said = now - state["age"]
-                self.tell(f"{job.name}: building on {seat.name}")
+                self.tell(f"{job.name}: building on {seat.name}{_foreign(job.batch)}")
             if state["state"] == "running":
                 if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = now
@@ -298,7 +298,8 @@ class Builder:
         self.timings.append({"batch": job.name, "image": job.batch.keys[0].name, "node": seat.name,
                              "began": round(began, 1), "ended": round(began + state["elapsed"], 1),
                              "seconds": round(state["elapsed"], 1), "state": state["state"],
-                             "steps": state.get("steps"), "cached": state.get("cached")})
+                             "steps": state.get("steps"), "cached": state.get("cached"),
+                             "emulated": job.batch.emulated})
 
     def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
@@ -320,6 +321,7 @@ class Builder:
             self.failures.fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
         else:
             seat.built += kept.manifests
+            seat.emulated += len(kept.manifests) * job.batch.emulated
             self._keep(kept, State.BUILT)
             self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
         self.look()
@@ -364,3 +366,7 @@ class Builder:
     def _content(self, key: Key) -> str:
         unit = self.planned.plan.units[key]
         return unit.content_id(self.scheduler.run_time_digests(key)) if unit.record["parents"] else ""
+
+
+def _foreign(batch: Batch) -> str:
+    return f", under emulation of {batch.build}, which it does not run by itself" if batch.emulated else ""

@@ -72,10 +72,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Share:
-    """What a node did in a run: units built and failed there, the seconds of its solves, and why it got no more work
-    ('' if it did to the end)."""
+    """What a node did in a run: units built (how many of them under emulation) and failed there, the seconds of its
+    solves, and why it got no more work ('' if it did to the end)."""
 
     units: int = 0
+    emulated: int = 0
     failures: int = 0
     seconds: float = 0.0
     out: str = ""

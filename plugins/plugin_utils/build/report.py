@@ -77,10 +77,15 @@ def times(run: Run, whole: float) -> list[str]:
 
 
 def nodes(built: Built) -> list[str]:
-    """What each node did, if there are several."""
-    return [f"{name}: {share.units} units, {clock(share.seconds)} of solves"
-            + (f", {share.failures} failed" if share.failures else "") + (f", lost: {share.out}" if share.out else "")
-            for name, share in built.nodes.items()] if len(built.nodes) > 1 else []
+    """A table of what each node did, if there are several."""
+    if len(built.nodes) < 2:
+        return []
+    from ansible_collections.desimages.farm.plugins.filter.table import table
+
+    return table([
+        {"node": name, "units": share.units, "solves": clock(share.seconds), "native": share.units - share.emulated,
+         "emulated": share.emulated, "failed": share.failures, "": f"lost: {share.out}" if share.out else ""}
+        for name, share in built.nodes.items()])
 
 
 def clock(seconds: float) -> str:

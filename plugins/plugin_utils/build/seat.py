@@ -48,6 +48,7 @@ class Seat:
     out: str = ""  # why it gets no more work
     built: list[Key] = field(default_factory=list)
     failed: list[Key] = field(default_factory=list)
+    emulated: int = 0  # units of those that it has built under emulation
     seconds: float = 0.0
 
     @property
