@@ -22,7 +22,7 @@ from .errors import FarmError, Unreachable
 from .files import CHUNK
 
 SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
-REACHED = 10  # seconds in which a registry must answer
+REACHED = 20  # seconds in which a registry must answer
 SLOWEST = 5_000  # bytes a second; it gives up on an archive that sends less. Several jobs may share 1 Mbit/s
 AGAIN = (429, 500, 502, 503, 504)
 _DISTRUST = "this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"

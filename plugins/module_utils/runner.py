@@ -9,6 +9,7 @@ Standard library only. It is sent as a zip file and unpacked on the node.
     python3 runner cancel
     python3 runner clear  takes the node for a controller, cancels and forgets jobs of other runs, and says what this
                           host is, what finished before it was asked for, and whether it reaches the registry
+    python3 runner reach  says whether this host reaches the registry
     python3 runner release  gives the node back
     python3 runner probe  says whether this host is well (wellness.py)
 
@@ -280,6 +281,8 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
                           "apart": _apart(value.get("registry"))}
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
+    elif arguments == ["reach"]:
+        answer = {"apart": _apart(value["registry"])}
     elif arguments == ["release"]:
         lease.give_back(value["jobs"], value["controller"])
         answer = {}
@@ -288,7 +291,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
 
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
     else:
-        sys.stderr.write("usage: runner turn|cancel|clear|release|probe\n")
+        sys.stderr.write("usage: runner turn|cancel|clear|reach|release|probe\n")
         return 2
     json.dump(answer, sys.stdout)
     return 0

@@ -139,3 +139,22 @@ def test_a_job_whose_units_another_node_has_built_is_cancelled(nodes: Nodes) -> 
     assert orders and first in orders["cancel"]
     nodes.ends(one, first, state="cancelled")
     assert State.FAILED not in nodes.states()
+
+
+def test_a_node_whose_job_stands_still_is_asked_whether_it_reaches_the_registry(
+        nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Registry, "answers", lambda self: True)
+    one, judge = nodes.sit("one"), nodes.made.failures
+    first = nodes.starts(one)[0]
+    running = {"state": "running", "steps": 3, "done": 2, "running": "pushing layers"}
+    nodes.ends(one, first, **running)
+    assert judge.doubts(one) is None
+    one.jobs[first].moved -= 40
+    nodes.ends(one, first, **running)
+    assert judge.doubts(one) == {"url": "http://127.0.0.1:9", "ca": ""}
+    assert judge.doubts(one) is None, "asked again at once"
+    judge.apart(one, "")
+    assert one.joined
+    judge.apart(one, "timed out")
+    assert not one.joined and not one.out
+    assert any("one: does not reach the registry, which answers here: timed out" in line for line in nodes.said)

@@ -187,6 +187,8 @@ class _Broker:
         elif "missed" in message:
             self._builder.missed(seat, message["missed"], for_good=message["for_good"],
                                  alive=message.get("alive", False))
+        elif "apart" in message:
+            self._builder.failures.apart(seat, message["apart"])
         elif "states" in message:
             self._builder.reported(seat, message["sent"], message["states"])
         self._wake()
@@ -199,6 +201,8 @@ class _Broker:
             rests = seat.again - self._loop.time() if seat.away else 0.0
             if seat.away and rests <= 0:
                 return {"prepare": self._builder.preparing(seat)}
+            if seat.joined and (way := self._builder.failures.doubts(seat)):
+                return {"look": way}
             if seat.joined and (turn := self._builder.orders(seat)):
                 return {"turn": turn}
             left = until - self._loop.time()

@@ -128,9 +128,7 @@ class Builder:
     def preparing(self, seat: Seat) -> dict[str, Any]:
         """What a node is told before it works for this run: it keeps this run's jobs, and tries to reach the
         registry."""
-        registry, about = self.keeper.registry, seat.about
-        way = {"url": registry.base, "ca": registry.for_job(f"{about['state']}/etc/registry-ca.pem").get("ca", "")}
-        return {"keep": self.run.name, "registry": None if about["local"] else way}
+        return {"keep": self.run.name, "registry": self.failures.way(seat)}
 
     def prepared(self, seat: Seat, machine: str, node: dict[str, Any], finished: list[dict[str, Any]],
                  apart: str = "") -> None:
@@ -276,6 +274,8 @@ class Builder:
             if not job.began:
                 job.began = job.said = now - state["age"]
                 self.tell(f"{job.name}: building on {seat.name}{_foreign(job.batch)}")
+            if (steps := (state.get("steps"), state.get("done"))) != job.steps:
+                job.steps, job.moved = steps, now
             if state["state"] == "running":
                 if now - job.said >= max(SAY_EVERY, state["elapsed"] / 10) and state.get("steps"):
                     job.said = now

@@ -23,6 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler 
 
 ILL = 3  # failures of a node's own in a row after which it gets no more work
 CUT = 2  # failures in a row on a node's way to a registry that answers here: then the node does not reach it
+DOUBT = 30.0  # seconds without a step that begins or ends
+CUT_OFF = "does not reach the registry, which answers here"
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
 
@@ -78,7 +80,30 @@ class Failures:
         seat.cuts = seat.cuts + 1 if found is True else 0
         self.again(seat, job, state)
         if seat.cuts >= CUT and not seat.about["local"] and seat.joined:
-            self.missed(seat, f"does not reach the registry: {state.get('error')}")
+            self.missed(seat, f"{CUT_OFF}: {state.get('error')}")
+
+    def way(self, seat: Seat) -> dict[str, str] | None:
+        """How a node is to reach the registry; None for this machine."""
+        if seat.about["local"]:
+            return None
+        access = self.keeper.registry.for_job(f"{seat.about['state']}/etc/registry-ca.pem")
+        return {"url": self.keeper.registry.base, "ca": access.get("ca", "")}
+
+    def doubts(self, seat: Seat) -> dict[str, str] | None:
+        """The way to the registry, if a node must be asked whether it reaches it, as a job of it stands still: BuildKit
+        waits for minutes for a registry that does not answer."""
+        now = time.monotonic()
+        still = max((now - job.moved for job in seat.jobs.values() if job.began), default=0.0)
+        if still < DOUBT or now < seat.doubted:
+            return None
+        seat.doubted = now + still  # a step may take hours
+        return self.way(seat)
+
+    def apart(self, seat: Seat, why: str) -> None:
+        """A node says why it does not reach the registry, or ''."""
+        if why:
+            self.submit(self.keeper.registry.answers,
+                        lambda here: self.missed(seat, f"{CUT_OFF}: {why}") if here is True and seat.joined else None)
 
     def again(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         """The units are not the cause: tries them again for a while, with growing pauses."""

@@ -31,6 +31,7 @@ _INSTALL = (
 # command line, standard input, seconds that it may take -> exit code, output, errors
 Execute = Callable[[str, str, float], tuple[int, str, str]]
 PROBE = 180.0  # the same for a probe, which asks each service
+REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
 
 
@@ -85,6 +86,10 @@ class Node:
                  "controller": self._controller}
         found: list[dict[str, Any]] = self._ask("turn", value, wait)
         return found
+
+    def reach(self, registry: Mapping[str, str]) -> str:
+        """Why this node does not reach the registry, or ''."""
+        return str(self._ask("reach", {"registry": registry}, REACH)["apart"])
 
     def cancel(self, ids: list[str]) -> list[str]:
         stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})

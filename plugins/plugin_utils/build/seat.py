@@ -26,6 +26,8 @@ class Job:
     name: str
     began: float = 0.0  # 0 until the node has started it
     said: float = 0.0
+    steps: tuple[object, object] = (None, None)  # that it knew and had done, when it was last heard of
+    moved: float = 0.0  # when these changed
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Seat:
     misses: int = 0
     again: float = 0.0  # by time.monotonic(): it is not tried before
     faults: int = 0  # failures in a row of which it is the cause
+    doubted: float = 0.0  # by time.monotonic(): before, it is not asked whether it reaches the registry
     cuts: int = 0  # failures in a row on its way to a registry that the controller reaches
     out: str = ""  # why it gets no more work
     built: list[Key] = field(default_factory=list)

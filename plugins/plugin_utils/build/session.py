@@ -61,6 +61,8 @@ class Session:
                 return {"missed": self._about["lost"], "for_good": True}
             if "prepare" in answer:
                 return {"prepared": self._node.prepare(**answer["prepare"])}
+            if "look" in answer:
+                return {"apart": self._node.reach(answer["look"])}
             if "turn" in answer:
                 return self._turn(**answer["turn"])
         except Busy as error:
