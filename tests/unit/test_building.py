@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,25 @@ def test_a_node_that_cannot_be_reached_loses_its_work_to_another(farm: Farm, mon
         first.result(60)
     assert {outcome.state for outcome in farm.finish().outcomes.values()} == {State.FAILED}
     assert any("lost: no route to host" in line for line in farm.said)
+
+
+def test_a_node_that_does_not_answer_is_left_alone_for_a_while(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while lines are to be said, with which its session is answered at once."""
+    farm.start()
+    lost, calls = farm.session("lost", nodes=2), list[float]()
+
+    def silent(keep: str, registry: object) -> dict[str, Any]:
+        calls.append(time.monotonic())
+        raise Unreachable("no route to host")
+
+    monkeypatch.setattr(lost._node, "prepare", silent)
+    slow = program(farm.root, "#!/bin/sh\nsleep 0.3\nexit 1\n")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lost.serve)
+        pool.submit(farm.session("other", buildctl=slow, nodes=2).serve).result(60)
+        first.result(60)
+    pauses = [later - earlier for earlier, later in pairwise(calls)]
+    assert all(pause >= least for pause, least in zip(pauses, builder.PAUSES)), pauses
 
 
 def test_a_run_without_a_usable_node_says_why(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
