@@ -13,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.modules.probe import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity
 
 
 class ActionModule(FarmAction):
@@ -22,6 +23,8 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         record = arguments.pop("record")
+        own = arguments["controller_state"]
+        arguments["controller"] = identity(own, make=not self.check) if own else arguments["controller"]
         node = Node(task_vars["inventory_hostname"], self.execute, lambda: self.python(task_vars),
                     arguments["state_dir"].rstrip("/"))
         if not record:

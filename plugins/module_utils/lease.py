@@ -19,13 +19,22 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 def take(jobs: str, who: dict[str, str]) -> str:
     """Takes the node for a controller, `{"id": ..., "name": ...}`, or renews that; returns '', or the name of another
     controller that has it and was heard of lately."""
-    found = _read(jobs)
-    now = {"boot": _boot(), "time": time.clock_gettime(time.CLOCK_BOOTTIME)}  # a clock that nobody sets
-    if found and found["id"] != who["id"] and found["boot"] == now["boot"] and now["time"] - found["time"] < SILENCE:
-        return str(found["name"])
+    if other := held(jobs, who["id"]):
+        return other
     os.makedirs(os.path.dirname(jobs), exist_ok=True)
-    files.write(_path(jobs), json.dumps({**who, **now}), sync=False)
+    files.write(_path(jobs), json.dumps({**who, **_now()}), sync=False)
     return ""
+
+
+def held(jobs: str, controller: str) -> str:
+    """The name of a controller with another id that has the node and was heard of lately; '' if there is none."""
+    found, now = _read(jobs), _now()
+    alive = found and found["boot"] == now["boot"] and now["time"] - found["time"] < SILENCE
+    return str(found["name"]) if found and alive and found["id"] != controller else ""
+
+
+def _now() -> dict[str, Any]:
+    return {"boot": _boot(), "time": time.clock_gettime(time.CLOCK_BOOTTIME)}  # a clock that nobody sets
 
 
 def give_back(jobs: str, who: dict[str, str]) -> None:

@@ -289,7 +289,8 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     elif arguments == ["probe"]:
         from .wellness import Host  # here, as it is slow to load and the other verbs do not need it
 
-        answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program).as_result()
+        answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program,
+                      value.get("controller")).as_result()
     else:
         sys.stderr.write("usage: runner turn|cancel|clear|reach|release|probe\n")
         return 2

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from . import files, readiness, supervisors
+from . import files, lease, readiness, supervisors
 from .proc import Proc
 from .supervision import FORMAT, Claims, Service, digest
 
@@ -24,12 +24,13 @@ class Host:
     """One host's part of the farm. `fingerprint` is a hash of roles and variables; `run` runs a program like
     programs.call.
 
-    `recorded` is what the last provisioning recorded, `now` is what it would record now.
+    `recorded` is what the last provisioning recorded, `now` is what it would record now. `controller` is who asks: its
+    `id`, `name` and `version` of the farm.
     """
 
     def __init__(self, state_dir: str, fingerprint: str, services: list[str],
-                 run: Callable[[list[str]], tuple[int, str, str]]) -> None:
-        self.state_dir, self.run = state_dir.rstrip("/"), run
+                 run: Callable[[list[str]], tuple[int, str, str]], controller: dict[str, str] | None = None) -> None:
+        self.state_dir, self.run, self.controller = state_dir.rstrip("/"), run, controller or {}
         self.path = os.path.join(self.state_dir, "provisioned.json")
         self.recorded = _load(self.path)
         self.engine: str = _load(os.path.join(self.state_dir, "engine.json")).get("id", "")
@@ -41,15 +42,30 @@ class Host:
         """How the host differs from what was recorded."""
         if not self.recorded:
             return ["it was never provisioned"]
-        return [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
+        found = [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
+        return found + [f"it was provisioned by {self.by}"] if found and self.by else found
+
+    @property
+    def by(self) -> str:
+        """Who provisioned it, and with which version of the farm, if that is not who asks now."""
+        by = self.recorded.get("by")
+        if not isinstance(by, dict) or not by or by == self._me:
+            return ""
+        return f"{by.get('name')}, with version {by.get('version')} of the farm"
+
+    @property
+    def _me(self) -> dict[str, str]:
+        return {key: self.controller[key] for key in ("name", "version") if key in self.controller}
 
     def record(self) -> None:
-        files.write(self.path, json.dumps(self.now, indent=1, sort_keys=True) + "\n", 0o644)
+        value = {**self.now, "by": self._me}
+        files.write(self.path, json.dumps(value, indent=1, sort_keys=True) + "\n", 0o644)
 
     def as_result(self) -> dict[str, Any]:
         """What M(desimages.farm.probe) returns."""
         reasons = self.problems + self.moved()
-        return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine, "node": self.node}
+        return {"changed": False, "well": not reasons, "reasons": reasons, "engine": self.engine, "node": self.node,
+                "other": lease.held(f"{self.state_dir}/jobs", self.controller.get("id", ""))}
 
     def _look_at(self, name: str) -> str:
         """'' if the service is well, else why not."""

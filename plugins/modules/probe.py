@@ -44,6 +44,25 @@ options:
     type: list
     elements: str
     required: true
+  controller_state:
+    description: The controller's own folder, which knows who it is.
+    type: path
+    default: ""
+  controller:
+    description: Who asks; by default found in O(controller_state). The id tells whether the host works for another
+      controller now; the others are recorded.
+    type: dict
+    default: {}
+    suboptions:
+      id:
+        description: A random id that the controller keeps.
+        type: str
+      name:
+        description: Its name for people.
+        type: str
+      version:
+        description: The version of its farm code.
+        type: str
   record:
     description: Record that the host is provisioned. Fails if it is unhealthy.
     type: bool
@@ -76,6 +95,11 @@ engine:
   type: str
   returned: success
   sample: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+other:
+  description: The name of another controller that this host works for now; empty if there is none.
+  type: str
+  returned: success
+  sample: somebody on a laptop
 node:
   description: What this node is, as C(etc/node.json) in its state folder says; empty if it is none.
   type: dict
@@ -92,6 +116,9 @@ ARGUMENTS = {
     "state_dir": {"type": "path", "required": True},
     "fingerprint": {"type": "str", "required": True},
     "services": {"type": "list", "elements": "str", "required": True},
+    "controller_state": {"type": "path", "default": ""},
+    "controller": {"type": "dict", "default": {}, "options": {
+        "id": {"type": "str"}, "name": {"type": "str"}, "version": {"type": "str"}}},
     "record": {"type": "bool", "default": False},
 }
 
@@ -101,7 +128,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         host = Host(module.params["state_dir"], module.params["fingerprint"], module.params["services"],
-                    programs.call)
+                    programs.call, module.params["controller"])
         if not module.params["record"]:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:

@@ -14,16 +14,27 @@ from pathlib import Path
 from ansible_collections.desimages.farm.plugins.module_utils import files
 
 
-def identity(state: str) -> dict[str, str]:
-    """`id`, a random one that is made once and kept in the controller's folder, and `name`, for people."""
+def identity(state: str, *, make: bool = True) -> dict[str, str]:
+    """`id`, a random one that is made once and kept in the controller's folder ('' if there is none, and none is to be
+    made); `name`, for people; `version` of the farm's code."""
     path = Path(state) / "runs" / "controller.json"
     try:
         known = str(json.loads(path.read_text(encoding="utf-8"))["id"])
     except (OSError, ValueError, KeyError, TypeError):
-        known = secrets.token_hex(16)
-        files.write(str(path), json.dumps({"id": known}))
+        known = secrets.token_hex(16) if make else ""
+        if make:
+            files.write(str(path), json.dumps({"id": known}))
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name
         user = "somebody"
-    return {"id": known, "name": f"{user} on {socket.gethostname()}"}
+    return {"id": known, "name": f"{user} on {socket.gethostname()}", "version": version()}
+
+
+def version() -> str:
+    """Of this collection: from its manifest if it is installed, else from galaxy.yml."""
+    root = Path(__file__).parents[2]
+    if (root / "MANIFEST.json").exists():
+        return str(json.loads((root / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"]["version"])
+    return next(line.split()[1] for line in (root / "galaxy.yml").read_text(encoding="utf-8").splitlines()
+                if line.startswith("version:"))

@@ -21,8 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import lease, runner, runner_job
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils import runner, runner_job
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
 
 GOOD = """#!/bin/sh
@@ -166,7 +165,7 @@ def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> No
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
     assert found == {"changed": False, "well": False, "reasons": ["registry is missing", "it was never provisioned"],
-                     "engine": "", "node": {}}
+                     "engine": "", "node": {}, "other": ""}
     assert Node("new", local.execute, lambda: sys.executable, str(local.root / "new")).probe(value) is None
     assert not (local.root / "new").exists()
 
@@ -424,41 +423,6 @@ def test_how_a_job_ended_is_told_on_a_full_disk_too(tmp_path: Path) -> None:
 
 def test_the_runner_is_the_same_file_each_time() -> None:
     assert runner_zip() == runner_zip()
-
-
-def other(local: Local, name: str) -> Node:
-    """The same node, for another controller."""
-    return Node("here", local.execute, lambda: sys.executable, str(local.root), {"id": name, "name": f"{name} there"})
-
-
-def test_a_node_works_for_one_controller_at_a_time(local: Local) -> None:
-    first, second = other(local, "first"), other(local, "second")
-    first.prepare()
-    for refused in (second.prepare, lambda: second.turn([], [], [], 0, 1)):
-        with pytest.raises(Busy, match="works for another controller, first there"):
-            refused()
-    second.release()  # which does not have it
-    with pytest.raises(Busy):
-        second.prepare()
-    first.release()
-    second.prepare()
-    with pytest.raises(Busy, match="second there"):
-        first.turn([], [], [], 0, 1)
-
-
-def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    first = {"id": "first", "name": "first there"}
-    assert lease.take(local.node.jobs, first) == ""
-    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == "first there"
-    monkeypatch.setattr(lease, "SILENCE", 0)
-    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == ""
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": "a", "name": "b", "boot": "c", "time": "d"}'])
-def test_a_lease_that_cannot_be_read_is_nobodys(local: Local, text: str) -> None:
-    Path(f"{local.node.jobs}.lease").write_text(text)
-    assert lease.take(local.node.jobs, {"id": "me", "name": "me"}) == ""
 
 
 def test_what_a_run_that_died_had_finished_is_told_to_the_next(local: Local) -> None:

@@ -1,0 +1,85 @@
+"""A node works for one controller at a time, and another neither builds on it nor provisions it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import lease
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity, version
+
+from .test_runner import Local
+from .test_runner import local as local  # a fixture
+
+
+def other(local: Local, name: str) -> Node:
+    """The same node, for another controller."""
+    return Node("here", local.execute, lambda: sys.executable, str(local.root), {"id": name, "name": f"{name} there"})
+
+
+def test_a_node_works_for_one_controller_at_a_time(local: Local) -> None:
+    first, second = other(local, "first"), other(local, "second")
+    first.prepare()
+    for refused in (second.prepare, lambda: second.turn([], [], [], 0, 1)):
+        with pytest.raises(Busy, match="works for another controller, first there"):
+            refused()
+    second.release()  # which does not have it
+    with pytest.raises(Busy):
+        second.prepare()
+    first.release()
+    second.prepare()
+    with pytest.raises(Busy, match="second there"):
+        first.turn([], [], [], 0, 1)
+
+
+def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"id": "first", "name": "first there"}
+    assert lease.take(local.node.jobs, first) == ""
+    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == "first there"
+    monkeypatch.setattr(lease, "SILENCE", 0)
+    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == ""
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": "a", "name": "b", "boot": "c", "time": "d"}'])
+def test_a_lease_that_cannot_be_read_is_nobodys(local: Local, text: str) -> None:
+    Path(f"{local.node.jobs}.lease").write_text(text)
+    assert lease.take(local.node.jobs, {"id": "me", "name": "me"}) == ""
+
+
+def probed(root: Path, name: str) -> dict[str, Any]:
+    who = {"id": name, "name": f"{name} there", "version": "1"}
+    return Host(str(root), "f", [], lambda words: (1, "", ""), who).as_result()
+
+
+def test_the_probe_tells_whether_a_host_works_for_another_controller(local: Local) -> None:
+    other(local, "first").prepare()
+    assert probed(local.root, "second")["other"] == "first there"
+    assert probed(local.root, "first")["other"] == ""
+    other(local, "first").release()
+    assert probed(local.root, "second")["other"] == ""
+
+
+def test_a_host_that_another_version_provisioned_says_so(tmp_path: Path) -> None:
+    Host(str(tmp_path), "f", [], lambda words: (1, "", ""), {"id": "x", "name": "a on b", "version": "0"}).record()
+    assert probed(tmp_path, "me")["reasons"] == [], "the same roles and variables: who did it does not matter"
+    known = json.loads((tmp_path / "provisioned.json").read_text())
+    (tmp_path / "provisioned.json").write_text(json.dumps({**known, "fingerprint": "g"}))
+    assert probed(tmp_path, "me")["reasons"] == [
+        "the roles or the variables have changed since it was provisioned",
+        "it was provisioned by a on b, with version 0 of the farm"]
+    (tmp_path / "provisioned.json").write_text(json.dumps({**known, "fingerprint": "g", "by": [1]}))
+    assert len(probed(tmp_path, "me")["reasons"]) == 1
+
+
+def test_check_mode_makes_no_identity(tmp_path: Path) -> None:
+    assert identity(str(tmp_path), make=False)["id"] == ""
+    assert list(tmp_path.iterdir()) == []
+    assert identity(str(tmp_path))["id"] == identity(str(tmp_path), make=False)["id"] != ""
+    assert version().count(".") == 2
