@@ -19,6 +19,7 @@ from .small import Small, units
 
 ALL = units("box", "child", "grand", "other")
 PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+PUSHING = re.compile(r'"state": "running".*"steps": ([1-9]\d*), "done": \1,')
 STATES = "cat /var/lib/desimages/jobs/*/state.json 2>/dev/null || true"
 # How long it takes is in no layer and in no config
 SLOW = r"""FROM --platform=$BUILDPLATFORM unpacked-busybox AS sh
@@ -104,8 +105,8 @@ class Rack:
         return {unit["unit"]: unit["digest"] for unit in done.task("Index")["units"]}
 
     def pushing(self) -> list[Host]:
-        """The nodes on which a job pushes what it has built."""
-        return [host for host in self.nodes if '"running": "pushing' in host.run("sh", "-c", STATES)]
+        """The nodes on which a job has done all steps, and pushes."""
+        return [host for host in self.nodes if PUSHING.search(host.run("sh", "-c", STATES))]
 
     def building(self) -> list[Host]:
         """The nodes on which a slow step runs."""
