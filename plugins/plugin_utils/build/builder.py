@@ -293,7 +293,7 @@ class Builder:
 
     def _time(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
         began = job.began - self.began
-        self.scheduler.ran(job.batch, state["elapsed"])
+        self.scheduler.ran(job.batch, state["elapsed"], learn=state["state"] == "done")
         seat.seconds += state["elapsed"]
         self.timings.append({"batch": job.name, "image": job.batch.keys[0].name, "node": seat.name,
                              "began": round(began, 1), "ended": round(began + state["elapsed"], 1),

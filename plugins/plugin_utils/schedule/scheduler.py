@@ -128,15 +128,15 @@ class Scheduler(Board):
             task.group = str(task.key)
             self._wait(task)
 
-    def ran(self, batch: Batch, seconds: float) -> None:
-        """A node has worked on a batch for so long, by its own clock, and its slot is free again. Estimates learn from
-        it; the outcome of its units is told by the other methods."""
+    def ran(self, batch: Batch, seconds: float, *, learn: bool = True) -> None:
+        """A node has worked on a batch for so long, by its own clock, and its slot is free again. Estimates `learn`
+        from it; the outcome of its units is told by the other methods."""
         node = self._fleet.nodes.get(batch.node)
         held = node.held.get(batch.number) if node else None
         if not node or not held:
             return
         self._release_slot(batch)
-        if held.began >= 0 and not batch.emulated:
+        if learn and held.began >= 0 and not batch.emulated:
             side = held.did / max(self._now - held.began, 0.1)  # units that ran side by side
             self._estimates.learn(batch.keys[0].name, node, len(batch.keys), seconds * max(side, 0.1))
         self._ran += 1
