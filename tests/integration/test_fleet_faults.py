@@ -201,7 +201,8 @@ def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(
     again = own.run()
     rack.same(again)
     assert "before the last run ended" in again.text
-    assert not [batch for batch in json.loads(rack.latest("timings.json")) if batch["image"] == "box"]
+    ended = [batch for batch in json.loads(rack.latest("timings.json")) if batch["state"] == "done"]
+    assert not [batch for batch in ended if batch["image"] == "box"]  # a node that answered sooner may have begun it
 
 
 @full
