@@ -9,7 +9,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,9 +115,9 @@ def test_a_network_that_is_bad_everywhere_costs_only_time(
 @contextmanager
 def little_room(host: Host, service: str, folder: str, size: str) -> Iterator[None]:
     """The data of a service lie, empty, on a disk of their own."""
+    owner = host.run("stat", "-c", "%u:%g", folder).strip()
     host.run("systemctl", "stop", service)
     host.run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder)
-    owner = host.run("stat", "-c", "%u:%g", str(Path(folder).parent)).strip()
     try:
         host.run("chown", owner, folder)
         host.run("systemctl", "start", service)
