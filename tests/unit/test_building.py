@@ -36,6 +36,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler 
 
 from .conftest import Catalog
 from .test_runner import Local
+from .trusting import trust
 
 NOWHERE = "127.0.0.1:9"
 BUILDCTL = """#!/bin/sh
@@ -59,7 +60,8 @@ class Farm:
 
     def make(self, tell: Callable[[str], None], submit: Submit) -> Builder:
         registry, plan = Registry(NOWHERE, pauses=()), self.planned.plan
-        keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")), plan, {})
+        keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")),
+                        trust(registry, self.root), plan, {})
         return Builder(str(self.root), self.run, self.planned, Fetched(),
                        Scheduler(plan, self.planned.wanted, {}), keeper, tell, submit)
 
