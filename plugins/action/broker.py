@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler
 
 
@@ -33,12 +34,13 @@ class ActionModule(FarmAction):
         run = Run.of(state, controller())
         planned, fetched = run.load(Planned), run.load(Fetched)
         registry = self.registry(arguments)
+        trust = Trust.of(registry, arguments, check=False)
         registry.for_job("")  # looks for the login once, here, where a credential helper may take its time
 
         def make(tell: Callable[[str], None], submit: Submit) -> Builder:
             registry.on_trouble(tell)
             archive = Archive(registry, arguments["namespace"], Store(f"{state}/store"))
-            keeper = Keeper(registry, arguments["namespace"], archive, planned.plan, fetched.trees)
+            keeper = Keeper(registry, arguments["namespace"], archive, trust, planned.plan, fetched.trees)
             known = durations.read(state)
             scheduler = Scheduler(planned.plan, planned.wanted, planned.existing, fetched.refused, known["durations"],
                                   apart=planned.again if planned.fresh else ())

@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import script
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 
 class ActionModule(FarmAction):
@@ -31,7 +32,8 @@ class ActionModule(FarmAction):
         build = KERNEL[os.uname().machine]
         keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
         registry = self.registry(arguments)
-        digests = scripts.parents(registry, plan, keys, build, arguments["namespace"])
+        trust = Trust.of(registry, arguments, check=self.check)
+        digests = scripts.parents(trust, plan, keys, build, arguments["namespace"])
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
@@ -39,10 +41,11 @@ class ActionModule(FarmAction):
         scripts.refuse_foreign(folders.values())
         if self.check:
             return {"changed": True, "folders": [str(folder) for folder in folders.values()]}
-        fetch = Fetch(plan, sources, [build], arguments, self.say)
+        fetch = Fetch(plan, sources, [build], arguments, self.say, check=self.check)
         refused = fetch.image(arguments["image"], keys)
         if refused:
             raise FarmError("\n".join(f"{key}: {error}" for key, error in refused.items()))
+        fetch.trust.known.save()
         for key in keys:
             made = solve.make([plan.units[key]], plan, sources[key.image], build=build, registry=arguments["registry"],
                               repository=f"{arguments['namespace']}/{key.image}", digests=digests,

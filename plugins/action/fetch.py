@@ -24,10 +24,11 @@ class ActionModule(FarmAction):
         began = time.monotonic()
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
-        fetch = Fetch(planned.plan, planned.sources, planned.builds, arguments, self.say)
+        fetch = Fetch(planned.plan, planned.sources, planned.builds, arguments, self.say, check=self.check)
         if self.check:
             return {"changed": fetch.lacks(planned.todo), "refused": []}
         refused = fetch.all([*planned.todo, *planned.optional])
+        fetch.trust.known.save()
         run.save(Fetched(refused, fetch.unpacked, fetch.trees, time.monotonic() - began))
         return {"changed": fetch.changed,
                 "refused": [{"unit": str(key), "error": error} for key, error in refused.items()]}

@@ -48,7 +48,7 @@ class ActionModule(FarmAction):
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
-            run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published),
+            run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published, built.by),
                                  "nodes": {name: asdict(share) for name, share in built.nodes.items()},
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
                                  "differs": {str(key): {"kept": kept, "came": came}

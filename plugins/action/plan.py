@@ -13,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import KE
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import hold
@@ -21,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.forecast impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import damaged, select
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import tags
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 
 class ActionModule(FarmAction):
@@ -42,10 +44,14 @@ class ActionModule(FarmAction):
         wanted = list(again) or select(found.plan, [*native, *map(Platform.parse, arguments["emulated"])], *choice)
         again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
         registry = self._registry(arguments)
+        trust = Trust.of(self.registry(arguments), arguments, check=self.check)
+        adopted = trust.adopt(found.tree, check=self.check) if arguments["adopt"] and registry else {}
+        for line in report.adopted(adopted, check=self.check) if arguments["adopt"] else ():
+            self.say(line)
         # what is built again must stay the same, so its lock stays
         settled = {**arguments, "relock_missing": arguments["relock_missing"] and not again}
         ask = partial(planning.ask, registry, wanted=wanted, builds=builds, namespace=arguments["namespace"],
-                      again=again)
+                      again=again, trust=trust)
         found, standing = planning.settle(found, ask, builds[0], settled, registry=registry, check=self.check,
                                           say=self.say, warn=self.warn)
         plan, existing, todo = found.plan, standing.existing, standing.todo
@@ -53,9 +59,12 @@ class ActionModule(FarmAction):
         for image, overlay in relocked.items():
             self.warn(overlay.words(image))
         place = last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"])
-        build = Forecast(plan, existing, registry, place, again).units(todo)
+        build = Forecast(plan, existing, trust if registry else None, place, again, standing.unsigned).units(todo)
         certain = sum(unit["sure"] for unit in build)
-        result: dict[str, Any] = {"changed": bool(todo), "build": build,
+        for line in report.unsigned(standing.unsigned):
+            self.warn(line)
+        result: dict[str, Any] = {"changed": bool(todo or adopted), "adopted": adopted,
+                                  "unsigned": sorted(map(str, standing.unsigned)), "build": build,
                                   "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
                                   "relocked": [{"image": image, **overlay.as_dict()}
                                                for image, overlay in relocked.items()]}
@@ -63,12 +72,14 @@ class ActionModule(FarmAction):
             self.say(table(build))
         if self.diff:
             result["diff"] = [last_built.difference(place, plan.units[key], plan.entries(plan.units[key], builds[0]))
-                              for key in todo]
+                              for key in todo] + [{"prepared": f"{tag} is not signed by this farm\n"}
+                                                  for tag in standing.unsigned.values()]
         run = Run.begin(scratch() if self.check else arguments["state"], controller())
         chosen = bool(arguments["platforms"] or arguments["select"])
         run.save(Planned(plan, dict(found.sources), wanted, existing, builds, todo, chosen, relocked,
                          standing.sizes, before, standing.optional, set(again), arguments["rebuild"]).lean())
         if not self.check:
+            trust.known.save()
             last_built.keep(place, plan, existing, builds[0])
             run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
             result["run"] = run.name

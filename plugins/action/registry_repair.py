@@ -26,14 +26,17 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         found, build = planning.load(arguments), KERNEL[os.uname().machine]
-        fetch = Fetch(found.plan, dict(found.sources), [build], arguments, self.say)
+        fetch = Fetch(found.plan, dict(found.sources), [build], arguments, self.say, check=self.check)
         unpacked = {unpacked_tag(entries, build, found.plan.recipes[image].lock.epoch): (image, name)
                     for image, name, entries in inputs(fetch)}
         damages = resolved([Damage(**damage) for damage in arguments["damages"]], arguments["digests"])
         self.say("\n".join(damage.words for damage in damages))
-        todo = work(damages, found.plan, build, fetch.archive.repository, unpacked, own=arguments["own"])
+        todo = work(damages, found.plan, build, fetch.archive.repository, unpacked, own=arguments["own"],
+                    signed=fetch.trust.known.signatures)
         mender = Mender(fetch, todo, arguments["namespace"], {damage.digest for damage in damages})
         mended = mender.names() if self.check else mender.mend()
+        if not self.check:
+            fetch.trust.known.save()
         for line in mended:
             self.say(f"{'would restore' if self.check else 'restored'} {line}")
         left = [f"{damage.words}: {why}" for damage, why in todo.left] + mender.failed

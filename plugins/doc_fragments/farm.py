@@ -21,6 +21,19 @@ options:
     description: The first part of the images' names.
     type: str
     default: desimages
+  secrets:
+    description: The folder on the controller that has the farm's signing key. By default C(secrets) in O(state).
+    type: path
+    default: ""
+  signing_key:
+    description: The signing key itself, as PEM, instead of the one in O(secrets).
+    type: str
+    default: ""
+  trusted_keys:
+    description: Public keys, in base64 or PEM, whose signatures count besides those of the farm's own key.
+    type: list
+    elements: str
+    default: []
   ca:
     description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
       of the system are.

@@ -193,7 +193,7 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
 def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
     """Tells all jobs to end but those of the run `keep`, and forgets those that have ended.
 
-    Returns what had succeeded: `digest`, and the `units` of its spec.
+    Returns what had succeeded: the `id` of the job, and the `digest`.
     """
     names = [path.name for path in Path(jobs).glob("*")
              if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
@@ -207,10 +207,10 @@ def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
 
 def _finished(folder: Path) -> dict[str, Any] | None:
     """What a job gave that nobody has asked for; None if it gave nothing."""
-    state, spec = _state(folder) or {}, _read(folder / "spec.json") or {}
-    if state.get("state") != "done" or "digest" not in state or not spec.get("units"):
+    state = _state(folder) or {}
+    if state.get("state") != "done" or "digest" not in state:
         return None
-    return {"digest": state["digest"], "units": spec["units"]}
+    return {"id": folder.name, "digest": state["digest"]}
 
 
 def _apart(registry: dict[str, str] | None) -> str:

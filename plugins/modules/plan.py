@@ -92,6 +92,12 @@ options:
       - Their parents are not rebuilt unless they are chosen too.
     type: bool
     default: false
+  adopt:
+    description:
+      - First sign all tags in the namespace that units and unpacked packages are known by and that no accepted key has
+        signed, as they are. This takes the word of whoever pushed them; see docs/security.md.
+    type: bool
+    default: false
   damaged:
     description:
       - Rebuild these units and no others, because their data in the registry are damaged

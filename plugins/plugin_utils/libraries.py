@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-__all__ = ["bcrypt", "cattrs", "check", "ec", "hashes", "jmespath", "jsonschema", "serialization", "signatures",
-           "unmet", "urllib3", "x509"]
+__all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "hashes", "jmespath", "jsonschema", "serialization",
+           "signatures", "unmet", "urllib3", "x509"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
 
@@ -82,13 +82,14 @@ if TYPE_CHECKING:
     from cryptography import exceptions as signatures
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 # name -> the module, and what must be imported for it
 _MODULES = {
     "bcrypt": ("bcrypt", "bcrypt"),
     "cattrs": ("cattrs", "cattrs.preconf.json"),
     "ec": ("cryptography.hazmat.primitives.asymmetric.ec",) * 2,
+    "ed25519": ("cryptography.hazmat.primitives.asymmetric.ed25519",) * 2,
     "hashes": ("cryptography.hazmat.primitives.hashes",) * 2,
     "jmespath": ("jmespath", "jmespath"),
     "jsonschema": ("jsonschema", "jsonschema"),

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
+from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import public_key
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
@@ -76,6 +77,17 @@ def _user(value: Any) -> str:
 def _password(value: Any) -> str:
     good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
     return "" if good else "a string without line breaks, of at most 72 bytes, as bcrypt takes no more"
+
+
+def _private_key(value: Any) -> str:
+    lines = value.strip().splitlines() if isinstance(value, str) else [""]
+    good = value == "" or (len(lines) > 2 and lines[0] == "-----BEGIN PRIVATE KEY-----")
+    return "" if good else "an ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` writes it"
+
+
+def _public_keys(value: Any) -> str:
+    good = not _texts(value) and not isinstance(value, str) and all(public_key(one) for one in value)
+    return "" if good else "a list of ed25519 public keys, each in base64 or PEM"
 
 
 def _flag(value: Any) -> str:
@@ -179,6 +191,8 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_registry_ca": Setting(_file),
     "farm_registry_user": Setting(_user),
     "farm_registry_password": Setting(_password, secret=True),
+    "farm_signing_key": Setting(_private_key, secret=True),
+    "farm_trusted_keys": Setting(_public_keys),
     "farm_namespace": Setting(_namespace, required=True),
     "farm_catalog": Setting(_folders, required=True),
     "farm_images": Setting(_texts),
@@ -200,7 +214,7 @@ SETTINGS: Mapping[str, Setting] = {
 OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
 OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
-    "farm_check_json")
+    "farm_check_json", "farm_adopt")
 
 GROUPS = ("nodes", "registries")
 

@@ -117,7 +117,7 @@ class Bake:
         """The archive has it since the farm's own build."""
         lock = plan.recipes[unit.key.image].lock
         archive = Archive(Registry(self.farm.registry), self.archive, Store(self.farm.state / "store"))
-        return archive.unpacked(name, lock.of(name, str(build)), build, lock.epoch)
+        return archive.unpacked(name, lock.of(name, str(build)), build, lock.epoch, self.farm.trust(self.archive))
 
     def run(self) -> Cost:
         words = [self.program, "bake", "--builder=bench", f"--file={WORK}/docker-bake.json", "--progress=plain",

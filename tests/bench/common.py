@@ -79,6 +79,14 @@ class Farm:
     variables: dict[str, Any] = field(default_factory=dict)
     writes: int = 0  # to the disk, that BuildKit and the registry may each make in a second; 0 is no limit
 
+    def trust(self, namespace: str) -> Any:
+        """Whom this farm believes: its own signing key."""
+        from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+        from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
+
+        given = {"state": str(self.state), "secrets": "", "signing_key": "", "trusted_keys": [], "namespace": namespace}
+        return Trust.of(Registry(self.registry), given, check=False)
+
     @property
     def socket(self) -> str:
         return f"unix://{self.state}/buildkitd.sock"

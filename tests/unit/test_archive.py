@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from .entries import address
 from .faulty import Faulty
 from .test_registry_waits import talker
+from .trusting import trust
 
 
 def test_a_blob_without_an_end_does_not_fill_the_disk(tmp_path: Path) -> None:
@@ -38,17 +39,18 @@ def test_two_runs_that_unpack_the_same_at_once_do_not_write_into_each_others_fil
     store = Store(tmp_path)
     runs = [Archive(Registry(faulty.address, pauses=()), "ns", store) for _run in range(2)]
     entries, made = [address("http://a/b")], []
+    trusted = trust(faulty, tmp_path / "state", "ns")
 
     def merge(packages: Iterable[BinaryIO], out: BinaryIO, epoch: int) -> None:
         out.write(b"the first half, ")
         out.flush()
         if len(made) == 0:
             made.append("")
-            made[0] = runs[1].unpacked("box seed", entries, AMD64, 1)
+            made[0] = runs[1].unpacked("box seed", entries, AMD64, 1, trusted)
         out.write(b"the second half")
 
     monkeypatch.setattr(archive, "merge", merge)
-    made.append(runs[0].unpacked("box seed", entries, AMD64, 1))
+    made.append(runs[0].unpacked("box seed", entries, AMD64, 1, trusted))
     assert made[0] == made[1]
     assert b"the first half, the second half" in faulty.blobs.values()
     assert not list((tmp_path / "partial").iterdir())

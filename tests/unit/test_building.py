@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
@@ -38,6 +39,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler 
 
 from .conftest import Catalog
 from .test_runner import Local
+from .trusting import trust
 
 NOWHERE = "127.0.0.1:9"
 BUILDCTL = """#!/bin/sh
@@ -61,7 +63,8 @@ class Farm:
 
     def make(self, tell: Callable[[str], None], submit: Submit) -> Builder:
         registry, plan = Registry(NOWHERE, pauses=()), self.planned.plan
-        keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")), plan, {})
+        keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")),
+                        trust(registry, self.root), plan, {})
         return Builder(str(self.root), self.run, self.planned, Fetched(),
                        Scheduler(plan, self.planned.wanted, {}), keeper, tell, submit)
 
@@ -311,3 +314,32 @@ def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: F
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     pending[-1](FarmError("the registry does not have it"))
     assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}
+
+
+def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(farm: Farm) -> None:
+    submitted: list[object] = []
+    made = farm.make(print, lambda work, then: submitted.append(work))
+    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+             "busy": "wait", "emulation": {}}
+    key = farm.planned.todo[0]
+    farm.run.give(f"{farm.run.name}.1", "pi", {str(key): farm.planned.plan.units[key].id})
+    finished = [{"id": f"{farm.run.name}.1", "digest": "sha256:1", "units": {str(key): "x"}}]
+    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", {}, finished)
+    assert submitted == []
+    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", {}, finished)
+    assert len(submitted) == 1
+
+
+@pytest.mark.parametrize("answer", [[], {"machine": 1, "node": {}, "finished": []},
+                                    {"machine": "x86_64", "node": {}, "finished": [{"id": 1, "digest": "x"}]}])
+def test_a_node_whose_answer_fits_nothing_gets_no_work(answer: object) -> None:
+    node = Node("pi", lambda command, stdin, seconds: (0, json.dumps(answer), ""), lambda: "python3", "/x")
+    with pytest.raises(FarmError, match="does not fit what it was asked"):
+        node.prepare()
+
+
+@pytest.mark.parametrize("state", [{"id": "other.1", "state": "done", "elapsed": 1, "age": 1}, {"id": "own.1"}, 1])
+def test_a_state_of_a_job_that_a_node_was_not_given_is_refused(state: object) -> None:
+    node = Node("pi", lambda command, stdin, seconds: (0, json.dumps([state]), ""), lambda: "python3", "/x")
+    with pytest.raises(FarmError, match="does not fit what it was asked"):
+        node.turn([], ["own.1"], [], 0, 1)

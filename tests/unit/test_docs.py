@@ -24,7 +24,7 @@ from .conftest import Catalog
 
 PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
-PAGES = [README, GUIDE, ARCHITECTURE, PROJECT / "docs/fleet.md", PROJECT / "docs/scheduling.md",
+PAGES = [README, GUIDE, ARCHITECTURE, *(PROJECT / f"docs/{name}.md" for name in ("fleet", "security", "scheduling")),
          *sorted((PROJECT / "roles").glob("*/README.md"))]
 MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))

@@ -11,54 +11,59 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_bu
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.forecast import Forecast, table
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import damaged
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 from .conftest import Catalog
 from .faulty import Faulty, to
+from .trusting import trust
 
 DEBIAN, STATIC, BASE, APP = (Key(name, "", AMD64) for name in ("debian", "static", "base", "app"))
 
 
-def build(plan: Plan, held: Faulty, key: Key, name: str = "") -> str:
-    """Has a unit in the registry; returns its digest."""
-    return held.image(f"desimages/{key.image}", name or f"b-{plan.units[key].id}", key.platform.architecture)
+def build(plan: Plan, held: Faulty, own: Trust, key: Key, name: str = "") -> str:
+    """Has a signed unit in the registry; returns its digest."""
+    place = f"desimages/{key.image}", name or f"b-{plan.units[key].id}"
+    digest = held.image(*place, key.platform.architecture)
+    own.sign(*place, digest)
+    return digest
 
 
 def test_the_registry_is_asked_what_it_has_and_what_is_built_again_counts_as_not_there(
-    chain: Catalog, faulty: Faulty
+    chain: Catalog, faulty: Faulty, tmp_path: Path
 ) -> None:
-    plan = chain.plan()
-    digests = {key: build(plan, faulty, key) for key in (DEBIAN, STATIC, BASE)}
-    found = planning.ask(to(faulty), plan, [APP, BASE], [AMD64], "desimages")
+    plan, own = chain.plan(), trust(faulty, tmp_path)
+    digests = {key: build(plan, faulty, own, key) for key in (DEBIAN, STATIC, BASE)}
+    found = planning.ask(to(faulty), plan, [APP, BASE], [AMD64], "desimages", trust=own)
     assert {key: found.existing.get(key) for key in digests} == digests
     assert APP in found.todo and not set(digests) & set(found.todo)
     assert {*found.existing, *found.todo} <= set(plan.closure([APP, BASE], AMD64))
     assert set(found.sizes) == set(digests.values())
-    again = planning.ask(to(faulty), plan, [BASE], [AMD64], "desimages", again=[BASE])
+    again = planning.ask(to(faulty), plan, [BASE], [AMD64], "desimages", again=[BASE], trust=own)
     assert again.todo == [BASE]
-    assert planning.ask(None, plan, [BASE], [AMD64], "desimages").existing == {}
+    assert planning.ask(None, plan, [BASE], [AMD64], "desimages", trust=own).existing == {}
 
 
 def test_a_unit_is_built_surely_unless_one_of_the_same_content_is_there(
     chain: Catalog, faulty: Faulty, tmp_path: Path
 ) -> None:
-    before = chain.plan()
+    before, own = chain.plan(), trust(faulty, tmp_path)
     place = last_built.Place(str(tmp_path), faulty.address, "desimages")
     last_built.keep(place, before, [DEBIAN, BASE], AMD64)
-    digest = build(before, faulty, DEBIAN)
+    digest = build(before, faulty, own, DEBIAN)
     chain.write("debian/etc/motd", "changed\n")
     plan = chain.plan()
-    existing = {STATIC: build(plan, faulty, STATIC)}
-    forecast = Forecast(plan, existing, to(faulty), place)
+    existing = {STATIC: build(plan, faulty, own, STATIC)}
+    forecast = Forecast(plan, existing, own, place)
     assert [(unit["unit"], unit["sure"]) for unit in forecast.units([DEBIAN, BASE])] == [
         ("debian linux/amd64", True), ("base linux/amd64", True)]
-    build(plan, faulty, BASE, f"c-{plan.units[BASE].content_id({'debian': digest, 'static': existing[STATIC]})}")
+    build(plan, faulty, own, BASE, f"c-{plan.units[BASE].content_id({'debian': digest, 'static': existing[STATIC]})}")
     found = {unit["unit"]: unit for unit in forecast.units([DEBIAN, BASE])}
     assert [unit["sure"] for unit in found.values()] == [True, False], "debian may come out as it was"
     assert "etc/motd" in found["debian linux/amd64"]["reasons"][0]
     lines = table(list(found.values())).splitlines()
     assert lines[1].startswith("  debian  build  amd64: ") and lines[2].startswith("  base    maybe  amd64: ")
 
-    (told,) = Forecast(plan, existing, to(faulty), place, {BASE: "asked for"}).units([BASE])
+    (told,) = Forecast(plan, existing, own, place, {BASE: "asked for"}).units([BASE])
     assert (told["sure"], told["reasons"]) == (True, ["asked for"])
     (told,) = Forecast(plan, existing, None, place).units([BASE])
     assert told["sure"], "no registry, nothing that spares it"

@@ -33,7 +33,7 @@ def fetch(chain: Catalog, tmp_path: Path) -> Fetch:
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
     made = Fetch(make(recipes, sources, "e", "desimages"), sources, [AMD64],
                  {"state": str(tmp_path / "state"), "origins": {}, "registry": "127.0.0.1:1",
-                  "namespace": "desimages"}, lambda line: None)
+                  "namespace": "desimages", "secrets": "", "signing_key": "", "trusted_keys": []}, lambda line: None)
     made.archive = Shelf()  # type: ignore[assignment]
     return made
 

@@ -13,11 +13,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import ELSEWHERE, OTHER, work
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import Check, Damage, resolved
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import BELIEVED, signature_tag
 
 from .conftest import Catalog
 from .faulty import Faulty, Reply, digest, to
 
 ID, ARCHIVE = "0" * 64, "ns/archive"
+EMPTY = {"mediaType": "x", "digest": digest(b"{}"), "size": 2}
+SIGNATURE = json.dumps({"schemaVersion": 2, "config": EMPTY, "layers": []}).encode()
 FILE = b"a file of a context"
 
 
@@ -42,6 +45,10 @@ def held(faulty: Faulty) -> Faulty:
 def look(held: Faulty, more: dict[str, list[str]] | None = None) -> list[Damage]:
     """A check of a registry that keeps lists."""
     tags = {"ns/box": [f"b-{ID}", "latest"], ARCHIVE: [f"a-{ID}"], **(more or {})}
+    for name, tag in [(name, tag) for name, found in tags.items() for tag in found]:
+        if BELIEVED.match(tag):
+            held.hold(ARCHIVE, signature_tag(name, tag), SIGNATURE)
+            tags[ARCHIVE] = [*tags[ARCHIVE], signature_tag(name, tag)]
     held.answers["GET /v2/_catalog"] = [Reply(200, body=json.dumps({"repositories": list(tags)}).encode())]
     for name, found in tags.items():
         held.answers[f"GET /v2/{name}/tags"] = [Reply(200, body=json.dumps({"tags": found}).encode())]
@@ -121,7 +128,9 @@ def test_a_unit_without_an_artifact_is_told(held: Faulty) -> None:
     held.answers["GET /v2/ns/archive/tags"] = [Reply(200, body=b'{"tags": null}')]
     tags = [Reply(200, body=json.dumps({"tags": [f"b-{ID}"]}).encode())]
     held.answers["GET /v2/ns/box/tags"] = tags
-    (found,) = Check(to(held), "ns", {ID: "box linux/amd64"}, print).run(["box"]).damages
+    found, unsigned = Check(to(held), "ns", {ID: "box linux/amd64"}, print).run(["box"]).damages
+    assert unsigned.words.startswith("gone: the manifest that ns/archive:s-")
+    assert f"ns/box:b-{ID} has no signature" in unsigned.words
     assert (found.problem, found.tags, found.units) == ("gone", [f"ns/archive:a-{ID}"], ["box linux/amd64"])
 
 

@@ -55,7 +55,9 @@ def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chai
     (told,) = report.left_out(plan, outcomes)
     assert told == (f"NOT UP TO DATE, security updates may be missing: {', '.join(there)}: "
                     f"when the lock was made, the mirror could not serve whole: {' '.join(lacks)}")
-    found = report.summary(plan, outcomes, ["desimages/debian:latest"], [])
+    found = report.summary(plan, outcomes, ["desimages/debian:latest"], [],
+                           {Key("builder", "go", ARM64): "pi"})
     assert found["left_out"] == dict.fromkeys(there, lacks)
-    assert found["units"][f"static {platform}"] == {"state": "failed", "digest": "", "error": "lost"}
+    assert found["units"][f"static {platform}"] == {"state": "failed", "digest": "", "error": "lost", "node": ""}
+    assert found["units"][f"builder-go {platform}"]["node"] == "pi"
     assert (found["moved"], found["published"]) == (["desimages/debian:latest"], [])

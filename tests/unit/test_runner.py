@@ -427,7 +427,7 @@ def test_the_runner_is_the_same_file_each_time() -> None:
 
 def test_what_a_run_that_died_had_finished_is_told_to_the_next(local: Local) -> None:
     spec = local.spec("old.1", GOOD, {"etc/motd": local.keep(b"")})
-    local.node.turn([{**spec, "units": {"a linux/amd64": "id"}}], [], [], 30, 1)
+    local.node.turn([spec], [], [], 30, 1)
     found = local.node.prepare(keep="new")
-    assert found["finished"] == [{"digest": "sha256:abc", "units": {"a linux/amd64": "id"}}]
+    assert found["finished"] == [{"id": "old.1", "digest": "sha256:abc"}]
     assert not (local.root / "jobs/old.1").exists()

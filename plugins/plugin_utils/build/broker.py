@@ -274,6 +274,7 @@ class _Broker:
         self._run.show("timings", built.timings)
         with contextlib.suppress(OSError):  # on a full disk later runs know less
             durations.write(self._builder.state, self._builder.scheduler.learned)
+            self._builder.keeper.trust.known.save()
         if left and self._errors:
             with contextlib.suppress(OSError, ValueError):
                 self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "

@@ -47,10 +47,9 @@ OUT = 3  # so many times in a row: then a node counts as lost
 
 @dataclass
 class Builder:
-    """Builds what a scheduler hands out, on the nodes that sit down.
-
-    Filled on the way: `sizes` maps the digest of each manifest that now exists to (bytes, media type); `differs` maps a
-    unit whose new digest is another one to (kept, new). `tell` takes lines for people.
+    """Builds what a scheduler hands out, on the nodes that sit down. Filled on the way: `sizes` maps the digest of each
+    manifest that now exists to (bytes, media type); `differs` maps a unit whose new digest is another one to
+    (kept, new). `tell` takes lines for people.
     """
 
     state: str
@@ -117,7 +116,8 @@ class Builder:
         """What this step leaves."""
         nodes = {seat.name: Share(len(seat.built), seat.emulated, len(seat.failed), round(seat.seconds, 1), seat.out)
                  for seat in self.seats.values()}
-        return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes)
+        return Built(self.scheduler.outcomes, self.sizes, self.timings, stopped, self.differs, nodes,
+                     {key: seat.name for seat in self.seats.values() for key in seat.built})
 
     def sit(self, name: str, about: dict[str, Any]) -> Seat:
         """A session began, or began again."""
@@ -150,9 +150,10 @@ class Builder:
         self._adopt(seat, finished, seat.worker(native, node.get("emulated", ()), self.speeds.get(seat.name, 1.0)))
 
     def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
-        """Tags what a run that died left on a node; afterwards the node may build."""
+        """Tags what a run that died left on a node, if it gave it to this node; afterwards the node may build."""
         for left in finished:
-            keys = [key for key in self.planned.todo if left["units"].get(str(key)) == self.planned.plan.units[key].id]
+            units = self.run.given(left["id"], seat.name)
+            keys = [key for key in self.planned.todo if units.get(str(key)) == self.planned.plan.units[key].id]
             if keys and all(map(self._ready, keys)):
                 rest = [other for other in finished if other is not left]
                 contents = {key: self._content(key) for key in keys}
@@ -169,6 +170,7 @@ class Builder:
     def _adopted(self, seat: Seat, keys: list[Key], rest: list[dict[str, Any]], worker: Worker,
                  kept: Kept | FarmError) -> None:
         if isinstance(kept, Kept):
+            seat.built += kept.manifests
             self._keep(kept, State.BUILT)
             self.tell(f"{', '.join(map(str, keys))}: built on {seat.name} before the last run ended")
         self._adopt(seat, rest, worker)
@@ -250,13 +252,13 @@ class Builder:
             made.options["no-cache"] = ""  # for all stages; cache mounts stay
         job = Job(f"{self.run.name}.{self.count}", batch, made.name)
         seat.jobs[job.id] = job
+        self.run.give(job.id, seat.name, {str(key): plan.units[key].id for key in batch.keys})
         return {
             **made.spec(f"{about['state']}/jobs/{job.id}"), "id": job.id,
             "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
             "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
             "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
             "registry": registry.for_job(f"{about['state']}/etc/registry-ca.pem"),
-            "units": {str(key): plan.units[key].id for key in batch.keys},  # for the next run, if this one dies
             "log": str(self.run.log(job.name)),  # on the controller: for the session
         }
 
@@ -310,8 +312,8 @@ class Builder:
             return
         self.failures.succeeded(seat, job)
         self.tagging += 1
-        contents = {key: self._content(key) for key in keys}
-        self.submit(partial(self.keeper.take, keys, state["digest"], contents, name=job.name, node=seat.name),
+        contents, digest = {key: self._content(key) for key in keys}, str(state.get("digest"))
+        self.submit(partial(self.keeper.take, keys, digest, contents, name=job.name, node=seat.name),
                     partial(self._taken, seat, job, state))
 
     def _taken(self, seat: Seat, job: Job, state: dict[str, Any], kept: Kept | FarmError) -> None:

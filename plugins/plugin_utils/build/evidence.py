@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import docke
 FORMAT = 1  # of the files in handover/
 LATEST = "latest"
 WHO = "run.json"  # says which ansible-playbook a run belongs to
+GIVEN = "given.jsonl"  # which node got which job
+NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9]+")  # of a run
 Left = TypeVar("Left")
 
 
@@ -107,6 +110,31 @@ class Run:
     def show(self, name: str, value: object) -> None:
         """Writes a JSON file for people."""
         self._write(f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+    def give(self, job: str, node: str, units: dict[str, str]) -> None:
+        """Writes down, before a job is sent, which node it is given to, and its units: name -> build id."""
+        line = json.dumps({"job": job, "node": node, "units": units}, separators=(",", ":"))
+        with open(self.folder / GIVEN, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def given(self, job: str, node: str) -> dict[str, str]:
+        """The units of a job that this or an earlier run gave to this node; {} if none did. A node says the name of the
+        job, so it may be anything."""
+        name = job.rpartition(".")[0]
+        if not NAME.fullmatch(name):
+            return {}
+        try:
+            lines = (self.folder.parent / name / GIVEN).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return {}
+        for line in lines:
+            try:
+                said = json.loads(line)
+            except ValueError:  # the run was killed while it wrote this
+                continue
+            if (said["job"], said["node"]) == (job, node):
+                return {str(unit): str(build_id) for unit, build_id in said["units"].items()}
+        return {}
 
     def log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name.replace(', ', '+').replace(' ', '.').replace('/', '-')}.log"

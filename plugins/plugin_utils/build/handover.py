@@ -85,8 +85,8 @@ class Share:
 @dataclass(frozen=True)
 class Built:
     """Left by the build step: the outcome of each unit, the sizes of what was built, how long each batch took, why the
-    step ended early ('' if it did not), the units whose new digest differs from the one that is kept: (kept, new), and
-    what each node did."""
+    step ended early ('' if it did not), the units whose new digest differs from the one that is kept: (kept, new), what
+    each node did, and by which node each unit was built."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -94,3 +94,4 @@ class Built:
     error: str = ""
     differs: dict[Key, tuple[str, str]] = field(default_factory=dict)
     nodes: dict[str, Share] = field(default_factory=dict)
+    by: dict[Key, str] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 SAY_EVERY = 5  # seconds between lines about an image
 
@@ -34,13 +35,14 @@ class Fetch:
     """Fetches image by image, and fills `unpacked`, `trees` (all files of each unit) and `changed` on the way."""
 
     def __init__(self, plan: Plan, sources: dict[str, Sources], builds: list[Platform], arguments: dict[str, Any],
-                 say: Any) -> None:
+                 say: Any, *, check: bool = False) -> None:
         self.plan, self.sources, self.builds, self.say = plan, sources, builds, say
         self.store = Store(f"{arguments['state']}/store", tell=say)
         origins = Origins(arguments["origins"])
         self.desk = Desk(origins, Path(arguments["state"]), self.store, Client(origins.here))
         registry = Registry(arguments["registry"], access=Access.of(arguments))
         self.archive = Archive(registry, arguments["namespace"], self.store)
+        self.trust = Trust.of(registry, arguments, check=check)
         self.unpacked: dict[str, dict[str, dict[str, str]]] = {}
         self.trees: dict[Key, dict[str, File]] = {}
         self.changed = False
@@ -82,7 +84,7 @@ class Fetch:
         for build, name in sorted({(build, name) for unit in whole for build in self._on(unit)
                                    for name in unit.unpacked}):
             entries = recipe.lock.of(name, str(build))
-            digest = self.archive.unpacked(f"{image} {name}", entries, build, recipe.lock.epoch)
+            digest = self.archive.unpacked(f"{image} {name}", entries, build, recipe.lock.epoch, self.trust)
             self.unpacked.setdefault(image, {}).setdefault(str(build), {})[name] = digest
         trees = {unit.key: self._files(unit.key) for unit in whole}
         # the artifact, which names these files as the unit's, is pushed once the unit exists

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 Manifest = tuple[str, int, str]  # digest, size in bytes, media type
 
@@ -38,6 +40,7 @@ class Keeper:
     registry: Registry
     namespace: str
     archive: Archive
+    trust: Trust
     plan: Plan
     trees: Mapping[Key, Mapping[str, File]]
 
@@ -46,17 +49,17 @@ class Keeper:
 
     def look(self, key: Key, content: str) -> Kept | None:
         """Early cutoff: if a unit with the same content id exists under another build id, it is tagged as this one."""
-        found = self.registry.digest(self.repository(key), f"c-{content}")
+        found = self.trust.find(self.repository(key), f"c-{content}")
         if found is None:
             return None
         kept = Kept()
-        self._tag(key, found, content, kept)
+        self._tag(key, found, [f"b-{self.plan.units[key].id}"], kept, {"like": f"c-{content}"})
         return kept
 
     def take(self, keys: Iterable[Key], digest: str, contents: Mapping[Key, str], *, name: str, node: str) -> Kept:
         """Tags what a solve pushed: an index of the platforms of these units. `name` and `node` are for errors."""
         keys = list(keys)
-        data = self.registry.pushed(self.repository(keys[0]), digest)
+        data = None if references.digest(digest) else self.registry.pushed(self.repository(keys[0]), digest)
         if data is None:
             raise FarmError(f"{name}: BuildKit says that it pushed {digest}, but the registry does not have it",
                             node=node)
@@ -66,28 +69,54 @@ class Keeper:
             raise FarmError(f"{digest}, which BuildKit pushed, lacks {', '.join(lacking)}", node=node)
         kept = Kept()
         for key in keys:
-            self._tag(key, found[str(key.platform)], contents[key], kept)
+            tags = [*([f"c-{contents[key]}"] if contents[key] else []), f"b-{self.plan.units[key].id}"]
+            self._tag(key, found[str(key.platform)], tags, kept, {"node": node})
         return kept
 
-    def _tag(self, key: Key, manifest: Manifest, content: str, kept: Kept) -> None:
-        """Archives what a unit was made of, and tags it by its build id and, if it has parents, by its content id.
+    def _tag(self, key: Key, manifest: Manifest, tags: Iterable[str], kept: Kept, about: dict[str, str]) -> None:
+        """Archives what a unit was made of, signs it, and tags it: by its build id and, if it has parents, by its
+        content id. `about` is what its signatures say besides.
 
-        The first result is kept; a different one is reported.
+        The first result is kept, if it is believed; a different one is reported.
         """
         unit, repository = self.plan.units[key], self.repository(key)
         digest, size, kind = manifest
+        data = b""  # of the manifest, once it was needed
         # first, so that whatever is tagged can be built again
         self.archive.describe(str(key), unit.id, unit.record, dict(self.trees[key]))
-        for tag in ([f"c-{content}"] if content else []) + [f"b-{unit.id}"]:
+        for tag in tags:
             held = self.registry.digest(repository, tag)
-            if held is None:
-                size, kind = self.registry.tag(repository, digest, tag)
-            elif held[0] != digest:
-                kept.notes.append(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not reproducible;"
-                                  " the first one is kept")
-                kept.differs[key] = held[0], digest
-                digest, size, kind = held
+            believed = held is not None and self.trust.believes(repository, tag, held[0])
+            if held and believed:
+                if held[0] != digest:
+                    kept.notes.append(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not"
+                                      " reproducible; the first one is kept")
+                    kept.differs[key] = held[0], digest
+                    (digest, size, kind), data, about = held, b"", {"like": tag}
+                continue
+            if held and held[0] != digest:
+                kept.notes.append(f"{key}: {tag} was {held[0]}, which is not signed by this farm: now it is {digest}")
+            if not data:
+                data, size, kind = self._manifest(key, digest, about)
+            self.trust.sign(repository, tag, digest, **about)  # first: what is tagged is signed
+            if held is None or held[0] != digest:
+                self.registry.put_manifest(repository, tag, data, kind)
         kept.manifests[key] = digest, size, kind
+
+    def _manifest(self, key: Key, digest: str, about: Mapping[str, str]) -> tuple[bytes, int, str]:
+        """A unit's manifest: its bytes, their number and the media type. What a node built must be for the unit's
+        platform, whatever the index says that the node pushed."""
+        repository = self.repository(key)
+        data = self.registry.pushed(repository, digest)
+        if data is None:
+            raise FarmError(f"{repository}@{digest} is missing in the registry, so it cannot be tagged")
+        content = oci.read(data, f"{repository}@{digest}")
+        if node := about.get("node"):
+            said = indexes.said_of_platform(self.registry, repository, content.config) if content.config else {}
+            if _platform(said) != str(key.platform):
+                raise FarmError(f"{digest}, which was built as {key}, is for {_platform(said) or 'no platform'}: it is"
+                                " not kept", node=node)
+        return data, len(data), content.media_type
 
 
 def _platform(value: Mapping[str, str]) -> str:

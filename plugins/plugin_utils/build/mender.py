@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import Work
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import NOTHING
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import NOTHING
 
 Step = Callable[[], None]
 
@@ -43,12 +43,14 @@ class Mender:
 
     def _steps(self) -> list[tuple[str, Step]]:
         """Blobs first: a registry refuses a manifest if it does not have its blobs."""
-        todo = self.todo
+        todo, fetch = self.todo, self.fetch
         found: list[tuple[str, Step]] = []
         found += [(f"archived {digest}", partial(self._blob, digest)) for digest in todo.blobs]
         found += [(f"{name} of {image}, unpacked", partial(self._unpacked, image, name))
                   for image, name in todo.unpacked]
         found += [(f"the artifact of {key}", partial(self._artifact, key)) for key in todo.artifacts]
+        found += [(f"the signature of {repository}:{tag}", partial(fetch.trust.mend, repository, tag))
+                  for repository, tag in todo.signatures]
         if not todo.units:  # an index comes after what it names
             found += [(f"the index of {image}", partial(self._index, image)) for image in todo.indexes]
         return found
@@ -76,7 +78,8 @@ class Mender:
         entries = recipe.lock.of(name, str(fetch.builds[0]))
         keys = [key for key in fetch.plan.units if key.image == image]
         fetch.single(image, keys, {entry.sha256 for entry in entries})
-        fetch.archive.unpacked(f"{image} {name}", entries, fetch.builds[0], recipe.lock.epoch, again=True)
+        fetch.archive.unpacked(f"{image} {name}", entries, fetch.builds[0], recipe.lock.epoch, fetch.trust,
+                               again=True)
 
     def _artifact(self, key: Key) -> None:
         refused = self.fetch.image(key.image, [key])

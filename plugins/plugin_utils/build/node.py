@@ -30,6 +30,11 @@ _INSTALL = (
 
 # command line, standard input, seconds that it may take -> exit code, output, errors
 Execute = Callable[[str, str, float], tuple[int, str, str]]
+# what the runner's answers must have
+_PREPARED: Mapping[str, tuple[type, ...]] = {"machine": (str,), "node": (dict,), "finished": (list,),
+                                             "apart": (str,)}
+_FINISHED: Mapping[str, tuple[type, ...]] = {"id": (str,), "digest": (str,)}
+_STATE: Mapping[str, tuple[type, ...]] = {"id": (str,), "state": (str,), "elapsed": (int, float), "age": (int, float)}
 PROBE = 180.0  # the same for a probe, which asks each service
 REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
@@ -62,7 +67,9 @@ class Node:
         if answer is None:
             self._send()
             answer = self._ask("clear", value)
-        return answer
+        if not _fits(answer, _PREPARED) or not all(_fits(one, _FINISHED) for one in answer["finished"]):
+            raise self._strange(answer)
+        return {name: answer[name] for name in _PREPARED}
 
     def install(self) -> None:
         """Sends the runner if this version of it is missing."""
@@ -85,11 +92,22 @@ class Node:
         value = {"jobs": self.jobs, "specs": specs, "ids": ids, "forget": forget, "wait": wait, "slots": slots,
                  "controller": self._controller}
         found: list[dict[str, Any]] = self._ask("turn", value, wait)
+        asked = {*ids, *(spec["id"] for spec in specs)}
+        if not isinstance(found, list) or not all(_fits(one, _STATE) and one["id"] in asked for one in found):
+            raise self._strange(found)
         return found
 
     def reach(self, registry: Mapping[str, str]) -> str:
         """Why this node does not reach the registry, or ''."""
-        return str(self._ask("reach", {"registry": registry}, REACH)["apart"])
+        found = self._ask("reach", {"registry": registry}, REACH)
+        if not _fits(found, {"apart": (str,)}):
+            raise self._strange(found)
+        return str(found["apart"])
+
+    def _strange(self, answer: Any) -> FarmError:
+        """A node may be anybody's by now: what it says of jobs that it was not given does not count."""
+        return FarmError(f"{self.name}: the runner gave an answer that does not fit what it was asked:"
+                         f" {json.dumps(answer)[:200]}", node=self.name)
 
     def cancel(self, ids: list[str]) -> list[str]:
         stopped: list[str] = self._ask("cancel", {"jobs": self.jobs, "ids": ids})
@@ -132,6 +150,11 @@ class Node:
             raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}",
                             node=self.name)
         return out
+
+
+def _fits(value: Any, names: Mapping[str, tuple[type, ...]]) -> bool:
+    """Whether a value is a mapping with these names, of these types."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), kinds) for name, kinds in names.items())
 
 
 def runner_zip() -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states imp
 SHOWN = 10  # failures that the verdict explains
 
 
-def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str]) -> dict[str, Any]:
-    """The run in JSON."""
-    states = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error} for key, o in outcomes.items()}
+def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str],
+            by: Mapping[Key, str]) -> dict[str, Any]:
+    """The run in JSON. `by` says which node built a unit."""
+    states = {str(key): {"state": o.state.value, "digest": o.digest, "error": o.error, "node": by.get(key, "")}
+              for key, o in outcomes.items()}
     return {"units": states, "left_out": lacking(plan, outcomes), "moved": moved, "published": published}
 
 
@@ -26,6 +29,24 @@ def units(outcomes: dict[Key, Outcome]) -> list[str]:
     """How many units are in each state."""
     counts = {state: sum(outcome.state == state for outcome in outcomes.values()) for state in State}
     return ["Units: " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number)]
+
+
+def unsigned(tags: Mapping[Key, str]) -> list[str]:
+    """A warning for units whose tags are not believed; [] if there are none."""
+    if not tags:
+        return []
+    names = [str(key) for key in tags]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"{len(names)} units are in the registry, but no key that this farm accepts signed their tags, so they are "
+            f"built: {', '.join(names[:SHOWN])}{more}. If they are your own, because they are older than the farm's "
+            "signing key or that key was lost, sign them as they are: run once with -e farm_adopt=true "
+            "(docs/security.md)"]
+
+
+def adopted(tags: Mapping[str, str], *, check: bool) -> list[str]:
+    """What a person had signed without a check (`repository:tag` -> digest)."""
+    return [f"Adopted: {'would sign' if check else 'signed'} {len(tags)} tags as they are",
+            *(f"  {name} {digest}" for name, digest in sorted(tags.items()))]
 
 
 def rebuilt(again: set[Key], outcomes: dict[Key, Outcome], differs: dict[Key, tuple[str, str]]) -> list[str]:

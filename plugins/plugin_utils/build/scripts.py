@@ -23,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.indexes import describe
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 
 def refuse_foreign(folders: Iterable[Path]) -> None:
@@ -71,19 +72,21 @@ def _gather(registry: Registry, images: Mapping[str, str]) -> str:
     return f"{registry.address}/{repository}@{registry.put_manifest(repository, oci.digest(data), data, oci.INDEX)}"
 
 
-def parents(registry: Registry, plan: Plan, keys: list[Key], build: Platform,
+def parents(trust: Trust, plan: Plan, keys: list[Key], build: Platform,
             namespace: str) -> dict[str, dict[str, str]]:
-    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry does not have."""
+    """Parent name -> platform -> digest. Raises FarmError with every parent that the registry does not have,
+    or whose tag is not signed."""
     found: dict[str, dict[str, str]] = {}
     missing = []
     for parent in dict.fromkeys(parent for key in keys for parent in plan.parents(plan.units[key], build)):
-        answer = registry.digest(f"{namespace}/{parent.image}", f"b-{plan.units[parent].id}")
+        answer = trust.find(f"{namespace}/{parent.image}", f"b-{plan.units[parent].id}")
         if answer:
             found.setdefault(parent.name, {})[str(parent.platform)] = answer[0]
         else:
             missing.append(str(parent))
     if missing:
-        raise FarmError(f"the registry does not have {', '.join(missing)}", hint="build the parents first")
+        raise FarmError(f"the registry does not have {', '.join(missing)}, or this farm did not sign it",
+                        hint="build the parents first")
     return found
 
 

@@ -15,12 +15,15 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_bu
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.planning import ASKERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
+
+UNSIGNED = "its tag is not signed by this farm"
 
 
 @dataclass
 class Forecast:
     """A plan, the units of it that the registry has (unit -> digest), and the units to build `again` (unit -> reason).
+    `unsigned` exist, but their tags are not believed; `trust` is None if no registry answers.
 
     A unit is not certain to be built if early cutoff may spare it: if the registry has a unit with the same content and
     the same parent digests. For a parent that is rebuilt that is its last digest, as it may come out the same. Units to
@@ -29,9 +32,10 @@ class Forecast:
 
     plan: Plan
     existing: Mapping[Key, str]
-    registry: Registry | None
+    trust: Trust | None
     place: last_built.Place
     again: Mapping[Key, str] = field(default_factory=dict)
+    unsigned: Mapping[Key, str] = field(default_factory=dict)
     _last: dict[Key, str] = field(default_factory=dict)
 
     def units(self, todo: list[Key]) -> list[dict[str, Any]]:
@@ -44,23 +48,25 @@ class Forecast:
     def _reasons(self, key: Key) -> list[str]:
         if key in self.again:
             return [self.again[key]]
+        if key in self.unsigned:
+            return [UNSIGNED]
         return reasons(self.plan.units[key].record, last_built.record(self.place, key))
 
     def _sure(self, key: Key) -> bool:
         unit = self.plan.units[key]
         above = {parent.name: self._digest(Key(parent.image, parent.target, key.platform)) for parent in unit.parents
                  if not parent.build}
-        if key in self.again or self.registry is None or not above or not all(above.values()):
+        if key in self.again or self.trust is None or not above or not all(above.values()):
             return True
-        return self.registry.digest(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
+        return self.trust.find(f"{self.place.namespace}/{key.image}", f"c-{unit.content_id(above)}") is None
 
     def _digest(self, key: Key) -> str:
         if key in self.existing:
             return self.existing[key]
         if key not in self._last:
             record = last_built.record(self.place, key)
-            found = self.registry.digest(f"{self.place.namespace}/{key.image}",
-                                         f"b-{canonical.sha256(record)}") if self.registry and record else None
+            found = self.trust.find(f"{self.place.namespace}/{key.image}",
+                                    f"b-{canonical.sha256(record)}") if self.trust and record else None
             self._last[key] = found[0] if found else ""
         return self._last[key]
 

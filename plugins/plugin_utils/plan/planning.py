@@ -24,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe, Sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 ASKERS = 16  # questions to the registry at the same time
 
@@ -54,25 +55,35 @@ class Planning:
 class Standing:
     """The wanted units that the registry has (unit -> digest), the units to build, and digest -> (size, media type).
 
-    `optional` are built only if a node of another build platform builds what needs them.
+    `optional` are built only if a node of another build platform builds what needs them; `unsigned` has the tags of
+    units to build that exist but are not believed.
     """
 
     existing: dict[Key, str]
     todo: list[Key]
     sizes: dict[str, tuple[int, str]] = field(default_factory=dict)
     optional: list[Key] = field(default_factory=list)
+    unsigned: dict[Key, str] = field(default_factory=dict)
 
 
 def ask(registry: Registry | None, plan: Plan, wanted: list[Key], builds: list[Platform], namespace: str,
-        again: Container[Key] = ()) -> Standing:
-    """Asks which of the wanted units, and of those that they need, the registry has: one HEAD each, in parallel.
+        again: Container[Key] = (), *, trust: Trust) -> Standing:
+    """Asks which of the wanted units, and of those that they need, the registry has: one HEAD each, in parallel. A tag
+    that is not signed counts as none.
 
     `builds` are the platforms of the nodes, the main one first. A unit that is built `again` counts as missing.
     """
     keys = [key for key in plan.closure_of(wanted, builds) if key not in again]
 
+    unsigned: dict[Key, str] = {}
+
     def look(key: Key) -> tuple[str, int, str] | None:
-        return registry.digest(f"{namespace}/{key.image}", f"b-{plan.units[key].id}") if registry else None
+        repository, tag = f"{namespace}/{key.image}", f"b-{plan.units[key].id}"
+        found = registry.digest(repository, tag) if registry else None
+        if found and not trust.believes(repository, tag, found[0]):
+            unsigned[key] = f"{repository}:{tag}"
+            return None
+        return found
 
     with ThreadPoolExecutor(ASKERS) as pool:
         answers = {key: answer for key, answer in zip(keys, pool.map(look, keys)) if answer}
@@ -80,7 +91,8 @@ def ask(registry: Registry | None, plan: Plan, wanted: list[Key], builds: list[P
     todo = [key for key in plan.closure(wanted, builds[0], existing) if key not in existing]
     optional = set(plan.closure_of(wanted, builds, existing)).difference(existing, todo) if len(builds) > 1 else ()
     return Standing(existing, todo, {digest: (size, kind) for digest, size, kind in answers.values()},
-                    [key for key in plan.units if key in optional])
+                    [key for key in plan.units if key in optional],
+                    {key: unsigned[key] for key in todo if key in unsigned})
 
 
 def load(arguments: Mapping[str, Any]) -> Planning:

@@ -10,38 +10,46 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import GONE, OWN, Damage
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import GONE, Damage
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import OWN, SIGNED
 
 ELSEWHERE = "it is not on a registry host of the farm: ask whoever runs that registry to remove it, then repair again"
+UNVERIFIED = "this controller never verified it: build again, or sign what is there (docs/security.md)"
 OTHER = "this tree does not make it: check out the commit that did and repair again, or remove the image (remove.yml)"
 
 
 @dataclass
 class Work:
     """What to do: archived blobs to push again (digest -> units that have them), artifacts and unpacked inputs (image,
-    name) to make again, units to build again, images whose index to make again; and what is `left`, and why."""
+    name) to make again, units to build again, images whose index to make again, signatures (of a
+    repository's tag) to make again; and what is `left`, and why."""
 
     blobs: dict[str, list[Key]] = field(default_factory=dict)
     artifacts: list[Key] = field(default_factory=list)
     unpacked: list[tuple[str, str]] = field(default_factory=list)
     units: list[Key] = field(default_factory=list)
     indexes: dict[str, list[Damage]] = field(default_factory=dict)
+    signatures: list[tuple[str, str]] = field(default_factory=list)
     left: list[tuple[Damage, str]] = field(default_factory=list)
 
 
 def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, unpacked: Mapping[str, tuple[str, str]],
-         *, own: bool) -> Work:
+         *, own: bool, signed: Mapping[str, tuple[str, str]] | None = None) -> Work:
     """Sorts damage by how to repair it.
 
     `archive` is the archive's repository; `unpacked` maps its tags to unpacked inputs (image, name); `own` says that
-    damaged data was removed, so that the same content can be pushed again.
+    damaged data was removed, so that the same content can be pushed again; `signed` maps tags of signatures to what
+    they sign (repository, tag), as far as this controller verified it.
     """
     ids = {unit.id: key for key, unit in plan.units.items()}
     found = Work()
     for damage in damages:
         tags = [tag for tag in damage.tags if tag.rpartition(":")[0] in damage.places]
         keys, inputs = _keys(tags, ids, archive), _inputs(tags, unpacked, archive)
-        if damage.problem != GONE and not own:
+        signatures = [name for _place, name in _split(tags) if SIGNED.match(name)]
+        if signatures and damage.kind == "manifest":
+            _signatures(found, damage, signatures, signed or {})
+        elif damage.problem != GONE and not own:
             found.left.append((damage, ELSEWHERE))
         elif archive in damage.places:
             _archived(found, damage, keys.archived, inputs)
@@ -63,6 +71,13 @@ def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[tuple[s
         found.blobs[damage.digest] = keys  # if empty, no unit of this tree has it, but the store may
     elif not keys and not inputs:
         found.left.append((damage, OTHER))
+
+
+def _signatures(found: Work, damage: Damage, names: list[str], signed: Mapping[str, tuple[str, str]]) -> None:
+    """They are made anew, with another digest, so it does not matter what the registry keeps of the old ones."""
+    found.signatures += [signed[name] for name in names if name in signed]
+    if not all(name in signed for name in names):
+        found.left.append((damage, UNVERIFIED))
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,20 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, hash_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE, NOTHING
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.unpacking import merge
+
+if TYPE_CHECKING:  # who only reads the archive needs no keys
+    from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
 RECORD = "org.desimages.record"
 UNIT = "application/vnd.desimages.unit.v1+json"
@@ -29,14 +35,13 @@ BLOB = "application/octet-stream"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _TITLE = "org.opencontainers.image.title"
-NOTHING = "sha256:" + hashlib.sha256(b"{}").hexdigest()  # the content of the empty descriptor
 
 
 class Archive:
     """The repository `<namespace>/archive` of the farm's registry."""
 
     def __init__(self, registry: Registry, namespace: str, store: Store, threads: int = 8) -> None:
-        self.registry, self.repository, self.store, self.threads = registry, f"{namespace}/archive", store, threads
+        self.registry, self.repository, self.store, self.threads = registry, f"{namespace}/{ARCHIVE}", store, threads
 
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
         """Fetches from the archive what the store lacks; returns what the archive lacks too."""
@@ -101,14 +106,15 @@ class Archive:
         }
         self.registry.put_manifest(self.repository, f"a-{build_id}", canonical.encode(manifest), MANIFEST)
 
-    def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int, *, again: bool = False) -> str:
+    def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int, trust: Trust, *,
+                 again: bool = False) -> str:
         """The image whose only layer has the packages, unpacked but not configured (D7). It is made if it is missing,
-        or `again`.
+        if its tag is not believed, or `again`.
 
         Returns `repository@digest`.
         """
         tag = unpacked_tag(entries, platform, epoch)
-        found = None if again else self.registry.digest(self.repository, tag)
+        found = None if again else trust.find(self.repository, tag)
         if found is None:
             with self.store.scratch() as out:  # a layout by hand may write the same file at this moment
                 merge((self.store.open(entry.sha256) for entry in entries), out, epoch)
@@ -122,6 +128,7 @@ class Archive:
             self.registry.put_blob(self.repository, config, str(head["digest"]))
             manifest = canonical.encode({"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": [layer],
                                          "annotations": {_TITLE: name}})
+            trust.sign(self.repository, tag, oci.digest(manifest))  # first: what is tagged is signed
             return f"{self.repository}@{self.registry.put_manifest(self.repository, tag, manifest, MANIFEST)}"
         return f"{self.repository}@{found[0]}"
 

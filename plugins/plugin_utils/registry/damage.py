@@ -7,7 +7,6 @@ units it belongs to.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,14 +16,19 @@ from typing import Any, NamedTuple, TypeVar
 from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import (
+    ARCHIVE,
+    BELIEVED,
+    OWN,
+    SIGNED,
+    signature_tag,
+)
 
 THREADS = 8  # that read
 SAY_EVERY = 5  # seconds between lines of progress
 PAUSES = (0, 0.5)  # seconds between attempts: for damaged data a registry fails each time
 GONE, DAMAGED, UNREADABLE = "gone", "damaged", "unreadable"  # 404; other bytes; an error, or cut short
 SHOWN = 3  # names of each kind in a line
-OWN = re.compile(r"([abc])-([0-9a-f]{64})\Z")  # a unit's artifact, the unit by its build id and by its content id
-ARCHIVE = "archive"
 Say = Callable[[str], None]
 Thing = TypeVar("Thing")
 Made = TypeVar("Made")
@@ -142,6 +146,9 @@ class Check:
         def look(damage: Damage) -> Trouble | None:
             for repository in damage.places:
                 names = [damage.digest] if damage.digest else [tag.rpartition(":")[2] for tag in damage.tags]
+                signatures = [name for tag in damage.tags if SIGNED.match(name := tag.rpartition(":")[2])]
+                if signatures and damage.kind == "manifest":
+                    names = signatures  # one that is made again has another digest
                 for place in (Place(repository, name) for name in names):
                     found = self._blob(place, None) if damage.kind == "blob" else self._manifest(place)
                     if isinstance(found, Trouble):
@@ -269,6 +276,11 @@ class Check:
         name = self.units.get(tag[2], "") if tag and tag[1] != "c" else ""
         return [name] if name else []
 
+    def _signed(self, place: Place) -> bool:
+        """Whether a tag must have a signature."""
+        match = BELIEVED.match(place.name)
+        return match is not None and (match[1] == "u") == (place.repository == self.archive)
+
     def _nameless(self, roots: Mapping[Place, str | Trouble]) -> list[Damage]:
         """Damage known only by a tag: manifests that cannot be read, and missing artifacts of units."""
         found: dict[tuple[object, ...], Damage] = {}
@@ -282,6 +294,10 @@ class Check:
             if artifact != place and artifact not in roots:
                 said = "the unit has no artifact: what it was built from is lost"
                 found[artifact,] = Damage("manifest", "", GONE, said, [self.archive], [str(artifact)], unit)
+            signature = Place(self.archive, signature_tag(*place))
+            if self._signed(place) and signature not in roots:
+                said = f"{place} has no signature, so it is not believed"
+                found[signature,] = Damage("manifest", "", GONE, said, [self.archive], [str(signature)], unit)
         return list(found.values())
 
     def _explain(self, damages: list[Damage], roots: Mapping[Place, str | Trouble],
@@ -291,6 +307,7 @@ class Check:
         for damage in damages:
             if damage.digest:
                 by_digest.setdefault(damage.digest, []).append(damage)
+        signed = {signature_tag(*place): place for place in roots if self._signed(place)} if by_digest else {}
         for tag in sorted(roots) if by_digest else ():
             digest = roots[tag]
             if isinstance(digest, str):
@@ -298,7 +315,10 @@ class Check:
                     for damage in by_digest.get(name, ()):
                         _add(damage.tags, [str(tag)])
                         _add(damage.units, self._unit(tag))
-                        _add(damage.files, self._files(Place(tag.repository, digest), name))
+                        if tag.name in signed:
+                            _add(damage.files, [f"signature of {signed[tag.name]}"])
+                        else:
+                            _add(damage.files, self._files(Place(tag.repository, digest), name))
 
     def _files(self, artifact: Place, digest: str) -> list[str]:
         """Which file a blob is, of the unit (or the unpacked packages) that an artifact of the archive is for."""

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import DAMAGED, Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import ARCHIVE, OWN
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE, OWN
 
 THREADS = 8  # images that are read at the same time
 

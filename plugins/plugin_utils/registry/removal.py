@@ -19,7 +19,13 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import RECORD
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import ARCHIVE, OWN
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import (
+    ARCHIVE,
+    BELIEVED,
+    OWN,
+    SIGNED,
+    signature_tag,
+)
 
 THREADS = 8  # that read
 
@@ -38,12 +44,15 @@ class Artifact:
 class Removal:
     """What is removed: for each repository its tags (tag -> digest) and manifests (digests, indexes first).
 
+    `signatures` are the digests of the signatures of its tags; their own tags are among those of the archive.
     `children` are images that were built on them, and stay. `unknown` are tags (`repository:tag`) whose manifests are
     damaged, so that the registry does not say what they name.
     """
 
+    archive: str
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     manifests: dict[str, list[str]] = field(default_factory=dict)
+    signatures: list[str] = field(default_factory=list)
     children: set[str] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
 
@@ -75,7 +84,8 @@ def check(images: list[str], namespace: str) -> None:
 def find(registry: Registry, namespace: str, images: list[str], digests: Mapping[str, str]) -> Removal:
     """What exists of some images. `digests` says what tags (`repository:tag`) name if the registry does not say."""
     check(images, namespace)
-    found, archive, ids = Removal(), f"{namespace}/{ARCHIVE}", set[str]()
+    archive, ids = f"{namespace}/{ARCHIVE}", set[str]()
+    found = Removal(archive)
     for repository in (f"{namespace}/{image}" for image in images):
         tags = _tags(registry, repository, digests)
         ids.update(own[2] for tag in tags if (own := OWN.match(tag)) and own[1] == "b")
@@ -84,12 +94,18 @@ def find(registry: Registry, namespace: str, images: list[str], digests: Mapping
         ordered = [*sorted(children, key=lambda digest: (not children[digest], digest)), *below]
         found.manifests[repository] = list(dict.fromkeys(ordered))
         found.tags[repository] = tags
-    kept = _tags(registry, archive, digests)
+    everything = registry.tags(archive)
+    kept = _named(registry, archive, [tag for tag in everything if not SIGNED.match(tag)], digests)
     read = dict(zip(kept, _each(lambda tag: _artifact(registry, archive, tag), list(kept))))
     own_ = [tag for tag, one in read.items() if (one.image in images if one else tag.partition("-")[2] in ids)]
     others = {kept[tag] for tag in kept if tag not in own_}
     found.tags[archive] = {tag: kept[tag] for tag in own_ if not kept[tag] or kept[tag] not in others}
     found.manifests[archive] = list(dict.fromkeys(filter(None, found.tags[archive].values())))
+    signed = {signature_tag(repository, tag) for repository, tags in found.tags.items() for tag in tags
+              if BELIEVED.match(tag)}
+    signatures = _named(registry, archive, sorted(signed.intersection(everything)), digests)
+    found.signatures = [digest for digest in signatures.values() if digest]
+    found.tags[archive].update(signatures)
     names = {one.name for tag in own_ if (one := read[tag])} | set(images)
     found.children = {one.image for one in read.values() if one and one.image not in images and one.parents & names}
     for place, tags in found.tags.items():
@@ -98,7 +114,10 @@ def find(registry: Registry, namespace: str, images: list[str], digests: Mapping
 
 
 def remove(registry: Registry, removal: Removal) -> None:
-    """Deletes it, images before the archive, so that a second attempt finds what is left."""
+    """Deletes it: signatures, whose names follow from the images' tags, then images, then the rest of the archive, so
+    that a second attempt finds what is left."""
+    for digest in removal.signatures:
+        registry.delete_manifest(removal.archive, digest)
     for repository, digests in removal.manifests.items():
         for digest in digests:
             registry.delete_manifest(repository, digest)
@@ -110,7 +129,12 @@ def _each(look: Any, things: list[str]) -> list[Any]:
 
 
 def _tags(registry: Registry, repository: str, digests: Mapping[str, str]) -> dict[str, str]:
-    """What each tag names; '' if neither the registry nor `digests` says."""
+    """What each tag of a repository names."""
+    return _named(registry, repository, registry.tags(repository), digests)
+
+
+def _named(registry: Registry, repository: str, names: list[str], digests: Mapping[str, str]) -> dict[str, str]:
+    """What tags name; '' if neither the registry nor `digests` says."""
 
     def look(tag: str) -> str:
         try:
@@ -121,7 +145,6 @@ def _tags(registry: Registry, repository: str, digests: Mapping[str, str]) -> di
             found = None
         return found[0] if found else digests.get(f"{repository}:{tag}", "")
 
-    names = registry.tags(repository)
     return dict(zip(names, _each(look, names)))
 
 
