@@ -46,30 +46,27 @@ def test_an_image_is_built_with_the_python_that_ansible_finds(own: Farm, invento
     assert (second.rc, second.changed, second.states()) == (0, 0, {})
 
 
-@pytest.mark.parametrize("playbook", ["build.yml", *(f"playbooks/{name}.yml"
-                                                     for name in ("build", "lock", "context", "check", "remove"))])
-def test_a_limit_that_leaves_out_the_controller_is_refused_with_the_one_that_works(playbook: str, tmp_path: Path,
-                                                                                   inventory: Path) -> None:
-    settings = {"farm_state": str(tmp_path / "state"), "farm_registry": "127.0.0.1:1"}
-    refused = Farm(tmp_path, settings, inventory).run(playbook, "--limit other", image="box", to=str(tmp_path / "to"))
-    assert refused.rc != 0
-    assert "--limit other leaves out localhost" in refused.text
-    assert "use --limit other,localhost" in refused.text
-    assert {event["event_data"]["task"] for event in refused.events if event["event"] == "runner_on_start"} == {
-        "Limit | Refuse a limit that leaves out the controller"}
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_limit_that_excludes_the_controller_is_refused(tmp_path: Path, inventory: Path) -> None:
-    farm = Farm(tmp_path, {"farm_state": str(tmp_path / "state")}, inventory)
-    refused = farm.run("build.yml", "--limit 'all:!localhost'")
-    assert refused.rc != 0
-    assert "remove !localhost from it" in refused.text
-
-
-def test_a_limit_that_has_the_controller_is_none(own: Farm, inventory: Path, tmp_path: Path) -> None:
+def test_under_a_limit_without_a_node_a_run_builds_nothing_and_says_so_unless_all_is_there(own: Farm, inventory: Path,
+                                                                                         tmp_path: Path) -> None:
+    """The controller's steps run all the same; nobody connects to the host that takes them."""
     found = replace(own, inventory=inventory)
-    for limit in ("localhost,other", "nodes"):
+    for limit in ("other", "'all:!localhost'"):
+        nothing = found.run("build.yml", f"--limit {limit}", farm_images=["other"])
+        assert nothing.rc == 2, nothing.text[-3000:]
+        assert "no host of this run is a node, so nothing could be built: change --limit" in nothing.text
+        assert nothing.states() == dict.fromkeys(units("other"), "left")
+    assert own.run(farm_images=["other"]).rc == 0
+    (tmp_path / "names").write_text("other\n")
+    for limit in ("other", f"@{tmp_path}/names", "'all:!nodes'"):
+        there = found.run("build.yml", f"--limit {limit}", farm_images=["other"])
+        assert (there.rc, there.changed) == (0, 0), there.text[-3000:]
+    nobody = found.run("build.yml", "--limit nobody")
+    assert nobody.rc == 1 and "no hosts to target" in nobody.text, "Ansible says so itself"
+
+
+def test_every_playbook_of_the_controller_works_under_any_limit(own: Farm, inventory: Path, tmp_path: Path) -> None:
+    found = replace(own, inventory=inventory)
+    for limit in ("localhost,other", "nodes", "other"):
         plan = tmp_path / "plan.json"
         check = found.run("build.yml", "--check", f"--limit {limit}", farm_plan_json=str(plan))
         assert check.rc == 0, check.text[-3000:]
@@ -78,9 +75,10 @@ def test_a_limit_that_has_the_controller_is_none(own: Farm, inventory: Path, tmp
         plan.unlink()
     assert own.run(farm_images=["other"]).rc == 0
     for playbook, more in (("context", {"image": "other", "to": str(tmp_path / "to")}), ("check", {}),
-                           ("remove", {"image": "other"})):
-        done = found.run(f"playbooks/{playbook}.yml", "--limit other,localhost", **more)
+                           ("lock", {"farm_images": ["other"]}), ("remove", {"image": "other"})):
+        done = found.run(f"playbooks/{playbook}.yml", "--limit other", **more)
         assert done.rc == 0, done.text[-3000:]
+        assert set(done.stats["processed"]) == {"other"}, "one host takes the steps"
     assert own.tags("other") == []
 
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
 
@@ -76,11 +77,20 @@ def times(run: Run, whole: float) -> list[str]:
             f"that {parts}"]
 
 
-def nodes(built: Built) -> list[str]:
-    """What each node did, if there are several."""
+def unbuilt(planned: Planned, lost: Mapping[str, str]) -> Built:
+    """What is left of a run that had no node to build on: those of it are lost (name -> why), or it had none."""
+    why = "no node could build: " + "; ".join(f"{name}: {reason}" for name, reason in lost.items())
+    if not lost:
+        why = "no host of this run is a node, so nothing could be built: change --limit"
+    return Built({key: Outcome(State.LEFT, error=why) for key in planned.todo}, error=why)
+
+
+def nodes(built: Built, lost: Mapping[str, str]) -> list[str]:
+    """What each node did, if there are several, and which were lost at the start (name -> why)."""
+    shares = {**{name: Share(out=why) for name, why in lost.items()}, **built.nodes}
     return [f"{name}: {share.units} units, {clock(share.seconds)} of solves"
             + (f", {share.failures} failed" if share.failures else "") + (f", lost: {share.out}" if share.out else "")
-            for name, share in built.nodes.items()] if len(built.nodes) > 1 else []
+            for name, share in shares.items()] if lost or len(shares) > 1 else []
 
 
 def clock(seconds: float) -> str:
