@@ -49,6 +49,8 @@ class ActionModule(FarmAction):
         if self.check and not lists.registry.answers():  # the plan step has reported that
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
+        for name, why in lost.items():
+            self.warn(f"{name} takes no part in this run: {why}")
         relocked = planned.relocked
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
@@ -64,8 +66,6 @@ class ActionModule(FarmAction):
                      *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()),
                      *report.nodes(built, lost), *report.times(run, age(controller()))]
-            for name, why in lost.items():
-                self.warn(f"{name} took no part in this run: {why}")
         for line in lines:
             self.say(line)
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
