@@ -48,12 +48,13 @@ _value:
   elements: str
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 
-def size(count):
+def size(count: float) -> str:
     """22400000 -> `22.4 MB`."""
     units = ["TB", "GB", "MB", "kB", "B"]
     while abs(count) >= 1000 and len(units) > 1:
@@ -62,7 +63,8 @@ def size(count):
     return f"{count:.{0 if units[-1] == 'B' else 1}f} {units[-1]}"
 
 
-def table(rows, columns=(), sizes=(), short=()):
+def table(rows: Sequence[Mapping[str, Any]], columns: Collection[str] = (), sizes: Collection[str] = (),
+          short: Collection[str] = ()) -> list[str]:
     """[{'a': 1}] -> ['a', '1'], aligned."""
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
         raise AnsibleFilterError("desimages.farm.table takes a list of dictionaries")
@@ -70,16 +72,16 @@ def table(rows, columns=(), sizes=(), short=()):
         return []
     columns = list(columns or rows[0])
 
-    def cell(column, value):
+    def cell(column: str, value: Any) -> str:
         if column in sizes:
             return size(value)
-        return value.split(":")[-1][:12] if column in short else str(value)
+        return str(value).split(":")[-1][:12] if column in short else str(value)
 
     cells = [columns] + [[cell(column, row.get(column, "")) for column in columns] for row in rows]
     right = [all(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
     widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
 
-    def line(texts):
+    def line(texts: Sequence[str]) -> str:
         padded = [text.rjust(width) if number else text.ljust(width)
                   for text, width, number in zip(texts, widths, right)]
         return "  ".join(padded).rstrip()
@@ -90,5 +92,5 @@ def table(rows, columns=(), sizes=(), short=()):
 class FilterModule:
     """Filters of the collection."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"table": table}

@@ -189,11 +189,11 @@ def test_what_another_state_of_the_tree_made_is_left(plan: Plan) -> None:
 def test_the_archives_part_needs_no_build(plan: Plan) -> None:
     file, made = blob(tag(plan, "a", "debian", HELD)), blob(f"{HELD}:u-1")
     artifact = replace(file, kind="manifest", digest="sha256:2")
-    found = work([file, artifact, made], plan, AMD64, HELD, {"u-1": ("debian", "rootfs")}, own=True)
+    found = work([file, artifact, made], plan, AMD64, HELD, {"u-1": ("debian", "rootfs", ARM64)}, own=True)
     assert found.units == found.left == []
     assert found.blobs == {"sha256:1": [Key("debian", "", ARM64)]}
     assert found.artifacts == [Key("debian", "", ARM64)]
-    assert found.unpacked == [("debian", "rootfs")]
+    assert found.unpacked == [("debian", "rootfs", ARM64)]
 
 
 def test_an_index_is_made_again(plan: Plan) -> None:

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: status
-short_description: Show the hosts of the farm at a glance
+module: hosts_info
+short_description: Report the hosts of the farm at a glance
 version_added: 0.1.0
 description:
   - Puts together what M(desimages.farm.farm_info) returned for each host, and what each node did in the last run in
@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Show the hosts
-  desimages.farm.status:
+  desimages.farm.hosts_info:
     state: /var/lib/desimages
     hosts: {pi2: "{{ hostvars.pi2.farm_info }}"}
 """

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.filter.table import size, table
-from ansible_collections.desimages.farm.plugins.modules.status import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.modules.hosts_info import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import status
 
 
 class ActionModule(FarmAction):
-    """See plugins/modules/status.py."""
+    """See plugins/modules/hosts_info.py."""
 
     DOCUMENTATION = DOCUMENTATION
 
