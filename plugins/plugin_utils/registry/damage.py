@@ -138,10 +138,13 @@ class Check:
         return self.report
 
     def again(self, damages: Iterable[Damage]) -> list[Damage]:
-        """Reads only these again; returns those that are still damaged."""
+        """Reads only these again; returns those that are still damaged. An artifact is read by its tag: if the farm's
+        nodes have other build platforms now, it names other files, and is as good."""
         def look(damage: Damage) -> Trouble | None:
             for repository in damage.places:
-                names = [damage.digest] if damage.digest else [tag.rpartition(":")[2] for tag in damage.tags]
+                tags = [tag.rpartition(":")[2] for tag in damage.tags]
+                artifact = damage.kind == "manifest" and repository == self.archive and tags
+                names = tags if artifact or not damage.digest else [damage.digest]
                 for place in (Place(repository, name) for name in names):
                     found = self._blob(place, None) if damage.kind == "blob" else self._manifest(place)
                     if isinstance(found, Trouble):
