@@ -10,13 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.modules.context import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import scripts, solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures import Trust
 
@@ -29,11 +30,9 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         found = planning.load(arguments)
         plan, sources = found.plan, dict(found.sources)
-        build = KERNEL[os.uname().machine]
-        keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
         registry = self.registry(arguments)
         trust = Trust.of(registry, arguments, check=self.check)
-        digests = scripts.parents(trust, plan, keys, build, arguments["namespace"])
+        build, keys, digests = self._choice(plan, trust, arguments)
         for name, overlay in found.relocked(keys, build).items():
             self.warn(overlay.words(name))
         to = Path(arguments["to"])
@@ -53,3 +52,24 @@ class ActionModule(FarmAction):
             scripts.lay_out(folders[key], made, arguments["state"], registry)
         self.say("\n".join([f"Ready for buildctl.sh and buildx.sh: {folder}" for folder in folders.values()]))
         return {"changed": True, "folders": [str(folder) for folder in folders.values()]}
+
+    def _choice(self, plan: Plan, trust: Trust,
+                arguments: dict[str, Any]) -> tuple[Platform, list[Key], dict[str, dict[str, str]]]:
+        """The build platform, the units, and the digests of their parents: for the first build platform for which the
+        registry has all parents, the controller's before others."""
+        runs = dict.fromkeys(platform for key, unit in plan.units.items() if key.image == arguments["image"]
+                             for platform in unit.runs)
+        given, here = arguments["build"], KERNEL.get(os.uname().machine)
+        if given and runs and given not in map(str, runs):
+            raise BadInput([f"build_platform: {arguments['image']} is not built on {given!r}, but on "
+                            f"{', '.join(map(str, runs))}"], what="the choice")
+        first: FarmError | None = None
+        builds = [Platform.parse(given)] if given else sorted(runs, key=lambda platform: platform != here)
+        for build in builds or [here or AMD64]:  # an image that is not in the catalog has none, and is refused
+            try:
+                keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
+                return build, keys, scripts.parents(trust, plan, keys, build, arguments["namespace"])
+            except FarmError as error:
+                first = first or error
+        assert first
+        raise first

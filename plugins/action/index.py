@@ -14,8 +14,8 @@ from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATI
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned, Share
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET, Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
@@ -32,9 +32,14 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
-        if planned.todo and not self.check:
+        lost = {name: why for name, why in arguments["nodes"].items() if why}
+        if not planned.todo or self.check:
+            built = Built()
+        elif (run.folder / SOCKET).exists():
             self._end_broker(run)
-        built = run.load(Built) if run.has(Built) else Built()
+            built = run.load(Built)
+        else:
+            built = report.unbuilt(planned, lost)
         outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
                                            for key, digest in planned.existing.items()}, **built.outcomes}
         sizes = {**planned.sizes, **built.sizes}
@@ -44,12 +49,15 @@ class ActionModule(FarmAction):
         if self.check and not lists.registry.answers():  # the plan step has reported that
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
+        for name, why in lost.items():
+            self.warn(f"{name} takes no part in this run: {why}")
         relocked = planned.relocked
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
         else:
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published, built.by),
-                                 "nodes": {name: asdict(share) for name, share in built.nodes.items()},
+                                 "nodes": {**{name: asdict(Share(out=why)) for name, why in lost.items()},
+                                           **{name: asdict(share) for name, share in built.nodes.items()}},
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
                                  "differs": {str(key): {"kept": kept, "came": came}
                                              for key, (kept, came) in built.differs.items()}})
@@ -57,11 +65,11 @@ class ActionModule(FarmAction):
             lines = [*report.units(outcomes), *report.rebuilt(planned.again, outcomes, built.differs),
                      *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()),
-                     *report.nodes(built), *report.times(run, age(controller()))]
+                     *report.nodes(built, lost), *report.times(run, age(controller()))]
         for line in lines:
             self.say(line)
         for name, share in built.nodes.items():
-            if share.out:
+            if share.out and name not in lost:
                 self.warn(f"{name} was lost: {share.out}")
         result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
                                   "published": lists.published}

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.plan import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
@@ -36,12 +35,11 @@ class ActionModule(FarmAction):
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
         tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
-        native = [Platform.parse(text) for text in arguments["native"]] or [KERNEL[os.uname().machine]]
-        wide = {platform for recipe in found.tree.values() for platform in recipe.build_platforms}
-        builds = [platform for platform in dict.fromkeys(native) if platform in wide] or native[:1]
+        builds = planning.builds(found.tree, arguments["native"])
         again = damaged(found.plan, arguments["damaged"])
         choice = arguments["images"], arguments["platforms"], arguments["select"]
-        wanted = list(again) or select(found.plan, [*native, *map(Platform.parse, arguments["emulated"])], *choice)
+        able = [*builds, *map(Platform.parse, [*arguments["native"], *arguments["emulated"]])]
+        wanted = list(again) or select(found.plan, able if arguments["complete"] else None, *choice)
         again = again or dict.fromkeys(wanted if arguments["rebuild"] else [], "rebuild asked for")
         registry = self._registry(arguments)
         trust = Trust.of(self.registry(arguments), arguments, check=self.check)
@@ -59,17 +57,18 @@ class ActionModule(FarmAction):
         for image, overlay in relocked.items():
             self.warn(overlay.words(image))
         place = last_built.Place(arguments["state"], arguments["registry"], arguments["namespace"])
-        build = Forecast(plan, existing, trust if registry else None, place, again, standing.unsigned).units(todo)
+        forecast = Forecast(plan, existing, trust if registry else None, place, again, standing.unsigned)
+        build, optional = forecast.units(todo), forecast.units(standing.optional)
         certain = sum(unit["sure"] for unit in build)
         for line in report.unsigned(standing.unsigned):
             self.warn(line)
         result: dict[str, Any] = {"changed": bool(todo or adopted), "adopted": adopted,
-                                  "unsigned": sorted(map(str, standing.unsigned)), "build": build,
+                                  "unsigned": sorted(map(str, standing.unsigned)), "build": build, "optional": optional,
                                   "counts": {"exist": len(existing), "build": certain, "maybe": len(todo) - certain},
                                   "relocked": [{"image": image, **overlay.as_dict()}
                                                for image, overlay in relocked.items()]}
         if arguments["table"] and build:
-            self.say(table(build))
+            self.say(table(build, optional))
         if self.diff:
             result["diff"] = [last_built.difference(place, plan.units[key], plan.entries(plan.units[key], builds[0]))
                               for key in todo] + [{"prepared": f"{tag} is not signed by this farm\n"}
@@ -81,7 +80,8 @@ class ActionModule(FarmAction):
         if not self.check:
             trust.known.save()
             last_built.keep(place, plan, existing, builds[0])
-            run.show("plan", {"units": build, "exist": sorted(map(str, existing)), "relocked": result["relocked"]})
+            run.show("plan", {"units": build, "optional": optional, "exist": sorted(map(str, existing)),
+                              "relocked": result["relocked"]})
             result["run"] = run.name
         return result
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.registry_info import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.pki.shown import expires
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.overview import overview
 
@@ -20,4 +22,6 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         found = overview(self.registry(arguments, pauses=PAUSES), arguments["namespace"])
-        return {"changed": False, "images": found.images, "problems": found.problems}
+        until = expires(arguments["registry"])
+        days = (until - datetime.now(timezone.utc)).days if until else None
+        return {"changed": False, "images": found.images, "problems": found.problems, "certificate_days": days}

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.modules.registry_repair import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.mender import Mender, inputs
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.mender import Mender, unpacked
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import work
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import unpacked_tag
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import Damage, resolved
 
 
@@ -25,14 +22,13 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        found, build = planning.load(arguments), KERNEL[os.uname().machine]
-        fetch = Fetch(found.plan, dict(found.sources), [build], arguments, self.say, check=self.check)
-        unpacked = {unpacked_tag(entries, build, found.plan.recipes[image].lock.epoch): (image, name)
-                    for image, name, entries in inputs(fetch)}
+        found = planning.load(arguments)
+        builds = planning.builds(found.tree, arguments["native"])
+        fetch = Fetch(found.plan, dict(found.sources), builds, arguments, self.say, check=self.check)
         damages = resolved([Damage(**damage) for damage in arguments["damages"]], arguments["digests"])
         self.say("\n".join(damage.words for damage in damages))
-        todo = work(damages, found.plan, build, fetch.archive.repository, unpacked, own=arguments["own"],
-                    signed=fetch.trust.known.signatures)
+        todo = work(damages, found.plan, builds[0], fetch.archive.repository, unpacked(found.plan),
+                    own=arguments["own"], signed=fetch.trust.known.signatures)
         mender = Mender(fetch, todo, arguments["namespace"], {damage.digest for damage in damages})
         mended = mender.names() if self.check else mender.mend()
         if not self.check:

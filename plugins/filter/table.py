@@ -48,7 +48,7 @@ _value:
   elements: str
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -63,8 +63,8 @@ def size(count: float) -> str:
     return f"{count:.{0 if units[-1] == 'B' else 1}f} {units[-1]}"
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), sizes: Sequence[str] = (),
-          short: Sequence[str] = ()) -> list[str]:
+def table(rows: Sequence[Mapping[str, Any]], columns: Collection[str] = (), sizes: Collection[str] = (),
+          short: Collection[str] = ()) -> list[str]:
     """[{'a': 1}] -> ['a', '1'], aligned."""
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
         raise AnsibleFilterError("desimages.farm.table takes a list of dictionaries")
@@ -75,7 +75,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), sizes:
     def cell(column: str, value: Any) -> str:
         if column in sizes:
             return size(value)
-        return value.split(":")[-1][:12] if column in short else str(value)
+        return str(value).split(":")[-1][:12] if column in short else str(value)
 
     cells = [columns] + [[cell(column, row.get(column, "")) for column in columns] for row in rows]
     right = [all(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
@@ -92,5 +92,5 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = (), sizes:
 class FilterModule:
     """Filters of the collection."""
 
-    def filters(self) -> dict[str, Any]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"table": table}

@@ -47,6 +47,11 @@ options:
     description: Use the locks that M(desimages.farm.plan) made with the same option. This module makes none.
     type: bool
     default: false
+  build:
+    description: The platform of the machine that will build, one of the image's build platforms. By default one for
+      which the registry has the image's parents; the controller's, if that is one.
+    type: str
+    default: ""
   to:
     description: >-
       The folder to lay them out in, with one folder per unit. A unit's folder that was laid out before is replaced; one

@@ -59,6 +59,31 @@ disk:
       size: 1073741824
     - part: (free)
       size: 85899345920
+node:
+  description: What this node is, as C(etc/node.json) in its state folder says; empty if it is none.
+  type: dict
+  returned: success
+  sample: {native: [linux/arm64, linux/arm/v7], cores: 4}
+runc:
+  description: The version of the runc that BuildKit runs; empty if there is none.
+  type: str
+  returned: success
+  sample: 1.1.15
+load:
+  description: How many processes waited for a processor or a disk, averaged over the last minute.
+  type: float
+  returned: success
+  sample: 0.4
+free:
+  description: The free space on the file system of the state folder, in bytes; nothing if there is no such folder.
+  type: int
+  returned: success
+  sample: 85899345920
+cache:
+  description: The size of what BuildKit keeps, in bytes; nothing if there is no such folder.
+  type: int
+  returned: success
+  sample: 1073741824
 engine:
   description: The engine id that was proven on this host.
   type: str
@@ -80,6 +105,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
 ARGUMENTS = {
     "state_dir": {"type": "path", "required": True},
 }
+BINARY = re.compile(r'(?m)^\s*binary = "([^"]+)"')
 VERSION = re.compile(r"\bv?\d+\.\d+[\w.+~-]*")
 
 
@@ -125,6 +151,20 @@ class Info:
         match = VERSION.search(out + err) if code == 0 else None
         return match.group(0) if match else ""
 
+    def runc(self) -> str:
+        """The version of the program that BuildKit's configuration names."""
+        text = supervisors.read(os.path.join(self.state_dir, "etc", "buildkitd.toml"))
+        found = BINARY.search(text or "")
+        return self.version([found.group(1)]) if found else ""
+
+    def read(self, *path: str) -> dict:
+        """A file of JSON; empty if there is none, or a damaged one."""
+        try:
+            found = json.loads(supervisors.read(os.path.join(self.state_dir, *path)) or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def disk(self) -> list:
         if not os.path.isdir(self.state_dir):
             return []
@@ -141,11 +181,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     info = Info(module)
     services, disk = info.services(), info.disk()
-    try:
-        engine = json.loads(supervisors.read(os.path.join(info.state_dir, "engine.json")) or "{}").get("id", "")
-    except ValueError:
-        engine = ""
-    module.exit_json(changed=False, services=services, disk=disk, engine=engine)
+    sizes = {part["part"]: part["size"] for part in disk}
+    module.exit_json(changed=False, services=services, disk=disk, engine=info.read("engine.json").get("id", ""),
+                     node=info.read("etc", "node.json"), runc=info.runc(), load=os.getloadavg()[0],
+                     free=sizes.get("(free)"), cache=sizes.get("buildkit"))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ options:
     description: Another registry, C(host[:port][/prefix]), to which finished images are copied by digest.
     type: str
     default: ""
+  nodes:
+    description: The nodes of the run, each with why it is lost, or V('').
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

@@ -54,6 +54,11 @@ options:
     type: list
     elements: str
     default: []
+  complete:
+    description: Whether O(native) and O(emulated) are those of all nodes of the farm. If so, units that none of them
+      can build are refused. If not, they are wanted all the same, as they may exist already.
+    type: bool
+    default: true
   busy:
     description: What to do if another run holds the farm.
     type: str
@@ -135,6 +140,12 @@ build:
   type: list
   elements: dict
   sample: [{unit: debian linux/arm64, id: 0d5c..., sure: true, reasons: [file Dockerfile changed]}]
+optional:
+  description: Units that will be built too if a node of another build platform builds what needs them.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{unit: builder-go linux/arm64, id: 7f31..., sure: true, reasons: [new]}]
 counts:
   description: How many units exist, will be built, and will be built unless a rebuilt parent comes out the same.
   returned: always

@@ -62,6 +62,12 @@ images:
       platform: linux/arm64
       digest: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
       size: 23068672
+certificate_days:
+  description: How many days the certificate that the registry shows is valid, less than 0 if it has expired; nothing if
+    the registry has none or does not answer.
+  returned: success
+  type: int
+  sample: 396
 problems:
   description: What could not be read, and why.
   returned: success

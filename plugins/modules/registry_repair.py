@@ -51,6 +51,11 @@ options:
     description: Where inputs come from first, see docs/guide.md.
     type: dict
     default: {}
+  native:
+    description: The platforms that nodes run natively, as in M(desimages.farm.plan).
+    type: list
+    elements: str
+    default: []
   relock_missing:
     description: Whether locks that were made beside the tree replace those in it, as in M(desimages.farm.plan).
     type: bool

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
 from .conftest import COMPILED, STATE, Farm, Result
 from .docker_host import run, until
 from .fleet_hosts import Fleet, Host
@@ -68,6 +71,11 @@ class Rack:
 
     def other(self, than: Host) -> Host:
         return next(host for host in self.nodes if host != than)
+
+    def registry(self) -> Registry:
+        secrets = Path(self.farm.place["farm_controller_state"]) / "secrets"
+        access = Access(str(secrets / "registry-ca.pem"), "farm", (secrets / "registry-password").read_text().strip())
+        return Registry(self.farm.place["farm_registry"], access=access)
 
     def latest(self, name: str) -> str:
         """A file of the last run; '' while it has none."""

@@ -35,8 +35,10 @@ def status(farm: Farm, folder: Path) -> dict[str, Any]:
     (folder / "status.json").unlink(missing_ok=True)
     done = farm.run("playbooks/status.yml", farm_status_json=str(folder / "status.json"))
     assert (done.rc, done.changed) == (0, 0), done.text[-3000:]
-    (found,) = json.loads((folder / "status.json").read_text()).values()
-    return dict(found)
+    found = json.loads((folder / "status.json").read_text())
+    (host,) = found["hosts"]
+    assert host["host"] in done.text and host["engine"][7:19] in done.text
+    return {**host, **found["registry"]}
 
 
 def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm, tmp_path: Path) -> None:
@@ -46,6 +48,10 @@ def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm
                                                                                         "registry": "runs"}
     assert all(service["version"] and log_is_there(service["log"]) for service in before["services"])
     assert {part["part"] for part in before["disk"]} >= {"registry", "buildkit", "store", "(all)", "(free)"}
+    assert (before["groups"], before["state"]) == (["nodes", "registries"], "there")
+    assert before["native"][0] == "linux/amd64" and before["runc"] and before["buildkit"] and before["cores"]
+    assert before["free"] > before["cache"] > 0 and before["certificate_days"] is None
+    assert set(before["last_run"]["images"]) == {"box", "child", "grand", "other"}
     shown = {(row["image"].rpartition("/")[2], row["platform"]) for row in before["images"]}
     assert shown == {(image, platform) for image in ("box", "child", "grand", "other") for platform in PLATFORMS}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .conftest import Farm
+from .conftest import Farm, children
 from .rack import ALL, Rack, built, digests
 from .small import Small
 
@@ -36,3 +38,64 @@ def test_a_second_controller_waits_for_the_nodes_and_cancels_nothing(rack: Rack,
     assert other.rc == 0, other.text[-4000:]
     assert other.built == ALL
     assert "works for another controller" in other.text
+
+
+@pytest.mark.full
+def test_a_limit_says_who_builds_and_a_run_without_nodes_ends_well_if_all_is_there(rack: Rack, small: Small,
+                                                                                   tmp_path: Path) -> None:
+    """The controller is in no limit here. The registry's host is used as it is unless it is in the limit."""
+    own = rack.farm.on(small.root, farm_namespace="limit")
+    found = rack.summary(own.run("build.yml", "--limit one"))
+    assert (built(found), set(found["nodes"])) == (ALL, {"one"})
+    small.edit("other/other.txt", "other", "changed")
+    nobody = own.run("build.yml", "--limit registry")
+    assert nobody.rc == 2 and "no host of this run is a node" in nobody.text, nobody.text[-4000:]
+    for node in rack.nodes:
+        node.kill()
+    try:
+        lost = own.run()
+        assert lost.rc == 2 and "no node could build: one: " in lost.text, lost.text[-4000:]
+        there = own.run("build.yml", farm_images=["box"])
+        assert (there.rc, there.changed) == (0, 0), there.text[-4000:]
+        assert {name: bool(share["out"]) for name, share in rack.summary(there)["nodes"].items()} == {
+            "one": True, "two": True}
+        look = own.run("playbooks/status.yml", farm_status_json=str(tmp_path / "status.json"))
+    finally:
+        for node in rack.nodes:
+            node.start()
+    assert look.rc == 0, look.text[-4000:]
+    shown = json.loads((tmp_path / "status.json").read_text())
+    assert {host["host"]: host["state"] for host in shown["hosts"]} == {"one": "away", "two": "away",
+                                                                        "registry": "there"}
+    assert "one is away: " in look.text and shown["hosts"][0]["last_run"]["units"] == 12
+    assert 390 < shown["registry"]["certificate_days"] == shown["hosts"][2]["certificate_days"]
+
+
+@pytest.mark.full
+def test_what_is_damaged_is_built_again_by_a_node_that_is_there(rack: Rack, small: Small, tmp_path: Path) -> None:
+    """Here the controller is none. An input unpacked for a build platform that no node has now is put back too."""
+    own = rack.farm.on(small.root, farm_namespace="repair")
+    assert own.run().rc == 0
+    places = "/var/lib/desimages/registry/docker/registry/v2/blobs/sha256"
+    layers = {layer["digest"] for layer in manifest(rack, "repair/box")["layers"]}
+    for digest in layers:
+        rack["registry"].run("sh", "-c", f"echo damaged > {places}/{digest[7:9]}/{digest[7:]}/data")
+    rack["two"].kill()
+    try:
+        told = own.run("playbooks/check.yml", "--limit one")
+        assert told.rc == 2, told.text[-4000:]
+        mended = own.run("playbooks/check.yml", farm_repair=True)
+        assert mended.rc == 0, mended.text[-4000:]
+    finally:
+        rack["two"].start()
+    assert own.run("playbooks/check.yml").rc == 0
+    laid = own.run("playbooks/context.yml", "--limit two", image="child", to=str(tmp_path / "to"))
+    assert laid.rc == 0 and (tmp_path / "to/child-arm64/buildctl.sh").exists(), laid.text[-4000:]
+    wrong = own.run("playbooks/context.yml", image="child", to=str(tmp_path / "to"), build_platform="linux/s390x")
+    assert wrong.rc == 2 and "child is not built on 'linux/s390x', but on linux/amd64" in wrong.text
+
+
+def manifest(rack: Rack, image: str) -> dict[str, Any]:
+    """The manifest of an image for amd64."""
+    digest = children(rack.registry().manifest(image, "latest"))["linux/amd64"]
+    return dict(json.loads(rack.registry().manifest(image, digest)))

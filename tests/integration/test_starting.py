@@ -46,42 +46,52 @@ def test_an_image_is_built_with_the_python_that_ansible_finds(own: Farm, invento
     assert (second.rc, second.changed, second.states()) == (0, 0, {})
 
 
-@pytest.mark.parametrize("playbook", ["build.yml", *(f"playbooks/{name}.yml"
-                                                     for name in ("build", "lock", "context", "check", "remove"))])
-def test_a_limit_that_leaves_out_the_controller_is_refused_with_the_one_that_works(playbook: str, tmp_path: Path,
-                                                                                   inventory: Path) -> None:
-    settings = {"farm_state": str(tmp_path / "state"), "farm_registry": "127.0.0.1:1"}
-    refused = Farm(tmp_path, settings, inventory).run(playbook, "--limit other", image="box", to=str(tmp_path / "to"))
-    assert refused.rc != 0
-    assert "--limit other leaves out localhost" in refused.text
-    assert "use --limit other,localhost" in refused.text
-    assert {event["event_data"]["task"] for event in refused.events if event["event"] == "runner_on_start"} == {
-        "Limit | Refuse a limit that leaves out the controller"}
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_limit_that_excludes_the_controller_is_refused(tmp_path: Path, inventory: Path) -> None:
-    farm = Farm(tmp_path, {"farm_state": str(tmp_path / "state")}, inventory)
-    refused = farm.run("build.yml", "--limit 'all:!localhost'")
-    assert refused.rc != 0
-    assert "remove !localhost from it" in refused.text
-
-
-def test_a_limit_that_has_the_controller_is_none(own: Farm, inventory: Path, tmp_path: Path) -> None:
+def test_under_a_limit_without_a_node_a_run_builds_nothing_and_says_so_unless_all_is_there(own: Farm, inventory: Path,
+                                                                                         tmp_path: Path) -> None:
+    """The controller's steps run all the same; nobody connects to the host that takes them."""
     found = replace(own, inventory=inventory)
-    for limit in ("localhost,other", "nodes"):
-        plan = tmp_path / "plan.json"
-        check = found.run("build.yml", "--check", f"--limit {limit}", farm_plan_json=str(plan))
-        assert check.rc == 0, check.text[-3000:]
-        assert {unit["unit"] for unit in json.loads(plan.read_text())["units"]} == check.planned
-        assert check.planned == units("box", "child", "grand", "other")
-        plan.unlink()
+    for limit in ("other", "'all:!localhost'"):
+        nothing = found.run("build.yml", f"--limit {limit}", farm_images=["other"])
+        assert nothing.rc == 2, nothing.text[-3000:]
+        assert "no host of this run is a node, so nothing could be built: change --limit" in nothing.text
+        assert nothing.states() == dict.fromkeys(units("other"), "left")
+    assert own.run(farm_images=["other"]).rc == 0
+    (tmp_path / "names").write_text("other\n")
+    there = found.run("build.yml", f"--limit @{tmp_path}/names", farm_images=["other"])
+    assert (there.rc, there.changed) == (0, 0), there.text[-3000:]
+    nobody = found.run("build.yml", "--limit nobody")
+    assert nobody.rc == 1 and "no hosts to target" in nobody.text, "Ansible says so itself"
+
+
+def test_every_playbook_of_the_controller_works_under_any_limit(own: Farm, inventory: Path, tmp_path: Path) -> None:
+    found = replace(own, inventory=inventory)
+    plan = tmp_path / "plan.json"
+    check = found.run("build.yml", "--check", "--limit other", farm_plan_json=str(plan))
+    assert check.rc == 0, check.text[-3000:]
+    assert {unit["unit"] for unit in json.loads(plan.read_text())["units"]} == check.planned
+    assert check.planned == units("box", "child", "grand", "other")
     assert own.run(farm_images=["other"]).rc == 0
     for playbook, more in (("context", {"image": "other", "to": str(tmp_path / "to")}), ("check", {}),
-                           ("remove", {"image": "other"})):
-        done = found.run(f"playbooks/{playbook}.yml", "--limit other,localhost", **more)
+                           ("lock", {"farm_images": ["other"]}), ("remove", {"image": "other"})):
+        done = found.run(f"playbooks/{playbook}.yml", "--limit other", **more)
         assert done.rc == 0, done.text[-3000:]
+        assert set(done.stats["processed"]) == {"other"}, "one host takes the steps"
     assert own.tags("other") == []
+
+
+def test_a_run_whose_every_node_is_lost_ends_well_if_all_is_there(own: Farm, inventory: Path) -> None:
+    """The only node does not answer. The registry is one that exists, for this inventory."""
+    _groups, sign, hosts = INVENTORY.partition("all:\n")
+    inventory.write_text("nodes:\n  hosts: {other: {}}\n" + sign
+                         + hosts.replace("198.51.100.1 # nobody (RFC 5737)", "127.0.0.1\n      ansible_port: 1"))
+    found = replace(own, inventory=inventory)
+    nothing = found.run(farm_images=["other"])
+    assert nothing.rc == 2 and "no node could build: other: " in nothing.text, nothing.text[-3000:]
+    assert nothing.states() == dict.fromkeys(units("other"), "left")
+    assert own.run(farm_images=["other"]).rc == 0
+    there = found.run(farm_images=["other"])
+    assert (there.rc, there.changed) == (0, 0), there.text[-3000:]
+    assert "other: 0 units, 0:00 of solves, lost: " in there.text
 
 
 @pytest.mark.parametrize("variable", ["LC_ALL", "LANG"])

@@ -364,21 +364,34 @@ def test_every_setting_has_a_default() -> None:
 
 @pytest.mark.parametrize("path", PLAYBOOKS[1:], ids=lambda path: path.name)
 def test_every_play_takes_the_settings_in_first(path: Path) -> None:
-    """Or only the defaults, where an earlier play has validated the same hosts. Before it comes only what refuses a
-    limit under which plays of the controller would be left out."""
+    """Or only the defaults, where an earlier play has validated the same hosts."""
     validated: set[str] = set()
-    plays = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if "localhost" in {play["hosts"] for play in plays}:
-        limit = plays.pop(0)
-        assert (limit["hosts"], [task["ansible.builtin.import_tasks"] for task in limit["tasks"]]) == (
-            "all", ["tasks/limit.yml"])
-    for play in plays:
+    for play in yaml.safe_load(path.read_text(encoding="utf-8")):
         first, hosts = play["tasks"][0], set(play["hosts"].split(":"))
         if first.get("ansible.builtin.import_role") == {"name": "desimages.farm.farm", "tasks_from": "defaults"}:
             assert hosts <= validated, play["name"]
             continue
-        assert first.get("ansible.builtin.import_tasks") == "tasks/validate.yml", play["name"]
+        once = "tasks/refuse.yml" if "all" in hosts else "tasks/validate.yml"
+        assert first.get("ansible.builtin.import_tasks") == once, play["name"]
         validated |= hosts
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS[1:], ids=lambda path: path.name)
+def test_no_limit_leaves_out_what_the_controller_does(path: Path) -> None:
+    """A play of `localhost` alone would be skipped. If it is of all hosts, one of them takes each step; what connects
+    goes to the controller."""
+    for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+        hosts = play["hosts"].split(":")
+        assert ("localhost" in hosts) == ("all" in hosts), play["name"]
+        if "all" in hosts:
+            assert play["hosts"] == "localhost:all", "the controller takes the steps if it can"
+            assert (play["run_once"], play["strategy"]) == (True, "linear"), play["name"]
+            for task in play["tasks"]:
+                (kind,) = [key for key in task if "." in key]
+                action = PROJECT / f"plugins/action/{kind.rpartition('.')[2]}.py"
+                assert (task.get("delegate_to") == "localhost" or action.exists()
+                        or kind.endswith((".import_role", ".fail", ".debug"))
+                        or task.get(kind) in ("tasks/refuse.yml", "tasks/begin.yml")), task["name"]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.forecast import Forecast, table
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
@@ -60,13 +60,35 @@ def test_a_unit_is_built_surely_unless_one_of_the_same_content_is_there(
     found = {unit["unit"]: unit for unit in forecast.units([DEBIAN, BASE])}
     assert [unit["sure"] for unit in found.values()] == [True, False], "debian may come out as it was"
     assert "etc/motd" in found["debian linux/amd64"]["reasons"][0]
-    lines = table(list(found.values())).splitlines()
+    lines = table(list(found.values()), []).splitlines()
     assert lines[1].startswith("  debian  build  amd64: ") and lines[2].startswith("  base    maybe  amd64: ")
 
     (told,) = Forecast(plan, existing, own, place, {BASE: "asked for"}).units([BASE])
     assert (told["sure"], told["reasons"]) == (True, ["asked for"])
     (told,) = Forecast(plan, existing, None, place).units([BASE])
     assert told["sure"], "no registry, nothing that spares it"
+
+
+def test_a_build_time_parent_for_a_second_build_platform_is_built_if_needed(
+    chain: Catalog, faulty: Faulty, tmp_path: Path
+) -> None:
+    """It is wanted only if a batch goes to a node of that platform; nothing else differs from one build platform."""
+    plan, place = chain.plan(), last_built.Place(str(tmp_path), faulty.address, "desimages")
+    app = [Key("app", "", platform) for platform in (AMD64, ARM64)]
+    one = planning.ask(to(faulty), plan, app, [AMD64], "desimages")
+    both = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages")
+    assert (one.optional, both.todo) == ([], one.todo)
+    assert Key("builder", "go", AMD64) in one.todo and Key("builder", "go", ARM64) in both.optional
+    assert not {key for key in both.optional if key.image == "app"}
+    forecast = Forecast(plan, {}, to(faulty), place)
+    lines = table(forecast.units(both.todo), forecast.units(both.optional)).splitlines()
+    assert "; if needed: only if a node of that platform builds what needs it):" in lines[0]
+    assert [line.split(": ")[0].split() for line in lines if "builder-go" in line] == [
+        ["builder-go", "build", "amd64"], ["builder-go", "if", "needed", "arm64"]]
+    assert "if needed" not in "".join(table(forecast.units(one.todo), []))
+    build(plan, faulty, Key("builder", "go", ARM64))
+    again = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages")
+    assert Key("builder", "go", ARM64) not in again.optional, "what exists is not built"
 
 
 def test_the_last_state_is_that_of_the_plan_and_a_difference_is_shown_against_it(

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace, Unreachable
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch, place
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.mender import unpacked
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import make
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
 
 from .conftest import Catalog
 from .entries import deb
@@ -72,6 +75,22 @@ def test_without_a_registry_everything_is_to_be_archived(chain: Catalog, fetch: 
     fetch.archive.lacks = lacks  # type: ignore[attr-defined]
     assert fetch.lacks(fetch.plan.units)
     assert not fetch.lacks([])
+
+
+def test_inputs_are_brought_for_the_build_platforms_of_the_nodes_that_are_there(chain: Catalog, fetch: Fetch) -> None:
+    """A repair puts back what was unpacked for others as well."""
+    seeds = {platform: deb("apt", given="seed", platform=str(platform), sha256=str(platform)[-1] * 64)
+             for platform in (AMD64, ARM64)}
+    made_for = {"seed": {"packages": ["apt"], "essential": False, "for": "build", "suites": ["trixie"]}}
+    chain.image("own", "FROM --platform=$BUILDPLATFORM unpacked-seed AS made\nFROM scratch\nCOPY --from=made / /\n",
+                "inputs:\n  seed: {debian: [apt], for: build}\n")
+    chain.write("own/lock.jsonl", lockfile.dump(Lock(tuple(seeds.values()), "20261123T112238Z", made_for=made_for)))
+    plan = chain.plan()
+    unit = plan.units[Key("own", "", ARM64)]
+    for builds in ([AMD64], [ARM64], [ARM64, AMD64]):
+        fetch.plan, fetch.builds = plan, builds
+        assert fetch._entries(unit) == [seeds[build] for build in builds]
+    assert sorted(unpacked(plan).values()) == [("own", "seed", AMD64), ("own", "seed", ARM64)]
 
 
 def test_a_file_is_named_by_its_line_in_the_lock(fetch: Fetch) -> None:

@@ -114,6 +114,18 @@ def test_a_damaged_manifest_is_told(held: Faulty) -> None:
     assert (found.kind, found.digest, found.problem) == ("manifest", unit, "damaged")
 
 
+def test_an_artifact_is_mended_by_one_of_other_files(held: Faulty) -> None:
+    """For other build platforms, say."""
+    data, _kind = held.manifests[ARCHIVE, f"a-{ID}"]
+    held.manifests[ARCHIVE, digest(data)] = b"<html>", "text/html"
+    (found,) = look(held)
+    assert (found.kind, found.digest, found.tags) == ("manifest", digest(data), [f"{ARCHIVE}:a-{ID}"])
+    held.hold(ARCHIVE, f"a-{ID}", b"<html>", "text/html")
+    assert Check(to(held), "ns", {}, print).again([found]) == [found]
+    held.hold(ARCHIVE, f"a-{ID}", json.dumps({**json.loads(data), "layers": []}).encode())
+    assert Check(to(held), "ns", {}, print).again([found]) == []
+
+
 def test_a_manifest_that_cannot_be_had_by_its_tag_is_told_by_that(held: Faulty) -> None:
     held.answers["HEAD /v2/ns/box/manifests/latest"] = [Reply(500)] * 9
     del held.manifests[ARCHIVE, f"a-{ID}"]
@@ -198,11 +210,11 @@ def test_what_another_state_of_the_tree_made_is_left(plan: Plan) -> None:
 def test_the_archives_part_needs_no_build(plan: Plan) -> None:
     file, made = blob(tag(plan, "a", "debian", HELD)), blob(f"{HELD}:u-1")
     artifact = replace(file, kind="manifest", digest="sha256:2")
-    found = work([file, artifact, made], plan, AMD64, HELD, {"u-1": ("debian", "rootfs")}, own=True)
+    found = work([file, artifact, made], plan, AMD64, HELD, {"u-1": ("debian", "rootfs", ARM64)}, own=True)
     assert found.units == found.left == []
     assert found.blobs == {"sha256:1": [Key("debian", "", ARM64)]}
     assert found.artifacts == [Key("debian", "", ARM64)]
-    assert found.unpacked == [("debian", "rootfs")]
+    assert found.unpacked == [("debian", "rootfs", ARM64)]
 
 
 def test_an_index_is_made_again(plan: Plan) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import damaged, describe, select
 
@@ -74,6 +78,25 @@ def test_what_no_node_runs_natively_is_told_with_the_step_that_would(chain: Cata
     assert len(select(plan, [AMD64, ARM64], ["child", "runs"], [], "")) == 4
     found = select(plan, [AMD64], ["builder", "app"], [], "")
     assert sorted(map(str, found)) == [*names("app"), *names("builder-c", "builder-go", on=("amd64",))]
+
+
+def test_while_a_node_is_away_what_only_it_could_build_is_wanted_as_it_may_exist(chain: Catalog) -> None:
+    chain.image("runs", "FROM debian\nRUN x\n")
+    assert sorted(map(str, select(chain.plan(), None, ["runs"], [], ""))) == names("runs")
+    with pytest.raises(BadInput, match="'x' is not an image"):
+        select(chain.plan(), None, ["x"], [], "")
+
+
+@pytest.mark.parametrize(("native", "here", "found"), [
+    (["linux/arm64", "linux/arm/v7", "linux/amd64", "linux/386", "linux/arm64"], "x86_64", [ARM64, AMD64]),
+    (["linux/arm/v6"], "x86_64", [Platform("linux", "arm", "v6")]),  # nobody can build for others
+    ([], "aarch64", [ARM64]), ([], "riscv64", [AMD64]), ([], "arm64", [AMD64]),  # the last is a Mac
+])
+def test_the_build_platforms_are_those_of_the_nodes_that_are_there(
+        chain: Catalog, monkeypatch: pytest.MonkeyPatch, native: list[str], here: str, found: list[Platform]) -> None:
+    """If none is known, the controller's, which need not be one."""
+    monkeypatch.setattr(planning.os, "uname", lambda: SimpleNamespace(machine=here))
+    assert planning.builds(load_catalog([str(chain.root)]), native) == found
 
 
 def test_a_unit_is_described_for_expressions_and_people(empty: Catalog) -> None:

@@ -95,11 +95,13 @@ class Fetch:
             self.say(f"{key}: cannot be built: {error}")
         return refused
 
-    def single(self, image: str, keys: list[Key], contents: set[str]) -> None:
-        """Brings single files of an image's units into the store. Raises FarmError if one is available nowhere."""
+    def single(self, image: str, keys: list[Key], contents: set[str], *builds: Platform) -> None:
+        """Brings single files of an image's units into the store, whichever of these platforms builds them (all that
+        may, if none is named). Raises FarmError if one is available nowhere."""
         recipe = self.plan.recipes[image]
         contexts.keep(recipe, self.sources[image], self.store)
-        wanted = {entry for key in keys for entry in self._entries(self.plan.units[key])}
+        wanted = {entry for unit in map(self.plan.units.__getitem__, keys) for build in builds or unit.runs
+                  for entry in self.plan.entries(unit, build)}
         errors = self._get(image, recipe.lock.snapshot, {entry for entry in wanted if entry.sha256 in contents})
         for error in filter(None, errors.values()):
             raise error

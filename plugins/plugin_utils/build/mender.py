@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import Work
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.repair import Unpacked, Work
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import unpacked_tag
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import NOTHING
 
 Step = Callable[[], None]
@@ -46,8 +47,8 @@ class Mender:
         todo, fetch = self.todo, self.fetch
         found: list[tuple[str, Step]] = []
         found += [(f"archived {digest}", partial(self._blob, digest)) for digest in todo.blobs]
-        found += [(f"{name} of {image}, unpacked", partial(self._unpacked, image, name))
-                  for image, name in todo.unpacked]
+        found += [(f"{name} of {image} for {build}, unpacked", partial(self._unpacked, image, name, build))
+                  for image, name, build in todo.unpacked]
         found += [(f"the artifact of {key}", partial(self._artifact, key)) for key in todo.artifacts]
         found += [(f"the signature of {repository}:{tag}", partial(fetch.trust.mend, repository, tag))
                   for repository, tag in todo.signatures]
@@ -73,12 +74,12 @@ class Mender:
         if path.exists() and sha256_of(str(path)) != _hex(digest):
             path.unlink()
 
-    def _unpacked(self, image: str, name: str) -> None:
+    def _unpacked(self, image: str, name: str, build: Platform) -> None:
         fetch, recipe = self.fetch, self.fetch.plan.recipes[image]
-        entries = recipe.lock.of(name, str(fetch.builds[0]))
+        entries = recipe.lock.of(name, str(build))
         keys = [key for key in fetch.plan.units if key.image == image]
-        fetch.single(image, keys, {entry.sha256 for entry in entries})
-        fetch.archive.unpacked(f"{image} {name}", entries, fetch.builds[0], recipe.lock.epoch, fetch.trust,
+        fetch.single(image, keys, {entry.sha256 for entry in entries}, build)
+        fetch.archive.unpacked(f"{image} {name}", entries, build, recipe.lock.epoch, fetch.trust,
                                again=True)
 
     def _artifact(self, key: Key) -> None:
@@ -103,10 +104,14 @@ class Mender:
             raise FarmError(f"the units of this tree make another index, {made}; so this cannot be restored: {whose}")
 
 
-def inputs(fetch: Fetch) -> list[tuple[str, str, list[Any]]]:
-    """The unpacked inputs of a plan: image, name, and its packages for the build platform."""
-    names = sorted({(key.image, name) for key, unit in fetch.plan.units.items() for name in unit.unpacked})
-    return [(image, name, fetch.plan.recipes[image].lock.of(name, str(fetch.builds[0]))) for image, name in names]
+def unpacked(plan: Plan) -> dict[str, Unpacked]:
+    """The unpacked inputs of a plan for each platform whose nodes may build with them, by their tags in the archive."""
+    found = {}
+    for image, name, build in sorted({(key.image, name, build) for key, unit in plan.units.items()
+                                      for name in unit.unpacked for build in unit.runs}):
+        lock = plan.recipes[image].lock
+        found[unpacked_tag(lock.of(name, str(build)), build, lock.epoch)] = (image, name, build)
+    return found
 
 
 def _hex(digest: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
 
@@ -97,16 +97,25 @@ def times(run: Run, whole: float) -> list[str]:
             f"that {parts}"]
 
 
-def nodes(built: Built) -> list[str]:
-    """A table of what each node did, if there are several."""
-    if len(built.nodes) < 2:
+def unbuilt(planned: Planned, lost: Mapping[str, str]) -> Built:
+    """What is left of a run that had no node to build on: those of it are lost (name -> why), or it had none."""
+    why = "no node could build: " + "; ".join(f"{name}: {reason}" for name, reason in lost.items())
+    if not lost:
+        why = "no host of this run is a node, so nothing could be built: change --limit"
+    return Built({key: Outcome(State.LEFT, error=why) for key in planned.todo}, error=why)
+
+
+def nodes(built: Built, lost: Mapping[str, str]) -> list[str]:
+    """A table of what each node did, if there are several, and which were lost at the start (name -> why)."""
+    shares = {**{name: Share(out=why) for name, why in lost.items()}, **built.nodes}
+    if not lost and len(shares) < 2:
         return []
     from ansible_collections.desimages.farm.plugins.filter.table import table
 
     return table([
         {"node": name, "units": share.units, "solves": clock(share.seconds), "native": share.units - share.emulated,
          "emulated": share.emulated, "failed": share.failures, "": f"lost: {share.out}" if share.out else ""}
-        for name, share in built.nodes.items()])
+        for name, share in shares.items()])
 
 
 def clock(seconds: float) -> str:

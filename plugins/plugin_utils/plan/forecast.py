@@ -19,6 +19,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures
 
 UNSIGNED = "its tag is not signed by this farm"
 
+NEEDED = "if needed"
+
 
 @dataclass
 class Forecast:
@@ -71,14 +73,16 @@ class Forecast:
         return self._last[key]
 
 
-def table(build: list[dict[str, Any]]) -> str:
-    """The units to build: one line for all platforms of an image that have the same reasons."""
+def table(build: list[dict[str, Any]], optional: list[dict[str, Any]]) -> str:
+    """The units to build, and those that are `optional`: one line for all platforms of an image that have the same
+    reasons."""
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for unit in build:
+    for verdict, unit in [*(("build" if unit["sure"] else "maybe", unit) for unit in build),
+                          *((NEEDED, unit) for unit in optional)]:
         name, _space, platform = unit["unit"].partition(" ")
-        rows.setdefault((name, "build" if unit["sure"] else "maybe", "; ".join(unit["reasons"])),
-                        []).append(platform.partition("/")[2])
-    width = max(len(name) for name, _verdict, _why in rows)
-    lines = [f"  {name:<{width}}  {verdict}  {' '.join(platforms)}: {why}"
+        rows.setdefault((name, verdict, "; ".join(unit["reasons"])), []).append(platform.partition("/")[2])
+    width, wide = (max(map(len, column)) for column in list(zip(*rows))[:2])
+    lines = [f"  {name:<{width}}  {verdict:<{wide}}  {' '.join(platforms)}: {why}"
              for (name, verdict, why), platforms in rows.items()]
-    return "\n".join(["To build (maybe: unless its rebuilt parents come out the same):", *lines])
+    also = f"; {NEEDED}: only if a node of that platform builds what needs it" if optional else ""
+    return "\n".join([f"To build (maybe: unless its rebuilt parents come out the same{also}):", *lines])

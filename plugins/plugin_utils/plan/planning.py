@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -105,6 +105,17 @@ def load(arguments: Mapping[str, Any]) -> Planning:
     return Planning(tree, sources, arguments["engine"], arguments["namespace"], found)
 
 
+def builds(tree: Mapping[str, Recipe], native: Iterable[str] = ()) -> list[Platform]:
+    """The build platforms of nodes that run these platforms, the main one first. If no node is known it is this
+    machine's, or, if nothing is built on such machines, the catalog's first."""
+    wide = dict.fromkeys(platform for recipe in tree.values() for platform in recipe.build_platforms)
+    run = [Platform.parse(name) for name in dict.fromkeys(native)]
+    if run:
+        return [platform for platform in run if platform in wide] or run[:1]
+    here = KERNEL.get(os.uname().machine)
+    return [here] if here in wide else list(wide)[:1]
+
+
 def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform, arguments: Mapping[str, Any], *,
            registry: Registry | None,
            check: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> tuple[Planning, Standing]:
@@ -163,5 +174,5 @@ def check(arguments: Mapping[str, Any]) -> list[str]:
     recipes = load_catalog(arguments["catalog"])
     Origins(arguments["origins"])
     plan = make(recipes, {name: read_sources(recipe) for name, recipe in recipes.items()}, "", "")
-    select(plan, [KERNEL[os.uname().machine]], arguments["images"], arguments["platforms"], arguments["select"])
+    select(plan, None, arguments["images"], arguments["platforms"], arguments["select"])  # no node is known yet
     return sorted(recipes)

@@ -15,31 +15,32 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names impo
 
 ELSEWHERE = "it is not on a registry host of the farm: ask whoever runs that registry to remove it, then repair again"
 UNVERIFIED = "this controller never verified it: build again, or sign what is there (docs/security.md)"
+Unpacked = tuple[str, str, Platform]  # an input whose packages are unpacked: image, name, build platform
 OTHER = "this tree does not make it: check out the commit that did and repair again, or remove the image (remove.yml)"
 
 
 @dataclass
 class Work:
-    """What to do: archived blobs to push again (digest -> units that have them), artifacts and unpacked inputs (image,
-    name) to make again, units to build again, images whose index to make again, signatures (of a
+    """What to do: archived blobs to push again (digest -> units that have them), artifacts and unpacked inputs to make
+    again, units to build again, images whose index to make again, signatures (of a
     repository's tag) to make again; and what is `left`, and why."""
 
     blobs: dict[str, list[Key]] = field(default_factory=dict)
     artifacts: list[Key] = field(default_factory=list)
-    unpacked: list[tuple[str, str]] = field(default_factory=list)
+    unpacked: list[Unpacked] = field(default_factory=list)
     units: list[Key] = field(default_factory=list)
     indexes: dict[str, list[Damage]] = field(default_factory=dict)
     signatures: list[tuple[str, str]] = field(default_factory=list)
     left: list[tuple[Damage, str]] = field(default_factory=list)
 
 
-def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, unpacked: Mapping[str, tuple[str, str]],
+def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, unpacked: Mapping[str, Unpacked],
          *, own: bool, signed: Mapping[str, tuple[str, str]] | None = None) -> Work:
     """Sorts damage by how to repair it.
 
-    `archive` is the archive's repository; `unpacked` maps its tags to unpacked inputs (image, name); `own` says that
-    damaged data was removed, so that the same content can be pushed again; `signed` maps tags of signatures to what
-    they sign (repository, tag), as far as this controller verified it.
+    `build` is the platform of a node that can build; `archive` is the archive's repository; `unpacked` maps its tags to
+    unpacked inputs; `own` says that damaged data was removed, so that the same content can be pushed again;
+    `signed` maps tags of signatures to what they sign (repository, tag), as far as this controller verified it.
     """
     ids = {unit.id: key for key, unit in plan.units.items()}
     found = Work()
@@ -62,7 +63,7 @@ def work(damages: Iterable[Damage], plan: Plan, build: Platform, archive: str, u
     return found
 
 
-def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[tuple[str, str]]) -> None:
+def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[Unpacked]) -> None:
     if inputs:
         found.unpacked += [one for one in inputs if one not in found.unpacked]
     if keys and damage.kind == "manifest":
@@ -96,7 +97,7 @@ def _keys(tags: Iterable[str], ids: Mapping[str, Key], archive: str) -> _Keys:
     return found
 
 
-def _inputs(tags: Iterable[str], unpacked: Mapping[str, tuple[str, str]], archive: str) -> list[tuple[str, str]]:
+def _inputs(tags: Iterable[str], unpacked: Mapping[str, Unpacked], archive: str) -> list[Unpacked]:
     return [unpacked[name] for repository, name in _split(tags) if repository == archive and name in unpacked]
 
 

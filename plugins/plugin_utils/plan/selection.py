@@ -15,8 +15,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 
-def select(plan: Plan, native: list[Platform], images: list[str], platforms: list[str], expression: str) -> list[Key]:
-    """The chosen units that nodes of the platforms `native` can build. Raises BadInput with every wrong name.
+def select(plan: Plan, native: list[Platform] | None, images: list[str], platforms: list[str],
+           expression: str) -> list[Key]:
+    """The chosen units that nodes of the platforms `native` can build; all that are chosen if that is None, because not
+    all nodes are known. Raises BadInput with every wrong name.
 
     Helper images (those with targets) are chosen only by name; otherwise they are built if something needs them.
     """
@@ -43,7 +45,7 @@ def select(plan: Plan, native: list[Platform], images: list[str], platforms: lis
     ]
     if not chosen and not problems:
         problems.append("farm_images, farm_platforms and farm_select together choose no unit: correct one of them")
-    guilty = _guilty(plan, native)
+    guilty = _guilty(plan, native) if native is not None else {}
     problems += [f"{key}: the steps of {guilty[key]} run code of "
                  f"{' or '.join(map(str, plan.units[guilty[key]].runs))}, but no node runs that natively: leave the "
                  "platform out (farm_platforms)"

@@ -20,7 +20,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names impo
     ARCHIVE,
     BELIEVED,
     OWN,
-    SIGNED,
     signature_tag,
 )
 
@@ -142,13 +141,13 @@ class Check:
         return self.report
 
     def again(self, damages: Iterable[Damage]) -> list[Damage]:
-        """Reads only these again; returns those that are still damaged."""
+        """Reads only these again; returns those that are still damaged. An artifact is read by its tag: if the farm's
+        nodes have other build platforms now, it names other files, and is as good."""
         def look(damage: Damage) -> Trouble | None:
             for repository in damage.places:
-                names = [damage.digest] if damage.digest else [tag.rpartition(":")[2] for tag in damage.tags]
-                signatures = [name for tag in damage.tags if SIGNED.match(name := tag.rpartition(":")[2])]
-                if signatures and damage.kind == "manifest":
-                    names = signatures  # one that is made again has another digest
+                tags = [tag.rpartition(":")[2] for tag in damage.tags]
+                artifact = damage.kind == "manifest" and repository == self.archive and tags
+                names = tags if artifact or not damage.digest else [damage.digest]
                 for place in (Place(repository, name) for name in names):
                     found = self._blob(place, None) if damage.kind == "blob" else self._manifest(place)
                     if isinstance(found, Trouble):
