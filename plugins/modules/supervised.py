@@ -164,6 +164,34 @@ options:
     description: Under systemd, let the service manage its own part of the cgroup tree.
     type: bool
     default: false
+  share:
+    description:
+      - How much of the machine the service may take from others.
+      - Under systemd O(share.memory) and O(share.weight) are those of a slice of its own, C(desimages_NAME.slice); a
+        program that the service starts in other cgroups of that slice counts too.
+    type: dict
+    suboptions:
+      memory:
+        description: The most memory that it may use, such as V(900M). Without systemd there is no limit.
+        type: str
+      weight:
+        description:
+          - Its weight for processor time and disk, from 1 to 10000, where other services and users have 100 each.
+          - Without systemd, a weight below 100 gives the service a nice value of 5 and the lowest priority at the disk.
+        type: int
+      oom:
+        description: What is added to the scores of its processes, from -1000 to 1000. If memory runs out, the process
+          with the highest score is killed.
+        type: int
+  confined:
+    description: Under systemd, what the service cannot reach.
+    type: str
+    default: "no"
+    choices:
+      "no": Nothing is taken from it.
+      builder: It may mount, and start containers. It writes only to O(claims.data), the folders of O(claims.sockets),
+        and C(/run); it has no capability that build steps never have.
+      server: It has no privileges, and writes only to O(claims.data).
   stop_timeout:
     description: How many seconds the service may take to end before it is killed.
     type: int
@@ -270,6 +298,9 @@ ARGUMENTS = {
         },
     },
     "delegate": {"type": "bool", "default": False},
+    "share": {"type": "dict", "options": {"memory": {"type": "str"}, "weight": {"type": "int"},
+                                          "oom": {"type": "int"}}},
+    "confined": {"type": "str", "default": "no", "choices": ["no", "builder", "server"]},
     "stop_timeout": {"type": "int", "default": 30},
 }
 
@@ -452,6 +483,7 @@ class Supervised:
                 elif os.path.lexists(path):
                     os.unlink(path)
             if self.supervisor.name == "systemd":
+                self.supervisor.remove_slice()
                 self.supervisor.call("systemctl", "daemon-reload")
         result["reasons"] += [f"{path} exists" for path in there]
         result["changed"] = bool(result["reasons"])

@@ -20,7 +20,7 @@ from .fleet_hosts import Fleet
 
 PORT = 5931
 STATE = "/var/lib/desimages"
-GONE = "ls: cannot access '/etc/systemd/system/desimages-*': No such file or directory\n"
+GONE = "ls: cannot access '/etc/systemd/system/desimages*': No such file or directory\n"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,34 @@ def test_each_node_is_a_machine_of_its_own_that_runs_what_was_tried(fleet: Fleet
     assert "max-parallelism = 1\n" in fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
 
 
+def shown(fleet: Fleet, host: str, unit: str, *names: str) -> dict[str, str]:
+    """Properties of a unit, as systemd knows them."""
+    text = fleet[host].run("systemctl", "show", unit, "-p", ",".join(names))
+    return dict(line.partition("=")[::2] for line in text.splitlines())
+
+
+def test_a_host_stays_usable_while_it_builds(fleet: Fleet, provisioned: Result) -> None:
+    """What systemd was told: a container's own limits have no effect here."""
+    assert shown(fleet, "small", "desimages_buildkitd.slice", "MemoryMax", "CPUWeight", "IOWeight") == {
+        "MemoryMax": str(416 << 20), "CPUWeight": "20", "IOWeight": "20"}
+    found = shown(fleet, "small", "desimages-buildkitd", "Slice", "OOMScoreAdjust", "OOMPolicy", "Delegate",
+                  "ProtectSystem", "RequiresMountsFor", "CapabilityBoundingSet")
+    assert STATE in found.pop("RequiresMountsFor").split()
+    allowed = found.pop("CapabilityBoundingSet").split()
+    assert "cap_sys_admin" in allowed and not {"cap_sys_module", "cap_sys_time", "cap_sys_boot"} & set(allowed)
+    assert found == {"Slice": "desimages_buildkitd.slice", "OOMScoreAdjust": "500", "OOMPolicy": "continue",
+                     "Delegate": "yes", "ProtectSystem": "strict"}
+    toml = fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
+    assert 'defaultCgroupParent = "/desimages_buildkitd.slice"' in toml, "where steps would not be limited"
+
+
+def test_sizes_follow_the_disk_and_not_what_is_free_of_it(fleet: Fleet, provisioned: Result) -> None:
+    """So a second run changes nothing."""
+    size = int(fleet["node1"].run("stat", "-f", "-c", "%b", STATE)) * int(fleet["node1"].run("stat", "-fc%S", STATE))
+    toml = fleet["node1"].run("cat", f"{STATE}/etc/buildkitd.toml")
+    assert f'reservedSpace = "{min(10000, size // 5 // 10**6)}MB"' in toml and 'maxUsedSpace = "60%"' in toml
+
+
 SOCKET = "/srv/full/x.sock"
 LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKET!r}); s.listen(); time.sleep(999)"
 
@@ -160,7 +188,7 @@ def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provi
     assert done.rc == 0, done.text[-4000:]
     host = fleet["node1"]
     assert host.run("ls", "-A", STATE) == ""
-    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages-*; pgrep -a buildkitd; true") in ("", GONE)
+    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages*; pgrep -a buildkitd; true") in ("", GONE)
     assert nodes.run("playbooks/provision.yml", "--limit", "node1,localhost").rc == 0
     assert node(fleet, "node1") == {**before, "id": node(fleet, "node1")["id"]}
     assert node(fleet, "node1")["id"] != before["id"]
