@@ -21,19 +21,6 @@ options:
     description: The first part of the images' names.
     type: str
     default: desimages
-  ca:
-    description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
-      of the system are.
-    type: path
-    default: ""
-  user:
-    description: Who asks the registry, if O(password) is given.
-    type: str
-    default: ""
-  password:
-    description: The password of O(user). If empty, the credentials are the Docker client's.
-    type: str
-    default: ""
 attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status without changing anything.
@@ -43,7 +30,7 @@ attributes:
     description: A second run with the same input changes nothing.
 """
 
-    # for actions with any registry, and no farm
+    # how a registry is reached
     ACCESS = r"""
 options:
   ca:
