@@ -121,6 +121,9 @@ class Supervisor:
         """Stops it, and removes its description outside the state folder."""
         self.stop()
 
+    def forget(self) -> None:
+        """Forgets a service whose files were removed."""
+
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
 
@@ -294,8 +297,11 @@ class Systemd(Supervisor):
             os.unlink(left)
         if os.path.exists(path) and not self.foreign():
             os.unlink(path)
-            self.remove_slice()
-            self.call("systemctl", "daemon-reload")
+            self.forget()
+
+    def forget(self) -> None:
+        self.remove_slice()
+        self.call("systemctl", "daemon-reload")
 
     def remove_slice(self) -> None:
         """Removes the slice that has the service's share, if this farm made it."""
