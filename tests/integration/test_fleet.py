@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-from .conftest import COMPILED, PROJECT, STATE, Farm, Result
+from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm, Result
 from .docker_host import run, until
 from .fleet_hosts import Fleet, Host
 from .small import Small, units
@@ -76,6 +78,32 @@ def test_two_nodes_build_what_one_machine_builds(rack: Farm, farm: Farm, small: 
     assert {unit: state["digest"] for unit, state in found["units"].items()} == digests
     again = rack.on(small.root, farm_namespace="same").run()
     assert (again.rc, again.changed) == (0, 0), again.text[-4000:]
+
+
+@pytest.mark.full
+def test_what_one_machine_built_moves_to_the_fleet_and_nothing_is_built_again(
+        rack: Farm, farm: Farm, small: Small) -> None:
+    here, fleet = farm.on(small.root, farm_namespace="moved"), rack.on(small.root, farm_namespace="moved")
+    assert here.run().rc == 0
+    old = {"farm_from": REGISTRY, "farm_from_state": str(STATE)}
+    moved = fleet.run("playbooks/move.yml", **old)
+    assert moved.rc == 0, moved.text[-4000:]
+    found = moved.task("Copy what the old registry has")
+    assert found["copied"] > 20 and found["present"] == 0 and found["kept"] == []
+    then = fleet.run()
+    assert (then.rc, then.changed) == (0, 0), then.text[-4000:]
+    secrets = Path(rack.place["farm_controller_state"]) / "secrets"
+    access = Access(str(secrets / "registry-ca.pem"), "farm", (secrets / "registry-password").read_text().strip())
+    new = Registry(rack.place["farm_registry"], access=access)
+    for image in ("box", "child"):  # as after a build of the fleet's own, and after a move that was stopped
+        latest_of = new.digest(f"moved/{image}", "latest")
+        assert latest_of
+        new.delete_manifest(f"moved/{image}", latest_of[0])
+    new.tag("moved/box", new.digest("moved/box", new.tags("moved/box")[0])[0], "latest")  # type: ignore[index]
+    again = fleet.run("playbooks/move.yml", **old).task("Copy what the old registry has")
+    assert again["kept"] == ["moved/box:latest"]
+    assert again["changed"] and again["copied"] + again["present"] + 1 == found["copied"]
+    assert not fleet.run("playbooks/move.yml", "--check", **old).task("Copy what the old registry has")["changed"]
 
 
 @contextmanager
