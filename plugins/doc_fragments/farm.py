@@ -34,19 +34,6 @@ options:
     type: list
     elements: str
     default: []
-  ca:
-    description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
-      of the system are.
-    type: path
-    default: ""
-  user:
-    description: Who asks the registry, if O(password) is given.
-    type: str
-    default: ""
-  password:
-    description: The password of O(user). If empty, the credentials are the Docker client's.
-    type: str
-    default: ""
 attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status without changing anything.
@@ -56,7 +43,7 @@ attributes:
     description: A second run with the same input changes nothing.
 """
 
-    # for actions with any registry, and no farm
+    # how a registry is reached
     ACCESS = r"""
 options:
   ca:

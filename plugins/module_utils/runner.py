@@ -193,8 +193,10 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
 def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
     """Tells all jobs to end but those of the run `keep`, and forgets those that have ended.
 
-    Returns what had succeeded: the `id` of the job, and the `digest`.
+    Returns what had succeeded: the `id` of the job, and the `digest`. It also trims the node's own store, once a run.
     """
+    from .staging import trim  # here, as only this verb needs it
+
     names = [path.name for path in Path(jobs).glob("*")
              if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
     finished = [found for found in map(_finished, (Path(jobs) / name for name in names)) if found]
@@ -202,6 +204,7 @@ def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
     for name in names:
         if not _alive(Path(jobs) / name):
             shutil.rmtree(Path(jobs) / name, ignore_errors=True)
+    trim(str(Path(jobs).parent / "node"))
     return finished
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from .errors import FarmError, HashMismatch
 from .files import Unfit, open_file, open_folder, private_folder, read_through
 
+SHARE = 0.1  # of its file system that a node's own store may have
 MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanoseconds
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
@@ -126,6 +127,43 @@ class Contents:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def trim(own: str, share: float = SHARE) -> int:
+    """Keeps a node's own store below a share of its file system: removes what was not used for longest, a quarter of
+    that at least. Returns how many bytes it removed.
+
+    A use is a link, which the file's ctime shows. A job that wants a removed file fetches it again.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        disk = os.statvfs(own)
+        most = int(disk.f_blocks * disk.f_frsize * share)
+        found = [(status.st_ctime_ns, status.st_size, path) for path in _files(own)
+                 if (status := _status(path)) is not None]
+        total = before = sum(size for _used, size, _path in found)
+        if total <= most:
+            return 0
+        for _used, size, path in sorted(found):
+            if total <= most * 3 // 4:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            total -= size
+        return before - total
+    return 0
+
+
+def _files(folder: str) -> Iterator[str]:
+    for above, _folders, names in os.walk(folder):
+        yield from (os.path.join(above, name) for name in names)
+
+
+def _status(path: str) -> os.stat_result | None:
+    """None if it was removed meanwhile."""
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
 
 
 def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> str:

@@ -136,6 +136,20 @@ def _above(path: str) -> Iterator[str]:
             yield path
 
 
+def refuse_open(folder: str, levels: int) -> None:
+    """Refuses a folder for programs that root will run if somebody else can write there: to it, to those above it, or,
+    by owner or group, to the last `levels` of them."""
+    last, path = [], folder
+    for _level in range(levels):
+        last.append(path)
+        path = os.path.dirname(path)
+    found = [(path, others(path)) for path in reversed(last) if os.path.isdir(path)]
+    found += [(path, "is writable for everyone") for path in open_above(folder)]
+    if told := [f"{path} {whose}" for path, whose in found if whose]:
+        raise FarmError(f"{told[0]}: whoever can write there decides what runs as root",
+                        hint="choose another folder for compiled programs (buildkitd_cache), or remove this one")
+
+
 def open_umask() -> None:
     """Sets a umask so that what a module makes has the mode that it asks for, whatever the caller's umask: services run
     as users of their own."""

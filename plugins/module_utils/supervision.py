@@ -24,6 +24,8 @@ LIMITS = {  # limit -> (option of chpst, directive of systemd)
     "nofile": ("-o", "LimitNOFILE"),
     "nproc": ("-p", "LimitNPROC"),
 }
+CONFINED = ("no", "builder", "server")  # how much a service is kept from, service_files.py
+SIZE = re.compile(r"[1-9][0-9]*[KMGT]?\Z")  # of MemoryMax=, systemd.resource-control(5)
 SOCKET_LENGTH = 107  # bytes of sun_path, unix(7)
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
@@ -68,6 +70,31 @@ class Claims:
 
 
 @dataclass(frozen=True)
+class Share:
+    """How much of the machine a service takes from others.
+
+    `memory`  at most this much, as a size of systemd, such as `900M`; '' is no limit
+    `weight`  of its processor time and its disk, 1 to 10000, where all else together has 100; 0 is as all else
+    `oom`     added to its processes' score, -1000 to 1000: with more, they die sooner when memory runs out
+    """
+
+    memory: str = ""
+    weight: int = 0
+    oom: int = 0
+
+    def __bool__(self) -> bool:
+        return self != Share()
+
+    def problems(self) -> Iterable[str]:
+        if self.memory and not SIZE.match(self.memory):
+            yield f"share.memory: {self.memory!r} is not a size, such as 900M or 3G"
+        if not 0 <= self.weight <= 10000:
+            yield f"share.weight: {self.weight} is not 0 to 10000"
+        if not -1000 <= self.oom <= 1000:
+            yield f"share.oom: {self.oom} is not -1000 to 1000"
+
+
+@dataclass(frozen=True)
 class Service:
     """One service of a farm. `state_dir` is the farm's state folder, which has the service's folder and log."""
 
@@ -86,6 +113,8 @@ class Service:
     claims: Claims = Claims()
     delegate: bool = False
     stop_timeout: int = 30
+    share: Share = Share()
+    confined: str = "no"
     log_size: int = 10_000_000
     log_files: int = 5
 
@@ -121,6 +150,8 @@ class Service:
             ),
             delegate=bool(params.get("delegate")),
             stop_timeout=int(params.get("stop_timeout") or 30),
+            share=Share(**{key: value for key, value in (params.get("share") or {}).items() if value is not None}),
+            confined=params.get("confined") or "no",
         )
         problems = list(service.problems())
         if problems:
@@ -169,6 +200,9 @@ class Service:
         for limit, _value in self.limits:
             if limit not in LIMITS:
                 yield f"limits: {limit!r} is not known; allowed: {', '.join(LIMITS)}"
+        if self.confined not in CONFINED:
+            yield f"confined: {self.confined!r} is not known; allowed: {', '.join(CONFINED)}"
+        yield from self.share.problems()
 
     @property
     def folder(self) -> str:
@@ -195,6 +229,11 @@ class Service:
         """The systemd unit. Its name depends on the state folder, so that two farms can run on one machine."""
         farm = "" if self.state_dir == DEFAULT_STATE else f"-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
         return f"desimages{farm}-{self.name}.service"
+
+    @property
+    def slice(self) -> str:
+        """The systemd slice that has its share. A dash in the name would make it a part of another slice."""
+        return f"{self.unit.rpartition('.')[0].replace('-', '_')}.slice"
 
 
 def _pairs(values: Mapping[str, Any] | None) -> Pairs:
@@ -228,6 +267,10 @@ def definition(service: Service, program: Mapping[str, Any], supervisor: str) ->
         "claims": {"ports": list(service.claims.ports), "sockets": list(service.claims.sockets),
                    "data": list(service.claims.data)},
         "delegate": service.delegate,
+        # services that ask for none of these have no such keys
+        **({"share": {"memory": service.share.memory, "weight": service.share.weight, "oom": service.share.oom}}
+           if service.share else {}),
+        **({"confined": service.confined} if service.confined != "no" else {}),
         "stop_timeout": service.stop_timeout,
         "log": {"size": service.log_size, "files": service.log_files},
     }
@@ -268,89 +311,3 @@ def environment_file(service: Service) -> dict[str, Text]:
     environment = {"PATH": PATH, "HOME": "/", "LANG": "C.UTF-8", **dict(service.environment), MARKER: service.folder}
     lines = [f'{key}="{_ESCAPED.sub(_BACKSLASH, value)}"\n' for key, value in environment.items()]
     return {service.environment_file: Text("".join(lines), 0o600)}
-
-
-# --- runit ------------------------------------------------------------------------------------------------------------
-
-
-def quote(text: str) -> str:
-    """One word of sh(1)."""
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-def runit_files(service: Service) -> dict[str, Text]:
-    """path -> file of a runit service folder and its logger. http://smarden.org/runit/runsv.8"""
-    chpst = ["chpst"]
-    for limit, value in service.limits:
-        chpst += [LIMITS[limit][0], str(value)]
-    if service.user:
-        chpst += ["-u", service.user]
-    # Everyone may read arguments, so a shell with an empty environment reads the file. It adds its own PWD.
-    script = 'set -a; . "$0"; set +a; unset PWD OLDPWD; exec "$@"'
-    words = ["env", "-i", "/bin/sh", "-c", script, service.environment_file]
-    words += [*(chpst if len(chpst) > 1 else []), *service.command]
-    run = f"""#!/bin/sh
-# {service.name} of the farm in {service.state_dir}. Written by desimages.farm.supervised: changes are lost.
-exec 2>&1
-umask 022
-cd {quote(service.directory)} || exit 111
-exec {" ".join(map(quote, words))}
-"""
-    log = f"""#!/bin/sh
-exec env {quote(f"{MARKER}={service.folder}")} svlogd -tt {quote(service.log_folder)}
-"""
-    finish = {}
-    if service.after:  # runsv runs this each time the service has ended, however it ended
-        finish[f"{service.folder}/finish"] = Text(f"#!/bin/sh\nexec {' '.join(map(quote, service.after))}\n", 0o700)
-    return {
-        **finish,
-        f"{service.folder}/run": Text(run, 0o700),
-        **environment_file(service),
-        f"{service.folder}/log/run": Text(log, 0o700),
-        f"{service.log_folder}/config": Text(f"s{service.log_size}\nn{service.log_files}\n", 0o644),
-    }
-
-
-# --- systemd ----------------------------------------------------------------------------------------------------------
-
-
-def unit_word(text: str) -> str:
-    """One word of ExecStart=: quoted, specifiers and variables taken literally (systemd.syntax(7))."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
-
-
-def systemd_files(service: Service) -> dict[str, Text]:
-    """Path -> file: first the unit, then its environment, as `systemctl show` shows everyone what is in a unit.
-
-    The output of the service goes to the journal, which rotates it.
-    """
-    command = " ".join(unit_word(word).replace("$", "$$") for word in service.command)
-    lines = [
-        f"{WRITTEN}{service.state_dir}: changes are lost.",
-        "[Unit]",
-        f"Description={service.name} of the image farm in {service.state_dir}".replace("%", "%%"),
-        "After=network-online.target",
-        "Wants=network-online.target",
-        "StartLimitIntervalSec=0",
-        "",
-        "[Service]",
-        "Type=exec",
-        f"ExecStart={command}",
-        *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after
-          else []),
-        f"EnvironmentFile={service.environment_file.replace('%', '%%')}",
-        f"WorkingDirectory={service.directory.replace('%', '%%')}",
-        *([f"User={service.user}"] if service.user else []),
-        *(f"{LIMITS[limit][1]}={value}" for limit, value in service.limits),
-        "UMask=0022",
-        "Restart=always",
-        "RestartSec=1",
-        "KillMode=mixed",
-        f"TimeoutStopSec={service.stop_timeout}",
-        "TasksMax=infinity",
-        *(["Delegate=yes"] if service.delegate else []),
-        "",
-        "[Install]",
-        "WantedBy=multi-user.target",
-    ]
-    return {f"{UNITS}/{service.unit}": Text("\n".join(lines) + "\n", 0o644), **environment_file(service)}

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import supervision
 from .errors import FarmError
 from .proc import Proc, listener, same_address
-from .supervision import MARKER, WRITTEN, Service, Text, parse_port, quote, runit_files, systemd_files
+from .service_files import quote, runit_files, systemd_files
+from .supervision import MARKER, WRITTEN, Service, Text, parse_port
 
 Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
@@ -118,6 +120,9 @@ class Supervisor:
     def retire(self) -> None:
         """Stops it, and removes its description outside the state folder."""
         self.stop()
+
+    def forget(self) -> None:
+        """Forgets a service whose files were removed."""
 
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
@@ -274,6 +279,8 @@ class Systemd(Supervisor):
         )
 
     def start(self) -> None:
+        if not self.service.share:
+            self.remove_slice()
         self.call("systemctl", "daemon-reload")
         self.call("systemctl", "enable", self.service.unit)
         self.call("systemctl", "restart", self.service.unit)
@@ -290,7 +297,17 @@ class Systemd(Supervisor):
             os.unlink(left)
         if os.path.exists(path) and not self.foreign():
             os.unlink(path)
-            self.call("systemctl", "daemon-reload")
+            self.forget()
+
+    def forget(self) -> None:
+        self.remove_slice()
+        self.call("systemctl", "daemon-reload")
+
+    def remove_slice(self) -> None:
+        """Removes the slice that has the service's share, if this farm made it."""
+        path = f"{supervision.UNITS}/{self.service.slice}"
+        if read(path).startswith(f"{WRITTEN}{self.service.state_dir}:"):
+            os.unlink(path)
 
     def foreign(self) -> str:
         path = next(iter(self.files()))

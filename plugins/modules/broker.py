@@ -14,7 +14,7 @@ description:
     M(desimages.farm.index) ends it. If C(ansible-playbook) ends without that, so does the broker.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: It is not started.}
   diff_mode: {support: none, description: There is nothing to compare.}

@@ -16,7 +16,7 @@ description:
     The task itself does not fail; M(desimages.farm.index) ends the run.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Says whether anything would be built; M(desimages.farm.plan) says what.}
   diff_mode: {support: none, description: M(desimages.farm.plan) shows the differences.}

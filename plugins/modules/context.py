@@ -15,7 +15,7 @@ description:
   - Also writes C(buildctl.sh) and C(buildx.sh), one command each, which build the same bytes as the farm.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Lays out nothing.}
   diff_mode: {support: none, description: Folders are replaced.}

@@ -15,7 +15,7 @@ description:
   - An input that cannot be fetched, or differs from the lock, stops the units that need it and no others.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Says whether anything would be fetched or archived.}
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}

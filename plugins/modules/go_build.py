@@ -147,15 +147,6 @@ class Compiler:
         self.folder = os.path.join(params["cache"], "go", self.program.key)
         self.environment = {**os.environ, **gobuild.folders(os.environ, params["cache"])}
 
-    def refuse_foreign(self) -> None:
-        """Raises FarmError if somebody else can put programs into the cache, or owns it: root runs what is in it."""
-        go = os.path.dirname(self.folder)
-        found = [(path, state.others(path)) for path in (os.path.dirname(go), go, self.folder) if os.path.isdir(path)]
-        found += [(path, "is writable for everyone") for path in state.open_above(self.folder)]
-        if told := [f"{path} {whose}" for path, whose in found if whose]:
-            raise FarmError(f"{told[0]}: whoever can write there decides what runs as root",
-                            hint="choose another folder for compiled programs (buildkitd_cache), or remove this one")
-
     def kept(self) -> tuple:
         """(manifest in the cache, '' or why it cannot be used)."""
         try:
@@ -241,7 +232,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         compiler = Compiler(module)
-        compiler.refuse_foreign()
+        state.refuse_open(compiler.folder, 3)  # root runs what is in it
         manifest, reason = compiler.kept()
         if reason and not module.check_mode:
             manifest = compiler.compile()

@@ -16,7 +16,7 @@ description:
   - Prints the run's summary, and fails if units are missing.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode:
     support: partial

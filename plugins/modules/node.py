@@ -101,10 +101,21 @@ cores:
   type: float
   returned: success
   sample: 4.0
+memory:
+  description: How many bytes of memory the host may use; the limits of its cgroups count.
+  type: int
+  returned: success
+  sample: 4096000000
+disk:
+  description: The size in bytes of the file system of O(state_dir), whatever is free of it.
+  type: int
+  returned: success
+  sample: 15500000000
 """
 
 import json
 import os
+import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import abilities, files, fitness, state, supervisors
@@ -212,6 +223,7 @@ def main() -> None:
         module.fail_json(**system_error(error).as_result())
     changed = after != node.before or (module.check_mode and "id" not in after)
     module.exit_json(changed=changed, node=after, real=os.path.realpath(node.state_dir), cores=abilities.cores(),
+                     memory=abilities.memory(), disk=shutil.disk_usage(fitness.existing(node.state_dir)).total,
                      diff={"before": encode(node.before) if node.before else "", "after": encode(after)})
 
 

@@ -15,7 +15,7 @@ description:
     M(desimages.farm.index)) get its name.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Plans and resolves the same way but leaves no run and no lock behind.}
   diff_mode: {support: full, description: Shows for each unit what differs from its last build.}

@@ -16,7 +16,7 @@ description:
   - Changes nothing. C(playbooks/check.yml) with C(farm_repair) repairs what can be repaired.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode:
     support: full

@@ -17,7 +17,7 @@ description:
     or read-only meanwhile.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Reports what would be removed.}
   diff_mode: {support: full, description: Shows the removed tags and their digests.}

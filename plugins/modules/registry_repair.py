@@ -19,7 +19,7 @@ description:
     they are left alone and reported.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
-extends_documentation_fragment: [desimages.farm.farm]
+extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
   check_mode: {support: full, description: Says what would be put back.}
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}

@@ -164,6 +164,34 @@ options:
     description: Under systemd, let the service manage its own part of the cgroup tree.
     type: bool
     default: false
+  share:
+    description:
+      - How much of the machine the service may take from others.
+      - Under systemd O(share.memory) and O(share.weight) are those of a slice of its own, C(desimages_NAME.slice); a
+        program that the service starts in other cgroups of that slice counts too.
+    type: dict
+    suboptions:
+      memory:
+        description: The most memory that it may use, such as V(900M). Without systemd there is no limit.
+        type: str
+      weight:
+        description:
+          - Its weight for processor time and disk, from 1 to 10000, where other services and users have 100 each.
+          - Without systemd, a weight below 100 gives the service a nice value of 5 and the lowest priority at the disk.
+        type: int
+      oom:
+        description: What is added to the scores of its processes, from -1000 to 1000. If memory runs out, the process
+          with the highest score is killed.
+        type: int
+  confined:
+    description: Under systemd, what the service cannot reach.
+    type: str
+    default: "no"
+    choices:
+      "no": Nothing is taken from it.
+      builder: It may mount, and start containers. It writes only to O(claims.data), the folders of O(claims.sockets),
+        and C(/run); it has no capability that build steps never have.
+      server: It has no privileges, and writes only to O(claims.data).
   stop_timeout:
     description: How many seconds the service may take to end before it is killed.
     type: int
@@ -211,27 +239,11 @@ reasons:
   sample: [files changed]
 """
 
-import os
-import pwd
-import shutil
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, programs, readiness, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
-from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
-from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
-    Service,
-    Text,
-    definition,
-    differences,
-    digest,
-    encode,
-    own_files,
-)
+from ansible_collections.desimages.farm.plugins.module_utils.supervising import Supervised
 
-KEY = "PRIVATE KEY-----"  # of PEM, RFC 7468
-
-STARTS = 5  # seconds in which a supervisor must say that it runs
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "default": "started", "choices": ["started", "stopped", "absent"]},
@@ -270,6 +282,9 @@ ARGUMENTS = {
         },
     },
     "delegate": {"type": "bool", "default": False},
+    "share": {"type": "dict", "options": {"memory": {"type": "str"}, "weight": {"type": "int"},
+                                          "oom": {"type": "int"}}},
+    "confined": {"type": "str", "default": "no", "choices": ["no", "builder", "server"]},
     "stop_timeout": {"type": "int", "default": 30},
 }
 
@@ -292,205 +307,18 @@ class Module(AnsibleModule):
         super().fail_json(msg, **{**self.shown(), **result})
 
 
-class Supervised:
-    """One service: compare once, act once."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.service = Service.from_params(module.params)
-        kind = module.params["supervisor"]
-        kind = supervisors.supervisor_of_this_machine() if kind == "auto" else kind
-        self.supervisor = supervisors.KINDS[kind](self.service, programs.call, Proc())
-        self.old, self.old_text = supervisors.definition_of(self.service.state_dir, self.service.name)
-        self.status = self.supervisor.status()
-        # of a folder that was moved: systemd would try for ever to start it
-        self.earlier = [each for each in supervisors.of_folder(self.service.state_dir, self.service.name, programs.call,
-                                                               Proc())
-                        if each.service.state_dir != self.service.state_dir]
-
-    @property
-    def path(self) -> str:
-        return f"{self.service.folder}/service.json"
-
-    def account(self):
-        """The service's account; None if it is the module's own, or if it does not exist yet in check mode."""
-        try:
-            return pwd.getpwnam(self.service.user) if self.service.user else None
-        except KeyError:
-            if self.module.check_mode:
-                return None
-            raise FarmError(f"the user {self.service.user!r} does not exist", service=self.service.name) from None
-
-    def started(self) -> dict:
-        """Makes it run as described, and answer."""
-        service, supervisor, account = self.service, self.supervisor, self.account()
-        new = definition(service, supervisors.program(service.command[0]), supervisor.name)
-        own = own_files(service, account.pw_gid if account else -1)
-        wanted = {**supervisor.files(), **own, self.path: Text(encode(new), 0o600)}
-        before = {path: supervisors.read(path) for path in wanted}
-        stale = supervisors.outdated(wanted)
-        reasons = differences(self.old, new) if self.path in stale else []
-        reasons += [f"{path} differs" for path in stale if path != self.path and not reasons]
-        if os.path.lexists(service.unfinished) and not reasons:
-            reasons.append("its last change was not completed")  # it may still run as described before
-        if not self.status.running:
-            reasons.append("it is not running")
-        elif not self.status.supervised:
-            reasons.append("it does not start at boot")
-        self.refuse_foreign_unit()
-        if reasons:
-            self.refuse_strangers()
-        if reasons and not self.module.check_mode:
-            self.make_folders(account)
-            files.write(service.unfinished, "", 0o600)
-            for path in stale:
-                files.write(path, *wanted[path])
-            for earlier in self.earlier:
-                earlier.retire()
-            supervisor.start()
-            os.unlink(service.unfinished)
-        if not (reasons and self.module.check_mode):
-            self.wait(fresh=bool(reasons))
-        diff = [self.file_diff(path, before[path], wanted[path].text) for path in stale if path != self.path]
-        diff.append(self.run_diff("running" if self.status.running else "stopped", "running"))
-        return self.result(reasons, diff, digest(encode(new)))
-
-    def file_diff(self, path: str, before: str, after: str) -> dict:
-        """How a file differs, without secrets."""
-        if path == self.service.environment_file:
-            before, after = self.variables()
-        elif path in dict(self.service.secret_files) or KEY in before + after:
-            before, after = "(not shown)\n" if before else "", "(not shown, changed)\n"
-        return {"before_header": path, "after_header": path, "before": before, "after": after}
-
-    def variables(self) -> tuple:
-        """The names of the variables before and after, and whose values changed."""
-        old, new = self.old.get("environment") or {}, definition(self.service, {}, "")["environment"]
-        other = {name: " (changed)" for name in old if name in new and old[name] != new[name]}
-        after = "".join(f"{name}{other.get(name, '')}\n" for name in sorted(new))
-        return "".join(f"{name}\n" for name in sorted(old)), after
-
-    def refuse_strangers(self) -> None:
-        """Raises FarmError, which names the processes, if others use the service's port, socket or data folder."""
-        strangers = self.supervisor.strangers()
-        if strangers:
-            raise FarmError(
-                f"{self.service.name} cannot start: " + "; ".join(strangers),
-                hint="end that process, or give this farm another port, socket or state folder",
-                service=self.service.name,
-            )
-
-    def refuse_foreign_unit(self) -> None:
-        """Raises FarmError if somebody else made a unit of that name, or masked ours."""
-        if foreign := self.supervisor.foreign():
-            raise FarmError(
-                f"{self.service.name} cannot be a unit of systemd: {foreign}",
-                hint=f"see `systemctl cat {self.service.unit}`; unmask it, or remove it if nobody needs it",
-                service=self.service.name,
-            )
-
-    def make_folders(self, account) -> None:
-        """Makes the folders for the service's files, logs and data."""
-        service = self.service
-        state.claim(service.state_dir)
-        for folder in (f"{service.folder}/log", service.log_folder):
-            os.makedirs(folder, mode=0o755, exist_ok=True)
-        for folder in service.claims.data:
-            if not os.path.isdir(folder):
-                os.makedirs(folder, mode=0o700)
-                made = files.open_folder(folder)
-                try:
-                    if account:
-                        os.fchown(made, account.pw_uid, account.pw_gid)
-                finally:
-                    os.close(made)
-
-    def not_running(self) -> str:
-        """'' if its supervisor says that it runs. (A service without a readiness check may only just have started.)"""
-        return "" if self.supervisor.status().running else "it is not running"
-
-    def wait(self, fresh: bool) -> None:
-        """Waits until it answers. Raises FarmError with the last lines of its log if it does not; if `fresh`, it is
-        stopped first."""
-        problem = (readiness.wait(self.service.ready, programs.call)
-                   or readiness.until(self.not_running, STARTS))
-        if not problem:
-            return
-        strangers = self.supervisor.strangers()
-        lines = self.supervisor.last_lines()
-        if fresh:  # otherwise it might crash and restart forever
-            self.supervisor.stop()
-        raise FarmError(
-            f"{self.service.name} is not ready after {self.service.ready.timeout} s: {problem}\n"
-            + "".join(f"{line}\n" for line in strangers)
-            + f"the last lines of its log:\n{lines}",
-            hint="see its log" + ("; the service was stopped again" if fresh else ""),
-            service=self.service.name,
-            log=self.supervisor.log,
-        )
-
-    def stopped(self) -> dict:
-        """Makes it stop, now and after a boot."""
-        left = self.supervisor.mine()
-        reasons = ["it is running"] if self.status.running or self.status.supervised or left else []
-        if reasons and not self.module.check_mode:
-            self.supervisor.stop()
-        return self.result(reasons, [self.run_diff("running" if reasons else "stopped", "stopped")],
-                           digest(self.old_text))
-
-    def absent(self) -> dict:
-        """Stops it and removes its files."""
-        result = self.stopped()
-        foreign = [next(iter(self.supervisor.files()))] if self.supervisor.foreign() else []
-        owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *own_files(self.service, -1)]
-        folders = [self.service.folder, self.service.log_folder]
-        there = [path for path in (*owned, *folders) if os.path.lexists(path) and path not in foreign]
-        if there and not self.module.check_mode:
-            for path in there:
-                if os.path.isdir(path):
-                    shutil.rmtree(path)
-                elif os.path.lexists(path):
-                    os.unlink(path)
-            if self.supervisor.name == "systemd":
-                self.supervisor.call("systemctl", "daemon-reload")
-        result["reasons"] += [f"{path} exists" for path in there]
-        result["changed"] = bool(result["reasons"])
-        result["diff"].append({"before": "".join(f"{path}\n" for path in there), "after": ""})
-        return result
-
-    def run_diff(self, before: str, after: str) -> dict:
-        header = f"service {self.service.name}"
-        return {"before_header": header, "after_header": header, "before": before + "\n", "after": after + "\n"}
-
-    def result(self, reasons: list, diff: list, name: str) -> dict:
-        status = self.status if self.module.check_mode else self.supervisor.status()
-        return {
-            "changed": bool(reasons),
-            "reasons": reasons,
-            "diff": diff,
-            "service": {
-                "name": self.service.name,
-                "supervisor": self.supervisor.name,
-                "running": status.running,
-                "pid": status.pid,
-                "log": self.supervisor.log,
-                "definition": name,
-            },
-        }
-
-
 def main() -> None:
     state.open_umask()
     module = Module(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "started", ["command"])])
     try:
-        service = Supervised(module)
+        service = Supervised(module.params, module.check_mode)
         result = {"started": service.started, "stopped": service.stopped,
                   "absent": service.absent}[module.params["state"]]()
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
         module.fail_json(**system_error(error).as_result())
-    module.exit_json(**result)
+    module.exit_json(changed=result.pop("changed"), diff=result.pop("diff"), **result)
 
 
 if __name__ == "__main__":

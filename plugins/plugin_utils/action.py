@@ -29,7 +29,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Lat
 if TYPE_CHECKING:
     from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-SECRETS = ("password", "signing_key")  # options of any action whose values are shown nowhere
+SECRETS = ("password", "source_password", "signing_key")  # options of any action whose values are shown nowhere
 STOPS = (signal.SIGINT, signal.SIGTERM)
 RESET = 10.0  # seconds to close a connection
 display = Display()

@@ -34,6 +34,7 @@ CORE = {  # a file below plugins/ -> the unit tests that are for it
     "module_utils/gobuild.py": "gobuild",
     "module_utils/platforms.py": "platforms",
     "module_utils/progress.py": "progress",
+    "module_utils/service_files.py": "supervision",
     "module_utils/supervision.py": "supervision",
     "plugin_utils/build/byhand.py": "byhand",
     "plugin_utils/schedule/scheduler.py": "schedule schedule_fleet",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Farm, children
+from .conftest import REGISTRY, STATE, Farm, children
 from .rack import ALL, Rack, built, digests
 from .small import Small
 
@@ -99,3 +99,27 @@ def manifest(rack: Rack, image: str) -> dict[str, Any]:
     """The manifest of an image for amd64."""
     digest = children(rack.registry().manifest(image, "latest"))["linux/amd64"]
     return dict(json.loads(rack.registry().manifest(image, digest)))
+
+
+@pytest.mark.full
+def test_what_one_machine_built_moves_to_the_fleet_and_nothing_is_built_again(
+        rack: Rack, farm: Farm, small: Small) -> None:
+    here, fleet = (each.on(small.root, farm_namespace="moved") for each in (farm, rack.farm))
+    assert here.run().rc == 0
+    old = {"farm_from": REGISTRY, "farm_from_state": str(STATE)}
+    moved = fleet.run("playbooks/move.yml", **old)
+    assert moved.rc == 0, moved.text[-4000:]
+    found = moved.task("Copy what the old registry has")
+    assert found["copied"] > 20 and found["present"] == 0 and found["kept"] == []
+    then = fleet.run()
+    assert (then.rc, then.changed) == (0, 0), then.text[-4000:]
+    new = rack.registry()
+    for image in ("box", "child"):  # as after a build of the fleet's own, and after a move that was stopped
+        latest = new.digest(f"moved/{image}", "latest")
+        assert latest
+        new.delete_manifest(f"moved/{image}", latest[0])
+    new.tag("moved/box", new.digest("moved/box", new.tags("moved/box")[0])[0], "latest")  # type: ignore[index]
+    again = fleet.run("playbooks/move.yml", **old).task("Copy what the old registry has")
+    assert again["kept"] == ["moved/box:latest"]
+    assert again["changed"] and again["copied"] + again["present"] + 1 == found["copied"]
+    assert not fleet.run("playbooks/move.yml", "--check", **old).task("Copy what the old registry has")["changed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,15 @@ from .fleet_hosts import Fleet
 
 PORT = 5931
 STATE = "/var/lib/desimages"
-GONE = "ls: cannot access '/etc/systemd/system/desimages-*': No such file or directory\n"
+GONE = "ls: cannot access '/etc/systemd/system/desimages*': No such file or directory\n"
+
+
+# Everything on a host that decides what it does. What dpkg, apt, ssh and systemd keep for themselves is not the farm's.
+FILES = r"""find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /run \
+    -o -path /var/lib/dpkg -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root/.ansible \
+    -o -path /var/backups \) -prune -o -printf '%p %y %m %u %l\n' | sort"""
+OWNED = r"""dpkg-query -W -f '${Package}\n' | xargs dpkg -L | sort -u; ls -d /etc/alternatives/* /etc/rc*.d/* \
+    /usr/bin/* /etc/systemd/system/*.wants/*"""  # packages, and what their scripts make
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +42,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         return
     made = Fleet.start(tmp_path_factory.mktemp("fleet"), ["node1", "node2", "small"], cpus={"small": 0.5},
                        memory={"small": "512m"})
+    (made.folder / "before").write_text(made["node1"].run("sh", "-c", FILES))
     try:
         with listening(made):
             yield made
@@ -107,6 +117,34 @@ def test_each_node_is_a_machine_of_its_own_that_runs_what_was_tried(fleet: Fleet
     assert "max-parallelism = 1\n" in fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
 
 
+def shown(fleet: Fleet, host: str, unit: str, *names: str) -> dict[str, str]:
+    """Properties of a unit, as systemd knows them."""
+    text = fleet[host].run("systemctl", "show", unit, "-p", ",".join(names))
+    return dict(line.partition("=")[::2] for line in text.splitlines())
+
+
+def test_a_host_stays_usable_while_it_builds(fleet: Fleet, provisioned: Result) -> None:
+    """What systemd was told: a container's own limits have no effect here."""
+    assert shown(fleet, "small", "desimages_buildkitd.slice", "MemoryMax", "CPUWeight", "IOWeight") == {
+        "MemoryMax": str(416 << 20), "CPUWeight": "20", "IOWeight": "20"}
+    found = shown(fleet, "small", "desimages-buildkitd", "Slice", "OOMScoreAdjust", "OOMPolicy", "Delegate",
+                  "ProtectSystem", "RequiresMountsFor", "CapabilityBoundingSet")
+    assert STATE in found.pop("RequiresMountsFor").split()
+    allowed = found.pop("CapabilityBoundingSet").split()
+    assert "cap_sys_admin" in allowed and not {"cap_sys_module", "cap_sys_time", "cap_sys_boot"} & set(allowed)
+    assert found == {"Slice": "desimages_buildkitd.slice", "OOMScoreAdjust": "500", "OOMPolicy": "continue",
+                     "Delegate": "yes", "ProtectSystem": "strict"}
+    toml = fleet["small"].run("cat", f"{STATE}/etc/buildkitd.toml")
+    assert 'defaultCgroupParent = "/desimages_buildkitd.slice"' in toml, "where steps would not be limited"
+
+
+def test_sizes_follow_the_disk_and_not_what_is_free_of_it(fleet: Fleet, provisioned: Result) -> None:
+    """So a second run changes nothing."""
+    size = int(fleet["node1"].run("stat", "-f", "-c", "%b", STATE)) * int(fleet["node1"].run("stat", "-fc%S", STATE))
+    toml = fleet["node1"].run("cat", f"{STATE}/etc/buildkitd.toml")
+    assert f'reservedSpace = "{min(10000, size // 5 // 10**6)}MB"' in toml and 'maxUsedSpace = "60%"' in toml
+
+
 SOCKET = "/srv/full/x.sock"
 LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKET!r}); s.listen(); time.sleep(999)"
 
@@ -141,6 +179,29 @@ def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(
 
 
 @pytest.mark.full
+def test_a_release_archive_is_used_instead_of_compiling(
+        nodes: Farm, fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
+    """It gives the same bytes, as the engine id says. One with another sha256 is refused, for its hosts alone."""
+    compiled = next(path.parent for path in Path(COMPILED).glob("go/*/buildkitd") if path.read_bytes()[18] == 62)
+    archive = tmp_path / "buildkit.tar.gz"
+    subprocess.run(["tar", "-C", str(compiled), "--transform=s,^,bin/,", "-I", "gzip -1", "-cf", str(archive),
+                    "buildctl", "buildkitd"], check=True)
+    right = {"source": str(archive), "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    known = yaml.safe_load(fleet.inventory.read_text())
+    known["all"]["hosts"]["node1"]["buildkitd_archives"] = {"linux/amd64": {**right, "sha256": "0" * 64}}
+    known["all"]["hosts"]["node2"]["buildkitd_archives"] = {"linux/amd64": right}
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/hosts.yml").write_text(yaml.safe_dump(known))
+    place = {**nodes.place, "buildkitd_cache": str(tmp_path / "cache")}
+    done = Farm(nodes.folder, {}, tmp_path / "inventory", place).run(
+        "playbooks/provision.yml", "--limit", "node1,node2,localhost")
+    assert set(done.stats["failures"]) == {"node1"}, done.text[-4000:]
+    assert "the inventory says 0000" in told(done, "node1")
+    assert f"of {archive}" in done.text
+    assert sorted(path.name for path in tmp_path.glob("cache/*/*")) == [right["sha256"]], "nothing was compiled"
+
+
+@pytest.mark.full
 def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
     node1 = fleet["node1"]
     node1.netns("iptables", "-w", "-A", "OUTPUT", "-p", "tcp", "-d", fleet.controller, "--dport", str(PORT), "-j",
@@ -155,15 +216,56 @@ def test_a_node_that_cannot_reach_the_registry_is_told_so(nodes: Farm, fleet: Fl
 
 @pytest.mark.full
 def test_a_node_is_taken_out_and_left_as_it_was(nodes: Farm, fleet: Fleet, provisioned: Result) -> None:
+    """Debian's packages stay, and nothing else; then it is made a node again, with another id."""
     before = node(fleet, "node1")
     done = nodes.run("playbooks/clean.yml", "--limit", "node1")
     assert done.rc == 0, done.text[-4000:]
     host = fleet["node1"]
     assert host.run("ls", "-A", STATE) == ""
-    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages-*; pgrep -a buildkitd; true") in ("", GONE)
+    assert host.run("sh", "-c", "ls -d /etc/systemd/system/desimages*; pgrep -a buildkitd; true") in ("", GONE)
+    found, owned = host.run("sh", "-c", FILES).splitlines(), set(host.run("sh", "-c", OWNED).splitlines())
+    was = (fleet.folder / "before").read_text().splitlines()
+    assert [line for line in sorted(set(found) - set(was)) if line.split(" ")[0] not in owned] == []
+    assert [line for line in sorted(set(was) - set(found)) if line.split(" ")[0] not in owned] == []
     assert nodes.run("playbooks/provision.yml", "--limit", "node1,localhost").rc == 0
     assert node(fleet, "node1") == {**before, "id": node(fleet, "node1")["id"]}
     assert node(fleet, "node1")["id"] != before["id"]
+
+
+SUDO = """apt-get update -qq; apt-get install -yqq --no-install-recommends sudo; useradd --create-home pi;
+echo pi:it\\'s%secret | chpasswd; echo 'pi ALL=(ALL) ALL' >/etc/sudoers.d/pi; chmod 440 /etc/sudoers.d/pi;
+cp -r /root/.ssh /home/pi/; chown -R pi /home/pi/.ssh; mkdir -p /srv/python
+ln -sf /usr/bin/python3 /srv/python/its-own"""
+
+
+@pytest.mark.full
+def test_hosts_are_reached_as_people_reach_theirs(
+        nodes: Farm, fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
+    """One through a jump host, as a user who becomes root by a password of his own, with another Python. Beside it one
+    with a wrong password for sudo, and one with a wrong key."""
+    for name in ("node2", "small"):
+        fleet[name].run("sh", "-euc", SUDO)
+    known = yaml.safe_load(fleet.inventory.read_text())
+    hosts = known["all"]["hosts"]
+    jump = (f"-o ProxyCommand='ssh -i {fleet.folder}/key -o UserKnownHostsFile={fleet.folder}/known_hosts "
+            f"-W %h:%p root@{fleet['node1'].address}'")
+    pi = {"ansible_user": "pi", "ansible_become_password": "it's%secret"}
+    hosts["node2"] |= {**pi, "ansible_python_interpreter": "/srv/python/its-own",
+                       "ansible_ssh_common_args": f"{hosts['node2']['ansible_ssh_common_args']} {jump}"}
+    hosts["small"] |= {**pi, "ansible_become_password": "wrong"}
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
+    hosts["foreign"] = {**hosts["node1"], "ansible_ssh_private_key_file": str(tmp_path / "other"),
+                        "ansible_ssh_extra_args": "-o ControlPath=none"}  # not in through node1's open connection
+    known["nodes"]["hosts"] |= {"foreign": {}}
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/hosts.yml").write_text(yaml.safe_dump(known))
+    done = Farm(nodes.folder, {}, tmp_path / "inventory", nodes.place).run("playbooks/provision.yml")
+    dark = {event["event_data"]["host"]: str(event["event_data"]["res"]["msg"]) for event in done.events
+            if event["event"] in ("runner_on_unreachable", "runner_on_failed")}
+    assert set(dark) == {"small", "foreign"}, done.text[-4000:]
+    assert "Permission denied (publickey" in dark["foreign"]
+    assert "password" in dark["small"].lower(), dark
+    assert done.stats["ok"]["node2"] > 20, done.text[-4000:]
 
 
 @pytest.mark.full

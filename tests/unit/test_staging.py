@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import fetching
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
-from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out
+from ansible_collections.desimages.farm.plugins.module_utils.staging import Contents, lay_out, trim
 
 OTHER = 65534  # a user who is not root
 CONTENT = b"a package, as the lock names it\n"
@@ -257,3 +257,22 @@ def test_whatever_its_owner_does_meanwhile_what_enters_is_right(public: Path) ->
             other.kill()
     assert laid >= 50 and refused >= 50, "nothing was exchanged in time"
     assert secret.stat().st_uid == 0
+
+
+def test_a_nodes_own_store_keeps_what_was_used_last(tmp_path: Path) -> None:
+    """Of nine files of 1 MB, a store that may have 8 MB keeps 6; a link is a use."""
+    own, size = tmp_path / "node", 1 << 20
+    for number in range(9):
+        path = own / f"sha256/{number:02}/{number}"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+        time.sleep(0.01)  # the kernel's clock for files has ticks of some milliseconds
+    (tmp_path / "context").mkdir()
+    os.link(own / "sha256/00/0", tmp_path / "context/0")
+    disk = os.statvfs(own)
+    share = (8 * size + size / 2) / (disk.f_blocks * disk.f_frsize)
+    assert trim(str(own), 2 * share) == 0
+    assert trim(str(own), share) == 3 * size
+    assert sorted(path.name for path in own.rglob("*") if path.is_file()) == ["0", "4", "5", "6", "7", "8"]
+    assert trim(str(own), share) == 0
+    assert trim(str(tmp_path / "none")) == 0

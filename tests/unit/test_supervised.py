@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import (
     parse_tcp,
     same_address,
 )
+from ansible_collections.desimages.farm.plugins.module_utils.service_files import runit_files, systemd_files
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
     PATH,
     Ready,
@@ -27,8 +28,6 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
     differences,
     encode,
     own_files,
-    runit_files,
-    systemd_files,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.service_files import (
+    runit_files,
+    systemd_files,
+    unit_word,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import (
     Claims,
     Ready,
     Service,
+    Share,
     Text,
     definition,
     differences,
@@ -19,9 +25,6 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
     environment_file,
     own_files,
     parse_port,
-    runit_files,
-    systemd_files,
-    unit_word,
 )
 
 LEAST: dict[str, Any] = {"name": "a", "state_dir": "/s/"}
@@ -33,20 +36,22 @@ WHOLE: dict[str, Any] = {
     "secret_files": {"/etc/c": "3"}, "delegate": True, "stop_timeout": "5",
     "ready": {"http": "http://127.0.0.1/", "unix": "/u", "command": ["true"], "timeout": "3"},
     "claims": {"ports": ["127.0.0.1:1"], "sockets": ["/u"], "data": ["/d"]},
+    "share": {"memory": "1G", "weight": 20, "oom": 500}, "confined": "builder",
 }
 
 
 def test_a_service_has_what_its_parameters_say_and_else_the_usual() -> None:
     assert Service.from_params(LEAST) == Service(
         "a", "/s", (), (), (), (), "/", "", (), (), (), Ready("", "", "", (), 30), Claims((), (), ()), False, 30,
-        10_000_000, 5)
+        Share("", 0, 0), "no", 10_000_000, 5)
     assert Service.from_params({**LEAST, "state_dir": "/x/"}).state_dir == "/x"
     assert Service.from_params({**LEAST, **dict.fromkeys(set(WHOLE) - set(LEAST))}) == Service("a", "/s")
     assert Service.from_params(WHOLE) == Service(
         "registry-2", "/srv/it's %n", ("/bin/x", "$a", "100%", "b c"), ("/bin/after", "$b", "it's"), ("/n",),
         (("A", 'q"$`\\'), ("B", "1")), "/d %i", "nobody", (("nofile", 9), ("nproc", 7)),
         (("/etc/a", "2"), ("/etc/b", "1")), (("/etc/c", "3"),), Ready("http://127.0.0.1/", "", "/u", ("true",), 3),
-        Claims(("127.0.0.1:1",), ("/u",), ("/d",)), True, 5)
+        Claims(("127.0.0.1:1",), ("/u",), ("/d",)), True, 5,
+        Share("1G", 20, 500), "builder")
 
 
 def service(**changed: Any) -> Service:
@@ -70,6 +75,8 @@ def test_all_mistakes_of_a_description_are_told_at_once() -> None:
         ({"secret_files": {"/etc/x": "new"}}, ["files changed"]),
         ({"user": "nobody"}, ["user changed"]),
         ({"limits": {"nofile": 10}}, ["limits changed"]),
+        ({"share": {"weight": 20}}, ["share changed"]),
+        ({"confined": "server"}, ["confined changed"]),
         ({"ready": {"unix": "/x"}}, []),
     ],
 )
@@ -93,6 +100,11 @@ def test_a_service_is_started_again_only_for_what_decides_how_it_runs(
     ({"needs": ["runc"]}, "needs: 'runc' is not an absolute path"),
     ({"files": {"etc/x": ""}}, "files: 'etc/x' is not an absolute path"),
     ({"limits": {"memory": 1}}, "limits: 'memory' is not known; allowed: core, nofile, nproc"),
+    ({"share": {"memory": "1 GB"}}, "share.memory: '1 GB' is not a size, such as 900M or 3G"),
+    ({"share": {"memory": "50%"}}, "share.memory: '50%' is not a size"),
+    ({"share": {"weight": 10001}}, "share.weight: 10001 is not 0 to 10000"),
+    ({"share": {"oom": -1001}}, "share.oom: -1001 is not -1000 to 1000"),
+    ({"confined": "yes"}, "confined: 'yes' is not known; allowed: no, builder, server"),
     ({"claims": {"ports": ["localhost:5000"]}}, "with a numeric address"),
     ({"claims": {"sockets": ["/" + "x" * 107]}}, "has 108 bytes; a unix socket's path has at most 107"),
     ({"name": "a\n"}, "name: 'a\\n' must have only lower case letters, digits and dashes"),
@@ -163,9 +175,10 @@ def test_a_description_that_is_kept_stays_the_same() -> None:
         "needs": ["/n"], "environment": {"A": sha256("1")},
         "directory": "/d %i", "user": "nobody", "limits": {"nofile": 9, "nproc": 7},
         "files": {"/etc/a": sha256("2"), "/etc/b": sha256("1"), "/etc/c": sha256("3")},
-        "claims": {"ports": ["127.0.0.1:1"], "sockets": ["/u"], "data": ["/d"]}, "delegate": True, "stop_timeout": 5,
+        "claims": {"ports": ["127.0.0.1:1"], "sockets": ["/u"], "data": ["/d"]}, "delegate": True,
+        "share": {"memory": "1G", "weight": 20, "oom": 500}, "confined": "builder", "stop_timeout": 5,
         "log": {"size": 10_000_000, "files": 5}}
-    assert "needs" not in definition(Service.from_params(LEAST), {}, "runit")
+    assert not {"needs", "share", "confined"} & definition(Service.from_params(LEAST), {}, "runit").keys()
     assert encode({"b": [1], "a": {}}) == '{\n "a": {},\n "b": [\n  1\n ]\n}\n'
     assert digest("1") == sha256("1")[:16]
 
@@ -184,7 +197,9 @@ RUN = """#!/bin/sh
 exec 2>&1
 umask 022
 cd '/d %i' || exit 111
-exec 'env' '-i' '/bin/sh' '-c' 'set -a; . "$0"; set +a; unset PWD OLDPWD; exec "$@"' \
+echo 500 >/proc/self/oom_score_adj
+exec 'nice' '-n' '5' 'ionice' '-t' '-c' '2' '-n' '7' \
+'env' '-i' '/bin/sh' '-c' 'set -a; . "$0"; set +a; unset PWD OLDPWD; exec "$@"' \
 '/srv/it'\\''s %n/services/registry-2/environment' \
 'chpst' '-o' '9' '-p' '7' '-u' 'nobody' '/bin/x' '$a' '100%' 'b c'
 """
@@ -228,6 +243,8 @@ Description=registry-2 of the image farm in /srv/it's %%n
 After=network-online.target
 Wants=network-online.target
 StartLimitIntervalSec=0
+RequiresMountsFor="/srv/it's %%n"
+RequiresMountsFor="/d"
 
 [Service]
 Type=exec
@@ -245,17 +262,43 @@ KillMode=mixed
 TimeoutStopSec=5
 TasksMax=infinity
 Delegate=yes
+OOMPolicy=continue
+Slice=desimages_c0ffee00_registry_2.slice
+OOMScoreAdjust=500
+ProtectSystem=strict
+ProtectHome=read-only
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectKernelTunables=yes
+RestrictRealtime=yes
+CapabilityBoundingSet=~CAP_SYS_BOOT CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_SYSLOG CAP_WAKE_ALARM \
+CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_SYS_PACCT CAP_SYS_TTY_CONFIG CAP_LEASE \
+CAP_BLOCK_SUSPEND
+ReadWritePaths="/d"
+ReadWritePaths="/run"
+ReadWritePaths="/"
 
 [Install]
 WantedBy=multi-user.target
+""".replace("\\\n", "")
+SLICE = """# Written by desimages.farm.supervised for the farm in /srv/it's %n: changes are lost.
+[Unit]
+Description=What registry-2 of the image farm in /srv/it's %%n may use
+
+[Slice]
+MemoryMax=1G
+CPUWeight=20
+IOWeight=20
 """
-OPTIONAL = ("ExecStopPost=", "User=", "Limit", "Delegate=")
+OPTIONAL = ("ExecStopPost=", "User=", "Limit", "Delegate=", "OOM", "Slice=", "Protect", "Restrict", "Capability",
+            "Read", 'RequiresMountsFor="/d"')
 
 
 def test_systemd_gets_a_unit_of_words_that_stay_as_they_are() -> None:
     service = Service.from_params(WHOLE)
     assert systemd_files(service) == {
-        f"/etc/systemd/system/{service.unit}": Text(UNIT, 0o644),
+        f"/etc/systemd/system/{service.unit}": Text(UNIT.replace("c0ffee00", service.unit.split("-")[1]), 0o644),
+        f"/etc/systemd/system/{service.slice}": Text(SLICE, 0o644),
         "/srv/it's %n/services/registry-2/environment": Text(ENVIRONMENT, 0o600)}
 
 
@@ -266,6 +309,21 @@ def test_systemd_changes_nothing_of_a_service_that_asks_for_nothing() -> None:
     assert [line.partition("=")[0] for line in lines[1:]] == usual[1:]
     core = Service.from_params({**LEAST, "limits": {"core": 0}})
     assert "LimitCORE=0" in next(iter(systemd_files(core).values())).text.splitlines()
+
+
+def test_a_server_is_kept_from_everything_but_its_data() -> None:
+    (unit, _environment) = systemd_files(service(confined="server", claims={"data": ["/data"]})).values()
+    lines = unit.text.splitlines()
+    assert {"NoNewPrivileges=yes", "CapabilityBoundingSet=", "PrivateDevices=yes", "ProtectSystem=strict",
+            "SystemCallFilter=@system-service"} <= set(lines)
+    assert [line for line in lines if line.startswith("ReadWritePaths=")] == ['ReadWritePaths="/data"']
+
+
+@pytest.mark.parametrize(("weight", "nicer"), [(0, False), (20, True), (99, True), (100, False), (500, False)])
+def test_without_systemd_only_a_service_of_less_weight_is_nicer(weight: int, nicer: bool) -> None:
+    run = runit_files(service(share={"weight": weight}))["/var/lib/farm/services/registry/run"].text
+    assert ("'nice' '-n' '5' 'ionice'" in run) is nicer
+    assert "oom_score_adj" not in run
 
 
 def test_two_farms_on_one_machine_have_different_units() -> None:
