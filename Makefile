@@ -14,8 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full lint \
-	changelog schemas bench requirements
+.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full \
+	test-fleet lint changelog schemas bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +66,10 @@ test-full: may-test lint ## run all tests, for all platforms, and the important 
 	pytest tests/integration $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
-	molecule test --all
+	molecule test --scenario-name=default --scenario-name=clone
+
+test-fleet: may-test setup-dev ## provision several hosts over ssh, also unlike ones, and build there; ARGS=-sNAME
+	molecule test $(or $(ARGS),--scenario-name=fleet --scenario-name=unlike)
 
 may-test:
 	@[ "$$(id -u)" = 0 ] || sudo -k -n true || { \

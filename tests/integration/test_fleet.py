@@ -20,7 +20,6 @@ from .docker_host import run, until
 from .fleet_hosts import Fleet, Host
 from .small import Small, units
 
-PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 SLOW = r"""FROM --platform=$BUILDPLATFORM unpacked-busybox AS sh
 ARG TARGETPLATFORM
 RUN ["/usr/bin/busybox", "sh", "-c", "/usr/bin/busybox sleep 20 && echo $TARGETPLATFORM > /slow"]
@@ -81,14 +80,11 @@ def test_two_nodes_build_what_one_machine_builds(rack: Farm, farm: Farm, small: 
 @contextmanager
 def while_one_builds(own: Farm, fleet: Fleet) -> Iterator[tuple[Future[Result], Host]]:
     """A run, from the moment in which a step runs on a node, and that node."""
-    def busy() -> list[Host]:
-        return [fleet[name] for name in ("one", "two") if "busybox sleep" in fleet[name].run(*PROCESSES)]
-
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(own.run)
-        until("a node builds", 300, lambda: going.done() or bool(busy()))
+        until("a node builds", 300, lambda: going.done() or bool(fleet.running("busybox sleep")))
         assert not going.done(), going.result().text[-4000:]
-        yield going, busy()[0]
+        yield going, fleet.running("busybox sleep")[0]
 
 
 def test_a_node_whose_power_is_cut_costs_only_time(rack: Farm, fleet: Fleet, small: Small) -> None:
@@ -125,12 +121,10 @@ def test_what_nodes_finished_after_the_controller_was_killed_is_not_built_again(
     mark = f"DESIMAGES_TEST_RUN={os.getpid()}"
     with subprocess.Popen(own.words("build.yml"), cwd=PROJECT, env=dict([*os.environ.items(), mark.split("=")]),
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        until("a node builds", 300, lambda: any("busybox sleep" in fleet[name].run(*PROCESSES)
-                                                for name in ("one", "two")))
+        until("a node builds", 300, lambda: bool(fleet.running("busybox sleep")))
         for pid in Proc().marked(mark):  # all at once, as if the controller's power was cut: none can cancel anything
             run("kill", "-KILL", str(pid))
-    until("the nodes are done", 120, lambda: not any("buildctl" in fleet[name].run(*PROCESSES)
-                                                     for name in ("one", "two")))
+    until("the nodes are done", 120, lambda: not fleet.running("buildctl"))
     again = own.run()
     assert again.rc == 0, again.text[-4000:]
     assert "before the last run ended" in again.text
