@@ -15,7 +15,7 @@ playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/de
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full \
-	test-faults lint changelog schemas bench requirements
+	test-faults test-fleet lint changelog schemas bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +66,10 @@ test-full: may-test lint ## run all tests, for all platforms, and the important 
 	pytest tests/integration $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
-	molecule test --all
+	molecule test --scenario-name=default --scenario-name=clone
+
+test-fleet: may-test setup-dev ## provision several hosts over ssh, build there, and lose one meanwhile
+	molecule test $(or $(ARGS),--scenario-name=fleet)
 
 test-faults: may-test setup-dev ## what fails in a run: nodes, networks, disks, registries, processes; on real hosts
 	pytest tests/integration -m faults $(ARGS)

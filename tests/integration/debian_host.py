@@ -10,6 +10,7 @@ import json
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,36 +71,44 @@ def archive(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def root_tar() -> Path:
-    """Debian's root file system as a tar. It is made again if the packages here or the mirror's archive changed, and
-    knows no key and no setting of this machine."""
+def root_tar(suite: str = SUITE, architecture: str = "", packages: Sequence[str] = PACKAGES,
+             more: Sequence[str] = ("--variant=minbase",), finish: str = "true") -> Path:
+    """Debian's root file system as a tar; `architecture`: of another one than this machine's. `finish`: commands of a
+    shell that change it before it is packed, run by this machine in its root. It is made again if what is asked of
+    mmdebstrap here or the mirror's archive changed, and knows no key and no setting of this machine."""
     bases = client_settings.apt_bases(client_settings.DEBIAN)
     assert bases, "the sources of this machine's apt name no Debian archive"
-    sources = [f"deb [signed-by={KEYRING}] {bases[0]} {SUITE} main"]
-    words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "--format=tar"]
+    sources = [f"deb [signed-by={KEYRING}] {bases[0]} {suite} main"]
+    words = ["mmdebstrap", "--quiet", f"--include={','.join(packages)}", "--format=directory", *more]
+    if architecture:
+        words += [f"--architectures={architecture}"]
     settings = apt_files()
-    removed = " ".join(f'"$1/{path}"' for path in settings if path != str(CERTIFICATES.relative_to("/")))
-    words.append(f'--customize-hook=rm -f {removed} "$1"/etc/ssh/ssh_host_*')
+    removed = " ".join(path for path in settings if path != str(CERTIFICATES.relative_to("/")))
+    after = f'cd "$1"; rm -f {removed} etc/ssh/ssh_host_*; {finish}'
+    name = f"{architecture}-{suite}" if architecture else suite
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    with (CACHE / f"{name}.lock").open("w") as lock, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
         release = Path(folder) / "InRelease"
-        run("/usr/lib/apt/apt-helper", "download-file", f"{bases[0]}/dists/{SUITE}/InRelease", str(release))
-        inputs = [words, sources, hashlib.sha256(release.read_bytes()).hexdigest()]
-        kept = CACHE / f"{SUITE}-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]}.tar"
+        run("/usr/lib/apt/apt-helper", "download-file", f"{bases[0]}/dists/{suite}/InRelease", str(release))
+        inputs = [words, after, sources, hashlib.sha256(release.read_bytes()).hexdigest()]
+        kept = CACHE / f"{name}-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]}.tar"
         if not kept.exists():
             (Path(folder) / "settings.tar").write_bytes(archive(settings))
-            run(*words, f"--setup-hook=tar-in {folder}/settings.tar /", SUITE, f"{kept}.new", *sources)
-            for old in CACHE.glob(f"{SUITE}-*.tar"):
+            run(*words, f"--setup-hook=tar-in {folder}/settings.tar /", suite, f"{folder}/root", *sources)
+            run("sh", "-euc", after, "sh", f"{folder}/root")
+            run("tar", "--create", "--numeric-owner", f"--file={kept}.new", f"--directory={folder}/root", ".")
+            run("rm", "-rf", f"{folder}/root")
+            for old in CACHE.glob(f"{name}-*.tar"):
                 old.unlink()
             run("mv", f"{kept}.new", str(kept))
             run("chown", "-R", str(PROJECT.stat().st_uid), str(CACHE))  # whoever ran this test first, as root or not
     return kept
 
 
-def load(dockerd: DockerHost, name: str) -> str:
-    """Lets a dockerd have the root file system as an image of this name."""
-    dockerd.client().api.import_image_from_file(str(root_tar()), repository=name)
+def load(dockerd: DockerHost, name: str, root: Path | None = None) -> str:
+    """Lets a dockerd have a root file system as an image of this name: the usual one unless given."""
+    dockerd.client().api.import_image_from_file(str(root or root_tar()), repository=name)
     return name
 
 

@@ -7,10 +7,13 @@
 
 The same from a shell, as root (FOLDER keeps what is needed to find the hosts again):
 
-    fleet_hosts.py create FOLDER node1 node2 registry:registries
+    fleet_hosts.py create FOLDER node1 node2 registry:registries zero::armel
+    fleet_hosts.py kill FOLDER TEXT           as soon as a process has TEXT in its command line: that host; its name
+    fleet_hosts.py start FOLDER node1         boots it again
     fleet_hosts.py destroy FOLDER
 
-A host is of the group `nodes`, or of the groups after its name. **Network.** The test makes a bridge on this machine,
+A host is of the group `nodes`, or of the groups after its name (`GROUP,GROUP`). With an architecture after that it is
+one of that, see foreign_host.py. **Network.** The test makes a bridge on this machine,
 with an address in 10.209.0.0/16; each container has no network but one end of a veth, whose other end is in the bridge.
 So host and controller reach each other, and nothing else: no route, no forwarding, no rule of a firewall is changed.
 **Packages.** A host's apt goes through apt_proxy.py, which listens on the bridge's address and fetches as this machine
@@ -38,24 +41,27 @@ if __name__ == "__main__":
     PROJECT = Path(__file__).resolve().parents[2]
     sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
 
-from tests.integration import debian_host
+from tests.integration import debian_host, foreign_host
 from tests.integration.bad_wire import BadWire
 from tests.integration.docker_host import ROOT, DockerHost, run, until
 
 IMAGE = "host"
 NETWORK = "10.209"  # of two parts; the third is the fleet, the fourth the host
 PROXY_PORT = 3142
+PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 
 
 @dataclass(frozen=True)
 class Host:
-    """One host of a fleet. After `kill`, `start` boots it again with the same disk."""
+    """One host of a fleet. After `kill`, `start` boots it again with the same disk. `architecture`: Debian's name of
+    another one than this machine's; such a host has no systemd."""
 
     name: str
     address: str
     number: int
     bridge: str
     dockerd: DockerHost
+    architecture: str = ""
 
     @property
     def container(self) -> Any:
@@ -77,8 +83,9 @@ class Host:
         run("ip", "link", "set", self.link, "master", self.bridge, "up")
         for words in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
             self.netns("ip", *words)
-        debian_host.started(container)
-        until(f"sshd of {self.name} answers", 60, self.answers)
+        if not self.architecture:
+            debian_host.started(container)
+        until(f"sshd of {self.name} answers", 180 if self.architecture else 60, self.answers)
 
     def answers(self) -> bool:
         return _answers(self.address, 22, b"SSH-")
@@ -167,19 +174,21 @@ class Fleet:
     @classmethod
     def start(cls, folder: Path, hosts: Sequence[str], *, groups: Mapping[str, Sequence[str]] | None = None,
               cpus: Mapping[str, float] | None = None, memory: Mapping[str, str] | None = None,
-              outlive: bool = False) -> Fleet:
-        """`groups`: group -> hosts, `nodes` with all of them unless given. `outlive`: they go on when this process has
-        ended. If anything fails, nothing stays."""
+              architectures: Mapping[str, str] | None = None, outlive: bool = False) -> Fleet:
+        """`groups`: group -> hosts, `nodes` with all of them unless given. `architectures`: of the hosts that have
+        another one than this machine. `outlive`: they go on when this process has ended. If anything fails, nothing
+        stays."""
         fleet = cls(folder)
         try:
-            fleet._start(hosts, groups or {"nodes": list(hosts)}, cpus or {}, memory or {}, outlive)
+            fleet._start(hosts, groups or {"nodes": list(hosts)}, cpus or {}, memory or {}, architectures or {},
+                         outlive)
         except BaseException:
             fleet.stop()
             raise
         return fleet
 
     def _start(self, hosts: Sequence[str], groups: Mapping[str, Sequence[str]], cpus: Mapping[str, float],
-               memory: Mapping[str, str], outlive: bool) -> None:
+               memory: Mapping[str, str], architectures: Mapping[str, str], outlive: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         bridge, number = _bridge()
         self._write({"bridge": bridge})
@@ -190,31 +199,37 @@ class Fleet:
         ended = [] if outlive else ["setpriv", "--pdeathsig=TERM"]
         proxy = subprocess.Popen([*ended, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL, start_new_session=outlive)
-        self._write({"bridge": bridge, "proxy": proxy.pid})
+        self._write({"proxy": proxy.pid})
         until("the proxy answers", 20, lambda: _answers(controller, PROXY_PORT))
         dockerd = DockerHost.start(outlive=outlive)
         addresses = {name: f"{NETWORK}.{number}.{at}" for at, name in enumerate(hosts, start=11)}
-        self._write({"bridge": bridge, "proxy": proxy.pid, "dockerd": str(dockerd.folder), "hosts": addresses})
+        self._write({"dockerd": str(dockerd.folder), "hosts": addresses, "architectures": dict(architectures)})
+        foreign = set(architectures.values())
+        self._write({"handlers": foreign_host.register(foreign, bridge)})
         debian_host.load(dockerd, IMAGE)
+        for architecture in foreign:
+            foreign_host.load(dockerd, architecture)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key")], check=True)
-        files = debian_host.archive({
-            **debian_host.apt_files(proxy=f"http://{controller}:{PROXY_PORT}"),
-            **debian_host.ssh_files((self.folder / "key.pub").read_text()),
-        })
         for name in hosts:
-            options = debian_host.options()
+            architecture = architectures.get(name, "")
+            options = foreign_host.options(architecture) if architecture else debian_host.options()
             options["volumes"].append(f"{name}:/var/lib/desimages:rw")  # overlay does not lie on overlay
-            container = dockerd.client().containers.create(
-                IMAGE, ["/sbin/init"], name=name, hostname=name, network_mode="none",
-                extra_hosts={**addresses, "controller": controller}, mem_limit=memory.get(name),
-                nano_cpus=int(cpus.get(name, 0) * 1e9) or None, **options)
-            container.put_archive("/", files)
+            container = dockerd.client().containers.create(**{
+                "image": architecture or IMAGE, "command": ["/sbin/init"], "name": name, "hostname": name,
+                "network_mode": "none", "extra_hosts": {**addresses, "controller": controller},
+                "mem_limit": memory.get(name), "nano_cpus": int(cpus.get(name, 0) * 1e9) or None, **options})
+            settings = foreign_host.ssh_settings(architecture) if architecture else ""
+            container.put_archive("/", debian_host.archive({
+                **debian_host.apt_files(proxy=f"http://{controller}:{PROXY_PORT}"),
+                **debian_host.ssh_files((self.folder / "key.pub").read_text(), settings)}))
+            if architecture:
+                container.put_archive("/", foreign_host.runc())
         for host in self:
             host.start()
         self._write_inventory(groups)
 
-    def _write(self, found: Mapping[str, Any]) -> None:
-        (self.folder / "fleet.json").write_text(json.dumps(found))
+    def _write(self, more: Mapping[str, Any]) -> None:
+        (self.folder / "fleet.json").write_text(json.dumps({**self.found, **more}))
 
     def _write_inventory(self, groups: Mapping[str, Sequence[str]]) -> None:
         known = [f"{host.address} {host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')}" for host in self]
@@ -251,12 +266,17 @@ class Fleet:
     def __iter__(self) -> Any:
         found = self.found
         dockerd = DockerHost(Path(found["dockerd"]))
-        return iter([Host(name, address, int(address.rpartition(".")[2]), found["bridge"], dockerd)
+        return iter([Host(name, address, int(address.rpartition(".")[2]), found["bridge"], dockerd,
+                          found["architectures"].get(name, ""))
                      for name, address in found["hosts"].items()])
 
     def __getitem__(self, name: str) -> Host:
         """A host by its name; `*` is the first."""
         return next(host for host in self if name in (host.name, "*"))
+
+    def running(self, text: str) -> list[Host]:
+        """The hosts with a process that has `text` in its command line."""
+        return [host for host in self if text in host.run(*PROCESSES)]
 
     def stop(self) -> None:
         """Removes the hosts and everything that was made for them."""
@@ -270,6 +290,7 @@ class Fleet:
             DockerHost(Path(found["dockerd"])).stop()
             for link in links:
                 unlink(link)
+        foreign_host.unregister(found.get("handlers", []))
         if "proxy" in found:
             _end(found["proxy"])
         if "bridge" in found and Path("/sys/class/net", found["bridge"]).exists():
@@ -306,15 +327,28 @@ def main(arguments: Sequence[str]) -> None:
     if verb == "destroy":
         Fleet(Path(folder)).stop()
         return
+    if verb == "kill":
+        fleet = Fleet(Path(folder))
+        until(f"a process has {named[0]!r} in its command line", 600, lambda: bool(fleet.running(named[0])))
+        victim = fleet.running(named[0])[0]
+        victim.kill()
+        print(victim.name)
+        return
+    if verb == "start":
+        Fleet(Path(folder))[named[0]].start()
+        return
     groups: dict[str, list[str]] = {}
+    architectures = {}
     for text in named:
-        name, _colon, given = text.partition(":")
+        name, given, architecture = [*text.split(":"), "", ""][:3]
+        if architecture:
+            architectures[name] = architecture
         for group in given.split(",") if given else ["nodes"]:
             groups.setdefault(group, []).append(name)
     began = time.monotonic()
-    fleet = Fleet.start(Path(folder).resolve(), [text.partition(":")[0] for text in named], groups=groups,
-                        outlive=True)
-    print(f"{fleet.inventory}: {', '.join(named)} in {time.monotonic() - began:.1f} s")
+    made = Fleet.start(Path(folder).resolve(), [text.partition(":")[0] for text in named], groups=groups,
+                        architectures=architectures, outlive=True)
+    print(f"{made.inventory}: {', '.join(named)} in {time.monotonic() - began:.1f} s")
 
 
 if __name__ == "__main__":
