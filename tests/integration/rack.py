@@ -17,11 +17,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 from .conftest import COMPILED, STATE, Farm, Result
 from .docker_host import run, until
-from .fleet_hosts import Fleet, Host
+from .fleet_hosts import PROCESSES, Fleet, Host
 from .small import Small, units
 
 ALL = units("box", "child", "grand", "other")
-PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+
 PUSHING = re.compile(r'"state": "running".*"steps": ([1-9]\d*), "done": \1,')
 STATES = "cat /var/lib/desimages/jobs/*/state.json 2>/dev/null || true"
 # How long it takes is in no layer and in no config

@@ -16,8 +16,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 from .conftest import PROJECT, Farm
 from .docker_host import run, until
-from .fleet_hosts import Host
-from .rack import PROCESSES, Rack, digests
+from .fleet_hosts import PROCESSES, Host
+from .rack import Rack, digests
 from .small import Small
 
 pytestmark = pytest.mark.faults
