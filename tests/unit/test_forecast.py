@@ -74,20 +74,21 @@ def test_a_build_time_parent_for_a_second_build_platform_is_built_if_needed(
 ) -> None:
     """It is wanted only if a batch goes to a node of that platform; nothing else differs from one build platform."""
     plan, place = chain.plan(), last_built.Place(str(tmp_path), faulty.address, "desimages")
+    own = trust(faulty, tmp_path)
     app = [Key("app", "", platform) for platform in (AMD64, ARM64)]
-    one = planning.ask(to(faulty), plan, app, [AMD64], "desimages")
-    both = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages")
+    one = planning.ask(to(faulty), plan, app, [AMD64], "desimages", trust=own)
+    both = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages", trust=own)
     assert (one.optional, both.todo) == ([], one.todo)
     assert Key("builder", "go", AMD64) in one.todo and Key("builder", "go", ARM64) in both.optional
     assert not {key for key in both.optional if key.image == "app"}
-    forecast = Forecast(plan, {}, to(faulty), place)
+    forecast = Forecast(plan, {}, own, place)
     lines = table(forecast.units(both.todo), forecast.units(both.optional)).splitlines()
     assert "; if needed: only if a node of that platform builds what needs it):" in lines[0]
     assert [line.split(": ")[0].split() for line in lines if "builder-go" in line] == [
         ["builder-go", "build", "amd64"], ["builder-go", "if", "needed", "arm64"]]
     assert "if needed" not in "".join(table(forecast.units(one.todo), []))
-    build(plan, faulty, Key("builder", "go", ARM64))
-    again = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages")
+    build(plan, faulty, own, Key("builder", "go", ARM64))
+    again = planning.ask(to(faulty), plan, app, [AMD64, ARM64], "desimages", trust=own)
     assert Key("builder", "go", ARM64) not in again.optional, "what exists is not built"
 
 
