@@ -63,13 +63,12 @@ class ActionModule(FarmAction):
         if given and runs and given not in map(str, runs):
             raise BadInput([f"build_platform: {arguments['image']} is not built on {given!r}, but on "
                             f"{', '.join(map(str, runs))}"], what="the choice")
-        first: FarmError | None = None
+        troubles: list[FarmError] = []
         builds = [Platform.parse(given)] if given else sorted(runs, key=lambda platform: platform != here)
         for build in builds or [here or AMD64]:  # an image that is not in the catalog has none, and is refused
             try:
                 keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
                 return build, keys, scripts.parents(trust, plan, keys, build, arguments["namespace"])
             except FarmError as error:
-                first = first or error
-        assert first
-        raise first
+                troubles.append(error)
+        raise troubles[0]

@@ -75,7 +75,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Collection[str] = (), size
     def cell(column: str, value: Any) -> str:
         if column in sizes:
             return size(value)
-        return str(value).split(":")[-1][:12] if column in short else str(value)
+        return str(value).rpartition(":")[2][:12] if column in short else str(value)
 
     cells = [columns] + [[cell(column, row.get(column, "")) for column in columns] for row in rows]
     right = [all(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]

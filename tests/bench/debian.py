@@ -52,8 +52,8 @@ class Ours:
         self.recipe = plan.recipes["debian"]
         store = Store(farm.state / "store")
         archive = Archive(Registry(farm.registry), "desimages", store)
-        unpacked = {name: archive.unpacked(name, self.recipe.lock.of(name, str(build)), build, self.recipe.lock.epoch,
-                                          farm.trust("desimages"))
+        lock, trust = self.recipe.lock, farm.trust("desimages")
+        unpacked = {name: archive.unpacked(name, lock.of(name, str(build)), build, lock.epoch, trust)
                     for name in self.unit.unpacked}
         made = solve.make([self.unit], plan, planned.sources["debian"], build=build, registry=farm.registry,
                           repository="desimages/debian", digests={}, unpacked=unpacked)

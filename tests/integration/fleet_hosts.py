@@ -347,7 +347,7 @@ def main(arguments: Sequence[str]) -> None:
             groups.setdefault(group, []).append(name)
     began = time.monotonic()
     made = Fleet.start(Path(folder).resolve(), [text.partition(":")[0] for text in named], groups=groups,
-                        architectures=architectures, outlive=True)
+                       architectures=architectures, outlive=True)
     print(f"{made.inventory}: {', '.join(named)} in {time.monotonic() - began:.1f} s")
 
 

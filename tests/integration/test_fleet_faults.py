@@ -37,9 +37,10 @@ def undone(host: Host, *does: str) -> Iterator[None]:
 
 
 def test_a_node_whose_power_is_cut_costs_only_time(rack: Rack, small: Small) -> None:
-    with rack.while_one_builds(rack.slow(small, "power")) as (going, victim), undone(victim, "kill"):
-        rack.same(going.result())
-    assert f"{victim.name}: " in rack.said
+    with rack.while_one_builds(rack.slow(small, "power")) as (going, victim):
+        with undone(victim, "kill"):
+            rack.same(going.result())
+        assert f"{victim.name}: " in rack.said
 
 
 def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Rack, small: Small) -> None:
@@ -55,11 +56,10 @@ def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Rack, small
 def test_a_node_that_stays_cut_off_costs_only_time(rack: Rack, small: Small, way: str) -> None:
     cut = {"controller": ("cut", rack.fleet.controller), "registry": ("cut", rack["registry"].address),
            "cable": ("disconnect",)}
-    with (
-        rack.while_one_builds(rack.slow(small, f"stays-{way}")) as (going, victim),
-        undone(victim, *cut[way]),
-    ):
-        rack.same(going.result())
+    with rack.while_one_builds(rack.slow(small, f"stays-{way}")) as (going, victim):
+        broken = undone(victim, *cut[way])
+        with broken:
+            rack.same(going.result())
 
 
 @full
@@ -100,8 +100,10 @@ def test_buildkitd_is_killed_in_a_push(rack: Rack, small: Small) -> None:
 @pytest.mark.parametrize(("name", "how"), [
     ("lost", {"loss": 0.5}), ("delay", {"delay": 0.1}), ("slow-wire", {"rate": 125_000})])
 def test_a_bad_network_costs_only_time(rack: Rack, small: Small, name: str, how: dict[str, float]) -> None:
-    with rack.while_one_builds(rack.slow(small, name)) as (going, victim), victim.bad_network(**how):
-        rack.same(going.result())
+    with rack.while_one_builds(rack.slow(small, name)) as (going, victim):
+        network = victim.bad_network(**how)
+        with network:
+            rack.same(going.result())
 
 
 @full

@@ -46,8 +46,8 @@ def test_an_image_is_built_with_the_python_that_ansible_finds(own: Farm, invento
     assert (second.rc, second.changed, second.states()) == (0, 0, {})
 
 
-def test_under_a_limit_without_a_node_a_run_builds_nothing_and_says_so_unless_all_is_there(own: Farm, inventory: Path,
-                                                                                         tmp_path: Path) -> None:
+def test_under_a_limit_without_a_node_a_run_builds_nothing_and_says_so_unless_all_is_there(
+        own: Farm, inventory: Path, tmp_path: Path) -> None:
     """The controller's steps run all the same; nobody connects to the host that takes them."""
     found = replace(own, inventory=inventory)
     for limit in ("other", "'all:!localhost'"):

@@ -104,15 +104,20 @@ def program(root: Path, text: str) -> str:
     return str(made)
 
 
-@pytest.fixture
-def farm(empty: Catalog, tmp_path: Path) -> Iterator[Farm]:
+def six(empty: Catalog, root: Path) -> Farm:
+    """A run that has begun."""
     for number in range(6):
         empty.image(f"image{number}", "FROM scratch\nCOPY . /\n")
     recipes, plan = load_catalog([str(empty.root)]), empty.plan()
     sources = {name: read_sources(recipe) for name, recipe in recipes.items()}
-    with_files(empty, tmp_path)
+    with_files(empty, root)
     keys = list(plan.units)
-    made = Farm(tmp_path, Planned(plan, sources, keys, {}, [AMD64], keys, False, {}, {}, 0.0))
+    return Farm(root, Planned(plan, sources, keys, {}, [AMD64], keys, False, {}, {}, 0.0))
+
+
+@pytest.fixture
+def farm(empty: Catalog, tmp_path: Path) -> Iterator[Farm]:
+    made = six(empty, tmp_path)
     yield made
     for local in made.locals:
         local.engine.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import S
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import State
 
-from .test_building import Farm
-from .test_building import farm as farm  # a fixture
+from .conftest import Catalog
+from .test_building import six
 
 ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
          "busy": "wait", "emulation": {}}
@@ -49,7 +50,7 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(farm: Farm) -> Nodes:
+def nodes(empty: Catalog, tmp_path: Path) -> Nodes:
     said: list[str] = []
 
     def submit(work: Callable[[], Any], then: Callable[[Any], None]) -> None:
@@ -59,7 +60,7 @@ def nodes(farm: Farm) -> Nodes:
             found = error
         then(found)
 
-    return Nodes(farm.make(said.append, submit), said)
+    return Nodes(six(empty, tmp_path).make(said.append, submit), said)
 
 
 def test_what_a_node_is_the_cause_of_is_tried_once_on_another(nodes: Nodes) -> None:

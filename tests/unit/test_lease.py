@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import N
 from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity, version
 
 from .test_runner import Local
-from .test_runner import local as local  # a fixture
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Local]:
+    found = Local(tmp_path)
+    yield found
+    found.engine.close()
 
 
 def other(local: Local, name: str) -> Node:
