@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.desimages.farm.plugins.module_utils import elf
@@ -87,7 +87,7 @@ class Release:
                         why = ("is not a file" if not member.isreg() else "is there twice" if name in found
                                else f"has {member.size} bytes")
                         raise self._bad(f"{member.name} {why}")
-                    content = cast("IO[bytes]", tar.extractfile(member))  # of a regular file
+                    content: Any = tar.extractfile(member)  # of a regular file, so there is one
                     with (folder / name).open("wb") as file:  # a name of ours, whatever is in the archive
                         shutil.copyfileobj(content, file)
                     (folder / name).chmod(0o755)
