@@ -62,6 +62,8 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
     except OSError as error:  # this node is the cause
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         ended = {"state": "failed", "error": _said(error), "full": full, "fault": "" if full else _said(error)}
+    except MemoryError:
+        ended = {"state": "failed", "error": "out of memory", "fault": "out of memory"}
     except Exception as error:  # the state must say how a job ended, whatever happened
         ended = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -142,6 +144,8 @@ class _Job:
                 raise FarmError(f"buildctl succeeded, but gave no digest: {why}", hint="see its log") from error
         if engine != engine_identity(self.spec["socket"]) or not engine:
             return {"state": "lost", "error": "buildkitd stopped during the build"}
+        if code < 0:  # by the kernel, if memory ran out
+            return {"state": "failed", "fault": f"buildctl was killed by signal {-code}"}
         return {"state": "failed", "full": self.progress.full or _full(self.spec["root"])}
 
     def _login(self) -> dict[str, str]:

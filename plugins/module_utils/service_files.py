@@ -90,11 +90,16 @@ def confinement(service: Service) -> Iterator[str]:
     writes = list(service.claims.data)
     if service.confined == "builder":
         yield f"CapabilityBoundingSet=~{' '.join(DROPPED)}"
-        writes += ["/run", *(path.rpartition("/")[0] or "/" for path in service.claims.sockets)]
+        writes += ["/run", *socket_folders(service)]
     else:
         yield from SERVER
     for path in dict.fromkeys(writes):
         yield f"ReadWritePaths={unit_word(path)}"
+
+
+def socket_folders(service: Service) -> list[str]:
+    """The folders of its sockets. They are made before it starts: below /run they are gone after a boot."""
+    return [path.rpartition("/")[0] or "/" for path in service.claims.sockets]
 
 
 def slice_text(service: Service) -> str:
@@ -134,6 +139,8 @@ def systemd_files(service: Service) -> dict[str, Text]:
         "",
         "[Service]",
         "Type=exec",
+        *(f"ExecStartPre=+/bin/mkdir -p {unit_word(path)}" for path in socket_folders(service)
+          if service.confined == "builder" and path != "/" and not f"{path}/".startswith(f"{service.state_dir}/")),
         f"ExecStart={command}",
         *(["ExecStopPost=+" + " ".join(unit_word(word).replace("$", "$$") for word in service.after)] if service.after
           else []),

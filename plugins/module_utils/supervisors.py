@@ -295,8 +295,10 @@ class Systemd(Supervisor):
         path = next(iter(self.files()))
         for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # from a killed write
             os.unlink(left)
-        if os.path.exists(path) and not self.foreign():
+        mine = os.path.exists(path) and not self.foreign()
+        if mine:
             os.unlink(path)
+        if mine or self.has_slice():
             self.forget()
 
     def forget(self) -> None:
@@ -305,9 +307,13 @@ class Systemd(Supervisor):
 
     def remove_slice(self) -> None:
         """Removes the slice that has the service's share, if this farm made it."""
-        path = f"{supervision.UNITS}/{self.service.slice}"
-        if read(path).startswith(f"{WRITTEN}{self.service.state_dir}:"):
-            os.unlink(path)
+        if self.has_slice():
+            self.run(["systemctl", "stop", self.service.slice])  # else it stays, with its cgroup, until the next boot
+            os.unlink(f"{supervision.UNITS}/{self.service.slice}")
+
+    def has_slice(self) -> bool:
+        text = read(f"{supervision.UNITS}/{self.service.slice}")
+        return text.startswith(f"{WRITTEN}{self.service.state_dir}:")
 
     def foreign(self) -> str:
         path = next(iter(self.files()))

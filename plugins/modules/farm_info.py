@@ -184,6 +184,7 @@ def main() -> None:
     sizes = {part["part"]: part["size"] for part in disk}
     module.exit_json(changed=False, services=services, disk=disk, engine=info.read("engine.json").get("id", ""),
                      node=info.read("etc", "node.json"), runc=info.runc(), load=os.getloadavg()[0],
+                     farm=str((info.read("provisioned.json").get("by") or {}).get("version", "")),
                      free=sizes.get("(free)"), cache=sizes.get("buildkit"))
 
 

@@ -73,15 +73,59 @@ def test_what_a_node_is_the_cause_of_is_tried_once_on_another(nodes: Nodes) -> N
     job = next(job for _round in range(6) for job in nodes.starts(two) if set(keys) & set(two.jobs[job].batch.keys)
                or nodes.ends(two, job, state="lost", error="buildkitd stopped"))
     nodes.ends(two, job, **KILLED)
+    assert State.FAILED not in nodes.states(), "side by side its platforms may have needed too much"
+    for _platform in keys:
+        job = next(job for _round in range(12) for job in nodes.starts(two) if set(keys) & set(two.jobs[job].batch.keys)
+                   or nodes.ends(two, job, state="failed", error="exit code: 1"))
+        nodes.ends(two, job, **KILLED)
     assert {nodes.made.scheduler.outcomes[key].state for key in keys} == {State.FAILED}
     assert sum("tried on another node" in line for line in nodes.said) == 1
 
 
 def test_the_only_node_fails_what_it_is_the_cause_of(nodes: Nodes) -> None:
     one = nodes.sit("one")
-    nodes.ends(one, nodes.starts(one)[0], **KILLED)
-    assert State.FAILED in nodes.states()
+    first = nodes.starts(one)[0]
+    keys = one.jobs[first].batch.keys
+    nodes.ends(one, first, **KILLED)
+    assert State.FAILED not in nodes.states(), "each platform is built alone first"
+    for _round in range(20):
+        for job in nodes.starts(one):
+            nodes.ends(one, job, **KILLED)
+    assert {nodes.made.scheduler.outcomes[key].state for key in keys} == {State.FAILED}
     assert not one.out
+
+
+def test_a_node_whose_buildkitd_is_dead_does_not_use_up_the_patience_of_units(nodes: Nodes) -> None:
+    dead = nodes.sit("dead")
+    nodes.sit("good")
+    for _count in range(failures.CUT):
+        assert dead.joined
+        nodes.ends(dead, nodes.starts(dead)[0], state="lost", error="buildkitd stopped during the build")
+    assert not dead.joined and not dead.out
+    assert State.FAILED not in nodes.states()
+    nodes.made.prepared(dead, "x86_64", {}, [])
+    assert dead.misses, "the pauses grow until it has built something"
+
+
+def test_a_unit_that_nobody_wants_any_more_is_let_go(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    first = nodes.starts(one)[0]
+    nodes.ends(one, first, state="running")
+    for key in one.jobs[first].batch.keys:
+        del nodes.made.scheduler.outcomes[key]
+    orders = nodes.made.orders(one)
+    assert orders and first in orders["cancel"]
+    nodes.ends(one, first, state="done", digest="sha256:1")
+
+
+@pytest.mark.parametrize("node", [{"native": ["linux/mips"]}, {"native": [7]}, {"cores": "x", "memory": []}])
+def test_a_node_that_says_nonsense_of_itself_is_out_and_the_run_goes_on(nodes: Nodes, node: dict[str, Any]) -> None:
+    one = nodes.made.sit("one", {**ABOUT, "name": "one", "slots": 0})
+    nodes.made.prepared(one, "x86_64", node, [])
+    assert one.out and not one.joined
+    two = nodes.made.sit("two", {**ABOUT, "name": "two"})
+    nodes.made.prepared(two, "loongarch64", {}, [])
+    assert two.out
 
 
 def test_a_node_that_fails_again_and_again_gets_no_more_work(nodes: Nodes) -> None:

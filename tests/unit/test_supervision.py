@@ -349,3 +349,13 @@ def test_nobody_but_the_service_sets_whose_process_it_is() -> None:
     (text,) = environment_file(Service.from_params({**LEAST, "environment": environment})).values()
     assert text.group == -1, "of no group but root's own"
     assert text.text == 'PATH="/p"\nHOME="/"\nLANG="C.UTF-8"\nDESIMAGES_SERVICE="/s/services/a"\n'
+
+
+def test_the_folder_of_a_socket_is_made_before_the_service_starts() -> None:
+    """Below /run it is gone after a boot, and a confined service cannot make it."""
+    line = 'ExecStartPre=+/bin/mkdir -p "/run/buildkit"'
+    for socket, made in (("/run/buildkit/x.sock", [line]), ("/s/f/x.sock", [])):
+        one = Service.from_params({"name": "x", "state_dir": "/s/f", "command": ["/bin/x"], "confined": "builder",
+                                   "claims": {"sockets": [socket]}})
+        lines = next(iter(systemd_files(one).values())).text.splitlines()
+        assert [line for line in lines if line.startswith("ExecStartPre=")] == made

@@ -213,6 +213,7 @@ class _Broker:
 
     def _tell(self, line: str) -> None:
         """Says a line to people: a session prints it, and it is kept in the run's folder."""
+        line = line.encode(errors="replace").decode()  # what a registry said may be in it
         self._lines.append(line)
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with contextlib.suppress(OSError), open(self._run.folder / PROGRESS, "a", encoding="utf-8") as file:

@@ -144,10 +144,16 @@ class Builder:
             return
         if seat.misses:
             self.tell(f"{seat.name}: answers again")
-        seat.misses, seat.adopting = 0, True
-        native = node.get("native") or [str(KERNEL[machine])]
-        seat.slots = seat.about["slots"] or slots(node)
-        self._adopt(seat, finished, seat.worker(native, node.get("emulated", ()), self.speeds.get(seat.name, 1.0)))
+        try:
+            native = node.get("native") or [str(KERNEL[machine])]
+            seat.slots = seat.about["slots"] or slots(node)
+            worker = seat.worker(native, node.get("emulated", ()), self.speeds.get(seat.name, 1.0))
+        except (FarmError, KeyError, ValueError, TypeError, AttributeError) as error:
+            self.missed(seat, f"what it says of itself cannot be used ({machine}, {type(error).__name__}: {error}): "
+                        "provision it again", for_good=True)
+            return
+        seat.adopting = True
+        self._adopt(seat, finished, worker)
 
     def _adopt(self, seat: Seat, finished: list[dict[str, Any]], worker: Worker) -> None:
         """Tags what a run that died left on a node, if it gave it to this node; afterwards the node may build."""
@@ -226,11 +232,14 @@ class Builder:
                 "wait": SOON if hurry else WAIT, "slots": seat.slots}
 
     def _needless(self, seat: Seat) -> list[str]:
-        """Jobs of units that another node has built meanwhile."""
-        outcomes = self.scheduler.outcomes
+        """Jobs of units that another node has built meanwhile, or that nobody wants any more."""
         sent = [job for job in seat.jobs.values() if job.began]
-        return [job.id for job in (*seat.lost.values(), *sent)
-                if all(outcomes[key].state in GOOD for key in job.batch.keys)]
+        return [job.id for job in (*seat.lost.values(), *sent) if not any(map(self._open, job.batch.keys))]
+
+    def _open(self, key: Key) -> bool:
+        """Whether a result of a unit counts: it is wanted, and not there yet."""
+        outcome = self.scheduler.outcomes.get(key)
+        return outcome is not None and outcome.state not in GOOD
 
     def _offer(self, seat: Seat) -> list[dict[str, Any]]:
         """One batch for each slot, and some more if builds end quickly and no other node could have them. (If they are
@@ -275,6 +284,7 @@ class Builder:
             job = (seat.jobs if known else seat.lost)[state["id"]]
             if not job.began:
                 job.began = job.said = now - state["age"]
+                job.moved = now
                 self.tell(f"{job.name}: building on {seat.name}{_foreign(job.batch)}")
             if (steps := (state.get("steps"), state.get("done"))) != job.steps:
                 job.steps, job.moved = steps, now
@@ -304,7 +314,7 @@ class Builder:
                              "emulated": job.batch.emulated})
 
     def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
-        keys = [key for key in job.batch.keys if self.scheduler.outcomes[key].state not in GOOD]
+        keys = list(filter(self._open, job.batch.keys))
         if not keys:
             return  # another node was sooner
         if state["state"] != "done":
@@ -320,7 +330,8 @@ class Builder:
         """A batch is tagged, or could not be."""
         self.tagging -= 1
         if isinstance(kept, FarmError):
-            self.failures.fail(seat, job, f"it was built, but could not be kept: {kept}", "", state)
+            self.failures.unkept(seat, job, f"it was built, but could not be kept: {kept}", state,
+                                 bad=bool(kept.where.get("node")))
         else:
             seat.built += kept.manifests
             seat.emulated += len(kept.manifests) * job.batch.emulated

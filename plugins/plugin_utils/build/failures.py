@@ -44,7 +44,7 @@ class Failures:
     elsewhere: set[Key] = field(default_factory=set)  # units for whose failure a node was the cause
 
     def succeeded(self, seat: Seat, job: Job) -> None:
-        seat.faults = seat.cuts = 0
+        seat.faults = seat.cuts = seat.losses = seat.misses = 0
         self.patience.forget(job.batch.keys)
 
     def failed(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
@@ -54,13 +54,13 @@ class Failures:
                         "free some, or give BuildKit a larger disk, and run again")
         elif state.get("refused"):  # by the registry: another node may agree with it
             self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
-            self.missed(seat, f"{state['error']}\n  what to do: {state['refused']}", for_good=True)
+            self.missed(seat, f"{state.get('error')}\n  what to do: {state['refused']}", for_good=True)
         elif state.get("fault"):
             self._blame(seat, job, state, f"{state['fault']}: {state.get('error') or 'failed'}", "")
         elif state.get("transport"):  # BuildKit does not say why a registry fails
             self.submit(lambda: self._asked(job), lambda found: self._away(seat, job, state, found))
-        elif state["state"] == "lost":
-            self.again(seat, job, state)
+        elif state["state"] in ("lost", "cancelled"):  # nothing here cancels what is still wanted
+            self._lost(seat, job, state)
         elif len(job.batch.keys) > 1:
             self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
             self.scheduler.split(job.batch)
@@ -81,6 +81,25 @@ class Failures:
         self.again(seat, job, state)
         if seat.cuts >= CUT and not seat.about["local"] and seat.joined:
             self.missed(seat, f"{CUT_OFF}: {state.get('error')}")
+
+    def _lost(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        """BuildKit or the job ended by itself. If that happens again and again, others get the node's work."""
+        seat.losses += 1
+        now = time.monotonic()
+        if seat.losses < CUT or not self.scheduler.elsewhere(job.batch, now):
+            self.again(seat, job, state)
+            return
+        self.scheduler.put_back(job.batch, now)
+        if seat.joined:
+            why = state.get("error") or "lost"
+            self.missed(seat, f"{seat.losses} builds in a row were lost there, the last: {why}")
+
+    def unkept(self, seat: Seat, job: Job, what: str, state: dict[str, Any], *, bad: bool) -> None:
+        """What was built could not be tagged; `bad` if the node's result is the cause."""
+        if bad:
+            self._blame(seat, job, state, what, "")
+        else:
+            self.fail(seat, job, what, "", state)
 
     def way(self, seat: Seat) -> dict[str, str] | None:
         """How a node is to reach the registry; None for this machine."""
@@ -119,9 +138,12 @@ class Failures:
     def _blame(self, seat: Seat, job: Job, state: dict[str, Any], what: str, hint: str) -> None:
         """The node is the cause: its units are tried once on another, if there is one."""
         seat.faults += 1
-        if self.elsewhere.intersection(job.batch.keys) or not any(
-                each.joined and each is not seat for each in self.seats.values()):
-            self.fail(seat, job, what, hint, state)
+        if self.elsewhere.intersection(job.batch.keys) or not self.scheduler.elsewhere(job.batch, time.monotonic()):
+            if len(job.batch.keys) > 1 and not state.get("full"):  # side by side they may need too much
+                self.tell(f"{job.name}: {what}; each platform is now built alone")
+                self.scheduler.split(job.batch)
+            else:
+                self.fail(seat, job, what, hint, state)
             return
         self.elsewhere.update(job.batch.keys)
         self.tell(f"{job.name}: {what}; tried on another node")
@@ -133,6 +155,7 @@ class Failures:
         """The units have failed, and what needs them cannot be built."""
         message = failure(error, hint, state, self.run.log(job.name))
         after = self.scheduler.fail(job.batch, message)  # only what this node still has: others may build the rest
-        seat.failed += [key for key in job.batch.keys if self.scheduler.outcomes[key].error == message]
+        outcomes = self.scheduler.outcomes
+        seat.failed += [key for key in job.batch.keys if key in outcomes and outcomes[key].error == message]
         self.tell(f"{job.name}: failed on {seat.name}: {message}"
                   + (f"\n  cannot be built either: {', '.join(map(str, after))}" if after else ""))

@@ -92,7 +92,8 @@ class Keeper:
                     kept.notes.append(f"{key}: {tag} is {held[0]} already, but this build gave {digest}: not"
                                       " reproducible; the first one is kept")
                     kept.differs[key] = held[0], digest
-                    (digest, size, kind), data, about = held, b"", {"like": tag}
+                    data, about = b"", {"like": tag}
+                digest, size, kind = held
                 continue
             if held and held[0] != digest:
                 kept.notes.append(f"{key}: {tag} was {held[0]}, which is not signed by this farm: now it is {digest}")

@@ -35,6 +35,11 @@ _PREPARED: Mapping[str, tuple[type, ...]] = {"machine": (str,), "node": (dict,),
                                              "apart": (str,)}
 _FINISHED: Mapping[str, tuple[type, ...]] = {"id": (str,), "digest": (str,)}
 _STATE: Mapping[str, tuple[type, ...]] = {"id": (str,), "state": (str,), "elapsed": (int, float), "age": (int, float)}
+# what they may have
+_MORE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("steps", "done", "cached"), (int,)),
+    **dict.fromkeys(("running", "error", "failed_step", "refused", "fault", "digest", "log"), (str,)),
+    **dict.fromkeys(("notes", "tail"), (list,)), **dict.fromkeys(("full", "transport"), (bool,))}
 PROBE = 180.0  # the same for a probe, which asks each service
 REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
@@ -63,10 +68,10 @@ class Node:
         those of the run `keep`. Returns what the node is, what had finished, and why it does not reach `registry`
         (runner.py). Raises Busy."""
         value = {"jobs": self.jobs, "keep": keep, "controller": self._controller, "registry": registry}
-        answer: dict[str, Any] | None = self._call("clear", value, CALL)
+        answer: dict[str, Any] | None = self._call("clear", value, CALL + REACH)
         if answer is None:
             self._send()
-            answer = self._ask("clear", value)
+            answer = self._ask("clear", value, REACH)
         if not _fits(answer, _PREPARED) or not all(_fits(one, _FINISHED) for one in answer["finished"]):
             raise self._strange(answer)
         return {name: answer[name] for name in _PREPARED}
@@ -93,7 +98,8 @@ class Node:
                  "controller": self._controller}
         found: list[dict[str, Any]] = self._ask("turn", value, wait)
         asked = {*ids, *(spec["id"] for spec in specs)}
-        if not isinstance(found, list) or not all(_fits(one, _STATE) and one["id"] in asked for one in found):
+        if not isinstance(found, list) or not all(_fits(one, _STATE) and one["id"] in asked for one in found) or (
+                not all(_may(one, _MORE) for one in found) or len({one["id"] for one in found}) < len(found)):
             raise self._strange(found)
         return found
 
@@ -132,8 +138,8 @@ class Node:
         if answer is None:
             return None
         try:
-            found = json.loads(answer)
-        except ValueError:
+            found = _clean(json.loads(answer, parse_constant=_refuse))
+        except (ValueError, RecursionError):
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
                             hint=f"remove {self._runner} there: it is then sent again") from None
         if isinstance(found, dict) and "taken" in found:
@@ -146,6 +152,8 @@ class Node:
             return None
         if code == 255:
             raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
+        if code > 128:  # as the kernel does if memory runs out
+            raise Unreachable(f"{self.name}: the runner was killed by signal {code - 128}", node=self.name)
         if code != 0:
             raise FarmError(f"{self.name}: exit code {code} of {command[:120]}: {errors.strip()[-600:]}",
                             node=self.name)
@@ -155,6 +163,29 @@ class Node:
 def _fits(value: Any, names: Mapping[str, tuple[type, ...]]) -> bool:
     """Whether a value is a mapping with these names, of these types."""
     return isinstance(value, dict) and all(isinstance(value.get(name), kinds) for name, kinds in names.items())
+
+
+def _may(value: dict[str, Any], names: Mapping[str, tuple[type, ...]]) -> bool:
+    """Whether what a mapping has of these names is of these types; lists have texts."""
+    return all(isinstance(value[name], kinds) and (list not in kinds or all(map(_is_text, value[name])))
+               for name, kinds in names.items() if name in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _clean(value: Any) -> Any:
+    """A value of JSON without lone surrogates, which cannot be written anywhere."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [_clean(one) for one in value]
+    return {_clean(name): _clean(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def runner_zip() -> bytes:

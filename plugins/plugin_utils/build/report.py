@@ -125,8 +125,9 @@ def clock(seconds: float) -> str:
 
 def step(state: dict[str, Any]) -> str:
     """How far a solve is, from its job's state: `step 3 of 21, 0:37, [build 1/2] RUN go build ...`, without mounts."""
-    name = " ".join(word for word in state["running"].split() if not word.startswith("--mount="))
-    return f"step {state['done']} of {state['steps']}, {clock(state['elapsed'])}" + (f", {name[:100]}" if name else "")
+    name = " ".join(word for word in state.get("running", "").split() if not word.startswith("--mount="))
+    far = f"step {state.get('done', 0)} of {state['steps']}, {clock(state['elapsed'])}"
+    return far + (f", {name[:100]}" if name else "")
 
 
 def failure(error: str, hint: str, state: dict[str, Any], log: Path) -> str:

@@ -46,6 +46,7 @@ class Seat:
     misses: int = 0
     again: float = 0.0  # by time.monotonic(): it is not tried before
     faults: int = 0  # failures in a row of which it is the cause
+    losses: int = 0  # jobs in a row that ended without a word
     doubted: float = 0.0  # by time.monotonic(): before, it is not asked whether it reaches the registry
     cuts: int = 0  # failures in a row on its way to a registry that the controller reaches
     out: str = ""  # why it gets no more work

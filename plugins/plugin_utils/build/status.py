@@ -50,7 +50,7 @@ def facts(name: str, groups: Iterable[str], read: Mapping[str, Any], run: Mappin
     away = "" if "services" in read else " ".join(str(read.get("msg") or "it cannot be read").split())
     state = "away" if away else "there" if read["services"] else "not provisioned"
     return {"host": name, "groups": list(groups), "state": state, "why": away,
-            "native": node.get("native", []), "emulated": node.get("emulated", []), "farm": node.get("farm", ""),
+            "native": node.get("native", []), "emulated": node.get("emulated", []), "farm": read.get("farm", ""),
             "buildkit": node.get("version", ""), "runc": read.get("runc", ""), "engine": read.get("engine", ""),
             "load": read.get("load"), "cores": node.get("cores"), "free": read.get("free"), "cache": read.get("cache"),
             "certificate_days": days, "last_run": dict(run) if run else None,
@@ -93,8 +93,10 @@ def said(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
         found += [f"{host['host']} {_did(host['last_run'])}"] if host["last_run"] else []
         found += [f"{host['host']} is away: {host['why']}"] if host["why"] else []
         found += [f"{host['host']}: {', '.join(bad)}"] if bad else []
-        found += [f"{host['host']}: the registry's certificate expires in {days} days; provisioning makes a new one, "
-                  "unless you gave it"] if days is not None and days < SOON else []
+        if days is not None and days < SOON:
+            when = "has expired" if days < 0 else f"expires in {days} days"
+            found.append(f"{host['host']}: the registry's certificate {when}; provisioning makes a new one, unless you "
+                         "gave it")
     return found
 
 

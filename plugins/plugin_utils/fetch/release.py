@@ -30,7 +30,8 @@ HINT = "give BuildKit's own archive for that platform, buildkit-VERSION.linux-AR
 
 
 class Release:
-    """The archive at `source`, a URL or an absolute path. What was taken out is kept in `cache/release/SHA256`."""
+    """The archive at `source`, a URL or an absolute path. What was taken out is kept in
+    `cache/release/SHA256-PLATFORM`."""
 
     def __init__(self, source: str, sha256: str, platform: str, names: Sequence[str], cache: str) -> None:
         """Raises BadInput with all mistakes."""
@@ -43,7 +44,7 @@ class Release:
             raise BadInput(wrong, what=f"the archive for {platform}")
         self.url = f"file://{quote(source)}" if source.startswith("/") else source
         self.sha256, self.platform, self.names = sha256, Platform.parse(platform), names
-        self.folder = Path(cache) / "release" / sha256
+        self.folder = Path(cache) / "release" / f"{sha256}-{self.platform.slug}"
 
     def kept(self) -> dict[str, dict[str, Any]]:
         """The programs, if they are in the cache and were not changed there; else {}."""

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Optional
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 THREADS = 8
 PAUSE = 5.0  # seconds between lines of progress
+
+Found = Optional[tuple[str, int, str]]  # digest, size, media type
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Move:
                  check: bool = False) -> None:
         self.old, self.new, self.namespace, self.say, self.check = old, new, namespace, say, check
         self.moved = Moved()
+        self.empty = check and not new.answers()  # it may not be there yet
 
     def run(self) -> Moved:
         """Raises RegistryError if the old registry has nothing; any error of one tag is in the result."""
@@ -70,17 +74,26 @@ class Move:
         named: dict[str, list[str]] = {}
         with ThreadPoolExecutor(THREADS) as pool:
             tags = self.old.tags(repository)
-            both = pool.map(lambda tag: (self.old.digest(repository, tag), self.new.digest(repository, tag)), tags)
-            for tag, (wanted, found) in zip(tags, both):
-                if wanted is None:  # removed meanwhile
+            for tag, (wanted, found, problem) in zip(tags, pool.map(lambda tag: self._both(repository, tag), tags)):
+                if problem:
+                    self.moved.failed.append(f"{repository}:{tag}: {problem}")
+                elif wanted is None:  # removed meanwhile
                     continue
-                if found is None:
+                elif found is None:
                     named.setdefault(wanted[0], []).append(tag)
                 elif found[0] == wanted[0]:
                     self.moved.present += 1
                 else:
                     self.moved.kept.append(f"{repository}:{tag}")
         return [Piece(repository, digest, tuple(names)) for digest, names in named.items()]
+
+    def _both(self, repository: str, tag: str) -> tuple[Found, Found, str]:
+        """What the tag names in the old and in the new registry; or why that cannot be said."""
+        try:
+            new = None if self.empty else self.new.digest(repository, tag)
+            return self.old.digest(repository, tag), new, ""
+        except FarmError as error:
+            return None, None, str(error)
 
     def _copy(self, piece: Piece) -> str:
         """'' or why it could not be copied."""

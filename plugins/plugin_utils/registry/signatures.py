@@ -39,6 +39,7 @@ class Trust:
         self.registry, self.namespace, self.keys, self.known = registry, namespace, keys, known
         self.archive = f"{namespace}/{ARCHIVE}"
         self._lock, self._ready = Lock(), False
+        self._would: set[tuple[str, str, str]] = set()  # what check mode would adopt
 
     @classmethod
     def of(cls, registry: Registry, arguments: Mapping[str, Any], *, check: bool) -> Trust:
@@ -54,7 +55,7 @@ class Trust:
 
     def believes(self, repository: str, tag: str, digest: str) -> bool:
         """Whether an accepted key signed that this tag names this digest. Raises Unreachable."""
-        if self.known.signer(repository, tag, digest) in self.keys.accepted:
+        if self.known.signer(repository, tag, digest) in self.keys.accepted or (repository, tag, digest) in self._would:
             return True
         if not self.keys.accepted:
             return False
@@ -113,7 +114,7 @@ class Trust:
             if found is None or self.believes(*place, found[0]):
                 return "", ""
             if check:
-                self.known.add(*place, found[0], self.keys.own)
+                self._would.add((*place, found[0]))
             else:
                 self.sign(*place, found[0], adopted="true")
             return ":".join(place), found[0]

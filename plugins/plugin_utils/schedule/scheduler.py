@@ -122,6 +122,13 @@ class Scheduler(Board):
                 self._faulty[task] = None
             self._wait(task)
 
+    def elsewhere(self, batch: Batch, now: float) -> bool:
+        """Whether another node that is there may build a batch's units now."""
+        self._tick(now)
+        task = self._tasks[batch.keys[0]]
+        return any(node.worker.name != batch.node and node.worker.name not in task.faults
+                   for node in self._fleet.on(task.need, task.need.open, now))
+
     def split(self, batch: Batch) -> None:
         """The batch failed in a step: each of its units waits again, to be built alone."""
         for task in self._release(batch):
