@@ -69,7 +69,7 @@ def test_two_programs_are_taken_once(tmp_path: Path, served: Callable[[str], str
                             special("bin/x", tarfile.SYMTYPE, "/etc"), special("dev", tarfile.CHRTYPE)])
     source = {"path": str(archive), "file": archive.as_uri(), "http": served("a%20b.tar.gz")}[way]
     found = take(source, sha256, tmp_path / "cache")
-    folder = tmp_path / "cache/release" / sha256
+    folder = tmp_path / "cache/release" / f"{sha256}-arm64"
     assert sorted(path.name for path in folder.iterdir()) == ["buildctl", "buildkitd", "manifest.json"]
     assert found["buildkitd"] == {"path": str(folder / "buildkitd"), "size": len(PROGRAM),
                                   "sha256": hashlib.sha256(PROGRAM).hexdigest()}
