@@ -10,8 +10,8 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
-GOOD: dict[str, Any] = {"id": "a", "state": "running", "elapsed": 1.0, "age": 1, "steps": 2, "done": 1, "running": "RUN",
-                        "notes": ["x"], "tail": []}
+GOOD: dict[str, Any] = {"id": "a", "state": "running", "elapsed": 1.0, "age": 1, "steps": 2, "done": 1,
+                        "running": "RUN", "notes": ["x"], "tail": []}
 
 
 def node(answer: str, code: int = 0) -> Node:
