@@ -241,7 +241,7 @@ ln -sf /usr/bin/python3 /srv/python/its-own"""
 @pytest.mark.full
 def test_hosts_are_reached_as_people_reach_theirs(
         nodes: Farm, fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
-    """One through a jump host, as a user who becomes root by a password of his own, with another Python. Beside it one
+    """One through a jump host, as a user whose sudo asks for a password, with another Python. Beside it one
     with a wrong password for sudo, and one with a wrong key."""
     for name in ("node2", "small"):
         fleet[name].run("sh", "-euc", SUDO)
