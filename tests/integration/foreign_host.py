@@ -1,7 +1,7 @@
 """A test's host of another architecture, without a virtual machine: Debian 12 without systemd, whose programs run under
 qemu-user. The kernel and runc are this machine's: runc cannot start under an emulator, so it is copied into the host's
-tree with the libraries that it needs. Its packages are extracted, and what their scripts would have made is made by hand:
-to run these scripts under an emulator takes many minutes.
+tree with the libraries that it needs. Its packages are extracted, and what their scripts would have made is made by
+hand: to run these scripts under an emulator takes many minutes.
 
 Such a host calls itself what it stands for (`uname -m`), and its BuildKit is compiled for it. But the kernel runs this
 machine's programs there too, so its inventory says `farm_native`.
