@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import http.client
 
 LONGEST = 10  # seconds that a command which asks a service may take, timeout(1)
+SETTLED = 30  # seconds after which a service that starts should still be the same process
 
 
 def http_answers(url: str, certificate: str = "", timeout: float = 2) -> str:
@@ -120,17 +121,26 @@ def ask(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
     return ""
 
 
-def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]]) -> str:
-    """Asks until the service is ready ('') or the time is over (the last reason)."""
-    return until(lambda: ask(ready, run), ready.timeout)
+def wait(ready: Ready, run: Callable[[list[str]], tuple[int, str, str]], pid: Callable[[], int] = os.getpid) -> str:
+    """Asks until the service is ready ('') or the time is over (the last reason). A slow board needs minutes, but after
+    `SETTLED` seconds a service whose process (`pid`, 0 if there is none) comes and goes is not waited for."""
+    began, seen = time.monotonic(), set[int]()
+
+    def hopeful() -> bool:
+        if time.monotonic() - began > SETTLED:
+            seen.add(pid())
+        return len(seen) < 2 and 0 not in seen
+
+    return until(lambda: ask(ready, run), ready.timeout, hopeful)
 
 
-def until(asked: Callable[[], str], seconds: float) -> str:
-    """Asks, with growing pauses, until the answer is '' or the time is over; returns the last answer."""
+def until(asked: Callable[[], str], seconds: float, hopeful: Callable[[], bool] = lambda: True) -> str:
+    """Asks, with growing pauses, until the answer is '', the time is over, or there is no hope; returns the last
+    answer."""
     deadline, pause = time.monotonic() + seconds, 0.05
     while True:
         problem = asked()
-        if not problem or time.monotonic() > deadline:
+        if not problem or time.monotonic() > deadline or not hopeful():
             return problem
         time.sleep(pause)
         pause = min(pause * 1.5, 1.0)

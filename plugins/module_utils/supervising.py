@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,7 +141,8 @@ class Supervised:
     def wait(self, fresh: bool) -> None:
         """Waits until it answers. Raises FarmError with the last lines of its log if it does not; if `fresh`, it is
         stopped first."""
-        problem = (readiness.wait(self.service.ready, programs.call)
+        began = time.monotonic()
+        problem = (readiness.wait(self.service.ready, programs.call, lambda: self.supervisor.status().pid)
                    or readiness.until(self.not_running, STARTS))
         if not problem:
             return
@@ -149,7 +151,7 @@ class Supervised:
         if fresh:  # otherwise it might crash and restart forever
             self.supervisor.stop()
         raise FarmError(
-            f"{self.service.name} is not ready after {self.service.ready.timeout} s: {problem}\n"
+            f"{self.service.name} is not ready after {time.monotonic() - began:.0f} s: {problem}\n"
             + "".join(f"{line}\n" for line in strangers)
             + f"the last lines of its log:\n{lines}",
             hint="see its log" + ("; the service was stopped again" if fresh else ""),

@@ -138,7 +138,8 @@ options:
         type: list
         elements: str
       timeout:
-        description: How many seconds it may take.
+        description: How many seconds it may take. A service that crashes again and again is not waited for after half a
+          minute.
         type: int
         default: 30
   claims:

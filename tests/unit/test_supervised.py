@@ -293,6 +293,16 @@ def test_what_does_not_answer_in_time_says_why(tmp_path):
 
 
 @pytest.mark.timeout(30)
+def test_a_slow_start_is_waited_for_and_a_crash_again_and_again_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "SETTLED", 0)
+    answers, pids = iter(["no", "no", "no", ""]), iter(range(100, 200))
+    assert readiness.wait(Ready(command=("x",), timeout=600), lambda _words: (0 if not next(answers) else 1, "", ""),
+                          lambda: 100) == ""
+    for pid in (pids.__next__, lambda: 0):
+        assert "exited with 1" in readiness.wait(Ready(command=("false",), timeout=600), run, pid)
+
+
+@pytest.mark.timeout(30)
 def test_a_command_that_asks_for_ever_is_no_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(readiness, "LONGEST", 0.5)
     assert "did not end within 0.5 s" in readiness.wait(Ready(command=("sleep", "600"), timeout=0), run)
