@@ -68,8 +68,8 @@ test-full: may-test lint ## run all tests, for all platforms, and the important 
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
 	molecule test --scenario-name=default --scenario-name=clone
 
-test-fleet: may-test setup-dev ## provision several hosts over ssh, build there, and lose one meanwhile
-	molecule test $(or $(ARGS),--scenario-name=fleet)
+test-fleet: may-test setup-dev ## all molecule scenarios: fleets of like and unlike hosts over ssh, a virtual machine
+	molecule test $(or $(ARGS),--all)
 
 test-faults: may-test setup-dev ## what fails in a run: nodes, networks, disks, registries, processes; on real hosts
 	pytest tests/integration -m faults $(ARGS)
