@@ -72,10 +72,11 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 def root_tar(suite: str = SUITE, architecture: str = "", packages: Sequence[str] = PACKAGES,
-             more: Sequence[str] = ("--variant=minbase",), finish: str = "true") -> Path:
+             more: Sequence[str] = ("--variant=minbase",), finish: str = "true", name: str = "") -> Path:
     """Debian's root file system as a tar; `architecture`: of another one than this machine's. `finish`: commands of a
     shell that change it before it is packed, run by this machine in its root. It is made again if what is asked of
-    mmdebstrap here or the mirror's archive changed, and knows no key and no setting of this machine."""
+    mmdebstrap here or the mirror's archive changed, and knows no key and no setting of this machine. `name`: of the
+    tar, if it is not the usual one."""
     bases = client_settings.apt_bases(client_settings.DEBIAN)
     assert bases, "the sources of this machine's apt name no Debian archive"
     sources = [f"deb [signed-by={KEYRING}] {bases[0]} {suite} main"]
@@ -85,7 +86,7 @@ def root_tar(suite: str = SUITE, architecture: str = "", packages: Sequence[str]
     settings = apt_files()
     removed = " ".join(path for path in settings if path != str(CERTIFICATES.relative_to("/")))
     after = f'cd "$1"; rm -f {removed} etc/ssh/ssh_host_*; {finish}'
-    name = f"{architecture}-{suite}" if architecture else suite
+    name = name or (f"{architecture}-{suite}" if architecture else suite)
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
