@@ -26,6 +26,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 CAPABILITIES = ["NET_ADMIN", "SYS_ADMIN"]  # what buildkitd and systemd need, beside Docker's own
 APT = "etc/apt/apt.conf.d/90test"
+MAKES_KEYS = "etc/systemd/system/ssh.service.d/keys.conf"
 KEYS = "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n"
 
 
@@ -52,7 +53,7 @@ def apt_files(proxy: str = "") -> dict[str, str]:
 def ssh_files(key: str, settings: str = "") -> dict[str, str]:
     """path -> content: root may come in with `key`; each host has host keys of its own."""
     return {"root/.ssh/authorized_keys": key, "etc/ssh/sshd_config.d/test.conf": settings,
-            "etc/systemd/system/ssh.service.d/keys.conf": KEYS}
+            MAKES_KEYS: KEYS}
 
 
 def archive(files: dict[str, str]) -> bytes:

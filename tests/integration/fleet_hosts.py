@@ -13,11 +13,13 @@ The same from a shell, as root (FOLDER keeps what is needed to find the hosts ag
     fleet_hosts.py destroy FOLDER
 
 A host is of the group `nodes`, or of the groups after its name (`GROUP,GROUP`). With an architecture after that it is
-one of that, see foreign_host.py. **Network.** The test makes a bridge on this machine,
-with an address in 10.209.0.0/16; each container has no network but one end of a veth, whose other end is in the bridge.
-So host and controller reach each other, and nothing else: no route, no forwarding, no rule of a firewall is changed.
-**Packages.** A host's apt goes through apt_proxy.py, which listens on the bridge's address and fetches as this machine
-does. Names: each host's /etc/hosts has all of them, and `controller` for this machine.
+one of that: `arm64` is a virtual machine (virtual_host.py), for others see foreign_host.py.
+
+**Network.** The test makes a bridge on this machine, with an address in 10.209.0.0/16; each container has no network
+but one end of a veth, whose other end is in the bridge. So host and controller reach each other, and nothing else: no
+route, no forwarding, no rule of a firewall is changed. **Packages.** A host's apt goes through apt_proxy.py, which
+listens on the bridge's address and fetches as this machine does. **Names.** Each host's /etc/hosts has all of them, and
+`controller` for this machine.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -41,7 +44,7 @@ if __name__ == "__main__":
     PROJECT = Path(__file__).resolve().parents[2]
     sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT)]
 
-from tests.integration import debian_host, foreign_host
+from tests.integration import debian_host, emulators, foreign_host, virtual_host
 from tests.integration.bad_wire import BadWire
 from tests.integration.docker_host import ROOT, DockerHost, run, until
 
@@ -54,14 +57,24 @@ PROCESSES = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 @dataclass(frozen=True)
 class Host:
     """One host of a fleet. After `kill`, `start` boots it again with the same disk. `architecture`: Debian's name of
-    another one than this machine's; such a host has no systemd."""
+    another one than this machine's; such a host has no systemd, unless it is `virtual`. `folder` is the fleet's."""
 
     name: str
     address: str
     number: int
     bridge: str
     dockerd: DockerHost
+    folder: Path
     architecture: str = ""
+
+    @property
+    def virtual(self) -> bool:
+        return self.architecture in virtual_host.ARCHITECTURES
+
+    @property
+    def disk(self) -> Path:
+        """A virtual one's disk, and what it boots."""
+        return self.folder / f"{self.name}.machine"
 
     @property
     def container(self) -> Any:
@@ -81,13 +94,16 @@ class Host:
         unlink(self.link)
         run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", pid)
         run("ip", "link", "set", self.link, "master", self.bridge, "up")
-        for words in (("address", "add", f"{self.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
-            self.netns("ip", *words)
+        if not self.virtual:  # else the address is the machine's inside
+            self.netns("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.netns("ip", "link", "set", "eth0", "up")
         if not self.architecture:
             debian_host.started(container)
-        until(f"sshd of {self.name} answers", 180 if self.architecture else 60, self.answers)
+        until(f"sshd of {self.name} answers", 600 if self.virtual else 180 if self.architecture else 60, self.answers)
 
     def answers(self) -> bool:
+        container = self.container
+        assert container.status == "running", f"{self.name} ended: {container.logs().decode(errors='replace')[-2000:]}"
         return _answers(self.address, 22, b"SSH-")
 
     def kill(self) -> None:
@@ -139,6 +155,9 @@ class Host:
 
     def run(self, *words: str) -> str:
         """Runs a program on the host, and returns its output; a failure shows what it said."""
+        if self.virtual:
+            return run("ssh", "-i", str(self.folder / "key"), "-o", "StrictHostKeyChecking=accept-new", "-o",
+                       f"UserKnownHostsFile={self.folder}/known_hosts", f"root@{self.address}", shlex.join(words))
         code, said = self.container.exec_run(list(words))
         assert code == 0, f"{self.name}: {' '.join(words)} ended with {code}: {said.decode(errors='replace')[-4000:]}"
         return str(said.decode(errors="replace"))
@@ -204,25 +223,31 @@ class Fleet:
         dockerd = DockerHost.start(outlive=outlive)
         addresses = {name: f"{NETWORK}.{number}.{at}" for at, name in enumerate(hosts, start=11)}
         self._write({"dockerd": str(dockerd.folder), "hosts": addresses, "architectures": dict(architectures)})
-        foreign = set(architectures.values())
-        self._write({"handlers": foreign_host.register(foreign, bridge)})
+        foreign = set(architectures.values()).difference(virtual_host.ARCHITECTURES)
+        self._write({"handlers": emulators.register(foreign, bridge)})
         debian_host.load(dockerd, IMAGE)
         for architecture in foreign:
             foreign_host.load(dockerd, architecture)
+        for architecture in set(architectures.values()) - foreign:
+            virtual_host.load(dockerd, architecture, f"{bridge}-root")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key")], check=True)
-        for name in hosts:
-            architecture = architectures.get(name, "")
-            options = foreign_host.options(architecture) if architecture else debian_host.options()
-            options["volumes"].append(f"{name}:/var/lib/desimages:rw")  # overlay does not lie on overlay
+        names = {**addresses, "controller": controller}
+        for host in self:
+            files = {**debian_host.apt_files(proxy=f"http://{controller}:{PROXY_PORT}"), **debian_host.ssh_files(
+                (self.folder / "key.pub").read_text(), foreign_host.ssh_settings(host.architecture))}
+            if host.virtual:
+                virtual_host.make(host.disk, host.architecture, host.name, names, files)
+                options = virtual_host.options(host.disk, host.number)
+            else:
+                options = foreign_host.options(host.architecture) if host.architecture else debian_host.options()
+                options["volumes"].append(f"{host.name}:/var/lib/desimages:rw")  # overlay does not lie on overlay
             container = dockerd.client().containers.create(**{
-                "image": architecture or IMAGE, "command": ["/sbin/init"], "name": name, "hostname": name,
-                "network_mode": "none", "extra_hosts": {**addresses, "controller": controller},
-                "mem_limit": memory.get(name), "nano_cpus": int(cpus.get(name, 0) * 1e9) or None, **options})
-            settings = foreign_host.ssh_settings(architecture) if architecture else ""
-            container.put_archive("/", debian_host.archive({
-                **debian_host.apt_files(proxy=f"http://{controller}:{PROXY_PORT}"),
-                **debian_host.ssh_files((self.folder / "key.pub").read_text(), settings)}))
-            if architecture:
+                "image": host.architecture or IMAGE, "command": ["/sbin/init"], "name": host.name,
+                "hostname": host.name, "network_mode": "none", "extra_hosts": names,
+                "mem_limit": memory.get(host.name), "nano_cpus": int(cpus.get(host.name, 0) * 1e9) or None, **options})
+            if not host.virtual:
+                container.put_archive("/", debian_host.archive(files))
+            if host.architecture in foreign:
                 container.put_archive("/", foreign_host.runc())
         for host in self:
             host.start()
@@ -232,7 +257,8 @@ class Fleet:
         (self.folder / "fleet.json").write_text(json.dumps({**self.found, **more}))
 
     def _write_inventory(self, groups: Mapping[str, Sequence[str]]) -> None:
-        known = [f"{host.address} {host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')}" for host in self]
+        known = [f"{host.address},[{host.address}]:{virtual_host.PI_PORT} "
+                 f"{host.run('cat', '/etc/ssh/ssh_host_ed25519_key.pub')}" for host in self]
         (self.folder / "known_hosts").write_text("".join(known))
         arguments = f"-o UserKnownHostsFile={self.folder}/known_hosts -o IdentitiesOnly=yes"
         reached = {host.name: {
@@ -266,7 +292,7 @@ class Fleet:
     def __iter__(self) -> Any:
         found = self.found
         dockerd = DockerHost(Path(found["dockerd"]))
-        return iter([Host(name, address, int(address.rpartition(".")[2]), found["bridge"], dockerd,
+        return iter([Host(name, address, int(address.rpartition(".")[2]), found["bridge"], dockerd, self.folder,
                           found["architectures"].get(name, ""))
                      for name, address in found["hosts"].items()])
 
@@ -286,11 +312,12 @@ class Fleet:
                 for host in self:
                     if host.container.status == "paused":
                         host.unpause()
-            links = [host.link for host in self]
+            hosts = list(self)
             DockerHost(Path(found["dockerd"])).stop()
-            for link in links:
-                unlink(link)
-        foreign_host.unregister(found.get("handlers", []))
+            for host in hosts:
+                unlink(host.link)
+                run("rm", "-rf", str(host.disk))
+        emulators.unregister(found.get("handlers", []))
         if "proxy" in found:
             _end(found["proxy"])
         if "bridge" in found and Path("/sys/class/net", found["bridge"]).exists():

@@ -107,6 +107,10 @@ def test_what_one_machine_built_moves_to_the_fleet_and_nothing_is_built_again(
     here, fleet = (each.on(small.root, farm_namespace="moved") for each in (farm, rack.farm))
     assert here.run().rc == 0
     old = {"farm_from": REGISTRY, "farm_from_state": str(STATE)}
+    refused = fleet.run("playbooks/move.yml", **old)  # the fleet has built before, and so has a key of its own
+    key = (STATE / "secrets/signing-key.pub").read_text().splitlines()[0]
+    assert refused.rc == 2 and f"add {key} to farm_trusted_keys" in refused.text, refused.text[-4000:]
+    fleet = fleet.on(small.root, farm_trusted_keys=[key])
     moved = fleet.run("playbooks/move.yml", **old)
     assert moved.rc == 0, moved.text[-4000:]
     found = moved.task("Copy what the old registry has")

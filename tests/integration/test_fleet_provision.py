@@ -198,7 +198,8 @@ def test_a_release_archive_is_used_instead_of_compiling(
     assert set(done.stats["failures"]) == {"node1"}, done.text[-4000:]
     assert "the inventory says 0000" in told(done, "node1")
     assert f"of {archive}" in done.text
-    assert sorted(path.name for path in tmp_path.glob("cache/*/*")) == [right["sha256"]], "nothing was compiled"
+    assert sorted(path.name for path in tmp_path.glob("cache/*/*")) == [
+        f"{right['sha256']}-amd64"], "nothing was compiled"
 
 
 @pytest.mark.full
