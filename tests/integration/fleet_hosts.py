@@ -104,7 +104,8 @@ class Host:
     def answers(self) -> bool:
         container = self.container
         assert container.status == "running", f"{self.name} ended: {container.logs().decode(errors='replace')[-2000:]}"
-        return _answers(self.address, 22, b"SSH-")
+        ports = (22, virtual_host.PI_PORT) if self.virtual else (22,)
+        return all(_answers(self.address, port, b"SSH-") for port in ports)
 
     def kill(self) -> None:
         """As if its power was cut."""

@@ -40,8 +40,7 @@ After=network.target
 [Service]
 RootDirectory=/pi
 MountAPIVFS=yes
-ExecStartPre=/bin/mkdir -p /run/sshd
-ExecStart=/usr/sbin/sshd -D -p {PI_PORT}
+ExecStart=/bin/sh -euc "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -p {PI_PORT}"
 [Install]
 WantedBy=multi-user.target
 """
