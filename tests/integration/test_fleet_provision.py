@@ -283,5 +283,5 @@ def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provi
              f"-efarm_registry=controller:{PORT}", "-eansible_become_flags=--non-interactive"]
     own = {"HOME": str(tmp_path), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.returncode == 0 and "ok: [node2]" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
     assert (tmp_path / "farm").owner() == (tmp_path / "farm/store").owner() == "nobody"
