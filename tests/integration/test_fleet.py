@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from .conftest import REGISTRY, STATE, Farm, children
+from .conftest import PROJECT, REGISTRY, STATE, Farm, children
 from .rack import ALL, Rack, built, digests
 from .small import Small
+
+# The package that has the usual collections; a connection through Docker is in one of them.
+COLLECTIONS = "ansible==14.5.0 --hash=sha256:245623ccc2d31d0f6f4bdb63168d550cad305fb032cc43d96e8f61ce8ab0ba84\n"
 
 
 def test_two_nodes_build_what_one_machine_builds(rack: Rack, farm: Farm, small: Small) -> None:
@@ -69,6 +76,29 @@ def test_a_limit_says_who_builds_and_a_run_without_nodes_ends_well_if_all_is_the
                                                                         "registry": "there"}
     assert "one is away: " in look.text and shown["hosts"][0]["last_run"]["units"] == 12
     assert 390 < shown["registry"]["certificate_days"] == shown["hosts"][2]["certificate_days"]
+
+
+@pytest.mark.full
+def test_a_node_is_reached_through_docker(
+        rack: Rack, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requirements.txt").write_text(COLLECTIONS)
+    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python",
+                    "--require-hashes", f"--requirement={tmp_path}/requirements.txt", f"--dest={tmp_path}"], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path, [name for name in wheel.namelist()
+                                    if name.startswith("ansible_collections/community/") and "/docs/" not in name
+                                    and name.split("/")[2] in ("docker", "library_inventory_filtering_v1")])
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{PROJECT}/collections:{tmp_path}")
+    known = yaml.safe_load(rack.fleet.inventory.read_text())
+    known["all"]["hosts"]["two"] = {"ansible_connection": "community.docker.docker",
+                                    "ansible_docker_extra_args": f"--host={rack['two'].dockerd.address}"}
+    (tmp_path / "inventory").mkdir()
+    (tmp_path / "inventory/hosts.yml").write_text(yaml.safe_dump(known))
+    own = Farm(rack.farm.folder, {}, tmp_path / "inventory", rack.farm.place).on(small.root, farm_namespace="docker")
+    provisioned = own.run("playbooks/provision.yml")
+    assert (provisioned.rc, provisioned.changed) == (0, 0), provisioned.text[-4000:]
+    assert built(rack.summary(own.run("build.yml", "--limit two"))) == ALL
+    assert set(rack.summary(own.run("build.yml", farm_rebuild=True))["nodes"]) == {"one", "two"}
 
 
 @pytest.mark.full
