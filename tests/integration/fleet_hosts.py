@@ -142,12 +142,16 @@ class Host:
     def cut(self, *others: Host | str) -> None:
         """It no longer reaches these hosts or addresses, nor they it: packets are lost."""
         for address in _addresses(others):
-            self.netns("iptables", "-w", "-A", "INPUT", "-s", address, "-j", "DROP")
-            self.netns("iptables", "-w", "-A", "OUTPUT", "-d", address, "-j", "DROP")
+            if self.virtual:  # its packets only pass the container's bridge
+                self.netns("ebtables", "-A", "FORWARD", "-p", "IPv4", "--ip-src", address, "-j", "DROP")
+                self.netns("ebtables", "-A", "FORWARD", "-p", "IPv4", "--ip-dst", address, "-j", "DROP")
+            else:
+                self.netns("iptables", "-w", "-A", "INPUT", "-s", address, "-j", "DROP")
+                self.netns("iptables", "-w", "-A", "OUTPUT", "-d", address, "-j", "DROP")
 
     def heal(self) -> None:
         """Undoes `cut`, and any other rule that a test made there."""
-        self.netns("iptables", "-w", "-F")
+        self.netns(*(("ebtables", "-F") if self.virtual else ("iptables", "-w", "-F")))
 
     def netns(self, *words: str) -> str:
         """Runs a program of this machine in the host's network."""
