@@ -101,6 +101,9 @@ def overlayfs(folder: str) -> str:
     """Mounts one, in a mount namespace that ends with the program, as BuildKit mounts its own."""
     if os.geteuid() != 0:
         return ""
+    if missing := [name for name in ("mount", "unshare") if not shutil.which(name)]:
+        return (f"overlayfs cannot be tried, as {' and '.join(missing)} cannot be found: install the packages "
+                "mount and util-linux")
     with tempfile.TemporaryDirectory(prefix=".overlay-", dir=folder) as inside:
         for name in ("lower", "upper", "work", "merged"):
             os.mkdir(f"{inside}/{name}")

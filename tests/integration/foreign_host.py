@@ -21,7 +21,7 @@ from . import debian_host
 from .docker_host import DockerHost, run
 
 SUITE = "bookworm"  # mirrors have all of it, also of armel, which ends with trixie
-PACKAGES = ("apt", "iproute2", "mount", "openssh-server", "passwd", "python3", "runit")
+PACKAGES = ("apt", "iproute2", "mount", "openssh-server", "passwd", "python3", "runit", "usr-is-merged")
 FINISHED = """
 for deb in var/cache/apt/archives/*.deb; do
     dpkg-deb --field "$deb" | sed '1a Status: install ok installed'
