@@ -90,7 +90,7 @@ def test_a_node_is_reached_through_docker(
                                     and name.split("/")[2] in ("docker", "library_inventory_filtering_v1")])
     monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{PROJECT}/collections:{tmp_path}")
     known = yaml.safe_load(rack.fleet.inventory.read_text())
-    known["all"]["hosts"]["two"] = {"ansible_connection": "community.docker.docker",
+    known["all"]["hosts"]["two"] = {"ansible_connection": "community.docker.docker", "ansible_user": "root",
                                     "ansible_docker_extra_args": f"--host={rack['two'].dockerd.address}"}
     (tmp_path / "inventory").mkdir()
     (tmp_path / "inventory/hosts.yml").write_text(yaml.safe_dump(known))
@@ -136,6 +136,7 @@ def test_what_one_machine_built_moves_to_the_fleet_and_nothing_is_built_again(
         rack: Rack, farm: Farm, small: Small) -> None:
     here, fleet = (each.on(small.root, farm_namespace="moved") for each in (farm, rack.farm))
     assert here.run().rc == 0
+    assert rack.farm.on(small.root, farm_namespace="earlier").run(farm_images=["box"]).rc == 0
     old = {"farm_from": REGISTRY, "farm_from_state": str(STATE)}
     refused = fleet.run("playbooks/move.yml", **old)  # the fleet has built before, and so has a key of its own
     key = (STATE / "secrets/signing-key.pub").read_text().splitlines()[0]
