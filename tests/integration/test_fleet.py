@@ -98,7 +98,7 @@ def test_a_node_is_reached_through_docker(
     provisioned = own.run("playbooks/provision.yml")
     assert (provisioned.rc, provisioned.changed) == (0, 0), provisioned.text[-4000:]
     assert built(rack.summary(own.run("build.yml", "--limit two"))) == ALL
-    assert set(rack.summary(own.run("build.yml", farm_rebuild=True))["nodes"]) == {"one", "two"}
+    assert set(rack.summary(own.run("build.yml", farm_images=["box"], farm_rebuild=True))["nodes"]) == {"one", "two"}
 
 
 @pytest.mark.full
