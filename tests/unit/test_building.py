@@ -229,10 +229,61 @@ def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
     assert orders
     (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
     made.began -= 10
+    seat.jobs[name].sent -= 5
     made.reported(seat, [name], [{"id": name, "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0}])
     (timing,) = made.timings
     assert timing["began"] == pytest.approx(7, abs=0.5)
     assert timing["ended"] == pytest.approx(8, abs=0.5)
+
+
+def test_a_batch_has_not_taken_longer_than_it_was_there_whatever_its_node_says(farm: Farm) -> None:
+    """The clock of a board is set by years while it builds."""
+    made = farm.make(print, lambda work, then: None)
+    seat = made.sit("pi", {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
+                           "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
+    made.prepared(seat, "x86_64", {}, [])
+    orders = made.orders(seat)
+    assert orders
+    name = orders["specs"][0]["id"]
+    seat.jobs[name].sent -= 5
+    made.reported(seat, [name], [{"id": name, "state": "done", "digest": "sha256:1", "elapsed": 9e8, "age": 9e8}])
+    (timing,) = made.timings
+    assert [timing["seconds"], seat.seconds] == pytest.approx([5, 5], abs=0.5)
+    assert timing["began"] == pytest.approx(-5, abs=0.5)
+    assert max(made.scheduler.learned["durations"].values(), default=0) < 10
+
+
+def test_a_log_too_long_for_one_answer_is_read_to_its_end(farm: Farm) -> None:
+    """Broken off, it says so, and the result counts."""
+    long = program(farm.root, "#!/bin/sh\nseq 200000 >&2\nexit 1\n")
+    farm.start()
+    whole, broken = farm.session("whole", long, 2), farm.session("broken", long, 2)
+
+    def unreachable(job: str, at: int) -> tuple[str, int | None]:
+        raise Unreachable("the line is down")
+
+    broken._node.log = unreachable  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda session: session.serve(), (whole, broken)))
+    assert {outcome.state for outcome in farm.finish().outcomes.values()} == {State.FAILED}
+    ends = {path.read_text().splitlines()[-1] for path in (farm.run.folder / "logs").iterdir()}
+    assert ends == {"200000", "the rest of this log could not be read: the line is down"}
+
+
+def test_a_node_whose_session_fails_costs_only_itself(farm: Farm) -> None:
+    farm.start()
+    bad, good = farm.session("bad", nodes=2), farm.session("good", nodes=2)
+
+    def failing(*arguments: object, **named: object) -> None:
+        raise TypeError("a mistake")
+
+    bad._node.prepare = failing  # type: ignore[assignment,method-assign]
+    with pytest.raises(TypeError, match="a mistake"):
+        bad.serve()
+    good.serve()
+    built = farm.finish()
+    assert (built.error, built.nodes["bad"].out) == ("", "its session has ended")
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.FAILED}
 
 
 def test_the_broker_ends_with_its_run(farm: Farm) -> None:

@@ -321,6 +321,25 @@ def test_a_job_that_nobody_asks_for_ends_and_one_whose_clock_is_set_goes_on(tmp_
     assert job._look() and job.why == "nothing polled this job for 15 minutes"
 
 
+def test_a_log_comes_in_pieces_that_a_slow_network_carries_in_time(tmp_path: Path) -> None:
+    """A step may print 64 MB, more than 1 Mbit/s carries before a node counts as lost."""
+    jobs, lines = tmp_path / "jobs", "".join(f"{number} \N{EURO SIGN}\n" for number in range(60_000))
+    for name in ("a", "b"):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / "log").write_text(lines)
+        (jobs / name / "runner.err").write_text("and why\n")
+        runner_job.write_state(jobs / name, {"state": "done", "started": 1.0, "ended": 2.0})
+    states = runner.turn(str(jobs), [], ["a", "b"], [], 0, 2)
+    assert sum(len(state["log"]) for state in states) <= runner.PIECE < len(lines)
+    for state in states:
+        whole, at = state["log"], state.get("rest")
+        while at is not None:
+            piece = runner.log(str(jobs), state["id"], at)
+            whole, at = whole + piece["log"], piece.get("rest")
+        assert whole == lines + "and why\n"
+    assert runner.log(str(jobs), "gone", 0) == {"log": ""}
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 def test_whatever_mask_a_host_has_nobody_else_writes_what_root_runs(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)

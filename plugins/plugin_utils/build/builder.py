@@ -282,6 +282,8 @@ class Builder:
         for state in states:
             known = state["id"] in seat.jobs
             job = (seat.jobs if known else seat.lost)[state["id"]]
+            # no longer than it has been there: a node's clock may be set while it builds, and a node may lie
+            state.update((name, min(max(state[name], 0.0), now - job.sent)) for name in ("elapsed", "age"))
             if not job.began:
                 job.began = job.said = now - state["age"]
                 job.moved = now

@@ -37,12 +37,17 @@ _FINISHED: Mapping[str, tuple[type, ...]] = {"id": (str,), "digest": (str,)}
 _STATE: Mapping[str, tuple[type, ...]] = {"id": (str,), "state": (str,), "elapsed": (int, float), "age": (int, float)}
 # what they may have
 _MORE: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("steps", "done", "cached"), (int,)),
+    **dict.fromkeys(("steps", "done", "cached", "rest"), (int,)),
     **dict.fromkeys(("running", "error", "failed_step", "refused", "fault", "digest", "log"), (str,)),
+    **dict.fromkeys(("started", "ended"), (int, float)),
     **dict.fromkeys(("notes", "tail"), (list,)), **dict.fromkeys(("full", "transport"), (bool,))}
 PROBE = 180.0  # the same for a probe, which asks each service
 REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
+SLOWEST = 20_000  # bytes a second at which what is sent may arrive: jobs share the network with it
+LARGEST = 16 << 20  # bytes of an answer; as JSON of ASCII, three times that fits into a line for the broker (link.py)
+HIGHEST = 1e18  # of numbers in an answer: bytes of a disk, seconds
+FINISHED = 1000  # jobs that a run that died may have left on a node
 
 
 class Node:
@@ -72,7 +77,8 @@ class Node:
         if answer is None:
             self._send()
             answer = self._ask("clear", value, REACH)
-        if not _fits(answer, _PREPARED) or not all(_fits(one, _FINISHED) for one in answer["finished"]):
+        if not _fits(answer, _PREPARED) or len(answer["finished"]) > FINISHED or (
+                not all(_fits(one, _FINISHED) for one in answer["finished"])):
             raise self._strange(answer)
         return {name: answer[name] for name in _PREPARED}
 
@@ -101,7 +107,14 @@ class Node:
         if not isinstance(found, list) or not all(_fits(one, _STATE) and one["id"] in asked for one in found) or (
                 not all(_may(one, _MORE) for one in found) or len({one["id"] for one in found}) < len(found)):
             raise self._strange(found)
-        return found
+        return [{name: value for name, value in one.items() if name in _STATE or name in _MORE} for one in found]
+
+    def log(self, job: str, at: int) -> tuple[str, int | None]:
+        """A piece of a job's log from byte `at` on, and where the next one begins; None after the last."""
+        found = self._ask("log", {"jobs": self.jobs, "id": job, "at": at})
+        if not _fits(found, {"log": (str,)}) or ("rest" in found and not _fits(found, {"rest": (int,)})):
+            raise self._strange(found)
+        return found["log"], found.get("rest")
 
     def reach(self, registry: Mapping[str, str]) -> str:
         """Why this node does not reach the registry, or ''."""
@@ -137,6 +150,8 @@ class Node:
                            json.dumps(value), seconds)
         if answer is None:
             return None
+        if len(answer.encode(errors="surrogatepass")) > LARGEST:
+            raise FarmError(f"{self.name}: the runner's answer has more than {LARGEST >> 20} MB", node=self.name)
         try:
             found = _clean(json.loads(answer, parse_constant=_refuse))
         except (ValueError, RecursionError):
@@ -147,7 +162,7 @@ class Node:
         return found
 
     def _run(self, command: str, stdin: str, seconds: float) -> str | None:
-        code, out, errors = self._execute(command, stdin, seconds)
+        code, out, errors = self._execute(command, stdin, seconds + len(stdin) / SLOWEST)
         if code == _MISSING:
             return None
         if code == 255:
@@ -180,9 +195,12 @@ def _refuse(constant: str) -> None:
 
 
 def _clean(value: Any) -> Any:
-    """A value of JSON without lone surrogates, which cannot be written anywhere."""
+    """A value of JSON without lone surrogates, which cannot be written anywhere. Raises ValueError for a number that
+    measures nothing: JSON knows larger ones than a float, and than anybody can calculate with."""
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
+    if isinstance(value, (int, float)) and not -HIGHEST <= value <= HIGHEST:
+        raise ValueError("this number is too large")
     if isinstance(value, list):
         return [_clean(one) for one in value]
     return {_clean(name): _clean(one) for name, one in value.items()} if isinstance(value, dict) else value
