@@ -340,6 +340,27 @@ def test_a_log_comes_in_pieces_that_a_slow_network_carries_in_time(tmp_path: Pat
     assert runner.log(str(jobs), "gone", 0) == {"log": ""}
 
 
+def test_what_a_job_leaves_on_a_node_is_bounded_and_goes_with_the_next_run(local: Local,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_job, "LOG", 2000)
+    before = signal.getsignal(signal.SIGTERM)
+    for name in ("forgotten", "abandoned"):
+        spec = local.spec(name, "#!/bin/sh\nseq 100000 >&2\nexit 1\n", {"etc/motd": local.keep(b"x")})
+        spec["registry"] = {"url": "http://127.0.0.1:9", "user": "farm", "password": "secret"}
+        folder = local.root / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "beat").touch()
+        runner_job.run(folder, spec)
+        signal.signal(signal.SIGTERM, before)
+        log = (folder / "log").read_text()
+        assert len(log) < 2100 and log.endswith("the log is cut off here, at 0 MB\n")
+        assert {path.name for path in folder.iterdir()} == {"beat", "command.json", "log", "policy.json", "state.json"}
+    runner.turn(str(local.root / "jobs"), [], [], ["forgotten"], 0, 1)
+    assert [path.name for path in (local.root / "jobs").iterdir()] == ["abandoned"]
+    local.node.prepare()  # as the next run of any controller does
+    assert list((local.root / "jobs").iterdir()) == []
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 def test_whatever_mask_a_host_has_nobody_else_writes_what_root_runs(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
