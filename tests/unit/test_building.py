@@ -38,7 +38,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler, State
 
 from .conftest import Catalog
-from .test_runner import Local
+from .test_runner import PROVEN, Local
 from .trusting import trust
 
 NOWHERE = "127.0.0.1:9"
@@ -224,7 +224,7 @@ def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
                              "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
-    made.prepared(seat, "x86_64", {}, [])
+    made.prepared(seat, "x86_64", PROVEN, [])
     orders = made.orders(seat)
     assert orders
     (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
@@ -241,7 +241,7 @@ def test_a_batch_has_not_taken_longer_than_it_was_there_whatever_its_node_says(f
     made = farm.make(print, lambda work, then: None)
     seat = made.sit("pi", {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
                            "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
-    made.prepared(seat, "x86_64", {}, [])
+    made.prepared(seat, "x86_64", PROVEN, [])
     orders = made.orders(seat)
     assert orders
     name = orders["specs"][0]["id"]
@@ -305,7 +305,7 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     made = farm.make(print, lambda work, then: None)
     about = {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 1,
              "lost": "", "busy": "wait", "emulation": {}}
-    made.prepared(made.sit("pi", about), "armv6l", {}, [])
+    made.prepared(made.sit("pi", about), "armv6l", PROVEN, [])
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
         "no node that is there runs linux/amd64 or linux/arm64, and none may emulate it"}
@@ -338,16 +338,16 @@ def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
     about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
              "busy": "wait", "emulation": {}}
     late, other = made.sit("late", {**about, "name": "late"}), made.sit("other", {**about, "name": "other"})
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
     first = orders["specs"][0]["id"]
     keys = late.jobs[first].batch.keys
     made.missed(late, "no answer")
-    made.prepared(other, "x86_64", {}, [])
+    made.prepared(other, "x86_64", PROVEN, [])
     for key in keys:
         made.scheduler.done(key, "sha256:1")
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     assert first in made.orders(late)["cancel"]  # type: ignore[index]
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     assert submitted == []
@@ -360,13 +360,13 @@ def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: F
     about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
              "busy": "wait", "emulation": {}}
     late = made.sit("late", {**about, "name": "late"})
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
     first = orders["specs"][0]["id"]
     keys = late.jobs[first].batch.keys
     made.missed(late, "no answer")
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     pending[-1](FarmError("the registry does not have it"))
     assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}
@@ -380,9 +380,9 @@ def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(far
     key = farm.planned.todo[0]
     farm.run.give(f"{farm.run.name}.1", "pi", {str(key): farm.planned.plan.units[key].id})
     finished = [{"id": f"{farm.run.name}.1", "digest": "sha256:1", "units": {str(key): "x"}}]
-    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", {}, finished)
+    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", PROVEN, finished)
     assert submitted == []
-    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", {}, finished)
+    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", PROVEN, finished)
     assert len(submitted) == 1
 
 

@@ -42,6 +42,7 @@ echo 'error: failed to solve' >&2
 exit 1
 """
 SLOW = "#!/bin/sh\nexec sleep 300\n"
+PROVEN = {"engine": "sha256:e"}  # what etc/node.json says of a node, at least
 
 
 class Local:
@@ -54,6 +55,8 @@ class Local:
         self.engine = socket.socket(socket.AF_UNIX)
         self.engine.bind(str(self.socket))
         self.engine.listen()
+        (root / "etc").mkdir()
+        (root / "etc/node.json").write_text(json.dumps(PROVEN))
         self.node.prepare()
         self.node.release()
 
