@@ -78,6 +78,15 @@ def test_much_that_is_sent_may_take_longer() -> None:
     assert after - before == pytest.approx((large - small) / SLOWEST) and after > 100
 
 
+def test_what_people_see_of_a_node_commands_no_terminal() -> None:
+    said = {**GOOD, "error": "\x1b[31mred\x1b[0m\n\tof \u20ac \x1b]0;title\x07\u202e",
+            "tail": ["\x1b[2J"], "log": "\x1b[31mx"}
+    (state,) = node(json.dumps([said])).turn([], ["a"], [], 0, 1)
+    gone = "\ufffd"
+    assert state["error"] == f"red\n\tof \u20ac {gone}]0;title{gone}{gone}"
+    assert (state["tail"], state["log"]) == ([f"{gone}[2J"], "\x1b[31mx")
+
+
 @pytest.mark.parametrize("code", [137, 143])
 def test_a_runner_that_was_killed_is_tried_again(code: int) -> None:
     with pytest.raises(Unreachable, match=f"killed by signal {code - 128}"):

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shlex
 import zipfile
 from collections.abc import Callable, Mapping
@@ -27,6 +28,10 @@ _INSTALL = (
     "zipfile.ZipFile(io.BytesIO(data)).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
     "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# what moves a cursor, sets a title, or turns the direction of writing: control characters but tab and line feed
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 # command line, standard input, seconds that it may take -> exit code, output, errors
 Execute = Callable[[str, str, float], tuple[int, str, str]]
@@ -194,16 +199,18 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, shown: bool = True) -> Any:
     """A value of JSON without lone surrogates, which cannot be written anywhere. Raises ValueError for a number that
-    measures nothing: JSON knows larger ones than a float, and than anybody can calculate with."""
+    measures nothing: JSON knows larger ones than a float, and than anybody can calculate with. What is `shown` to
+    people, all but a log, commands no terminal."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        text = value.encode(errors="replace").decode()
+        return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", _COLOURS.sub("", text)) if shown else text
     if isinstance(value, (int, float)) and not -HIGHEST <= value <= HIGHEST:
         raise ValueError("this number is too large")
     if isinstance(value, list):
         return [_clean(one) for one in value]
-    return {_clean(name): _clean(one) for name, one in value.items()} if isinstance(value, dict) else value
+    return {_clean(name): _clean(one, name != "log") for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def runner_zip() -> bytes:
