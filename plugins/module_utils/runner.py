@@ -41,6 +41,7 @@ TERMINAL = ("done", "failed", "lost", "cancelled")
 # seconds between looks at the states: at first, and after some seconds in which nothing happened
 TICK, SLOWEST = 0.05, 0.3
 LINGER = 0.4  # seconds that an answer is delayed after a job ended, if others can be started in its place
+OLD = 7 * 86400  # seconds after which a runner that another version of the farm has sent goes
 PATIENCE = 60  # seconds to wait for another turn, or for a program
 PIECE = 256 << 10  # bytes of logs in one answer, for which there are some seconds over a network that may be slow
 SETTLE = 0.05  # seconds that the answer waits for other jobs to end as well
@@ -219,7 +220,18 @@ def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
         if not _alive(Path(jobs) / name):
             shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     trim(str(Path(jobs).parent / "node"))
+    if not any(_alive(path) for path in Path(jobs).glob("*")):  # one loads parts of its runner when it needs them
+        _drop(Path(jobs).parent / "bin", Path(__file__).parents[1].name)
     return finished
+
+
+def _drop(folder: Path, own: str) -> None:
+    """Removes runners of other versions of the farm, and what is left of one that was sent in part; not those of the
+    last days, as a controller of another version may use the node in turn with this one."""
+    for path in folder.glob("runner-*"):
+        with contextlib.suppress(OSError):
+            if path.name != own and time.time() - path.stat().st_mtime > OLD:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -248,7 +248,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
     here = values.get("farm_state")
-    found += [f"{name} is {_short(values[name])}, and farm_state {_short(here)}: a farm has one on each host; "
+    found += [f"{name} is {_short(values[name])}, and farm_state {_short(here)}: a host has one such folder; "
               "set farm_state for this host, or mount a larger disk in it"
               for name in STATES if here and values.get(name, here) != here]
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))

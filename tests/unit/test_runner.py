@@ -364,6 +364,24 @@ def test_what_a_job_leaves_on_a_node_is_bounded_and_goes_with_the_next_run(local
     assert list((local.root / "jobs").iterdir()) == []
 
 
+def test_runners_of_other_versions_do_not_gather_on_a_node(local: Local) -> None:
+    folder = local.root / "bin"
+    (own,) = folder.glob("runner-*")
+    for name in ("runner-old", "runner-old.77", "runner-new", "buildkitd"):
+        (folder / name).mkdir()
+        (folder / name / "part").touch()
+        if name != "runner-new":
+            os.utime(folder / name, (1, 1))
+    os.utime(own, (1, 1))
+    local.start("a.1", SLOW, {})
+    local.node.prepare(keep="a")
+    assert (folder / "runner-old").exists(), "a job that runs may be of it"
+    local.node.cancel(["a.1"])
+    local.end("a.1")
+    local.node.prepare()
+    assert {path.name for path in folder.iterdir()} == {own.name, "runner-new", "buildkitd"}
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 def test_whatever_mask_a_host_has_nobody_else_writes_what_root_runs(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)

@@ -210,7 +210,9 @@ def _clean(value: Any, shown: bool = True) -> Any:
         raise ValueError("this number is too large")
     if isinstance(value, list):
         return [_clean(one) for one in value]
-    return {_clean(name): _clean(one, name != "log") for name, one in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {_clean(name): _clean(one, name != "log") for name, one in value.items()}
+    return value
 
 
 def runner_zip() -> bytes:
