@@ -7,6 +7,7 @@ Standard library only. It is sent as a zip file and unpacked on the node.
     python3 runner turn   forgets jobs, starts others in sessions of their own while slots are free, and returns the
                           states of all after a while; a job that is not polled for 15 minutes is cancelled
     python3 runner cancel
+    python3 runner log    returns a piece of a job's log
     python3 runner clear  takes the node for a controller, cancels and forgets jobs of other runs, and says what this
                           host is, what finished before it was asked for, and whether it reaches the registry
     python3 runner reach  says whether this host reaches the registry
@@ -19,6 +20,7 @@ Input and output are JSON. A job's folder has `spec.json` (without a password), 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -39,7 +41,9 @@ TERMINAL = ("done", "failed", "lost", "cancelled")
 # seconds between looks at the states: at first, and after some seconds in which nothing happened
 TICK, SLOWEST = 0.05, 0.3
 LINGER = 0.4  # seconds that an answer is delayed after a job ended, if others can be started in its place
+OLD = 7 * 86400  # seconds after which a runner that another version of the farm has sent goes
 PATIENCE = 60  # seconds to wait for another turn, or for a program
+PIECE = 256 << 10  # bytes of logs in one answer, for which there are some seconds over a network that may be slow
 SETTLE = 0.05  # seconds that the answer waits for other jobs to end as well
 
 
@@ -49,8 +53,8 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
     allow besides the jobs `ids`, and more when some have ended. It returns sooner if a job has ended: at once if no
     spec waits, else after LINGER.
 
-    Returns the state of all jobs that were started, with the log of those that ended. A spec that is not among them was
-    not started.
+    Returns the state of all jobs that were started, with the log of those that ended, or its beginning. A spec that is
+    not among them was not started.
     """
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
@@ -73,9 +77,27 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
         # A state is a file that another process replaces; the standard library has no way to wait for that.
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 1.1, SLOWEST)
+    room = PIECE
     for state in ended:
-        state["log"] = "".join(_text(Path(jobs) / state["id"] / name) for name in ("log", "runner.err"))
+        state.update(log(jobs, state["id"], 0, room))
+        room = max(room - len(state["log"]), 0)
     return states
+
+
+def log(jobs: str, name: str, at: int, most: int = PIECE) -> dict[str, Any]:
+    """A piece of a job's `log` from byte `at` on, of `most` bytes at most; `rest` says where the next one begins, if
+    there is more."""
+    data, whole = b"", 0
+    for part in (Path(jobs) / name / each for each in ("log", "runner.err")):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(at + len(data) - whole, 0))
+            data += file.read(max(most - len(data), 0))
+            whole += size
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, at + len(data) >= whole)
+    end = at + len(data) - len(decoder.getstate()[0])  # no character is cut in two
+    return {"log": text, **({"rest": end} if end < whole else {})}
 
 
 @contextlib.contextmanager
@@ -168,13 +190,6 @@ def _state(folder: Path) -> dict[str, Any] | None:
     return found if right else None
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def cancel(jobs: str, ids: list[str]) -> list[str]:
     """Tells jobs to end, and a turn that still runs not to start them; returns those that ran."""
     stopped = []
@@ -205,7 +220,18 @@ def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
         if not _alive(Path(jobs) / name):
             shutil.rmtree(Path(jobs) / name, ignore_errors=True)
     trim(str(Path(jobs).parent / "node"))
+    if not any(_alive(path) for path in Path(jobs).glob("*")):  # one loads parts of its runner when it needs them
+        _drop(Path(jobs).parent / "bin", Path(__file__).parents[1].name)
     return finished
+
+
+def _drop(folder: Path, own: str) -> None:
+    """Removes runners of other versions of the farm, and what is left of one that was sent in part; not those of the
+    last days, as a controller of another version may use the node in turn with this one."""
+    for path in folder.glob("runner-*"):
+        with contextlib.suppress(OSError):
+            if path.name != own and time.time() - path.stat().st_mtime > OLD:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
@@ -284,6 +310,8 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
                           "apart": _apart(value.get("registry"))}
     elif arguments == ["cancel"]:
         answer = cancel(value["jobs"], value["ids"])
+    elif arguments == ["log"]:
+        answer = log(value["jobs"], value["id"], value["at"])
     elif arguments == ["reach"]:
         answer = {"apart": _apart(value["registry"])}
     elif arguments == ["release"]:
@@ -295,7 +323,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
         answer = Host(value["state_dir"], value["fingerprint"], value["services"], _program,
                       value.get("controller")).as_result()
     else:
-        sys.stderr.write("usage: runner turn|cancel|clear|reach|release|probe\n")
+        sys.stderr.write("usage: runner turn|cancel|clear|log|reach|release|probe\n")
         return 2
     json.dump(answer, sys.stdout)
     return 0

@@ -207,7 +207,7 @@ def clean(storage: Storage, digests: list, tags: list, places: list, remove: boo
     check(digests, tags, places)
     if not os.path.isdir(storage.root):
         raise FarmError(f"{storage.root} is not a folder",
-                        hint="set registry_state to where this registry keeps its data")
+                        hint="set farm_state of this host to the folder in which its registry runs")
     links = {tag: storage.tag(tag, remove) for tag in tags}
     named, broken = {tag: digest for tag, (digest, _broken) in links.items()}, [tag for tag in links if links[tag][1]]
     looked = dict.fromkeys([*places, *((tag.rpartition(":")[0], digest) for tag, digest in named.items() if digest)])

@@ -163,13 +163,16 @@ def stoppable() -> Iterator[None]:
 
 
 def reaching(call: Callable[..., Result]) -> Callable[..., Result]:
-    """The same call, but if the host cannot be reached it raises Unreachable: Ansible does not learn of it, and the
-    play goes on with the host."""
+    """The same call, but if the host cannot be reached it raises Unreachable, and for anything else that Ansible says
+    of a connection, such as a wrong password for sudo, FarmError: Ansible does not learn of it, and the play goes on
+    with the host."""
     def patient(*arguments: Any) -> Result:
         try:
             return call(*arguments)
         except AnsibleConnectionFailure as error:
             raise Unreachable(" ".join(str(error).split())) from error
+        except AnsibleError as error:
+            raise FarmError(" ".join(str(error).split())) from error
 
     return patient
 

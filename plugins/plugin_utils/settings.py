@@ -217,6 +217,8 @@ OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_check_json", "farm_adopt")
 
 GROUPS = ("nodes", "registries")
+# of the roles, which others may use alone; a farm's playbooks probe, stop and remove one folder on each host
+STATES = ("buildkitd_state", "registry_state")
 
 
 def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:
@@ -245,6 +247,10 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
             found.append(f"{name} is {shown}, it must be {allowed}")
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
+    here = values.get("farm_state")
+    found += [f"{name} is {_short(values[name])}, and farm_state {_short(here)}: a host has one such folder; "
+              "set farm_state for this host, or mount a larger disk in it"
+              for name in STATES if here and values.get(name, here) != here]
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import FINISHED, LARGEST, SLOWEST, Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import MOST, slots
 
 GOOD: dict[str, Any] = {"id": "a", "state": "running", "elapsed": 1.0, "age": 1, "steps": 2, "done": 1,
                         "running": "RUN", "notes": ["x"], "tail": []}
@@ -28,6 +29,8 @@ def test_a_right_answer_is_taken() -> None:
         ("id", "b"), ("elapsed", "1"), ("steps", "3"), ("notes", 1), ("notes", [1]), ("log", 5), ("refused", {}),
         ("error", None), ("running", []), ("full", "yes"))),
     json.dumps([{**GOOD, "elapsed": float("inf")}]), json.dumps([{**GOOD, "age": float("nan")}]),
+    *(json.dumps([{**GOOD, "elapsed": 0.5}]).replace("0.5", number) for number in ("1e999", "1" + 400 * "0", "-1e30")),
+    json.dumps([{**GOOD, "other": "x" * LARGEST}]), json.dumps([{**GOOD, "rest": "1"}]),
     "[" * 100_000, "{}", "null", "",
 ])
 def test_a_wrong_answer_is_refused(answer: str) -> None:
@@ -38,6 +41,50 @@ def test_a_wrong_answer_is_refused(answer: str) -> None:
 def test_a_text_that_cannot_be_written_is_made_one_that_can() -> None:
     (state,) = node(json.dumps([{**GOOD, "error": "\ud800!"}])).turn([], ["a"], [], 0, 1)
     assert state["error"] == "?!"
+
+
+def test_only_what_was_asked_for_is_passed_on() -> None:
+    assert node(json.dumps([{**GOOD, "other": "x"}])).turn([], ["a"], [], 0, 1) == [GOOD]
+
+
+@pytest.mark.parametrize("number", ["1e999", "1" + 400 * "0"])
+def test_a_node_that_says_that_it_has_more_than_there_is_gets_no_work(number: str) -> None:
+    found = {"machine": "x86_64", "node": {"cores": 0.5, "memory": 1 << 30}, "finished": [], "apart": ""}
+    with pytest.raises(FarmError, match="^pi: the runner's answer is not JSON"):
+        node(json.dumps(found).replace("0.5", number)).prepare()
+
+
+def test_a_node_cannot_have_all_slots_of_the_world() -> None:
+    assert slots({"cores": 1e17, "memory": 1 << 59}) == MOST
+
+
+def test_a_node_that_names_more_jobs_than_a_run_leaves_is_refused() -> None:
+    found = {"machine": "x86_64", "node": {}, "finished": (FINISHED + 1) * [{"id": "a", "digest": "b"}], "apart": ""}
+    with pytest.raises(FarmError, match="does not fit what it was asked"):
+        node(json.dumps(found)).prepare()
+
+
+def test_much_that_is_sent_may_take_longer() -> None:
+    given: list[tuple[int, float]] = []
+
+    def execute(command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
+        given.append((len(stdin), seconds))
+        return 0, "[]", ""
+
+    slow = Node("pi", execute, lambda: sys.executable, "/farm")
+    for size in (0, 2 << 20):  # the second takes 17 s at 1 Mbit/s, if nothing else is sent
+        slow.turn([{"id": "a", "files": "x" * size}], [], [], 5, 1)
+    (small, before), (large, after) = given
+    assert after - before == pytest.approx((large - small) / SLOWEST) and after > 100
+
+
+def test_what_people_see_of_a_node_commands_no_terminal() -> None:
+    said = {**GOOD, "error": "\x1b[31mred\x1b[0m\n\tof \u20ac \x1b]0;title\x07\u202e",
+            "tail": ["\x1b[2J"], "log": "\x1b[31mx"}
+    (state,) = node(json.dumps([said])).turn([], ["a"], [], 0, 1)
+    gone = "\ufffd"
+    assert state["error"] == f"red\n\tof \u20ac {gone}]0;title{gone}{gone}"
+    assert (state["tail"], state["log"]) == ([f"{gone}[2J"], "\x1b[31mx")
 
 
 @pytest.mark.parametrize("code", [137, 143])

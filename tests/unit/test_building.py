@@ -38,7 +38,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler, State
 
 from .conftest import Catalog
-from .test_runner import Local
+from .test_runner import PROVEN, Local
 from .trusting import trust
 
 NOWHERE = "127.0.0.1:9"
@@ -224,15 +224,66 @@ def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
                              "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
-    made.prepared(seat, "x86_64", {}, [])
+    made.prepared(seat, "x86_64", PROVEN, [])
     orders = made.orders(seat)
     assert orders
     (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
     made.began -= 10
+    seat.jobs[name].sent -= 5
     made.reported(seat, [name], [{"id": name, "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0}])
     (timing,) = made.timings
     assert timing["began"] == pytest.approx(7, abs=0.5)
     assert timing["ended"] == pytest.approx(8, abs=0.5)
+
+
+def test_a_batch_has_not_taken_longer_than_it_was_there_whatever_its_node_says(farm: Farm) -> None:
+    """The clock of a board is set by years while it builds."""
+    made = farm.make(print, lambda work, then: None)
+    seat = made.sit("pi", {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
+                           "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
+    made.prepared(seat, "x86_64", PROVEN, [])
+    orders = made.orders(seat)
+    assert orders
+    name = orders["specs"][0]["id"]
+    seat.jobs[name].sent -= 5
+    made.reported(seat, [name], [{"id": name, "state": "done", "digest": "sha256:1", "elapsed": 9e8, "age": 9e8}])
+    (timing,) = made.timings
+    assert [timing["seconds"], seat.seconds] == pytest.approx([5, 5], abs=0.5)
+    assert timing["began"] == pytest.approx(-5, abs=0.5)
+    assert max(made.scheduler.learned["durations"].values(), default=0) < 10
+
+
+def test_a_log_too_long_for_one_answer_is_read_to_its_end(farm: Farm) -> None:
+    """Broken off, it says so, and the result counts."""
+    long = program(farm.root, "#!/bin/sh\nseq 200000 >&2\nexit 1\n")
+    farm.start()
+    whole, broken = farm.session("whole", long, 2), farm.session("broken", long, 2)
+
+    def unreachable(job: str, at: int) -> tuple[str, int | None]:
+        raise Unreachable("the line is down")
+
+    broken._node.log = unreachable  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda session: session.serve(), (whole, broken)))
+    assert {outcome.state for outcome in farm.finish().outcomes.values()} == {State.FAILED}
+    ends = {path.read_text().splitlines()[-1] for path in (farm.run.folder / "logs").iterdir()}
+    assert ends == {"200000", "the rest of this log could not be read: the line is down"}
+
+
+def test_a_node_whose_session_fails_costs_only_itself(farm: Farm) -> None:
+    farm.start()
+    bad, good = farm.session("bad", nodes=2), farm.session("good", nodes=2)
+
+    def failing(*arguments: object, **named: object) -> None:
+        raise TypeError("a mistake")
+
+    bad._node.prepare = failing  # type: ignore[assignment,method-assign]
+    with pytest.raises(TypeError, match="a mistake"):
+        bad.serve()
+    good.serve()
+    built = farm.finish()
+    assert (built.error, built.nodes["bad"].out) == ("", "its session has ended")
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.FAILED}
 
 
 def test_the_broker_ends_with_its_run(farm: Farm) -> None:
@@ -254,7 +305,7 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     made = farm.make(print, lambda work, then: None)
     about = {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 1,
              "lost": "", "busy": "wait", "emulation": {}}
-    made.prepared(made.sit("pi", about), "armv6l", {}, [])
+    made.prepared(made.sit("pi", about), "armv6l", PROVEN, [])
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
         "no node that is there runs linux/amd64 or linux/arm64, and none may emulate it"}
@@ -287,16 +338,16 @@ def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
     about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
              "busy": "wait", "emulation": {}}
     late, other = made.sit("late", {**about, "name": "late"}), made.sit("other", {**about, "name": "other"})
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
     first = orders["specs"][0]["id"]
     keys = late.jobs[first].batch.keys
     made.missed(late, "no answer")
-    made.prepared(other, "x86_64", {}, [])
+    made.prepared(other, "x86_64", PROVEN, [])
     for key in keys:
         made.scheduler.done(key, "sha256:1")
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     assert first in made.orders(late)["cancel"]  # type: ignore[index]
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     assert submitted == []
@@ -309,13 +360,13 @@ def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: F
     about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
              "busy": "wait", "emulation": {}}
     late = made.sit("late", {**about, "name": "late"})
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
     first = orders["specs"][0]["id"]
     keys = late.jobs[first].batch.keys
     made.missed(late, "no answer")
-    made.prepared(late, "x86_64", {}, [])
+    made.prepared(late, "x86_64", PROVEN, [])
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     pending[-1](FarmError("the registry does not have it"))
     assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}
@@ -329,9 +380,9 @@ def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(far
     key = farm.planned.todo[0]
     farm.run.give(f"{farm.run.name}.1", "pi", {str(key): farm.planned.plan.units[key].id})
     finished = [{"id": f"{farm.run.name}.1", "digest": "sha256:1", "units": {str(key): "x"}}]
-    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", {}, finished)
+    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", PROVEN, finished)
     assert submitted == []
-    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", {}, finished)
+    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", PROVEN, finished)
     assert len(submitted) == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import KEPT, Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
@@ -25,6 +25,17 @@ GO = Key("builder", "go", AMD64)
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run.begin(str(tmp_path), os.getpid())
+
+
+def test_only_the_newest_runs_stay_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    runs, names = tmp_path / "runs", [f"20990101T{number:06}-1" for number in range(KEPT + 5)]  # the clock was wrong
+    for name in (*names, "of a person"):
+        (runs / name / "logs").mkdir(parents=True)
+    (runs / "20250101T000000-1").symlink_to("of a person")
+    made = Run.begin(str(tmp_path), os.getpid())
+    assert {path.name for path in runs.iterdir()} == {
+        made.name, "latest", "of a person", "20250101T000000-1", *names[6:]}
+    assert (runs / "of a person/logs").is_dir()
 
 
 def planned() -> Planned:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import NoSpace
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import failures
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import State
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch, State
 
 from .conftest import Catalog
 from .test_building import six
+from .test_runner import PROVEN
 
 ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
          "busy": "wait", "emulation": {}}
@@ -34,7 +35,7 @@ class Nodes:
 
     def sit(self, name: str) -> Seat:
         seat = self.made.sit(name, {**ABOUT, "name": name})
-        self.made.prepared(seat, "x86_64", {}, [])
+        self.made.prepared(seat, "x86_64", PROVEN, [])
         return seat
 
     def starts(self, seat: Seat) -> list[str]:
@@ -103,7 +104,7 @@ def test_a_node_whose_buildkitd_is_dead_does_not_use_up_the_patience_of_units(no
         nodes.ends(dead, nodes.starts(dead)[0], state="lost", error="buildkitd stopped during the build")
     assert not dead.joined and not dead.out
     assert State.FAILED not in nodes.states()
-    nodes.made.prepared(dead, "x86_64", {}, [])
+    nodes.made.prepared(dead, "x86_64", PROVEN, [])
     assert dead.misses, "the pauses grow until it has built something"
 
 
@@ -121,11 +122,39 @@ def test_a_unit_that_nobody_wants_any_more_is_let_go(nodes: Nodes) -> None:
 @pytest.mark.parametrize("node", [{"native": ["linux/mips"]}, {"native": [7]}, {"cores": "x", "memory": []}])
 def test_a_node_that_says_nonsense_of_itself_is_out_and_the_run_goes_on(nodes: Nodes, node: dict[str, Any]) -> None:
     one = nodes.made.sit("one", {**ABOUT, "name": "one", "slots": 0})
-    nodes.made.prepared(one, "x86_64", node, [])
-    assert one.out and not one.joined
+    nodes.made.prepared(one, "x86_64", {**PROVEN, **node}, [])
+    assert one.out.startswith("what it says of itself cannot be used") and not one.joined
     two = nodes.made.sit("two", {**ABOUT, "name": "two"})
-    nodes.made.prepared(two, "loongarch64", {}, [])
+    nodes.made.prepared(two, "loongarch64", PROVEN, [])
     assert two.out
+
+
+@pytest.mark.parametrize(("node", "said"), [
+    ({}, "its BuildKit has no proven engine id"), ({"engine": "sha256:other"}, "its BuildKit has the engine id")])
+def test_a_node_whose_buildkit_is_not_the_proven_one_builds_nothing(nodes: Nodes, node: dict[str, Any],
+                                                                   said: str) -> None:
+    one = nodes.made.sit("one", {**ABOUT, "name": "one"})
+    nodes.made.prepared(one, "x86_64", node, [])
+    assert one.out.startswith(said) and not one.joined
+
+
+def test_a_node_for_which_nothing_was_fetched_costs_only_itself(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since the plan it has become one of another platform, or says so."""
+    made, begin = nodes.made, nodes.made._begin
+
+    def lacking(seat: Seat, batch: Batch) -> dict[str, Any]:
+        if seat.name == "bad" and len(seat.jobs) == 1:
+            raise FarmError("were not unpacked")
+        return begin(seat, batch)
+
+    monkeypatch.setattr(made, "_begin", lacking)
+    bad = nodes.sit("bad")
+    assert made.orders(bad) is None and bad.out == "were not unpacked"
+    good = nodes.sit("good")
+    for _count in range(20):
+        for job in nodes.starts(good):
+            nodes.ends(good, job, state="failed", error="exit code: 1")
+    assert nodes.states() == {State.FAILED}
 
 
 def test_a_node_that_fails_again_and_again_gets_no_more_work(nodes: Nodes) -> None:
@@ -148,9 +177,9 @@ def test_a_node_that_is_cut_off_from_the_registry_gets_no_work_until_it_reaches_
         assert one.joined
         nodes.ends(one, nodes.starts(one)[0], **UNWELL)
     assert not one.joined and not one.out
-    nodes.made.prepared(one, "x86_64", {}, [], apart="no route to host")
+    nodes.made.prepared(one, "x86_64", PROVEN, [], apart="no route to host")
     assert not one.joined and one.again > time.monotonic() + 1
-    nodes.made.prepared(one, "x86_64", {}, [])
+    nodes.made.prepared(one, "x86_64", PROVEN, [])
     assert one.joined
     assert State.FAILED not in nodes.states()
 

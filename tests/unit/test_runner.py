@@ -42,6 +42,7 @@ echo 'error: failed to solve' >&2
 exit 1
 """
 SLOW = "#!/bin/sh\nexec sleep 300\n"
+PROVEN = {"engine": "sha256:e"}  # what etc/node.json says of a node, at least
 
 
 class Local:
@@ -54,6 +55,8 @@ class Local:
         self.engine = socket.socket(socket.AF_UNIX)
         self.engine.bind(str(self.socket))
         self.engine.listen()
+        (root / "etc").mkdir()
+        (root / "etc/node.json").write_text(json.dumps(PROVEN))
         self.node.prepare()
         self.node.release()
 
@@ -319,6 +322,64 @@ def test_a_job_that_nobody_asks_for_ends_and_one_whose_clock_is_set_goes_on(tmp_
     assert not job._look()
     clocks["monotonic"] += 901
     assert job._look() and job.why == "nothing polled this job for 15 minutes"
+
+
+def test_a_log_comes_in_pieces_that_a_slow_network_carries_in_time(tmp_path: Path) -> None:
+    """A step may print 64 MB, more than 1 Mbit/s carries before a node counts as lost."""
+    jobs, lines = tmp_path / "jobs", "".join(f"{number} \N{EURO SIGN}\n" for number in range(60_000))
+    for name in ("a", "b"):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / "log").write_text(lines)
+        (jobs / name / "runner.err").write_text("and why\n")
+        runner_job.write_state(jobs / name, {"state": "done", "started": 1.0, "ended": 2.0})
+    states = runner.turn(str(jobs), [], ["a", "b"], [], 0, 2)
+    assert sum(len(state["log"]) for state in states) <= runner.PIECE < len(lines)
+    for state in states:
+        whole, at = state["log"], state.get("rest")
+        while at is not None:
+            piece = runner.log(str(jobs), state["id"], at)
+            whole, at = whole + piece["log"], piece.get("rest")
+        assert whole == lines + "and why\n"
+    assert runner.log(str(jobs), "gone", 0) == {"log": ""}
+
+
+def test_what_a_job_leaves_on_a_node_is_bounded_and_goes_with_the_next_run(local: Local,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_job, "LOG", 2000)
+    before = signal.getsignal(signal.SIGTERM)
+    for name in ("forgotten", "abandoned"):
+        spec = local.spec(name, "#!/bin/sh\nseq 100000 >&2\nexit 1\n", {"etc/motd": local.keep(b"x")})
+        spec["registry"] = {"url": "http://127.0.0.1:9", "user": "farm", "password": "secret"}
+        folder = local.root / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "beat").touch()
+        runner_job.run(folder, spec)
+        signal.signal(signal.SIGTERM, before)
+        log = (folder / "log").read_text()
+        assert len(log) < 2100 and log.endswith("the log is cut off here, at 0 MB\n")
+        assert {path.name for path in folder.iterdir()} == {"beat", "command.json", "log", "policy.json", "state.json"}
+    runner.turn(str(local.root / "jobs"), [], [], ["forgotten"], 0, 1)
+    assert [path.name for path in (local.root / "jobs").iterdir()] == ["abandoned"]
+    local.node.prepare()  # as the next run of any controller does
+    assert list((local.root / "jobs").iterdir()) == []
+
+
+def test_runners_of_other_versions_do_not_gather_on_a_node(local: Local) -> None:
+    folder = local.root / "bin"
+    (own,) = folder.glob("runner-*")
+    for name in ("runner-old", "runner-old.77", "runner-new", "buildkitd"):
+        (folder / name).mkdir()
+        (folder / name / "part").touch()
+        if name != "runner-new":
+            os.utime(folder / name, (1, 1))
+    os.utime(own, (1, 1))
+    local.start("a.1", SLOW, {})
+    local.node.prepare(keep="a")
+    assert (folder / "runner-old").exists(), "a job that runs may be of it"
+    local.node.cancel(["a.1"])
+    local.end("a.1")
+    local.node.prepare()
+    assert {path.name for path in folder.iterdir()} == {own.name, "runner-new", "buildkitd"}
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])

@@ -157,6 +157,14 @@ def test_a_certificate_comes_with_its_key(alone):
     assert settings.mistakes({**there, "registry_certificate": "/srv/c", "registry_key": "/srv/k"}, ALONE) == []
 
 
+@pytest.mark.parametrize("name", ["registry_state", "buildkitd_state"])
+def test_a_service_elsewhere_than_in_the_state_folder_is_refused(name):
+    """It would never be found well, and clean.yml would leave it running."""
+    (found,) = settings.mistakes({**GOOD, name: "/srv/other"}, ALONE)
+    assert found.startswith(f"{name} is '/srv/other', and farm_state '{GOOD['farm_state']}'")
+    assert settings.mistakes({**GOOD, name: GOOD["farm_state"]}, ALONE) == []
+
+
 def test_behind_another_port_the_name_of_the_registry_needs_none():
     there = {**GOOD, "farm_registry": "registry.example.org", "registry_address": "0.0.0.0:5000"}
     assert settings.mistakes(there, ALONE) == []

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve, context_name, csv, make, policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
@@ -98,6 +99,9 @@ def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None
     units = [plan.units[Key("many", "", platform)] for platform in (AMD64, ARM64)]
     assert units[0].labels == units[1].labels and units[0].epoch == units[1].epoch, "so they are one batch"
     digests = {name: {str(platform): DIGEST for platform in (AMD64, ARM64)} for name in ("debian", "static")}
+    with pytest.raises(FarmError, match="its packages two were not unpacked for linux/amd64"):
+        make(units, plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/many", digests=digests,
+             unpacked={})
     solve = make(units, plan, Sources({}), build=AMD64, registry=REGISTRY, repository="desimages/many", digests=digests,
                  unpacked={"two": f"desimages/archive@{DIGEST}"})
     contexts = {name for name in solve.options if name.startswith("context:")}

@@ -138,9 +138,10 @@ class Builder:
             self.missed(seat, f"does not reach the registry: {apart}")
             return
         wanted = next((unit.record["engine"] for unit in self.planned.plan.units.values()), "")
-        if (engine := node.get("engine", wanted)) != wanted:
-            self.missed(seat, f"its BuildKit has the engine id {engine}, but this farm builds with {wanted}: provision "
-                        "it again", for_good=True)
+        if (engine := node.get("engine")) != wanted:
+            has = f"the engine id {engine}" if engine else "no proven engine id"
+            self.missed(seat, f"its BuildKit has {has}, but this farm builds with {wanted}: provision it again",
+                        for_good=True)
             return
         if seat.misses:
             self.tell(f"{seat.name}: answers again")
@@ -247,7 +248,11 @@ class Builder:
         alone = sum(each.joined for each in self.seats.values()) == 1
         room = seat.slots * (1 + AHEAD * seat.brisk) if alone else seat.slots + 1
         batches = self.scheduler.claim(seat.name, time.monotonic(), room - len(seat.jobs))
-        return [self._begin(seat, batch) for batch in batches]
+        try:
+            return [self._begin(seat, batch) for batch in batches]
+        except FarmError as error:  # it is not what it was when the inputs were fetched
+            self.missed(seat, str(error), for_good=True)
+            return []
 
     def _begin(self, seat: Seat, batch: Batch) -> dict[str, Any]:
         """What the runner needs to start a batch, and where its log goes."""
@@ -282,6 +287,8 @@ class Builder:
         for state in states:
             known = state["id"] in seat.jobs
             job = (seat.jobs if known else seat.lost)[state["id"]]
+            # no longer than it has been there: a node's clock may be set while it builds, and a node may lie
+            state.update((name, min(max(state[name], 0.0), now - job.sent)) for name in ("elapsed", "age"))
             if not job.began:
                 job.began = job.said = now - state["age"]
                 job.moved = now

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ LATEST = "latest"
 WHO = "run.json"  # says which ansible-playbook a run belongs to
 GIVEN = "given.jsonl"  # which node got which job
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9]+")  # of a run
+KEPT = 100  # runs whose evidence stays, the newest; `make status` looks at half of them
 Left = TypeVar("Left")
 
 
@@ -59,7 +61,15 @@ class Run:
         temporary.unlink(missing_ok=True)  # of a killed process with the same id
         temporary.symlink_to(run.name)
         os.replace(temporary, latest)
+        run._make_room()
         return run
+
+    def _make_room(self) -> None:
+        """Removes the oldest runs. This one stays, even if the clock says that it is older."""
+        others = sorted(path for path in self.folder.parent.iterdir()
+                        if NAME.fullmatch(path.name) and path != self.folder and not path.is_symlink())
+        for path in others[:max(len(others) - KEPT + 1, 0)]:
+            shutil.rmtree(path, ignore_errors=True)  # what cannot be removed costs room, and no run
 
     @classmethod
     def of(cls, state: str, controller: int) -> Run:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shlex
 import zipfile
 from collections.abc import Callable, Mapping
@@ -28,6 +29,10 @@ _INSTALL = (
     "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
 )
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# what moves a cursor, sets a title, or turns the direction of writing: control characters but tab and line feed
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 # command line, standard input, seconds that it may take -> exit code, output, errors
 Execute = Callable[[str, str, float], tuple[int, str, str]]
 # what the runner's answers must have
@@ -37,12 +42,17 @@ _FINISHED: Mapping[str, tuple[type, ...]] = {"id": (str,), "digest": (str,)}
 _STATE: Mapping[str, tuple[type, ...]] = {"id": (str,), "state": (str,), "elapsed": (int, float), "age": (int, float)}
 # what they may have
 _MORE: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("steps", "done", "cached"), (int,)),
+    **dict.fromkeys(("steps", "done", "cached", "rest"), (int,)),
     **dict.fromkeys(("running", "error", "failed_step", "refused", "fault", "digest", "log"), (str,)),
+    **dict.fromkeys(("started", "ended"), (int, float)),
     **dict.fromkeys(("notes", "tail"), (list,)), **dict.fromkeys(("full", "transport"), (bool,))}
 PROBE = 180.0  # the same for a probe, which asks each service
 REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
+SLOWEST = 20_000  # bytes a second at which what is sent may arrive: jobs share the network with it
+LARGEST = 16 << 20  # bytes of an answer; as JSON of ASCII, three times that fits into a line for the broker (link.py)
+HIGHEST = 1e18  # of numbers in an answer: bytes of a disk, seconds
+FINISHED = 1000  # jobs that a run that died may have left on a node
 
 
 class Node:
@@ -72,7 +82,8 @@ class Node:
         if answer is None:
             self._send()
             answer = self._ask("clear", value, REACH)
-        if not _fits(answer, _PREPARED) or not all(_fits(one, _FINISHED) for one in answer["finished"]):
+        if not _fits(answer, _PREPARED) or len(answer["finished"]) > FINISHED or (
+                not all(_fits(one, _FINISHED) for one in answer["finished"])):
             raise self._strange(answer)
         return {name: answer[name] for name in _PREPARED}
 
@@ -101,7 +112,14 @@ class Node:
         if not isinstance(found, list) or not all(_fits(one, _STATE) and one["id"] in asked for one in found) or (
                 not all(_may(one, _MORE) for one in found) or len({one["id"] for one in found}) < len(found)):
             raise self._strange(found)
-        return found
+        return [{name: value for name, value in one.items() if name in _STATE or name in _MORE} for one in found]
+
+    def log(self, job: str, at: int) -> tuple[str, int | None]:
+        """A piece of a job's log from byte `at` on, and where the next one begins; None after the last."""
+        found = self._ask("log", {"jobs": self.jobs, "id": job, "at": at})
+        if not _fits(found, {"log": (str,)}) or ("rest" in found and not _fits(found, {"rest": (int,)})):
+            raise self._strange(found)
+        return found["log"], found.get("rest")
 
     def reach(self, registry: Mapping[str, str]) -> str:
         """Why this node does not reach the registry, or ''."""
@@ -137,6 +155,8 @@ class Node:
                            json.dumps(value), seconds)
         if answer is None:
             return None
+        if len(answer.encode(errors="surrogatepass")) > LARGEST:
+            raise FarmError(f"{self.name}: the runner's answer has more than {LARGEST >> 20} MB", node=self.name)
         try:
             found = _clean(json.loads(answer, parse_constant=_refuse))
         except (ValueError, RecursionError):
@@ -147,7 +167,7 @@ class Node:
         return found
 
     def _run(self, command: str, stdin: str, seconds: float) -> str | None:
-        code, out, errors = self._execute(command, stdin, seconds)
+        code, out, errors = self._execute(command, stdin, seconds + len(stdin) / SLOWEST)
         if code == _MISSING:
             return None
         if code == 255:
@@ -179,13 +199,20 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _clean(value: Any) -> Any:
-    """A value of JSON without lone surrogates, which cannot be written anywhere."""
+def _clean(value: Any, shown: bool = True) -> Any:
+    """A value of JSON without lone surrogates, which cannot be written anywhere. Raises ValueError for a number that
+    measures nothing: JSON knows larger ones than a float, and than anybody can calculate with. What is `shown` to
+    people, all but a log, commands no terminal."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        text = value.encode(errors="replace").decode()
+        return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", _COLOURS.sub("", text)) if shown else text
+    if isinstance(value, (int, float)) and not -HIGHEST <= value <= HIGHEST:
+        raise ValueError("this number is too large")
     if isinstance(value, list):
         return [_clean(one) for one in value]
-    return {_clean(name): _clean(one) for name, one in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {_clean(name): _clean(one, name != "log") for name, one in value.items()}
+    return value
 
 
 def runner_zip() -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
 
 SLOTS = 4  # of a node of which nothing was recorded
+MOST = 512  # of any node, whatever it says of itself
 A_SLOT = 512 << 20  # bytes of memory
 
 
@@ -24,6 +26,7 @@ class Job:
     id: str
     batch: Batch
     name: str
+    sent: float = field(default_factory=time.monotonic)
     began: float = 0.0  # 0 until the node has started it
     said: float = 0.0
     steps: tuple[object, object] = (None, None)  # that it knew and had done, when it was last heard of
@@ -74,4 +77,4 @@ def slots(node: dict[str, Any]) -> int:
     for a processor; fewer if it has little memory."""
     if not node.get("cores"):
         return SLOTS
-    return max(1, min(round(2 * float(node["cores"])), int(node["memory"]) // A_SLOT))
+    return max(1, min(round(2 * float(node["cores"])), int(node["memory"]) // A_SLOT, MOST))

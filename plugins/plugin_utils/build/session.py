@@ -6,15 +6,18 @@ reports what came of them. It decides nothing."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
 GRACE = 10.0  # seconds in which the broker must hear that the run is stopped
+LOGS = 60.0  # seconds that may be spent on logs that are too long for one answer: results do not wait for longer
+LOG = 80 << 20  # bytes of a log, at most; runner_job.py cuts it off before
 
 
 class Session:
@@ -33,20 +36,27 @@ class Session:
     def serve(self) -> dict[str, Any]:
         """Runs until the broker has nothing more to do for anyone; returns what this node did.
 
-        Whatever ends it, what it started on the node is cancelled.
+        Whatever ends it, what it started on the node is cancelled. Only a signal ends the run with it: others go on
+        without a node whose session fails.
         """
-        link, ended = Link(self._run), False
+        link = Link(self._run)
         try:
             answer = self._told(link.ask({"sit": self._about}))
             while "end" not in answer:
                 answer = self._told(link.ask(self._do(answer)))
-            ended = True
             found: dict[str, Any] = answer["end"]
             self._tidy(found.pop("cancel"), found.pop("forget"))
             return found
-        finally:
-            if not ended:
+        except Exception:
+            self._release()
+            raise
+        except BaseException:
+            try:
+                self._release()
+            finally:
                 self._stop()
+            raise
+        finally:
             link.close()
 
     def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -81,12 +91,26 @@ class Session:
         if cancel:
             self._node.cancel(cancel)
         states = self._node.turn(specs, ids, forget, wait, slots)
+        until = time.monotonic() + LOGS
         for state in states:
             if "log" in state:
                 with open(self._logs[state["id"]], "a", encoding="utf-8") as log:  # an earlier attempt is in it
                     log.write(state.pop("log"))
+                    log.write(self._rest(log, state["id"], state.pop("rest", None), until))
         self._running = {state["id"] for state in states if state["state"] == "running"}
         return {"states": states, "sent": [spec["id"] for spec in specs]}
+
+    def _rest(self, log: TextIO, job: str, at: int | None, until: float) -> str:
+        """Reads the rest of a log, piece by piece; returns what there is to say of what is missing then."""
+        try:
+            while at is not None:
+                if time.monotonic() > until or at > LOG:
+                    return "\nthe rest of this log was not read: there is too much of it for this connection\n"
+                text, at = self._node.log(job, at)
+                log.write(text)
+        except FarmError as error:  # the result counts all the same; the next turn says what became of the node
+            return f"\nthe rest of this log could not be read: {error}\n"
+        return ""
 
     def _tidy(self, cancel: list[str], forget: list[str]) -> None:
         """Ends what is no longer needed. A node that cannot be reached ends it by itself."""
@@ -99,16 +123,17 @@ class Session:
         except FarmError:
             pass
 
-    def _stop(self) -> None:
+    def _release(self) -> None:
         try:
             if self._running:
                 self._node.cancel(sorted(self._running))
             self._node.release()
         except FarmError:  # it cannot be reached, or works for somebody else
             pass
+
+    def _stop(self) -> None:
+        link = Link(self._run)  # another one: this session's may be in the middle of an answer
+        try:
+            self._told(link.ask({"stopping": True}, GRACE))
         finally:
-            link = Link(self._run)  # another one: this session's may be in the middle of an answer
-            try:
-                self._told(link.ask({"stopping": True}, GRACE))
-            finally:
-                link.close()
+            link.close()

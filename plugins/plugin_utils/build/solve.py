@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
@@ -103,6 +104,9 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha))
                       for path, (mode, sha, size) in sources.files.items()}
     for name in _all(unit.unpacked for unit in units):
+        if name not in unpacked:
+            raise FarmError(f"{first.key}: its packages {name} were not unpacked for {build}",
+                            hint="run again: when this run was planned, no node was known to build on that platform")
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     trees = {
         INPUTS: {unit.key.platform: inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)

@@ -1,0 +1,50 @@
+"""When a host counts as provisioned: if all of it was done, and what it builds was proven."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
+
+ROLES = Path(__file__).resolve().parents[2] / "playbooks/tasks/roles.yml"
+UNPROVEN = "it was not proven that its BuildKit gives the right bytes"
+
+
+@pytest.mark.parametrize(("engine", "node", "proven"), [
+    ('{"id": "sha256:e"}', '{"engine": "sha256:e"}', True),
+    ('{"id": "sha256:e"}', '{"native": []}', False),
+    ('{"id": "sha256:e"}', '{"engine": "sha2', False),  # a card that lost power
+    ("", '{"engine": "sha256:e"}', False),
+])
+def test_a_node_whose_buildkit_was_not_proven_is_provisioned_again(tmp_path: Path, engine: str, node: str,
+                                                                   proven: bool) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "engine.json").write_text(engine)
+    (tmp_path / "etc/node.json").write_text(node)
+
+    def host(*services: str) -> Host:
+        return Host(str(tmp_path), "f", list(services), lambda words: (1, "", ""))
+
+    host("buildkitd").record()
+    assert (UNPROVEN in host("buildkitd").as_result()["reasons"]) is not proven
+    host("registry").record()
+    assert UNPROVEN not in host("registry").as_result()["reasons"]
+
+
+@pytest.mark.parametrize(("words", "whole"), [
+    ([], True), (["--tags", "all"], True), (["--skip-tags", "buildkitd_run"], False), (["--tags", "untagged"], False),
+    (["--tags", "buildkitd_run,untagged"], False)])
+def test_a_host_of_which_tags_left_something_out_is_not_recorded_as_provisioned(tmp_path: Path, words: list[str],
+                                                                               whole: bool) -> None:
+    (task,) = [task for task in yaml.safe_load(ROLES.read_text()) if "record" in task.get("desimages.farm.probe", {})]
+    record = task["desimages.farm.probe"]["record"].strip("{} ")
+    checked = {"name": "Check", "ansible.builtin.assert": {"that": f"({record}) is {str(whole).lower()}"}}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [checked]}]))
+    done = subprocess.run([str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local",
+                           *words, str(tmp_path / "play.yml")], check=False, capture_output=True, text=True)
+    assert "ok=1" in done.stdout, done.stdout
