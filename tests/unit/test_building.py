@@ -380,8 +380,10 @@ def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(far
     key = farm.planned.todo[0]
     farm.run.give(f"{farm.run.name}.1", "pi", {str(key): farm.planned.plan.units[key].id})
     finished = [{"id": f"{farm.run.name}.1", "digest": "sha256:1", "units": {str(key): "x"}}]
-    made.prepared(made.sit("other", {**about, "name": "other"}), "x86_64", PROVEN, finished)
+    other = made.sit("other", {**about, "name": "other", "slots": 20})
+    made.prepared(other, "x86_64", PROVEN, finished)
     assert submitted == []
+    assert made.orders(other) and made.scheduler.outcomes[key].state == State.RUNNING  # it answered sooner
     made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", PROVEN, finished)
     assert len(submitted) == 1
 

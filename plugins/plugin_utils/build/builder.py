@@ -160,7 +160,8 @@ class Builder:
         """Tags what a run that died left on a node, if it gave it to this node; afterwards the node may build."""
         for left in finished:
             units = self.run.given(left["id"], seat.name)
-            keys = [key for key in self.planned.todo if units.get(str(key)) == self.planned.plan.units[key].id]
+            keys = [key for key in self.planned.todo
+                    if units.get(str(key)) == self.planned.plan.units[key].id and self._open(key)]
             if keys and all(map(self._ready, keys)):
                 rest = [other for other in finished if other is not left]
                 contents = {key: self._content(key) for key in keys}
@@ -183,10 +184,11 @@ class Builder:
         self._adopt(seat, rest, worker)
 
     def _ready(self, key: Key) -> bool:
-        """Whether a unit waits, and its run-time parents exist, so that its content id is known."""
+        """Whether a unit is not there yet, whoever builds it now, and its run-time parents exist, so that its content
+        id is known."""
         outcomes, parents = self.scheduler.outcomes, self.planned.plan.units[key].parents
         above = [Key(parent.image, parent.target, key.platform) for parent in parents if not parent.build]
-        return key in outcomes and outcomes[key].state == State.WAITING and all(
+        return key in outcomes and outcomes[key].state in (State.WAITING, State.RUNNING) and all(
             parent in outcomes and outcomes[parent].state in GOOD for parent in above)
 
     def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> None:
