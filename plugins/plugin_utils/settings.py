@@ -43,6 +43,13 @@ def _state(value: Any) -> str:
     return "" if longest <= SOCKET_LENGTH else short
 
 
+def _registry(value: Any) -> str:
+    """Each host and the controller take it for the same machine, or for itself: 0.0.0.0 is neither."""
+    allowed = references.address(value)
+    unspecified = not allowed and re.match(r"(0\.0\.0\.0|\[[0:.]+\])(:|\Z)", value)
+    return "the name or address under which all hosts and this machine reach it" if unspecified else allowed
+
+
 def _namespace(value: Any) -> str:
     """The first part of a repository's name, which leaves room for an image's name."""
     good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
@@ -186,7 +193,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_native": Setting(_platforms),
     "farm_emulation": Setting(_emulation),
     "farm_slots": Setting(_count),
-    "farm_registry": Setting(references.address, required=True),
+    "farm_registry": Setting(_registry, required=True),
     "farm_secrets": Setting(_path),
     "farm_registry_ca": Setting(_file),
     "farm_registry_user": Setting(_user),
