@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
-from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import public_key
+from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key, public_key
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
@@ -67,7 +67,9 @@ def _text(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message, without what may be a password: a login before a host name."""
+    """A value for a message, without what may be secret: a login before a host name, a private key."""
+    if "PRIVATE KEY" in repr(value):
+        return "(not shown: it has a private key)"
     text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -83,13 +85,14 @@ def _user(value: Any) -> str:
 
 def _password(value: Any) -> str:
     good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
-    return "" if good else "a string without line breaks, of at most 72 bytes, as bcrypt takes no more"
+    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes, as bcrypt takes "
+                            "no more")
 
 
 def _private_key(value: Any) -> str:
-    lines = value.strip().splitlines() if isinstance(value, str) else [""]
-    good = value == "" or (len(lines) > 2 and lines[0] == "-----BEGIN PRIVATE KEY-----")
-    return "" if good else "an ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` writes it"
+    good = isinstance(value, str) and (value == "" or is_private_key(value))
+    return "" if good else ("an ed25519 private key itself (no path), in PEM without a passphrase, as `openssl genpkey "
+                            "-algorithm ed25519` writes it")
 
 
 def _public_keys(value: Any) -> str:
@@ -113,12 +116,10 @@ def _folders(value: Any) -> str:
 
 
 def _platforms(value: Any) -> str:
-    if _texts(value):
-        return _texts(value)
     known = [str(platform) for platform in ALL]
     given = [one for one in value.split(",") if one] if isinstance(value, str) else value
-    wrong = [one for one in given if one not in known]
-    return f"a list of platforms out of {', '.join(known)}" if wrong else ""
+    good = not _texts(value) and all(one in known for one in given)
+    return "" if good else f"a list of platforms out of {', '.join(known)}"
 
 
 def _emulation(value: Any) -> str:
@@ -229,7 +230,8 @@ GROUPS = ("nodes", "registries")
 def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:
     nodes, registries = (groups.get(name, ()) for name in GROUPS)
     if not nodes:
-        yield "the group nodes has no host: add one in the inventory, such as this machine (localhost)"
+        yield ("the group nodes has no host: add one in the inventory, such as this machine (localhost)"
+               + "".join(f"; did you mean nodes by the group {name}?" for name in _near("nodes", groups)))
     if len(registries) > 1:
         yield f"the group registries has {len(registries)} hosts ({', '.join(registries)}): a farm has one registry"
     if 0 < forks < len(nodes):
@@ -237,10 +239,27 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator
                f"forks to {len(nodes)} or more in ansible.cfg (section defaults), or run with --forks {len(nodes)}")
 
 
-def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0) -> list[str]:
+def _near(wanted: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Groups with hosts whose names are nearly the wanted one, such as node, Nodes and registry."""
+    words = (wanted, {"nodes": "node", "registries": "registry"}[wanted])
+    return sorted(name for name, hosts in groups.items() if hosts and name != wanted
+                  and difflib.get_close_matches(name.lower(), words, n=1, cutoff=0.88))
+
+
+def warnings(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """What of the inventory's groups may be a mistake, but need not."""
+    if groups.get("registries"):
+        return []
+    return [f"the group {name} is not used, as the farm's own registry runs in the group registries: rename it, unless "
+            "farm_registry is a registry that exists" for name in _near("registries", groups)]
+
+
+def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
+             places: Mapping[str, str] | None = None, remote: bool = False) -> list[str]:
     """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
-    that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known."""
-    found = list(_group_mistakes(groups, forks))
+    that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known. `places` says where a
+    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine."""
+    found, places = list(_group_mistakes(groups, forks)), places or {}
     for name, setting in SETTINGS.items():
         if name not in values:
             if setting.required:
@@ -249,7 +268,8 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
         allowed = setting.check(values[name])
         if allowed:
             shown = "(not shown)" if setting.secret else _short(values[name])
-            found.append(f"{name} is {shown}, it must be {allowed}")
+            found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}")
+    found += _access_mistakes(values, groups, remote=remote)
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
@@ -259,8 +279,28 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
         if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
             near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
             if near:
-                found.append(f"{name} is not a variable of the farm: did you mean {near[0]}?")
+                found.append(f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near[0]}?")
     return found
+
+
+def _at(name: str, places: Mapping[str, str]) -> str:
+    return f" ({places[name]})" if places.get(name) else ""
+
+
+def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], *, remote: bool) -> Iterator[str]:
+    """What does not fit together in how the hosts reach the registry, whosever it is."""
+    name, user = values.get("farm_registry", ""), values.get("farm_registry_user", "farm")
+    if references.address(name):
+        return
+    hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, ())))
+    if references.loopback(name) and remote and len(hosts) > 1:
+        yield (f"farm_registry is {name!r}, which each host takes for itself, and the farm has several ("
+               f"{', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in group_vars/all.yml, to the "
+               "name or address under which all of them and this machine reach the registry")
+    if (not references.loopback(name) and not groups.get("registries") and user != "farm"
+            and values.get("farm_registry_password") == ""):
+        yield (f"farm_registry_user is {_short(user)}, but farm_registry_password is empty, so that the Docker "
+               "client's login would be used: set both, or neither")
 
 
 def emulation(value: Any) -> dict[str, str]:

@@ -14,9 +14,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
 
 from .conftest import Catalog
 from .entries import deb
