@@ -92,14 +92,15 @@ class LookupModule(LookupBase):
         if terms:
             raise AnsibleError("desimages.farm.settings takes no terms")
         variables = variables or {}
-        plain, wrong = self._values(variables)
+        plain, without = self._values(variables)
+        wrong = list(without.values())
         groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
         for text in settings.warnings(groups):
             display.warning(text)
         user = os.geteuid()
         wrong += settings.mistakes(
             plain, groups, int(variables.get("ansible_forks") or 0), places=places(variables, plain),
-            remote=self._templar.template(variables.get("ansible_connection", "ssh")) != "local")
+            remote=self._templar.template(variables.get("ansible_connection", "ssh")) != "local", without=without)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
             return [{"mistakes": wrong, "fingerprint": "", "user": user, "owned": False, "alone": False,
@@ -123,8 +124,8 @@ class LookupModule(LookupBase):
         ]
 
     def _values(self, variables):
-        """The farm's variables without templates and tags, and what is wrong with those that have no value."""
-        found, wrong = {}, []
+        """The farm's variables without templates and tags; and name -> why it has no value."""
+        found, wrong = {}, {}
         names = [name for name in variables if name.startswith("farm_") or settings.decides_provisioning(name)]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
@@ -135,7 +136,6 @@ class LookupModule(LookupBase):
                 found[name] = json.loads(json.dumps(value, cls=get_encoder("tagless")))
             except AnsibleError as error:  # a variable or file that is missing, a vault that is locked
                 at = place(variables[name])
-                wrong.append(f"{name}{f' ({at})' if at else ''} cannot be worked out: {' '.join(str(error).split())}")
-                found[name] = None
-            here = here or (name == "farm_registry" and references.loopback(str(found[name])))
+                wrong[name] = f"{name}{f' ({at})' if at else ''} cannot be worked out: {' '.join(str(error).split())}"
+            here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
         return found, wrong

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
+from ansible_collections.desimages.farm.plugins.plugin_utils import role_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key, public_key
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
@@ -224,6 +225,8 @@ OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
     "farm_check_json", "farm_adopt")
 
+KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
+
 GROUPS = ("nodes", "registries")
 
 
@@ -255,20 +258,24 @@ def warnings(groups: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
-             places: Mapping[str, str] | None = None, remote: bool = False) -> list[str]:
+             places: Mapping[str, str] | None = None, remote: bool = False, without: Container[str] = ()) -> list[str]:
     """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
     that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known. `places` says where a
-    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine."""
+    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine; `without`,
+    which variables are set but have no value, as their templates have a mistake."""
     found, places = list(_group_mistakes(groups, forks)), places or {}
     for name, setting in SETTINGS.items():
         if name not in values:
-            if setting.required:
+            if setting.required and name not in without:
                 found.append(f"{name} is not set: set it in the inventory")
             continue
         allowed = setting.check(values[name])
         if allowed:
             shown = "(not shown)" if setting.secret else _short(values[name])
             found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}")
+    for name, check in role_settings.CHECKS.items():
+        if name in values and (allowed := check(values[name])):
+            found.append(f"{name} is {_short(values[name])}{_at(name, places)}, it must be {allowed}")
     found += _access_mistakes(values, groups, remote=remote)
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
@@ -276,8 +283,8 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")
     for name in sorted(values):
-        if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
-            near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.9)
             if near:
                 found.append(f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near[0]}?")
     return found
