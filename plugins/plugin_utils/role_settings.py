@@ -53,9 +53,9 @@ def _choice(*allowed: str) -> Check:
 
 
 def _list(one: Callable[[Any], bool], words: str) -> Check:
+    """A list itself: roles would take a text for its letters."""
     def check(value: Any) -> str:
-        given = value.split(",") if isinstance(value, str) and value else value or []
-        return "" if isinstance(given, list) and value is not None and all(map(one, given)) else f"a list of {words}"
+        return "" if isinstance(value, list) and all(map(one, value)) else f"a list of {words}"
     return check
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.desimages.farm.plugins.plugin_utils import role_settings, settings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,11 +38,11 @@ def mistakes(name: str, value: Any) -> list[str]:
     ("buildkitd_platform", ["linux/mips", "amd64", True, ""], "one of linux/amd64"),
     ("buildkitd_log_level", ["loud"], "one of trace"), ("registry_log_level", ["trace"], "one of error"),
     ("buildkitd_debug_address", ["0.0.0.0:6060", "x", ":6060"], "on loopback"),
-    ("buildkitd_frontends", [["dockerfile.v1"], None, 5], "a list of frontends"),
+    ("buildkitd_frontends", [["dockerfile.v1"], None, 5, "dockerfile.v0"], "a list of frontends"),
     ("buildkitd_plain_registries", [["http://x"], [1], None], "a list of HOST:PORT"),
     ("buildkitd_runc", ["runc", None], "an absolute path"), ("buildkitd_cache", ["x", ""], "an absolute path"),
     ("buildkitd_origin", ["image"], "one of module"),
-    ("binfmt_platforms", [["linux/mips"], "s390x", None], "a list of platforms out of linux/amd64"),
+    ("binfmt_platforms", [["linux/mips"], "linux/s390x", "", None, [["linux/386"]]], "a list of platforms out of"),
     ("buildkitd_weigth", [20], "did you mean buildkitd_weight?"),
     ("registry_certificat", ["/x"], "did you mean registry_certificate?"),
 ])
@@ -56,9 +58,9 @@ def test_a_wrong_value_is_told_before_anything_starts(name: str, values: list[An
     ("buildkitd_most", ["60%", "100%", "200GB"]), ("buildkitd_parallelism", [0, "4"]),
     ("buildkitd_archives", [{}, {"linux/arm64": {"source": "https://example.org/b.tar.gz", "sha256": ZEROS}},
                             {"linux/arm/v6": {"source": "/srv/my archives/b.tar.gz", "sha256": "a" * 64}}]),
-    ("buildkitd_frontends", [[], ["dockerfile.v0", "gateway.v0"], "dockerfile.v0,gateway.v0"]),
+    ("buildkitd_frontends", [[], ["dockerfile.v0", "gateway.v0"]]),
     ("buildkitd_plain_registries", [[], ["127.0.0.1:5000", "[::1]:1"]]), ("buildkitd_runc", ["", "/usr/bin/runc"]),
-    ("binfmt_platforms", [[], "linux/s390x", ["linux/s390x"]]), ("buildkitd_debug_address", ["", "127.0.0.1:6060"]),
+    ("binfmt_platforms", [[], ["linux/s390x"]]), ("buildkitd_debug_address", ["", "127.0.0.1:6060"]),
     ("registry_password", ["x"]), ("buildkitd_socket", ["/run/b.sock"]),
 ])
 def test_a_right_value_is_taken(name: str, values: list[Any]) -> None:
@@ -73,3 +75,17 @@ def test_every_variable_of_a_role_is_known_and_its_default_is_right(role: str) -
     for name, value in defaults.items():
         if name in role_settings.CHECKS and "{{" not in str(value):
             assert role_settings.CHECKS[name](value) == ""
+
+
+@pytest.mark.parametrize(("native", "platform"), [
+    ([], "linux/arm64"), ("", "linux/arm64"), (["linux/arm/v7", "linux/arm/v6"], "linux/arm/v7"),
+    ("linux/arm/v7", "linux/arm/v7"), ("linux/arm/v7,linux/arm/v6", "linux/arm/v7"), (None, "linux/arm64"),
+])
+def test_buildkit_is_compiled_for_the_first_of_farm_native(native: Any, platform: str) -> None:
+    """Which is a text if the command line gives it."""
+    text = yaml.safe_load((PROJECT / "roles/buildkitd/defaults/main.yml").read_text())["buildkitd_platform"]
+    machines = yaml.safe_load((PROJECT / "roles/buildkitd/vars/main.yml").read_text())["__buildkitd_machines"]
+    values = {"ansible_facts": {"architecture": "aarch64"}, "__buildkitd_machines": machines,
+              **({} if native is None else {"farm_native": native})}
+    templar = Templar(loader=DataLoader(), variables=values)
+    assert templar.template(trust_as_template(text)) == platform
