@@ -52,9 +52,31 @@ from datetime import datetime, timezone
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.module_utils import references, state
-from ansible_collections.desimages.farm.plugins.plugin_utils import settings, travels
+from ansible_collections.desimages.farm.plugins.plugin_utils import given, settings, travels
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
+
+try:
+    from ansible._internal._datatag._tags import Origin
+except ImportError:  # it is not public, and another version may have none: then messages name no file
+    Origin = None
+
+display = Display()
+
+
+def place(value) -> str:
+    """Where a value of the inventory was written, as FILE:LINE; '' if that is not known, as of numbers and booleans in
+    some versions of Ansible."""
+    found = Origin.get_tag(value) if Origin else None
+    if not found or not found.path:
+        return ""
+    return f"{found.path}:{found.line_num}" if found.line_num else found.path
+
+
+def places(variables, names) -> dict:
+    """name -> where it was written."""
+    return {name: place(variables[name]) for name in names}
 
 
 def files() -> dict:
@@ -69,23 +91,30 @@ class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         if terms:
             raise AnsibleError("desimages.farm.settings takes no terms")
-        names = [name for name in variables or {} if name.startswith("farm_") or settings.decides_provisioning(name)]
-        here = references.loopback(str(self._templar.template((variables or {}).get("farm_registry", ""))))
-        values = {name: self._templar.template(variables[name]) for name in names
-                  if not (here and name in settings.OF_ACCESS)}  # each takes some ms, and nothing uses them there
-        plain = json.loads(json.dumps(values, cls=get_encoder("tagless")))
-        decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
-        own = "registries" in ((variables or {}).get("group_names") or [])
-        decisive.update(fingerprints.decisive(plain, own=own, now=datetime.now(timezone.utc)))
-        groups = {name: list(hosts) for name, hosts in ((variables or {}).get("groups") or {}).items()}
+        variables = variables or {}
+        plain, without = self._values(variables)
+        wrong = list(without.values())
+        groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
+        for text in settings.warnings(groups):
+            display.warning(text)
         user = os.geteuid()
+        wrong += settings.mistakes(
+            plain, groups, int(variables.get("ansible_forks") or 0), places=places(variables, plain),
+            remote=self._templar.template(variables.get("ansible_connection", "ssh")) != "local", without=without)
+        wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
+        if wrong:  # the rest needs values that are right, and nothing uses it
+            return [{"mistakes": wrong, "fingerprint": "", "user": user, "owned": False, "alone": False,
+                     "emulated": []}]
+        decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
+        own = "registries" in (variables.get("group_names") or [])
+        decisive.update(fingerprints.decisive(plain, own=own, now=datetime.now(timezone.utc)))
         own = str(plain.get("farm_controller_state") or plain.get("farm_state", ""))
         # a host's folder is root's, and on one machine that is this one too
         host = "localhost" in [name for group in settings.GROUPS for name in groups.get(group, ())]
         words = settings.emulation(plain.get("farm_emulation", "never"))
         return [
             {
-                "mistakes": settings.mistakes(plain, groups, int((variables or {}).get("ansible_forks") or 0)),
+                "mistakes": [],
                 "fingerprint": settings.fingerprint(decisive, files()),
                 "user": user,
                 "owned": not state.not_of(own, user),
@@ -93,3 +122,20 @@ class LookupModule(LookupBase):
                 "alone": user == 0 or (not host and state.may_claim(own)),
             }
         ]
+
+    def _values(self, variables):
+        """The farm's variables without templates and tags; and name -> why it has no value."""
+        found, wrong = {}, {}
+        names = [name for name in variables if name.startswith("farm_") or settings.decides_provisioning(name)]
+        here = False
+        for name in sorted(names, key=lambda name: name != "farm_registry"):
+            if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there
+                continue
+            try:
+                value = self._templar.template(variables[name])
+                found[name] = json.loads(json.dumps(value, cls=get_encoder("tagless")))
+            except AnsibleError as error:  # a variable or file that is missing, a vault that is locked
+                at = place(variables[name])
+                wrong[name] = f"{name}{f' ({at})' if at else ''} cannot be worked out: {' '.join(str(error).split())}"
+            here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
+        return found, wrong

@@ -31,6 +31,12 @@ def tried(folder: str) -> dict[Platform, str]:
         return {platform: _run_by(platform, inside) for platform in ALL}
 
 
+def runs(platform: Platform, folder: str) -> bool:
+    """Whether programs of a platform run here, by the machine or by an emulator. Raises FarmError as `tried` does."""
+    with tempfile.TemporaryDirectory(prefix=".tried-", dir=folder) as inside:
+        return _run_by(platform, inside) != NOT
+
+
 def _run_by(platform: Platform, folder: str) -> str:
     """What runs the smallest program of a platform: the kernel itself, an emulator that the kernel starts, or nothing.
 

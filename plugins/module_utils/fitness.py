@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import abilities, programs, supervisors
+from .errors import FarmError
 from .platforms import KERNEL
 from .proc import Proc
 from .supervision import Claims, Service
@@ -41,6 +42,7 @@ def mistakes(needs: Needs) -> list[str]:
     """All reasons why this host cannot be a node."""
     here = existing(needs.state_dir)
     free = shutil.disk_usage(here).free
+    unwritable = writable(here)
     running = os.path.exists(f"{needs.state_dir}/bin/buildkitd")
     found = [
         architecture(os.uname().machine, needs.platform),
@@ -48,7 +50,7 @@ def mistakes(needs: Needs) -> list[str]:
         memory(abilities.memory()),
         clock(time.time(), needs.clock) if needs.clock else "",
         cgroups(),
-        overlayfs(here),
+        *([unwritable] if unwritable else [overlayfs(here), starts(here, needs.platform)]),
         *strangers(needs),
         reachable(needs.registry) if needs.registry else "",
     ]
@@ -95,6 +97,28 @@ def cgroups() -> str:
     kinds = [line.partition(" - ")[2].split(" ")[0] for line in supervisors.read("/proc/self/mountinfo").splitlines()]
     return "" if {"cgroup", "cgroup2"}.intersection(kinds) else (
         "no cgroups are mounted, which runc needs: mount them (`mount -t cgroup2 none /sys/fs/cgroup`)")
+
+
+def writable(folder: str) -> str:
+    """'' if files can be made there, as in no /proc, and on no disk that is mounted read-only."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".written-", dir=folder):
+            return ""
+    except OSError as error:
+        return (f"nothing can be written in {folder} ({error.strerror}): mount its file system so that it can, or set "
+                "farm_state to a folder on another one")
+
+
+def starts(folder: str, platform: str) -> str:
+    """'' if BuildKit, compiled for this platform, could start. What is no platform is told by `architecture`."""
+    found = [each for each in KERNEL.values() if str(each) == platform]
+    try:
+        good = not found or abilities.runs(found[0], folder)
+    except FarmError as error:
+        return f"{error.message}: {error.hint}"
+    return "" if good else (
+        f"programs for {platform} do not run here (its kernel calls itself {os.uname().machine}), and BuildKit would "
+        "be one: farm_native is to name what this host runs, its own platform first; or leave it out")
 
 
 def overlayfs(folder: str) -> str:

@@ -13,7 +13,9 @@ import ipaddress
 import re
 from typing import Any
 
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
+ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::(?P<port>[1-9][0-9]{0,4}))?\Z")
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")  # of a host's name (RFC 1123, section 2.1)
+LONGEST_NAME = 253  # characters of a host's name
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")  # the only algorithm that the farm uses and can check
@@ -22,9 +24,22 @@ LONGEST = 255  # characters of a repository's name; docker-registry accepts no m
 
 def address(value: Any) -> str:
     """`HOST[:PORT]`, as a registry is named."""
-    port = re.search(r":([0-9]+)\Z", value) if isinstance(value, str) else None
-    good = isinstance(value, str) and ADDRESS.match(value) and (not port or 0 < int(port[1]) < 65536)
-    return "" if good else "HOST:PORT without a scheme, such as 127.0.0.1:5000"
+    found = ADDRESS.match(value) if isinstance(value, str) else None
+    good = found and _host(found["six"] or "", found["name"] or "") and int(found["port"] or 1) < 65536
+    return "" if good else ("HOST:PORT without a scheme, a login or a path, such as 127.0.0.1:5000, [::1]:5000 or "
+                            "registry.example.org:5000")
+
+
+def _host(six: str, name: str) -> bool:
+    """Whether one of these is a host: an IPv6 address, or a name or an IPv4 address. A name whose last part is a number
+    is an address, and some programs complete one that is none (127.1)."""
+    labels = name.split(".")
+    try:
+        if six or labels[-1].isdigit():
+            return bool(ipaddress.IPv6Address(six) if six else ipaddress.IPv4Address(name))
+    except ValueError:
+        return False
+    return len(name) <= LONGEST_NAME and all(LABEL.match(label) for label in labels)
 
 
 def repository(value: Any) -> str:

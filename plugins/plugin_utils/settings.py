@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
-from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import public_key
+from ansible_collections.desimages.farm.plugins.plugin_utils import role_settings
+from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key, public_key
 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
@@ -43,6 +44,13 @@ def _state(value: Any) -> str:
     return "" if longest <= SOCKET_LENGTH else short
 
 
+def _registry(value: Any) -> str:
+    """Each host and the controller take it for the same machine, or for itself: 0.0.0.0 is neither."""
+    allowed = references.address(value)
+    unspecified = not allowed and re.match(r"(0\.0\.0\.0|\[[0:.]+\])(:|\Z)", value)
+    return "the name or address under which all hosts and this machine reach it" if unspecified else allowed
+
+
 def _namespace(value: Any) -> str:
     """The first part of a repository's name, which leaves room for an image's name."""
     good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
@@ -60,7 +68,9 @@ def _text(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message, without what may be a password: a login before a host name."""
+    """A value for a message, without what may be secret: a login before a host name, a private key."""
+    if "PRIVATE KEY" in repr(value):
+        return "(not shown: it has a private key)"
     text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 
@@ -76,13 +86,14 @@ def _user(value: Any) -> str:
 
 def _password(value: Any) -> str:
     good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
-    return "" if good else "a string without line breaks, of at most 72 bytes, as bcrypt takes no more"
+    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes, as bcrypt takes "
+                            "no more")
 
 
 def _private_key(value: Any) -> str:
-    lines = value.strip().splitlines() if isinstance(value, str) else [""]
-    good = value == "" or (len(lines) > 2 and lines[0] == "-----BEGIN PRIVATE KEY-----")
-    return "" if good else "an ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` writes it"
+    good = isinstance(value, str) and (value == "" or is_private_key(value))
+    return "" if good else ("an ed25519 private key itself (no path), in PEM without a passphrase, as `openssl genpkey "
+                            "-algorithm ed25519` writes it")
 
 
 def _public_keys(value: Any) -> str:
@@ -106,12 +117,10 @@ def _folders(value: Any) -> str:
 
 
 def _platforms(value: Any) -> str:
-    if _texts(value):
-        return _texts(value)
     known = [str(platform) for platform in ALL]
     given = [one for one in value.split(",") if one] if isinstance(value, str) else value
-    wrong = [one for one in given if one not in known]
-    return f"a list of platforms out of {', '.join(known)}" if wrong else ""
+    good = not _texts(value) and all(one in known for one in given)
+    return "" if good else f"a list of platforms out of {', '.join(known)}"
 
 
 def _emulation(value: Any) -> str:
@@ -186,7 +195,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_native": Setting(_platforms),
     "farm_emulation": Setting(_emulation),
     "farm_slots": Setting(_count),
-    "farm_registry": Setting(references.address, required=True),
+    "farm_registry": Setting(_registry, required=True),
     "farm_secrets": Setting(_path),
     "farm_registry_ca": Setting(_file),
     "farm_registry_user": Setting(_user),
@@ -216,6 +225,8 @@ OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
     "farm_check_json", "farm_adopt")
 
+KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
+
 GROUPS = ("nodes", "registries")
 # of the roles, which others may use alone; a farm's playbooks probe, stop and remove one folder on each host
 STATES = ("buildkitd_state", "registry_state")
@@ -224,7 +235,8 @@ STATES = ("buildkitd_state", "registry_state")
 def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:
     nodes, registries = (groups.get(name, ()) for name in GROUPS)
     if not nodes:
-        yield "the group nodes has no host: add one in the inventory, such as this machine (localhost)"
+        yield ("the group nodes has no host: add one in the inventory, such as this machine (localhost)"
+               + "".join(f"; did you mean nodes by the group {name}?" for name in _near("nodes", groups)))
     if len(registries) > 1:
         yield f"the group registries has {len(registries)} hosts ({', '.join(registries)}): a farm has one registry"
     if 0 < forks < len(nodes):
@@ -232,19 +244,41 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator
                f"forks to {len(nodes)} or more in ansible.cfg (section defaults), or run with --forks {len(nodes)}")
 
 
-def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0) -> list[str]:
+def _near(wanted: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Groups with hosts whose names are nearly the wanted one, such as node, Nodes and registry."""
+    words = (wanted, {"nodes": "node", "registries": "registry"}[wanted])
+    return sorted(name for name, hosts in groups.items() if hosts and name != wanted
+                  and difflib.get_close_matches(name.lower(), words, n=1, cutoff=0.88))
+
+
+def warnings(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """What of the inventory's groups may be a mistake, but need not."""
+    if groups.get("registries"):
+        return []
+    return [f"the group {name} is not used, as the farm's own registry runs in the group registries: rename it, unless "
+            "farm_registry is a registry that exists" for name in _near("registries", groups)]
+
+
+def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
+             places: Mapping[str, str] | None = None, remote: bool = False, without: Container[str] = ()) -> list[str]:
     """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
-    that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known."""
-    found = list(_group_mistakes(groups, forks))
+    that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known. `places` says where a
+    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine; `without`,
+    which variables are set but have no value, as their templates have a mistake."""
+    found, places = list(_group_mistakes(groups, forks)), places or {}
     for name, setting in SETTINGS.items():
         if name not in values:
-            if setting.required:
+            if setting.required and name not in without:
                 found.append(f"{name} is not set: set it in the inventory")
             continue
         allowed = setting.check(values[name])
         if allowed:
             shown = "(not shown)" if setting.secret else _short(values[name])
-            found.append(f"{name} is {shown}, it must be {allowed}")
+            found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}")
+    for name, check in role_settings.CHECKS.items():
+        if name in values and (allowed := check(values[name])):
+            found.append(f"{name} is {_short(values[name])}{_at(name, places)}, it must be {allowed}")
+    found += _access_mistakes(values, groups, remote=remote)
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
     here = values.get("farm_state")
@@ -255,11 +289,31 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")
     for name in sorted(values):
-        if name.startswith("farm_") and name not in SETTINGS and name not in OF_PLAYBOOKS:
-            near = difflib.get_close_matches(name, [*SETTINGS, *OF_PLAYBOOKS], n=1, cutoff=0.9)
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.9)
             if near:
-                found.append(f"{name} is not a variable of the farm: did you mean {near[0]}?")
+                found.append(f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near[0]}?")
     return found
+
+
+def _at(name: str, places: Mapping[str, str]) -> str:
+    return f" ({places[name]})" if places.get(name) else ""
+
+
+def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], *, remote: bool) -> Iterator[str]:
+    """What does not fit together in how the hosts reach the registry, whosever it is."""
+    name, user = values.get("farm_registry", ""), values.get("farm_registry_user", "farm")
+    if references.address(name):
+        return
+    hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, ())))
+    if references.loopback(name) and remote and len(hosts) > 1:
+        yield (f"farm_registry is {name!r}, which each host takes for itself, and the farm has several ("
+               f"{', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in group_vars/all.yml, to the "
+               "name or address under which all of them and this machine reach the registry")
+    if (not references.loopback(name) and not groups.get("registries") and user != "farm"
+            and values.get("farm_registry_password") == ""):
+        yield (f"farm_registry_user is {_short(user)}, but farm_registry_password is empty, so that the Docker "
+               "client's login would be used: set both, or neither")
 
 
 def emulation(value: Any) -> dict[str, str]:

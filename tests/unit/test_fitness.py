@@ -53,6 +53,27 @@ def test_a_registry_must_have_a_name_here_and_answer() -> None:
     assert "[::1]:1" in fitness.reachable("[::1]:1")
 
 
+def test_a_host_that_does_not_run_its_own_buildkit_is_refused(tmp_path: Path) -> None:
+    for platform, how in abilities.tried(str(tmp_path)).items():
+        found = fitness.starts(str(tmp_path), str(platform))
+        assert (f"programs for {platform} do not run here" in found) if how == abilities.NOT else found == ""
+    assert fitness.starts(str(tmp_path), "linux/mips") == ""  # which has a line of its own
+
+
+def test_farm_native_with_a_platform_of_other_machines_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abilities, "_run_by", lambda platform, folder: abilities.NOT)
+    found = record(tmp_path)
+    assert found["failed"] and f"programs for {OWN} do not run here" in found["msg"]
+    assert not (tmp_path / "farm").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_once() -> None:
+    found = result(node.main, state_dir="/proc/farm", platform=OWN)
+    assert found["failed"] and found["msg"].count("nothing can be written in /proc (") == 1, found["msg"]
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abilities, "memory", lambda: 1)
     monkeypatch.setattr(fitness, "DISK_NEW", 1 << 60)

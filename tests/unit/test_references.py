@@ -38,6 +38,25 @@ def test_a_digest_is_whole_and_in_lower_case() -> None:
         assert references.digest(wrong)
 
 
+@pytest.mark.parametrize("value", [
+    "registry", "R.example.org", "registry.example.org:5000", "1-a.example:1", "10.example", "192.0.2.7:65535",
+    "[2001:db8::1]", "[::ffff:192.0.2.7]:5000", "a" * 63 + ".example", ".".join(["a" * 60] * 4),
+])
+def test_an_address_is_one(value: str) -> None:
+    assert references.address(value) == ""
+
+
+@pytest.mark.parametrize("value", [
+    "-r.example:5000", "r-.example", "r..example:5000", "r.example.:5000", ".:5000", ".", "-", "a" * 64, "r_x.example",
+    ".".join(["a" * 60] * 5), "999.1.1.1:5000", "127.1:5000", "192.0.2.07:5000", "5000", "1.2.3.4.5",
+    "[:::]:5000", "[1]:5000", "[192.0.2.7]:5000", "[::1", "::1:5000", "2001:db8::1", "[fe80::1%eth0]:1",
+    "r.example:0", "r.example:05000", "r.example:65536", "r.example:", "r.example:5000/", "r.example:5000/team",
+    "https://r.example", "me:secret@r.example", "r.example:5000\n", " r.example", "rägistry", "", None, 5000,
+])
+def test_an_address_is_none(value: object) -> None:
+    assert "HOST:PORT without a scheme" in references.address(value)
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:5000", "127.1.2.3:1", "[::1]:5000", "[::1]", "::1", "localhost", "LOCALHOST:80"]
 )

@@ -30,6 +30,9 @@ def test_good_settings_have_no_mistakes():
     ("farm_origins", {"go": "https://me:secret@proxy.example", "debain": []}),
     ("farm_origins", {"debian": {"https://me:secret@mirror.example": 1}}), ("farm_registry_password", "secret\n"),
     ("farm_registry_password", ["secret"]),
+    ("farm_trusted_keys", ["-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"]),
+    ("farm_registry_ca", "-----BEGIN EC PRIVATE KEY-----\nsecret\n-----END EC PRIVATE KEY-----\n"),
+    ("farm_signing_key", "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"),
 ])
 def test_a_password_in_a_wrong_setting_is_not_shown(value):
     (found,) = settings.mistakes({**GOOD, value[0]: value[1]}, {"nodes": ["localhost"]})
@@ -47,6 +50,53 @@ def test_a_password_in_a_wrong_setting_is_not_shown(value):
 def test_groups_that_are_no_farm_are_refused_by_name(groups, said):
     (found,) = settings.mistakes(GOOD, groups)
     assert found.startswith(said)
+
+
+@pytest.mark.parametrize(("name", "near"), [
+    ("node", True), ("Nodes", True), ("NODE", True), ("servers", False), ("nodes_old", False),
+])
+def test_a_group_that_is_nearly_nodes_is_told(name, near):
+    (found,) = settings.mistakes(GOOD, {"registries": ["localhost"], name: ["pi"]})
+    assert (f"did you mean nodes by the group {name}?" in found) is near
+
+
+@pytest.mark.parametrize(("groups", "told"), [
+    ({"registry": ["pi"]}, "registry"), ({"Registries": ["pi"]}, "Registries"), ({"registries": [], "regitry": ["pi"]},
+                                                                                 "regitry"),
+    ({"registry": ["pi"], "registries": ["pi"]}, ""), ({"registry": []}, ""), ({"mirrors": ["pi"]}, ""), ({}, ""),
+])
+def test_a_group_that_is_nearly_registries_is_warned_of(groups, told):
+    """It may be what a person's other playbooks work on."""
+    found = settings.warnings(groups)
+    assert [text.split()[2] for text in found] == ([told] if told else [])
+
+
+def test_other_machines_do_not_reach_a_registry_on_loopback():
+    two = {"nodes": ["pi", "rack"], "registries": ["rack"]}
+    assert settings.mistakes(GOOD, two) == settings.mistakes(GOOD, ALONE, remote=True) == []
+    (found,) = settings.mistakes(GOOD, two, remote=True)
+    assert found.startswith("farm_registry is '127.0.0.1:5000', which each host takes for itself")
+    assert "pi, rack" in found
+    assert settings.mistakes({**GOOD, "farm_registry": "registry.example.org:5000"}, two, remote=True) == []
+
+
+def test_a_user_without_a_password_is_not_dropped_in_silence():
+    there = {**GOOD, "farm_registry": "registry.example.org", "farm_registry_user": "me", "farm_registry_password": ""}
+    alone = {"nodes": ["localhost"]}
+    (found,) = settings.mistakes(there, alone)
+    assert found.startswith("farm_registry_user is 'me', but farm_registry_password is empty")
+    for change in ({"farm_registry_user": "farm"}, {"farm_registry_password": "x"}, {"farm_registry": "127.0.0.1:1"}):
+        assert settings.mistakes({**there, **change}, alone) == []
+    own = {**there, "farm_registry": "registry.example.org:5000"}
+    assert settings.mistakes(own, ALONE) == []  # one is made
+
+
+def test_a_mistake_is_told_with_its_place():
+    places = {"farm_slots": "/srv/group_vars/all.yml:7", "farm_native": "", "farm_slot": "/srv/all.yml:9"}
+    found = settings.mistakes({**GOOD, "farm_slots": "x", "farm_native": "x", "farm_slot": 1}, ALONE, places=places)
+    assert [text[:52] for text in found] == ["farm_native is 'x', it must be a list of platforms o",
+                                             "farm_slots is 'x' (/srv/group_vars/all.yml:7), it mu",
+                                             "farm_slot (/srv/all.yml:9) is not a variable of the "]
 
 
 def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
@@ -70,7 +120,7 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_platforms", ["linux/arm"], "linux/arm/v7"),
         ("farm_busy", "fight", "one of wait, stop"),
         ("farm_native", ["linux/arm"], "linux/arm/v7"),
-        ("farm_native", 5, "a list of strings"),
+        ("farm_native", 5, "a list of platforms out of linux/amd64"),
         ("farm_emulation", "always", "one of never, missing, allowed"),
         ("farm_emulation", True, "one of never, missing, allowed"),
         ("farm_emulation", {"linux/s390": "allowed"}, "one of never, missing, allowed"),
@@ -104,6 +154,9 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
         ("farm_snapshots", "20261101T081513Z", "did you mean farm_snapshot?"),
         ("farm_registry", "127.0.0.1:99999", "HOST:PORT"),
+        ("farm_registry", "r..example:5000", "HOST:PORT"),
+        ("farm_registry", "0.0.0.0:5000", "under which all hosts and this machine reach it"),
+        ("farm_registry", "[::]:5000", "under which all hosts and this machine reach it"),
         ("farm_registry", "127.0.0.1", "needs a numeric address and a port"),
         ("farm_registry", "localhost:5000", "needs a numeric address and a port"),
         ("farm_registry", "192.0.2.5", "needs a port, as 192.0.2.5:5000"),

@@ -63,12 +63,10 @@ class Fetch:
         return refused
 
     def lacks(self, keys: Iterable[Key]) -> bool:
-        """Whether anything that units need is missing in the archive; nothing is fetched."""
+        """Whether anything that units need is missing in the archive; nothing is fetched. A registry that does not
+        answer now has nothing: the plan step has reported that, and it may be one that was never provisioned."""
         wanted = {file.sha256 for key in keys for file in self._files(key).values()}
-        try:
-            return self.archive.lacks(wanted)
-        except Unreachable:  # the plan step has reported that
-            return bool(wanted)
+        return bool(wanted) and (not self.archive.registry.answers() or self.archive.lacks(wanted))
 
     def image(self, image: str, keys: list[Key]) -> dict[Key, str]:
         """Fetches everything that units of one image need; returns the units that cannot be built, and why."""

@@ -1,0 +1,56 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files on the controller that settings name: what is wrong with them, before anything starts. This file reads
+them. Everything else about a certificate of one's own is checked where it is used: pki/keeping.py."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils import references
+
+
+def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
+    """From a host's public variables, which are right but for this."""
+    if references.loopback(str(values.get("farm_registry", ""))):
+        return []
+    ca, made = values.get("farm_registry_ca", ""), f"{values.get('farm_secrets', '')}/registry-ca.pem"
+    found = list(_authority(ca, now)) if ca and ca != made else []  # what the farm makes may be missing yet
+    for name in ("registry_certificate", "registry_key"):
+        path = values.get(name)
+        if path and isinstance(path, str) and (said := _unread(path)):
+            found.append(f"{name} is {path!r}: {said}")
+    return found
+
+
+def _unread(path: str) -> str:
+    """Why a file cannot be read; '' if it can."""
+    try:
+        Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        return (f"this file on the machine where ansible-playbook runs cannot be read "
+                f"({getattr(error, 'strerror', None) or error})")
+    return ""
+
+
+def _authority(path: str, now: datetime) -> Iterator[str]:
+    begin = f"farm_registry_ca is {path!r}: "
+    if said := _unread(path):
+        yield begin + said
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        holds = "it has a private key" if b"PRIVATE KEY-" in Path(path).read_bytes() else "there is none in it"
+        yield begin + f"it must have certificates in PEM, and {holds}"
+        return
+    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs() if "notAfter" in each]
+    if ends and max(ends) < now.timestamp():
+        day = datetime.fromtimestamp(max(ends), now.tzinfo).date()
+        yield begin + f"its certificates expired, the last one on {day}: give the CA that signs the registry's now"

@@ -1,0 +1,99 @@
+"""Keys and files that a person gives in the settings: what cannot be used is told before anything starts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils import given, settings
+from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates
+from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+NOW = datetime(2026, 11, 29, tzinfo=timezone.utc)
+KEY = ed25519.Ed25519PrivateKey.generate()
+
+
+def pem(key, style: PrivateFormat = PrivateFormat.PKCS8, secret: bytes = b"") -> str:  # type: ignore[no-untyped-def]
+    lock = BestAvailableEncryption(secret) if secret else NoEncryption()
+    return str(key.private_bytes(Encoding.PEM, style, lock).decode())
+
+
+def test_an_ed25519_key_is_taken() -> None:
+    assert is_private_key(pem(KEY)) and is_private_key("\n" + pem(KEY).replace("\n", "\r\n") + "\n")
+
+
+WRONG = {
+    "rsa": pem(rsa.generate_private_key(65537, 2048)),
+    "ec": pem(ec.generate_private_key(ec.SECP256R1())),
+    "ed448": pem(ed448.Ed448PrivateKey.generate()),
+    "x25519": pem(x25519.X25519PrivateKey.generate()),
+    "locked": pem(KEY, secret=b"word"),
+    "of ssh": pem(KEY, PrivateFormat.OpenSSH),
+    "public": KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+    "in one line": pem(KEY).replace("\n", " "),
+    "cut": pem(KEY)[:-30],
+    "changed": pem(KEY).replace("MC4CAQ", "MC4CAA"),
+    "a path": "/srv/key.pem",
+    "a word": "secret",
+    "empty": "-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----",
+    "no base64": "-----BEGIN PRIVATE KEY-----\n*\n-----END PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
+def test_what_is_no_ed25519_key_is_refused_with_the_settings(text: str) -> None:
+    there = {"farm_state": "/srv/a", "farm_registry": "127.0.0.1:5000", "farm_namespace": "a", "farm_catalog": ["/a"]}
+    (found,) = settings.mistakes({**there, "farm_signing_key": text}, {"nodes": ["localhost"]})
+    assert found.startswith("farm_signing_key is (not shown), it must be an ed25519 private key itself")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    authority = certificates.new_authority(NOW, "ca")
+    (tmp_path / "ca.pem").write_text(authority.pem, encoding="utf-8")
+    (tmp_path / "key.pem").write_text(authority.key_pem, encoding="utf-8")
+    (tmp_path / "words.pem").write_text("hello\n", encoding="utf-8")
+    (tmp_path / "empty.pem").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def mistakes(place: Path, now: datetime = NOW, **changes: str) -> list[str]:
+    values = {"farm_registry": "registry.example.org:5000", "farm_secrets": f"{place}/secrets"}
+    return given.mistakes({**values, **{name: f"{place}/{file}" for name, file in changes.items()}}, now)
+
+
+@pytest.mark.parametrize(("file", "said"), [
+    ("nowhere.pem", "cannot be read (No such file or directory)"), ("folder", "cannot be read (Is a directory)"),
+    ("words.pem", "must have certificates in PEM, and there is none in it"), ("empty.pem", "there is none in it"),
+    ("key.pem", "it has a private key"),
+])
+def test_a_ca_that_cannot_be_used_is_told(place: Path, file: str, said: str) -> None:
+    (found,) = mistakes(place, farm_registry_ca=file)
+    assert found.startswith(f"farm_registry_ca is '{place}/{file}': ") and said in found
+
+
+def test_a_ca_that_has_expired_is_told(place: Path) -> None:
+    assert mistakes(place, farm_registry_ca="ca.pem") == []
+    (found,) = mistakes(place, NOW + timedelta(days=365 * 50), farm_registry_ca="ca.pem")
+    assert "its certificates expired, the last one on 20" in found
+
+
+def test_what_the_farm_makes_may_be_missing(place: Path) -> None:
+    assert mistakes(place) == mistakes(place, farm_registry_ca="secrets/registry-ca.pem") == []
+    assert given.mistakes({"farm_registry": "127.0.0.1:5000", "farm_registry_ca": "/nowhere/ca.pem"}, NOW) == []
+
+
+def test_a_certificate_of_ones_own_is_there_with_its_key(place: Path) -> None:
+    found = mistakes(place, registry_certificate="nowhere.pem", registry_key="folder")
+    assert [text.split()[0] for text in found] == ["registry_certificate", "registry_key"]
+    assert mistakes(place, registry_certificate="ca.pem", registry_key="key.pem") == []
