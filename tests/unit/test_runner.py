@@ -168,7 +168,7 @@ def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> No
     value = {"state_dir": str(local.root), "fingerprint": "f", "services": ["registry"]}
     found = local.node.probe(value)
     assert found == {"changed": False, "well": False, "reasons": ["registry is missing", "it was never provisioned"],
-                     "engine": "", "node": {}, "other": ""}
+                     "engine": "", "node": PROVEN, "other": ""}
     assert Node("new", local.execute, lambda: sys.executable, str(local.root / "new")).probe(value) is None
     assert not (local.root / "new").exists()
 

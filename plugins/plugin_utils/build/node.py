@@ -43,7 +43,7 @@ _STATE: Mapping[str, tuple[type, ...]] = {"id": (str,), "state": (str,), "elapse
 # what they may have
 _MORE: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("steps", "done", "cached", "rest"), (int,)),
-    **dict.fromkeys(("running", "error", "failed_step", "refused", "fault", "digest", "log"), (str,)),
+    **dict.fromkeys(("running", "error", "failed_step", "refused", "fault", "digest", "log", "phase"), (str,)),
     **dict.fromkeys(("started", "ended"), (int, float)),
     **dict.fromkeys(("notes", "tail"), (list,)), **dict.fromkeys(("full", "transport"), (bool,))}
 PROBE = 180.0  # the same for a probe, which asks each service
