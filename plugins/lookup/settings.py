@@ -126,7 +126,8 @@ class LookupModule(LookupBase):
     def _values(self, variables):
         """The farm's variables without templates and tags; and name -> why it has no value."""
         found, wrong = {}, {}
-        names = [name for name in variables if name.startswith("farm_") or settings.decides_provisioning(name)]
+        names = [name for name in variables
+                 if name.startswith(("farm_", "buildkit_")) or settings.decides_provisioning(name)]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
             if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there
