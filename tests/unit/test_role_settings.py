@@ -62,6 +62,7 @@ def test_a_wrong_value_is_told_before_anything_starts(name: str, values: list[An
     ("buildkitd_plain_registries", [[], ["127.0.0.1:5000", "[::1]:1"]]), ("buildkitd_runc", ["", "/usr/bin/runc"]),
     ("binfmt_platforms", [[], ["linux/s390x"]]), ("buildkitd_debug_address", ["", "127.0.0.1:6060"]),
     ("registry_password", ["x"]), ("buildkitd_socket", ["/run/b.sock"]),
+    ("buildkitd_cache", ["/home/me/my clone/.cache"]),
 ])
 def test_a_right_value_is_taken(name: str, values: list[Any]) -> None:
     for value in values:
