@@ -90,3 +90,15 @@ def test_buildkit_is_compiled_for_the_first_of_farm_native(native: Any, platform
               **({} if native is None else {"farm_native": native})}
     templar = Templar(loader=DataLoader(), variables=values)
     assert templar.template(trust_as_template(text)) == platform
+
+
+@pytest.mark.parametrize(("check", "own", "name", "tried"), [
+    (True, True, "r.example:1", False), (False, True, "r.example:1", True), (True, False, "r.example:1", True),
+    (False, False, "r.example:1", True), (False, False, "127.0.0.1:1", False),
+])
+def test_a_registry_that_check_mode_has_not_made_is_not_tried(check: bool, own: bool, name: str, tried: bool) -> None:
+    tasks = yaml.safe_load((PROJECT / "roles/buildkitd/tasks/prove.yml").read_text(encoding="utf-8"))
+    (text,) = [task["desimages.farm.node"]["registry"] for task in tasks if "desimages.farm.node" in task]
+    values = {"ansible_check_mode": check, "groups": {"registries": ["pi"] if own else []}, "farm_registry": name}
+    templar = Templar(loader=DataLoader(), variables=values)
+    assert templar.template(trust_as_template(text)) == (name if tried else "")
