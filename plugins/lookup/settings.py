@@ -49,6 +49,7 @@ import json
 import os
 from datetime import datetime, timezone
 
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
@@ -100,7 +101,7 @@ class LookupModule(LookupBase):
         user = os.geteuid()
         wrong += settings.mistakes(
             plain, groups, int(variables.get("ansible_forks") or 0), places=places(variables, plain),
-            remote=self._templar.template(variables.get("ansible_connection", "ssh")) != "local", without=without)
+            remote=self._remote(variables), without=without)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
             return [{"mistakes": wrong, "fingerprint": "", "user": user, "owned": False, "alone": False,
@@ -123,10 +124,15 @@ class LookupModule(LookupBase):
             }
         ]
 
+    def _remote(self, variables) -> bool:
+        told = variables.get("ansible_connection") or context.CLIARGS.get("connection") or "ssh"
+        return self._templar.template(told) != "local"
+
     def _values(self, variables):
         """The farm's variables without templates and tags; and name -> why it has no value."""
         found, wrong = {}, {}
-        names = [name for name in variables if name.startswith("farm_") or settings.decides_provisioning(name)]
+        names = [name for name in variables
+                 if name.startswith(("farm_", "buildkit_")) or settings.decides_provisioning(name)]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
             if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there

@@ -64,6 +64,12 @@ def _path(value: Any) -> str:
     return "" if good else "an absolute path with letters, digits and . _ + @ -, and no slash at its end"
 
 
+def _folder(value: Any) -> str:
+    """On the controller, where a clone may be below any name."""
+    good = isinstance(value, str) and re.match(r"/[^\0\n]+\Z", value)
+    return "" if good else "an absolute path"
+
+
 def _program(value: Any) -> str:
     return "" if value == "" else _path(value) and f"'' or {_path(value)}"
 
@@ -95,7 +101,7 @@ def _archive(one: Any) -> bool:
 CHECKS: Mapping[str, Check] = {
     "buildkitd_origin": _choice("module"),
     "buildkitd_archives": _archives,
-    "buildkitd_cache": _path,
+    "buildkitd_cache": _folder,
     "buildkitd_state": _path,
     "buildkitd_runc": _program,
     "buildkitd_platform": _choice(*PLATFORMS),

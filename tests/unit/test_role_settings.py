@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.plugin_utils import role_settings, settings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,7 @@ def test_a_wrong_value_is_told_before_anything_starts(name: str, values: list[An
     ("buildkitd_plain_registries", [[], ["127.0.0.1:5000", "[::1]:1"]]), ("buildkitd_runc", ["", "/usr/bin/runc"]),
     ("binfmt_platforms", [[], ["linux/s390x"]]), ("buildkitd_debug_address", ["", "127.0.0.1:6060"]),
     ("registry_password", ["x"]), ("buildkitd_socket", ["/run/b.sock"]),
+    ("buildkitd_cache", ["/home/me/my clone/.cache"]),
 ])
 def test_a_right_value_is_taken(name: str, values: list[Any]) -> None:
     for value in values:
@@ -89,3 +91,18 @@ def test_buildkit_is_compiled_for_the_first_of_farm_native(native: Any, platform
               **({} if native is None else {"farm_native": native})}
     templar = Templar(loader=DataLoader(), variables=values)
     assert templar.template(trust_as_template(text)) == platform
+
+
+@pytest.mark.parametrize(("check", "own", "name", "tried"), [
+    (True, True, "r.example:1", False), (False, True, "r.example:1", True), (True, False, "r.example:1", True),
+    (False, False, "r.example:1", True), (False, False, "127.0.0.1:1", False),
+])
+def test_a_registry_that_check_mode_has_not_made_is_not_tried(check: bool, own: bool, name: str, tried: bool) -> None:
+    tasks = yaml.safe_load((PROJECT / "roles/buildkitd/tasks/prove.yml").read_text(encoding="utf-8"))
+    (text,) = [task["desimages.farm.node"]["registry"] for task in tasks if "desimages.farm.node" in task]
+    values = {"ansible_check_mode": check, "groups": {"registries": ["pi"] if own else []}, "farm_registry": name}
+    own_test = "is desimages.farm.loopback"  # which has tests of its own
+    assert own_test in text
+    text = text.replace(own_test, f"in {[name] if references.loopback(name) else []}")
+    templar = Templar(loader=DataLoader(), variables=values)
+    assert templar.template(trust_as_template(text)) == (name if tried else "")
