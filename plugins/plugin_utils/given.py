@@ -6,7 +6,6 @@ them. Everything else about a certificate of one's own is checked where it is us
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +42,8 @@ def _authority(path: str, now: datetime) -> Iterator[str]:
     if said := _unread(path):
         yield begin + said
         return
+    import ssl  # here, as most runs need it for nothing else
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(path)
