@@ -243,6 +243,8 @@ def present(module: AnsibleModule) -> dict:
             group = pwd.getpwuid(owner).pw_gid
         except KeyError:
             group = -1  # the uid has no name: keep the group
+        if owner == os.geteuid() != 0:
+            group = -1  # this user may be in another group now, and only root can give what he has to any
         state.claim(path)
         state.hand_over(path, owner, group)
     before = "".join(f"{name}: {was}\n" for name, was in parts.items() if was != -1)

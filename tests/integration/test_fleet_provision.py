@@ -283,7 +283,7 @@ def test_the_controller_may_be_an_ordinary_user_without_sudo(fleet: Fleet, provi
             shutil.copy(fleet.folder / name, home)
         for path in (home, *home.rglob("*")):
             shutil.chown(path, "nobody")
-        words = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=+dac_read_search",
+        words = ["setpriv", "--reuid=nobody", "--clear-groups", "--inh-caps=+dac_read_search",
                  "--ambient-caps=+dac_read_search", "--", str(Path(sys.executable).parent / "ansible-playbook"),
                  "-i", f"{home}/inventory", str(PROJECT / "playbooks/provision.yml"), "--limit=node2,localhost",
                  f"-efarm_controller_state={home}/farm", f"-ebuildkitd_cache={home}/cache",
