@@ -131,8 +131,8 @@ def test_a_node_that_says_nonsense_of_itself_is_out_and_the_run_goes_on(nodes: N
 
 @pytest.mark.parametrize(("node", "said"), [
     ({}, "its BuildKit has no proven engine id"), ({"engine": "sha256:other"}, "its BuildKit has the engine id")])
-def test_a_node_whose_buildkit_is_not_the_proven_one_builds_nothing(nodes: Nodes, node: dict[str, Any],
-                                                                   said: str) -> None:
+def test_a_node_whose_buildkit_is_not_the_proven_one_builds_nothing(
+        nodes: Nodes, node: dict[str, Any], said: str) -> None:
     one = nodes.made.sit("one", {**ABOUT, "name": "one"})
     nodes.made.prepared(one, "x86_64", node, [])
     assert one.out.startswith(said) and not one.joined

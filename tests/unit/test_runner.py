@@ -343,8 +343,8 @@ def test_a_log_comes_in_pieces_that_a_slow_network_carries_in_time(tmp_path: Pat
     assert runner.log(str(jobs), "gone", 0) == {"log": ""}
 
 
-def test_what_a_job_leaves_on_a_node_is_bounded_and_goes_with_the_next_run(local: Local,
-                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_job_leaves_on_a_node_is_bounded_and_goes_with_the_next_run(
+        local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_job, "LOG", 2000)
     before = signal.getsignal(signal.SIGTERM)
     for name in ("forgotten", "abandoned"):
