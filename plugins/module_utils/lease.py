@@ -16,14 +16,17 @@ SILENCE = 15 * 60  # seconds without a call after which a controller counts as d
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def take(jobs: str, who: dict[str, str]) -> str:
-    """Takes the node for a controller, `{"id": ..., "name": ...}`, or renews that; returns '', or the name of another
-    controller that has it and was heard of lately."""
+def take(jobs: str, who: dict[str, str], *, anew: bool = True) -> str | None:
+    """Takes the node for a controller, `{"id": ..., "name": ...}`, or renews that. Returns None, or the name of another
+    controller that has it and was heard of lately; '' if nobody has it, and it is not to be taken `anew`."""
     if other := held(jobs, who["id"]):
         return other
+    found = _read(jobs)
+    if not anew and (found is None or found["id"] != who["id"]):
+        return ""
     os.makedirs(os.path.dirname(jobs), exist_ok=True)
     files.write(_path(jobs), json.dumps({**who, **_now()}), sync=False)
-    return ""
+    return None
 
 
 def held(jobs: str, controller: str) -> str:

@@ -299,8 +299,9 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     if arguments in (["turn"], ["clear"]):
         jobs = value["jobs"]
         with _alone(jobs):
-            other = lease.take(jobs, value["controller"])
-            if other:
+            # a turn that came late, held up by the network, does not take again what was given back
+            other = lease.take(jobs, value["controller"], anew=arguments == ["clear"])
+            if other is not None:
                 answer = {"taken": other}
             elif arguments == ["turn"]:
                 answer = turn(jobs, value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])

@@ -45,19 +45,29 @@ def test_a_node_works_for_one_controller_at_a_time(local: Local) -> None:
         first.turn([], [], [], 0, 1)
 
 
+def test_a_turn_that_comes_after_the_node_was_given_back_does_not_take_it(local: Local) -> None:
+    first, second = other(local, "first"), other(local, "second")
+    first.prepare()
+    first.turn([], [], [], 0, 1)
+    first.release()
+    with pytest.raises(Busy, match="does not work for this controller any more"):
+        first.turn([], [], [], 0, 1)
+    second.prepare()
+
+
 def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     first = {"id": "first", "name": "first there"}
-    assert lease.take(local.node.jobs, first) == ""
+    assert lease.take(local.node.jobs, first) is None
     assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == "first there"
     monkeypatch.setattr(lease, "SILENCE", 0)
-    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == ""
+    assert lease.take(local.node.jobs, {"id": "second", "name": ""}) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": "a", "name": "b", "boot": "c", "time": "d"}'])
 def test_a_lease_that_cannot_be_read_is_nobodys(local: Local, text: str) -> None:
     Path(f"{local.node.jobs}.lease").write_text(text)
-    assert lease.take(local.node.jobs, {"id": "me", "name": "me"}) == ""
+    assert lease.take(local.node.jobs, {"id": "me", "name": "me"}) is None
 
 
 def probed(root: Path, name: str) -> dict[str, Any]:

@@ -58,7 +58,6 @@ class Local:
         (root / "etc").mkdir()
         (root / "etc/node.json").write_text(json.dumps(PROVEN))
         self.node.prepare()
-        self.node.release()
 
     def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False)

@@ -163,7 +163,8 @@ class Node:
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
                             hint=f"remove {self._runner} there: it is then sent again") from None
         if isinstance(found, dict) and "taken" in found:
-            raise Busy(f"works for another controller, {found['taken']}", node=self.name)
+            raise Busy(f"works for another controller, {found['taken']}" if found["taken"] else
+                       "does not work for this controller any more", node=self.name)
         return found
 
     def _run(self, command: str, stdin: str, seconds: float) -> str | None:
