@@ -103,7 +103,8 @@ class Host:
 
     def answers(self) -> bool:
         container = self.container
-        assert container.status in ("running", "paused"), f"{self.name} ended: {container.logs().decode(errors='replace')[-2000:]}"
+        ended = container.status not in ("running", "paused")
+        assert not ended, f"{self.name} ended: {container.logs().decode(errors='replace')[-2000:]}"
         ports = (22, virtual_host.PI_PORT) if self.virtual else (22,)
         return all(_answers(self.address, port, b"SSH-") for port in ports)
 
