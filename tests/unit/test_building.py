@@ -38,7 +38,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler, State
 
 from .conftest import Catalog
-from .test_runner import PROVEN, Local
+from .local_node import PROVEN, Local
 from .trusting import trust
 
 NOWHERE = "127.0.0.1:9"

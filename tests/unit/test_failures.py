@@ -17,8 +17,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch, State
 
 from .conftest import Catalog
+from .local_node import PROVEN
 from .test_building import six
-from .test_runner import PROVEN
 
 ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
          "busy": "wait", "emulation": {}}

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.wellness import Hos
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity, version
 
-from .test_runner import Local
+from .local_node import Local
 
 
 @pytest.fixture
