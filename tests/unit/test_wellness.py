@@ -37,8 +37,8 @@ def test_a_node_whose_buildkit_was_not_proven_is_provisioned_again(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("words", "whole"), [
-    ([], True), (["--tags", "all"], True), (["--skip-tags", "buildkitd_run"], False), (["--tags", "untagged"], False),
-    (["--tags", "buildkitd_run,untagged"], False)])
+    ([], True), (["--tags", "all"], True), (["--skip-tags", "notest"], True), (["--skip-tags", "buildkitd_run"], False),
+    (["--tags", "untagged"], False), (["--tags", "buildkitd_run,untagged"], False)])
 def test_a_host_of_which_tags_left_something_out_is_not_recorded_as_provisioned(
         tmp_path: Path, words: list[str], whole: bool) -> None:
     (task,) = [task for task in yaml.safe_load(ROLES.read_text()) if "record" in task.get("desimages.farm.probe", {})]
