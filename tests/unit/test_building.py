@@ -28,6 +28,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.session import Session
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import policy
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
@@ -220,14 +221,19 @@ def test_every_build_that_a_node_starts_has_the_source_policy(farm: Farm, empty:
     assert found == [policy(NOWHERE, "desimages")] * 18  # as above
 
 
-def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
+def building(farm: Farm) -> tuple[Builder, Seat, str]:
+    """A node that was given its first job, and the job's id."""
     made = farm.make(print, lambda work, then: None)
-    seat = made.sit("here", {"name": "here", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
-                             "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
+    seat = made.sit("pi", {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
+                           "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
     made.prepared(seat, "x86_64", PROVEN, [])
     orders = made.orders(seat)
     assert orders
-    (name, *_ahead) = [spec["id"] for spec in orders["specs"]]
+    return made, seat, orders["specs"][0]["id"]
+
+
+def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
+    made, seat, name = building(farm)
     made.began -= 10
     seat.jobs[name].sent -= 5
     made.reported(seat, [name], [{"id": name, "state": "failed", "full": True, "elapsed": 1.0, "age": 3.0}])
@@ -238,13 +244,7 @@ def test_a_batch_that_ended_unseen_began_when_it_did(farm: Farm) -> None:
 
 def test_a_batch_has_not_taken_longer_than_it_was_there_whatever_its_node_says(farm: Farm) -> None:
     """The clock of a board is set by years while it builds."""
-    made = farm.make(print, lambda work, then: None)
-    seat = made.sit("pi", {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1,
-                           "local": True, "play": 1, "lost": "", "busy": "wait", "emulation": {}})
-    made.prepared(seat, "x86_64", PROVEN, [])
-    orders = made.orders(seat)
-    assert orders
-    name = orders["specs"][0]["id"]
+    made, seat, name = building(farm)
     seat.jobs[name].sent -= 5
     made.reported(seat, [name], [{"id": name, "state": "done", "digest": "sha256:1", "elapsed": 9e8, "age": 9e8}])
     (timing,) = made.timings
