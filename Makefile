@@ -97,7 +97,9 @@ schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
-	for name in plan simulate sizes debian bake repeat first; do python tests/bench/$$name.py $(ARGS) || exit 1; done
+	for name in plan simulate sizes debian bake repeat first fleet provision memory; do \
+		python tests/bench/$$name.py $(ARGS) || exit 1; \
+	done
 
 # One hashed file for all Python versions, without the address of any index. uv gets its own environment.
 requirements: ## resolve requirements*.in again and write requirements*.txt

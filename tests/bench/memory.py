@@ -2,10 +2,10 @@
 
     python tests/bench/memory.py [--nodes 100] [--images 1250] [--seconds 60]
 
-One node is real: the bench farm's BuildKit. The others refuse every connection; each has its fork of Ansible all the
-same, which asks for work and tries to connect. To reach: 2 GB. What is counted is the proportional set size (PSS) of
-ansible-playbook, its forks and their ssh: memory that n processes share counts 1/n for each. The build is ended after
---seconds of building, or when it is done.
+Every node has a BuildKit of its own and an address to which the controller has an ssh connection of its own; all of
+them are in one container, the registry (with TLS and a password) in another. To reach: 2 GB. What is counted is the
+proportional set size (PSS) of ansible-playbook, its forks and their ssh: memory that n processes share counts 1/n for
+each. The build is ended after --seconds of building, or when it is done. Needs root; everything is removed at the end.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from common import CACHE, PROJECT, STATE, Farm, load, synthetic, table
+import yaml
+from common import CACHE, PROJECT, STATE, load, synthetic, table
+
+sys.path.insert(0, str(PROJECT))
+from tests.integration.fleet_hosts import Fleet
 
 WORK = STATE.with_name(STATE.name + "-memory")
 
@@ -72,38 +75,66 @@ def measure(process: subprocess.Popen[bytes], progress: Path, seconds: float) ->
     return list(most.values())
 
 
+def hosts(fleet: Fleet, nodes: int) -> Path:
+    """An inventory of so many nodes on one host, which gets an address for each."""
+    node = fleet["node"]
+    reached = yaml.safe_load(fleet.inventory.read_text())
+    node.run("sh", "-c", "echo MaxStartups 1000 > /etc/ssh/sshd_config.d/many.conf && systemctl reload ssh")
+    network, found = node.address.rpartition(".")[0], reached["all"]["hosts"].pop("node")
+    for number in range(nodes):
+        address = f"{network}.{100 + number}"
+        node.netns("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        reached["all"]["hosts"][f"node{number:03d}"] = {
+            **found, "ansible_host": address, "farm_state": f"/var/lib/desimages/{number:03d}",
+            "ansible_ssh_common_args": f"{found['ansible_ssh_common_args']} -o HostKeyAlias={node.address}"}
+    reached["nodes"]["hosts"] = {name: {} for name in reached["all"]["hosts"] if name.startswith("node")}
+    fleet.inventory.write_text(yaml.safe_dump(reached, sort_keys=False))
+    return fleet.inventory
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=100)
     parser.add_argument("--images", type=int, default=1250)
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
-    farm = Farm()
-    farm.provision()
-    WORK.mkdir(exist_ok=True)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     synthetic(WORK / "images", arguments.images, parent_every=5)
-    away = {f"node{number:03d}": {"ansible_host": "127.0.0.1", "ansible_port": 1}
-            for number in range(1, arguments.nodes)}
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (WORK / "hosts.json").write_text(json.dumps({
-        "nodes": {"hosts": {"localhost": local, **away}}, "registries": {"hosts": {"localhost": None}}}))
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
-        json.dump({"farm_state": str(farm.state), "farm_registry": farm.registry, "buildkitd_cache": str(CACHE),
-                   "farm_catalog": [str(WORK / "images")], "farm_namespace": f"memory{os.getpid()}"}, extra)
-        extra.flush()
-        process = subprocess.Popen(
-            ["ansible-playbook", "build.yml", "-i", WORK / "hosts.json", "-e", f"@{extra.name}", "--forks",
-             str(arguments.nodes)], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    fleet = Fleet.start(WORK / "hosts", ["node", "registry"],
+                        groups={"nodes": ["node"], "registries": ["registry"]})
+    try:
+        inventory = hosts(fleet, arguments.nodes)
+        (WORK / "extra.json").write_text(json.dumps({
+            "farm_controller_state": str(WORK / "farm"), "farm_registry": f"{fleet['registry'].address}:5000",
+            "buildkitd_cache": str(CACHE), "farm_catalog": [str(WORK / "images")]}))
+
+        def play(playbook: str) -> subprocess.Popen[bytes]:
+            with (WORK / "said").open("wb") as said:
+                return subprocess.Popen(
+                    ["ansible-playbook", playbook, "-i", inventory, "-e", f"@{WORK}/extra.json", "--forks",
+                     str(arguments.nodes + 2)], cwd=PROJECT, stdout=said, stderr=said,
+                    env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+                         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+
+        began = time.monotonic()
+        if play("playbooks/provision.yml").wait():
+            sys.exit(f"{(WORK / 'said').read_text()[-4000:]}\nplaybooks/provision.yml failed")
+        print(f"provisioned in {time.monotonic() - began:.0f} s, {load()}", flush=True)
+        process = play("build.yml")
         try:
-            rows = measure(process, farm.state / "runs/latest/progress.log", arguments.seconds)
+            rows = measure(process, WORK / "farm/runs/latest/progress.log", arguments.seconds)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
+        if "building" not in (row[0] for row in rows):
+            sys.exit(f"{(WORK / 'said').read_text()[-4000:]}\nbuild.yml built nothing")
+    finally:
+        fleet.stop()
+        shutil.rmtree(WORK)
     print(f"{arguments.nodes} nodes, {8 * arguments.images} units")
     print(table(["", "s", "processes", "MB", "largest MB", "median MB", "machine"], rows))
-    shutil.rmtree(WORK)
 
 
 if __name__ == "__main__":

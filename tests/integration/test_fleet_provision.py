@@ -152,8 +152,8 @@ LISTEN = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.bind({SOCKE
 
 def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(
         nodes: Farm, fleet: Fleet, provisioned: Result, tmp_path: Path) -> None:
-    """One is well, one is off, one has two names, and one has a small disk, a wrong clock, and another process on its
-    socket."""
+    """One is well, one is off, one has two names, one has its farm where no overlayfs can be, and one has a small disk,
+    a wrong clock, and another process on its socket."""
     known = yaml.safe_load(fleet.inventory.read_text())
     hosts = known["all"]["hosts"]
     small = fleet["small"]
@@ -165,15 +165,17 @@ def test_each_host_is_refused_with_all_its_reasons_and_the_others_go_on(
                        "ansible_python_interpreter": "/srv/late"}
     hosts["off"] = {**hosts["node1"], "ansible_host": fleet.controller, "ansible_port": 1}
     hosts["twin"] = dict(hosts["node2"])
-    known["nodes"]["hosts"] |= {"off": {}, "twin": {}}
+    hosts["layered"] = {**hosts["node1"], "farm_state": "/srv/farm"}  # the container's root is an overlay itself
+    known["nodes"]["hosts"] |= {"off": {}, "twin": {}, "layered": {}}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(known))
     done = Farm(nodes.folder, {}, tmp_path, nodes.place).run("playbooks/provision.yml")
     assert done.rc != 0
-    assert set(done.stats["failures"]) == {"node2", "small", "twin"} and set(done.stats["dark"]) == {"off"}
+    assert set(done.stats["failures"]) == {"layered", "node2", "small", "twin"} and set(done.stats["dark"]) == {"off"}
     assert done.stats["changed"].get("node1", 0) == 0
     for text in ("small cannot be a node", "MB of disk left, and a node needs 2.0 GB", "min behind the controller",
                  f"socket {SOCKET} is in use by process"):
         assert text in told(done, "small"), told(done, "small")
+    assert "overlayfs cannot be used in /srv" in told(done, "layered")
     for host in ("node2", "twin"):
         assert "node2 and twin are one machine" in told(done, host)
     assert small.run("ls", "-A", "/srv/full") == "x.sock\n"

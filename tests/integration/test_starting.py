@@ -64,6 +64,16 @@ def test_under_a_limit_without_a_node_a_run_builds_nothing_and_says_so_unless_al
     assert nobody.rc == 1 and "no hosts to target" in nobody.text, "Ansible says so itself"
 
 
+@pytest.mark.parametrize("playbook", ["provision", "stop", "clean"])
+def test_a_playbook_for_the_hosts_of_the_farm_says_so_if_there_is_none(
+        own: Farm, inventory: Path, tmp_path: Path, playbook: str) -> None:
+    empty = tmp_path / "empty.yml"
+    empty.write_text("all: {hosts: {other: {ansible_host: 198.51.100.1}}}\n")
+    for farm, limit in ((replace(own, inventory=inventory), ["--limit other"]), (replace(own, inventory=empty), [])):
+        done = farm.run(f"playbooks/{playbook}.yml", *limit)
+        assert done.rc == 2 and "no host of this run is a node or has the registry" in done.text, done.text[-3000:]
+
+
 def test_every_playbook_of_the_controller_works_under_any_limit(own: Farm, inventory: Path, tmp_path: Path) -> None:
     found = replace(own, inventory=inventory)
     plan = tmp_path / "plan.json"

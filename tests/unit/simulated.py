@@ -151,6 +151,7 @@ class Simulation:
     excused: Counter[Key] = field(default_factory=Counter)  # how often there was a reason to start a unit again
     reasons: Counter[str] = field(default_factory=Counter)
     results: Counter[Key] = field(default_factory=Counter)
+    destroyed: Counter[Key] = field(default_factory=Counter)  # work that faults made worthless, in seconds of speed 1
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -244,9 +245,11 @@ class Simulation:
         del self.given[name][batch.number]
         broken = self.broken.intersection(batch.keys)
         if self.chance.random() < 0.01 * self.faults:
+            self._destroy(batch)
             self._excuse("fault of the node", batch)
             self._timed("put_back", self.scheduler.put_back, batch, self.now, self.now + 5, name)
         elif self.chance.random() < 0.01 * self.faults:
+            self._destroy(batch)
             self._excuse("fault of the registry", batch)
             self._timed("put_back", self.scheduler.put_back, batch, self.now, self.now + 8)
         elif broken and len(batch.keys) > 1:
@@ -270,11 +273,12 @@ class Simulation:
         self._work(machine)
         machine.there = False
         cut = self.chance.random() < 0.5  # it runs on, but nobody hears of it
+        held = dict(machine.work)
         if not cut:
             machine.stop()
         machine.away.append([self.now, math.inf])
         self._at(NOTICED, self._left, name)
-        self._at(NOTICED + self.chance.expovariate(1 / 200), self._back, name, cut)
+        self._at(NOTICED + self.chance.expovariate(1 / 200), self._back, name, cut, held)
 
     def _give_up(self) -> None:
         """A unit that failed on each node that may build it, by no fault of its own, is failed."""
@@ -288,7 +292,7 @@ class Simulation:
         for batch in self._timed("leave", self.scheduler.leave, name, self.now):
             self._excuse("its node was lost", batch)
 
-    def _back(self, name: str, cut: bool) -> None:
+    def _back(self, name: str, cut: bool, held: dict[Batch, float]) -> None:
         machine = self.machines[name]
         machine.there = True
         machine.away[-1][1] = self.now
@@ -296,6 +300,8 @@ class Simulation:
         for batch in self.given[name].values():  # what it finished meanwhile, although others have it now
             if cut and batch in self.finished and not self.broken.intersection(batch.keys):
                 self._at(TAG, self._tagged, batch)
+            elif batch in held:
+                self._destroy(batch, held[batch])
         self.given[name].clear()
         machine.stop()
         self._timed("join", self.scheduler.join, machine.worker, self.now)
@@ -321,14 +327,15 @@ class Simulation:
                              f"to start it again, {self.results[key]} results")
         return found + [f"{key}: forgotten" for key in self.wanted if key not in self.scheduler.outcomes]
 
-    def ideal(self) -> float:
+    def ideal(self, again: bool = False) -> float:
         """Seconds that the work takes if every node that could do it is always busy, or the longest chain on the
-        fastest nodes if that is more."""
+        fastest nodes if that is more. `again`: with the work that faults destroyed, which nobody could have foreseen.
+        """
         work: Counter[frozenset[str]] = Counter()
         for key, outcome in self.scheduler.outcomes.items():
             if outcome.state in (State.BUILT, State.FAILED):
                 names, slower = self._may(key)
-                work[names] += self.truth[key] * slower
+                work[names] += self.truth[key] * slower + again * self.destroyed[key]
         unions = {frozenset[str]().union(*some) for size in range(1, len(work) + 1)
                   for some in combinations(work, size)}
         return max([self._chain()] + [self._time(sum(took for names, took in work.items() if names <= union), union)
@@ -375,6 +382,13 @@ class Simulation:
     def _open(self, key: Key) -> bool:
         """Whether a result of a unit counts: nobody else has built it."""
         return key not in self.scheduler.outcomes or self.scheduler.outcomes[key].state not in GOOD
+
+    def _destroy(self, batch: Batch, left: float = 0.0) -> None:
+        """What a batch has done, all but `left`, is worth nothing."""
+        factor = EMULATED if batch.emulated else 1.0
+        whole = sum(self.truth[key] for key in batch.keys)
+        for key in batch.keys:
+            self.destroyed[key] += self.truth[key] * (factor - left / whole)
 
     def _excuse(self, reason: str, batch: Batch) -> None:
         keys = [key for key in batch.keys if self._open(key)]
