@@ -1,16 +1,19 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine can run, and how much of it: platforms as tried, cores and memory that it may use. This file does I/O.
-"""
+"""What a machine can run, and how much of it: platforms as tried, cores and memory that it may use, and how fast a core
+is. This file does I/O."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import selectors
 import subprocess
 import tempfile
+import time
+import zlib
 from collections.abc import Iterator
 
 from . import elf, files
@@ -20,6 +23,7 @@ from .platforms import ALL, Platform
 NATIVE, EMULATED, NOT = "native", "emulated", "not"
 LONGEST = 20.0  # seconds that a program of some instructions may take to start, on a machine that is busy
 MOST = 1 << 16  # bytes of a file in /proc or of a cgroup
+SERVER = 0.01  # seconds in which a core of a server does what `speed` tries
 
 
 def tried(folder: str) -> dict[Platform, str]:
@@ -78,6 +82,17 @@ def cores() -> float:
     """How many processors this process may use at a time, by its mask and its cgroups."""
     shares = [quota / period for quota, period in _quotas() if quota > 0 and period > 0]
     return round(min([float(len(os.sched_getaffinity(0))), *shares]), 2)
+
+
+def speed() -> float:
+    """How fast a core is, beside a server's (1). A rough figure: by how long it takes to compress 256 KiB."""
+    text = "".join(hashlib.sha256(b"%d" % number).hexdigest() for number in range(1 << 12)).encode()
+    took = []
+    for _try in range(3):
+        began = time.process_time()
+        zlib.compress(text)
+        took.append(time.process_time() - began)
+    return round(SERVER / max(min(took), 1e-6), 3)
 
 
 def memory() -> int:

@@ -2,7 +2,8 @@
 
 A node shares its slots between the batches that it runs, as BuildKit does with their steps; the units of a batch run
 side by side. It starts the next batch by itself if it has one ahead. The controller learns of an end a moment later,
-and needs another to tag. Durations and speeds are known from an earlier run, and partly wrong or missing.
+and needs another to tag. Durations and speeds are known from an earlier run, and partly wrong or missing; without one,
+speeds are as rough as what provisioning measures.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class Simulation:
             for number in range(max(1, round(part * self.nodes))):
                 name = f"{platforms['native'][0].slug}-{len(platforms['native'])}-{number}"
                 speed = self.chance.uniform(low, high)
-                guess = speed * self.chance.lognormvariate(0, 0.1) if self.known else 1.0
+                guess = speed * self.chance.lognormvariate(0, 0.1 if self.known else 0.3)
                 found.append(Machine(Worker(name, slots=slots, speed=guess, **platforms), speed))
         return found
 

@@ -143,6 +143,12 @@ def test_the_cgroups_that_limit_a_process_are_found(controller: str, cgroup: str
     assert abilities.cgroup_folders(controller, cgroup, mountinfo) == folders
 
 
+def test_a_core_that_takes_twice_as_long_is_half_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.5, 1.0, 1.02, 2.0, 2.3])
+    monkeypatch.setattr(abilities.time, "process_time", lambda: next(clock))
+    assert abilities.speed() == 0.5, "the fastest try counts: 20 ms, where a server takes 10"
+
+
 @pytest.mark.parametrize(
     ("files", "cores", "memory"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import FINISHED, LARGEST, SLOWEST, Node
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import MOST, slots
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import MOST, slots, speed
 
 GOOD: dict[str, Any] = {"id": "a", "state": "running", "elapsed": 1.0, "age": 1, "steps": 2, "done": 1,
                         "running": "RUN", "notes": ["x"], "tail": []}
@@ -56,6 +56,20 @@ def test_a_node_that_says_that_it_has_more_than_there_is_gets_no_work(number: st
 
 def test_a_node_cannot_have_all_slots_of_the_world() -> None:
     assert slots({"cores": 1e17, "memory": 1 << 59}) == MOST
+
+
+@pytest.mark.parametrize(("found", "its_slots", "guess"), [
+    ({}, 4, 1.0),
+    ({"speed": 0.05, "cores": 1.0}, 2, 0.05),
+    ({"speed": 1.2, "cores": 0.12}, 1, 0.288),  # a slot has a quarter of what it has elsewhere
+    ({"speed": 1.2, "cores": 8.0}, 4, 1.2),
+    ({"speed": 1e9, "cores": 1.0}, 2, 1.0),
+    ({"speed": float("nan"), "cores": 1.0}, 2, 1.0),
+    ({"speed": 1.0, "cores": -1.0}, 2, 1.0),
+])
+def test_the_first_guess_of_a_nodes_speed_is_what_was_measured(
+        found: dict[str, Any], its_slots: int, guess: float) -> None:
+    assert speed(found, its_slots) == pytest.approx(guess)
 
 
 def test_a_node_that_names_more_jobs_than_a_run_leaves_is_refused() -> None:

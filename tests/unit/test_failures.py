@@ -119,7 +119,8 @@ def test_a_unit_that_nobody_wants_any_more_is_let_go(nodes: Nodes) -> None:
     nodes.ends(one, first, state="done", digest="sha256:1")
 
 
-@pytest.mark.parametrize("node", [{"native": ["linux/mips"]}, {"native": [7]}, {"cores": "x", "memory": []}])
+@pytest.mark.parametrize("node", [
+    {"native": ["linux/mips"]}, {"native": [7]}, {"cores": "x", "memory": []}, {"speed": [1]}])
 def test_a_node_that_says_nonsense_of_itself_is_out_and_the_run_goes_on(nodes: Nodes, node: dict[str, Any]) -> None:
     one = nodes.made.sit("one", {**ABOUT, "name": "one", "slots": 0})
     nodes.made.prepared(one, "x86_64", {**PROVEN, **node}, [])

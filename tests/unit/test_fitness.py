@@ -113,11 +113,12 @@ def test_what_a_host_runs_is_recorded_with_its_own_platform_first(tmp_path: Path
     first = record(tmp_path, record=True, version="v1", engine="sha256:e")
     written = json.loads((tmp_path / "farm/etc/node.json").read_text())
     assert written == first["node"]
-    assert set(written) == {"id", "native", "emulated", "cores", "memory", "version", "engine"}
+    assert set(written) == {"id", "native", "emulated", "cores", "memory", "speed", "version", "engine"}
     assert written["native"][0] == OWN and written["cores"] > 0 and written["memory"] > 1 << 20
     assert not record(tmp_path, record=True, version="v1", engine="sha256:e")["changed"]
     moved = record(tmp_path, record=True, version="v2", engine="sha256:e")
     assert moved["changed"] and moved["node"]["id"] == written["id"]
+    assert moved["node"]["speed"] == written["speed"] > 0, "measured once"
     assert not set(written["native"]) & set(written["emulated"])
 
 

@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots, speed
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
@@ -148,7 +148,8 @@ class Builder:
         try:
             native = node.get("native") or [str(KERNEL[machine])]
             seat.slots = seat.about["slots"] or slots(node)
-            worker = seat.worker(native, node.get("emulated", ()), self.speeds.get(seat.name, 1.0))
+            worker = seat.worker(native, node.get("emulated", ()),
+                                 self.speeds.get(seat.name) or speed(node, seat.slots))
         except (FarmError, KeyError, ValueError, TypeError, AttributeError) as error:
             self.missed(seat, f"what it says of itself cannot be used ({machine}, {type(error).__name__}: {error}): "
                         "provision it again", for_good=True)

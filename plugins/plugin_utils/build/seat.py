@@ -15,6 +15,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
 
 SLOTS = 4  # of a node of which nothing was recorded
+PER_CORE = 2  # slots: a solve waits for the disk and the registry as much as for a processor
+SLOWEST, FASTEST = 0.001, 100.0  # speeds that are believed
 MOST = 512  # of any node, whatever it says of itself
 A_SLOT = 512 << 20  # bytes of memory
 
@@ -72,9 +74,16 @@ class Seat:
                       speed)
 
 
+def speed(node: dict[str, Any], slots: int) -> float:
+    """How fast a slot of a node is that no run has seen, beside a server's (1): by what was measured at provisioning.
+    It only has to be better than no guess; the first builds correct it."""
+    measured, cores = float(node.get("speed") or 1.0), float(node.get("cores") or slots)
+    guess = measured * min(1.0, PER_CORE * cores / slots)
+    return guess if SLOWEST < guess < FASTEST else 1.0
+
+
 def slots(node: dict[str, Any]) -> int:
-    """How many solves a node runs at once: two for each core, as a solve waits for the disk and the registry as much as
-    for a processor; fewer if it has little memory."""
+    """How many solves a node runs at once; fewer if it has little memory."""
     if not node.get("cores"):
         return SLOTS
-    return max(1, min(round(2 * float(node["cores"])), int(node["memory"]) // A_SLOT, MOST))
+    return max(1, min(round(PER_CORE * float(node["cores"])), int(node["memory"]) // A_SLOT, MOST))
