@@ -67,7 +67,7 @@ class Farm:
         keeper = Keeper(registry, "desimages", Archive(registry, "desimages", Store(self.root / "store")),
                         trust(registry, self.root), plan, {})
         return Builder(str(self.root), self.run, self.planned, Fetched(),
-                       Scheduler(plan, self.planned.wanted, {}), keeper, tell, submit)
+                       Scheduler(plan, self.planned.wanted, {}), keeper, tell, submit, gathered=0.0)
 
     def start(self) -> None:
         broker.start(self.run, self.controller, self.make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import failures
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder, failures
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -62,6 +63,26 @@ def nodes(empty: Catalog, tmp_path: Path) -> Nodes:
         then(found)
 
     return Nodes(six(empty, tmp_path).make(said.append, submit), said)
+
+
+def test_no_node_gets_work_before_all_have_answered_or_had_some_seconds(nodes: Nodes) -> None:
+    nodes.made.gathered = math.inf
+    one = nodes.sit("one")
+    assert not nodes.starts(one), "the other may be ten times as fast"
+    two = nodes.made.sit("two", {**ABOUT, "name": "two"})
+    assert not nodes.starts(one)
+    nodes.made.missed(two, "no answer")
+    assert nodes.starts(one)
+
+
+def test_a_node_that_does_not_answer_is_waited_for_for_some_seconds(
+        nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes.made.gathered = math.inf
+    one = nodes.sit("one")
+    assert not nodes.starts(one)
+    later = time.monotonic() + builder.GATHER
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert nodes.starts(one)
 
 
 def test_what_a_node_is_the_cause_of_is_tried_once_on_another(nodes: Nodes) -> None:

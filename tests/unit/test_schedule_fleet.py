@@ -238,7 +238,7 @@ def test_what_a_lost_node_had_goes_to_another_at_once() -> None:
 
 
 def test_one_of_two_results_counts_and_late_words_about_a_lost_batch_change_nothing() -> None:
-    scheduler = fleet(units(("x", (), BOTH)), FAST, SLOW)
+    scheduler = fleet(units(("x", (), BOTH)), FAST, SLOW, durations={"x": 1})
     (batch,) = scheduler.claim("fast", 0, 1)
     scheduler.leave("fast", 10)
     (again,) = scheduler.claim("slow", 10, 1)

@@ -8,6 +8,7 @@ It waits for nothing: the broker calls it when a node asks, and runs what it sub
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +16,13 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Failures, Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, slots, speed
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, answered, complete
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
@@ -42,6 +42,7 @@ SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
 BUSY = 5.0  # the same for one that works for another controller
 SILENCE = 300  # seconds without any node after which a run ends
+GATHER = 5.0  # seconds from when a node is there that work waits for others: the first need not be the fastest
 OUT = 3  # so many times in a row: then a node counts as lost
 
 
@@ -72,6 +73,7 @@ class Builder:
     began: float = field(default_factory=time.monotonic)
     unable: dict[Key, float] = field(default_factory=dict)  # since when no node can build it
     heard: float = field(default_factory=time.monotonic)  # when a node was there last
+    gathered: float = math.inf  # from when on work is given out although some nodes have not answered
 
     def __post_init__(self) -> None:
         self.failures = Failures(self.scheduler, self.keeper, self.run, self.seats, self.tell, self.submit,
@@ -85,13 +87,12 @@ class Builder:
         """Why nothing can go on; '' if something may."""
         if any(seat.joined for seat in self.seats.values()):
             self.heard = now
-        expected = max((seat.about["play"] for seat in self.seats.values()), default=1)
-        complete = len(self.seats) >= expected
-        if complete and all(seat.out for seat in self.seats.values()):
+        everyone = complete(self.seats.values())
+        if everyone and all(seat.out for seat in self.seats.values()):
             return "no node is left: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
         if now - self.heard > SILENCE:
             return f"no node has answered for {SILENCE // 60} minutes"
-        self._refuse(now, complete and all(seat.joined or seat.out for seat in self.seats.values()))
+        self._refuse(now, everyone and all(seat.joined or seat.out for seat in self.seats.values()))
         return ""
 
     def _refuse(self, now: float, settled: bool) -> None:
@@ -146,10 +147,7 @@ class Builder:
         if seat.misses:
             self.tell(f"{seat.name}: answers again")
         try:
-            native = node.get("native") or [str(KERNEL[machine])]
-            seat.slots = seat.about["slots"] or slots(node)
-            worker = seat.worker(native, node.get("emulated", ()),
-                                 self.speeds.get(seat.name) or speed(node, seat.slots))
+            worker = seat.worker(machine, node, self.speeds.get(seat.name, 0.0))
         except (FarmError, KeyError, ValueError, TypeError, AttributeError) as error:
             self.missed(seat, f"what it says of itself cannot be used ({machine}, {type(error).__name__}: {error}): "
                         "provision it again", for_good=True)
@@ -174,6 +172,7 @@ class Builder:
             return
         seat.adopting, seat.joined = False, True
         self.scheduler.join(worker, time.monotonic())
+        self.gathered = min(self.gathered, time.monotonic() + GATHER)
         self.look()
 
     def _adopted(self, seat: Seat, keys: list[Key], rest: list[dict[str, Any]], worker: Worker,
@@ -227,7 +226,8 @@ class Builder:
     def orders(self, seat: Seat) -> dict[str, Any] | None:
         """What a node does next, for one turn of its runner; None if there is nothing."""
         running = sorted({**seat.jobs, **seat.lost})
-        specs = [] if self.stopping else self._offer(seat)
+        waits = time.monotonic() < self.gathered and not answered(self.seats.values())
+        specs = [] if self.stopping or waits else self._offer(seat)
         if not running and not specs:
             return None
         hurry = self.tagging and len(seat.jobs) < seat.slots

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
 
@@ -65,13 +65,26 @@ class Seat:
         """Whether it has no work, and may get some once it has answered."""
         return not (self.joined or self.adopting or self.out)
 
-    def worker(self, native: Iterable[str], emulated: Iterable[str], speed: float) -> Worker:
-        """The node for the scheduler, from the platforms that it runs and those that it may emulate."""
+    def worker(self, machine: str, node: dict[str, Any], known: float) -> Worker:
+        """The node for the scheduler, from what its kernel calls itself, what provisioning recorded, and the speed
+        that earlier runs know of it, or 0."""
+        self.slots = self.about["slots"] or slots(node)
+        native = node.get("native") or [str(KERNEL[machine])]
         words = self.about["emulation"]
-        some = {word: tuple(Platform.parse(name) for name in emulated if words.get(name) == word)
+        some = {word: tuple(Platform.parse(name) for name in node.get("emulated", ()) if words.get(name) == word)
                 for word in ("allowed", "missing")}
         return Worker(self.name, tuple(map(Platform.parse, native)), some["allowed"], some["missing"], self.slots,
-                      speed)
+                      known or speed(node, self.slots))
+
+
+def complete(seats: Collection[Seat]) -> bool:
+    """Whether each node of the run has had a session."""
+    return len(seats) >= max((seat.about["play"] for seat in seats), default=1)
+
+
+def answered(seats: Collection[Seat]) -> bool:
+    """Whether each node of the run is there, or is known not to be."""
+    return complete(seats) and all(seat.joined or seat.out or seat.misses for seat in seats)
 
 
 def speed(node: dict[str, Any], slots: int) -> float:

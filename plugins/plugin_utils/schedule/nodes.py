@@ -14,7 +14,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import Batch, Worker
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.units import Need
 
-UNKNOWN = 1.0  # seconds that a unit takes if nothing is known of any
+UNKNOWN = 20.0  # seconds that a unit takes if nothing is known of any
 EMULATED = 10.0  # times as long as on a native node (17 to 20 for a Debian root file system, less where disks are slow)
 NOISE = 0.2  # how much the same work differs, compared with what is not known of a new node or unit (1)
 SILENT = 20.0  # seconds after which an idle node that takes nothing is not counted on
