@@ -288,6 +288,8 @@ class Systemd(Supervisor):
     def stop(self) -> None:
         if os.path.exists(next(iter(self.files()))) and not self.foreign():
             self.call("systemctl", "disable", "--now", self.service.unit)
+            # buildkitd ends with 1 when it is asked to; else it counts as failed, even when its unit is gone
+            self.run(["systemctl", "reset-failed", self.service.unit])
         self.end_leftovers()
 
     def retire(self) -> None:
