@@ -141,8 +141,8 @@ class FarmAction(ActionBase):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """While the block runs, a signal that stops ansible-playbook raises an exception here, so that each `finally` runs.
-    Without this, Ansible kills its workers.
+    """While the block runs, a signal that stops ansible-playbook raises an exception here, so that each `finally` runs,
+    and then this worker ends. Without this, Ansible kills its workers.
 
     Afterwards the worker's own handlers are back, as Ansible ends a worker by a signal when it has nothing more to do.
     """
@@ -157,6 +157,8 @@ def stoppable() -> Iterator[None]:
         for number in STOPS:
             signal.signal(number, stop)
         yield
+    except KeyboardInterrupt:
+        os._exit(1)  # Ansible would say so through a pipe that nobody reads any more, and if it is full, wait for ever
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
