@@ -20,7 +20,7 @@ playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/de
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:
+setup: ## install Ansible, as pinned, into .venv
 	@scripts/setup.sh run
 
 setup-dev:

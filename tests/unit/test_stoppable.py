@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from .conftest import PROJECT
-
+PROJECT = Path(__file__).resolve().parents[2]
 WORKER = """
 import os, sys
 sys.path.insert(0, {path!r})
