@@ -127,6 +127,8 @@ def main() -> None:
         process = play("build.yml")
         try:
             rows = measure(process, WORK / "farm/runs/latest/progress.log", arguments.seconds)
+            print(f"{arguments.nodes} nodes, {8 * arguments.images} units")
+            print(table(["", "s", "processes", "MB", "largest MB", "median MB", "machine"], rows), flush=True)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -135,8 +137,6 @@ def main() -> None:
     finally:
         fleet.stop()
         shutil.rmtree(WORK)
-    print(f"{arguments.nodes} nodes, {8 * arguments.images} units")
-    print(table(["", "s", "processes", "MB", "largest MB", "median MB", "machine"], rows))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,7 @@ def provision(farm: Farm) -> tuple[float, Result]:
 
 
 def measure(count: int) -> str:
-    """So many hosts, bare, and again. The registry is anything that listens: these are nodes
-    alone."""
+    """So many hosts, bare, and again. The registry is anything that listens: these are nodes alone."""
     folder = WORK / f"hosts{count}"
     names = [f"node{number}" for number in range(count)]
     fleet = Fleet.start(folder, names)
