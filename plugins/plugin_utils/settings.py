@@ -223,13 +223,13 @@ SETTINGS: Mapping[str, Setting] = {
 OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
 OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
-    "farm_check_json", "farm_adopt")
+    "farm_check_json", "farm_adopt", "farm_verify_json")
 
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 
 GROUPS = ("nodes", "registries")
 # of the roles, which others may use alone; a farm's playbooks probe, stop and remove one folder on each host
-STATES = ("buildkitd_state", "registry_state")
+STATES = ("buildkitd_state", "registry_state", "tester_state")
 
 
 def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:
