@@ -15,6 +15,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -63,10 +64,10 @@ class Trial:
         try:
             if self._promises["ports"] or self._promises["health"]:
                 self._service()
-            elif self._promises["command"]:
-                self._command()
-            for refusal in self._promises["refuses"]:
-                self._refuse(refusal)
+            else:
+                if self._promises["command"]:
+                    self._command()
+                self._refuse_all()
         except _NotStarted as error:
             self._found(False, "starts", "service" if self._promises["ports"] else "command",
                         f"it cannot be started: {_last(str(error))}")
@@ -100,8 +101,14 @@ class Trial:
                 return
             self.facts["healthy"] = round(time.monotonic() - began, 1)
             self._look(container)
-            self._unhealthy(container)
-            self._restarted(container)
+            with ThreadPoolExecutor() as beside:  # most of the time goes by with waiting
+                others = [beside.submit(call) for call in (self._anybody, self._refuse_all)]
+                self._unhealthy(container)
+                self._restarted(container)
+                for other in others:
+                    other.result()
+
+    def _anybody(self) -> None:
         with self._started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
             problem = self._up(container)
             self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {_last(_said(container))}",
@@ -238,6 +245,10 @@ class Trial:
         for request in self._promises["answers"] if not problem else ():
             if request["again"]:
                 self._ask(container, request, " after a restart")
+
+    def _refuse_all(self) -> None:
+        for refusal in self._promises["refuses"]:
+            self._refuse(refusal)
 
     def _refuse(self, refusal: Mapping[str, Any]) -> None:
         command = list(refusal["command"] or self._promises["command"])

@@ -72,7 +72,7 @@ KEY = b"-----BEGIN " + b"PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n"
 PIECE = {"piece": b"a"}
 BAD = {bad.check: bad for bad in (
     Bad("config", steps="", dockerfile={"FROM base": "FROM parent"}),
-    Bad("root", steps="USER 0\n", contract={"user": None}),
+    Bad("root", steps="USER 0\n", contract={"user": None, "answers": CONTRACT["answers"][:1]}),
     Bad("setuid", files=PIECE, steps="COPY --chmod=4755 piece /opt/piece\n"),
     Bad("world-writable", files=PIECE, steps="COPY --chmod=666 piece /opt/piece\n"),
     Bad("secret", files={"key.pem": KEY}, steps="COPY --chmod=600 key.pem /opt/key.pem\n"),
@@ -87,7 +87,7 @@ BAD = {bad.check: bad for bad in (
     Bad("stack", flags=("!-Wl,-z,noexecstack", "-Wl,-z,execstack")),
     Bad("rpath", flags=("-Wl,-rpath,/build/lib",)),
     Bad("starts", after='die "something is wrong\\n";'),
-    Bad("read-only", before="mkdir '/var/lib/served' or die \"/var/lib/served: $!\\n\";"),
+    Bad("read-only", before="mkdir '/tmp/served' or die \"/tmp/served: $!\\n\";"),
     Bad("capabilities", before="chroot('/') or die \"chroot: $!\\n\";", steps="USER 0\n", contract=AT_ROOT),
     Bad("privileges", before='system("/opt/piece") == 0 or die "no privileges\\n";', files={"piece.c": (
         b"#include <unistd.h>\nint main(void) { return geteuid() != 0; }\n")}, flags=HARDENED,

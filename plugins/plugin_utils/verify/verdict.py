@@ -51,6 +51,7 @@ def verdicts(subjects: Iterable[Mapping[str, Any]], trials: Mapping[str, Mapping
         if ran_by == NOT:  # an exception to a check that was not made is not unneeded
             judged = Judged(judged.findings, judged.excepted)
         facts = {name: value for name, value in trial.get("facts", {}).items() if name != "metrics"}
+        facts.update({"seconds": trial["seconds"]} if "seconds" in trial else {})
         found.append(Verdict(subject["unit"], subject["reference"], judged, ran_by, str(trial.get("tester", "")), facts,
                              str(trial.get("error", ""))))
     return found
