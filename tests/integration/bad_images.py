@@ -124,7 +124,7 @@ def image(folder: Path, bad: Bad, platform: str) -> None:
     for old, new in bad.replaced.items():
         assert old in service
         service = service.replace(old, new)
-    (folder / "serve.pl").write_text(service)
+    (folder / "serve.pl").write_text(f"#!/usr/bin/perl\n{service}")
     (folder / "serve.pl").chmod(0o755)
     dockerfile = DOCKERFILE
     for old, new in bad.dockerfile.items():

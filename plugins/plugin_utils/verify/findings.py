@@ -66,4 +66,3 @@ def merged(several: Iterable[Exceptions]) -> dict[str, dict[str, str]]:
         for check, subjects in exceptions.items():
             found.setdefault(check, {}).update(subjects)
     return found
-

@@ -1,4 +1,3 @@
-#!/usr/bin/perl
 # The smallest service that keeps a contract. A test changes single lines of it.
 use strict;
 use warnings;
