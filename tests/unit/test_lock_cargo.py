@@ -293,7 +293,7 @@ def test_a_checksum_that_the_registry_does_not_know_is_a_mismatch(farm, write, c
 
 
 def test_a_registry_in_a_folder_is_read_without_a_server(farm, tmp_path, crates):
-    origin = f"file://{crates.as_folder(tmp_path / 'copy')}"
+    origin = crates.as_folder(tmp_path / "a copy").as_uri()
     served = farm.lock(APP, tmp_path)
     local = Farm(tmp_path / "other", origin)
     assert local.lock(APP, tmp_path) == served
@@ -313,7 +313,7 @@ def person(home: Path, config: str, credentials: str = "") -> None:
         (home / "credentials.toml").write_text(credentials)
 
 
-@pytest.mark.parametrize("place", ["person/.cargo", "elsewhere"])
+@pytest.mark.parametrize("place", ["person/.cargo", "elsewhere", "person/.cargo/inner"])
 def test_the_registry_of_the_persons_own_settings_is_asked(tmp_path, index, monkeypatch, place):
     monkeypatch.setenv("CARGO_HOME", str(tmp_path / place))
     person(tmp_path / place, CONFIG.format(index=index))

@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
@@ -92,16 +92,20 @@ class Registry:
     def _start(self) -> Path:
         """Where cargo is started: where it finds the person's settings on its way up, so that paths in them mean what
         they mean to that person."""
-        return self._theirs.parent if self._theirs.name == ".cargo" and self._theirs.is_dir() else Path("/")
+        return self._theirs.parent if self._on_the_way and self._theirs.is_dir() else Path("/")
+
+    @property
+    def _on_the_way(self) -> bool:
+        """Whether cargo finds the person's settings so; otherwise our CARGO_HOME has them."""
+        return self._theirs.name == ".cargo"
 
     @cached_property
     def _home(self) -> Path:
-        """A CARGO_HOME of our own, with an index that nothing older is in, and with the person's credentials."""
+        """A CARGO_HOME of our own: its index is read anew, and the person's credentials are linked."""
         shutil.rmtree(self.folder, ignore_errors=True)
         home = self.folder / "home"
         home.mkdir(parents=True)
-        for name in ("credentials", "credentials.toml",
-                     *(() if self._start == self._theirs.parent else ("config", "config.toml"))):
+        for name in ("credentials", "credentials.toml", *(() if self._on_the_way else ("config", "config.toml"))):
             if (self._theirs / name).exists():
                 (home / name).symlink_to(self._theirs / name)
         return home
@@ -110,13 +114,13 @@ class Registry:
     def _options(self) -> list[str]:
         if not self.origin:
             return []
-        key, value = ("local-registry", self._local) if self._local else ("registry", self.origin)
+        key, value = ("local-registry", unquote(self._local)) if self._local else ("registry", self.origin)
         return ["--config", f'source.{cargo_settings.DEFAULT}.replace-with="{OURS}"',
                 "--config", f"source.{OURS}.{key}={json.dumps(value)}"]
 
     @property
     def _local(self) -> str:
-        """The folder of a registry on this machine's disk, or ''."""
+        """The folder of a registry on this machine's disk, as in its URL, or ''."""
         return urlsplit(self.origin).path if self.origin.startswith("file:") else ""
 
     def run(self, *arguments: str, manifest: Path) -> programs.Done:
@@ -243,8 +247,8 @@ class Registry:
         return Client(here, apt=False, patience=self._client.patience, sleep=self._client.sleep,
                       clock=self._client.clock)
 
-    def get(self, crates: Sequence[Crate], image: str, known: Mapping[Crate, int] = MappingProxyType({})) -> dict[
-            Crate, int]:
+    def get(self, crates: Sequence[Crate], image: str,
+            known: Mapping[Crate, int] = MappingProxyType({})) -> dict[Crate, int]:
         """Downloads crates into the store, but for those that are `known`; returns the sizes of all in bytes. Raises
         one error for all that fail."""
         wanted = [crate for crate in crates if crate not in known]
