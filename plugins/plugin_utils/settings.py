@@ -145,11 +145,14 @@ def _origins(value: Any) -> str:
     """See fetch/origins.py."""
     if _mapping(value):
         return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go"}):
+    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go", "cargo"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join(BASES)}, url and go; it has {shown}"
+        return f"a mapping with {', '.join(BASES)}, url, go and cargo; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
+    crates = value.get("cargo", "file:///")
+    if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
+        wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
     url = value.get("url", {})
     good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
     return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))

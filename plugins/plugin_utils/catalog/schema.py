@@ -113,8 +113,8 @@ def recipe() -> dict[str, Any]:
                      "Where the packaged software is published, if it is not the catalog's own; becomes "
                      "org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
-            "version": _text("The version of the packaged software; by default that of the go input with the image's "
-                             "name."),
+            "version": _text("The version of the packaged software; by default that of the go or cargo input with the "
+                             "image's name."),
             "inputs": {
                 "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
                 "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},

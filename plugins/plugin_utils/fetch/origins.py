@@ -8,6 +8,7 @@
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
+      cargo: sparse+https://index.example/    # the index of a registry, or file:///folder with a local registry
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
 are in the inventory or in the machine's settings, never in the project.
@@ -56,10 +57,10 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go"})
+        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go", "cargo"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {DEBIAN}, {SECURITY}, url and go")
+                            hint=f"it may have {DEBIAN}, {SECURITY}, url, go and cargo")
         for archive in (DEBIAN, SECURITY):
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -75,6 +76,10 @@ class Origins:
     @property
     def goproxy(self) -> str:
         return str(self.configured.get("go", ""))
+
+    @property
+    def crates(self) -> str:
+        return str(self.configured.get("cargo", ""))
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
         """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.
