@@ -26,7 +26,10 @@ def entries(draw: st.DrawFn) -> Entry:
              "architecture": st.just("all"), "module": names, "version": names.map(lambda word: f"v{word}"),
              "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
              "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
-             "url": text.map(lambda word: f"https://{word}")}
+             "url": text.map(lambda word: f"https://{word}"), "git": names.map(lambda word: f"https://{word}/x.git"),
+             "ref": names, "commit": st.from_regex("[0-9a-f]{40}", fullmatch=True),
+             "tree": st.from_regex("[0-9a-f]{64}", fullmatch=True),
+             "submodules": st.sampled_from(["included", "empty"])}
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))

@@ -7,6 +7,7 @@
       debian: [http://mirror.example/debian]  # base URLs; `{snapshot}` stands for the lock's snapshot time
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
+      git: {"https://upstream.example/": "file:///srv/git/"}
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
@@ -28,6 +29,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
 PROBE_SECONDS = 3
+PREFIXES = ("url", "git")  # kinds of which the beginning of an address is replaced
 
 
 def archive_of(suite: str) -> str:
@@ -56,10 +58,10 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go"})
+        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, *PREFIXES, "go"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {DEBIAN}, {SECURITY}, url and go")
+                            hint=f"it may have {', '.join((DEBIAN, SECURITY, *PREFIXES))} and go")
         for archive in (DEBIAN, SECURITY):
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -100,9 +102,9 @@ class Origins:
             )
         return found
 
-    def rewritten(self, url: str) -> str:
-        """The URL with the longest prefix of `farm_origins.url` replaced."""
-        rules: Mapping[str, str] = self.configured.get("url", {})  # type: ignore[assignment]
+    def rewritten(self, url: str, kind: str = "url") -> str:
+        """The address with the longest prefix of `farm_origins.url` (or of another kind) replaced."""
+        rules: Mapping[str, str] = self.configured.get(kind, {})  # type: ignore[assignment]
         best = max((prefix for prefix in rules if url.startswith(prefix)), key=len, default=None)
         return url if best is None else rules[best] + url[len(best):]
 
