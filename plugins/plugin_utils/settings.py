@@ -23,7 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
 TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
-BASES = ("debian", "debian-security")
+BASES = ("debian", "debian-security", "maven")
 PREFIXES = ("url", "git")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")

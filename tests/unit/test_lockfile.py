@@ -30,6 +30,8 @@ def entries(draw: st.DrawFn) -> Entry:
              "ref": names, "commit": st.from_regex("[0-9a-f]{40}", fullmatch=True),
              "tree": st.from_regex("[0-9a-f]{64}", fullmatch=True),
              "submodules": st.sampled_from(["included", "empty"])}
+    if kind.name == "maven":
+        known.update(name=names.map(lambda word: f"org.{word}:{word}"), file=names.map(lambda word: f"{word}.jar"))
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))

@@ -8,6 +8,7 @@
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       git: {"https://upstream.example/": "file:///srv/git/"}
+      maven: [https://maven.example/releases] # base URLs, in the layout of a Maven repository
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
@@ -29,6 +30,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
 PROBE_SECONDS = 3
+BASES = (DEBIAN, SECURITY, "maven")  # kinds that come from base URLs
 PREFIXES = ("url", "git")  # kinds of which the beginning of an address is replaced
 
 
@@ -58,11 +60,11 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, *PREFIXES, "go"})
+        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "go"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {', '.join((DEBIAN, SECURITY, *PREFIXES))} and go")
-        for archive in (DEBIAN, SECURITY):
+                            hint=f"it may have {', '.join((*BASES, *PREFIXES))} and go")
+        for archive in BASES:
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
 
@@ -77,6 +79,11 @@ class Origins:
     @property
     def goproxy(self) -> str:
         return str(self.configured.get("go", ""))
+
+    @property
+    def maven(self) -> tuple[str, ...]:
+        """The base URLs that the inventory names for Maven artifacts."""
+        return tuple(str(base).rstrip("/") for base in self.configured.get("maven", ()))  # type: ignore[attr-defined]
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
         """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.
