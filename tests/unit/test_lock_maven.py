@@ -230,8 +230,8 @@ def places(text: str, *repositories: Repository) -> list[str]:
 
 
 def mirror(of: str, name: str = "m", more: str = "") -> str:
-    return (f"<mirrors><mirror><id>{name}</id><url>https://{name}.example/</url><mirrorOf>{of}</mirrorOf>{more}</mirror>"
-            "</mirrors>")
+    return (f"<mirrors><mirror><id>{name}</id><url>https://{name}.example/</url><mirrorOf>{of}</mirrorOf>{more}"
+            "</mirror></mirrors>")
 
 
 CENTRAL = Repository("central", "https://central.example/maven2")
@@ -264,8 +264,8 @@ def test_a_mirror_of_central_needs_no_maven() -> None:
         places(mirror("other"))
 
 
-PROFILE = ("<profile><id>{0}</id><repositories><repository><id>{0}</id><url>https://{0}.example/</url><releases><enabled>"
-           "{1}</enabled></releases></repository></repositories>{2}</profile>")
+PROFILE = ("<profile><id>{0}</id><repositories><repository><id>{0}</id><url>https://{0}.example/</url><releases>"
+           "<enabled>{1}</enabled></releases></repository></repositories>{2}</profile>")
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_proxies_and_logins_are_those_of_the_settings() -> None:
     text = ("<settings><proxies><proxy><active>false</active><host>off.example</host></proxy>"
             "<proxy><host>p.example</host><port>3128</port><username>a b</username><password>${env.TOKEN}</password>"
             "<nonProxyHosts>localhost|*.inner.example</nonProxyHosts></proxy></proxies>"
-            "<servers><server><id>central</id><username>me</username><password>${env.TOKEN}</password></server></servers>"
-            "</settings>")
+            "<servers><server><id>central</id><username>me</username><password>${env.TOKEN}</password></server>"
+            "</servers></settings>")
     found = parse(text, {"TOKEN": "t"}).over(Settings(repositories=(CENTRAL,)))
     here = found.machine(Machine(environment={"https_proxy": "http://other:1"}))
     assert here.proxy("https://central.example/x") == "http://a%20b:t@p.example:3128"

@@ -32,6 +32,10 @@ def entries(draw: st.DrawFn) -> Entry:
              "submodules": st.sampled_from(["included", "empty"])}
     if kind.name == "maven":
         known.update(name=names.map(lambda word: f"org.{word}:{word}"), file=names.map(lambda word: f"{word}.jar"))
+    if kind.name == "image":
+        known.update(image=names.map(lambda word: f"{word}.example/{word}:1"),
+                     file=st.sampled_from(["config", "manifest"]),
+                     digest=st.from_regex("sha256:[0-9a-f]{64}", fullmatch=True))
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))

@@ -8,6 +8,7 @@
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       git: {"https://upstream.example/": "file:///srv/git/"}
+      image: {"docker.io/": "mirror.example/hub/"}
       maven: [https://maven.example/releases] # base URLs, in the layout of a Maven repository
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
 
@@ -31,7 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
 PROBE_SECONDS = 3
 BASES = (DEBIAN, SECURITY, "maven")  # kinds that come from base URLs
-PREFIXES = ("url", "git")  # kinds of which the beginning of an address is replaced
+PREFIXES = ("url", "git", "image")  # kinds of which the beginning of an address is replaced
 
 
 def archive_of(suite: str) -> str:
