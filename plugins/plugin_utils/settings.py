@@ -23,7 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
 TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
-BASES = ("debian", "debian-security")
+BASES = ("debian", "debian-security", "maven")
+PREFIXES = ("url", "git", "image")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
@@ -145,17 +146,19 @@ def _origins(value: Any) -> str:
     """See fetch/origins.py."""
     if _mapping(value):
         return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go", "cargo"}):
+    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "go", "cargo"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join(BASES)}, url, go and cargo; it has {shown}"
+        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, go and cargo; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
     crates = value.get("cargo", "file:///")
     if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
         wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
-    url = value.get("url", {})
-    good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
-    return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))
+    for name in PREFIXES:
+        rules = value.get(name, {})
+        if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):
+            wrong.append(f"{name}: a mapping of one prefix to another")
+    return "; ".join(wrong)
 
 
 def _templates(value: Any) -> str:

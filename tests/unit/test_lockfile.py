@@ -26,7 +26,19 @@ def entries(draw: st.DrawFn) -> Entry:
              "architecture": st.just("all"), "module": names, "version": names.map(lambda word: f"v{word}"),
              "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
              "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
-             "url": text.map(lambda word: f"https://{word}")}
+             "url": text.map(lambda word: f"https://{word}"), "git": names.map(lambda word: f"https://{word}/x.git"),
+             "ref": names, "commit": st.from_regex("[0-9a-f]{40}", fullmatch=True),
+             "tree": st.from_regex("[0-9a-f]{64}", fullmatch=True),
+             "submodules": st.sampled_from(["included", "empty"])}
+    if kind.name == "cargo":
+        known.update(name=names.map(lambda word: f"a{word}"), file=st.sampled_from(["program", "crate"]),
+                     version=st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True))
+    if kind.name == "maven":
+        known.update(name=names.map(lambda word: f"org.{word}:{word}"), file=names.map(lambda word: f"{word}.jar"))
+    if kind.name == "image":
+        known.update(image=names.map(lambda word: f"{word}.example/{word}:1"),
+                     file=st.sampled_from(["config", "manifest"]),
+                     digest=st.from_regex("sha256:[0-9a-f]{64}", fullmatch=True))
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))

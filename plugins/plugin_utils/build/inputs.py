@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import contex
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan, Unit
@@ -88,6 +89,9 @@ class Fetch:
         # the artifact, which names these files as the unit's, is pushed once the unit exists
         self.changed = bool(self.archive.keep(file for tree in trees.values()
                                               for file in tree.values())) or self.changed
+        images = [found for unit in whole for build in self._on(unit) for found in solve.images(self.plan, unit, build)]
+        for digest, entries in {image_lines.digest(entries): entries for _name, _platform, entries in images}.items():
+            self.archive.offer(digest, entries)
         self.trees.update(trees)
         for key, error in refused.items():
             self.say(f"{key}: cannot be built: {error}")

@@ -17,16 +17,19 @@ from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import NO_IGNORES
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import (
     BUILD_INPUTS,
     INPUTS,
     UNPACKED,
+    Entry,
     File,
     Recipe,
     Sources,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE
 
 MAIN = "context"
 IMAGE = "docker-image://"
@@ -109,10 +112,10 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
                             hint="run again: when this run was planned, no node was known to build on that platform")
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     trees = {
-        INPUTS: {unit.key.platform: inputs_tree(plan, unit, unit.inputs, unit.key.platform, sources)
-                 for unit in units if unit.inputs},
-        BUILD_INPUTS: {unit.key.platform: inputs_tree(plan, unit, unit.build_inputs, build, sources)
-                       for unit in units if unit.build_inputs},
+        INPUTS: {unit.key.platform: inputs_tree(plan, unit, names, unit.key.platform, sources)
+                 for unit in units if (names := _files(unit, unit.inputs))},
+        BUILD_INPUTS: {unit.key.platform: inputs_tree(plan, unit, names, build, sources)
+                       for unit in units if (names := _files(unit, unit.build_inputs))},
     }
     for context, by_platform in trees.items():
         places = {platform: "local:" + local(tree) for platform, tree in by_platform.items()}
@@ -122,6 +125,10 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         else:
             options.update({f"context:{context}::{platform}": place for platform, place in places.items()})
     namespace = repository.rpartition("/")[0]
+    for unit in units:
+        for name, platform, entries in images(plan, unit, build):
+            options[f"context:{name}::{platform}"] = (
+                f"{IMAGE}{registry}/{namespace}/{ARCHIVE}@{image_lines.digest(entries)}")
     for parent in (parent for unit in units for parent in plan.parents(unit, build)):
         digest = digests[parent.name][str(parent.platform)]
         options[f"context:{parent.name}::{parent.platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
@@ -136,6 +143,27 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
 
 def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(sorted({name for each in names for name in each}))
+
+
+def _files(unit: Unit, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The inputs that are files in a context: images are pulled instead."""
+    return tuple(name for name in names if name not in unit.images)
+
+
+def images(plan: Plan, unit: Unit, build: Platform) -> list[tuple[str, Platform, list[Entry]]]:
+    """The inputs of a unit that are images: the name, the platform, and the lines of the lock for it.
+
+    `build` is the platform of the node. Raises FarmError if the lock has no such lines.
+    """
+    recipe = plan.recipes[unit.key.image]
+    found = []
+    for name in unit.images:
+        platform = unit.on(build) if recipe.bases[name].build else unit.key.platform
+        entries = recipe.lock.of(name, str(platform))
+        if not entries:
+            raise FarmError(f"{unit.key}: the lock has no {name} for {platform}", hint="run `make lock` again")
+        found.append((name, platform, entries))
+    return found
 
 
 def definition(recipe: Recipe, sources: Sources) -> dict[str, File]:

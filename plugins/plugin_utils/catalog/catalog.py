@@ -189,7 +189,7 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
     `files` are those of the main context.
     """
     named = _at(recipe, "Dockerfile")
-    known = {found.name: found for found in recipe.inputs}
+    known, bases = {found.name: found for found in recipe.inputs}, recipe.bases
     used: set[str] = set()
     paths: tuple[str, ...]
     for use in dict.fromkeys(use for found in distinct(recipe) for use in found.view.all_outside):
@@ -197,6 +197,13 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             wanted, context, paths = use.name[len(UNPACKED):], BUILD_INPUTS, ("/" + use.name[len(UNPACKED):],)
         elif use.name in (INPUTS, BUILD_INPUTS):
             wanted, context, paths = "", use.name, use.paths
+        elif use.name in bases:
+            used.add(use.name)
+            if use.build != bases[use.name].build:
+                where = ("a stage for the build platform: say `for: build` in image.yml" if use.build else
+                         "the platform that is built: write FROM --platform=$BUILDPLATFORM, or leave out `for: build`")
+                problems.append(f"{named}:{use.line}: {use.name} is used for {where}")
+            continue
         else:
             continue
         for path in paths:
@@ -204,6 +211,10 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             used.add(name)
             if ".." in path.split("/"):
                 problems.append(f"{named}:{use.line}: {path} leads out of the input; write the path without ..")
+            if name in bases:
+                problems.append(f"{named}:{use.line}: {name} is an image: use it by its own name, as in FROM {name} or "
+                                f"COPY --from={name}")
+                continue
             if wanted and wanted in known and known[wanted].kind != "debian":
                 problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} "
                                 f"from {BUILD_INPUTS}")
@@ -234,6 +245,8 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
         problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
+        if found.name in bases and (found.name in TAKEN or found.name.startswith(UNPACKED)):
+            problems.append(f"{document.name}:{line}: the name {found.name!r} is reserved in FROM; rename the input")
         problems += [f"{document.name}:{line}: {said}"
                      for said in KINDS[found.kind].mistakes(found, files, recipe.platforms_of(found))]
 
@@ -293,17 +306,27 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
                                 "or a mount")
             if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
                 continue
-            if any(use.name in (name, f"{name}-{use.name[len(name) + 1:]}") for name in broken):
-                continue
             found = reference(use.name, recipes)
-            if not found:
+            if use.name in recipe.bases:
+                if found:
+                    problems.append(f"{where}{use.name} is an input of image.yml and an image of the catalog; rename"
+                                    " the input")
+                there = recipe.platforms_of(recipe.bases[use.name])
+            elif any(use.name in (name, f"{name}-{use.name[len(name) + 1:]}") for name in broken):
+                continue
+            elif found:
+                there = recipes[found[0]].platforms
+            else:
                 problems.append(f"{where}{use.name!r} is not an image of the catalog{told}{nearest(use.name, known)}"
                                 f"; images: {', '.join(known)}")
                 continue
             wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
-            lacking = [str(platform) for platform in wanted if platform not in recipes[found[0]].platforms]
+            if use.build and use.name in recipe.bases and seen.view.foreign:  # its own machines build it
+                wanted.update(dict.fromkeys(platform for platform, _build in seen.pairs))
+            lacking = [str(platform) for platform in wanted if platform not in there]
             if lacking:
-                problems.append(f"{where}{use.name} is not built for {', '.join(lacking)}{told}")
+                words = "locked" if use.name in recipe.bases else "built"
+                problems.append(f"{where}{use.name} is not {words} for {', '.join(lacking)}{told}")
             elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _build in seen.all):
                 problems.append(f"{where}{use.name} is needed only on some machines{told}: the content of an image"
                                 " must not depend on the machine that builds it; for a stage that only makes files use"

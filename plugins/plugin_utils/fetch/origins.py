@@ -7,6 +7,9 @@
       debian: [http://mirror.example/debian]  # base URLs; `{snapshot}` stands for the lock's snapshot time
       debian-security: [http://mirror.example/archive/debian-security/{snapshot}]
       url: {"https://upstream.example/": "file:///srv/upstream/"}
+      git: {"https://upstream.example/": "file:///srv/git/"}
+      image: {"docker.io/": "mirror.example/hub/"}
+      maven: [https://maven.example/releases] # base URLs, in the layout of a Maven repository
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
       cargo: sparse+https://index.example/    # the index of a registry, or file:///folder with a local registry
 
@@ -29,6 +32,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 SNAPSHOTS = "http://snapshot.debian.org/archive/{archive}/{snapshot}"
 PROBE_SECONDS = 3
+BASES = (DEBIAN, SECURITY, "maven")  # kinds that come from base URLs
+PREFIXES = ("url", "git", "image")  # kinds of which the beginning of an address is replaced
 
 
 def archive_of(suite: str) -> str:
@@ -57,11 +62,11 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go", "cargo"})
+        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "go", "cargo"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {DEBIAN}, {SECURITY}, url, go and cargo")
-        for archive in (DEBIAN, SECURITY):
+                            hint=f"it may have {', '.join((*BASES, *PREFIXES))}, go and cargo")
+        for archive in BASES:
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
 
@@ -80,6 +85,11 @@ class Origins:
     @property
     def crates(self) -> str:
         return str(self.configured.get("cargo", ""))
+
+    @property
+    def maven(self) -> tuple[str, ...]:
+        """The base URLs that the inventory names for Maven artifacts."""
+        return tuple(str(base).rstrip("/") for base in self.configured.get("maven", ()))  # type: ignore[attr-defined]
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
         """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.
@@ -105,9 +115,9 @@ class Origins:
             )
         return found
 
-    def rewritten(self, url: str) -> str:
-        """The URL with the longest prefix of `farm_origins.url` replaced."""
-        rules: Mapping[str, str] = self.configured.get("url", {})  # type: ignore[assignment]
+    def rewritten(self, url: str, kind: str = "url") -> str:
+        """The address with the longest prefix of `farm_origins.url` (or of another kind) replaced."""
+        rules: Mapping[str, str] = self.configured.get(kind, {})  # type: ignore[assignment]
         best = max((prefix for prefix in rules if url.startswith(prefix)), key=len, default=None)
         return url if best is None else rules[best] + url[len(best):]
 

@@ -125,6 +125,10 @@ class Kind(ABC):
     def label(self, fact: Mapping[str, str]) -> str:
         """How messages name a file: `libc6 2.41-12 arm64`."""
 
+    def version(self, fact: Mapping[str, str]) -> str:
+        """The part of the facts that a new lock moves, in words."""
+        return fact.get("version") or fact.get("url", "")
+
     @abstractmethod
     def path(self, name: str, fact: Mapping[str, str]) -> str:
         """The path of a file of the input `name` in the inputs context (docs/guide.md, "Inputs")."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
 
 
@@ -65,7 +66,7 @@ def _versions(lock: Lock) -> dict[tuple[str, str], dict[str, tuple[tuple[str, st
     for entry in lock.entries:
         fact = entry.fact
         name = fact.get("module") or fact.get("name") or entry.input
-        version = fact.get("version") or fact.get("url", "")
+        version = LINES[entry.kind].version(fact)
         file = fact.get("file", "")
         found.setdefault((name, entry.platform), {}).setdefault(version, set()).add((file, entry.sha256))
     return {key: {version: tuple(sorted(files)) for version, files in versions.items()}

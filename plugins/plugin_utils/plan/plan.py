@@ -66,7 +66,10 @@ class Parent:
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing that is built. Its build steps run code of one of the platforms `runs`, whichever the node has."""
+    """One thing that is built. Its build steps run code of one of the platforms `runs`, whichever the node has.
+
+    `inputs` and `build_inputs` have the names in `unpacked` and `images` too: inputs that it takes as images.
+    """
 
     key: Key
     id: str
@@ -78,6 +81,7 @@ class Unit:
     inputs: tuple[str, ...] = ()
     build_inputs: tuple[str, ...] = ()
     unpacked: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     def content_id(self, digests: Mapping[str, str]) -> str:
         """The id for early cutoff: the hash of the record with the digests of the run-time parents (name -> digest)
@@ -189,6 +193,7 @@ class _Needs:
     inputs: tuple[str, ...]
     build_inputs: tuple[str, ...]
     unpacked: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 def _needs(recipe: Recipe, target: str, names: Mapping[str, tuple[str, str]]) -> dict[Platform, _Needs]:
@@ -212,14 +217,17 @@ def _merged(recipe: Recipe, target: str, views: Mapping[Platform, View],
         for named in {(use.name, use.build) for use in view.outside if use.name in names}:
             parents.setdefault(named, []).append(builder)
     unpacked = tuple(sorted({use.name[len(UNPACKED):] for use in uses if use.name.startswith(UNPACKED)}))
+    bases = recipe.bases
+    images = {use.name: bases[use.name].build for use in uses if use.name in bases}
     return _Needs(
         builders=tuple(views), text=hashlib.sha256(text.encode()).hexdigest(), base=different[0].base,
         foreign=any(view.foreign for view in different),
         parents=tuple(Parent(name, *names[name], build, tuple(some) if build and len(some) < len(views) else ())
                       for (name, build), some in sorted(parents.items())),
-        inputs=_first_parts(uses, INPUTS),
-        build_inputs=tuple(sorted({*_first_parts(uses, BUILD_INPUTS), *unpacked})),
-        unpacked=unpacked,
+        inputs=_names(_first_parts(uses, INPUTS), (name for name, build in images.items() if not build)),
+        build_inputs=_names(_first_parts(uses, BUILD_INPUTS), unpacked,
+                            (name for name, build in images.items() if build)),
+        unpacked=unpacked, images=_names(images),
     )
 
 
@@ -252,6 +260,7 @@ def _units(recipe: Recipe, target: str, needed: Mapping[Platform, _Needs], sourc
             key, canonical.sha256(record), epoch, labels, record, needs.parents,
             runs=(platform,) if needs.foreign else recipe.build_platforms,
             inputs=needs.inputs, build_inputs=needs.build_inputs, unpacked=needs.unpacked,
+            images=needs.images,
         )
     return found
 
@@ -292,6 +301,10 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
     }
 
 
+def _names(*some: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for names in some for name in names}))
+
+
 def _first_parts(uses: Iterable[Use], context: str) -> tuple[str, ...]:
     paths = {path for use in uses if use.name == context for path in use.paths}
     return tuple(sorted({path.strip("/").partition("/")[0] for path in paths}))
@@ -319,6 +332,8 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
     labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
+    elif base in (bases := recipe.bases):
+        labels["org.opencontainers.image.base.name"] = str(bases[base].spec["image"])
     if behind:
         labels[LEFT_OUT] = " ".join(behind)
     return dict(sorted(labels.items()))

@@ -16,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation i
 
 # the contexts that a Dockerfile takes inputs from
 INPUTS, BUILD_INPUTS, UNPACKED = "inputs", "build-inputs", "unpacked-"
+IMAGE = "image"  # the kind of input that a Dockerfile takes by its own name
 SNAPSHOT = "%Y%m%dT%H%M%SZ"  # as snapshot.debian.org writes a time
 
 
@@ -138,6 +139,11 @@ class Recipe:
     def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
         """Platform -> build platform -> the view of the Dockerfile."""
         return views(self.dockerfile, target, self.platforms, self.build_platforms, self.args)
+
+    @property
+    def bases(self) -> dict[str, Input]:
+        """The inputs that are images, by name."""
+        return {found.name: found for found in self.inputs if found.kind == IMAGE}
 
     def input(self, name: str) -> Input:
         return next(found for found in self.inputs if found.name == name)

@@ -106,6 +106,23 @@ class Archive:
         }
         self.registry.put_manifest(self.repository, f"a-{build_id}", canonical.encode(manifest), MANIFEST)
 
+    def offer(self, digest: str, entries: Iterable[Entry]) -> None:
+        """Makes a locked image one that can be pulled by the digest of its manifest. Its files are in the archive.
+
+        Its manifest gets no tag: as long as an artifact names its blob, it can be offered again. It needs no signature
+        either, as the lock says the digest. Raises FarmError if its lock lines are not all of it.
+        """
+        if self.registry.digest(self.repository, digest):
+            return
+        with self.store.open(digest.partition(":")[2]) as file:
+            data = file.read()
+        content = oci.read(data, digest)
+        known = {f"sha256:{entry.sha256}" for entry in entries}
+        if lacking := [blob.digest for blob in content.blobs if blob.digest not in known]:
+            raise FarmError(f"the lock has no line for {', '.join(lacking)}, which the manifest {digest} names",
+                            hint="run `make lock` again")
+        self.registry.put_manifest(self.repository, digest, data, content.media_type)
+
     def unpacked(self, name: str, entries: list[Entry], platform: Platform, epoch: int, trust: Trust, *,
                  again: bool = False) -> str:
         """The image whose only layer has the packages, unpacked but not configured (D7). It is made if it is missing,

@@ -32,6 +32,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login impo
 
 HOPS = 5  # redirects for one request
 PAGES = 10_000  # in a list
+# Docker Hub's registry has another name than its images and logins
+HOSTS = {"docker.io": "registry-1.docker.io"}
 BARREN = 20  # pages in a row that have no new name
 FOLLOWED = {"GET": (301, 302, 303, 307, 308), "HEAD": (301, 302, 303, 307, 308)}
 KEPT = (307, 308)  # for other methods: only these keep method and body (RFC 9110, 15.4.8)
@@ -43,7 +45,8 @@ class Session:
     def __init__(self, address: str, access: Access, *, pauses: Sequence[float], threads: int) -> None:
         refuse(f"the registry {address!r}", references.address(address))
         plain = references.loopback(address)
-        self.address, self.base = address, f"{'http' if plain else 'https'}://{address}"
+        self.address = address
+        self.base = f"{'http' if plain else 'https'}://{HOSTS.get(address, address)}"
         self._elsewhere, self._given = not plain, access.login
         self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads)
         self._keys = {origin(self.base): Keys(address, self._wire.ask, own=True, given=access.login)}

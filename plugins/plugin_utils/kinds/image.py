@@ -1,0 +1,288 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kind `image`: somebody's image in a registry, to build on. Each manifest, config and layer is a lock line, and is
+fetched and archived like any input. A Dockerfile takes it by the input's name: `FROM NAME`."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import accumulate
+from typing import Any, TypeVar
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    Missing,
+    NoSpace,
+    RegistryError,
+    Unreachable,
+)
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import DOWN, THREADS
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines import (
+    FILE,
+    MANIFEST,
+    REFERENCE,
+    Reference,
+)
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES
+
+GONE = "lock the image again (make lock), or name a registry that has it (farm_origins: {image: ...})"
+TRUST = "this machine does not trust the certificate of that registry: install its CA certificate"
+LARGEST = 16 << 20  # bytes of a config; it is read while the image is locked
+Found = TypeVar("Found")
+
+
+class ImageKind(Kind):
+    name = key = line = "image"
+    fields = ("image", "digest", "file")
+    schema = {
+        "type": "object", "required": ["image"], "additionalProperties": False,
+        "properties": {
+            "image": {"type": "string", "pattern": REFERENCE,
+                      "description": "`registry/name:tag` or `registry/name@sha256:...`; used as `FROM <input>`."},
+            "for": {"enum": ["build", "target"],
+                    "description": "`build`: for stages with `--platform=$BUILDPLATFORM`; by default `target`."},
+        },
+    }
+
+    def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
+        return {"image": given["image"]}
+
+    def mistakes(self, found: Input, files: object, platforms: Sequence[Platform]) -> Iterator[str]:
+        if not re.fullmatch(IMAGE, found.name):
+            yield f"{found.name} cannot be a name in FROM: rename the input"
+
+    def foreign(self, found: Input, entry: Entry) -> str:
+        if other := super().foreign(found, entry):
+            return other
+        wanted = Reference.parse(str(found.spec["image"]))
+        if entry.fact["image"] != found.spec["image"]:
+            return f"the recipe says image {found.spec['image']}, this line says {entry.fact['image']}"
+        if wanted.digest and wanted.digest != entry.fact["digest"]:
+            return f"the recipe says {wanted.digest}, this line says {entry.fact['digest']}"
+        return "" if entry.platform else "a line for all platforms, but an image is of one platform"
+
+    def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
+        if len({entry.fact["digest"] for entry in entries}) > 1:
+            yield "it has lines of different images"
+        for platform in platforms:
+            own = [entry for entry in entries if entry.platform == str(platform)]
+            if gaps := list(image_lines.gaps(own)):
+                yield f"the lock has no {', '.join(gaps)} of it for {platform}"
+
+    def label(self, fact: Mapping[str, str]) -> str:
+        return f"{fact['image']} {fact['file']}"
+
+    def version(self, fact: Mapping[str, str]) -> str:
+        return fact["digest"][:19]
+
+    def path(self, name: str, fact: Mapping[str, str]) -> str:
+        return f"{name}/{fact['file']}"
+
+    def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
+        for name, pattern, what in (("image", REFERENCE, "name of an image"),
+                                    ("digest", r"^sha256:[0-9a-f]{64}$", "digest"), ("file", FILE, "file of an image")):
+            if not re.match(pattern, fact[name]):
+                yield f"{name} {fact[name]!r} is not a valid {what}"
+
+    def resolver(self, desk: Desk) -> Resolver:
+        return _Images(desk)
+
+    def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
+        registries = Registries(desk)
+
+        def one(entry: Entry) -> FarmError | None:
+            try:
+                with desk.store.alone(entry.sha256):
+                    if not desk.store.has(entry.sha256, entry.size):
+                        registries.fetch(entry)
+            except FarmError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            pending = {pool.submit(one, entry): entry for entry, _snapshot in wanted}
+            for future in as_completed(pending):
+                yield pending[future], future.result()
+
+
+class Registries:
+    """The registries that images come from, with the Docker client's logins; or where farm_origins leads."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.origins = desk, desk.origins
+        self._known: dict[str, Registry] = {}
+
+    def of(self, reference: Reference) -> tuple[Registry, str]:
+        """The registry, and the name of the repository there."""
+        address, repository = image_lines.place(_led(self.origins, reference))
+        if address not in self._known:
+            waits = accumulate(PAUSES)
+            pauses = [pause for pause, waited in zip(PAUSES, waits) if waited <= self.desk.client.patience]
+            self._known[address] = Registry(address, pauses=pauses if self.desk.client.patience else ())
+        return self._known[address], repository
+
+    def fetch(self, entry: Entry) -> None:
+        """Fetches one file of an image into the store."""
+        registry, repository = self.of(Reference.parse(entry.fact["image"]))
+        digest, partial = f"sha256:{entry.sha256}", self.desk.store.partial(entry.sha256)
+
+        def took() -> None:
+            if entry.fact["file"] == MANIFEST:
+                data = registry.manifest(repository, digest)
+                partial.write_bytes(_there(data, f"{registry.address}/{repository}", digest))
+            elif not registry.has_blob(repository, digest):
+                _there(None, f"{registry.address}/{repository}", digest)
+            else:
+                with partial.open("wb") as out:
+                    for piece in registry.blob(repository, digest, entry.size):
+                        out.write(piece)
+
+        try:
+            self._patiently(took)
+            if partial.stat().st_size != entry.size:
+                raise HashMismatch(f"{partial.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
+            self.desk.store.put(partial, entry.sha256)
+        except Missing as error:
+            raise Missing(f"{entry.label}: {error.message}", hint=GONE) from error
+        except HashMismatch as error:
+            raise HashMismatch(f"{entry.label}: {error.message}", hint=CHANGED) from error
+        except (RegistryError, Unreachable) as error:
+            raise told(error, entry.label) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(f"{entry.label}: the disk of {self.desk.store.root} is full",
+                              hint="make room there and run again") from error
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _patiently(self, act: Callable[[], Found]) -> Found:
+        """Again if an answer breaks off. (The client itself repeats what gets no answer.)"""
+        pause, waited = 1.0, 0.0
+        while True:
+            try:
+                return act()
+            except Unreachable:
+                if waited + pause > self.desk.client.patience:
+                    raise
+                self.desk.client.sleep(pause)
+                waited, pause = waited + pause, pause * 2
+
+
+class _Images(Resolver):
+    """Manifests and configs go into the store; layers are known by the manifests, and are not fetched here."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.registries = desk, Registries(desk)
+
+    def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
+        said = str(found.spec["image"])
+        reference = Reference.parse(said)
+        try:
+            registry, repository = self.registries.of(reference)
+            digest = reference.digest or (registry.digest(repository, reference.tag) or [""])[0]
+            if not digest:
+                raise Missing(f"{said}: {registry.address} has no such image", hint="are name and tag right?")
+            entries = self._known(recipe, found, digest, platforms)
+            if entries is None:
+                self.desk.say(f"lock {recipe.name}: reading {said} for {found.name}")
+                entries = [entry for platform, manifest in self._manifests(registry, repository, digest, said,
+                                                                           platforms).items()
+                           for entry in self._lines(found, registry, repository, digest, platform, manifest)]
+        except (RegistryError, Unreachable, HashMismatch) as error:
+            raise told(error, said) from error
+        return Resolved(tuple(entries))
+
+    def _known(self, recipe: Recipe, found: Input, digest: str, platforms: Sequence[Platform]) -> list[Entry] | None:
+        """The lines of the old lock, if they are of the same image for the same platforms."""
+        there = [entry for entry in recipe.lock.entries if entry.input == found.name and entry.kind == KIND.line
+                 and entry.fact["digest"] == digest and not KIND.foreign(found, entry)]
+        wanted = set(map(str, platforms))
+        kept = [entry for entry in there if entry.platform in wanted]
+        return None if not kept or list(KIND.lacking(found, kept, platforms)) else kept
+
+    def _manifests(self, registry: Registry, repository: str, digest: str, said: str,
+                   platforms: Sequence[Platform]) -> dict[Platform, oci.Descriptor]:
+        """The manifest of each platform. Raises FarmError with all platforms that the image lacks."""
+        data, content = _read(registry, repository, digest)
+        if content.config:
+            config = self._config(registry, repository, content.config)
+            own = image_lines.platform_in(config)
+            there = {own: oci.Descriptor(digest, len(data), content.media_type)} if own else {}
+        else:
+            there = image_lines.children(content)
+        if lacking := [str(platform) for platform in platforms if platform not in there]:
+            raise FarmError(f"{said} is not made for {', '.join(lacking)}; it is for "
+                            f"{', '.join(map(str, there)) or 'no platform that the farm knows'}",
+                            hint="leave these platforms out in image.yml (platforms: except), or take another image")
+        return {platform: there[platform] for platform in platforms}
+
+    def _lines(self, found: Input, registry: Registry, repository: str, digest: str, platform: Platform,
+               manifest: oci.Descriptor) -> Iterator[Entry]:
+        data, content = _read(registry, repository, manifest.digest)
+        said = str(found.spec["image"])
+        if not content.config:
+            raise FarmError(f"{said} has an index inside its index for {platform}: the farm knows no such image")
+        config = self._config(registry, repository, content.config)
+        if why := image_lines.unusable(oci.document(data, said), config):
+            raise FarmError(f"{said} cannot be built on for {platform}: {why}", hint="take another image")
+        self._keep(data, manifest.digest)
+        manifest = oci.Descriptor(manifest.digest, len(data), content.media_type)
+        for file, part in image_lines.files(manifest, content).items():
+            yield KIND.entry(found.name, part.digest.partition(":")[2], part.size, str(platform),
+                             {"image": said, "digest": digest, "file": file})
+
+    def _config(self, registry: Registry, repository: str, part: oci.Descriptor) -> dict[str, Any]:
+        where = f"{registry.address}/{repository}@{part.digest}"
+        if part.size > LARGEST:
+            raise FarmError(f"{where} has {part.size} bytes, too many for a config")
+        data = b"".join(registry.blob(repository, part.digest, part.size))
+        self._keep(data, part.digest)
+        return oci.document(data, where)
+
+    def _keep(self, data: bytes, digest: str) -> None:
+        sha256 = digest.partition(":")[2]
+        if not self.desk.store.has(sha256):
+            partial = self.desk.store.partial(f"{sha256}.image")
+            partial.write_bytes(data)
+            self.desk.store.put(partial, sha256)
+
+
+def _led(origins: Origins, reference: Reference) -> str:
+    return origins.rewritten(reference.place, "image")
+
+
+def _read(registry: Registry, repository: str, digest: str) -> tuple[bytes, oci.Content]:
+    found = registry.content(repository, digest)
+    if found is None:
+        raise Missing(f"{registry.address}/{repository} has no {digest}", hint="are name and digest right?")
+    return found
+
+
+def _there(data: bytes | None, where: str, digest: str) -> bytes:
+    if data is None:
+        raise Missing(f"{where} does not have {digest} any more")
+    return data
+
+
+def told(error: FarmError, what: str) -> FarmError:
+    """The same error, of an image: the client's hints are for the farm's own registry."""
+    hint = TRUST if "farm_registry_ca" in error.hint else DOWN if isinstance(error, Unreachable) else error.hint
+    return type(error)(f"{what}: {error.message}", hint=hint)
+
+
+KIND = ImageKind()

@@ -1,0 +1,458 @@
+"""Trees of git repositories made on the spot, by the real git command."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    FarmError,
+    HashMismatch,
+    Missing,
+    Unreachable,
+)
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_client, git_trees, kind_of, tars
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+
+needs_git = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+UPSTREAM = "https://upstream.example/"
+
+
+class Upstream:
+    """A repository that a test writes, as a server has it."""
+
+    def __init__(self, root: Path, name: str, form: str = "sha1") -> None:
+        self.address, self.folder = f"{UPSTREAM}{name}.git", root / f"{name}.git"
+        self.git("init", "--quiet", f"--object-format={form}", "--initial-branch=main", str(self.folder), at=root)
+
+    def git(self, *words: str, at: Path | None = None) -> str:
+        done = subprocess.run(["git", *words], cwd=at or self.folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, **files: str) -> str:
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message=change")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the server has its repositories; git knows no settings but the test's."""
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[user]\n\tname = a\n\temail = a@example.org\n[protocol \"file\"]\n\tallow = always\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    (tmp_path / "srv").mkdir()
+    return tmp_path / "srv"
+
+
+@pytest.fixture
+def app(root: Path) -> Upstream:
+    """One commit, tagged v1: a program, a link, attributes that would change an archive."""
+    made = Upstream(root, "app")
+    (made.folder / "run").write_text("#!/bin/sh\n")
+    (made.folder / "run").chmod(0o755)
+    (made.folder / "link").symlink_to("src/main.c")
+    made.commit(secret="kept\n", id="$Format:%H$\n", **{
+        "src/main.c": "int main;\n", ".gitattributes": "secret export-ignore\nid export-subst\n*.c filter=lfs\n"})
+    made.git("tag", "--annotate", "--message=one", "v1")
+    return made
+
+
+class Here:
+    """A controller: its state, its origins."""
+
+    def __init__(self, folder: Path, origins: dict[str, object]) -> None:
+        found = Origins(origins, here=Machine(), snapshots=False)
+        client = Client(found.here, patience=0, sleep=lambda seconds: None)
+        self.desk = Desk(found, folder, Store(folder / "store"), client)
+
+    def lock(self, old: Lock = Lock(), **given: object) -> Entry:  # noqa: B008
+        kind = kind_of(given)
+        assert kind
+        recipe = Recipe(name="app", folder="/", dockerfile=dockerfile.parse("FROM scratch\n"), lock=old)
+        (entry,) = kind.resolver(self.desk).resolve(recipe, kind.input("app", given), [AMD64, ARM64]).entries
+        return entry
+
+    def fetch(self, entry: Entry) -> FarmError | None:
+        return fetch_entries([(entry, "")], self.desk)[entry]
+
+    def tar(self, entry: Entry) -> tarfile.TarFile:
+        return tarfile.open(self.desk.store.path(entry.sha256))
+
+    def files(self, entry: Entry) -> dict[str, str]:
+        """path -> content of the files of a tar that was locked or fetched."""
+        with self.tar(entry) as tar:
+            return {member.name: file.read().decode() for member in tar if (file := tar.extractfile(member))
+                    and member.isreg()}
+
+
+@pytest.fixture
+def here(root: Path, tmp_path: Path) -> Here:
+    return Here(tmp_path / "state", {"git": {UPSTREAM: f"file://{root}/"}})
+
+
+def another(here: Here, tmp_path: Path, name: str = "other") -> Here:
+    """A controller whose store has nothing."""
+    return Here(tmp_path / name, here.desk.origins.configured)
+
+
+@needs_git
+def test_a_tag_is_locked_as_its_commit_and_tree_with_all_that_git_keeps(app: Upstream, here: Here) -> None:
+    entry = here.lock(git=app.address, ref="v1")
+    assert entry.fact["commit"] == app.git("rev-parse", "HEAD")
+    assert entry.fact["tree"] == app.git("rev-parse", "HEAD^{tree}")
+    assert (entry.platform, entry.path) == ("", "app")
+    data = here.desk.store.path(entry.sha256).read_bytes()
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (entry.sha256, entry.size)
+    with here.tar(entry) as tar:
+        found = {member.name: member for member in tar}
+        assert list(found) == [".gitattributes", "id", "link", "run", "secret", "src", "src/main.c"]
+        assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in found.values()} == {(0, 0, "", "", tars.TIME)}
+        assert {name: oct(m.mode) for name, m in found.items() if m.isreg()} == {
+            ".gitattributes": "0o644", "id": "0o644", "run": "0o755", "secret": "0o644", "src/main.c": "0o644"}
+        assert (found["link"].linkname, found["src"].isdir()) == ("src/main.c", True)
+    assert here.files(entry)["id"] == "$Format:%H$\n"
+
+
+@needs_git
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+@pytest.mark.parametrize("version", ["0", "2"])
+def test_the_same_commit_gives_the_same_bytes_after_the_tag_moved(root: Path, here: Here, tmp_path: Path, form: str,
+                                                                  version: str) -> None:
+    """A server of the first protocol gives no commit by its id: then all branches and tags are fetched."""
+    made = Upstream(root, "moved", form)
+    made.commit(a="1\n")
+    made.git("tag", "v1")
+    entry = here.lock(git=made.address, ref="v1")
+    made.commit(a="2\n")
+    made.git("tag", "--force", "v1")
+    made.git("config", "--file", os.environ["GIT_CONFIG_GLOBAL"], "protocol.version", version)
+    there = another(here, tmp_path)
+    assert there.fetch(entry) is None
+    assert there.files(entry) == {"a": "1\n"}
+    assert here.lock(Lock((entry,)), git=made.address, ref="v1").fact["commit"] == made.git("rev-parse", "v1")
+
+
+@needs_git
+def test_what_did_not_move_is_not_fetched_again(app: Upstream, here: Here, tmp_path: Path) -> None:
+    entry = here.lock(git=app.address, ref="v1")
+    there = another(here, tmp_path)
+    assert there.lock(Lock((entry,)), git=app.address, ref="main").sha256 == entry.sha256
+    assert not there.desk.store.holds(entry.sha256)
+    commit = entry.fact["commit"]
+    app.folder.rename(app.folder.with_name("gone"))
+    assert there.lock(Lock((entry,)), git=app.address, ref=commit).fact == {**entry.fact, "ref": commit}
+
+
+@needs_git
+def test_submodules_are_inside_each_at_its_commit(root: Path, here: Here, tmp_path: Path) -> None:
+    inner, middle, outer = (Upstream(root, name) for name in ("inner", "middle", "outer"))
+    inner.commit(deep="1\n")
+    middle.git("submodule", "--quiet", "add", "../inner.git", "lib/inner")
+    middle.commit(half="way\n")
+    outer.git("submodule", "--quiet", "add", "../middle.git", "middle")
+    outer.commit(top="\n")
+    inner.commit(deep="2\n")
+    entry = here.lock(git=outer.address, ref="main", submodules=True)
+    files = here.files(entry)
+    assert files.pop(".gitmodules") and files.pop("middle/.gitmodules")
+    assert files == {"top": "\n", "middle/half": "way\n", "middle/lib/inner/deep": "1\n"}
+    there = another(here, tmp_path)
+    assert there.fetch(entry) is None
+
+    without = here.lock(git=outer.address, ref="main")
+    assert set(here.files(without)) == {".gitmodules", "top"}
+    with here.tar(without) as tar:
+        assert tar.getmember("middle").isdir()
+
+
+@needs_git
+@pytest.mark.parametrize("address", ["file:///etc", "/etc", "ext::sh -c true", "git://upstream.example/x", "-x",
+                                     "../../../x"])
+def test_a_submodule_may_not_lead_elsewhere(root: Path, here: Here, address: str) -> None:
+    made, other = Upstream(root, "a"), Upstream(root, "b")
+    other.commit(x="")
+    made.git("submodule", "--quiet", "add", "../b.git", "b")
+    made.git("config", "--file", ".gitmodules", "submodule.b.url", address)
+    made.commit()
+    with pytest.raises(FarmError, match="submodule"):
+        here.lock(git=made.address, ref="main", submodules=True)
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("links", "bad"),
+    [
+        ({"a": "b", "c/d": "../a", "nothing": "not/there", "here": ".", "loop": "loop"}, []),
+        ({"a": "/etc/passwd", "b/c": "../../x", "d": "b/../.."},
+         ["a -> /etc/passwd", "b/c -> ../../x", "d -> b/../.."]),
+        ({"p/q/up": "../..", "out": "p/q/up/../x"}, ["out -> p/q/up/../x"]),  # as text, it stays inside
+    ],
+)
+def test_links_that_lead_out_of_the_tree_are_refused_all_at_once(root: Path, here: Here, links: dict[str, str],
+                                                                 bad: list[str]) -> None:
+    made = Upstream(root, "links")
+    for name, target in links.items():
+        (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (made.folder / name).symlink_to(target)
+    made.commit()
+    if not bad:
+        entry = here.lock(git=made.address, ref="main")
+        with here.tar(entry) as tar:
+            assert {m.name: m.linkname for m in tar if m.issym()} == links
+        return
+    with pytest.raises(FarmError) as error:
+        here.lock(git=made.address, ref="main")
+    assert f"lead out of its tree: {', '.join(bad)}" in str(error.value)
+
+
+@needs_git
+def test_nothing_of_the_machine_or_the_repository_is_run(app: Upstream, here: Here, tmp_path: Path) -> None:
+    """Hooks and filters, where people have them for all repositories."""
+    hook, ran = tmp_path / "hooks/reference-transaction", tmp_path / "ran"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    hook.chmod(0o755)
+    (tmp_path / "template/hooks").mkdir(parents=True)
+    shutil.copy(hook, tmp_path / "template/hooks/post-checkout")
+    for name, value in {"core.hooksPath": str(hook.parent), "init.templateDir": str(tmp_path / "template"),
+                        "core.fsmonitor": str(hook), "filter.lfs.smudge": f"touch {ran}", "core.askPass": str(hook),
+                        "filter.lfs.process": f"touch {ran}", "protocol.version": "0"}.items():
+        app.git("config", "--global", name, value)
+    ran.unlink(missing_ok=True)
+    entry = here.lock(git=app.address, ref="v1")
+    assert here.files(entry)["src/main.c"] == "int main;\n"
+    assert not ran.exists()
+
+
+@needs_git
+def test_what_a_commit_no_longer_gives_enters_no_store(app: Upstream, here: Here, tmp_path: Path) -> None:
+    entry = here.lock(git=app.address, ref="v1")
+    kind = kind_of({"git": ""})
+    assert kind
+    wrong = kind.entry("app", "0" * 64, entry.size, "", entry.fact)
+    there = another(here, tmp_path)
+    error = there.fetch(wrong)
+    assert isinstance(error, HashMismatch) and entry.sha256 in str(error)
+    assert not list((tmp_path / "other/store").rglob("0000*"))
+    assert not list((tmp_path / "other/cache/git").iterdir())
+    other_tree = kind.entry("app", entry.sha256, entry.size, "", {**entry.fact, "tree": "0" * 40})
+    assert isinstance(another(here, tmp_path, "third").fetch(other_tree), HashMismatch)
+
+
+@needs_git
+def test_what_is_gone_is_missing(app: Upstream, here: Here, tmp_path: Path) -> None:
+    entry = here.lock(git=app.address, ref="v1")
+    with pytest.raises(Missing, match="has no tag and no branch v2"):
+        here.lock(git=app.address, ref="v2")
+    with pytest.raises(Missing, match="no commit 0000"):
+        here.lock(git=app.address, ref="0" * 40)
+    with pytest.raises(Missing):
+        here.lock(git=f"{UPSTREAM}nowhere.git", ref="v1")
+    shutil.rmtree(app.folder)
+    Upstream(app.folder.parent, "app").commit(other="history\n")
+    error = another(here, tmp_path).fetch(entry)
+    assert isinstance(error, Missing) and "farm_origins: {git: ...}" in str(error)
+
+
+@needs_git
+def test_a_name_that_a_tag_and_a_branch_have_is_refused(app: Upstream, here: Here) -> None:
+    app.git("branch", "v1")
+    with pytest.raises(FarmError, match="write ref: refs/tags/v1, or ref: refs/heads/v1"):
+        here.lock(git=app.address, ref="v1")
+    assert here.lock(git=app.address, ref="refs/heads/v1").fact["ref"] == "refs/heads/v1"
+    with pytest.raises(FarmError, match="is a tag, not a commit"):
+        here.lock(git=app.address, ref=app.git("rev-parse", "refs/tags/v1"))
+
+
+@needs_git
+@pytest.mark.parametrize("to", ["ext::sh -c 'touch ran'", "git://upstream.example/", "ftp://upstream.example/"])
+def test_a_protocol_that_is_not_allowed_is_refused_even_where_settings_lead_there(root: Path, here: Here,
+                                                                                  tmp_path: Path, to: str) -> None:
+    there = Here(tmp_path / "there", {})
+    subprocess.run(["git", "config", "--global", f"url.{to}.insteadOf", UPSTREAM], check=True)
+    with pytest.raises(FarmError, match="by a protocol that is not allowed"):
+        there.lock(git=f"{UPSTREAM}x", ref="v1")
+
+
+@needs_git
+def test_the_machines_own_settings_lead_to_its_mirror(app: Upstream, root: Path, tmp_path: Path) -> None:
+    app.git("config", "--global", f"url.file://{root}/.insteadOf", UPSTREAM)
+    assert Here(tmp_path / "there", {}).lock(git=app.address, ref="v1").fact["ref"] == "v1"
+
+
+@needs_git
+def test_a_server_that_is_down_is_unreachable_and_nobody_is_asked_for_a_password(root: Path, tmp_path: Path) -> None:
+    there = Here(tmp_path / "there", {"git": {UPSTREAM: "http://127.0.0.1:1/"}})
+    with pytest.raises(Unreachable, match="is the network, the proxy or the server down"):
+        there.lock(git=f"{UPSTREAM}x", ref="v1")
+
+
+def test_without_git_it_is_said_what_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FarmError, match="inputs of the kind git need") as error:
+        Here(tmp_path, {}).lock(git=f"{UPSTREAM}x", ref="v1")
+    assert error.value.hint == "apt install git"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("fatal: could not read Username for 'https://a': terminal prompts disabled", FarmError),
+        ("fatal: unable to access 'https://a/': The requested URL returned error: 403", FarmError),
+        ("fatal: repository 'https://a/' not found", Missing),
+        ("fatal: unable to access 'https://a/': The requested URL returned error: 503", Unreachable),
+        ("fatal: unable to access 'https://a/': Could not resolve host: a", Unreachable),
+        ("fatal: unable to access 'https://a/': SSL certificate problem: self-signed certificate", FarmError),
+        ("git@a: Permission denied (publickey).\nfatal: Could not read from remote repository.", FarmError),
+        ("fatal: write error: No space left on device", FarmError),
+        ("something else", FarmError),
+    ],
+)
+def test_what_git_says_is_judged(said: str, kind: type[FarmError]) -> None:
+    found = failure("https://a/", said, 128)
+    assert type(found) is kind or (kind is FarmError and type(found).__name__ == "NoSpace")
+    assert said.splitlines()[-1] in str(found)
+
+
+def test_no_message_has_a_password() -> None:
+    assert "secret" not in str(failure("x", "fatal: unable to access 'https://me:secret@a/': x", 1))
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("https://example.org/x.git", True), ("ssh://git@example.org:22/x.git", True),
+        ("git@example.org:a/x.git", True), ("http://example.org/~a/x", True),
+        ("https://me:secret@example.org/x", False), ("ext::sh -c x", False),
+        ("file:///srv/x", False), ("/srv/x", False), ("git://example.org/x", False), ("-x", False),
+        ("https://example.org/x y", False), ("ssh://-oProxyCommand=x/y", False), ("git@-x:y", False),
+        ("git@example.org:-x", False), ("https://example.org", False), ("git@example.org::x", False),
+    ],
+)
+def test_an_address_is_one_that_the_farm_fetches_from(address: str, good: bool) -> None:
+    assert bool(git_trees.re.match(git_trees.ADDRESS, address)) == good
+
+
+@pytest.mark.parametrize(
+    ("ref", "good"),
+    [("v1.2.3", True), ("release/1.x", True), ("refs/tags/v1", True), ("a@b", True), ("-x", False), ("a..b", False),
+     ("a b", False), ("a.lock", False), ("a^{}", False), ("a/", False), ("a@{1}", False), ("*", False)])
+def test_a_ref_is_a_name_that_git_may_have(ref: str, good: bool) -> None:
+    assert bool(git_trees.re.match(git_trees.REF, ref)) == good
+
+
+@pytest.mark.parametrize(
+    ("base", "address", "said"),
+    [
+        ("https://h/a/b.git", "../c.git", "https://h/a/c.git"), ("https://h/a/b.git/", "./c", "https://h/a/b.git/c"),
+        ("git@h:a/b.git", "../c.git", "git@h:a/c.git"), ("git@h:b.git", "../c.git", "git@h:c.git"),
+        ("ssh://git@h/a/b", "../../c", "ssh://git@h/c"), ("https://h/a", "https://o/c", "https://o/c"),
+    ],
+)
+def test_a_submodules_address_may_be_relative(base: str, address: str, said: str) -> None:
+    assert git_trees.joined(base, address) == said
+
+
+@pytest.mark.parametrize("path", [b"../x", b"a//b", b"/a", b"a/.git/hooks/x", b".GIT/config", b"a/./b", b"\xff"])
+def test_a_path_that_leads_out_is_refused(path: bytes) -> None:
+    with pytest.raises(FarmError, match="lead out of it"):
+        git_trees.nodes(b"100644 blob " + b"0" * 40 + b"\t" + path + b"\0")
+
+
+def test_a_tar_is_one_that_others_read(tmp_path: Path) -> None:
+    """Names that ustar has no room or no letters for, and a file of more than 8 GiB."""
+    long, odd = "d" * 90 + "/" + "e" * 120, "ünïcödé"
+    parts = [tars.member("d" * 90, tars.FOLDER, 0o755), tars.member(long, tars.FILE, 0o755, 3), b"abc", tars.padding(3),
+             tars.member(odd, tars.LINK, 0o777, target="t" * 101), tars.member(f"{odd}/é", tars.FOLDER, 0o755)]
+    data = b"".join(parts) + tars.END
+    assert len(data) % tars.BLOCK == 0
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        found = {member.name: member for member in tar}
+        assert list(found) == ["d" * 90, long, odd, f"{odd}/é"]
+        assert found[odd].linkname == "t" * 101
+        assert stat.S_IMODE(found[long].mode) == 0o755
+        assert tar.extractfile(long).read() == b"abc"  # type: ignore[union-attr]
+    (tmp_path / "x.tar").write_bytes(data)
+    done = subprocess.run(["tar", "-tf", str(tmp_path / "x.tar")], check=True, capture_output=True,
+                          env={**os.environ, "LC_ALL": "C.UTF-8"})
+    assert (done.stdout.decode().splitlines()[:2], done.stderr) == (["d" * 90 + "/", long], b"")
+    big = tarfile.TarInfo.frombuf(tars.member("big", tars.FILE, 0o644, 1 << 34)[-512:], "utf-8", "strict")
+    assert (big.name, b"20 size=17179869184\n" in tars.member("big", tars.FILE, 0o644, 1 << 34)) == ("big", True)
+
+
+def test_a_canonical_tar_keeps_its_bytes() -> None:
+    """Locks have its hash: this must not change."""
+    data = (tars.member("src", tars.FOLDER, 0o755) + tars.member("src/é", tars.FILE, 0o644, 1) + b"x" + tars.padding(1)
+            + tars.member("link", tars.LINK, 0o777, target="src/é") + tars.END)
+    assert hashlib.sha256(data).hexdigest() == (
+        "1537aa0e62a8164a7111e2e4b281465bb99c43881ab14bfa569cda282a268c88")
+
+
+def test_our_commands_know_no_repository_but_ours() -> None:
+    found = git_client.environment("https", {"GIT_DIR": "/x", "GIT_WORK_TREE": "/y", "SSH_ASKPASS": "z", "HOME": "/h",
+                                             "GIT_SSH_COMMAND": "ssh -i key"})
+    assert {"GIT_DIR", "GIT_WORK_TREE", "SSH_ASKPASS"}.isdisjoint(found)
+    assert (found["HOME"], found["GIT_SSH_COMMAND"], found["GIT_ALLOW_PROTOCOL"]) == ("/h", "ssh -i key", "https")
+
+
+FACTS = {"git": f"{UPSTREAM}x.git", "ref": "v1", "submodules": "empty", "commit": "a" * 40, "tree": "b" * 40}
+
+
+@pytest.mark.parametrize(
+    ("given", "facts", "platform", "said"),
+    [
+        ({}, {}, "", ""),
+        ({"ref": "a" * 40}, {"ref": "a" * 40}, "", ""),
+        ({"ref": "c" * 40}, {"ref": "c" * 40}, "", f"the recipe says commit {'c' * 40}, this line says {'a' * 40}"),
+        ({"ref": "v2"}, {}, "", "the recipe says ref v2, this line says v1"),
+        ({"git": f"{UPSTREAM}y.git"}, {}, "", f"the recipe says git {UPSTREAM}y.git"),
+        ({"submodules": True}, {}, "", "the recipe says submodules included, this line says empty"),
+        ({}, {}, "linux/amd64", "a git tree is for all platforms"),
+    ],
+)
+def test_a_line_of_another_lock_is_told(given: dict[str, object], facts: dict[str, str], platform: str,
+                                        said: str) -> None:
+    recipe = {"git": FACTS["git"], "ref": "v1", **given}
+    kind = kind_of(recipe)
+    assert kind
+    entry = kind.entry("app", "0" * 64, 1, platform, {**FACTS, **facts})
+    found = kind.foreign(kind.input("app", recipe), entry)
+    assert found.startswith(said) or said in found
+    assert bool(found) == bool(said)
+    assert list(kind.wrong(entry.fact)) == []
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_line_with_a_bad_fact_is_told(name: str) -> None:
+    kind = kind_of(FACTS)
+    assert kind
+    assert [said.split()[0] for said in kind.wrong({**FACTS, name: "-"})] == [name]
+
+
+def test_what_moves_is_told_by_ref_and_commit() -> None:
+    old, new = (Lock((kind.entry("app", sign * 64, 1, "", {**FACTS, "commit": sign * 40}),))
+                for kind, sign in ((kind_of(FACTS), sign) for sign in "12") if kind)
+    assert moved(old, new) == ["app v1 (111111111111) -> v1 (222222222222)"]

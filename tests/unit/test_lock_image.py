@@ -1,0 +1,420 @@
+"""Images of other registries as bases: what is locked, fetched, planned and given to BuildKit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    BadInput,
+    FarmError,
+    HashMismatch,
+    Missing,
+    Unreachable,
+)
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, S390X, Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image import told
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines import REFERENCE, Reference
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+from .conftest import Catalog
+from .faulty import Faulty, Reply, digest, to
+
+KIND = KINDS["image"]
+ATTESTATION = {"platform": {"os": "unknown", "architecture": "unknown"}}
+
+
+def publish(registry: Faulty, name: str = "team/os", tag: str = "1", *platforms: str, **more: object) -> str:
+    """An index of images of one layer each; returns its digest."""
+    children = []
+    for platform in platforms or ("amd64", "arm64/v8"):
+        architecture, _slash, variant = platform.partition("/")
+        made = registry.image(name, f"{tag}-{architecture}{variant}", architecture, variant, **more)
+        data = registry.manifests[name, made][0]
+        children.append({"mediaType": oci.MANIFEST, "digest": made, "size": len(data), "platform": {
+            "os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})}})
+    children.append({**children[0], **ATTESTATION})
+    index = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": children}
+    return registry.hold(name, tag, json.dumps(index).encode(), oci.INDEX)
+
+
+class Here:
+    """A controller: its state, its origins."""
+
+    def __init__(self, folder: Path, origins: dict[str, object] | None = None) -> None:
+        found = Origins(origins, here=Machine(), snapshots=False)
+        client = Client(found.here, patience=0, sleep=lambda seconds: None)
+        self.desk = Desk(found, folder, Store(folder / "store"), client)
+
+    def lock(self, image: str, *platforms: Platform, old: Lock = Lock()) -> tuple[Entry, ...]:  # noqa: B008
+        recipe = Recipe(name="app", folder="/", dockerfile=dockerfile.parse("FROM os\n"), lock=old)
+        found = KIND.input("os", {"image": image})
+        return KIND.resolver(self.desk).resolve(recipe, found, platforms or (AMD64, ARM64)).entries
+
+    def fetch(self, *entries: Entry) -> list[FarmError]:
+        return [error for error in fetch_entries([(entry, "") for entry in entries], self.desk).values() if error]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    return Here(tmp_path / "state")
+
+
+def test_each_manifest_config_and_layer_is_a_line(faulty: Faulty, here: Here) -> None:
+    index = publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1")
+    assert [(entry.platform, entry.path) for entry in entries] == [
+        (str(platform), f"os/{file}") for platform in (AMD64, ARM64) for file in ("manifest", "config", "layer-001")]
+    assert {entry.fact["digest"] for entry in entries} == {index}
+    contents = {**faulty.blobs, **{name: data for (_repository, name), (data, _kind) in faulty.manifests.items()}}
+    assert all(len(contents[f"sha256:{entry.sha256}"]) == entry.size for entry in entries)
+    assert not faulty.count("GET .*/blobs/" + digest(b"layer of 1-amd64")), "layers are not downloaded for a lock"
+
+
+@pytest.mark.parametrize("by", ["tag", "digest", "both"])
+def test_an_image_is_named_by_tag_or_digest(faulty: Faulty, here: Here, by: str) -> None:
+    index = publish(faulty)
+    name = {"tag": ":1", "digest": f"@{index}", "both": f":gone@{index}"}[by]
+    assert {entry.fact["digest"] for entry in here.lock(f"{faulty.address}/team/os{name}")} == {index}
+
+
+def test_an_image_without_an_index_is_for_one_platform(faulty: Faulty, here: Here) -> None:
+    made = faulty.image("team/os", "1", "arm64")
+    image = f"{faulty.address}/team/os:1"
+    assert [entry.fact["digest"] for entry in here.lock(image, ARM64)] == [made] * 3
+    with pytest.raises(FarmError, match="is not made for linux/amd64; it is for linux/arm64"):
+        here.lock(image, AMD64)
+
+
+def test_all_platforms_that_an_image_lacks_are_told_at_once(faulty: Faulty, here: Here) -> None:
+    publish(faulty, "team/os", "1", "amd64", "arm/v5", "arm/v7")
+    with pytest.raises(FarmError) as error:
+        here.lock(f"{faulty.address}/team/os:1", AMD64, ARMV6, S390X)
+    assert "not made for linux/arm/v6, linux/s390x; it is for linux/amd64, linux/arm/v7" in str(error.value)
+
+
+def test_what_did_not_move_is_not_read_again(faulty: Faulty, here: Here, tmp_path: Path) -> None:
+    publish(faulty)
+    image = f"{faulty.address}/team/os:1"
+    entries = here.lock(image)
+    faulty.asked.clear()
+    there = Here(tmp_path / "other")
+    assert there.lock(image, old=Lock(entries)) == entries
+    assert [asked.method for asked in faulty.asked] == ["HEAD"]
+    assert len(there.lock(image, AMD64, old=Lock(entries))) == 3
+    publish(faulty, "team/os", "1", "amd64", "arm64", "s390x")
+    new = there.lock(image, old=Lock(entries))
+    assert new[0].sha256 == entries[0].sha256 and new[0].fact["digest"] != entries[0].fact["digest"]
+    assert moved(Lock(entries), Lock(new))[0].startswith(f"os {entries[0].fact['digest'][:19]} -> sha256:")
+
+
+def test_what_is_locked_is_fetched_whole_even_after_the_tag_moved(faulty: Faulty, here: Here, tmp_path: Path) -> None:
+    publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1")
+    faulty.hold("team/os", "1", b"{}")
+    there = Here(tmp_path / "other")
+    assert there.fetch(*entries) == []
+    assert all(there.desk.store.has(entry.sha256, entry.size) for entry in entries)
+
+
+def test_content_of_another_hash_enters_no_store(faulty: Faulty, here: Here, tmp_path: Path) -> None:
+    publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1", AMD64)
+    name = f"sha256:{entries[0].sha256}"
+    faulty.manifests["team/os", name] = b"{}", oci.MANIFEST
+    faulty.blobs[f"sha256:{entries[2].sha256}"] = b"x" * entries[2].size
+    there = Here(tmp_path / "other")
+    errors = there.fetch(entries[0], entries[2])
+    assert [type(error) for error in errors] == [HashMismatch, HashMismatch]
+    assert all("compare with another origin" in error.hint for error in errors)
+    assert [path for path in (tmp_path / "other/store/sha256").rglob("*") if path.is_file()] == []
+    wrong = replace(entries[1], size=entries[1].size + 1)
+    assert isinstance(Here(tmp_path / "third").fetch(wrong)[0], HashMismatch)
+
+
+def test_what_is_gone_is_missing_and_what_is_silent_unreachable(faulty: Faulty, here: Here, tmp_path: Path) -> None:
+    publish(faulty)
+    image = f"{faulty.address}/team/os:1"
+    entries = here.lock(image, AMD64)
+    with pytest.raises(Missing, match="has no such image"):
+        here.lock(f"{faulty.address}/team/os:2")
+    with pytest.raises(Missing, match="has no sha256:0000"):
+        here.lock(f"{faulty.address}/team/os@sha256:{'0' * 64}")
+    faulty.manifests.clear()
+    faulty.blobs.clear()
+    errors = Here(tmp_path / "other").fetch(*entries)
+    assert [type(error) for error in errors] == [Missing] * 3
+    assert "farm_origins: {image: ...}" in errors[0].hint
+    down = Here(tmp_path / "third", {"image": {f"{faulty.address}/": "127.0.0.1:1/"}})
+    assert [type(error) for error in down.fetch(*entries)] == [Unreachable] * 3
+    with pytest.raises(Unreachable):
+        down.lock(image)
+
+
+def test_the_inventory_may_lead_to_a_mirror(faulty: Faulty, tmp_path: Path) -> None:
+    index = publish(faulty, "hub/library/debian")
+    there = Here(tmp_path, {"image": {"docker.io/": f"{faulty.address}/hub/"}})
+    entries = there.lock("docker.io/debian:1", AMD64)
+    assert {entry.fact["digest"] for entry in entries} == {index}
+    assert {entry.fact["image"] for entry in entries} == {"docker.io/debian:1"}
+    assert there.fetch(*entries) == []
+    with pytest.raises(FarmError, match="farm_origins leads to"):
+        Here(tmp_path, {"image": {"docker.io/": "file:///srv/"}}).lock("docker.io/debian:1", AMD64)
+
+
+def test_docker_hub_is_asked_by_the_name_of_its_registry() -> None:
+    assert Registry("docker.io").base == "https://registry-1.docker.io"
+
+
+def config(registry: Faulty, inner: dict[str, object], layers: dict[str, object]) -> None:
+    data = json.dumps({"os": "linux", "architecture": "amd64", "config": inner}).encode()
+    registry.blobs[digest(data)] = data
+    layer = {"mediaType": "application/octet-stream", "digest": digest(b"l"), "size": 1, **layers}
+    registry.hold("team/os", "1", json.dumps({
+        "schemaVersion": 2, "mediaType": oci.MANIFEST, "layers": [layer],
+        "config": {"mediaType": "application/json", "digest": digest(data), "size": len(data)}}).encode())
+
+
+@pytest.mark.parametrize(
+    ("inner", "layers", "said"),
+    [
+        ({"OnBuild": None}, {}, ""),
+        ({"OnBuild": ["COPY . /"]}, {}, "its ONBUILD would add steps"),
+        ({}, {"urls": ["https://elsewhere.example/layer"]}, "layers that no registry keeps"),
+    ],
+)
+def test_an_image_that_a_plan_could_not_know_is_refused(faulty: Faulty, here: Here, inner: dict[str, object],
+                                                        layers: dict[str, object], said: str) -> None:
+    config(faulty, inner, layers)
+    if not said:
+        assert here.lock(f"{faulty.address}/team/os:1", AMD64)
+        return
+    with pytest.raises(FarmError, match=said):
+        here.lock(f"{faulty.address}/team/os:1", AMD64)
+
+
+def test_a_manifest_of_the_registry_that_is_none_is_told(faulty: Faulty, here: Here) -> None:
+    faulty.hold("team/os", "1", b'{"schemaVersion": 1}')
+    with pytest.raises(FarmError, match=r"team/os:1: .* is neither a manifest nor an index"):
+        here.lock(f"{faulty.address}/team/os:1", AMD64)
+
+
+def test_a_login_that_is_refused_says_which(faulty: Faulty, here: Here, monkeypatch: pytest.MonkeyPatch,
+                                            tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    faulty.guard = lambda asked: Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
+    with pytest.raises(FarmError) as error:
+        here.lock(f"{faulty.address}/team/os:1", AMD64)
+    assert error.value.hint == f"run `docker login {faulty.address}` first"
+    of_farm = FarmError("x", hint="set farm_registry_ca to the CA that signed its certificate")
+    assert "farm_registry" not in str(told(of_farm, "y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "repository", "tag"),
+    [
+        ("docker.io/debian:trixie", "docker.io", "library/debian", "trixie"),
+        ("docker.io/library/debian:trixie", "docker.io", "library/debian", "trixie"),
+        ("registry.example.org:5000/app:v1", "registry.example.org:5000", "app", "v1"),
+        ("[::1]:5000/a/b:v1", "[::1]:5000", "a/b", "v1"), ("localhost/a/b/c:v1", "localhost", "a/b/c", "v1"),
+        (f"quay.example/a/b@sha256:{'a' * 64}", "quay.example", "a/b", ""),
+        (f"host:1/a:v1@sha256:{'a' * 64}", "host:1", "a", "v1"),
+    ],
+)
+def test_a_reference_has_a_registry_a_name_and_a_tag_or_digest(text: str, address: str, repository: str,
+                                                               tag: str) -> None:
+    from re import match
+
+    assert match(REFERENCE, text)
+    found = Reference.parse(text)
+    assert (found.address, found.repository, found.tag) == (address, repository, tag)
+
+
+@pytest.mark.parametrize("text", ["debian:trixie", "library/debian:trixie", "docker.io/debian", "docker.io/Debian:x",
+                                  "https://docker.io/a:b", "docker.io/a:b@sha256:12", "me:x@host.example/a:b",
+                                  "docker.io/../a:b", "docker.io/a..b:c", "docker.io/a b:c", "docker.io/a//b:c",
+                                  "docker.io/-a:b", "docker.io/a-:b"])
+def test_a_name_that_may_mean_several_images_is_none(text: str, empty: Catalog) -> None:
+    empty.image("app", "FROM os\n", f"inputs:\n  os: {{image: '{text}'}}\n")
+    assert any("image.yml" in problem and "image" in problem for problem in empty.problems())
+
+
+# --- the plan
+
+
+IMAGE = "registry.example.org/team/os:1"
+INPUTS = ("inputs:\n  os: {image: 'registry.example.org/team/os:1'}\n"
+          "  cc: {image: 'registry.example.org/team/cc:1', for: build}\n")
+FILE = ("FROM --platform=$BUILDPLATFORM cc AS made\nRUN make\nFROM os\nCOPY --from=made /a /a\n")
+
+
+def lines(**changed: str) -> tuple[Entry, ...]:
+    return tuple(KIND.entry(name, hashlib.sha256(f"{name} {platform} {file} {changed.get(name)}".encode()).hexdigest(),
+                            7, str(platform), {"image": f"registry.example.org/team/{name}:1", "file": file,
+                                               "digest": f"sha256:{'1' * 64}"})
+                 for name in ("os", "cc") for platform in (AMD64, ARM64)
+                 for file in ("manifest", "config", "layer-001"))
+
+
+def locked(catalog: Catalog, entries: tuple[Entry, ...] = (), text: str = FILE, inputs: str = INPUTS) -> Plan:
+    catalog.image("app", text, inputs)
+    recipe = load_catalog([str(catalog.root)], need_locks=False)["app"]
+    made_for = {found.name: KINDS[found.kind].made_for(found, recipe.suites, reader(Path(recipe.folder)))
+                for found in recipe.inputs}
+    catalog.write("app/lock.jsonl", lockfile.dump(Lock(entries or lines(), made_for=made_for)))
+    return catalog.plan()
+
+
+def test_a_base_is_given_to_buildkit_by_the_digest_in_the_lock(empty: Catalog) -> None:
+    plan = locked(empty)
+    unit = plan.units[Key("app", "", ARM64)]
+    assert (unit.inputs, unit.build_inputs, unit.images) == (("os",), ("cc",), ("cc", "os"))
+    made = solve.make([unit], plan, empty.sources("app"), build=AMD64, registry="127.0.0.1:5000",
+                      repository="desimages/app", digests={}, unpacked={})
+    found = {(entry.input, entry.platform): entry.sha256 for entry in lines() if entry.fact["file"] == "manifest"}
+    place = "docker-image://127.0.0.1:5000/desimages/archive@sha256:"
+    assert {name: value for name, value in made.options.items() if name.startswith("context:")} == {
+        "context:os::linux/arm64": place + found["os", "linux/arm64"],
+        "context:cc::linux/amd64": place + found["cc", "linux/amd64"]}
+    assert set(made.contexts) == {"context", made.options["dockerfilekey"]}, "layers are in no context"
+    assert unit.labels["org.opencontainers.image.base.name"] == IMAGE
+
+
+def test_the_build_id_has_the_content_of_a_base(empty: Catalog) -> None:
+    before = locked(empty).units
+    other = locked(empty, lines(os="other")).units
+    assert all(before[key].id != other[key].id for key in before)
+    # another index of the same images, such as one with more platforms
+    index = tuple(KIND.entry(entry.input, entry.sha256, 7, entry.platform,
+                             {**entry.fact, "digest": f"sha256:{'2' * 64}"}) for entry in lines())
+    assert {key: unit.id for key, unit in locked(empty, index).units.items()} == {
+        key: unit.id for key, unit in before.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM os\nCOPY --from=cc /a /a\n", "Dockerfile:2: cc is used for the platform that is built"),
+        ("FROM --platform=$BUILDPLATFORM os AS x\nRUN y\nFROM os\nCOPY --from=x / /\n",
+         "Dockerfile:1: os is used for a stage for the build platform: say `for: build`"),
+        ("FROM scratch\nCOPY --from=inputs /os /\n", "Dockerfile:2: os is an image: use it by its own name"),
+        ("FROM unpacked-cc\n", "Dockerfile:1: cc is an image: use it by its own name"),
+        ("FROM os\n", "image.yml:7: cc is an input that the Dockerfile does not use"),
+        ("FROM OS\n", "'OS' is not an image of the catalog"),
+    ],
+)
+def test_a_base_is_used_as_the_recipe_says(empty: Catalog, text: str, said: str) -> None:
+    with pytest.raises(BadInput) as error:
+        locked(empty, text=text)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("debian", "debian is an input of image.yml and an image of the catalog; rename the input"),
+                       ("context", "the name 'context' is reserved"), ("unpacked-x", "'unpacked-x' is reserved"),
+                       ("a-", "a- cannot be a name in FROM")])
+def test_a_name_is_of_one_thing_only(empty: Catalog, name: str, said: str) -> None:
+    empty.image("debian", "FROM scratch\n")
+    empty.image("app", f"FROM {name}\n", f"inputs:\n  {name}: {{image: '{IMAGE}'}}\n")
+    assert any(said in problem for problem in empty.problems())
+
+
+def test_a_base_for_build_stages_is_needed_on_every_machine_that_builds(empty: Catalog) -> None:
+    text = FILE.replace("FROM os\n", "FROM os\nRUN x\n")
+    empty.write("defaults.yml", "build_platforms: [linux/amd64]\nsuites: [trixie]\n")
+    empty.image("app", text, INPUTS)
+    empty.write("app/image.yml", (empty.root / "app/image.yml").read_text().replace("linux/arm64", "linux/s390x"))
+    assert [problem for problem in empty.problems() if "cc is not locked for linux/s390x" in problem]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda entry: None if entry.path == "os/manifest" and entry.platform == "linux/arm64" else entry,
+         "os: the lock has no manifest of it for linux/arm64"),
+        (lambda entry: replace(entry, facts=(*entry.facts[:1], ("digest", f"sha256:{'3' * 64}"), *entry.facts[2:]))
+         if entry.path == "cc/config" else entry, "cc: it has lines of different images"),
+        (lambda entry: replace(entry, facts=(("image", "host.example/a:b"), *entry.facts[1:]))
+         if entry.path == "cc/config" else entry, f"the recipe says image {IMAGE.replace('os', 'cc')}, this line says"),
+    ],
+)
+def test_lines_of_another_lock_are_refused(empty: Catalog, change: object, said: str) -> None:
+    assert callable(change)
+    with pytest.raises(BadInput) as error:
+        locked(empty, tuple(filter(None, map(change, lines()))))
+    assert said in str(error.value)
+
+
+def test_a_line_is_checked() -> None:
+    fact = {"image": IMAGE, "digest": f"sha256:{'1' * 64}", "file": "layer-001"}
+    assert list(KIND.wrong(fact)) == []
+    for name, bad in (("image", "debian"), ("digest", "sha256:1"), ("file", "layer-1")):
+        assert [said.split()[0] for said in KIND.wrong({**fact, name: bad})] == [name]
+    found = KIND.input("os", {"image": f"{IMAGE}@sha256:{'2' * 64}"})
+    entry = KIND.entry("os", "0" * 64, 1, "linux/amd64", {**fact, "image": f"{IMAGE}@sha256:{'2' * 64}"})
+    assert "this line says sha256:111" in KIND.foreign(found, entry)
+    assert "an image is of one platform" in KIND.foreign(KIND.input("os", {"image": IMAGE}),
+                                                         KIND.entry("os", "0" * 64, 1, "", fact))
+
+
+# --- the archive
+
+
+def test_a_base_can_be_pulled_from_the_archive_by_its_digest(faulty: Faulty, other: Faulty, here: Here,
+                                                             tmp_path: Path) -> None:
+    index = publish(faulty)
+    assert index
+    entries = here.lock(f"{faulty.address}/team/os:1", AMD64)
+    assert here.fetch(*entries) == []
+    archive = Archive(to(other), "desimages", here.desk.store)
+    archive.keep(solve.File(entry.sha256, entry.size) for entry in entries)
+    name = f"sha256:{entries[0].sha256}"
+    archive.offer(name, entries)
+    assert other.manifests["desimages/archive", name] == faulty.manifests["team/os", name]
+    other.asked.clear()
+    archive.offer(name, entries)
+    assert [asked.method for asked in other.asked] == ["HEAD"]
+    other.manifests.clear()
+    with pytest.raises(FarmError, match="the lock has no line for sha256:"):
+        archive.offer(name, entries[:-1])
+    assert other.manifests == {}
+
+
+def test_the_fetch_step_brings_bases_for_the_units_that_need_them(faulty: Faulty, empty: Catalog,
+                                                                  tmp_path: Path) -> None:
+    """The same server is the upstream and the farm's registry here."""
+    publish(faulty)
+    inputs = f"inputs:\n  os: {{image: '{faulty.address}/team/os:1'}}\n"
+    entries = Here(tmp_path / "first").lock(f"{faulty.address}/team/os:1")
+    plan = locked(empty, entries, "FROM os\nCOPY a /a\n", inputs)
+    empty.write("app/a", "a\n")
+    plan = empty.plan()
+    arguments = {"state": str(tmp_path / "state"), "origins": {}, "registry": faulty.address, "namespace": "farm",
+                 "secrets": str(tmp_path), "signing_key": "", "trusted_keys": []}
+    fetch = Fetch(plan, {"app": empty.sources("app")}, [AMD64], arguments, lambda line: None)
+    assert fetch.all(plan.units) == {}
+    made = {name for repository, name in faulty.manifests if repository == "farm/archive"}
+    assert made == {f"sha256:{entry.sha256}" for entry in entries if entry.fact["file"] == "manifest"}
+    assert {path for path in fetch.trees[Key("app", "", ARM64)] if path.startswith("inputs/")} == {
+        "inputs/os/manifest", "inputs/os/config", "inputs/os/layer-001"}
