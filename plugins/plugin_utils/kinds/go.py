@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
+    MADE,
     WRAPPER,
     File,
     Modules,
@@ -29,6 +29,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Read,
     Resolved,
     Resolver,
+    Wrapper,
+    hash_of,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -43,6 +45,8 @@ OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "str
 class GoKind(Kind):
     name = key = line = "go"
     fields = ("module", "version", "file", "h1")
+    wrapper: ClassVar[Wrapper | None] = Wrapper(WRAPPER, marked="tools.go", mark=MADE)
+    sums = ("go.mod", "go.sum")
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
@@ -139,12 +143,6 @@ class _Programs(Resolver):
 def entries(name: str, files: Sequence[tuple[File, str]]) -> tuple[Entry, ...]:
     """The lock lines for pairs of a module file and its platform."""
     return tuple(KIND.entry(name, file.sha256, file.size, platform, file.facts) for file, platform in files)
-
-
-def hash_of(read: Read, folder: str, names: Sequence[str]) -> str:
-    """A short hash over some files of a folder; a missing file counts as empty."""
-    texts = [f"{name}\0{read(f'{folder}/{name}') or ''}\0" for name in names]
-    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 KIND = GoKind()
