@@ -27,6 +27,10 @@ def entries(draw: st.DrawFn) -> Entry:
              "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
              "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
              "url": text.map(lambda word: f"https://{word}")}
+    if kind.name == "npm":
+        known["version"] = st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True)
+        known["integrity"] = st.binary(min_size=64, max_size=64).map(
+            lambda data: "sha512-" + b64encode(data).decode())
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))
