@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-__all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "hashes", "jmespath", "jsonschema", "serialization",
-           "signatures", "unmet", "urllib3", "x509"]
+__all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "hashes", "jmespath", "jsonschema", "requirements",
+           "serialization", "signatures", "unmet", "urllib3", "x509"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
 
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from packaging import requirements
 
 # name -> the module, and what must be imported for it
 _MODULES = {
@@ -93,6 +94,7 @@ _MODULES = {
     "hashes": ("cryptography.hazmat.primitives.hashes",) * 2,
     "jmespath": ("jmespath", "jmespath"),
     "jsonschema": ("jsonschema", "jsonschema"),
+    "requirements": ("packaging.requirements",) * 2,
     "serialization": ("cryptography.hazmat.primitives.serialization",) * 2,
     "signatures": ("cryptography.exceptions",) * 2,
     "urllib3": ("urllib3", "urllib3"),

@@ -145,13 +145,15 @@ def _origins(value: Any) -> str:
     """See fetch/origins.py."""
     if _mapping(value):
         return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go", "npm"}):
+    if unknown := sorted(set(map(str, value)) - {*BASES, "url", "go", "npm", "pypi"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join(BASES)}, url, go and npm; it has {shown}"
+        return f"a mapping with {', '.join(BASES)}, url, go, npm and pypi; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
     wrong += ["npm: the address of a registry, such as https://registry.example.org"] if not re.fullmatch(
         r"(https?://\S+)?", str(value.get("npm", ""))) else []
+    wrong += ["pypi: the address of an index, or a folder of wheels as file:///srv/wheels"] if not re.fullmatch(
+        r"(https?://\S+|file:///\S+)?", str(value.get("pypi", ""))) else []
     url = value.get("url", {})
     good = isinstance(url, Mapping) and all(isinstance(text, str) for pair in url.items() for text in pair)
     return "; ".join(wrong + ([] if good else ["url: a mapping of one prefix to another"]))

@@ -15,22 +15,18 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Missing,
     Unreachable,
 )
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, npm_client
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import MADE
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 from .conftest import Catalog
+from .locking import Place, labels
 from .package_registries import NpmRegistry, served
 
 needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="needs npm")
@@ -55,43 +51,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NpmReg
         yield site
 
 
-class Place:
-    """A catalog's image with one input, and a farm's state folder."""
-
-    def __init__(self, root: Path, origins: dict[str, object]) -> None:
-        self.root, self.image, self.state = root, root / "image", root / "state"
-        self.image.mkdir()
-        self.origins, self.said = origins, list[str]()
-
-    def lock(self, given: dict[str, object], old: Lock = Lock(),  # noqa: B008
-             platforms: tuple[Platform, ...] = (AMD64, ARM64)) -> Locked:
-        """The lock of an input as a recipe has it, by a locker of its own."""
-        from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import kind_of
-
-        found = kind_of(given).input("app", given)
-        recipe = Recipe(name="web", folder=str(self.image), dockerfile=dockerfile.parse("FROM scratch\n"),
-                        inputs=(found,), platforms=platforms, suites=("trixie",), lock=old)
-        return Locker(self._origins(), self.state, say=self.said.append).lock(recipe)
-
-    def _origins(self) -> Origins:
-        return Origins(self.origins, here=Machine(), snapshots=False)
-
-    def fetch(self, entries: tuple[Entry, ...] | list[Entry], name: str = "fresh") -> dict[str, FarmError | None]:
-        """What a controller that has nothing yet gets of these, by name."""
-        origins = self._origins()
-        desk = Desk(origins, self.root / name, Store(self.root / name / "store"), Client(origins.here, patience=0))
-        found = fetch_entries([(entry, "") for entry in entries], desk)
-        assert all(desk.store.has(entry.sha256, entry.size) == (error is None) for entry, error in found.items())
-        return {entry.label: error for entry, error in found.items()}
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path, {})
-
-
-def labels(locked: Locked) -> list[str]:
-    return [entry.label for entry in locked.lock.entries]
 
 
 @needs_npm

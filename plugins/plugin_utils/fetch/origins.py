@@ -9,6 +9,7 @@
       url: {"https://upstream.example/": "file:///srv/upstream/"}
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
       npm: https://registry.example           # a registry, for all scopes; the rest is npm's own settings
+      pypi: file:///srv/wheels                # a folder of wheels, or an index; the rest is pip's own settings
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
 are in the inventory or in the machine's settings, never in the project.
@@ -57,10 +58,10 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go", "npm"})
+        unknown = sorted(set(self.configured) - {DEBIAN, SECURITY, "url", "go", "npm", "pypi"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {DEBIAN}, {SECURITY}, url, go and npm")
+                            hint=f"it may have {DEBIAN}, {SECURITY}, url, go, npm and pypi")
         for archive in (DEBIAN, SECURITY):
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -81,6 +82,11 @@ class Origins:
     def npm(self) -> str:
         """The address of an npm registry."""
         return str(self.configured.get("npm", ""))
+
+    @property
+    def pypi(self) -> str:
+        """The address of an index of Python packages, or of a folder of wheels."""
+        return str(self.configured.get("pypi", ""))
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
         """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.

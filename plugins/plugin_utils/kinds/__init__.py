@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian, go, npm, own_go, own_npm, url
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian, go, npm, own_go, own_npm, pypi, url
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (debian.KIND, go.KIND, own_go.KIND, npm.KIND, own_npm.KIND,
-                                                          url.KIND)}
+                                                          pypi.KIND, url.KIND)}
 # kind of a lock line -> who reads it
 LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}
 
