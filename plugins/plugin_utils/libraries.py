@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 __all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "elf_errors", "elffile", "hashes", "jmespath", "jsonschema",
-           "prometheus", "serialization", "signatures", "unmet", "urllib3", "x509", "zstandard"]
+           "prometheus", "requirements", "serialization", "signatures", "unmet", "urllib3", "x509", "zstandard"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
 
@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from elftools.common import exceptions as elf_errors
     from elftools.elf import elffile
     from prometheus_client import parser as prometheus
+    from packaging import requirements
 
 # name -> the module, and what must be imported for it
 _MODULES = {
@@ -100,6 +101,7 @@ _MODULES = {
     "jmespath": ("jmespath", "jmespath"),
     "jsonschema": ("jsonschema", "jsonschema"),
     "prometheus": ("prometheus_client.parser",) * 2,
+    "requirements": ("packaging.requirements",) * 2,
     "serialization": ("cryptography.hazmat.primitives.serialization",) * 2,
     "signatures": ("cryptography.exceptions",) * 2,
     "urllib3": ("urllib3", "urllib3"),

@@ -146,14 +146,18 @@ def _origins(value: Any) -> str:
     """See fetch/origins.py."""
     if _mapping(value):
         return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "go", "cargo"}):
+    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "cargo", "go", "npm", "pypi"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, go and cargo; it has {shown}"
+        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, cargo, go, npm and pypi; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
     crates = value.get("cargo", "file:///")
     if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
         wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
+    wrong += ["npm: the address of a registry, such as https://registry.example.org"] if not re.fullmatch(
+        r"(https?://\S+)?", str(value.get("npm", ""))) else []
+    wrong += ["pypi: the address of an index, or a folder of wheels as file:///srv/wheels"] if not re.fullmatch(
+        r"(https?://\S+|file:///\S+)?", str(value.get("pypi", ""))) else []
     for name in PREFIXES:
         rules = value.get(name, {})
         if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):

@@ -166,20 +166,21 @@ def test_a_file_that_buildkit_would_send_empty_is_told(empty: Catalog, a: Path) 
     assert told(empty) == []
 
 
-@pytest.mark.parametrize("path", ["go", "go/file", "go/x/sub/y"])
+@pytest.mark.parametrize("path", ["go", "go/file", "go/x/sub/y", "npm", "npm/file", "npm/x/sub/y"])
 def test_what_would_be_lost_in_the_folder_of_wrappers_is_told(empty: Catalog, a: Path, path: str) -> None:
     (a / path).parent.mkdir(parents=True, exist_ok=True)
     (a / path).touch()
     (problem,) = told(empty)
-    assert "go/ is for the wrappers that `make lock` writes" in problem
+    assert f"{path.partition('/')[0]}/ is for the wrappers that `make lock` writes" in problem
 
 
-@pytest.mark.parametrize("path", ["go", "go/x", "go/x/go.mod", "image.yml", "Dockerfile", "lock.jsonl", "README.md"])
+@pytest.mark.parametrize("path", ["go", "go/x", "go/x/go.mod", "npm", "npm/x", "image.yml", "Dockerfile", "lock.jsonl",
+                                  "README.md"])
 def test_links_are_refused_outside_of_the_context_too(empty: Catalog, a: Path, tmp_path: Path, path: str) -> None:
     place = a / path
     if place.exists():
         place.rename(tmp_path / "elsewhere")
-    elif path in ("go", "go/x"):
+    elif path in ("go", "go/x", "npm", "npm/x"):
         (tmp_path / "elsewhere").mkdir()
     else:
         (tmp_path / "elsewhere").write_text('{"lock":2}\n')

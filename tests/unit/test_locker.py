@@ -12,6 +12,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Index, Package, Release
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import MADE as MADE_BY_NPM
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, workplace, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, difference, warnings
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
@@ -137,13 +138,15 @@ def test_other_kinds_stay_as_they_were_locked(tmp_path):
 
 def test_a_wrapper_whose_input_is_gone_goes_too_and_no_other_file(tmp_path):
     folder = tmp_path / "x"
-    for name, text in (("old", MADE), ("mine", "package mine\n")):
-        (folder / "go" / name).mkdir(parents=True)
-        (folder / "go" / name / "tools.go").write_text(text)
+    for path, text in (("go/old/tools.go", MADE), ("go/mine/tools.go", "package mine\n"),
+                       ("npm/old/package.json", f'{{"//": "{MADE_BY_NPM}"}}')):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
     found = locker(tmp_path).lock(recipe(folder, ROOTFS))
-    assert found.gone == ("go/old",)
+    assert found.gone == ("go/old", "npm/old")
     write(found)
     assert sorted(path.name for path in (folder / "go").iterdir()) == ["mine"]
+    assert not (folder / "npm").exists()
 
 
 def test_a_url_is_downloaded_once_for_as_long_as_it_stays(tmp_path):

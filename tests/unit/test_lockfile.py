@@ -39,6 +39,10 @@ def entries(draw: st.DrawFn) -> Entry:
         known.update(image=names.map(lambda word: f"{word}.example/{word}:1"),
                      file=st.sampled_from(["config", "manifest"]),
                      digest=st.from_regex("sha256:[0-9a-f]{64}", fullmatch=True))
+    if kind.name == "npm":
+        known["version"] = st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True)
+        known["integrity"] = st.binary(min_size=64, max_size=64).map(
+            lambda data: "sha512-" + b64encode(data).decode())
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))

@@ -112,8 +112,8 @@ def test_no_origin_at_all_says_how_to_name_one(tmp_path):
 
 
 def test_an_unknown_kind_of_origin_is_refused(tmp_path):
-    with pytest.raises(FarmError, match="npm"):
-        origins(tmp_path, {"npm": "x"})
+    with pytest.raises(FarmError, match="gem"):
+        origins(tmp_path, {"gem": "x"})
 
 
 def test_apts_logins_count_for_their_host_and_path(tmp_path):

@@ -387,7 +387,7 @@ def test_what_exists_needs_no_parents_but_those_that_others_need(chain: Catalog)
     ({"epoch": 0}, ["snapshot time changed"]),
     ({"files": {"a": "0644 " + "d" * 64, "c": "x"}}, ["file b is new", "file c is gone"]),
     ({"args": {"LEVEL": "1"}}, ["argument LEVEL changed"]),
-    ({"wrappers": {"cc/go.mod": "2" * 64}}, ["module file of x/main.go is new"]),
+    ({"wrappers": {"cc/go.mod": "2" * 64}}, ["wrapper file x/main.go is new"]),
     ({"inputs": {"x": "0"}, "build_inputs": {}}, ["input x changed", "input cc is new"]),
     ({"parents": {"static": "0"}, "build_parents": {}, "labels": {}, "epoch": 0},
      ["snapshot time changed", "build-time parent debian is new", "parent static changed"]),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
@@ -42,10 +42,11 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         lines.setdefault(entry.input, []).append(entry)
     for found in recipe.inputs:
         kind, read = KINDS[found.kind], reader(Path(recipe.folder))
-        now, wrapper = kind.made_for(found, recipe.suites, read), f"{WRAPPERS}/{found.name}"
-        if "wrapper" not in now and is_there(Path(recipe.folder) / wrapper):
-            problems.append(f"{where.removesuffix(LOCK)}{wrapper}:1: its files would enter with {found.name}, but no"
-                            " lock names them; only Go modules have wrappers: remove the folder")
+        now = kind.made_for(found, recipe.suites, read)
+        stray = [f"{folder}/{found.name}" for folder in WRAPPERS if folder != found.kind or "wrapper" not in now]
+        problems += [f"{where.removesuffix(LOCK)}{path}:1: its files would enter with {found.name}, but no lock names"
+                     " them, as it is no wrapper of this input: remove the folder"
+                     for path in stray if is_there(Path(recipe.folder) / path)]
         if not kind.has_lines(found, read):
             continue
         if not (Path(recipe.folder) / LOCK).exists():
@@ -56,7 +57,7 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if lacking:
             problems.append(f"{where}:1: it has nothing for {found.name} on {', '.join(lacking)}; run `make lock`")
             continue
-        moved = list(_moved(recipe.lock.made_for.get(found.name), now, kind.pins))
+        moved = list(_moved(recipe.lock.made_for.get(found.name), now, kind.sums))
         problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}" for said in moved]
         if moved:
             continue
@@ -70,15 +71,15 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
                  for name in sorted(unknown)]
 
 
-def _moved(before: Mapping[str, object] | None, now: Mapping[str, object], pins: str) -> Iterator[str]:
-    """How an input differs from what it was when the lock was made. `pins` names the files that only a hash tells."""
+def _moved(before: Mapping[str, object] | None, now: Mapping[str, object], sums: Sequence[str]) -> Iterator[str]:
+    """How an input differs from what it was when the lock was made. `sums` are the files that pin its selection."""
     if before is None:
         yield "the lock does not say what it was made for"
         return
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             if key in ("wrapper", "sums"):
-                yield f"its {pins} has changed since the lock was made"
+                yield f"its {' or '.join(sums)} has changed since the lock was made"
             else:
                 yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of an image beside its recipe: its main context, and the wrappers of its Go inputs."""
+"""The files of an image beside its recipe: its main context, and the wrappers of its inputs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,18 @@ def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
 def read_sources(recipe: Recipe) -> Sources:
     """Hashes the files of an image. Raises FarmError if one is gone since the catalog was read."""
     files = {path: (mode, *_hash(recipe, file)) for path, (file, mode) in context_files(recipe).items()}
-    root = Path(recipe.folder) / WRAPPERS
     wrappers: dict[str, dict[str, tuple[int, str, int]]] = {}
-    for folder in sorted(root.glob("*/")) if root.is_dir() else ():
-        there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # skips temporary files
-        wrappers[folder.name] = {path.name: (0o644, *_hash(recipe, path)) for path in there}
+    for name, folder in _wrappers(recipe).items():
+        if folder.is_dir():
+            there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))  # skips temporary files
+            wrappers[name] = {path.name: (0o644, *_hash(recipe, path)) for path in there}
     return Sources(files, wrappers)
+
+
+def _wrappers(recipe: Recipe) -> dict[str, Path]:
+    """Where the wrappers of an image's inputs are, if they have one."""
+    return {found.name: Path(recipe.folder) / found.kind / found.name for found in recipe.inputs
+            if found.kind in WRAPPERS}
 
 
 def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
@@ -49,9 +55,10 @@ def keep(recipe: Recipe, sources: Sources, store: Store) -> None:
         store.put(temporary, sha)
     for path, (_mode, sha, _size) in sources.files.items():
         _keep(recipe, root / path, sha, store)
+    folders = _wrappers(recipe)
     for name, files in sources.wrappers.items():
         for path, (_mode, sha, _size) in files.items():
-            _keep(recipe, root / WRAPPERS / name / path, sha, store)
+            _keep(recipe, folders[name] / path, sha, store)
 
 
 def _keep(recipe: Recipe, path: Path, sha: str, store: Store) -> None:

@@ -12,6 +12,8 @@
       maven: [https://maven.example/releases] # base URLs, in the layout of a Maven repository
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
       cargo: sparse+https://index.example/    # the index of a registry, or file:///folder with a local registry
+      npm: https://registry.example           # a registry, for all scopes; the rest is npm's own settings
+      pypi: file:///srv/wheels                # a folder of wheels, or an index; the rest is pip's own settings
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
 are in the inventory or in the machine's settings, never in the project.
@@ -62,10 +64,10 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "go", "cargo"})
+        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "cargo", "go", "npm", "pypi"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {', '.join((*BASES, *PREFIXES))}, go and cargo")
+                            hint=f"it may have {', '.join((*BASES, *PREFIXES))}, cargo, go, npm and pypi")
         for archive in BASES:
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -90,6 +92,16 @@ class Origins:
     def maven(self) -> tuple[str, ...]:
         """The base URLs that the inventory names for Maven artifacts."""
         return tuple(str(base).rstrip("/") for base in self.configured.get("maven", ()))  # type: ignore[attr-defined]
+
+    @property
+    def npm(self) -> str:
+        """The address of an npm registry."""
+        return str(self.configured.get("npm", ""))
+
+    @property
+    def pypi(self) -> str:
+        """The address of an index of Python packages, or of a folder of wheels."""
+        return str(self.configured.get("pypi", ""))
 
     def bases(self, archive: str, *, fallback: bool = True) -> tuple[str, ...]:
         """The base URLs of an archive, best first; one with `{snapshot}` serves the archive as it was at a time.

@@ -15,14 +15,18 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import (
     go,
     image,
     maven,
+    npm,
     own_cargo,
     own_go,
+    own_npm,
+    pypi,
     url,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (
-    cargo.KIND, debian.KIND, git.KIND, go.KIND, image.KIND, maven.KIND, own_cargo.KIND, own_go.KIND, url.KIND)}
+    cargo.KIND, debian.KIND, git.KIND, go.KIND, image.KIND, maven.KIND, npm.KIND,
+    own_cargo.KIND, own_go.KIND, own_npm.KIND, pypi.KIND, url.KIND)}
 # kind of a lock line -> who reads it
 LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}
 

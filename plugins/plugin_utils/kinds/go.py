@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang, own
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
+    MADE,
     WRAPPER,
     File,
     Modules,
@@ -28,6 +29,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Read,
     Resolved,
     Resolver,
+    Wrapper,
+    hash_of,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -42,7 +45,8 @@ OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "str
 class GoKind(Kind):
     name = key = line = "go"
     fields = ("module", "version", "file", "h1")
-    pins = "go.mod or go.sum"
+    wrapper: ClassVar[Wrapper | None] = Wrapper(WRAPPER, marked="tools.go", mark=MADE)
+    sums = ("go.mod", "go.sum")
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
@@ -70,7 +74,7 @@ class GoKind(Kind):
         said = super().made_for(found, suites, read)
         if found.spec["module"] == TOOLCHAIN:
             return said
-        return {**said, "wrapper": own.hash_of(read, f"go/{found.name}", WRAPPER)}
+        return {**said, "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
 
     def foreign(self, found: Input, entry: Entry) -> str:
         """A toolchain is one module for each platform; the modules of a program are for all."""

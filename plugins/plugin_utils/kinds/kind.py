@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 FOR: Mapping[str, Any] = {  # part of every kind's schema
@@ -56,6 +59,16 @@ class Resolved:
     older: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Wrapper:
+    """The files that the lock step writes for an input, in `<kind>/<input>` of the image's folder. It made them if
+    `mark` is in the file `marked`; what else is there belongs to someone."""
+
+    files: tuple[str, ...]
+    marked: str
+    mark: str
+
+
 class Resolver(ABC):
     """Resolves the inputs of one kind, image after image. What they share is fetched once."""
 
@@ -70,8 +83,8 @@ class Resolver(ABC):
 class Kind(ABC):
     """One kind of input. An input in a recipe is of this kind if it has the key `key`; `schema` is what it may say.
 
-    `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line. `own` says
-    that the code itself is in the image's main context; `pins` names the files whose hash is in `made_for`.
+    `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line. `sums` are
+    the files that pin a selection. If it is for programs of the `own` image, their code is in the main context.
     """
 
     name: ClassVar[str]
@@ -79,8 +92,9 @@ class Kind(ABC):
     schema: ClassVar[Mapping[str, Any]]
     line: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
+    wrapper: ClassVar[Wrapper | None] = None
+    sums: ClassVar[tuple[str, ...]] = ()
     own: ClassVar[bool] = False
-    pins: ClassVar[str] = ""
 
     def takes(self, given: Mapping[str, Any]) -> bool:
         """Whether an input of a recipe is of this kind."""
@@ -152,6 +166,25 @@ class Kind(ABC):
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
         """Fetches locked files into the store. `wanted` are pairs of an entry and its lock's snapshot time. Yields each
         entry with None or its error, in any order."""
+
+
+def hash_of(read: Read, folder: str, names: Sequence[str]) -> str:
+    """A short hash over some files of a folder; a missing file counts as empty."""
+    texts = [f"{name}\0{read(f'{folder}/{name}') or ''}\0" for name in names]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
+
+
+def folder_mistakes(name: str, files: Collection[str], needs: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with `./folder`, a program of the image's own. `files` are those of the main context, `needs` those
+    that it must have, and how one makes them."""
+    own = posixpath.normpath(name)
+    if own in WRAPPERS:
+        yield f"{name} is for the wrappers of `make lock`; rename the folder"
+    elif not any(own == "." or file.startswith(f"{own}/") for file in files):
+        yield f"{name} is not a folder beside image.yml, or the context leaves it out"
+    else:
+        yield from (f"{name} has no {file}; make it with {how}" for file, how in needs.items()
+                    if posixpath.normpath(f"{own}/{file}") not in files)
 
 
 def plain(text: str) -> bool:

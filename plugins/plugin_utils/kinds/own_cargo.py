@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo, cargo_lock, own
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo, cargo_lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Read,
+    Resolved,
+    Resolver,
+    folder_mistakes,
+    hash_of,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
-SUMS = ("Cargo.toml", "Cargo.lock")
-MADE = {"Cargo.toml": "make it with `cargo init`", "Cargo.lock": "make it with `cargo generate-lockfile`"}
+MADE = {"Cargo.toml": "`cargo init`", "Cargo.lock": "`cargo generate-lockfile`"}
 MADE_BY_BUILDS = "target/CACHEDIR.TAG"
 STALE = "run `cargo update --workspace` there and commit the Cargo.lock that it writes"
 
@@ -27,7 +34,7 @@ STALE = "run `cargo update --workspace` there and commit the Cargo.lock that it 
 class OwnCargoKind(cargo.CargoKind):
     name = "own_cargo"
     own = True
-    pins = " or ".join(SUMS)
+    sums = ("Cargo.toml", "Cargo.lock")
     schema = {
         "type": "object", "required": ["cargo"], "additionalProperties": False,
         "properties": {
@@ -49,7 +56,7 @@ class OwnCargoKind(cargo.CargoKind):
 
     def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
         name = str(found.spec["folder"])
-        yield from own.mistakes(name, files, MADE)
+        yield from folder_mistakes(name, files, MADE)
         if posixpath.normpath(f"{name}/{MADE_BY_BUILDS}") in files:
             yield (f"{name}/target is what builds on this machine left, and would be in the context: add it to "
                    ".dockerignore")
@@ -58,7 +65,7 @@ class OwnCargoKind(cargo.CargoKind):
         return cargo_lock.needs_crates(read(f"{found.spec['folder']}/Cargo.lock") or "")
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
-        return {"folder": found.spec["folder"], "sums": own.hash_of(read, str(found.spec["folder"]), SUMS),
+        return {"folder": found.spec["folder"], "sums": hash_of(read, str(found.spec["folder"]), self.sums),
                 **({"for": "build"} if found.build else {})}
 
     def foreign(self, found: Input, entry: Entry) -> str:

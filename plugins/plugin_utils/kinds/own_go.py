@@ -11,16 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go, own
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Read,
+    Resolved,
+    Resolver,
+    folder_mistakes,
+    hash_of,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
-
-SUMS = ("go.mod", "go.sum")
 
 
 class OwnGoKind(go.GoKind):
     name = "own_go"
+    wrapper = None
     own = True
     schema = {
         "type": "object", "required": ["go"], "additionalProperties": False,
@@ -43,15 +50,14 @@ class OwnGoKind(go.GoKind):
         return {"folder": given["go"], "package": given.get("package", ".")}
 
     def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
-        yield from own.mistakes(str(found.spec["folder"]), files,
-                                {"go.mod": "make it with `go mod init` and `go mod tidy`"})
+        yield from folder_mistakes(str(found.spec["folder"]), files, {"go.mod": "`go mod init` and `go mod tidy`"})
 
     def has_lines(self, found: Input, read: Read) -> bool:
         return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         return {"folder": found.spec["folder"], "package": found.spec["package"],
-                "sums": own.hash_of(read, str(found.spec["folder"]), SUMS),
+                "sums": hash_of(read, str(found.spec["folder"]), self.sums),
                 **({"for": "build"} if found.build else {})}
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:

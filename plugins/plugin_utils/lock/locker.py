@@ -23,11 +23,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins impor
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import KEYRING
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE, WRAPPER
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved, Resolver
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Input, Lock, Recipe
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Locker:
         for found in recipe.inputs:
             if found.kind not in kinds:
                 entries += [entry for entry in old.entries if entry.input == found.name]
-                files.update(self._wrapper(recipe, found.name))
+                files.update(_wrapper(recipe, found))
                 made_for.update({name: said for name, said in old.made_for.items() if name == found.name})
                 continue
             resolved = self.resolvers[found.kind].resolve(recipe, found, recipe.platforms_of(found))
@@ -128,14 +127,9 @@ class Locker:
         times = {suite: time.strftime(SNAPSHOT) for suite, time in sorted(releases.items())}
         return Lock(tuple(entries), self.snapshot or max(times.values()), times, left_out=left_out, older=older)
 
-    def _wrapper(self, recipe: Recipe, name: str) -> dict[str, str]:
-        """The wrapper of an input as it is now."""
-        texts = {f"go/{name}/{file}": read(Path(recipe.folder) / "go" / name / file) for file in WRAPPER}
-        return {path: text for path, text in texts.items() if text is not None}
-
     def _compared(self, recipe: Recipe, lock: Lock, files: dict[str, str]) -> Locked:
         folder = Path(recipe.folder)
-        gone = stale_wrappers(folder, {path.split("/")[1] for path in files})
+        gone = stale_wrappers(folder, {str(Path(path).parent) for path in files})
         texts = {**files, LOCK: lockfile.dump(lock)} if lock.entries or (folder / LOCK).exists() else files
         changed = bool(gone) or any(read(folder / path) != text for path, text in texts.items())
         return Locked(recipe.name, recipe.folder, lock, files, gone, tuple(moved(recipe.lock, lock)), changed)
@@ -179,10 +173,21 @@ def read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def stale_wrappers(folder: Path, names: set[str]) -> tuple[str, ...]:
-    """The wrappers that a lock step made for inputs that are now gone. Anything else is not touched."""
-    found = (path.parent for path in sorted(folder.glob("go/*/tools.go")) if (read(path) or "").startswith(MADE))
-    return tuple(str(path.relative_to(folder)) for path in found if path.name not in names)
+def _wrapper(recipe: Recipe, found: Input) -> dict[str, str]:
+    """The wrapper of an input as it is now."""
+    wrapper = KINDS[found.kind].wrapper
+    paths = [f"{found.kind}/{found.name}/{file}" for file in wrapper.files] if wrapper else []
+    texts = {path: read(Path(recipe.folder) / path) for path in paths}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def stale_wrappers(folder: Path, wanted: set[str]) -> tuple[str, ...]:
+    """The wrappers that a lock step made and that are not `wanted`, as their input is gone. Anything else is not
+    touched."""
+    found = [path.parent for name, kind in KINDS.items() if kind.wrapper
+             for path in sorted(folder.glob(f"{name}/*/{kind.wrapper.marked}"))
+             if kind.wrapper.mark in (read(path) or "")]
+    return tuple(place for path in found if (place := str(path.relative_to(folder))) not in wanted)
 
 
 def write(locked: Locked) -> None:
@@ -192,8 +197,8 @@ def write(locked: Locked) -> None:
         write_whole(folder / path, text)
     for path in locked.gone:
         shutil.rmtree(folder / path)
-        if not any((folder / "go").iterdir()):
-            (folder / "go").rmdir()
+        if not any((folder / path).parent.iterdir()):
+            (folder / path).parent.rmdir()
     if locked.lock.entries or (folder / LOCK).exists():
         write_whole(folder / LOCK, lockfile.dump(locked.lock))
 

@@ -361,7 +361,7 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
     for name, text in words.items():
         if record.get(name) != known.get(name):
             found.append(f"{text} changed")
-    for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "module file of"),
+    for name, text in (("files", "file"), ("args", "argument"), ("labels", "label"), ("wrappers", "wrapper file"),
                        ("inputs", "input"), ("build_inputs", "input"),
                        ("build_parents", "build-time parent"), ("parents", "parent")):
         differences = _differences(record[name], known.get(name, {}))  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import ignor
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_text, visible
 
 RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
-WRAPPERS, GIT = "go", ".git"
-OWN = {RECIPE, LOCK, DOCKERFILE, "README.md", WRAPPERS}  # in an image's folder, but not in its context
+WRAPPERS, GIT = ("go", "npm"), ".git"  # a folder for each kind of input that has wrappers, named like the kind
+OWN = {RECIPE, LOCK, DOCKERFILE, "README.md", *WRAPPERS}  # in an image's folder, but not in its context
 IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that exists counts
 NO_IGNORES = b"# What is ignored has been left out already.\n"  # a Dockerfile.dockerignore without a pattern
 MOST_IGNORES = 1 << 18  # bytes
@@ -28,7 +28,7 @@ LONGEST = 2048  # bytes of a path in a context; it gets longer when it is staged
 WHITEOUT = ".wh."  # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
 LARGEST = 1 << 30  # bytes of a file, as each run reads it
 LINK = "a symbolic link, which may not exist in another checkout"
-NO_WRAPPER = f"{WRAPPERS}/ is for the wrappers that `make lock` writes (a folder for each Go input)"
+NO_WRAPPER = "{kind}/ is for the wrappers that `make lock` writes (a folder for each {kind} input)"
 BITS = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
 
 
@@ -164,19 +164,21 @@ def _own(found: Folder, entry: os.DirEntry[str]) -> None:
     """Checks what is not in the context. (Recipe, Dockerfile and lock are checked when they are read.)"""
     if entry.is_symlink():
         found.say(entry.name, f"{LINK}; put the file itself here")
-    elif entry.name != WRAPPERS:
         return
-    elif not entry.is_dir():
-        found.say(entry.name, f"{NO_WRAPPER}; rename this file")
+    if entry.name not in WRAPPERS:
+        return
+    why = NO_WRAPPER.format(kind=entry.name)
+    if not entry.is_dir():
+        found.say(entry.name, f"{why}; rename this file")
     else:
-        for folder in _entries(found, WRAPPERS) or ():
-            path = f"{WRAPPERS}/{folder.name}"
+        for folder in _entries(found, entry.name) or ():
+            path = f"{entry.name}/{folder.name}"
             if not folder.is_dir(follow_symlinks=False):
-                found.say(path, LINK if folder.is_symlink() else f"{NO_WRAPPER}; move this elsewhere")
+                found.say(path, LINK if folder.is_symlink() else f"{why}; move this elsewhere")
                 continue
             for inner in _entries(found, path) or ():
                 if inner.is_dir(follow_symlinks=False):
-                    found.say(f"{path}/{inner.name}", f"{NO_WRAPPER}; move this elsewhere")
+                    found.say(f"{path}/{inner.name}", f"{why}; move this elsewhere")
                 else:
                     _good(found, f"{path}/{inner.name}", inner)
 

@@ -96,7 +96,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of one image: `files` of its main context, and `wrappers`: Go input -> the files of its wrapper.
+    """The files of one image: `files` of its main context, and `wrappers`: input -> the files of its wrapper.
 
     Each maps a path to (mode, sha256, size in bytes).
     """

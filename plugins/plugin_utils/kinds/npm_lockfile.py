@@ -1,0 +1,189 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads package-lock.json: which packages an installation for production needs, and what is wrong with them. No I/O.
+
+Source: https://docs.npmjs.com/cli/configuring-npm/package-lock-json
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
+    AMD64,
+    ARM64,
+    ARMV6,
+    ARMV7,
+    I386,
+    PPC64LE,
+    RISCV64,
+    S390X,
+    Platform,
+)
+
+VERSIONS = (2, 3)
+NAME = r"^(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/)?[A-Za-z0-9~-][A-Za-z0-9._~-]*$"  # old ones have capital letters
+VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"  # https://semver.org
+INTEGRITY = r"^sha512-[A-Za-z0-9+/]{86}==$"
+NODE = {  # `process.arch`
+    AMD64: "x64", I386: "ia32", ARM64: "arm64", ARMV7: "arm", ARMV6: "arm", S390X: "s390x", PPC64LE: "ppc64",
+    RISCV64: "riscv64",
+}
+LEFT_OUT = ("dev", "optional", "devOptional", "extraneous")  # by `npm ci --omit=dev --omit=optional`
+# said about a package by its registry, with addresses; no installation reads it
+SAID = ("funding", "deprecated")
+
+
+@dataclass(frozen=True, order=True)
+class Package:
+    """A package that is installed, once however often it occurs. `scripts`: it has install scripts. `only` says for
+    which machines it is, if not for all; `built` names an optional package that has its native part for one machine."""
+
+    name: str
+    version: str
+    integrity: str
+    scripts: bool = False
+    only: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    built: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def excludes(self, platform: Platform) -> bool:
+        """Whether its os, cpu or libc leave a platform out. All images are Debian's, whose libc is glibc."""
+        is_ = {"os": platform.os, "cpu": NODE[platform], "libc": "glibc"}
+        return not all(allowed(values, is_[what]) for what, values in self.only)
+
+
+def allowed(values: Sequence[str], value: str) -> bool:
+    """`[linux]` and `[!win32]` allow linux."""
+    wanted = [one for one in values if not one.startswith("!")]
+    return f"!{value}" not in values and (not wanted or value in wanted or "any" in wanted)
+
+
+def packages(text: str, where: str) -> tuple[Package, ...]:
+    """The packages that a package-lock.json installs for production, without optional ones. `where` is its name in
+    messages.
+
+    Raises BadInput with every package that cannot be locked.
+    """
+    tree = _tree(text, where)
+    found: set[Package] = set()
+    problems: list[str] = []
+    for path, entry in tree.items():
+        if any(entry.get(flag) for flag in LEFT_OUT):
+            continue
+        problems += _asked_elsewhere(path, entry, tree)
+        name = str(entry.get("name") or path.rpartition("node_modules/")[2])
+        if not path or entry.get("inBundle") or not re.search(r"(^|/)node_modules/", path):
+            continue  # it comes with the package that bundles it, or is a folder of the program
+        if entry.get("link"):
+            if entry.get("resolved") not in tree:
+                problems.append(f"{name} is a link to {entry.get('resolved')!r}, outside of the folder")
+            continue
+        try:
+            found.add(_package(name, path, entry, tree))
+        except ValueError as error:
+            problems.append(str(error))
+    different = sorted({one.label for one in found for other in found
+                        if one.label == other.label and one.integrity != other.integrity})
+    problems += [f"{label} occurs with several contents" for label in different]
+    if problems:
+        raise BadInput([f"{where}: {problem}" for problem in dict.fromkeys(problems)], what="what npm resolved")
+    return tuple(sorted(found))
+
+
+def _tree(text: str, where: str) -> dict[str, dict[str, Any]]:
+    try:
+        said = json.loads(text)
+        version, tree = said.get("lockfileVersion"), said.get("packages", {})
+        good = isinstance(tree, dict) and all(isinstance(entry, dict) for entry in tree.values())
+    except (ValueError, AttributeError, RecursionError):
+        raise BadInput([f"{where}: not a package-lock.json"], what="what npm resolved") from None
+    if version not in VERSIONS or not good:
+        raise BadInput([f"{where}: lockfileVersion is {version!r}, it must be one of {', '.join(map(str, VERSIONS))}: "
+                        "`npm install --package-lock-only --lockfile-version=3` writes it again"],
+                       what="what npm resolved")
+    return dict(tree)
+
+
+def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, Mapping[str, Any]]) -> Package:
+    """Raises ValueError if it cannot be locked."""
+    version, label = str(entry.get("version", "")), f"{name} {entry.get('version', '')}"
+    if re.match(r"(git|file|link|github)\b", str(entry.get("resolved", ""))):
+        raise ValueError(f"{label} comes from {_short(entry['resolved'])}: only packages of a registry can be locked")
+    if not re.match(NAME, name) or not re.match(VERSION, version):
+        raise ValueError(f"{label} is not a valid name and version of a package")
+    hashes = [one for one in str(entry.get("integrity", "")).split() if re.fullmatch(INTEGRITY, one)]
+    if not hashes:
+        raise ValueError(f"{label} has no sha512 in its integrity ({entry.get('integrity', 'none')}); remove "
+                         "package-lock.json, so that it is made again from a registry that says one")
+    only = [(what, tuple([values] if isinstance(values, str) else map(str, values)))
+            for what in ("os", "cpu", "libc") if (values := entry.get(what))]
+    built = [dependency for dependency in entry.get("optionalDependencies", {})
+             if _for_one_machine(_found(dependency, path, tree))]
+    return Package(name, version, hashes[0], bool(entry.get("hasInstallScript")), tuple(only),
+                   built[0] if built else "")
+
+
+def _for_one_machine(entry: Mapping[str, Any]) -> bool:
+    """Whether a package is for some processors alone, and one of those may run Linux."""
+    system = entry.get("os", [])
+    return bool(entry.get("cpu")) and allowed([system] if isinstance(system, str) else system, "linux")
+
+
+def _found(name: str, path: str, tree: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The package that a package at `path` gets by a name: the nearest one, as node looks for it."""
+    while True:
+        if entry := tree.get(posixpath.join(path, "node_modules", name)):
+            return entry
+        if not path:
+            return {}
+        path = path.rpartition("node_modules/")[0].rstrip("/")
+
+
+def _asked_elsewhere(path: str, entry: Mapping[str, Any], tree: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The dependencies that are not asked of a registry, but of git, an address or a folder."""
+    name = path.rpartition("node_modules/")[2] or "package.json"
+    for dependency, wanted in entry.get("dependencies", {}).items():
+        inside = wanted.startswith("file:") and _found(dependency, path, tree).get("link")
+        if re.search("[:/]", wanted) and not wanted.startswith("npm:") and not inside:
+            yield f"{name} asks for {dependency} of {_short(wanted)}: only packages of a registry can be locked"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def without_addresses(text: str) -> str:
+    """A package-lock.json that npm wrote, without what the registry says about packages."""
+    said = json.loads(text)
+    for entry in said["packages"].values():
+        for name in SAID:
+            entry.pop(name, None)
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+def natives(found: Iterable[tuple[Package, str]], platforms: Sequence[Platform],
+            fallback: Sequence[str]) -> Iterator[tuple[str, tuple[Platform, ...]]]:
+    """What needs native code, and on which platforms. `found` are packages, and what their tarballs say about that.
+    Those in `fallback` do without."""
+    for package, said in found:
+        if package.name in fallback:
+            continue
+        if lacking := tuple(platform for platform in platforms if package.excludes(platform)):
+            words = "; ".join(f"{what} {', '.join(values)}" for what, values in package.only)
+            yield f"{package.label} is only for {words}", lacking
+        elif package.built:
+            yield (f"{package.label} has its native part in optional packages such as {package.built}",
+                   tuple(platforms))
+        elif said:
+            yield f"{package.label} {said}", tuple(platforms)

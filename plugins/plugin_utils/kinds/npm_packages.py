@@ -1,0 +1,162 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resolves npm packages: makes a wrapper that pins the selection, and gets every tarball that an installation of it
+reads.
+
+`images/<image>/npm/<input>/{package.json,package-lock.json}` require one package at one version; npm selects the rest.
+If the wrapper before requires the same version, its selection stays: what a registry serves moves every day.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import AT_ONCE, keep
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_client import Npm, find_npm
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import Package
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
+
+MADE = "Made by playbooks/lock.yml."
+PACKAGE, LOCKFILE = WRAPPER = ("package.json", "package-lock.json")
+RESOLVE = ("install", "--package-lock-only", "--package-lock", "--lockfile-version=3",
+           "--omit-lockfile-registry-resolved", "--prefer-online", "--save", "--install-strategy=hoisted")
+COMPILED = re.compile(r"[^/]+/(node_modules/(@[^/]+/)?[^/]+/)?binding\.gyp|.*\.node")
+REMEDY = ("choose a version or a package that needs none (`overrides` in package.json can replace it), name it in "
+          "`fallback` if it works without its native part, or leave the platform out of the recipe")
+
+
+class Packages:
+    """Resolves npm inputs. `folder` has npm's cache, which is kept between runs, and scratch folders."""
+
+    def __init__(self, folder: Path, store: Store, *, registry: str = "",
+                 say: Callable[[str], None] = lambda line: None) -> None:
+        self.folder, self.store, self.registry, self.say = folder, store, registry, say
+        self._npm: Npm | None = None
+
+    @property
+    def npm(self) -> Npm:
+        if self._npm is None:
+            self._npm = Npm(find_npm(), self.folder / "cache", self.registry)
+        return self._npm
+
+    def wrapped(self, image: str, name: str, package: str, version: str, before: Path) -> dict[str, str]:
+        """The wrapper of an input that is one package. `before` has the wrapper as it is now, if there is one: someone
+        may have added `overrides` to it, or raised a dependency (`npm update NAME --package-lock-only` there)."""
+        work = self._fresh("wrapper")
+        manifest = {"//": MADE, "name": f"desimages-{image}-{name}", "private": True,
+                    "dependencies": {package: version}}
+        text = json.dumps(manifest, indent=2) + "\n"
+        if _json(before / PACKAGE).get("dependencies") == {package: version}:
+            text = (before / PACKAGE).read_text(encoding="utf-8")
+            if (before / LOCKFILE).exists():
+                shutil.copyfile(before / LOCKFILE, work / LOCKFILE)
+        (work / PACKAGE).write_text(text, encoding="utf-8")
+        self.npm.must(f"npm install {package}@{version}", *RESOLVE, folder=work)
+        return {PACKAGE: text,
+                LOCKFILE: npm_lockfile.without_addresses((work / LOCKFILE).read_text(encoding="utf-8"))}
+
+    def own(self, folder: Path, said: str) -> tuple[Package, ...]:
+        """The packages of a program of the image's own. `said` is the name of its folder in messages."""
+        found = npm_lockfile.packages(_text(folder / LOCKFILE), f"{said}/{LOCKFILE}")
+        work = self.folder / "own"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("node_modules", ".npmrc"))
+        self.npm.must(f"npm install in {said}", *RESOLVE, folder=work)
+        if npm_lockfile.packages(_text(work / LOCKFILE), f"{said}/{LOCKFILE}") != found:
+            raise FarmError(f"{said}/{LOCKFILE} does not fit {said}/{PACKAGE}: `npm install` changes it",
+                            hint="run `npm install --package-lock-only` there and commit the result")
+        return found
+
+    def _fresh(self, name: str) -> Path:
+        path = self.folder / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        return path
+
+    def tarballs(self, image: str, name: str, packages: Sequence[Package], platforms: Sequence[Platform],
+                 fallback: Sequence[str], old: Lock) -> list[tuple[Package, str, int]]:
+        """Gets the tarballs into the store; each package with the sha256 and the size of its own.
+
+        Raises FarmError if some need native code, with all of them.
+        """
+        known = {(entry.fact["name"], entry.fact["version"], entry.fact["integrity"]): (entry.sha256, entry.size)
+                 for entry in old.entries if entry.kind == "npm"}
+        had = {package: found for package in packages
+               if (found := known.get((package.name, package.version, package.integrity)))
+               and self.store.has(*found)}
+        lacking = [package for package in packages if package not in had]
+        for start in range(0, len(lacking), AT_ONCE):
+            self.say(f"lock {image}: {name}: {start} of {len(lacking)} packages downloaded")
+            error = self.npm.download([f"{one.name}@{one.version}" for one in lacking[start:start + AT_ONCE]],
+                                      self._fresh("empty"))
+            if error:
+                raise error
+        for package in lacking:
+            path = self.npm.tarball(package.integrity)
+            if not path.is_file():
+                raise FarmError(f"{package.label}: the registry says another integrity than {LOCKFILE}, which says "
+                                f"{package.integrity}", hint=f"remove it from {LOCKFILE}, after you looked into why")
+            had[package] = (sha256_of(str(path)), path.stat().st_size)
+            keep(path, had[package][0], self.store)
+        self._look(image, name, [(package, addon(self.store.path(had[package][0]))) for package in packages], platforms,
+                   fallback)
+        return [(package, *had[package]) for package in packages]
+
+    def _look(self, image: str, name: str, found: Sequence[tuple[Package, str]], platforms: Sequence[Platform],
+              fallback: Sequence[str]) -> None:
+        if unknown := sorted(set(fallback) - {package.name for package, _said in found}):
+            raise FarmError(f"{name}: fallback names {', '.join(unknown)}, which is none of its packages", input=name,
+                            hint="remove it there")
+        needy = list(npm_lockfile.natives(found, platforms, fallback))
+        if needy:
+            where = sorted({platform for _text, some in needy for platform in some}, key=platforms.index)
+            lines = "".join(f"\n    {text} (not for {', '.join(map(str, some))})" for text, some in needy)
+            raise FarmError(f"{name} needs native code, which the farm does not compile:{lines}", input=name,
+                            platform=", ".join(map(str, where)), hint=REMEDY)
+        scripts = [package.label for package, _said in found if package.scripts]
+        if scripts:
+            self.say(f"lock {image}: {name}: install scripts of these packages will not run: {', '.join(scripts)}")
+
+
+def addon(path: Path) -> str:
+    """What a tarball says about native code; '' if it has none."""
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            names = sorted(file.name for file in archive if file.isfile() and COMPILED.fullmatch(file.name))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        return f"cannot be unpacked: {error}"
+    inner = [name.partition("/")[2] for name in names]
+    return f"has native code ({inner[0]})" if inner else ""
+
+
+def needs_packages(text: str) -> bool:
+    """Whether a program with this package-lock.json needs packages; also if it cannot be read, which the lock step
+    reports."""
+    try:
+        return bool(npm_lockfile.packages(text, LOCKFILE))
+    except FarmError:
+        return True
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        said = json.loads(_text(path))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,62 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turns what pip says when it fails into an error. No I/O.
+
+An index that cannot be reached looks like one that lacks the project: the last line is the same. Only pip's log of all
+details tells.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    CHANGED,
+    FarmError,
+    HashMismatch,
+    Missing,
+    NoSpace,
+    Unreachable,
+    redacted,
+)
+
+INDEX = "is the package index reachable from here? (pip config list)"
+RULES: tuple[tuple[str, type[FarmError], str], ...] = (
+    (r"DO NOT MATCH THE HASHES", HashMismatch, CHANGED),
+    (r"No space left on device|Disk quota exceeded", NoSpace, "make room and run again"),
+    (r"problem confirming the ssl certificate|SSLError|CERTIFICATE_VERIFY_FAILED", FarmError,
+     "this machine does not trust the certificate of the index, or of a proxy in front of it: name its CA certificate "
+     "to pip (pip config set global.cert)"),
+    (r"Proxy Authentication Required|\b407 Client Error", FarmError, "does the proxy want a login? (pip's `proxy`)"),
+    (r"Max retries exceeded|connection error|[Tt]imed out|too many \d{3} error|\b5\d\d Server Error"
+     r"|\b4(08|25|29) Client Error|IncompleteRead|ProtocolError|Connection broken", Unreachable, INDEX),
+    (r"\b40[13] (Client Error|Error)|HTTP error 40[13]", FarmError,
+     "does the index want a login? (netrc, or a keyring; pip config list)"),
+    (r"is not a trusted or secure host", FarmError,
+     "pip asks no index in plain HTTP, unless its `trusted-host` names it: use an https address"),
+    (r"No matching distribution|Could not find a version|HTTP error 4(04|10)", Missing,
+     "does the index have a wheel of this version? (pip config list; farm_origins: {pypi: ...})"),
+    (r"ResolutionImpossible|conflicting dependencies", FarmError,
+     "its packages ask for versions that exclude each other: name other versions"),
+)
+
+
+def failure(what: str, err: str, log: str, exit_code: int = 0) -> FarmError:
+    """The error that pip's output means; `log` is what pip wrote with --log."""
+    said = [line for line in err.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")] or said[-8:]
+    text = "\n    ".join(redacted(line) for line in errors[-8:])
+    kind, hint = judged(err + log)
+    return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
+
+
+def judged(output: str) -> tuple[type[FarmError], str]:
+    """The kind of the error, and what to do about it."""
+    return next(((kind, hint) for pattern, kind, hint in RULES if re.search(pattern, output)), (FarmError, ""))
+
+
+def culprit(error: FarmError) -> str:
+    """Which requirement pip found nothing for, or ''."""
+    found = re.search(r"No matching distribution found for (\S+)", error.message)
+    return found[1] if found else ""
