@@ -86,8 +86,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from elftools.common import exceptions as elf_errors
     from elftools.elf import elffile
-    from prometheus_client import parser as prometheus
     from packaging import requirements
+    from prometheus_client import parser as prometheus
 
 # name -> the module, and what must be imported for it
 _MODULES = {

@@ -69,8 +69,8 @@ def test_every_library_that_a_plugin_imports_is_among_the_needs() -> None:
              if not line.startswith("#")}
     packages = {"bcrypt": "bcrypt", "cattrs": "cattrs", "cryptography": "cryptography", "docker": "docker",
                 "elftools": "pyelftools", "jmespath": "jmespath", "jsonschema": "jsonschema",
-                "packaging": "packaging", "prometheus_client": "prometheus_client", "urllib3": "urllib3", "yaml": "PyYAML",
-                "zstandard": "zstandard"}
+                "packaging": "packaging", "prometheus_client": "prometheus_client", "urllib3": "urllib3",
+                "yaml": "PyYAML", "zstandard": "zstandard"}
     assert set(packages.values()) == needs
     guarded = {"bcrypt", "cattrs", "elftools", "jmespath", "jsonschema", "packaging", "prometheus_client", "urllib3"}
     assert {str(path) for path in PLUGINS if path.stem != "libraries" and imported(path) & guarded} == set()
