@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES, cargo, cargo_lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +27,9 @@ def entries(draw: st.DrawFn) -> Entry:
              "path": text.map(lambda word: f"pool/{word}.deb"), "name": names, "file": st.sampled_from(["mod", "zip"]),
              "h1": st.binary(min_size=32, max_size=32).map(lambda data: "h1:" + b64encode(data).decode()),
              "url": text.map(lambda word: f"https://{word}")}
+    if kind.name == "cargo":
+        known = {"name": st.from_regex(cargo_lock.NAME, fullmatch=True), "file": st.sampled_from(cargo.FILES),
+                 "version": st.from_regex(cargo_lock.VERSION, fullmatch=True).filter(lambda word: len(word) < 100)}
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))
