@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES, cargo, cargo_lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,8 +31,8 @@ def entries(draw: st.DrawFn) -> Entry:
              "tree": st.from_regex("[0-9a-f]{64}", fullmatch=True),
              "submodules": st.sampled_from(["included", "empty"])}
     if kind.name == "cargo":
-        known.update(name=names.map(lambda word: f"a{word}"), file=st.sampled_from(["program", "crate"]),
-                     version=st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True))
+        known = {"name": st.from_regex(cargo_lock.NAME, fullmatch=True), "file": st.sampled_from(cargo.FILES),
+                 "version": st.from_regex(cargo_lock.VERSION, fullmatch=True).filter(lambda word: len(word) < 100)}
     if kind.name == "maven":
         known.update(name=names.map(lambda word: f"org.{word}:{word}"), file=names.map(lambda word: f"{word}.jar"))
     if kind.name == "image":
