@@ -14,7 +14,7 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry remove stop clean test test-full \
+.PHONY: help setup setup-dev may-test build check lock status check-registry verify remove stop clean test test-full \
 	test-faults test-fleet lint changelog schemas bench requirements
 
 help: ## show this
@@ -40,6 +40,9 @@ status: setup ## show services, versions, disk, and what the registry holds
 
 check-registry: setup ## read everything in the registry and say what is damaged; ARGS='-e farm_repair=true' repairs it
 	$(playbook) playbooks/check.yml $(ARGS)
+
+verify: setup ## run the images, and check that they keep what their recipes promise
+	$(playbook) playbooks/verify.yml $(ARGS)
 
 remove: setup ## remove an image from the registry: ARGS='-e image=NAME'
 	$(playbook) playbooks/remove.yml $(ARGS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 # Only plain names of packages: to apt, `name-` means remove it, `name=1` is a version, `n*` a pattern.
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+]\Z")
-UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.service\Z")
+UNIT = re.compile(r"[A-Za-z0-9:_.@-]+\.(service|socket)\Z")
 # `Inst NAME [OLD] (NEW ...)`, `Remv NAME [OLD]`, `Conf NAME (NEW ...)`, as `apt-get --simulate` prints them
 _STEP = re.compile(r"(Inst|Conf|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?")
 # apt wants a file that the mirror has replaced by a newer one

@@ -23,7 +23,7 @@ MARK = ".desimages"  # the file that makes a folder a farm's state folder
 CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "secrets", "store")
 # What modules and the runner make there, as root.
 HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
-        "provisioned.json", "registry", "services")
+        "provisioned.json", "registry", "services", "tester")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
 _FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # with their modes; the others are folders
 _DEEPEST = 200  # levels of folders; nothing that the farm makes comes near

@@ -12,8 +12,8 @@ short_description: Resolve the inputs of images and write their locks
 description:
   - Resolves the inputs of each chosen image for all of its platforms. Writes C(lock.jsonl) beside its C(image.yml), and
     for Go modules a wrapper in C(go/<input>). The same resolution gives the same bytes.
-  - apt resolves Debian packages in a private root, from signed indexes only; the go command resolves Go modules with
-    the machine's own settings.
+  - apt resolves Debian packages in a private root, from signed indexes only; the go command resolves Go modules, and
+    cargo checks each Cargo.lock that crates are taken from, with the machine's own settings.
   - An image that cannot be resolved keeps its lock; the other locks are written, and the task fails at the end.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0

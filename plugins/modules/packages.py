@@ -45,7 +45,7 @@ options:
     elements: str
     required: true
   quiet:
-    description: systemd units of the packages that must not run, as C(NAME.service).
+    description: systemd units of the packages that must not run, as C(NAME.service) or C(NAME.socket).
     type: list
     elements: str
     default: []
@@ -103,7 +103,7 @@ ARGUMENTS = {
 }
 RUN = "/run"  # only root writes there, and it is empty after a boot
 UNITS = "/etc/systemd/system"
-BROUGHT = ("/usr/lib/systemd/system/{name}.service", "/lib/systemd/system/{name}.service", "/etc/init.d/{name}")
+BROUGHT = ("/usr/lib/systemd/system/{unit}", "/lib/systemd/system/{unit}", "/etc/init.d/{name}")
 STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # apt's default for dpkg
 NO_MORE = ["-o", "APT::Get::AutomaticRemove=false", "--no-install-recommends"]
@@ -147,7 +147,7 @@ def masked(units: list) -> Iterator[None]:
         yield
     except BaseException:
         for unit in made:
-            if not any(os.path.lexists(path.format(name=unit[: -len(".service")])) for path in BROUGHT):
+            if not any(os.path.lexists(path.format(unit=unit, name=unit.rpartition(".")[0])) for path in BROUGHT):
                 os.unlink(f"{UNITS}/{unit}")
         raise
 
@@ -163,7 +163,8 @@ class Packages:
             for name in self.names
             if not installation.NAME.match(name)
         ]
-        wrong += [f"quiet: {unit!r} is not NAME.service" for unit in self.quiet if not installation.UNIT.match(unit)]
+        wrong += [f"quiet: {unit!r} is not NAME.service or NAME.socket" for unit in self.quiet
+                  if not installation.UNIT.match(unit)]
         if wrong:
             raise BadInput(wrong, what="the packages to install")
         self.plan = Plan()

@@ -7,6 +7,7 @@ place."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -54,6 +55,9 @@ class FarmAction(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments: dict[str, Any] = {}
         os.umask(os.umask(0o077) | 0o002)  # the user's own, but nobody else may write to what a run leaves
+        # This worker shares its memory with ansible-playbook. A collection writes into each object, which would copy
+        # all of it, for each of a hundred nodes.
+        gc.freeze()
         try:
             libraries.check()
             validator = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION)))

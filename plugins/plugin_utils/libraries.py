@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
-__all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "hashes", "jmespath", "jsonschema", "serialization",
-           "signatures", "unmet", "urllib3", "x509"]
+__all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "elf_errors", "elffile", "hashes", "jmespath", "jsonschema",
+           "prometheus", "serialization", "signatures", "unmet", "urllib3", "x509", "zstandard"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
 
@@ -79,10 +79,14 @@ if TYPE_CHECKING:
     import jmespath
     import jsonschema
     import urllib3
+    import zstandard
     from cryptography import exceptions as signatures
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from elftools.common import exceptions as elf_errors
+    from elftools.elf import elffile
+    from prometheus_client import parser as prometheus
 
 # name -> the module, and what must be imported for it
 _MODULES = {
@@ -90,13 +94,17 @@ _MODULES = {
     "cattrs": ("cattrs", "cattrs.preconf.json"),
     "ec": ("cryptography.hazmat.primitives.asymmetric.ec",) * 2,
     "ed25519": ("cryptography.hazmat.primitives.asymmetric.ed25519",) * 2,
+    "elf_errors": ("elftools.common.exceptions",) * 2,
+    "elffile": ("elftools.elf.elffile",) * 2,
     "hashes": ("cryptography.hazmat.primitives.hashes",) * 2,
     "jmespath": ("jmespath", "jmespath"),
     "jsonschema": ("jsonschema", "jsonschema"),
+    "prometheus": ("prometheus_client.parser",) * 2,
     "serialization": ("cryptography.hazmat.primitives.serialization",) * 2,
     "signatures": ("cryptography.exceptions",) * 2,
     "urllib3": ("urllib3", "urllib3"),
     "x509": ("cryptography.x509", "cryptography.x509.oid"),
+    "zstandard": ("zstandard", "zstandard"),
 }
 _used: set[str] = set()
 

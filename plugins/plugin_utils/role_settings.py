@@ -118,6 +118,8 @@ CHECKS: Mapping[str, Check] = {
     "buildkitd_log_level": _choice("trace", "debug", "info", "warn", "error"),
     "registry_state": _path,
     "registry_log_level": _choice("error", "warn", "info", "debug"),
+    "tester_state": _path,
+    "tester_socket": _program,
     "binfmt_platforms": _list(lambda one: one in PLATFORMS, f"platforms out of {', '.join(PLATFORMS)}"),
 }
 OTHERS = ("registry_address", "registry_certificate", "registry_key", "registry_user")  # checked with farm_registry

@@ -146,11 +146,14 @@ def _origins(value: Any) -> str:
     """See fetch/origins.py."""
     if _mapping(value):
         return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "go"}):
+    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "go", "cargo"}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join((*BASES, *PREFIXES))} and go; it has {shown}"
+        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, go and cargo; it has {shown}"
     wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
     wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
+    crates = value.get("cargo", "file:///")
+    if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
+        wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
     for name in PREFIXES:
         rules = value.get(name, {})
         if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):
@@ -226,13 +229,13 @@ SETTINGS: Mapping[str, Setting] = {
 OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
 OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
-    "farm_check_json", "farm_adopt")
+    "farm_check_json", "farm_adopt", "farm_verify_json")
 
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 
 GROUPS = ("nodes", "registries")
 # of the roles, which others may use alone; a farm's playbooks probe, stop and remove one folder on each host
-STATES = ("buildkitd_state", "registry_state")
+STATES = ("buildkitd_state", "registry_state", "tester_state")
 
 
 def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator[str]:

@@ -19,5 +19,10 @@ def module(name: str, version: str, file: str = "zip", h1: str = "h1:a=", *, sha
                              {"module": name, "version": version, "file": file, "h1": h1})
 
 
+def crate(name: str, version: str, file: str = "crate", *, given: str = "app", sha256: str = "c" * 64, size: int = 1,
+          platform: str = "") -> Entry:
+    return KINDS["cargo"].entry(given, sha256, size, platform, {"name": name, "version": version, "file": file})
+
+
 def address(url: str, *, name: str = "blob", sha256: str = "b" * 64, size: int = 3, platform: str = "") -> Entry:
     return KINDS["url"].entry(name, sha256, size, platform, {"url": url})

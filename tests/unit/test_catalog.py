@@ -340,6 +340,9 @@ def test_whatever_a_file_has_in_it_a_message_is_one_printable_line(empty: Catalo
         "{go: /x, version: v1.0.0}", "{go: 'https://example.org/x', version: v1.0.0}", "{go: m, version: v1 2}",
         "{go: m, version: v1@2}", "{go: m, version: v1.0.0, package: -x}", "{go: ./x, package: -toolexec=x}",
         "{go: m, version: v1.0.0, package: ../x}", "{go: m, version: v1.0.0, package: 'a\"b'}",
+        "{cargo: ../x, version: 1.0.0}", "{cargo: a/b, version: 1.0.0}", "{cargo: 1a, version: 1.0.0}",
+        "{cargo: a, version: v1.0.0}", "{cargo: a, version: 1.0}", "{cargo: a, version: ^1.0.0}",
+        "{cargo: a, version: 1.0.0/..}", "{cargo: a.b, version: 1.0.0}",
     ],
 )
 def test_an_address_or_a_module_that_a_lock_could_not_hold_is_refused_in_the_recipe(empty: Catalog, given: str) -> None:
@@ -352,7 +355,8 @@ def test_an_address_or_a_module_that_a_lock_could_not_hold_is_refused_in_the_rec
     ["{url: 'https://example.org:8443/a/b%20c?d=e&f=$g'}", "{url: 'http://[::1]/x'}", "{url: 'https://example.org'}",
      "{go: example.org/m/v2, version: v2.0.0+incompatible, package: ./cmd/x_y}",
      "{go: golang.org/toolchain, version: 'v0.0.1-go1.26.8.linux-{goarch}'}",
-     "{go: m, version: v1.0.0, package: ./...}"],
+     "{go: m, version: v1.0.0, package: ./...}", "{cargo: librespot, version: 0.8.0}",
+     "{cargo: _a-B, version: 1.0.0-rc.1+linux.2}"],
 )
 def test_what_a_lock_can_hold_is_not(empty: Catalog, given: str) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")

@@ -68,9 +68,11 @@ def test_every_library_that_a_plugin_imports_is_among_the_needs() -> None:
     needs = {line.split()[0] for line in libraries.NEEDS.read_text(encoding="utf-8").splitlines()
              if not line.startswith("#")}
     packages = {"bcrypt": "bcrypt", "cattrs": "cattrs", "cryptography": "cryptography", "docker": "docker",
-                "jmespath": "jmespath", "jsonschema": "jsonschema", "urllib3": "urllib3", "yaml": "PyYAML"}
+                "elftools": "pyelftools", "jmespath": "jmespath", "jsonschema": "jsonschema",
+                "prometheus_client": "prometheus_client", "urllib3": "urllib3", "yaml": "PyYAML",
+                "zstandard": "zstandard"}
     assert set(packages.values()) == needs
-    guarded = {"bcrypt", "cattrs", "jmespath", "jsonschema", "urllib3"}
+    guarded = {"bcrypt", "cattrs", "elftools", "jmespath", "jsonschema", "prometheus_client", "urllib3"}
     assert {str(path) for path in PLUGINS if path.stem != "libraries" and imported(path) & guarded} == set()
 
 

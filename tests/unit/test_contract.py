@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, Refusal, Request
 
 from .conftest import Catalog
 
@@ -41,8 +41,8 @@ CONTRACT = """contract:
           "7: contract: ports has no 5000/tcp, 5001/tcp, 53/udp, but EXPOSE of the Dockerfile names it"]),
         ("/data, ", "", ["8: contract: volumes has no /data, but VOLUME of the Dockerfile names it"]),
         ("user: 2000", "user: 0", ["6: contract: user is 0, but the Dockerfile says USER 2000:2000"]),
-        ('5000/v2/"', '5000/v3/", body: fine',
-         ['9: contract: health promises http://127.0.0.1:5000/v3/, fine, but the Dockerfile says HEALTHCHECK CMD '
+        ('5000/v2/"', '5000/v3/", within: 5',
+         ['9: contract: health promises http://127.0.0.1:5000/v3/, but the Dockerfile says HEALTHCHECK CMD '
           '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
         ("  volumes: [/data, /certs, /more]\n", "", []),
         ("  user: 2000\n", "", []),
@@ -94,5 +94,9 @@ def test_who_promises_no_health_needs_no_check(empty: Catalog) -> None:
 def test_a_contract_holds_what_its_recipe_says() -> None:
     said = {"command": ["-x"], "user": 0, "ports": {"a": "1/tcp"}, "health": {"http": "http://a/"},
             "metrics": "http://a/m", "volumes": ["/a"]}
-    assert Contract.parse(said) == Contract(("-x",), 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",))
+    more = {"environment": {"A": "b"}, "tmpfs": ["/run"], "exceptions": {"pie": {"/a": "why"}},
+            "answers": [{"command": ["ask", "it"], "says": "yes", "again": True}], "refuses": [{"command": ["-y"]}]}
+    assert Contract.parse({**said, **more}) == Contract(
+        ("-x",), {"A": "b"}, 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",), ("/run",),
+        (Request(command=("ask", "it"), says="yes", again=True),), (Refusal(("-y",)),), {"pie": {"/a": "why"}})
     assert Contract.parse({}) == Contract()

@@ -31,9 +31,10 @@ SHA = hashlib.sha256(BODY).hexdigest()
 class Server:
     """`answers` are taken one a request, the last one again and again: a status, `cut` (half a body, then the line goes
     dead), `ok`, `deaf` (a server without ranges), `other` (another file of the same size), `part` (of what was asked
-    for the first thousand bytes)."""
+    for the first thousand bytes). 302 leads to `place`."""
 
     url: str = ""
+    place: str = "/elsewhere"
     answers: list[object] = field(default_factory=lambda: ["ok"])
     seen: list[dict[str, str]] = field(default_factory=list)
 
@@ -56,7 +57,7 @@ def server() -> Iterator[Server]:
                 if answer == 503:
                     self.send_header("Retry-After", formatdate(time.time() + 20, usegmt=True))
                 if answer == 302:
-                    self.send_header("Location", "/elsewhere")
+                    self.send_header("Location", state.place)
                 self.end_headers()
                 return
             body = bytes(reversed(BODY)) if answer == "other" else BODY[:-1] if answer == "short" else BODY
@@ -266,6 +267,21 @@ def test_a_password_goes_to_its_host_and_into_no_message(server, store, time_):
     with pytest.raises(Missing) as error:
         download(client, [server.url.replace("://", "://me:secret@") + "/a"], "0" * 64, 1, store)
     assert "secret" not in str(error.value)
+
+
+def test_a_token_goes_to_its_server_and_not_to_where_that_leads(server, store):
+    server.answers, server.place = [302, "ok"], server.url.replace("127.0.0.1", "localhost")
+    client = Client(Machine(tokens={server.url: "sesam"}))
+    download(client, [f"{server.url}/a"], SHA, None, store)
+    assert [seen.get("authorization", "") for seen in server.seen] == ["sesam", ""]
+
+
+def test_a_file_whose_size_nobody_knows_is_checked_by_its_hash(server, client, store):
+    download(client, [f"{server.url}/a"], SHA, None, store)
+    server.answers = ["other"]
+    with pytest.raises(HashMismatch, match=f"the lock says {'0' * 64} \\(url"):
+        download(client, [f"{server.url}/a"], "0" * 64, None, store)
+    assert len(files(store)) == 1
 
 
 def test_apts_proxy_is_for_apts_files_alone(server, store, tmp_path):

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PLUGINS = PROJECT / "plugins"
 NAME = "ansible_collections.desimages.farm.plugins."
 # each uses only itself and those before it
-ROOMS = ("pki", "recipe", "fetch", "registry", "kinds", "catalog", "lock", "plan", "schedule", "build")
+ROOMS = ("pki", "recipe", "fetch", "registry", "kinds", "catalog", "lock", "plan", "schedule", "build", "verify")
 SHARED = {"action.py": ("registry",)}  # what all rooms use, and which room it uses: every action asks one registry
 FILES = sorted(path for path in PLUGINS.rglob("*.py"))
 

@@ -30,6 +30,9 @@ def entries(draw: st.DrawFn) -> Entry:
              "ref": names, "commit": st.from_regex("[0-9a-f]{40}", fullmatch=True),
              "tree": st.from_regex("[0-9a-f]{64}", fullmatch=True),
              "submodules": st.sampled_from(["included", "empty"])}
+    if kind.name == "cargo":
+        known.update(name=names.map(lambda word: f"a{word}"), file=st.sampled_from(["program", "crate"]),
+                     version=st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True))
     if kind.name == "maven":
         known.update(name=names.map(lambda word: f"org.{word}:{word}"), file=names.map(lambda word: f"{word}.jar"))
     if kind.name == "image":

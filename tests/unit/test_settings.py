@@ -173,6 +173,8 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_origins", {"npm": []}, "it has npm"),
         ("farm_origins", {"debian": 5}, "debian: a list of base URLs"),
         ("farm_origins", {"go": ["https://p"]}, "go: a string"),
+        ("farm_origins", {"cargo": "https://index.example/"}, "cargo: sparse+https://"),
+        ("farm_origins", {"cargo": ["file:///srv/crates"]}, "cargo: sparse+https://"),
         ("farm_origins", {"url": "file:///srv"}, "url: a mapping"),
         ("farm_origins", {"url": {"https://a/": 5}, "debian": {"a": 1}}, "debian: a list of base URLs; url: a mapping"),
     ],
@@ -196,6 +198,7 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_registry", "[2001:db8::1]:5000"), ("registry_address", "0.0.0.0:5000"), ("farm_registry_ca", ""),
         ("farm_registry_password", "a long pass phrase"), ("farm_snapshot", "20261101T081513Z"),
         ("farm_origins", {"debian": "file:///a", "go": "off", "url": {"a": "b"}}),
+        ("farm_origins", {"cargo": "file:///srv/crates"}), ("farm_origins", {"cargo": "sparse+http://index.example/"}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):

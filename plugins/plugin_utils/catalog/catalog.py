@@ -228,7 +228,7 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
                 problems.append(f"{named}:{use.line}: take {name} from {right}, not from {context} (see `for:` in "
                                 "image.yml)")
     for name in sorted(set(known) - used):
-        if known[name].kind != "own_go":  # its code is in the main context
+        if not KINDS[known[name].kind].own:  # that code is in the main context
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the "
                             "Dockerfile does not use")
     taken = recipe.dockerfile.taken

@@ -10,6 +10,7 @@
      "architecture":"arm64","path":"pool/main/g/glibc/libc6_2.41-12_arm64.deb","sha256":"...","size":2200000}
     {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=",
      "sha256":"...","size":1}
+    {"input":"librespot","kind":"cargo","name":"librespot","version":"0.8.0","file":"program","sha256":"...","size":1}
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
 Every line names one file by sha256 and size. `platform` says which platform the file is for; without it, all of them.

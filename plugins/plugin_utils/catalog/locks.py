@@ -56,7 +56,7 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if lacking:
             problems.append(f"{where}:1: it has nothing for {found.name} on {', '.join(lacking)}; run `make lock`")
             continue
-        moved = list(_moved(recipe.lock.made_for.get(found.name), now))
+        moved = list(_moved(recipe.lock.made_for.get(found.name), now, kind.pins))
         problems += [f"{where}:1: {found.name}: {said}; {lockfile.ANEW}" for said in moved]
         if moved:
             continue
@@ -70,15 +70,15 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
                  for name in sorted(unknown)]
 
 
-def _moved(before: Mapping[str, object] | None, now: Mapping[str, object]) -> Iterator[str]:
-    """How an input differs from what it was when the lock was made."""
+def _moved(before: Mapping[str, object] | None, now: Mapping[str, object], pins: str) -> Iterator[str]:
+    """How an input differs from what it was when the lock was made. `pins` names the files that only a hash tells."""
     if before is None:
         yield "the lock does not say what it was made for"
         return
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             if key in ("wrapper", "sums"):
-                yield "its go.mod or go.sum has changed since the lock was made"
+                yield f"its {pins} has changed since the lock was made"
             else:
                 yield f"the recipe says {key} {_words(now.get(key))}, the lock was made for {_words(before.get(key))}"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.checks import CHECKS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLATFORM = {"enum": list(map(str, ALL))}
@@ -33,17 +34,62 @@ def _input() -> dict[str, Any]:
     }
 
 
+_WORDS = {"type": "array", "items": {"type": "string"}}
+_VALUES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+           "additionalProperties": {"type": "string"}}
+_FOLDERS = {"type": "array", "uniqueItems": True, "items": {"type": "string", "pattern": "^/."}}
+_URL = {"type": "string", "pattern": "^https?://"}
 _PORT = ("^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})/(tcp|udp)$")
 _CONTRACT = {
     "type": "object", "additionalProperties": False,
     "description": "What the image promises at run time.",
     "properties": {
-        "command": {"type": "array", "items": {"type": "string"}},
+        "command": {**_WORDS, "description": "The arguments of an example run."},
+        "environment": {**_VALUES, "description": "The environment of the example run."},
         "user": {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 2},
         "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": _PORT}},
-        "health": {"type": "object"},
-        "metrics": {"type": "string", "pattern": "^https?://"},
-        "volumes": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
+        "health": {
+            "type": "object", "additionalProperties": False, "description": "How to check health.",
+            "oneOf": [{"required": [name]} for name in ("http", "tcp", "dns", "rtsp", "command")],
+            "properties": {
+                "http": _URL, "tcp": {"type": "string"}, "dns": {"type": "string"}, "rtsp": {"type": "string"},
+                "command": {"type": "string", "description": "A part of the HEALTHCHECK's command."},
+                "status": {"type": "integer", "minimum": 100, "maximum": 599},
+                "within": {"type": "integer", "minimum": 1, "maximum": 600,
+                           "description": "Seconds from the start until it is healthy; 30 by default."},
+            },
+        },
+        "metrics": _URL,
+        "volumes": _FOLDERS,
+        "tmpfs": {**_FOLDERS, "description": "Folders in memory that it needs besides its volumes."},
+        "answers": {
+            "type": "array", "description": "Requests, and what is answered.",
+            "items": {
+                "type": "object", "additionalProperties": False,
+                "oneOf": [{"required": [name]} for name in ("http", "command")],
+                "properties": {
+                    "http": _URL, "command": {**_WORDS, "minItems": 1, "description": "Runs in the image."},
+                    "method": {"enum": ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]}, "body": {"type": "string"},
+                    "status": {"type": "integer", "minimum": 100, "maximum": 599},
+                    "says": {"type": "string", "format": "regex", "description": "A regular expression."},
+                    "again": {"type": "boolean", "description": "Ask again after a restart."},
+                },
+            },
+        },
+        "refuses": {
+            "type": "array", "description": "Wrong configurations, which it must refuse with a message.",
+            "items": {
+                "type": "object", "additionalProperties": False, "minProperties": 1,
+                "properties": {"command": _WORDS, "environment": _VALUES,
+                               "says": {"type": "string", "format": "regex"}},
+            },
+        },
+        "exceptions": {
+            "type": "object", "propertyNames": {"enum": list(CHECKS)},
+            "description": "Exceptions to checks: check -> subject (may have wildcards) -> reason.",
+            "additionalProperties": {"type": "object", "minProperties": 1,
+                                     "additionalProperties": {"type": "string", "minLength": 1}},
+        },
     },
 }
 
@@ -67,8 +113,8 @@ def recipe() -> dict[str, Any]:
                      "Where the packaged software is published, if it is not the catalog's own; becomes "
                      "org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
-            "version": _text("The version of the packaged software; by default that of the go input with the image's "
-                             "name."),
+            "version": _text("The version of the packaged software; by default that of the go or cargo input with the "
+                             "image's name."),
             "inputs": {
                 "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
                 "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},

@@ -186,11 +186,13 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
 
 @dataclass(frozen=True)
 class Machine:
-    """How this machine fetches: everything that a client needs to behave like the machine's own clients."""
+    """How this machine fetches: everything that a client needs to behave like the machine's own clients. `tokens` maps
+    a server, such as `https://host:8443`, to what it wants in the header Authorization."""
 
     apt: Mapping[str, str] = field(default_factory=dict)
     logins: tuple[Login, ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, root: str = "/etc/apt") -> Machine:
@@ -231,6 +233,11 @@ class Machine:
         except (OSError, netrc.NetrcParseError):
             return None
         return (known[0], known[2] or "") if known else None
+
+    def token(self, url: str) -> str:
+        """The header Authorization for a URL, or ''."""
+        parts = urlsplit(url)
+        return self.tokens.get(f"{parts.scheme}://{parts.netloc}", "")
 
     def tls(self) -> ssl.SSLContext:
         """A client context with the CAs that this machine trusts."""

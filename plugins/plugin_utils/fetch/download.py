@@ -100,7 +100,9 @@ class Client:
             headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
             if offset:
                 headers["Range"] = f"bytes={offset}-"
-            if login := self.here.login(url):
+            if token := self.here.token(url):
+                headers["Authorization"] = token
+            elif login := self.here.login(url):
                 headers.update(urllib3.make_headers(basic_auth=":".join(login)))
             pool = self._pool(self.here.proxy(url, apt=self.apt))
             parts = urlsplit(url)
@@ -283,9 +285,9 @@ def _copy(path: Path, url: str, size: int | None) -> None:
                 writer.write(chunk)
 
 
-def download(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str = "") -> Path:
+def download(client: Client, urls: Sequence[str], sha256: str, size: int | None, store: Store, label: str = "") -> Path:
     """Fetches one file into the store, from the first origin that has it. A wrong hash is an error: asking the next
-    origin would hide it.
+    origin would hide it. `size` is None where only the hash is known yet.
 
     Raises HashMismatch, Missing (every origin answered that it does not have the file), Unreachable, NoSpace.
     """
@@ -303,7 +305,7 @@ def download(client: Client, urls: Sequence[str], sha256: str, size: int, store:
     return store.path(sha256)
 
 
-def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int, store: Store, label: str) -> None:
+def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int | None, store: Store, label: str) -> None:
     failures: list[FarmError] = []
     for url in urls:
         try:
@@ -320,7 +322,7 @@ def _from_first(client: Client, urls: Sequence[str], sha256: str, size: int, sto
     raise Unreachable(f"{label}: {said}", hint=kept.hint)
 
 
-def _checked(client: Client, url: str, sha256: str, size: int, store: Store, label: str) -> None:
+def _checked(client: Client, url: str, sha256: str, size: int | None, store: Store, label: str) -> None:
     partial = store.partial(sha256)
     resumed = partial.exists() and partial.stat().st_size > 0
     while True:
@@ -332,7 +334,8 @@ def _checked(client: Client, url: str, sha256: str, size: int, store: Store, lab
                 return
             found = partial.stat().st_size
             partial.unlink()
-            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {sha256}, {size} bytes", hint=CHANGED)
+            wanted = sha256 if size is None else f"{sha256}, {size} bytes"
+            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {wanted}", hint=CHANGED)
         except HashMismatch as error:
             partial.unlink(missing_ok=True)
             if not resumed:

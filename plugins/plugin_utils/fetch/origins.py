@@ -11,6 +11,7 @@
       image: {"docker.io/": "mirror.example/hub/"}
       maven: [https://maven.example/releases] # base URLs, in the layout of a Maven repository
       go: file:///srv/goproxy                 # a GOPROXY; everything else of Go is the go command's own settings
+      cargo: sparse+https://index.example/    # the index of a registry, or file:///folder with a local registry
 
 If `farm_origins` names an origin, nothing else is asked, so a site without internet never waits for an answer. Hosts
 are in the inventory or in the machine's settings, never in the project.
@@ -61,10 +62,10 @@ class Origins:
         self._snapshots = snapshots
         self._lock = threading.Lock()
         self._bases: dict[tuple[str, bool], tuple[str, ...]] = {}
-        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "go"})
+        unknown = sorted(set(self.configured) - {*BASES, *PREFIXES, "go", "cargo"})
         if unknown:
             raise FarmError(f"farm_origins has unknown keys: {', '.join(unknown)}",
-                            hint=f"it may have {', '.join((*BASES, *PREFIXES))} and go")
+                            hint=f"it may have {', '.join((*BASES, *PREFIXES))}, go and cargo")
         for archive in BASES:
             if isinstance(self.configured.get(archive), str):
                 self.configured[archive] = [self.configured[archive]]
@@ -80,6 +81,10 @@ class Origins:
     @property
     def goproxy(self) -> str:
         return str(self.configured.get("go", ""))
+
+    @property
+    def crates(self) -> str:
+        return str(self.configured.get("cargo", ""))
 
     @property
     def maven(self) -> tuple[str, ...]:

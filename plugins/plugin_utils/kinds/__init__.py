@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import debian, git, go, image, maven, own_go, url
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import (
+    cargo,
+    debian,
+    git,
+    go,
+    image,
+    maven,
+    own_cargo,
+    own_go,
+    url,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (
-    debian.KIND, git.KIND, go.KIND, image.KIND, maven.KIND, own_go.KIND, url.KIND)}
+    cargo.KIND, debian.KIND, git.KIND, go.KIND, image.KIND, maven.KIND, own_cargo.KIND, own_go.KIND, url.KIND)}
 # kind of a lock line -> who reads it
 LINES: Mapping[str, Kind] = {kind.name: kind for kind in KINDS.values() if kind.line == kind.name}
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang, own
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
     WRAPPER,
     File,
@@ -43,6 +42,7 @@ OWN: Mapping[str, Any] = {"required": ["go"], "properties": {"go": {"type": "str
 class GoKind(Kind):
     name = key = line = "go"
     fields = ("module", "version", "file", "h1")
+    pins = "go.mod or go.sum"
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
@@ -68,8 +68,9 @@ class GoKind(Kind):
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         """The wrapper counts too: someone may have edited it since the lock was made."""
         said = super().made_for(found, suites, read)
-        return said if found.spec["module"] == TOOLCHAIN else {**said,
-                                                               "wrapper": hash_of(read, f"go/{found.name}", WRAPPER)}
+        if found.spec["module"] == TOOLCHAIN:
+            return said
+        return {**said, "wrapper": own.hash_of(read, f"go/{found.name}", WRAPPER)}
 
     def foreign(self, found: Input, entry: Entry) -> str:
         """A toolchain is one module for each platform; the modules of a program are for all."""
@@ -139,12 +140,6 @@ class _Programs(Resolver):
 def entries(name: str, files: Sequence[tuple[File, str]]) -> tuple[Entry, ...]:
     """The lock lines for pairs of a module file and its platform."""
     return tuple(KIND.entry(name, file.sha256, file.size, platform, file.facts) for file, platform in files)
-
-
-def hash_of(read: Read, folder: str, names: Sequence[str]) -> str:
-    """A short hash over some files of a folder; a missing file counts as empty."""
-    texts = [f"{name}\0{read(f'{folder}/{name}') or ''}\0" for name in names]
-    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 KIND = GoKind()

@@ -70,7 +70,8 @@ class Resolver(ABC):
 class Kind(ABC):
     """One kind of input. An input in a recipe is of this kind if it has the key `key`; `schema` is what it may say.
 
-    `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line.
+    `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line. `own` says
+    that the code itself is in the image's main context; `pins` names the files whose hash is in `made_for`.
     """
 
     name: ClassVar[str]
@@ -78,6 +79,8 @@ class Kind(ABC):
     schema: ClassVar[Mapping[str, Any]]
     line: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
+    own: ClassVar[bool] = False
+    pins: ClassVar[str] = ""
 
     def takes(self, given: Mapping[str, Any]) -> bool:
         """Whether an input of a recipe is of this kind."""

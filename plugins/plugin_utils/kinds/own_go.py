@@ -6,16 +6,14 @@ are locked."""
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go, own
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Read, Resolved, Resolver
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 SUMS = ("go.mod", "go.sum")
@@ -23,6 +21,7 @@ SUMS = ("go.mod", "go.sum")
 
 class OwnGoKind(go.GoKind):
     name = "own_go"
+    own = True
     schema = {
         "type": "object", "required": ["go"], "additionalProperties": False,
         "properties": {
@@ -44,21 +43,15 @@ class OwnGoKind(go.GoKind):
         return {"folder": given["go"], "package": given.get("package", ".")}
 
     def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
-        name = str(found.spec["folder"])
-        own = posixpath.normpath(name)
-        if own == WRAPPERS:
-            yield f"{name} is for the wrappers of `make lock`; rename the folder"
-        elif not any(own == "." or file.startswith(f"{own}/") for file in files):
-            yield f"{name} is not a folder beside image.yml, or the context leaves it out"
-        elif posixpath.normpath(f"{own}/go.mod") not in files:
-            yield f"{name} has no go.mod; make it with `go mod init` and `go mod tidy`"
+        yield from own.mistakes(str(found.spec["folder"]), files,
+                                {"go.mod": "make it with `go mod init` and `go mod tidy`"})
 
     def has_lines(self, found: Input, read: Read) -> bool:
         return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         return {"folder": found.spec["folder"], "package": found.spec["package"],
-                "sums": go.hash_of(read, str(found.spec["folder"]), SUMS),
+                "sums": own.hash_of(read, str(found.spec["folder"]), SUMS),
                 **({"for": "build"} if found.build else {})}
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:

@@ -18,25 +18,67 @@ SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HE
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a client asks, and what it must be told: an `http` URL inside the image's network, or `command`, which runs
+    in the image. `says` is a regular expression that the answer has; `again` asks a second time after a restart, which
+    shows that data were kept."""
+
+    http: str = ""
+    command: tuple[str, ...] = ()
+    method: str = "GET"
+    body: str = ""
+    status: int = 200
+    says: str = ""
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A wrong configuration: the image ends with another code than 0, and says what `says` matches."""
+
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    says: str = "."
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a recipe promises; what it does not mention is empty, and `user` is None.
 
-    `command` are the arguments of an example run, `ports` maps a name to a port such as `5000/tcp`, `health` says how
-    to check health (such as `http`, a URL, and the `status` to expect), `metrics` is a URL, `volumes` are folders.
+    `command` and `environment` are those of an example run, `ports` maps a name to a port such as `5000/tcp`, `health`
+    says how to check health (such as `http`, a URL, the `status` to expect, and the seconds `within` which it is
+    healthy), `metrics` is a URL, `volumes` are folders, `tmpfs` are folders in memory that it needs besides.
+    `exceptions` are those to checks: check -> subject -> reason; a subject may have wildcards.
     """
 
     command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     user: int | None = None
     ports: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, object] = field(default_factory=dict)
     metrics: str = ""
     volumes: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    answers: tuple[Request, ...] = ()
+    refuses: tuple[Refusal, ...] = ()
+    exceptions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Contract:
         """Reads the contract of a recipe that its schema has checked."""
-        return cls(tuple(given.get("command", ())), given.get("user"), dict(given.get("ports", {})),
-                   dict(given.get("health", {})), given.get("metrics", ""), tuple(given.get("volumes", ())))
+        plain: dict[str, Any] = {name: value for name, value in given.items() if name not in ("answers", "refuses")}
+        for name in ("command", "volumes", "tmpfs"):
+            plain[name] = tuple(given.get(name, ()))
+        return cls(**plain,
+                   answers=tuple(Request(**{**one, "command": tuple(one.get("command", ()))})
+                                 for one in given.get("answers", ())),
+                   refuses=tuple(Refusal(**{**one, "command": tuple(one.get("command", ()))})
+                                 for one in given.get("refuses", ())))
+
+    @property
+    def service(self) -> bool:
+        """Whether it runs until it is stopped; anything else with a command ends by itself."""
+        return bool(self.ports or self.health)
 
 
 def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tuple[str, str]]:
@@ -58,7 +100,8 @@ def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tu
             yield "user", f"user is {contract.user}, but the Dockerfile says USER {said['user'][-1].rest}"
     if contract.health and said["health"]:
         check = said["health"][-1].rest
-        asked = [str(value) for key, value in contract.health.items() if key != "status" and str(value) not in check]
+        asked = [str(value) for key, value in contract.health.items()
+                 if key not in ("status", "within") and str(value) not in check]
         if check[:4].upper() == "NONE" or ("$" not in check and asked):
             what = ", ".join(asked) or "a check"
             yield "health", f"health promises {what}, but the Dockerfile says HEALTHCHECK {check[:120]}"

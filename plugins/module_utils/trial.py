@@ -1,0 +1,374 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs an image as its contract says it runs, and finds what it does not keep. I/O.
+
+It runs on a read-only root, without capabilities, without new privileges, and in a network of its own, where only its
+own loopback is. Checks are named as in docs/contract.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from . import trial_network
+from .trial_network import NoAnswer
+
+HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
+RUNS = 60.0  # seconds that a command may take
+STOP = 10  # seconds from SIGTERM to the end
+REFUSAL = 10.0  # seconds within which a wrong configuration is refused
+PROBE = 2.0  # seconds that a health check may take
+SECOND = 1_000_000_000  # as the engine counts
+EMULATED = 10.0  # how many times longer everything may take under emulation
+ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
+LABEL = "org.desimages.trial"
+LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
+CODES = (0, 128 + signal.SIGTERM)
+RELAXED = {  # what is allowed -> the finding if it runs then
+    "read-only": "it does not run on a read-only root",
+    "capabilities": "it does not run without capabilities",
+    "privileges": "it does not run without new privileges",
+    "user": "it does not run as its user, but as root",
+}
+
+
+class _NotStarted(Exception):
+    """What the engine says of an image that it cannot start, as its program is missing."""
+
+
+class Trial:
+    """One run of the contract. `engine` is a client of the docker SDK, which raises `refused` for what it cannot do;
+    `promises` is a contract as its recipe has it, with all keys; `shown` names the image in commands for people.
+    Filled on the way: `findings` (check, subject, words, by_hand) and `facts`."""
+
+    def __init__(self, engine: Any, image: str, promises: Mapping[str, Any], *, refused: type[Exception], shown: str,
+                 emulated: bool) -> None:
+        self._engine, self._image, self._promises, self._shown = engine, image, promises, shown
+        self._refused = refused
+        self._slower = EMULATED if emulated else 1.0
+        self._mark = secrets.token_hex(6)
+        self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
+        self.findings: list[dict[str, str]] = []
+        self.facts: dict[str, Any] = {}
+
+    def run(self) -> None:
+        try:
+            if self._promises["ports"] or self._promises["health"]:
+                self._service()
+            else:
+                if self._promises["command"]:
+                    self._command()
+                self._refuse_all()
+        except _NotStarted as error:
+            self._found(False, "starts", "service" if self._promises["ports"] else "command",
+                        f"it cannot be started: {_last(str(error))}")
+        finally:
+            self._tidy()
+
+    # a command that ends by itself
+
+    def _command(self) -> None:
+        with self._started() as container:
+            code = _end(container, RUNS * self._slower)
+            said = _said(container)
+        self._found(code == 0, "starts", "command", f"it ended with {code}: {_last(said)}" if code is not None else
+                    f"it did not end within {RUNS * self._slower:.0f} s")
+        self._found(bool(said.strip()), "logs", "output", "it wrote nothing to stdout or stderr")
+        if code != 0:
+            return
+        with self._started(user=ANYBODY) as container:
+            code = _end(container, RUNS * self._slower)
+            self._found(code == 0, "any-user", ANYBODY, f"as user {ANYBODY} it ended with {code}: "
+                        f"{_last(_said(container))}", user=ANYBODY)
+
+    # a service
+
+    def _service(self) -> None:
+        began = time.monotonic()
+        with self._started(volumes=self._volumes()) as container:
+            problem = self._up(container)
+            if problem:
+                self._diagnose(problem, _said(container))
+                return
+            self.facts["healthy"] = round(time.monotonic() - began, 1)
+            self._look(container)
+            with ThreadPoolExecutor() as beside:  # most of the time goes by with waiting
+                others = [beside.submit(call) for call in (self._anybody, self._refuse_all)]
+                self._unhealthy(container)
+                self._restarted(container)
+                for other in others:
+                    other.result()
+
+    def _anybody(self) -> None:
+        with self._started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
+            problem = self._up(container)
+            self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {_last(_said(container))}",
+                        user=ANYBODY)
+
+    def _up(self, container: Any) -> str:
+        """Waits until a service is healthy; '' or what it is instead. Without a health check its ports decide."""
+        limit = float(self._promises["health"].get("within", HEALTHY)) * self._slower
+        deadline, state = time.monotonic() + limit, "starting"
+        while time.monotonic() < deadline:
+            container.reload()
+            now = container.attrs["State"]
+            if not now["Running"]:
+                return f"it ended with {now['ExitCode']}"
+            state = (now.get("Health") or {}).get("Status", "none")
+            if state == "healthy" or (state == "none" and not self._closed(container)):
+                return ""
+            time.sleep(0.1)
+        return f"it was not healthy within {limit:.0f} s, but {state}"
+
+    def _diagnose(self, problem: str, said: str) -> None:
+        """Why it does not come up: tries again with one thing allowed at a time."""
+        for check, words in RELAXED.items():
+            with self._started(volumes=self._volumes(), relaxed=check) as container:
+                if not self._up(container):
+                    self._found(False, check, check, f"{words}: {problem}: {_last(said)}")
+                    return
+        check = "starts" if problem.startswith("it ended") else "healthy"
+        self._found(False, check, "service", f"{problem}: {_last(said)}")
+
+    def _closed(self, container: Any) -> dict[str, str]:
+        """The ports that do not accept connections, and why."""
+        pid = container.attrs["State"]["Pid"]
+        found = {port: trial_network.inside(pid, lambda port=port: trial_network.accepts(port))  # type: ignore[misc]
+                 for port in self._promises["ports"].values()}
+        return {port: why for port, why in found.items() if why}
+
+    def _look(self, container: Any) -> None:
+        """What can be seen of a service that is up."""
+        pids = _processes(container)
+        own = container.attrs["State"]["Pid"]
+        for pid, command in pids.items():
+            self._found(pid == own, "processes", command, f"it has another process: {command}")
+            user, wanted = _user(pid), self._promises["user"]
+            self._found(user is None or wanted is None or user == wanted, "user", command,
+                        f"{command} runs as user {user}, not as {wanted}")
+        for port, why in self._closed(container).items():
+            self._found(False, "ports", port, f"{port} accepts no connection: {why}")
+        if self._promises["metrics"]:
+            self._metrics(own)
+        for request in self._promises["answers"]:
+            self._ask(container, request)
+        self._found(bool(_said(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
+        for folder in (*self._promises["volumes"], *self._promises["tmpfs"]):
+            for path in _logs(own, folder):
+                self._found(False, "logs", path, f"it logs to {path}")
+
+    def _metrics(self, pid: int) -> None:
+        try:
+            status, text = trial_network.inside(pid, lambda: trial_network.request(self._promises["metrics"]))
+        except NoAnswer as error:
+            self._found(False, "metrics", self._promises["metrics"], error.message)
+            return
+        self._found(status == 200, "metrics", self._promises["metrics"],
+                    f"{self._promises['metrics']} answers with {status}")
+        self.facts["metrics"] = text if status == 200 else ""
+
+    def _ask(self, container: Any, request: Mapping[str, Any], when: str = "") -> None:
+        """`when` is where in the trial, for the words."""
+        check = "restarts" if when else "answers"
+        if request["command"]:
+            subject = shlex.join(request["command"])
+            code, output = container.exec_run(list(request["command"]), environment=dict(self._promises["environment"]))
+            good, text = code == 0, output.decode(errors="replace")
+            said = f"{subject} ended with {code}{when}"
+        else:
+            subject = f"{request['method']} {request['http']}"
+            try:
+                status, text = trial_network.inside(
+                    container.attrs["State"]["Pid"],
+                    lambda: trial_network.request(request["http"], request["method"], request["body"]))
+            except NoAnswer as error:
+                self._found(False, check, subject, error.message + when)
+                return
+            good, said = status == request["status"], f"{subject} answers with {status}{when}"
+        self._found(good, check, subject, f"{said}: {_last(text)}")
+        if good and request["says"]:
+            self._found(bool(re.search(request["says"], text)), check, subject,
+                        f"{subject} does not say {request['says']!r}{when}: {_last(text)}")
+
+    def _unhealthy(self, container: Any) -> None:
+        """Whether the health check notices that the service does not answer any more: its processes are stopped."""
+        container.reload()
+        if not container.attrs["State"].get("Health"):
+            self._found(not self._promises["health"], "unhealthy", "HEALTHCHECK", "the engine knows no health check")
+            return
+        pids = list(_processes(container))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            noticed = self._becomes(container, "unhealthy")
+        finally:
+            for pid in pids:
+                _signal(pid, signal.SIGCONT)
+        self._found(noticed, "unhealthy", "HEALTHCHECK", "its health check succeeds while the service is stopped")
+        if noticed:
+            self._found(self._becomes(container, "healthy"), "healthy", "again",
+                        "it does not become healthy again when the service goes on")
+
+    def _becomes(self, container: Any, state: str) -> bool:
+        deadline = time.monotonic() + 4 * (PROBE + 1) * self._slower
+        while time.monotonic() < deadline:
+            container.reload()
+            if container.attrs["State"]["Health"]["Status"] == state:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _restarted(self, container: Any) -> None:
+        """SIGTERM, and a second start with the same volumes."""
+        limit = STOP * self._slower
+        began = time.monotonic()
+        container.stop(timeout=int(limit))
+        self.facts["stops"] = round(time.monotonic() - began, 1)
+        container.reload()
+        code = container.attrs["State"]["ExitCode"]
+        if code == 128 + signal.SIGKILL:
+            self._found(False, "stops", "SIGTERM", f"it did not end within {limit:.0f} s of SIGTERM")
+        else:
+            self._found(code in CODES, "stops", str(code), f"after SIGTERM it ended with {code}")
+        container.start()
+        problem = self._up(container)
+        self._found(not problem, "restarts", "service", f"with its data {problem}: {_last(_said(container))}")
+        for request in self._promises["answers"] if not problem else ():
+            if request["again"]:
+                self._ask(container, request, " after a restart")
+
+    def _refuse_all(self) -> None:
+        for refusal in self._promises["refuses"]:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Mapping[str, Any]) -> None:
+        command = list(refusal["command"] or self._promises["command"])
+        environment = {**self._promises["environment"], **refusal["environment"]}
+        words = [f"{name}={value}" for name, value in refusal["environment"].items()]
+        subject = " ".join([*words, *refusal["command"]])
+        with self._started(tmpfs=self._promises["volumes"], command=command, environment=environment) as container:
+            code = _end(container, REFUSAL * self._slower)
+            said = _said(container)
+        by_hand = self._by_hand(command=command, environment=environment)
+        self._found(bool(code), "refuses", subject, f"with {subject} it " + (
+            "runs" if code is None else f"ended with 0: {_last(said)}"), by_hand)
+        if code:
+            self._found(bool(re.search(refusal["says"], said)), "refuses", subject,
+                        f"with {subject} it does not say {refusal['says']!r}: {_last(said)}", by_hand)
+
+    # containers
+
+    @contextmanager
+    def _started(self, *, volumes: Sequence[str] = (), tmpfs: Sequence[str] = (), user: str = "", relaxed: str = "",
+                 command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """A container of the image, removed afterwards. `volumes` are NAME:FOLDER."""
+        root = self._promises["user"] == 0
+        memory = {**dict.fromkeys(self._promises["tmpfs"], "mode=1777"), **dict.fromkeys(tmpfs, "mode=1777")}
+        container = self._engine.containers.create(
+            self._image, list(self._promises["command"] if command is None else command), network_mode="none",
+            read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
+            cap_drop=[] if relaxed == "capabilities" else ["ALL"],
+            cap_add=sorted(self._excepted.get("capabilities", ())),
+            security_opt=[] if relaxed == "privileges" else ["no-new-privileges"],
+            user="0" if relaxed == "user" else user or ("0" if root else ""),
+            environment=dict(self._promises["environment"] if environment is None else environment),
+            labels={LABEL: self._mark},
+            healthcheck={"interval": SECOND // 2, "timeout": int(PROBE * self._slower * SECOND), "retries": 1,
+                         "start_period": int(HEALTHY * self._slower * SECOND)})
+        try:
+            try:
+                container.start()
+            except self._refused as error:
+                raise _NotStarted(str(getattr(error, "explanation", None) or error)) from error
+            container.reload()
+            yield container
+        finally:
+            container.remove(force=True, v=True)
+
+    def _volumes(self) -> list[str]:
+        """A new volume for each folder that the contract names."""
+        return [f"desimages-{self._mark}-{secrets.token_hex(2)}:{folder}" for folder in self._promises["volumes"]]
+
+    def _tidy(self) -> None:
+        for volume in self._engine.volumes.list():
+            if volume.name.startswith(f"desimages-{self._mark}-"):
+                volume.remove(force=True)
+
+    def _found(self, holds: bool, check: str, subject: str, words: str, by_hand: str = "", user: str = "") -> None:
+        if not holds:
+            self.findings.append({"check": check, "subject": subject, "words": words,
+                                  "by_hand": by_hand or self._by_hand(user=user)})
+
+    def _by_hand(self, user: str = "", command: Sequence[str] = (),
+                 environment: Mapping[str, str] | None = None) -> str:
+        promises = self._promises
+        words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+                 "--network=none", *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
+                 *(f"--tmpfs={folder}" for folder in promises["tmpfs"])]
+        words += [f"--tmpfs={folder}" if user else f"--volume={folder}" for folder in promises["volumes"]]
+        words += [f"--user={user}"] if user else []
+        words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
+        return shlex.join([*words, self._shown, *(command or promises["command"])])
+
+
+def _end(container: Any, seconds: float) -> int | None:
+    """The exit code; None if it does not end in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        container.reload()
+        if not container.attrs["State"]["Running"]:
+            return int(container.attrs["State"]["ExitCode"])
+        time.sleep(0.05)
+    return None
+
+
+def _said(container: Any) -> str:
+    return str(container.logs(tail=200).decode(errors="replace"))
+
+
+def _last(text: str) -> str:
+    """The end of what was said, for a message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-600:] or "(nothing)"
+
+
+def _processes(container: Any) -> dict[int, str]:
+    """pid on this machine -> command."""
+    found = container.top(ps_args="-eo pid,args")["Processes"]
+    return {int(pid): command for pid, command in found}
+
+
+def _user(pid: int) -> int | None:
+    """The user of a process; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return int(re.search(r"^Uid:\s+\d+\s+(\d+)", file.read(), re.M)[1])  # type: ignore[index]
+    except (OSError, TypeError):
+        return None
+
+
+def _logs(pid: int, folder: str) -> list[str]:
+    """Files in a folder of a process's root that look like logs and have something in them."""
+    root = f"/proc/{pid}/root"
+    found = []
+    for place, _folders, names in os.walk(root + folder):
+        for name in names:
+            path = os.path.join(place, name)
+            shown = path[len(root):]
+            if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
+                found.append(shown)
+    return sorted(found)
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,102 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""Asks a service from inside its own network, in which nobody else is: requests and connections. I/O."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+
+from .errors import FarmError
+
+NETWORK = 0x40000000  # CLONE_NEWNET, see setns(2)
+PATIENCE = 10.0  # seconds for an answer
+MOST = 4 << 20  # bytes of an answer
+Found = TypeVar("Found")
+
+
+class NoAnswer(FarmError):
+    """A service that does not answer."""
+
+
+def inside(pid: int, call: Callable[[], Found]) -> Found:
+    """The result of a call in the network of a process. It is made in a thread of its own, as each thread has its own
+    network. Raises what the call raises."""
+    results: list[Found] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                library = ctypes.CDLL(None, use_errno=True)
+                if library.setns(there, NETWORK):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), f"/proc/{pid}/ns/net")
+            finally:
+                os.close(there)
+            results.append(call())
+        except BaseException as error:  # it belongs to who called
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def request(url: str, method: str = "GET", body: str = "", patience: float = PATIENCE) -> tuple[int, str]:
+    """(status, text) of an answer. Raises NoAnswer."""
+    asked = urllib.request.Request(url, data=body.encode() if body else None, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
+    try:
+        with opener.open(asked, timeout=patience) as answer:
+            return answer.status, answer.read(MOST).decode(errors="replace")
+    except HTTPError as error:
+        with error:
+            return error.code, error.read(MOST).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        raise NoAnswer(f"{method} {url}: {getattr(error, 'reason', None) or error}") from error
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer."""
+
+    def redirect_request(self, *_arguments: Any) -> None:
+        return None
+
+
+def accepts(port: str, patience: float = PATIENCE) -> str:
+    """'' if a port such as `5000/tcp` or `53/udp` is open, else why not. Nothing answers for UDP itself, so there the
+    kernel's own word counts."""
+    number, _slash, kind = port.partition("/")
+    if kind == "udp":
+        return "" if _bound(int(number)) else "nothing listens there"
+    failures = []
+    for host in ("127.0.0.1", "::1"):
+        try:
+            with socket.create_connection((host, int(number)), timeout=patience):
+                return ""
+        except OSError as error:
+            failures.append(f"{host}: {error.strerror or error}")
+    return "; ".join(failures)
+
+
+def _bound(port: int) -> bool:
+    """Whether a UDP socket of this network has the port, see proc_net(5)."""
+    for name in ("udp", "udp6"):
+        try:
+            with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
+                lines = file.read().splitlines()[1:]
+        except OSError:
+            continue
+        if any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines):
+            return True
+    return False

@@ -1,0 +1,221 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run an image as its contract promises, and report what it does not keep."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: contract
+short_description: Run an image as its contract promises, and report what it does not keep
+version_added: 0.1.0
+author: the Desimages authors (@desimages)
+description:
+  - Brings one image of the farm's registry to a Docker Engine or Podman on this host, by digest and with its layers
+    unpacked, runs it on a read-only root, without capabilities, new privileges and a network, and checks what its
+    recipe promises. docs/contract.md describes each check.
+  - Containers and volumes that it made in the engine are removed afterwards, and so is the image unless O(keep) is set.
+    The engine's own settings stay as they are.
+  - Some checks run programs of the image's platform. If neither this host nor an emulator runs these, nothing is run,
+    and RV(ran_by) says so.
+requirements:
+  - docker (the Python SDK), 5.0.3 or later
+  - zstandard
+attributes:
+  check_mode:
+    support: full
+    description: In check mode nothing is run.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing that stays.
+options:
+  state_dir:
+    description: The farm's state folder. What is unpacked is in C(tester) there meanwhile.
+    type: path
+    required: true
+  socket:
+    description: The engine's unix socket.
+    type: path
+    required: true
+  unit:
+    description: The name of the unit, for messages.
+    type: str
+    required: true
+  reference:
+    description: How people name the image, for the commands in findings.
+    type: str
+    required: true
+  platform:
+    description: The image's platform.
+    type: str
+    required: true
+  image:
+    description: Where the image is, with C(url) (the registry's), C(repository), C(config) and C(layers), each of these
+      with C(digest), C(size) and C(mediaType).
+    type: dict
+    required: true
+  promises:
+    description: The contract of the recipe, with all its keys.
+    type: dict
+    required: true
+  keep:
+    description:
+      - The digests of the configurations of all images that this run tries. If given, the engine is the farm's own.
+        These images stay in it until the next run, so that layers are brought once, and all others are removed.
+      - Without it, the image is removed afterwards, and others are left alone.
+    type: list
+    elements: str
+    default: []
+  ca:
+    description: PEM certificates that alone are trusted for the registry. If empty, the CAs of the system are.
+    type: str
+    default: ""
+  user:
+    description: Who asks the registry.
+    type: str
+    default: ""
+  password:
+    description: The password of O(user).
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Check one image
+  desimages.farm.contract:
+    state_dir: /var/lib/desimages
+    socket: /var/lib/desimages/tester/docker.sock
+    unit: tools linux/amd64
+    reference: 127.0.0.1:5000/desimages/tools@sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+    platform: linux/amd64
+    image: "{{ images[0] }}"
+    promises: "{{ promises }}"
+"""
+
+RETURN = r"""
+findings:
+  description: The broken promises, each with C(check), C(subject), C(words) and C(by_hand), the command that shows it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - check: stops
+      subject: "137"
+      words: it did not end within 10 s of SIGTERM
+      by_hand: docker run --rm ...
+facts:
+  description: What was measured (seconds until it was healthy, seconds until it had stopped) and the text of its
+    metrics.
+  returned: success
+  type: dict
+  sample: {healthy: 1.2, stops: 0.3}
+ran_by:
+  description: What ran it. C(native) is the host itself, C(emulated) an emulator, C(not) means that nothing was run.
+  returned: success
+  type: str
+  sample: native
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+  sample: 6.1
+"""
+
+import os
+import shutil
+import tempfile
+import time
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.desimages.farm.plugins.module_utils import abilities, state
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.module_utils.trial import Trial
+from ansible_collections.desimages.farm.plugins.module_utils.trial_image import load
+
+try:
+    import docker
+    import zstandard
+except ImportError:
+    LACKING = traceback.format_exc()
+else:
+    LACKING = ""
+
+ARGUMENTS = {
+    "state_dir": {"type": "path", "required": True},
+    "socket": {"type": "path", "required": True},
+    "unit": {"type": "str", "required": True},
+    "reference": {"type": "str", "required": True},
+    "platform": {"type": "str", "required": True},
+    "image": {"type": "dict", "required": True},
+    "promises": {"type": "dict", "required": True},
+    "keep": {"type": "list", "elements": "str", "default": []},
+    "ca": {"type": "str", "default": ""},
+    "user": {"type": "str", "default": ""},
+    "password": {"type": "str", "default": "", "no_log": True},
+}
+PATIENCE = 300  # seconds for an answer of the engine
+
+
+def main() -> None:
+    state.open_umask()
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    if LACKING:
+        module.fail_json(msg=missing_required_lib("docker and zstandard"), exception=LACKING)
+    began = time.monotonic()
+    place = os.path.join(module.params["state_dir"], "tester")
+    try:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        platform = Platform.parse(module.params["platform"])
+        ran_by = abilities.tried(place)[platform]
+        if ran_by == abilities.NOT or module.check_mode:
+            module.exit_json(changed=False, findings=[], facts={}, ran_by=abilities.NOT, seconds=0.0)
+        folder = tempfile.mkdtemp(prefix="trial-", dir=place)
+        try:
+            trial = tried(module.params, folder, emulated=ran_by == abilities.EMULATED)
+        finally:
+            shutil.rmtree(folder)
+    except FarmError as error:
+        module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
+    except docker.errors.DockerException as error:
+        module.fail_json(msg=f"the engine at {module.params['socket']} fails: {error}")
+    module.exit_json(changed=False, findings=trial.findings, facts=trial.facts, ran_by=ran_by,
+                     seconds=round(time.monotonic() - began, 1))
+
+
+def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
+    """Brings the image, runs its trial, and removes it."""
+    access = {"url": params["image"]["url"], "user": params["user"], "password": params["password"]}
+    if params["ca"]:
+        access["ca"] = os.path.join(folder, "ca.pem")
+        with open(access["ca"], "w", encoding="ascii") as file:
+            file.write(params["ca"])
+    engine = docker.DockerClient(base_url=f"unix://{params['socket']}", timeout=PATIENCE)
+    try:
+        known = {image.id for image in engine.images.list(all=True)}
+        for other in known - set(params["keep"]) if params["keep"] else ():
+            engine.images.remove(other, force=True)
+        image = load(engine, params["image"], access, folder,
+                     lambda packed: zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True),
+                     known=bool(params["keep"]))
+        try:
+            trial = Trial(engine, image, params["promises"], refused=docker.errors.APIError,
+                          shown=params["reference"], emulated=emulated)
+            trial.run()
+            return trial
+        finally:
+            if image not in known and not params["keep"]:
+                engine.images.remove(image, force=True)
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+#!/usr/bin/python
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verdict
+short_description: Say which images keep their contracts
+description:
+  - Puts together what M(desimages.farm.verify) found in the files of images, and M(desimages.farm.contract) when it ran
+    them, leaves out what their recipes except, and shows the rest. Fails if anything is left.
+author: the Desimages authors (@desimages)
+version_added: 0.1.0
+attributes:
+  check_mode: {support: full, description: It changes nothing in any mode.}
+  diff_mode: {support: none, description: It changes nothing.}
+  idempotent: {support: full, description: It changes nothing.}
+options:
+  subjects:
+    description: What M(desimages.farm.verify) returned.
+    type: list
+    elements: dict
+    required: true
+  missing:
+    description: The units that are not built, as it returned them.
+    type: list
+    elements: str
+    default: []
+  trials:
+    description: A tester's name -> the results of M(desimages.farm.contract) on it, each with its C(item).
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Say what was found
+  desimages.farm.verdict:
+    subjects: "{{ read.subjects }}"
+    trials: {tester: "{{ tried.results }}"}
+"""
+
+RETURN = r"""
+images:
+  description: What each image keeps.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - unit: tools linux/amd64
+      kept: true
+      ran_by: native
+      findings: []
+"""

@@ -1,0 +1,19 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether metrics can be read by Prometheus. No I/O."""
+
+from __future__ import annotations
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import prometheus
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
+
+
+def findings(text: str, url: str) -> list[dict[str, str]]:
+    """What is wrong with an answer in Prometheus' text format."""
+    by_hand = f"curl -s {url} | promtool check metrics"
+    try:
+        samples = sum(len(family.samples) for family in prometheus.text_string_to_metric_families(text))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        return [Finding("metrics", url, f"{url} cannot be parsed: {error}", by_hand).as_dict()]
+    return [] if samples else [Finding("metrics", url, f"{url} has no sample", by_hand).as_dict()]

@@ -1,0 +1,103 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which images a run verifies, and what is read of each on the controller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import config, files
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, merged
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import Layers, packaged
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image of one platform, as the verdict and module `contract` get it. `image` says where it is, see there;
+    `runs` is true if its contract has something to run."""
+
+    unit: str
+    platform: str
+    reference: str
+    image: dict[str, Any]
+    promises: dict[str, Any]
+    inherited: dict[str, dict[str, str]]
+    runs: bool
+    findings: list[dict[str, str]] = field(default_factory=list)
+    size: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Reader:
+    """Reads images of a plan from the registry, and finds what in them breaks their contracts."""
+
+    def __init__(self, registry: Registry, namespace: str, plan: Plan, say: Callable[[str], None]) -> None:
+        self._registry, self._namespace, self._plan, self._say = registry, namespace, plan, say
+        self._layers = Layers(registry)
+
+    def all(self, digests: Mapping[Key, str]) -> list[Subject]:
+        """Of units that exist, by platform, so that layers they share are read once. Raises FarmError."""
+        order = list(self._plan.units)
+        keys = sorted(digests, key=lambda key: (key.platform, order.index(key)))
+        return [self._subject(key, self._real(key, digests[key])) for key in keys]
+
+    def _real(self, key: Key, digest: str) -> str:
+        """The digest of a unit's manifest: what BuildKit pushed may be an index of one."""
+        content = self._registry.content(f"{self._namespace}/{key.image}", digest)
+        if content is None:
+            raise FarmError(f"{key} is gone from the registry: {digest}",
+                            hint="playbooks/check.yml says what is damaged, and repairs it")
+        return digest if content[1].config else content[1].manifests[0].digest
+
+    def _subject(self, key: Key, digest: str) -> Subject:
+        repository = f"{self._namespace}/{key.image}"
+        _data, content = self._registry.content(repository, digest) or (b"", None)
+        if content is None or content.config is None:
+            raise FarmError(f"{key}: {repository}@{digest} is not an image that can be read")
+        layers = content.blobs[1:]
+        said = json.loads(b"".join(self._registry.blob(repository, content.config.digest, content.config.size)))
+        found = self._layers.files(repository, layers)
+        contract = self._plan.recipes[key.image].contract
+        findings = [*config.findings(said.get("config") or {}, contract),
+                    *files.findings(found, packaged(found), key.platform)]
+        self._say(f"{key}: {len(found)} files read")
+        return Subject(str(key), str(key.platform), f"{self._registry.address}/{repository}@{digest}", {
+            "url": self._registry.base, "repository": repository, "config": _descriptor(content.config),
+            "layers": list(map(_descriptor, layers)),
+        }, asdict(contract), self.inherited(key), contract.service or bool(contract.command or contract.refuses),
+            [finding.as_dict() for finding in findings], sum(layer.size for layer in layers))
+
+    def inherited(self, key: Key) -> dict[str, dict[str, str]]:
+        """The exceptions of the images that a unit descends from, to checks of files: these are its files too."""
+        above, waiting = list[Key](), [key]
+        while waiting:
+            unit = self._plan.units[waiting.pop()]
+            parents = [Key(parent.image, parent.target, unit.key.platform) for parent in unit.parents
+                       if not parent.build]
+            above += parents
+            waiting += parents
+        excepted = [self._plan.recipes[parent.image].contract.exceptions for parent in dict.fromkeys(above)]
+        return merged({check: subjects for check, subjects in one.items() if check in OF_FILES} for one in excepted)
+
+
+OF_FILES = ("setuid", "world-writable", "secret", "compiler", "package-manager", "platform", "pie", "relro", "bind-now",
+            "canary", "fortify", "stack", "rpath")
+
+
+def _descriptor(found: Descriptor) -> dict[str, Any]:
+    return {"digest": found.digest, "size": found.size, "mediaType": found.media_type}
+
+
+def as_findings(values: Iterable[Mapping[str, str]]) -> list[Finding]:
+    """What a module or an action returned."""
+    return [Finding(value["check"], value["subject"], value["words"], value["by_hand"]) for value in values]
