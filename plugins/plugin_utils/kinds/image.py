@@ -142,14 +142,16 @@ class Registries:
 
         def took() -> None:
             if entry.fact["file"] == MANIFEST:
-                data = registry.manifest(repository, digest)
-                partial.write_bytes(_there(data, f"{registry.address}/{repository}", digest))
-            elif not registry.has_blob(repository, digest):
-                _there(None, f"{registry.address}/{repository}", digest)
-            else:
+                partial.write_bytes(_read(registry, repository, digest)[0])
+                return
+            try:
                 with partial.open("wb") as out:
                     for piece in registry.blob(repository, digest, entry.size):
                         out.write(piece)
+            except RegistryError:  # it is asked only now, as some registries lead to storage that refuses HEAD
+                if registry.has_blob(repository, digest):
+                    raise
+                raise Missing(f"{registry.address}/{repository} has no {digest}") from None
 
         try:
             self._patiently(took)
@@ -271,12 +273,6 @@ def _read(registry: Registry, repository: str, digest: str) -> tuple[bytes, oci.
     if found is None:
         raise Missing(f"{registry.address}/{repository} has no {digest}", hint="are name and digest right?")
     return found
-
-
-def _there(data: bytes | None, where: str, digest: str) -> bytes:
-    if data is None:
-        raise Missing(f"{where} does not have {digest} any more")
-    return data
 
 
 def told(error: FarmError, what: str) -> FarmError:
