@@ -169,7 +169,8 @@ def test_a_lock_is_for_its_recipe_and_the_python_of_its_suite(place, index, empt
     for old, new, words in (
             ('"platform":"linux/arm64",', "", "a line for all platforms, but each has its own wheels"),
             ("pure_lib-1.1-py3-none-any.whl", f"pure_lib-1.1-{ON_AMD64}.whl", "is not for linux/arm64"),
-            ('"2.0","file":"Web_App-2.0', '"1.9","file":"Web_App-1.9', "the lock has no wheel of web-app 2.0 for linux/amd64")):
+            ('"2.0","file":"Web_App-2.0', '"1.9","file":"Web_App-1.9',
+             "the lock has no wheel of web-app 2.0 for linux/amd64")):
         assert old in written
         empty.write("web/lock.jsonl", written.replace(old, new))
         assert [problem for problem in empty.problems() if words in problem or "is already on line" in problem], words
