@@ -14,8 +14,8 @@ description:
     for Go modules and npm packages a wrapper in C(go/<input>) or C(npm/<input>). The same resolution gives the same
     bytes.
   - apt resolves Debian packages in a private root, from signed indexes only; the go command resolves Go modules, npm
-    resolves npm packages, pip resolves wheels, and cargo checks each Cargo.lock that crates are taken from, all with
-    the machine's own settings.
+    resolves npm packages, the pip of the Python that runs Ansible resolves wheels, and cargo checks each Cargo.lock
+    that crates are taken from, all with the machine's own settings.
   - An image that cannot be resolved keeps its lock; the other locks are written, and the task fails at the end.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0

@@ -15,7 +15,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Missing,
     Unreachable,
 )
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARMV6, S390X
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARMV6, I386, S390X
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, pip_client
@@ -97,6 +97,19 @@ def test_a_platform_without_a_build_is_refused_with_what_to_do(place, index):
     assert "dependencies: false" in error.value.hint
 
 
+def test_an_old_build_that_does_not_fit_is_no_build(place, index):
+    """As for 32 bit, for which many projects no longer make builds: pip then tells of a conflict."""
+    index.publish("fast", "0.1", "cp36-abi3-manylinux2010_i686")
+    index.publish("Web.App", "2.1", needs=("fast", "pure-lib"))
+    index.publish("pure-lib", "1.2", needs=("fast>=1.0",))
+    index.remove("pure-lib", "pure_lib-1.0-py3-none-any.whl")
+    index.remove("pure-lib", "pure_lib-1.1-py3-none-any.whl")
+    with pytest.raises(FarmError) as error:
+        place.lock({"pypi": ["Web.App==2.1"]}, platforms=(AMD64, I386))
+    assert "fast>=1.0 (pure-lib 1.2) (not for linux/386)" in error.value.message
+    assert (error.value.where["platform"], type(error.value)) == ("linux/386", FarmError)
+
+
 def test_what_debian_packages_bring_can_be_left_out(place, index):
     index.publish("Web.App", "2.1", needs=("fast>=1", "pure-lib"))
     given = {"pypi": ["Web.App==2.1", "pure-lib==1.0"], "dependencies": False}
@@ -169,7 +182,8 @@ def test_a_lock_is_for_its_recipe_and_the_python_of_its_suite(place, index, empt
     for old, new, words in (
             ('"platform":"linux/arm64",', "", "a line for all platforms, but each has its own wheels"),
             ("pure_lib-1.1-py3-none-any.whl", f"pure_lib-1.1-{ON_AMD64}.whl", "is not for linux/arm64"),
-            ('"2.0","file":"Web_App-2.0', '"1.9","file":"Web_App-1.9', "the lock has no wheel of web-app 2.0 for linux/amd64")):
+            ('"2.0","file":"Web_App-2.0', '"1.9","file":"Web_App-1.9',
+             "the lock has no wheel of web-app 2.0 for linux/amd64")):
         assert old in written
         empty.write("web/lock.jsonl", written.replace(old, new))
         assert [problem for problem in empty.problems() if words in problem or "is already on line" in problem], words

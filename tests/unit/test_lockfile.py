@@ -43,7 +43,11 @@ def entries(draw: st.DrawFn) -> Entry:
         known["version"] = st.from_regex(r"[0-9]{1,3}\.[0-9]\.[0-9](-rc\.[0-9])?", fullmatch=True)
         known["integrity"] = st.binary(min_size=64, max_size=64).map(
             lambda data: "sha512-" + b64encode(data).decode())
+    if kind.name == "pypi":
+        known["version"] = st.from_regex(r"[0-9]{1,3}\.[0-9](rc[0-9])?", fullmatch=True)
     facts = {name: draw(known.get(name, text)) for name in kind.fields if name != "platform"}
+    if kind.name == "pypi":
+        facts["file"] = f"{facts['name']}-{facts['version']}-py3-none-any.whl"
     platform = draw(platforms if kind.name == "debian" else st.one_of(st.just(""), platforms))
     sha256 = draw(st.text("0123456789abcdef", min_size=64, max_size=64))
     return kind.entry(draw(names), sha256, draw(st.integers(0, 1 << 40)), platform, facts)

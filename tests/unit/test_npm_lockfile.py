@@ -21,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile 
     allowed,
     natives,
     packages,
-    without_addresses,
+    tidied,
 )
 
 SHA = f"sha512-{86 * 'a'}=="
@@ -144,12 +144,14 @@ def test_what_a_tarball_says_counts_as_well():
         ("a 1.0.0 has native code (x.node)", PLATFORMS)]
 
 
-def test_a_wrapper_keeps_no_address_that_a_registry_says():
+def test_a_wrapper_keeps_no_address_that_a_registry_says_and_nothing_unneeded():
     text = json.dumps({"lockfileVersion": 3, "packages": {
-        "": {}, "node_modules/a": {"version": "1.0.0", "funding": {"url": "https://x"}, "deprecated": "see https://y",
-                                   "license": "MIT"}}})
-    assert "https" not in without_addresses(text)
-    assert json.loads(without_addresses(text))["packages"]["node_modules/a"] == {"version": "1.0.0", "license": "MIT"}
+        "": {}, "node_modules/left": {"version": "1.0.0", "extraneous": True},
+        "node_modules/a": {"version": "1.0.0", "funding": {"url": "https://x"}, "deprecated": "see https://y",
+                           "license": "MIT"}}})
+    assert list(json.loads(tidied(text))["packages"]) == ["", "node_modules/a"]
+    assert "https" not in tidied(text)
+    assert json.loads(tidied(text))["packages"]["node_modules/a"] == {"version": "1.0.0", "license": "MIT"}
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_catalog", [], "a list of folders"),
         ("farm_origins", {"gem": []}, "it has gem"),
         ("farm_origins", {"npm": "file:///srv/npm"}, "npm: the address of a registry"),
+        ("farm_origins", {"pypi": "/srv/wheels"}, "pypi: the address of an index"),
         ("farm_origins", {"debian": 5}, "debian: a list of base URLs"),
         ("farm_origins", {"go": ["https://p"]}, "go: a string"),
         ("farm_origins", {"cargo": "https://index.example/"}, "cargo: sparse+https://"),
@@ -198,7 +199,8 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_registry", "[::1]:5000"), ("farm_registry", "registry.example.org:5000"),
         ("farm_registry", "[2001:db8::1]:5000"), ("registry_address", "0.0.0.0:5000"), ("farm_registry_ca", ""),
         ("farm_registry_password", "a long pass phrase"), ("farm_snapshot", "20261101T081513Z"),
-        ("farm_origins", {"debian": "file:///a", "go": "off", "npm": "https://r.example/", "url": {"a": "b"}}),
+        ("farm_origins", {"debian": "file:///a", "go": "off", "npm": "https://r.example/", "pypi": "file:///b",
+                          "url": {"a": "b"}}),
         ("farm_origins", {"cargo": "file:///srv/crates"}), ("farm_origins", {"cargo": "sparse+http://index.example/"}),
     ],
 )

@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
     S390X,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, wheels
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import culprit, failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import Conflict, culprit, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.wheels import RELEASES, Wheel, environment, reached
 
 TRIXIE = RELEASES["trixie"]
@@ -164,7 +164,7 @@ NONE = ("ERROR: Could not find a version that satisfies the requirement a==1\n"
         ("ERROR: Could not install packages: [Errno 28] No space left on device", "", NoSpace, "room"),
         ("  ERROR: HTTP error 404 while getting http://i/a.whl", "", Missing, "wheel"),
         ("requests.exceptions.RetryError: Max retries exceeded with url", "", Unreachable, "reachable"),
-        ("ERROR: ResolutionImpossible: for help visit", "", FarmError, "exclude each other"),
+        ("ERROR: ResolutionImpossible: for help visit", "", Conflict, "exclude each other"),
         ("ERROR: something", "", FarmError, ""),
     ],
 )
@@ -177,6 +177,9 @@ def test_what_pip_says_means_an_error(err, log, kind, hint):
 def test_the_requirement_without_a_wheel_is_named():
     assert culprit(failure("pip", NONE, "")) == "a==1"
     assert culprit(FarmError("other")) == ""
+    log = ("2026 The conflict is caused by:\n2026     a 1 depends on b\n2026     c 2 depends on b>=3\n"
+           "2026     a 1 depends on b\n2026     c 1 depends on b>=2 and <3\n")
+    assert culprit(failure("pip", "ERROR: ResolutionImpossible", log)) == "b (a 1) and b>=3 (c 2)"
 
 
 def test_a_message_has_no_password():

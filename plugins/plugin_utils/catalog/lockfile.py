@@ -12,6 +12,8 @@
      "sha256":"...","size":1}
     {"input":"librespot","kind":"cargo","name":"librespot","version":"0.8.0","file":"program","sha256":"...","size":1}
     {"input":"parse","kind":"npm","name":"@me/x","version":"1.2.3","integrity":"sha512-...==","sha256":"...","size":1}
+    {"input":"hap","kind":"pypi","platform":"linux/arm64","name":"x","version":"1.2","file":"x-1.2-py3-none-any.whl",
+     "sha256":"...","size":1}
     {"input":"plex","kind":"url","url":"https://...","sha256":"...","size":1}
 
 Every line names one file by sha256 and size. `platform` says which platform the file is for; without it, all of them.

@@ -163,9 +163,11 @@ def _short(text: str) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def without_addresses(text: str) -> str:
-    """A package-lock.json that npm wrote, without what the registry says about packages."""
+def tidied(text: str) -> str:
+    """A package-lock.json that npm wrote, without what the registry says about packages, and without those that nothing
+    needs: npm tries some while it selects, leaves them behind, and drops them the next time."""
     said = json.loads(text)
+    said["packages"] = {path: entry for path, entry in said["packages"].items() if not entry.get("extraneous")}
     for entry in said["packages"].values():
         for name in SAID:
             entry.pop(name, None)

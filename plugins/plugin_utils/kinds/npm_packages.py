@@ -65,7 +65,7 @@ class Packages:
         (work / PACKAGE).write_text(text, encoding="utf-8")
         self.npm.must(f"npm install {package}@{version}", *RESOLVE, folder=work)
         return {PACKAGE: text,
-                LOCKFILE: npm_lockfile.without_addresses((work / LOCKFILE).read_text(encoding="utf-8"))}
+                LOCKFILE: npm_lockfile.tidied((work / LOCKFILE).read_text(encoding="utf-8"))}
 
     def own(self, folder: Path, said: str) -> tuple[Package, ...]:
         """The packages of a program of the image's own. `said` is the name of its folder in messages."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_client import Pip, find_pip
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import culprit
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import Conflict, culprit
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.wheels import (
     Release,
     Wheel,
@@ -102,7 +102,7 @@ class Closures:
 
 
 def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platform, object]) -> None:
-    other = next((error for error in errors.values() if not isinstance(error, Missing)), None)
+    other = next((error for error in errors.values() if not isinstance(error, (Missing, Conflict))), None)
     if other:
         other.where.setdefault("input", name)
         raise other
@@ -112,7 +112,8 @@ def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platf
     for platform, error in errors.items():
         lines.setdefault(culprit(error) or error.message, []).append(str(platform))
     text = "".join(f"\n    {what} (not for {', '.join(platforms)})" for what, platforms in lines.items())
-    kind = Missing if len(errors) == len(all_) else FarmError
+    nowhere = len(errors) == len(all_) and all(isinstance(error, Missing) for error in errors.values())
+    kind = Missing if nowhere else FarmError
     raise kind(f"{name}: pip finds no wheel of{text}", input=name, platform=", ".join(map(str, errors)), hint=REMEDY)
 
 

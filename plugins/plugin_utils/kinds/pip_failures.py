@@ -21,6 +21,12 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     redacted,
 )
 
+
+class Conflict(FarmError):
+    """Requirements that no wheels of the index fulfil together; perhaps because the newest have no build for a
+    platform."""
+
+
 INDEX = "is the package index reachable from here? (pip config list)"
 RULES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"DO NOT MATCH THE HASHES", HashMismatch, CHANGED),
@@ -37,7 +43,7 @@ RULES: tuple[tuple[str, type[FarmError], str], ...] = (
      "pip asks no index in plain HTTP, unless its `trusted-host` names it: use an https address"),
     (r"No matching distribution|Could not find a version|HTTP error 4(04|10)", Missing,
      "does the index have a wheel of this version? (pip config list; farm_origins: {pypi: ...})"),
-    (r"ResolutionImpossible|conflicting dependencies", FarmError,
+    (r"ResolutionImpossible|conflicting dependencies", Conflict,
      "its packages ask for versions that exclude each other: name other versions"),
 )
 
@@ -48,6 +54,10 @@ def failure(what: str, err: str, log: str, exit_code: int = 0) -> FarmError:
     errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")] or said[-8:]
     text = "\n    ".join(redacted(line) for line in errors[-8:])
     kind, hint = judged(err + log)
+    if kind is Conflict:
+        _before, _cause, after = log.partition("The conflict is caused by")
+        first = dict.fromkeys(re.findall(r"\S+ \S+ depends on .+", after)[:2])
+        text = "\n    ".join(first) or text
     return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
 
 
@@ -57,6 +67,8 @@ def judged(output: str) -> tuple[type[FarmError], str]:
 
 
 def culprit(error: FarmError) -> str:
-    """Which requirement pip found nothing for, or ''."""
-    found = re.search(r"No matching distribution found for (\S+)", error.message)
-    return found[1] if found else ""
+    """Which requirements pip found nothing for, or ''."""
+    if found := re.search(r"No matching distribution found for (\S+)", error.message):
+        return found[1]
+    needs = {need.strip(): who for who, need in re.findall(r"(\S+ \S+) depends on ([^;\n]+)", error.message)}
+    return " and ".join(f"{need} ({who})" for need, who in needs.items())
