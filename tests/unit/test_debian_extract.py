@@ -228,8 +228,6 @@ def test_other_versions_and_architectures_are_refused_all_at_once(images: Images
     ({"a": {"files": {"usr/lib/libc.so.6": "1"}}}, f"which is also in package libc6:{FOREIGN}"),
     ({"a": {"files": {"etc/own.conf": "1"}}}, "  /etc/own.conf\n"),
     ({"a": {"files": {"etc/own.conf/deeper": "1"}}}, "/etc/own.conf"),
-    ({"a": {"files": {"usr/bin/su": "1", "usr/bin/wall": "1"},
-            "modes": {"usr/bin/su": 0o4755, "usr/bin/wall": 0o2755}}}, "  /usr/bin/su\n  /usr/bin/wall\n"),
 ])
 def test_what_an_image_should_not_get_is_refused_by_name(images: Images, packages: dict[str, dict[str, object]],
                                                          says: str) -> None:
@@ -238,10 +236,15 @@ def test_what_an_image_should_not_get_is_refused_by_name(images: Images, package
     assert says in re.sub(r"  +Depends", " Depends", images.refused())
 
 
-def test_a_setuid_file_is_kept_where_it_is_allowed(images: Images) -> None:
-    images.add("a", files={"usr/bin/su": "1", "usr/bin/sux": "1"}, modes={"usr/bin/su": 0o4755})
-    assert images.made("-s", "/usr/bin/su") == {"usr/bin/su": "1", "usr/bin/sux": "1"}
-    assert (images.output / "usr/bin/su").stat().st_mode & 0o7777 == 0o4755
+def test_setuid_and_setgid_are_taken_away_unless_allowed_and_that_is_said(images: Images) -> None:
+    modes = {"usr/bin/su": 0o4755, "usr/bin/wall": 0o2755, "usr/bin/sudo": 0o6711, "usr/bin/s": 0o755}
+    images.add("a", files=dict.fromkeys(modes, "1") | {"srv/group/x": ""}, modes={**modes, "srv/group": 0o2775})
+    done = images.extract("-s", "/usr/bin/sudo")
+    assert done.returncode == 0, done.stderr
+    assert {path: (images.output / path).stat().st_mode & 0o7777 for path in (*modes, "srv/group")} == {
+        "usr/bin/su": 0o755, "usr/bin/wall": 0o755, "usr/bin/sudo": 0o6711, "usr/bin/s": 0o755, "srv/group": 0o2775}
+    said = re.findall(r"^debian-extract: (/\S+) is not setuid or setgid any more", done.stdout, re.M)
+    assert sorted(said) == ["/usr/bin/su", "/usr/bin/wall"]
 
 
 def test_users_folders_and_alternatives_are_made(images: Images) -> None:
