@@ -149,5 +149,6 @@ def test_without_a_password_no_database_is_made(docker: Any, image: str, environ
 def test_its_programs_find_their_libraries(images: Chain, scratch: Path, platform: str) -> None:
     postgres = Unpacked.of(images, "postgres", platform, scratch)
     assert "(PostgreSQL) 17." in postgres.run(platform, "/usr/lib/postgresql/17/bin/postgres", "--version", user=2000)
-    assert postgres.run(platform, "dpkg", "--audit") == ""
-    assert "Reading package lists" in postgres.run(platform, "apt-get", "check")
+    assert postgres.run(platform, "/usr/bin/dpkg", "--audit") == ""
+    if platform == NATIVE:  # it runs dpkg, which no emulator is told of
+        assert "Reading package lists" in postgres.run(platform, "apt-get", "check")
