@@ -1,3 +1,0 @@
-module desimages/postgres-entry
-
-go 1.26
