@@ -1,4 +1,4 @@
-# `make build` makes this machine a farm and builds the images. The other targets: `make help`.
+# `make build` makes this machine a farm and builds the usual images. The other targets: `make help`.
 # What follows a target's name is passed on in ARGS: make build ARGS='-e farm_images=base --check'
 
 SHELL := /bin/sh
@@ -14,8 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build check lock status check-registry verify remove stop clean test test-full \
-	test-faults test-fleet lint changelog schemas bench requirements
+.PHONY: help setup setup-dev may-test build catalog check lock status check-registry verify remove stop clean \
+	test test-full test-catalog test-faults test-fleet lint changelog schemas bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,12 @@ setup: ## install Ansible, as pinned, into .venv
 setup-dev:
 	@scripts/setup.sh dev
 
-build: setup ## make this machine a farm and build the images
+build: setup ## make this machine a farm and build the chain and the registry; ARGS='-e farm_images=all': everything
 	$(playbook) build.yml $(ARGS)
+
+catalog: setup ## build all images, also those that `make build` leaves out, and verify them
+	$(playbook) build.yml -e farm_images=all $(ARGS)
+	$(playbook) playbooks/verify.yml -e farm_images=all $(ARGS)
 
 check: setup ## say what `make build` would build, and why; change nothing
 	$(playbook) build.yml --check --diff $(ARGS)
@@ -60,16 +64,19 @@ travels := $(foreach name,child fetching gobuild golden programs runner staging 
 test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
-	pytest tests/integration -m 'not full' $(ARGS)
+	pytest tests/integration -m 'not full and not catalog' $(ARGS)
 	molecule test
 
 test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
-	pytest tests/integration $(ARGS)
+	pytest tests/integration -m 'not catalog' $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
 	molecule test --scenario-name=default --scenario-name=clone
+
+test-catalog: may-test setup-dev ## the images that `make build` leaves out, with real clients of each
+	pytest tests/integration -m catalog $(ARGS)
 
 test-fleet: may-test setup-dev ## all molecule scenarios: fleets of like and unlike hosts over ssh, a virtual machine
 	molecule test $(or $(ARGS),--all)

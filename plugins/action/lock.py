@@ -15,6 +15,7 @@ from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATIO
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.apart import apart
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     choose,
@@ -34,7 +35,9 @@ class ActionModule(FarmAction):
         if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
             raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be a time like 20261123T112238Z"],
                            what="the choice")
-        recipes = choose(load_catalog(arguments["catalog"], need_locks=False), arguments["images"], arguments["select"])
+        catalog = load_catalog(arguments["catalog"], need_locks=False)
+        recipes = choose(catalog, arguments["images"], arguments["select"])
+        locks = {name: recipe.lock for name, recipe in catalog.items()}
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
             locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"],
                             keyring=arguments["keyring"],
@@ -51,8 +54,9 @@ class ActionModule(FarmAction):
                 except FarmError as error:
                     failures.append({"name": recipe.name, **error.as_result()})
                 else:
+                    locks[recipe.name] = locked.lock
                     images.append(described(recipe, locked, round(time.monotonic() - started, 1)))
-        for text in warnings(images):
+        for text in (*warnings(images), *apart(catalog, locks, {recipe.name for recipe in recipes})):
             self.warn(text)
         result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
                                   "failures": failures, "summary": [summary(image) for image in images]}

@@ -31,7 +31,7 @@ options:
     elements: str
     default: []
   images:
-    description: The chosen images; empty for all.
+    description: The chosen images, V(all) for all; empty for those that each catalog builds if nobody chooses.
     type: list
     elements: str
     default: []

@@ -38,7 +38,7 @@ options:
     elements: path
     required: true
   images:
-    description: Names of the images to lock; an empty list means all.
+    description: Names of the images to lock; an empty list, or V(all), means all.
     type: list
     elements: str
     default: []

@@ -27,7 +27,9 @@ options:
     elements: str
     required: true
   images:
-    description: Only these images, and what they need.
+    description:
+      - Only these images, and what they need. V(all) means all images.
+      - If this and O(select) are empty, those that C(images) in the C(defaults.yml) of each catalog names, or all.
     type: list
     elements: str
     default: []

@@ -139,7 +139,7 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
     """One catalog: all cases for both sides, printed as a table."""
     costs: dict[tuple[str, str], list[Cost]] = {}
     disk = f"; BuildKit and the registry each write to the disk {writes} times a second at most" if writes else ""
-    print(f"{kind} catalog: {', '.join(images) or 'all images'}{disk}", flush=True)
+    print(f"{kind} catalog: {', '.join(images) or 'the usual images'}{disk}", flush=True)
 
     def take(case: str, side: str, run: Callable[[], Cost]) -> None:
         costs.setdefault((case, side), []).append(run())

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--namespace", default="desimages")
     parser.add_argument("--tag", default="latest")
     parser.add_argument("--images", default="",
-                        help="separated by commas; default: all of the catalog that have an index")
+                        help="separated by commas; default: all of the catalog that the registry has")
     arguments = parser.parse_args()
     images = [name for name in arguments.images.split(",")
               if name] or [path.parent.name for path in sorted(Path(PROJECT / "images").glob("*/image.yml"))]
@@ -48,7 +48,7 @@ def main() -> None:
     if not address:
         farm = Farm(variables={"farm_images": images if arguments.images else []})
         address = farm.registry
-        print(f"built, or found, all images: {farm.play('build.yml')}")
+        print(f"built, or found, {arguments.images or 'the usual images'}: {farm.play('build.yml')}")
     registry = Registry(address)
     rows = []
     for image in images:

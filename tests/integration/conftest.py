@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-from .docker_host import ROOT, run
+from .docker_host import ROOT, DockerHost, run
 from .small import Small
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -166,6 +166,14 @@ def chain(farm: Farm, request: pytest.FixtureRequest) -> Chain:
     programs = farm.run(farm_images=list(PROGRAMS), **few)
     assert programs.rc == 0, programs.text[-4000:]
     return Chain(farm, (chain, programs))
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Any]:
+    """A client of a Docker that only these tests use (docker_host.py)."""
+    host = DockerHost.start()
+    yield host.client()
+    host.stop()
 
 
 @pytest.fixture(scope="session")

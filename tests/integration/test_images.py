@@ -9,10 +9,7 @@ import json
 import re
 import shutil
 import ssl
-import sys
-import tarfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,7 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 from ..unit.debian_archive import Archive, Package, new_signer
 from .conftest import PROJECT, STATE, Chain, sh
-from .docker_host import DockerHost, run, until
+from .containers import bring, get, inside
+from .docker_host import run, until
 from .unpacked import DIRECT, EMULATORS, NATIVE, Unpacked
 
 IMAGES = ("debian", "base", "static", "tools", "registry")
@@ -186,38 +184,6 @@ def test_base_has_the_folders_of_a_service(chain: Chain, scratch: Path) -> None:
     assert "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" in config["Env"]
 
 
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Any]:
-    host = DockerHost.start()
-    yield host.client()
-    host.stop()
-
-
-def bring(docker: Any, reference: str, folder: Path) -> str:
-    """Gives Docker an image, and returns its id: the digest of its configuration."""
-    if int(docker.version()["Version"].partition(".")[0]) >= 23:
-        return str(docker.images.pull(reference).id)
-    # Debian 12's Docker reads zstd neither from a registry nor from a file.
-    sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{reference}", f"dir:{folder}/pulled")
-    manifest = json.loads((folder / "pulled/manifest.json").read_text())
-    names = [part["digest"].removeprefix("sha256:") for part in (manifest["config"], *manifest["layers"])]
-    for name in names[1:]:
-        sh("zstd", "-q", "-d", f"{folder}/pulled/{name}", "-o", f"{folder}/pulled/{name}.tar")
-    (folder / "pulled/manifest.json").write_text(json.dumps([{"Config": names[0], "RepoTags": None,
-                                                              "Layers": [f"{name}.tar" for name in names[1:]]}]))
-    with tarfile.open(folder / "image.tar", "w") as tar:
-        tar.add(folder / "pulled", ".")
-    with (folder / "image.tar").open("rb") as file:
-        (image,) = docker.images.load(file)
-    assert image.id == f"sha256:{names[0]}"
-    return str(image.id)
-
-
-def inside(container: Any, *words: str) -> str:
-    """Runs a program of this machine in the container's network, where nobody else is."""
-    return run("nsenter", f"--net=/proc/{container.attrs['State']['Pid']}/ns/net", *words)
-
-
 @dataclass(frozen=True)
 class Deb(Package):
     """A real package of the store, as an archive's index has it."""
@@ -256,21 +222,6 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
     assert "Setting up unzip" in said
     assert "UnZip 6" in said
     assert "W:" not in said
-
-
-GET = """
-import sys, urllib.error, urllib.request
-try:
-    answer = urllib.request.urlopen(sys.argv[1])
-except urllib.error.HTTPError as error:
-    answer = error
-print(answer.status, answer.read().decode())
-"""
-
-
-def get(container: Any, url: str) -> tuple[int, str]:
-    status, _space, text = inside(container, sys.executable, "-c", GET, url).partition(" ")
-    return int(status), text
 
 
 def test_registry_keeps_its_contract(chain: Chain, docker: Any, scratch: Path) -> None:

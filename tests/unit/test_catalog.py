@@ -300,6 +300,7 @@ def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
         ("My_App", "images/My_App/image.yml:1: 'My_App' is not a valid image name; rename the folder"),
         ("archive", "the name 'archive' is reserved"),
         ("inputs", "the name 'inputs' is reserved"),
+        ("all", "the name 'all' is reserved"),
         ("unpacked-seed", "the name 'unpacked-seed' is reserved"),
         ("builder-go", "its target go is named builder-go, which is also an image; rename one"),
     ],

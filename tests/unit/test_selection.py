@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import damaged, describe, select
 
-from .conftest import RECIPE, Catalog
+from .conftest import DEFAULTS, RECIPE, Catalog
 
 BOTH = ("amd64", "arm64")
 
@@ -37,6 +39,57 @@ def test_names_platforms_and_expression_choose_together(
     """Of images with targets are chosen only those that are named."""
     found = select(chain.plan(), [AMD64, ARM64], images, platforms, expression)
     assert sorted(map(str, found)) == sorted(chosen)
+
+
+@pytest.mark.parametrize(("images", "platforms", "expression", "chosen"), [
+    ([], [], "", names("base", "debian")),
+    ([], ["linux/arm64"], "", names("base", "debian", on=("arm64",))),
+    ([], [], "[?image=='app']", names("app")),
+    (["app"], [], "", names("app")),
+    (["all"], [], "", names("debian", "static", "app", "base")),
+    (["all"], ["linux/amd64"], "[?contains(parents, 'static')]", names("app", "base", on=("amd64",))),
+    (["all", "builder"], [], "", names("debian", "static", "app", "base", "builder-c", "builder-go")),
+])
+def test_what_nobody_chose_is_what_the_defaults_of_its_catalog_name(
+        chain: Catalog, images: list[str], platforms: list[str], expression: str, chosen: list[str]) -> None:
+    chain.write("defaults.yml", DEFAULTS + "images: [debian, base]\n")
+    found = select(chain.plan(), [AMD64, ARM64], images, platforms, expression)
+    assert sorted(map(str, found)) == sorted(chosen)
+
+
+def test_defaults_name_images_for_their_own_catalog_alone(chain: Catalog, tmp_path: Path) -> None:
+    chain.write("defaults.yml", DEFAULTS + "images: [base]\n")
+    other = Catalog(tmp_path / "other")
+    for name in ("mine", "yours"):
+        other.image(name, "FROM base\n")
+    recipes = load_catalog([str(chain.root), str(other.root)])
+    assert {name for name, recipe in recipes.items() if recipe.usual} == {"base", "mine", "yours"}
+    own = load_catalog(["desimages.farm", str(other.root)])
+    assert {name for name, recipe in own.items() if recipe.usual} == {
+        "debian", "static", "base", "tools", "registry", "mine", "yours"}
+
+
+def test_defaults_that_name_no_image_are_told_with_the_nearest_name(chain: Catalog) -> None:
+    chain.write("defaults.yml", DEFAULTS + "images:\n  - bass\n  - debian\n  - inputs\n")
+    with pytest.raises(BadInput) as error:
+        chain.plan()
+    assert str(error.value).splitlines()[1:] == [
+        "images/defaults.yml:5: 'bass' is not an image of this folder, did you mean 'base'?",
+        "images/defaults.yml:7: 'inputs' is not an image of this folder"]
+
+
+def test_a_lock_step_takes_all_images_unless_some_are_named(chain: Catalog) -> None:
+    chain.write("defaults.yml", DEFAULTS + "images: [base]\n")
+    for name in ("app", "base"):
+        chain.image(name, f"FROM scratch\nCOPY --from=inputs /{name} /\n",
+                    f"inputs: {{{name}: {{url: 'https://example.org'}}}}\n")
+    recipes = load_catalog([str(chain.root)], need_locks=False)
+    for images in ([], ["all"], ["all", "base"]):
+        assert [recipe.name for recipe in choose(recipes, images, "")] == ["app", "base"]
+    assert [recipe.name for recipe in choose(recipes, ["base"], "")] == ["base"]
+    with pytest.raises(BadInput) as error:
+        choose(recipes, ["al"], "")
+    assert "farm_images: 'al' is not an image of the catalog" in str(error.value)
 
 
 @pytest.mark.parametrize(("images", "platforms", "expression", "said"), [

@@ -10,15 +10,23 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
 )
 
-const usage = `usage: health http [-status 200] [-timeout 3s] URL
+const usage = `health asks a service whether it is well. It exits with 0 if so, else with 1 and says on stderr what is wrong.
+
+usage: health http [-status 200] [-timeout 3s] URL
+           a GET is answered in full, with that status; a redirect is an answer, certificates are not verified
        health tcp [-timeout 3s] HOST:PORT
+           a connection is accepted
        health dns [-server HOST[:PORT]] [-timeout 3s] NAME
+           the name has an address, by that server or else by those of /etc/resolv.conf
+       health rtsp [-status 200-299] [-timeout 3s] rtsp://HOST[:PORT][/PATH]
+           an OPTIONS request is answered in full, with that status; the port is 554 unless given
+
+-status takes codes and ranges: 200,401 or 200-299. After -timeout a service that is silent is not well.
 `
 
 // Exit codes.
@@ -59,7 +67,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 // stand before or after the probe's subject.
 func parse(args []string) (probe, time.Duration, error) {
 	if len(args) == 0 {
-		return nil, 0, errors.New("say http, tcp or dns")
+		return nil, 0, errors.New("say http, tcp, dns or rtsp")
 	}
 	kind, args := args[0], args[1:]
 	flags := flag.NewFlagSet(kind, flag.ContinueOnError)
@@ -69,17 +77,22 @@ func parse(args []string) (probe, time.Duration, error) {
 	var build func(subject string) (probe, error)
 	switch kind {
 	case "http":
-		status := flags.Int("status", http.StatusOK, "")
-		build = func(url string) (probe, error) { return httpProbe(url, *status) }
+		wanted := statuses{{200, 200}}
+		flags.Var(&wanted, "status", "")
+		build = func(url string) (probe, error) { return httpProbe(url, wanted) }
 	case "tcp":
 		build = tcpProbe
 	case "dns":
 		server := flags.String("server", "", "")
 		build = func(name string) (probe, error) { return dnsProbe(name, *server) }
+	case "rtsp":
+		wanted := statuses{{200, 299}}
+		flags.Var(&wanted, "status", "")
+		build = func(url string) (probe, error) { return rtspProbe(url, wanted) }
 	case "help", "-h", "-help", "--help":
 		return nil, 0, flag.ErrHelp
 	default:
-		return nil, 0, fmt.Errorf("%q is not http, tcp or dns", kind)
+		return nil, 0, fmt.Errorf("%q is not http, tcp, dns or rtsp", kind)
 	}
 
 	var subjects []string

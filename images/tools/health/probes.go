@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// httpProbe wants a GET of url to be answered with status. A redirect is an answer, it is not followed. Certificates are
+// httpProbe wants a GET of url to be answered with one of the wanted statuses. A redirect is an answer, it is not followed. Certificates are
 // not verified: a container asks itself, by an address that its certificate does not name.
-func httpProbe(url string, status int) (probe, error) {
+func httpProbe(url string, wanted statuses) (probe, error) {
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -33,8 +33,8 @@ func httpProbe(url string, status int) (probe, error) {
 			return err
 		}
 		defer response.Body.Close()
-		if response.StatusCode != status {
-			return fmt.Errorf("%s answered %s, not %d", url, response.Status, status)
+		if !wanted.has(response.StatusCode) {
+			return fmt.Errorf("%s answered %s, not %s", url, response.Status, wanted)
 		}
 		// Who dies in the middle of an answer is not well.
 		if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)); err != nil {

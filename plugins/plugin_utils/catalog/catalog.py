@@ -19,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS,
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile, folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, images, look
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, RECIPE, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import (
     NoText,
@@ -34,8 +34,10 @@ HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
-# what these names mean in a Dockerfile, or in the registry
-TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context"}
+ALL_IMAGES = "all"  # how farm_images names all images
+# what these names mean in a Dockerfile, in the registry, or in a choice
+TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context", ALL_IMAGES}
+IMAGES = "images"  # the key of defaults.yml
 LONGEST = 128  # characters of an image's name with its target: a registry allows 255 with the namespace
 MOST_DOCKERFILE = 1 << 20  # bytes
 
@@ -44,8 +46,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     """Image name -> Recipe, for all folders. Raises BadInput with every mistake in every file.
 
     `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; keys that it leaves
-    out have the value in the project's own. Without `need_locks`, a lock that is missing or bad counts as empty (the
-    lock step makes it).
+    out have the value in the project's own, except `images`. Without `need_locks`, a lock that is missing or bad counts
+    as empty (the lock step makes it).
     """
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
@@ -110,10 +112,16 @@ def _by_place(problem: str) -> tuple[str, int, str]:
 
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     path = folder / DEFAULTS
+    base = {key: value for key, value in base.items() if key != IMAGES}  # those of another folder
     if not is_there(path):
         return base
     document = Document(path, folders.shown(path, 2))
     document.check(schema.defaults())
+    if not document.problems:
+        for number, name in enumerate(document.value.get(IMAGES, ())):
+            if not is_there(folder / name / RECIPE):
+                near = nearest(name, [recipe.parent.name for recipe in sorted(folder.glob(f"*/{RECIPE}"))])
+                document.say((IMAGES, number), f"{name!r} is not an image of this folder{near}")
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
@@ -155,6 +163,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         args=dict(value.get("args", {})),
         labels=_labels(path.parent.name, value, defaults),
         index=not value.get("targets"),
+        usual=path.parent.name in defaults.get(IMAGES, [path.parent.name]),
         contract=Contract.parse(value.get("contract", {})),
         lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK), need_locks, problems),
     )

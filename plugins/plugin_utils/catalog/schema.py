@@ -161,6 +161,9 @@ def defaults() -> dict[str, Any]:
             "build_platforms": {**_PLATFORMS, "description": "The platforms that can build for others; locks have "
                                                              "build inputs for each."},
             "suites": _SUITES,
+            "images": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"},
+                       "description": "The images of this folder that are built if nobody chooses any; by default "
+                                      "all."},
             "vendor": _text("org.opencontainers.image.vendor"),
             "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},
         },

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked
@@ -20,9 +21,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
     """The chosen images that have inputs, by name. Raises BadInput with every wrong name."""
+    named = [name for name in images if name != ALL_IMAGES]
     problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(recipes))}; images: "
                 f"{', '.join(sorted(recipes))}"
-                for name in images if name not in recipes]
+                for name in named if name not in recipes]
     kept = set(recipes)
     if expression:
         try:
@@ -34,7 +36,8 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
     if problems:
         raise BadInput(list(map(texts.told, problems)), what="the choice")
     return [recipe for name, recipe in sorted(recipes.items())
-            if name in kept and (not images or name in images) and (recipe.inputs or recipe.lock != Lock())]
+            if name in kept and (not named or name in named or ALL_IMAGES in images)
+            and (recipe.inputs or recipe.lock != Lock())]
 
 
 def view(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
@@ -20,11 +21,15 @@ def select(plan: Plan, native: list[Platform] | None, images: list[str], platfor
     """The chosen units that nodes of the platforms `native` can build; all that are chosen if that is None, because not
     all nodes are known. Raises BadInput with every wrong name.
 
-    Helper images (those with targets) are chosen only by name; otherwise they are built if something needs them.
+    Helper images (those with targets) are chosen only by name; otherwise they are built if something needs them. If
+    neither names nor an expression choose, it is what the catalogs' defaults name.
     """
+    everything = ALL_IMAGES in images
+    named = [name for name in images if name != ALL_IMAGES]
+    usual = not (named or everything or expression)
     problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(plan.recipes))}; images: "
                 f"{', '.join(sorted(plan.recipes))}"
-                for name in images if name not in plan.recipes]
+                for name in named if name not in plan.recipes]
     known = sorted({str(key.platform) for key in plan.units})
     problems += [f"farm_platforms: {name!r} is not a platform of the catalog{nearest(name, known)}; platforms: "
                  f"{', '.join(known)}"
@@ -39,7 +44,8 @@ def select(plan: Plan, native: list[Platform] | None, images: list[str], platfor
                             "[?image=='registry' && platform.variant=='v6']")
     chosen = [
         key for key in plan.units
-        if (key.image in images if images else plan.recipes[key.image].index)
+        if (key.image in named or (everything or not named) and plan.recipes[key.image].index
+            and (plan.recipes[key.image].usual or not usual))
         and (not platforms or str(key.platform) in platforms)
         and (kept is None or str(key) in kept)
     ]

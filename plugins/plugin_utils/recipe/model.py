@@ -120,7 +120,7 @@ class File:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image. `folder` is its absolute folder."""
+    """One image. `folder` is its absolute folder; `usual` are those that are built if nobody chooses any."""
 
     name: str
     folder: str
@@ -133,6 +133,7 @@ class Recipe:
     args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     index: bool = True
+    usual: bool = True
     contract: Contract = field(default_factory=Contract)
     lock: Lock = field(default_factory=Lock)
 

@@ -5,4 +5,4 @@
 // Package tools names what the lock was made for.
 package tools
 
-import _ "github.com/distribution/distribution/v3/cmd/registry"
+import _ "github.com/caddyserver/caddy/v2/cmd/caddy"
