@@ -197,7 +197,7 @@ def test_registry_collects_garbage_and_keeps_the_platforms_of_an_index(built: Ch
     inside(container, "skopeo", "copy", "-q", "--all", "--src-tls-verify=false", "docker://127.0.0.1:5000/kept:1",
            f"dir:{shared}/out")
     read = (shared / "out/manifest.json").read_text()
-    assert sorted(children(read)) == sorted([NATIVE, FOREIGN])
+    assert set(children(read)) == {NATIVE, FOREIGN}
     assert read == (shared / "in/manifest.json").read_text()
     container.stop(timeout=20)
 
@@ -393,7 +393,7 @@ def test_coredns_forwards_and_caches_as_it_comes(docker: Any, images: dict[str, 
 
     upstream = start(docker, images["coredns"], network=f"container:{container.id}", volumes=[
         f"{shared}/certs:/certs:ro", f"{shared}/zones:/zones:ro", f"{shared}/upstream:/config:ro"])
-    until("the upstream answers", 30, lambda: "198.51.100.80" in kdig(container, "www.far.example.net", port=53))
+    until("the upstream listens", 30, lambda: "127.0.0.1:53/tcp" in listening(container))
     until("it is forwarded", 30, lambda: "198.51.100.80" in kdig(container, "www.far.example.net"))
     assert "198.51.100.1" in kdig(container, "+tcp", "ns.far.example.net")
     assert "NXDOMAIN" in kdig(container, "nothing.far.example.net")
