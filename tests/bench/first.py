@@ -46,8 +46,8 @@ def make(target: str, *variables: str) -> tuple[float, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="", help="separated by commas; their parents come along; default: the "
-                                                   "usual ones")
+    parser.add_argument("--images", default="", help="separated by commas; their parents come along; by "
+                        "default the usual ones")
     parser.add_argument("--keep", action="store_true", help="keep clone, caches and farm, to look at them")
     arguments = parser.parse_args()
     if (PLACE / "clone/Makefile").exists():

@@ -71,8 +71,8 @@ def result(registry: Registry, key: Key, build_id: str) -> tuple[str, list[str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="", help="separated by commas; their parents come along; default: the "
-                                                   "usual ones")
+    parser.add_argument("--images", default="", help="separated by commas; their parents come along; by "
+                        "default the usual ones")
     parser.add_argument("--keep", action="store_true", help="keep the second farm, to look at it")
     arguments = parser.parse_args()
     choice = {"farm_images": [name for name in arguments.images.split(",") if name], "farm_namespace": NAMESPACE}

@@ -56,7 +56,7 @@ GOT = "failed to get `mid` as a dependency of package `own v0.1.0 (/x)`\n\nCause
 )
 def test_what_cargo_says_is_judged(output, kind, hint):
     error = failure("cargo update", output, 101)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert hint in error.hint
     assert error.where["exit_code"] == 101
 

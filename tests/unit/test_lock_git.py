@@ -333,7 +333,7 @@ def test_without_git_it_is_said_what_needs_it(tmp_path: Path, monkeypatch: pytes
 )
 def test_what_git_says_is_judged(said: str, kind: type[FarmError]) -> None:
     found = failure("https://a/", said, 128)
-    assert type(found) is kind or (kind is FarmError and type(found).__name__ == "NoSpace")
+    assert found.__class__ is kind or (kind is FarmError and type(found).__name__ == "NoSpace")
     assert said.splitlines()[-1] in str(found)
 
 

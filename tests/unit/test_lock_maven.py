@@ -146,11 +146,11 @@ def test_what_the_lock_does_not_say_enters_no_store(repo: Repo, tmp_path: Path) 
 def test_what_is_gone_is_missing_and_what_is_silent_is_unreachable(repo: Repo, tmp_path: Path) -> None:
     entry = of(repo, tmp_path / "one").lock()
     del repo.files[PLACE]
-    assert type(of(repo, tmp_path / "two").fetch(entry)) is Missing
+    assert of(repo, tmp_path / "two").fetch(entry).__class__ is Missing
     with pytest.raises(Missing, match="are group, artifact, version, type and classifier right"):
         of(repo, tmp_path / "three").lock()
     down = Here(tmp_path / "four", origins={"maven": ["http://127.0.0.1:1/", f"http://{repo.address}/maven"]})
-    assert type(down.fetch(entry)) is Unreachable
+    assert down.fetch(entry).__class__ is Unreachable
     with pytest.raises(Unreachable):
         down.lock()
 
@@ -172,7 +172,7 @@ def test_without_settings_and_without_maven_it_is_said_how_to_name_an_origin(rep
     with pytest.raises(FarmError, match="no origin for Maven artifacts") as error:
         here.lock()
     assert "farm_origins: {maven: [" in error.value.hint
-    assert type(here.fetch(of(repo, tmp_path / "other").lock())) is FarmError
+    assert here.fetch(of(repo, tmp_path / "other").lock()).__class__ is FarmError
 
 
 def test_the_repository_that_mvn_comes_with_needs_no_settings(repo: Repo, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_platform_without_a_build_is_refused_with_what_to_do(place, index):
     with pytest.raises(FarmError) as error:
         place.lock({"pypi": ["Web.App==2.1"]}, platforms=(AMD64, S390X, ARMV6))
     assert "pip finds no wheel of\n    fast (not for linux/s390x, linux/arm/v6)" in error.value.message
-    assert type(error.value) is FarmError
+    assert error.value.__class__ is FarmError
     assert error.value.where == {"input": "app", "platform": "linux/s390x, linux/arm/v6", "image": "web"}
     assert "dependencies: false" in error.value.hint
 

@@ -166,7 +166,7 @@ def test_what_npm_says_means_an_error(code, kind, hint):
     for out, err in ((json.dumps({"error": {"code": code, "summary": "s", "detail": "d"}}), ""),
                      ("", f"npm error code {code}\nnpm error s"), ("", f"npm ERR! code {code}\n")):
         error = failure("npm cache add", out, err, 1)
-        assert type(error) is kind
+        assert error.__class__ is kind
         assert hint in error.hint
         assert code in error.message
 

@@ -170,7 +170,7 @@ NONE = ("ERROR: Could not find a version that satisfies the requirement a==1\n"
 )
 def test_what_pip_says_means_an_error(err, log, kind, hint):
     error = failure("pip download", err, log, 1)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert hint in error.hint
 
 

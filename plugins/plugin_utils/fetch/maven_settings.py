@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -136,9 +136,8 @@ def parse(text: str, environment: Mapping[str, str], name: str = "settings.xml")
     return Settings(mirrors, servers, proxies, bypassed, _repositories(root, said))
 
 
-def _repositories(root: ElementTree.Element, said: object) -> tuple[Repository, ...]:
+def _repositories(root: ElementTree.Element, said: Callable[[ElementTree.Element, str], str]) -> tuple[Repository, ...]:
     """Those of the active profiles that have releases."""
-    assert callable(said)
     chosen = {(one.text or "").strip() for one in root.findall("activeProfiles/activeProfile")}
     profiles = root.findall("profiles/profile")
     active = [one for one in profiles if said(one, "id") in chosen]

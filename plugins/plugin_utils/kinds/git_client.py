@@ -172,9 +172,10 @@ def command(words: list[str]) -> list[str]:
     return [_git(), *settings, *words]
 
 
-def environment(allowed: str, ours: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(allowed: str, ours: Mapping[str, str] | None = None) -> dict[str, str]:
     """The machine's own environment, with what our commands need; `allowed` are protocols, with colons between."""
-    kept = {name: value for name, value in ours.items() if name not in _ELSEWHERE and name != "SSH_ASKPASS"}
+    kept = {name: value for name, value in (os.environ if ours is None else ours).items()
+            if name not in _ELSEWHERE and name != "SSH_ASKPASS"}
     return {**kept, **_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": allowed or "none"}
 
 
@@ -231,8 +232,8 @@ class Repository:
 
     def content(self, object_: str) -> tuple[int, Iterator[bytes]]:
         """The size of a file, and its content in pieces, which must all be read."""
-        assert self._process
-        asked, answers = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
+        process = cast(subprocess.Popen[bytes], self._process)  # it has been entered
+        asked, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         asked.write(f"{object_}\n".encode())
         asked.flush()
         head = answers.readline().split()
