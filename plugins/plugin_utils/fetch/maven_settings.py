@@ -136,7 +136,7 @@ def parse(text: str, environment: Mapping[str, str], name: str = "settings.xml")
     return Settings(mirrors, servers, proxies, bypassed, _repositories(root, said))
 
 
-def _repositories(root: ElementTree.Element, said: Callable[[ElementTree.Element, str], str]) -> tuple[Repository, ...]:
+def _repositories(root: ElementTree.Element, said: Callable[..., str]) -> tuple[Repository, ...]:
     """Those of the active profiles that have releases."""
     chosen = {(one.text or "").strip() for one in root.findall("activeProfiles/activeProfile")}
     profiles = root.findall("profiles/profile")
