@@ -58,7 +58,7 @@ clean: setup ## stop the farm and remove everything that it made, and say how mu
 	$(playbook) playbooks/clean.yml $(ARGS)
 
 # the code that is sent to nodes must run under the oldest Python that a node may have
-travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised,\
+travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised trial,\
     tests/unit/test_$(name).py)
 
 test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
