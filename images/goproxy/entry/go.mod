@@ -1,3 +1,0 @@
-module desimages/goproxy-entry
-
-go 1.26
