@@ -49,6 +49,7 @@ def test_what_no_tester_runs_is_said_and_its_exceptions_are_not_called_unneeded(
         "not built, so not checked: d linux/s390x",
         "not run, as no tester runs their platform (farm_emulation may allow it): a linux/amd64, c linux/amd64"]
     assert one.kept
+    assert [row["contract"] for row in verdict.table([one, other])] == ["files kept", "kept"]
 
 
 def test_a_tester_that_runs_a_platform_comes_before_one_that_does_not() -> None:

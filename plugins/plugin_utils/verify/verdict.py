@@ -74,7 +74,8 @@ def by_unit(trials: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, dict
 
 def table(found: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Rows for people."""
-    return [{"unit": one.unit, "contract": "kept" if one.kept else "error" if one.error else "broken",
+    return [{"unit": one.unit, "contract": "error" if one.error else "broken" if not one.kept else
+             "files kept" if one.ran_by == NOT else "kept",
              "run": HOW[one.ran_by], "healthy": one.facts.get("healthy", ""), "stops": one.facts.get("stops", ""),
              "exceptions": len(one.judged.excepted)} for one in found]
 
