@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.apart import apart
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import below, parents_first
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     choose,
@@ -36,7 +38,7 @@ class ActionModule(FarmAction):
             raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be a time like 20261123T112238Z"],
                            what="the choice")
         catalog = load_catalog(arguments["catalog"], need_locks=False)
-        recipes = choose(catalog, arguments["images"], arguments["select"])
+        recipes = parents_first(catalog, choose(catalog, arguments["images"], arguments["select"]))
         locks = {name: recipe.lock for name, recipe in catalog.items()}
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
             locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"],
@@ -48,7 +50,7 @@ class ActionModule(FarmAction):
             for recipe in recipes:
                 started = time.monotonic()
                 try:
-                    locked = locker.lock(recipe)
+                    locked = locker.lock(replace(recipe, below=below(catalog, locks, recipe)))
                     if locked.changed and not self.check:
                         write(locked)
                 except FarmError as error:

@@ -25,6 +25,7 @@ class Package:
     depends: str = ""
     essential: bool = False
     architecture: str = ""
+    provides: str = ""
 
     def stanza(self, architecture: str) -> str:
         mine = self.architecture or architecture
@@ -38,6 +39,7 @@ class Package:
                  f"Description: {self.name}"]
         lines += ["Essential: yes"] if self.essential else []
         lines += [f"Depends: {self.depends}"] if self.depends else []
+        lines += [f"Provides: {self.provides}"] if self.provides else []
         return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.finder import Finder
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 from . import entries
@@ -97,6 +97,18 @@ def test_an_origin_that_is_away_is_not_asked_for_every_file(tmp_path, plain):
     plain.deaf = True
     assert finder(tmp_path, plain.url).nowhere([(deb(f"x{number}"), "") for number in range(200)]) == []
     assert len(plain.requests) <= 16
+
+
+def test_a_file_that_one_origin_lacks_while_the_other_is_away_is_lacking_but_not_nowhere(tmp_path, plain):
+    (plain.archive.root / "pool/there.deb").write_text("there")
+    wanted = [(deb("there"), ""), (deb("gone"), "")]
+    found = finder(tmp_path, plain.url, "http://127.0.0.1:9")
+    assert labels(found.lacking(wanted)) == ["gone"]
+    assert labels(found.nowhere(wanted)) == []
+
+
+def test_nothing_is_lacking_if_no_origin_answers(tmp_path):
+    assert finder(tmp_path, "http://127.0.0.1:9").lacking([(deb("x"), "")]) == []
 
 
 def test_no_address_is_no_answer(tmp_path):

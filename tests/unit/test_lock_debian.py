@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closur
     Older,
     refuse_older,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Package as Locked
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
 
 from .debian_archive import BASE, NOW, Archive, Package, Signer, new_signer
@@ -77,6 +78,45 @@ def test_essential_packages_come_where_they_are_asked_for(resolver):
     debian = resolver()
     closure = debian.closure("seed", debian.index(SUITES, AMD64), [], essential=True)
     assert sorted(names(closure)) == ["base-files 13 amd64", "libc6 2.41-12+deb13u1 amd64"]
+
+
+def below(*packages: str) -> list[Locked]:
+    """`libc6 2.41-12` -> what an image has that another descends from."""
+    return [Locked("0" * 64, 1, {"name": name, "version": version, "architecture": "arm64"})
+            for name, version in map(str.split, packages)]
+
+
+def test_what_is_below_is_left_out_also_in_a_version_that_the_indexes_no_longer_have(resolver):
+    debian = resolver()
+    there = below("libc6 2.41-11", "zlib1g 1:1.3+dfsg-1")
+    closure = debian.closure("rootfs", debian.index(SUITES, ARM64), ["web"], essential=False, below=there)
+    assert sorted(names(closure)) == ["tzdata 2026a-1 all", "web 1.0~rc1-1 arm64"]
+    # and the next image is as if nothing had been below
+    assert len(debian.closure("rootfs", debian.index(SUITES, ARM64), ["web"], essential=False)) == 4
+
+
+def test_what_is_asked_for_is_in_the_closure_though_it_is_below(resolver):
+    debian = resolver()
+    there = below("libc6 2.41-11", "zlib1g 1:1.3+dfsg-1")
+    closure = debian.closure("rootfs", debian.index(SUITES, ARM64), ["zlib1g"], essential=False, below=there)
+    assert names(closure) == ["zlib1g 1:1.3+dfsg-1 arm64"]
+
+
+def test_what_is_below_provides_what_it_provides(resolver, main):
+    main.suite("trixie", (*BASE, Package("mawk", "1", provides="awk"), Package("gawk", "1", provides="awk"),
+                          Package("script", "1", depends="awk")), name="stable", valid=None)
+    debian = resolver()
+    closure = debian.closure("rootfs", debian.index(SUITES, ARM64), ["script"], essential=False,
+                             below=below("libc6 2.41-11", "gawk 0.9"))
+    assert names(closure) == ["script 1 arm64"]
+
+
+def test_a_package_that_needs_a_newer_one_than_below_is_refused_with_both_versions(resolver, main):
+    main.suite("trixie", (*BASE, Package("new", "1", depends="libc6 (>= 2.41-12)")), name="stable", valid=None)
+    debian = resolver()
+    with pytest.raises(FarmError, match=r"on linux/arm64, new cannot be added to .*: libc6 2.41-12\+deb13u1, there "
+                                        r"2.41-11(?s:.*)lock both at the same time"):
+        debian.closure("rootfs", debian.index(SUITES, ARM64), ["new"], essential=False, below=below("libc6 2.41-11"))
 
 
 def test_no_other_user_can_hold_a_resolution_up(resolver, tmp_path):

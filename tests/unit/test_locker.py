@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -65,6 +66,13 @@ def recipe(folder: Path, *inputs: Input, old: Lock | None = None) -> Recipe:
                   platforms=(AMD64, ARM64), build_platforms=(AMD64,), suites=("trixie",), lock=old or Lock())
 
 
+class Everything:
+    """Stands for origins that have every package."""
+
+    def lacking(self, wanted: Iterable[tuple[Entry, str]]) -> list[Entry]:
+        return []
+
+
 class Packages:
     """The resolver of Debian packages, with an answer of its own."""
 
@@ -75,7 +83,8 @@ class Packages:
         return Index(Path(), platform, (Release("trixie", "trixie", self.date),),
                      **self.options)  # type: ignore[arg-type]
 
-    def closure(self, name: str, index: Index, packages: list[str], essential: bool) -> list[Package]:
+    def closure(self, name: str, index: Index, packages: list[str], essential: bool,
+                below: list[Package]) -> list[Package]:
         return [Package("0" * 64, 1, deb(package, self.version).fact) for package in packages]
 
 
@@ -86,6 +95,7 @@ SEED = Input("seed", "debian", {"packages": ["dpkg"]}, build=True)
 
 def locker(tmp_path: Path, version: str = "1", day: int = 23, **options: object) -> Locker:
     made = Locker(Origins(here=Machine(), snapshots=False), tmp_path / "state")
+    made.finder = Everything()  # type: ignore[assignment]
     made.resolvers["debian"].debian = Packages(version, DAY.replace(day=day), **options)  # type: ignore[attr-defined]
     return made
 

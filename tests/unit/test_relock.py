@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
@@ -251,6 +252,17 @@ def test_a_mirror_whose_index_names_what_it_has_not_is_said_to(farm):
     found, _said = farm.plan()
     assert found.overlays == {}
     assert "its origins still name libc6 2.41-12 amd64" in farm.warned[0]
+
+
+@needs_apt
+def test_no_lock_names_a_package_that_the_mirror_does_not_serve(farm):
+    """As it is while a mirror is updated."""
+    before = farm.tree()
+    farm.mirror.publish(NEW)
+    (farm.mirror.archive.root / "pool/main/l/libc6/libc6_2.41-13_arm64.deb").unlink()
+    with pytest.raises(FarmError, match="index of the origin names libc6 2.41-13 arm64, but no origin that answers"):
+        farm.lock()
+    assert farm.tree() == before
 
 
 @needs_apt

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
@@ -124,6 +124,26 @@ class Apt:
         done = programs.run(["apt-get", *arguments], seconds=LONGEST, environment=environment)
         return done.code, done.out, done.err
 
+    def installed(self, packages: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+        """Options of a run on a system that has these packages (name, version, architecture), instead of on an empty
+        one."""
+        if not packages:
+            return ()
+        path = self.root / "below"
+        found = self._stanzas([package["name"] for package in packages])
+        _put(path, "".join(_status(package, found.get(package["name"], {})) for package in packages))
+        return ("-o", f"Dir::State::status={path}", "-o", "Dir::Cache::pkgcache=")
+
+    def _stanzas(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """name -> version -> its paragraph in the indexes."""
+        environment = {**os.environ, "APT_CONFIG": str(self.root / "etc" / "apt.conf"), "LC_ALL": "C"}
+        done = programs.run(["apt-cache", "show", "--", *names], seconds=LONGEST, environment=environment)
+        found: dict[str, dict[str, str]] = {}
+        for text in done.out.split("\n\n"):
+            if name := field_of(text, "Package"):
+                found.setdefault(name, {})[field_of(text, "Version")] = text
+        return found
+
     def sources(self, names: Sequence[tuple[str, str]], bases: dict[str, str]) -> None:
         """Writes the sources. `names` are pairs: a suite, and the name to ask for it by."""
         stanzas = []
@@ -163,6 +183,19 @@ class Apt:
             if path.exists():
                 found[as_apt(base), name] = path.read_text(encoding="utf-8")
         return found
+
+
+def _status(package: Mapping[str, str], known: Mapping[str, str]) -> str:
+    """The paragraph of an installed package in dpkg's status file. If the indexes no longer have this version, what it
+    depended on is not known, and was there; what it provides is taken from another version."""
+    status = "Status: install ok installed\n"
+    if text := known.get(package["version"]):  # whole, or apt takes it for another package of the same version
+        return f"{text.strip()}\n{status}\n"
+    other = next(iter(known.values()), "")
+    said = "".join(f"{name}: {value}\n" for name in ("Multi-Arch", "Essential", "Provides")
+                   if (value := field_of(other, name)))
+    return (f"Package: {package['name']}\nArchitecture: {package['architecture']}\nVersion: {package['version']}\n"
+            f"Maintainer: nobody\nDescription: below\n{said}{status}\n")
 
 
 def _put(path: Path, text: str) -> None:

@@ -113,13 +113,16 @@ class Packages(Resolver):
 
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
+        essential = bool(found.spec.get("essential"))
         indexes = [self.debian.index(recipe.suites, platform) for platform in platforms]
         if not self.desk.snapshot:  # who names a time may go back to it
             refuse_older(recipe.lock, indexes)
 
         def closure(index: Index) -> list[Package] | FarmError:
             try:
-                return self.debian.closure(found.name, index, packages, bool(found.spec.get("essential")))
+                below = () if essential or found.build else recipe.below.get(str(index.platform), ())
+                return self.debian.closure(found.name, index, packages, essential,
+                                           [Package(entry.sha256, entry.size, dict(entry.fact)) for entry in below])
             except FarmError as error:
                 return error
 

@@ -265,11 +265,19 @@ class Debian:
             found.append(Release(suite, name, _date(text, suite), name != suite))
         return Index(apt.root, apt.platform, tuple(found), left_out, bases)
 
-    def closure(self, name: str, index: Index, packages: Sequence[str], essential: bool) -> list[Package]:
-        """The files of an input: all packages that apt's own solver would install on an empty system for these."""
-        wanted = [*(["?essential"] if essential else []), *packages]
+    def closure(self, name: str, index: Index, packages: Sequence[str], essential: bool,
+                below: Sequence[Package] = ()) -> list[Package]:
+        """The files of an input: all packages that apt's own solver would install for these on a system that has
+        those `below`, and those of `below` that are named. Of the indexes only what is new is taken: they may have
+        newer versions of what is below."""
+        there = {package.facts["name"]: package for package in below}
+        kept = [there[package] for package in packages if package in there]
+        wanted = [*(["?essential"] if essential else []), *(one for one in packages if one not in there)]
+        if not wanted:
+            return kept
         apt = Apt(index.root, index.platform, self.origins, self.keyring)
-        install = ("install", "--print-uris", "--no-install-recommends")
+        install = ("install", "--print-uris", "--no-install-recommends",
+                   *apt.installed([one.facts for one in below]))
         code, out, err = apt.run(*install, "-qq", "--", *wanted)
         if code:  # with -qq it does not say why
             _code, out, err = apt.run(*install, "--", *wanted)
@@ -282,7 +290,12 @@ class Debian:
         found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
         if not found:
             raise FarmError(f"apt installs nothing for {', '.join(packages)} on {index.platform}", input=name)
-        return found
+        if moved := [f"{one.facts['name']} {one.facts['version']}, there {there[one.facts['name']].facts['version']}"
+                     for one in found if one.facts["name"] in there]:
+            raise FarmError(f"on {index.platform}, {', '.join(wanted)} cannot be added to the image that this one"
+                            f" descends from, as newer versions are needed: {'; '.join(sorted(moved))}",
+                            hint="lock both at the same time (farm_images), or name a farm_snapshot", input=name)
+        return [*kept, *found]
 
 
 def _reasons(output: str) -> str:

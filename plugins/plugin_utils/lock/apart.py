@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import ancestors, of_image
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 
 
@@ -17,32 +17,16 @@ def apart(recipes: Mapping[str, Recipe], locks: Mapping[str, Lock], locked: Cont
     for name, recipe in sorted(recipes.items()):
         found: dict[str, dict[str, list[str]]] = {}  # ancestor -> what differs -> platforms
         for platform in recipe.platforms:
-            mine = _versions(recipe, locks[name], platform)
-            for above in _ancestors(recipes, recipe, platform) if mine else ():
-                theirs = _versions(recipes[above], locks[above], platform)
+            mine = of_image(recipe, locks[name], platform)
+            for above in ancestors(recipes, recipe, platform) if mine else ():
+                theirs = of_image(recipes[above], locks[above], platform)
                 for package in sorted(mine.keys() & theirs.keys()):
-                    if mine[package] != theirs[package] and (name in locked or above in locked):
-                        text = f"{package} {mine[package]}, there {theirs[package]}"
+                    here, there = mine[package].fact["version"], theirs[package].fact["version"]
+                    if here != there and (name in locked or above in locked):
+                        text = f"{package} {here}, there {there}"
                         found.setdefault(above, {}).setdefault(text, []).append(str(platform))
         for above, texts in found.items():
             shown = "; ".join(f"{text} ({', '.join(platforms)})" for text, platforms in texts.items())
             yield (f"{name} has packages in other versions than {above}, from which it descends: {shown}."
                    f" debian-extract will refuse them; lock both at the same time: farm_images={above},{name}")
 
-
-def _versions(recipe: Recipe, lock: Lock, platform: Platform) -> dict[str, str]:
-    """The Debian packages for the image itself, not for what builds it."""
-    return {entry.fact["name"]: entry.fact["version"] for found in recipe.inputs
-            if found.kind == "debian" and not found.build for entry in lock.of(found.name, str(platform))}
-
-
-def _ancestors(recipes: Mapping[str, Recipe], recipe: Recipe, platform: Platform) -> Iterator[str]:
-    """What an image is FROM on a platform, and so on."""
-    seen: set[str] = set()
-    while platform in recipe.platforms and recipe.name not in seen:
-        seen.add(recipe.name)
-        view = next(iter(recipe.views("")[platform].values()), None)
-        if view is None or view.base not in recipes:
-            return
-        recipe = recipes[view.base]
-        yield recipe.name

@@ -24,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import KEYRING
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.finder import Finder, named
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Input, Lock, Recipe
@@ -59,10 +60,12 @@ class Locker:
     say: Callable[[str], None] = lambda line: None
     client: Client | None = None
     resolvers: dict[str, Resolver] = field(init=False)
+    finder: Finder = field(init=False)
 
     def __post_init__(self) -> None:
-        desk = Desk(self.origins, self.state, Store(self.state / "store"), self.client or Client(self.origins.here),
-                    go=self.go,
+        store, client = Store(self.state / "store"), self.client or Client(self.origins.here)
+        self.finder = Finder(self.origins, store, client=client)
+        desk = Desk(self.origins, self.state, store, client, go=self.go,
                     snapshot=self.snapshot, allow_missing_suites=self.allow_missing_suites, keyring=self.keyring,
                     say=self.say)
         self.resolvers = {name: kind.resolver(desk) for name, kind in KINDS.items()}
@@ -108,7 +111,17 @@ class Locker:
             lockfile.parse(lockfile.dump(lock), "the new lock")
         except BadInput as error:
             raise BadInput(error.problems, what="what the origins serve, so the lock stays as it is") from error
+        self._refuse_absent(lock, old)
         return self._compared(recipe, lock, files)
+
+    def _refuse_absent(self, lock: Lock, old: Lock) -> None:
+        """A mirror in the middle of an update may name packages in its signed index that it does not serve yet, or
+        serves no more. A lock of them could not be fetched."""
+        new = _debian(lock.entries) - _debian(old.entries)
+        if absent := self.finder.lacking((entry, lock.snapshot) for entry in new):
+            raise FarmError(f"the index of the origin names {named(absent)}, but no origin that answers has it",
+                            hint="try again when the mirror is complete, name a farm_snapshot of another time, or add"
+                                 " an origin to farm_origins.debian")
 
     def _dated(self, old: Lock, entries: Sequence[Entry], resolved: Sequence[Resolved]) -> Lock:
         """A lock with the times of the indexes used; with the old times if no Debian package moved, so that nothing is

@@ -134,7 +134,8 @@ def settle(planning: Planning, look: Callable[[Plan], Standing], build: Platform
     if not standing.todo:
         return planning, standing
     # here, as Ansible compiles what is imported in each run, and a run that builds nothing needs none of it
-    from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Finder, Relocker
+    from ansible_collections.desimages.farm.plugins.plugin_utils.lock.finder import Finder
+    from ansible_collections.desimages.farm.plugins.plugin_utils.lock.relock import Relocker
 
     with _work(arguments["state"], check) as work:
         origins = Origins(arguments["origins"])

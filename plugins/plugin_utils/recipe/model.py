@@ -120,7 +120,8 @@ class File:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image. `folder` is its absolute folder; `usual` are those that are built if nobody chooses any."""
+    """One image. `folder` is its absolute folder; `usual` are those that are built if nobody chooses any. The lock
+    step alone sets `below`: platform -> the Debian packages of what the image descends from."""
 
     name: str
     folder: str
@@ -136,6 +137,7 @@ class Recipe:
     usual: bool = True
     contract: Contract = field(default_factory=Contract)
     lock: Lock = field(default_factory=Lock)
+    below: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
 
     def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
         """Platform -> build platform -> the view of the Dockerfile."""
