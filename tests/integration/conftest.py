@@ -256,3 +256,11 @@ def sh(*words: str, **options: Any) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder for files that containers read: pytest's own let nobody else in."""
+    with tempfile.TemporaryDirectory(prefix="desimages-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
