@@ -1,0 +1,3 @@
+module desimages/goproxy-entry
+
+go 1.26

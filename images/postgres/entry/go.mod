@@ -1,0 +1,3 @@
+module desimages/postgres-entry
+
+go 1.26
