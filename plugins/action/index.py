@@ -62,7 +62,8 @@ class ActionModule(FarmAction):
                                  "differs": {str(key): {"kept": kept, "came": came}
                                              for key, (kept, came) in built.differs.items()}})
             release(arguments["state"], controller())
-            lines = [*report.units(outcomes), *report.rebuilt(planned.again, outcomes, built.differs),
+            lines = [*report.units(outcomes), *report.own_platform(planned.plan, outcomes),
+                     *report.rebuilt(planned.again, outcomes, built.differs),
                      *report.pushed(lists.moved, lists.published), *report.left_out(planned.plan, outcomes),
                      *(f"RELOCKED: {overlay.words(image)}" for image, overlay in relocked.items()),
                      *report.nodes(built, lost), *report.times(run, age(controller()))]

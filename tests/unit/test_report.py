@@ -61,3 +61,19 @@ def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chai
     assert found["units"][f"static {platform}"] == {"state": "failed", "digest": "", "error": "lost", "node": ""}
     assert found["units"][f"builder-go {platform}"]["node"] == "pi"
     assert (found["moved"], found["published"]) == (["desimages/debian:latest"], [])
+
+
+def test_units_that_ran_code_of_their_own_platform_are_counted_and_named_with_the_reason(empty: Catalog) -> None:
+    empty.image("shell", "FROM scratch\nCOPY x /x\n")
+    empty.write("shell/x", "x")
+    empty.image("box", "FROM --platform=$BUILDPLATFORM shell AS made\nRUN x\n\nFROM shell\nRUN y\n"
+                       "COPY --from=made /x /y\n")
+    plan = empty.plan()
+    assert report.own_platform(plan, {key: Outcome(State.EXISTS, "sha256:d") for key in plan.units}) == []
+    shells = {key: Outcome(State.BUILT, "sha256:d") for key in plan.units if key.image == "shell"}
+    assert report.own_platform(plan, shells) == ["Ran code of their own platform: none of 2 units that were built"]
+    everything = {key: Outcome(State.BUILT, "sha256:d") for key in plan.units}
+    assert report.own_platform(plan, everything) == [
+        "Ran code of their own platform: 2 of 4 units that were built",
+        f"  box linux/amd64, box linux/arm64: a stage with RUN is not FROM --platform=$BUILDPLATFORM "
+        f"({empty.root}/box/Dockerfile:4)"]

@@ -49,6 +49,24 @@ def adopted(tags: Mapping[str, str], *, check: bool) -> list[str]:
             *(f"  {name} {digest}" for name, digest in sorted(tags.items()))]
 
 
+def own_platform(plan: Plan, outcomes: Mapping[Key, Outcome]) -> list[str]:
+    """Which of the units that were built ran code of their own platform, and why; [] if nothing was built."""
+    built = [key for key, outcome in outcomes.items() if outcome.state == State.BUILT]
+    found: dict[str, list[str]] = {}
+    for key in built:
+        recipe = plan.recipes[key.image]
+        if plan.units[key].runs != recipe.build_platforms:
+            views = recipe.views(key.target)[key.platform].values()
+            lines = sorted({line for view in views for line in view.running})
+            where = ", ".join(f"{recipe.folder}/Dockerfile:{line}" for line in lines)
+            found.setdefault(f"a stage with RUN is not FROM --platform=$BUILDPLATFORM ({where})", []).append(str(key))
+    if not built:
+        return []
+    count = sum(map(len, found.values()))
+    return [f"Ran code of their own platform: {count or 'none'} of {len(built)} units that were built",
+            *(f"  {', '.join(names)}: {why}" for why, names in found.items())]
+
+
 def rebuilt(again: set[Key], outcomes: dict[Key, Outcome], differs: dict[Key, tuple[str, str]]) -> list[str]:
     """How units compare that existed before, or that another run built meanwhile."""
     same = [key for key in again if outcomes[key].state == State.BUILT and key not in differs]

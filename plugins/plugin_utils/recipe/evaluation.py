@@ -98,7 +98,13 @@ class View:
     @property
     def foreign(self) -> bool:
         """Whether any stage that the target needs runs code of the platform that is built."""
-        return any(self.file.stages[number].runs and not self.builds[number] for number in self.reach)
+        return bool(self.running)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The lines of those stages (their FROM)."""
+        return tuple(self.file.stages[number].line for number in sorted(self.reach)
+                     if self.file.stages[number].runs and not self.builds[number])
 
     def uses(self, number: int) -> tuple[Use, ...]:
         """Everything that a stage takes from."""
