@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, Refusal, Request
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, Refusal, Request, mistakes
 
 from .conftest import Catalog
 
@@ -84,6 +86,100 @@ def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_as
         empty.plan()
     problem, = error.value.problems
     assert problem.startswith(f"images/a/image.yml:9: contract: health {said}")
+
+
+COMMAND = CONTRACT + "  command: [serve, /config]\n"
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "said"),
+    [
+        (SERVICE, ""),
+        (SERVICE + 'CMD ["serve", "/config"]\n', ""),
+        (SERVICE + 'CMD ["serve", "/other"]\n', 'CMD ["serve", "/other"] (line 13)'),
+        (SERVICE + 'CMD ["serve", \\\n  "/other"]\nCMD ["serve", "/config"]\n', ""),
+        (SERVICE + 'CMD ["serve", "/config"]\ncmd []\n', "CMD [] (line 14)"),
+        (SERVICE + "CMD serve /config\n", "CMD serve /config (line 13)"),
+        (SERVICE + 'CMD ["serve", "$CONFIG"]\n', 'CMD ["serve", "$CONFIG"] (line 13)'),  # nobody expands it
+        (SERVICE.replace("USER 0", 'CMD ["x"]'), 'CMD ["x"] (line 6)'),
+        (SERVICE.replace("USER 0", 'CMD ["x"]') + 'ENTRYPOINT ["/srv"]\n', ""),
+        (SERVICE.replace("USER 0", 'CMD ["serve", "/config"]\nENTRYPOINT ["/srv"]'), ""),
+        (SERVICE + 'CMD ["x"]\nENTRYPOINT ["/srv"]\n', 'CMD ["x"] (line 13)'),
+        (SERVICE.replace("EXPOSE 1\n", 'CMD ["x"]\n'), ""),  # of a stage that it does not descend from
+    ],
+)
+def test_a_command_is_the_one_of_the_dockerfile(empty: Catalog, dockerfile: str, said: str) -> None:
+    empty.image("a", dockerfile, COMMAND)
+    if not said:
+        empty.plan()
+        return
+    with pytest.raises(BadInput) as error:
+        empty.plan()
+    assert error.value.problems == ["images/a/image.yml:10: contract: command is ['serve', '/config'], but the "
+                                    f"Dockerfile says {said}"]
+
+
+def test_what_ends_by_itself_and_a_command_for_a_shell_may_say_more_than_the_dockerfile(empty: Catalog) -> None:
+    empty.image("a", 'FROM scratch\nCMD ["bash"]\n', "contract:\n  command: [bash, -c, 'apt-get --version']\n")
+    empty.image("b", SERVICE + "CMD serve /config\n", CONTRACT + '  command: [/bin/sh, -c, "serve /config"]\n')
+    empty.plan()
+
+
+def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
+    empty.image("a", SERVICE + 'CMD ["x"]\n', COMMAND.replace("5001/tcp", "5002/tcp").replace("/data, ", "") + (
+        '  metrics: "http://127.0.0.1:5001/metrics"\n'
+        '  answers:\n    - {http: "http://127.0.0.1:5000/", says: "(open"}\n'
+        '    - {command: [a, "b c"], status: 404, method: POST}\n'
+        '  refuses:\n    - {command: [x], says: "a{2,1}"}\n    - {says: anything}\n'))
+    with pytest.raises(BadInput) as error:
+        empty.plan()
+    assert [problem.removeprefix("images/a/image.yml:") for problem in error.value.problems] == [
+        "7: contract: ports has 5002/tcp, but no EXPOSE of the Dockerfile names it",
+        "7: contract: ports has no 5001/tcp, but EXPOSE of the Dockerfile names it",
+        "8: contract: volumes has no /data, but VOLUME of the Dockerfile names it",
+        "10: contract: command is ['serve', '/config'], but the Dockerfile says CMD [\"x\"] (line 13)",
+        "11: contract: metrics asks http://127.0.0.1:5001/metrics: no port in ports is 5001/tcp, so nobody could read "
+        "them from outside; TCP ports: 5000/tcp, 5002/tcp",
+        "13: contract: answers.0.says is '(open', no regular expression: missing ), unterminated subpattern at "
+        "position 0",
+        "14: contract: answers.1.method is of a request by http, and this one is the command a 'b c'",
+        "14: contract: answers.1.status is of a request by http, and this one is the command a 'b c'",
+        "16: contract: refuses.0.says is 'a{2,1}', no regular expression: min repeat greater than max repeat at "
+        "position 2",
+        "17: contract: refuses.1 is the example run itself: say by command or environment what is wrong"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"health": {"http": "http://127.0.0.1:9/"}, "ports": {"a": "1/tcp"}}, []),  # only the check itself asks it
+        ({"health": {"http": "http://example.org:9/"}}, [
+            "health asks http://example.org:9/: an image is asked on its own loopback: write 127.0.0.1 for "
+            "example.org"]),
+        ({"health": {"http": "http://[::1]:9/"}, "answers": [{"http": "http://localhost/"}]}, []),
+        ({"health": {"http": "http://127.0.0.1:99999/"}}, [
+            "health asks http://127.0.0.1:99999/: it is no URL: Port out of range 0-65535"]),
+        ({"ports": {"a": "80/udp"}, "metrics": "http://127.0.0.1/"}, [
+            "metrics asks http://127.0.0.1/: no port in ports is 80/tcp, so nobody could read them from outside; TCP "
+            "ports: none"]),
+        ({"ports": {"a": "443/tcp"}, "metrics": "https://127.0.0.1/"}, []),
+        ({"ports": {"a": "1/tcp"}, "answers": [{"command": ["a"], "again": True}]}, [
+            "answers.0.again asks whether data were kept, but there are no volumes in which they could be: leave it "
+            "out, or name the volumes"]),
+        ({"ports": {"a": "1/tcp"}, "volumes": ["/a"], "answers": [{"command": ["a"], "again": True}]}, []),
+        ({"command": ["a"], "answers": [{"command": ["a"]}]}, [
+            "answers are asked of a service, and one without ports and health is none"]),
+        ({"health": {"tcp": "127.0.0.1:1", "status": 200}}, [
+            "health.status is that of http and rtsp, and health asks neither"]),
+        ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "1"}}, {"command": ["a"]}]}, [
+            f"refuses.{number} is the example run itself: say by command or environment what is wrong"
+            for number in (0, 1)]),
+        ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "2"}}, {"command": ["b"]}]},
+         []),
+    ],
+)
+def test_what_a_contract_says_without_a_meaning_is_told(said: dict[str, Any], told: list[str]) -> None:
+    assert [words for _path, words in mistakes(Contract.parse(said))] == told
 
 
 def test_who_promises_no_health_needs_no_check(empty: Catalog) -> None:

@@ -16,8 +16,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile, folders
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import contract, dockerfile, folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, RECIPE, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
@@ -164,7 +163,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         labels=_labels(path.parent.name, value, defaults),
         index=not value.get("targets"),
         usual=path.parent.name in defaults.get(IMAGES, [path.parent.name]),
-        contract=Contract.parse(value.get("contract", {})),
+        contract=contract.Contract.parse(value.get("contract", {})),
         lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK), need_locks, problems),
     )
     _check_evaluated(recipe, problems)
@@ -250,8 +249,10 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is not a stage of the "
                             f"Dockerfile{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
     for part, said in dict.fromkeys(pair for seen in distinct(recipe)
-                                    for pair in differences(recipe.contract, recipe.dockerfile, seen.view)):
+                                    for pair in contract.differences(recipe.contract, recipe.dockerfile, seen.view)):
         problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
+    problems += [f"{document.name}:{document.line(('contract', *path))}: contract: {said}"
+                 for path, said in contract.mistakes(recipe.contract)]
     for found in recipe.inputs:
         line = document.line(("inputs", found.name))
         if found.name in bases and (found.name in TAKEN or found.name.startswith(UNPACKED)):

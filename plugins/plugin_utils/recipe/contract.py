@@ -1,15 +1,19 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract: what an image promises at run time, compared with what its Dockerfile says. No I/O."""
+"""The contract: what an image promises at run time, compared with what its Dockerfile says, and with itself. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile
+from ansible_collections.desimages.farm.plugins.module_utils import references
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile, Stage
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
 
@@ -86,7 +90,8 @@ def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tu
 
     What depends on a variable, or may come from a parent outside the file, is not compared.
     """
-    steps = list(_own(file, view))
+    stages = _own(file, view)
+    steps = [step for stage in stages for step in stage.promises]
     said = {part: [step for step in steps if step.keyword == keyword] for part, keyword in SAID_BY.items()}
     if contract.ports:
         exposed = {word if "/" in word else f"{word}/tcp" for step in said["ports"] for word in plain_words(step.rest)}
@@ -107,15 +112,99 @@ def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tu
             yield "health", f"health promises {what}, but the Dockerfile says HEALTHCHECK {check[:120]}"
     elif contract.health and view.base == "scratch":
         yield "health", "health is promised, but the Dockerfile has no HEALTHCHECK"
+    command = _command(stages)
+    if contract.service and contract.command and command and not _same(contract.command, command.rest):
+        yield "command", (f"command is {list(contract.command)}, but the Dockerfile says CMD {command.rest[:120]} "
+                          f"(line {command.line})")
 
 
-def _own(file: Dockerfile, view: View) -> Iterable[Instruction]:
-    """The instructions of the last stage, after those of the stages that it descends from: later ones override earlier
-    ones."""
+def _own(file: Dockerfile, view: View) -> list[Stage]:
+    """The stages that the last one descends from, and then itself: later instructions override earlier ones."""
     chain = list(view.reach[:1])
     while chain and (above := view.bases[chain[-1]].stage) is not None:
         chain.append(above)
-    return [step for number in reversed(chain) for step in file.stages[number].promises]
+    return [file.stages[number] for number in reversed(chain)]
+
+
+def _command(stages: Sequence[Stage]) -> Instruction | None:
+    """The CMD that counts. An ENTRYPOINT takes away the CMD of the stages above it, as BuildKit does."""
+    found = None
+    for stage in stages:
+        own = None
+        for step in stage.promises:
+            if step.keyword == "CMD":
+                own = found = step
+            elif step.keyword == "ENTRYPOINT" and own is None:
+                found = None
+    return found
+
+
+def _same(command: Sequence[str], said: str) -> bool:
+    """Whether a CMD gives these arguments. If it is no JSON array, a shell runs it, and a parent may say which one."""
+    words = array(said)
+    return command[-1] == said if words is None else words == list(command)
+
+
+def mistakes(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What a contract says that cannot be, or means nothing: (path in the contract, what is wrong)."""
+    for part, many in (("answers", contract.answers), ("refuses", contract.refuses)):
+        for number, one in enumerate(many):
+            if said := _no_expression(one.says):
+                yield (part, number, "says"), f"{part}.{number}.says is {one.says!r}, no regular expression: {said}"
+    declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
+    asked = [(("health",), str(contract.health.get("http", ""))), (("metrics",), contract.metrics)]
+    asked += [(("answers", number), one.http) for number, one in enumerate(contract.answers)]
+    for path, url in asked:
+        if url:
+            yield from ((path, f"{'.'.join(map(str, path))} asks {url}: {said}")
+                        for said in _unreachable(url, declared if path == ("metrics",) else None))
+    if not contract.service:
+        for part in ("answers", "metrics"):
+            if getattr(contract, part):
+                yield (part,), f"{part} are asked of a service, and one without ports and health is none"
+    for number, answer in enumerate(contract.answers):
+        yield from ((("answers", number, *rest), f"answers.{number}{said}")
+                    for rest, said in _meaningless(answer, kept=bool(contract.volumes)))
+    for number, refusal in enumerate(contract.refuses):
+        same = not refusal.command or refusal.command == contract.command
+        if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
+            yield ("refuses", number), (f"refuses.{number} is the example run itself: say by command or environment "
+                                        "what is wrong")
+    if "status" in contract.health and not {"http", "rtsp"} & set(contract.health):
+        yield ("health", "status"), "health.status is that of http and rtsp, and health asks neither"
+
+
+def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[tuple[str, ...], str]]:
+    """`kept`: whether there is a volume."""
+    if answer.again and not kept:
+        yield ("again",), (".again asks whether data were kept, but there are no volumes in which they could be: leave "
+                           "it out, or name the volumes")
+    for key, usual in (("method", "GET"), ("body", ""), ("status", 200)):
+        if answer.command and getattr(answer, key) != usual:
+            yield (key,), f".{key} is of a request by http, and this one is the command {shlex.join(answer.command)}"
+
+
+def _unreachable(url: str, declared: set[int] | None) -> Iterator[str]:
+    """Why nothing can answer at a URL in the image's own network. With `declared` its port must be one of these."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError as error:
+        yield f"it is no URL: {error}"
+        return
+    if not references.loopback(host):
+        yield f"an image is asked on its own loopback: write 127.0.0.1 for {host or 'the host'}"
+    if declared is not None and port not in declared:
+        names = ", ".join(f"{one}/tcp" for one in sorted(declared)) or "none"
+        yield f"no port in ports is {port}/tcp, so nobody could read them from outside; TCP ports: {names}"
+
+
+def _no_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        return str(error)
+    return ""
 
 
 def _compared(part: str, promised: set[str], said: set[str], keyword: str) -> Iterator[tuple[str, str]]:

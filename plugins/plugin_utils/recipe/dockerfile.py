@@ -20,7 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion im
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction
 
 IMAGE = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # https://github.com/distribution/reference
-PROMISES = ("EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
+PROMISES = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
 _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
