@@ -107,7 +107,7 @@ schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
-	for name in plan simulate sizes debian bake repeat first fleet provision memory; do \
+	for name in plan simulate sizes debian bake repeat first fleet provision memory verify; do \
 		python tests/bench/$$name.py $(ARGS) || exit 1; \
 	done
 

@@ -8,20 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.proc import age
 from ansible_collections.desimages.farm.plugins.modules.index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction, controller
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import ending, report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run, scratch
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Planned, Share
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import SOCKET, Link
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.lists import Lists
 from ansible_collections.desimages.farm.plugins.plugin_utils.holder import release
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
-
-GRACE = 60.0  # seconds in which the broker must end
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD
 
 
 class ActionModule(FarmAction):
@@ -33,19 +27,9 @@ class ActionModule(FarmAction):
         run = Run.of(scratch() if self.check else arguments["state"], controller())
         planned = run.load(Planned)
         lost = {name: why for name, why in arguments["nodes"].items() if why}
-        if not planned.todo or self.check:
-            built = Built()
-        elif (run.folder / SOCKET).exists():
-            self._end_broker(run)
-            built = run.load(Built)
-        else:
-            built = report.unbuilt(planned, lost)
-        outcomes: dict[Key, Outcome] = {**{key: Outcome(State.EXISTS, digest)
-                                           for key, digest in planned.existing.items()}, **built.outcomes}
-        sizes = {**planned.sizes, **built.sizes}
-        lists = Lists(self.registry(arguments), planned, outcomes, sizes, namespace=arguments["namespace"],
-                      tags=arguments["tags"], partial=arguments["partial"], publish=arguments["publish"],
-                      check=self.check, read=built.sizes)
+        built = Built() if self.check else ending.built(run, planned, lost, self.say)
+        outcomes = ending.outcomes(planned, built)
+        lists = ending.lists(arguments, self.registry(arguments), planned, built, check=self.check)
         if self.check and not lists.registry.answers():  # the plan step has reported that
             return {"changed": False, "moved": [], "published": []}
         lists.finish()
@@ -58,6 +42,7 @@ class ActionModule(FarmAction):
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published, built.by),
                                  "nodes": {**{name: asdict(Share(out=why)) for name, why in lost.items()},
                                            **{name: asdict(share) for name, share in built.nodes.items()}},
+                                 "held": dict(arguments["held"]),
                                  "relocked": {image: overlay.as_dict() for image, overlay in relocked.items()},
                                  "differs": {str(key): {"kept": kept, "came": came}
                                              for key, (kept, came) in built.differs.items()}})
@@ -84,16 +69,3 @@ class ActionModule(FarmAction):
             said = [*([report.verdict(bad, run)] if bad else []), *lists.problems.values(), built.error]
             result.update(failed=True, msg="\n".join(filter(None, said)))
         return result
-
-    def _end_broker(self, run: Run) -> None:
-        """From here on nothing is tagged; what the broker still had to say is said."""
-        try:
-            link = Link(run.folder)
-            try:
-                for line in link.ask({"finish": True}, GRACE)["lines"]:
-                    self.say(line)
-            finally:
-                link.close()
-        except FarmError:
-            if not run.has(Built):  # it ended before it knew what became of the units
-                raise

@@ -16,13 +16,14 @@ import time
 import zlib
 from collections.abc import Iterator
 
-from . import elf, files
+from . import elf, files, programs
 from .errors import FarmError
 from .platforms import ALL, Platform
 
 NATIVE, EMULATED, NOT = "native", "emulated", "not"
 LONGEST = 20.0  # seconds that a program of some instructions may take to start, on a machine that is busy
 MOST = 1 << 16  # bytes of a file in /proc or of a cgroup
+VERSION = re.compile(r"([\w.-]+) version ([0-9][0-9.]*[0-9])")  # as QEMU says it
 SERVER = 0.01  # seconds in which a core of a server does what `speed` tries
 
 
@@ -31,18 +32,30 @@ def tried(folder: str) -> dict[Platform, str]:
 
     Raises FarmError if programs cannot be started there.
     """
+    return {platform: how for platform, (how, _emulator) in ways(folder).items()}
+
+
+def ways(folder: str) -> dict[Platform, tuple[str, str]]:
+    """platform -> the same, and the emulator; see `run_by`."""
     with tempfile.TemporaryDirectory(prefix=".tried-", dir=folder) as inside:
         return {platform: _run_by(platform, inside) for platform in ALL}
+
+
+def run_by(platform: Platform, folder: str) -> tuple[str, str]:
+    """(NATIVE, EMULATED or NOT; the emulator as it names itself, such as `qemu-arm 7.2.22`, or '')."""
+    with tempfile.TemporaryDirectory(prefix=".tried-", dir=folder) as inside:
+        return _run_by(platform, inside)
 
 
 def runs(platform: Platform, folder: str) -> bool:
     """Whether programs of a platform run here, by the machine or by an emulator. Raises FarmError as `tried` does."""
     with tempfile.TemporaryDirectory(prefix=".tried-", dir=folder) as inside:
-        return _run_by(platform, inside) != NOT
+        return _run_by(platform, inside)[0] != NOT
 
 
-def _run_by(platform: Platform, folder: str) -> str:
-    """What runs the smallest program of a platform: the kernel itself, an emulator that the kernel starts, or nothing.
+def _run_by(platform: Platform, folder: str) -> tuple[str, str]:
+    """What runs the smallest program of a platform: the kernel itself, an emulator that the kernel starts (and which),
+    or nothing.
 
     As root it gets the folder as its root, as in a container: an emulator that the kernel did not open before
     (binfmt_misc's flag F) is not found from there, and does not count.
@@ -61,17 +74,25 @@ def _run_by(platform: Platform, folder: str) -> str:
         if not isinstance(error, OSError) or error.errno in (errno.EACCES, errno.EPERM):
             raise FarmError(f"no program can be started in {folder}: {error}",
                             hint="mount the file system of farm_state without noexec") from error
-        return NOT  # no handler for it, or no emulator
+        return NOT, ""  # no handler for it, or no emulator
     try:
         with selectors.DefaultSelector() as ready:
             ready.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
             said = os.read(process.stdout.fileno(), 1) if ready.select(LONGEST) else b""  # type: ignore[union-attr]
         if not said:  # it has an instruction that this processor does not know
-            return NOT
-        return NATIVE if os.path.samefile(f"/proc/{process.pid}/exe", path) else EMULATED
+            return NOT, ""
+        program = f"/proc/{process.pid}/exe"
+        return (NATIVE, "") if os.path.samefile(program, path) else (EMULATED, _version(program))
     finally:
         process.kill()
         process.communicate()
+
+
+def _version(program: str) -> str:
+    """What an emulator says that it is: `qemu-arm 7.2.22`; '' if it says nothing like that."""
+    _code, said, _errors = programs.call([program, "--version"], seconds=LONGEST)
+    found = VERSION.match(said)
+    return f"{found[1]} {found[2]}" if found else ""
 
 
 def _into() -> None:

@@ -121,6 +121,11 @@ class Proc:
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
         return not fields or fields[0] in _ENDED
 
+    def same_space(self, pid: int) -> list[int]:
+        """The processes in the same PID namespace as a process, itself included; [] if it is gone. pid_namespaces(7)"""
+        space = self._link(str(pid), "ns", "pid")
+        return [each for each in self.pids() if space and self._link(str(each), "ns", "pid") == space]
+
     def has_variable(self, pid: int, assignment: str) -> bool:
         """Whether the process was started with `NAME=value` in its environment."""
         return assignment.encode() in self._read(str(pid), "environ").split(b"\0")

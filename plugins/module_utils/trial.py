@@ -13,13 +13,15 @@ import re
 import secrets
 import shlex
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from . import trial_network
+from .trial_container import ended, health, is_podman, last, logs_in, output, processes, send, user_of
 from .trial_network import NoAnswer
 
 HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
@@ -31,7 +33,6 @@ SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
 LABEL = "org.desimages.trial"
-LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
     "read-only": "it does not run on a read-only root",
@@ -55,12 +56,14 @@ class Trial:
         self._engine, self._image, self._promises, self._shown = engine, image, promises, shown
         self._refused = refused
         self._slower = EMULATED if emulated else 1.0
+        self._podman = False
         self._mark = secrets.token_hex(6)
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
 
     def run(self) -> None:
+        self._podman = is_podman(self._engine)
         try:
             if self._promises["ports"] or self._promises["health"]:
                 self._service()
@@ -70,7 +73,7 @@ class Trial:
                 self._refuse_all()
         except _NotStarted as error:
             self._found(False, "starts", "service" if self._promises["ports"] else "command",
-                        f"it cannot be started: {_last(str(error))}")
+                        f"it cannot be started: {last(str(error))}")
         finally:
             self._tidy()
 
@@ -78,17 +81,17 @@ class Trial:
 
     def _command(self) -> None:
         with self._started() as container:
-            code = _end(container, RUNS * self._slower)
-            said = _said(container)
-        self._found(code == 0, "starts", "command", f"it ended with {code}: {_last(said)}" if code is not None else
+            code = ended(container, RUNS * self._slower)
+            said = output(container)
+        self._found(code == 0, "starts", "command", f"it ended with {code}: {last(said)}" if code is not None else
                     f"it did not end within {RUNS * self._slower:.0f} s")
         self._found(bool(said.strip()), "logs", "output", "it wrote nothing to stdout or stderr")
         if code != 0:
             return
         with self._started(user=ANYBODY) as container:
-            code = _end(container, RUNS * self._slower)
+            code = ended(container, RUNS * self._slower)
             self._found(code == 0, "any-user", ANYBODY, f"as user {ANYBODY} it ended with {code}: "
-                        f"{_last(_said(container))}", user=ANYBODY)
+                        f"{last(output(container))}", user=ANYBODY)
 
     # a service
 
@@ -97,7 +100,7 @@ class Trial:
         with self._started(volumes=self._volumes()) as container:
             problem = self._up(container)
             if problem:
-                self._diagnose(problem, _said(container))
+                self._diagnose(problem, output(container))
                 return
             self.facts["healthy"] = round(time.monotonic() - began, 1)
             self._look(container)
@@ -111,7 +114,7 @@ class Trial:
     def _anybody(self) -> None:
         with self._started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
             problem = self._up(container)
-            self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {_last(_said(container))}",
+            self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {last(output(container))}",
                         user=ANYBODY)
 
     def _up(self, container: Any) -> str:
@@ -123,21 +126,24 @@ class Trial:
             now = container.attrs["State"]
             if not now["Running"]:
                 return f"it ended with {now['ExitCode']}"
-            state = (now.get("Health") or {}).get("Status", "none")
+            state = self._health(container)
             if state == "healthy" or (state == "none" and not self._closed(container)):
                 return ""
             time.sleep(0.1)
         return f"it was not healthy within {limit:.0f} s, but {state}"
+
+    def _health(self, container: Any) -> str:
+        return health(self._engine, container, podman=self._podman, seconds=PROBE * self._slower)
 
     def _diagnose(self, problem: str, said: str) -> None:
         """Why it does not come up: tries again with one thing allowed at a time."""
         for check, words in RELAXED.items():
             with self._started(volumes=self._volumes(), relaxed=check) as container:
                 if not self._up(container):
-                    self._found(False, check, check, f"{words}: {problem}: {_last(said)}")
+                    self._found(False, check, check, f"{words}: {problem}: {last(said)}")
                     return
         check = "starts" if problem.startswith("it ended") else "healthy"
-        self._found(False, check, "service", f"{problem}: {_last(said)}")
+        self._found(False, check, "service", f"{problem}: {last(said)}")
 
     def _closed(self, container: Any) -> dict[str, str]:
         """The ports that do not accept connections, and why."""
@@ -148,11 +154,11 @@ class Trial:
 
     def _look(self, container: Any) -> None:
         """What can be seen of a service that is up."""
-        pids = _processes(container)
         own = container.attrs["State"]["Pid"]
+        pids = processes(own)
         for pid, command in pids.items():
             self._found(pid == own, "processes", command, f"it has another process: {command}")
-            user, wanted = _user(pid), self._promises["user"]
+            user, wanted = user_of(pid), self._promises["user"]
             self._found(user is None or wanted is None or user == wanted, "user", command,
                         f"{command} runs as user {user}, not as {wanted}")
         for port, why in self._closed(container).items():
@@ -161,9 +167,9 @@ class Trial:
             self._metrics(own)
         for request in self._promises["answers"]:
             self._ask(container, request)
-        self._found(bool(_said(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
+        self._found(bool(output(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
         for folder in (*self._promises["volumes"], *self._promises["tmpfs"]):
-            for path in _logs(own, folder):
+            for path in logs_in(own, folder):
                 self._found(False, "logs", path, f"it logs to {path}")
 
     def _metrics(self, pid: int) -> None:
@@ -181,9 +187,10 @@ class Trial:
         check = "restarts" if when else "answers"
         if request["command"]:
             subject = shlex.join(request["command"])
-            code, output = container.exec_run(list(request["command"]), environment=dict(self._promises["environment"]))
-            good, text = code == 0, output.decode(errors="replace")
-            said = f"{subject} ended with {code}{when}"
+            code, text = self._within(container, request["command"])
+            good = code == 0
+            said = (f"{subject} did not end within {RUNS * self._slower:.0f} s{when}" if code is None else
+                    f"{subject} ended with {code}{when}")
         else:
             subject = f"{request['method']} {request['http']}"
             try:
@@ -194,25 +201,45 @@ class Trial:
                 self._found(False, check, subject, error.message + when)
                 return
             good, said = status == request["status"], f"{subject} answers with {status}{when}"
-        self._found(good, check, subject, f"{said}: {_last(text)}")
+        self._found(good, check, subject, f"{said}: {last(text)}")
         if good and request["says"]:
             self._found(bool(re.search(request["says"], text)), check, subject,
-                        f"{subject} does not say {request['says']!r}{when}: {_last(text)}")
+                        f"{subject} does not say {request['says']!r}{when}: {last(text)}")
+
+    def _within(self, container: Any, command: Sequence[str]) -> tuple[int | None, str]:
+        """Runs a command in a container: its exit code, or None if it did not end in time and was killed; its output.
+        The engine itself would wait for ever."""
+        api = self._engine.api
+        run = api.exec_create(container.id, list(command), environment=dict(self._promises["environment"]))["Id"]
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            send(int(api.exec_inspect(run)["Pid"]), signal.SIGKILL)
+
+        watch = threading.Timer(RUNS * self._slower, kill)
+        watch.start()
+        try:
+            said = api.exec_start(run)
+        finally:
+            watch.cancel()
+        code = None if late.is_set() else int(api.exec_inspect(run)["ExitCode"])
+        return code, said.decode(errors="replace")
 
     def _unhealthy(self, container: Any) -> None:
         """Whether the health check notices that the service does not answer any more: its processes are stopped."""
         container.reload()
-        if not container.attrs["State"].get("Health"):
+        if self._health(container) == "none":
             self._found(not self._promises["health"], "unhealthy", "HEALTHCHECK", "the engine knows no health check")
             return
-        pids = list(_processes(container))
+        pids = list(processes(container.attrs["State"]["Pid"]))
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
             noticed = self._becomes(container, "unhealthy")
         finally:
             for pid in pids:
-                _signal(pid, signal.SIGCONT)
+                send(pid, signal.SIGCONT)
         self._found(noticed, "unhealthy", "HEALTHCHECK", "its health check succeeds while the service is stopped")
         if noticed:
             self._found(self._becomes(container, "healthy"), "healthy", "again",
@@ -222,7 +249,7 @@ class Trial:
         deadline = time.monotonic() + 4 * (PROBE + 1) * self._slower
         while time.monotonic() < deadline:
             container.reload()
-            if container.attrs["State"]["Health"]["Status"] == state:
+            if self._health(container) == state:
                 return True
             time.sleep(0.1)
         return False
@@ -241,7 +268,7 @@ class Trial:
             self._found(code in CODES, "stops", str(code), f"after SIGTERM it ended with {code}")
         container.start()
         problem = self._up(container)
-        self._found(not problem, "restarts", "service", f"with its data {problem}: {_last(_said(container))}")
+        self._found(not problem, "restarts", "service", f"with its data {problem}: {last(output(container))}")
         for request in self._promises["answers"] if not problem else ():
             if request["again"]:
                 self._ask(container, request, " after a restart")
@@ -256,14 +283,14 @@ class Trial:
         words = [f"{name}={value}" for name, value in refusal["environment"].items()]
         subject = " ".join([*words, *refusal["command"]])
         with self._started(tmpfs=self._promises["volumes"], command=command, environment=environment) as container:
-            code = _end(container, REFUSAL * self._slower)
-            said = _said(container)
+            code = ended(container, REFUSAL * self._slower)
+            said = output(container)
         by_hand = self._by_hand(command=command, environment=environment)
         self._found(bool(code), "refuses", subject, f"with {subject} it " + (
-            "runs" if code is None else f"ended with 0: {_last(said)}"), by_hand)
+            "runs" if code is None else f"ended with 0: {last(said)}"), by_hand)
         if code:
             self._found(bool(re.search(refusal["says"], said)), "refuses", subject,
-                        f"with {subject} it does not say {refusal['says']!r}: {_last(said)}", by_hand)
+                        f"with {subject} it does not say {refusal['says']!r}: {last(said)}", by_hand)
 
     # containers
 
@@ -283,7 +310,8 @@ class Trial:
             environment=dict(self._promises["environment"] if environment is None else environment),
             labels={LABEL: self._mark},
             healthcheck={"interval": SECOND // 2, "timeout": int(PROBE * self._slower * SECOND), "retries": 1,
-                         "start_period": int(HEALTHY * self._slower * SECOND)})
+                         # a failure in that time says nothing to Podman, even after a success
+                         "start_period": 0 if self._podman else int(HEALTHY * self._slower * SECOND)})
         try:
             try:
                 container.start()
@@ -319,56 +347,3 @@ class Trial:
         words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
         return shlex.join([*words, self._shown, *(command or promises["command"])])
 
-
-def _end(container: Any, seconds: float) -> int | None:
-    """The exit code; None if it does not end in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        container.reload()
-        if not container.attrs["State"]["Running"]:
-            return int(container.attrs["State"]["ExitCode"])
-        time.sleep(0.05)
-    return None
-
-
-def _said(container: Any) -> str:
-    return str(container.logs(tail=200).decode(errors="replace"))
-
-
-def _last(text: str) -> str:
-    """The end of what was said, for a message."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-3:])[-600:] or "(nothing)"
-
-
-def _processes(container: Any) -> dict[int, str]:
-    """pid on this machine -> command."""
-    found = container.top(ps_args="-eo pid,args")["Processes"]
-    return {int(pid): command for pid, command in found}
-
-
-def _user(pid: int) -> int | None:
-    """The user of a process; None if it has ended."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            return int(re.search(r"^Uid:\s+\d+\s+(\d+)", file.read(), re.M)[1])  # type: ignore[index]
-    except (OSError, TypeError):
-        return None
-
-
-def _logs(pid: int, folder: str) -> list[str]:
-    """Files in a folder of a process's root that look like logs and have something in them."""
-    root = f"/proc/{pid}/root"
-    found = []
-    for place, _folders, names in os.walk(root + folder):
-        for name in names:
-            path = os.path.join(place, name)
-            shown = path[len(root):]
-            if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
-                found.append(shown)
-    return sorted(found)
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)

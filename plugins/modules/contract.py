@@ -118,6 +118,11 @@ ran_by:
   returned: success
   type: str
   sample: native
+emulator:
+  description: The emulator as it names itself, or an empty string.
+  returned: success
+  type: str
+  sample: qemu-s390x 7.2.22
 seconds:
   description: How long it took.
   returned: success
@@ -132,7 +137,7 @@ import time
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.desimages.farm.plugins.module_utils import abilities, state
+from ansible_collections.desimages.farm.plugins.module_utils import abilities, proc, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.trial import Trial
@@ -172,22 +177,31 @@ def main() -> None:
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
         platform = Platform.parse(module.params["platform"])
-        ran_by = abilities.tried(place)[platform]
+        ran_by, emulator = abilities.run_by(platform, place)
         if ran_by == abilities.NOT or module.check_mode:
-            module.exit_json(changed=False, findings=[], facts={}, ran_by=abilities.NOT, seconds=0.0)
+            module.exit_json(changed=False, findings=[], facts={}, ran_by=abilities.NOT, emulator="", seconds=0.0)
         folder = tempfile.mkdtemp(prefix="trial-", dir=place)
+        before = engine_process(module.params["socket"])
         try:
             trial = tried(module.params, folder, emulated=ran_by == abilities.EMULATED)
         finally:
             shutil.rmtree(folder)
+        if engine_process(module.params["socket"]) != before:
+            raise FarmError(f"the engine at {module.params['socket']} ended in the middle, and runs again")
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
         module.fail_json(**system_error(error).as_result())
     except docker.errors.DockerException as error:
         module.fail_json(msg=f"the engine at {module.params['socket']} fails: {error}")
-    module.exit_json(changed=False, findings=trial.findings, facts=trial.facts, ran_by=ran_by,
+    module.exit_json(changed=False, findings=trial.findings, facts=trial.facts, ran_by=ran_by, emulator=emulator,
                      seconds=round(time.monotonic() - began, 1))
+
+
+def engine_process(socket: str) -> tuple:
+    """Which process the engine is: what it says of containers that another one started counts for nothing."""
+    pid = proc.listener(socket)
+    return pid, proc.started(pid)
 
 
 def tried(params: dict, folder: str, *, emulated: bool) -> Trial:

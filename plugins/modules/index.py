@@ -39,6 +39,11 @@ options:
     description: Another registry, C(host[:port][/prefix]), to which finished images are copied by digest.
     type: str
     default: ""
+  held:
+    description: Images that break their contracts, each with why, as M(desimages.farm.verdict) returned them. Their
+      tags stay where they are, and this fails.
+    type: dict
+    default: {}
   nodes:
     description: The nodes of the run, each with why it is lost, or V('').
     type: dict

@@ -10,8 +10,11 @@ DOCUMENTATION = r"""
 module: verdict
 short_description: Say which images keep their contracts
 description:
-  - Puts together what M(desimages.farm.verify) found in the files of images, and M(desimages.farm.contract) when it ran
-    them, leaves out what their recipes except, and shows the rest. Fails if anything is left.
+  - Puts together what M(desimages.farm.verify) found in the files of images, and M(desimages.farm.trials) when it ran
+    them, leaves out what their recipes except, and shows the rest. Fails if anything is left, or if images were not run
+    because their testers are lost.
+  - What is a known bug of an emulator is shown as such, and breaks no contract. A bug whose date has passed is one that
+    must be looked at again; where it could matter, this fails and says so.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -30,7 +33,11 @@ options:
     elements: str
     default: []
   trials:
-    description: A tester's name -> the results of M(desimages.farm.contract) on it, each with its C(item).
+    description: A tester's name -> what M(desimages.farm.trials) returned there.
+    type: dict
+    default: {}
+  lost:
+    description: Testers that did not come so far, each with the reason.
     type: dict
     default: {}
 """
@@ -39,7 +46,7 @@ EXAMPLES = r"""
 - name: Say what was found
   desimages.farm.verdict:
     subjects: "{{ read.subjects }}"
-    trials: {tester: "{{ tried.results }}"}
+    trials: {tester: "{{ tried }}"}
 """
 
 RETURN = r"""
@@ -53,4 +60,9 @@ images:
       kept: true
       ran_by: native
       findings: []
+held:
+  description: The images that break their contract on some platform, each with why.
+  returned: always
+  type: dict
+  sample: {tools: "tools linux/arm64 stops: it did not end within 10 s of SIGTERM"}
 """

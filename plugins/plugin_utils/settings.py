@@ -218,6 +218,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_platforms": Setting(_platforms),
     "farm_select": Setting(_text),
     "farm_publish": Setting(_publish),
+    "farm_verify": Setting(_choice("never", "before_tag")),
     "farm_tags": Setting(_templates),
     "farm_origins": Setting(_origins),
     "farm_keyring": Setting(_path),
@@ -249,6 +250,11 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator
                + "".join(f"; did you mean nodes by the group {name}?" for name in _near("nodes", groups)))
     if len(registries) > 1:
         yield f"the group registries has {len(registries)} hosts ({', '.join(registries)}): a farm has one registry"
+    testers = groups.get("testers", ())
+    if 0 < forks < len(testers):
+        yield (f"forks is {forks}, but the group testers has {len(testers)} hosts, and each needs a worker of its own: "
+               f"set forks to {len(testers)} or more in ansible.cfg (section defaults), or run with --forks "
+               f"{len(testers)}")
     if 0 < forks < len(nodes):
         yield (f"forks is {forks}, but the group nodes has {len(nodes)} hosts, and each needs a worker of its own: set "
                f"forks to {len(nodes)} or more in ansible.cfg (section defaults), or run with --forks {len(nodes)}")
@@ -295,6 +301,9 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     found += [f"{name} is {_short(values[name])}, and farm_state {_short(here)}: a host has one such folder; "
               "set farm_state for this host, or mount a larger disk in it"
               for name in STATES if here and values.get(name, here) != here]
+    if values.get("farm_verify") == "before_tag" and not groups.get("testers"):
+        found.append("farm_verify is before_tag, but the group testers has no host that could run images: add one in "
+                     "the inventory, or leave farm_verify out")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
         found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")

@@ -73,7 +73,7 @@ APART = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc",
 PROGRAM = """if True:
     import json, sys
     from ansible_collections.desimages.farm.plugins.module_utils import abilities
-    print(json.dumps({str(platform): how for platform, how in abilities.tried(sys.argv[1]).items()}))
+    print(json.dumps({str(platform): way for platform, way in abilities.ways(sys.argv[1]).items()}))
 """
 
 
@@ -92,7 +92,12 @@ def test_what_an_emulator_runs_is_not_native_and_counts_only_if_containers_have_
     assert done.returncode == 0, done.stderr
     natively = {"linux/amd64": "native", "linux/386": "native"}
     others = "emulated" if "F" in flags else "not"
-    assert json.loads(done.stdout) == {str(each): natively.get(str(each), others) for each in platforms.ALL}
+    found = json.loads(done.stdout)
+    assert {name: how for name, (how, _emulator) in found.items()} == {
+        str(each): natively.get(str(each), others) for each in platforms.ALL}
+    said = subprocess.run(["qemu-arm-static", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    assert found["linux/arm/v7"][1] == (f"qemu-arm {said[2]}" if "F" in flags else "")
+    assert found["linux/amd64"][1] == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")

@@ -32,6 +32,7 @@ def test_it_is_the_rack_with_a_controller_that_is_no_node() -> None:
     found = json.loads(ansible("ansible-inventory", "--list"))
     assert found["nodes"]["hosts"] == ["pi-zero", "pi2", "pi4", "server"]
     assert found["registries"]["hosts"] == ["server"]
+    assert found["testers"]["hosts"] == ["pi4", "server"]
     assert set(found["_meta"]["hostvars"]) == {"localhost", "pi-zero", "pi2", "pi4", "server"}
 
 

@@ -119,3 +119,25 @@ def test_an_index_that_is_pushed_was_read_whatever_the_registry_told_of_its_unit
     for child in value["manifests"]:
         assert child["mediaType"] == oci.MANIFEST
         assert child["size"] == len(faulty.manifests["desimages/debian", child["digest"]][0])
+
+
+def test_the_tags_of_an_image_that_breaks_its_contract_stay_and_others_move(faulty: Faulty, chain: Catalog) -> None:
+    plan = chain.plan()
+    keys = [key for key in plan.units if key.image in ("debian", "base")]
+    digests = {key: faulty.image(f"desimages/{key.image}", key.platform.slug, key.platform.architecture)
+               for key in keys}
+    outcomes = {key: Outcome(State.EXISTS, digests[key]) for key in keys}
+    planned = Planned(plan, {}, keys, {}, [AMD64], [], False, {}, {}, 0.0)
+    sizes = dict.fromkeys(digests.values(), (1, "text/plain"))
+    would = Lists(to(faulty), planned, outcomes, sizes, "desimages", ["latest"], check=True)
+    would.finish()
+    assert would.moving == {"debian", "base"}
+    lists = Lists(to(faulty), planned, outcomes, sizes, "desimages", ["latest"], held={"base": "  it does not stop"})
+    lists.finish()
+    assert lists.moved == ["desimages/debian:latest"] and lists.moving == {"debian"}
+    assert lists.problems == {"base": "the tags of base stay where they are, as it breaks its contract:\n"
+                                      "  it does not stop"}
+    assert ("desimages/base", "latest") not in faulty.manifests
+    again = Lists(to(faulty), planned, outcomes, sizes, "desimages", ["latest"], check=True)
+    again.finish()
+    assert again.moving == {"base"}

@@ -263,3 +263,22 @@ def test_a_change_in_a_role_changes_the_fingerprint():
     assert one == settings.fingerprint({"a": 1}, {"roles/x": b"1"})
     assert one != settings.fingerprint({"a": 1}, {"roles/x": b"2"})
     assert one != settings.fingerprint({"a": 2}, {"roles/x": b"1"})
+
+
+@pytest.mark.parametrize(("value", "groups", "said"), [
+    ("never", {}, ""), ("before_tag", {"testers": ["pi"]}, ""),
+    ("before_tag", {}, "farm_verify is before_tag, but the group testers has no host that could run images"),
+    ("before_tag", {"testers": []}, "farm_verify is before_tag, but the group testers has no host"),
+    ("after_tag", {"testers": ["pi"]}, "farm_verify is 'after_tag', it must be one of never, before_tag"),
+    (True, {"testers": ["pi"]}, "farm_verify is True, it must be one of never, before_tag"),
+])
+def test_tags_wait_for_testers_only_if_there_are_any(value, groups, said):
+    found = settings.mistakes({**GOOD, "farm_verify": value}, {**ALONE, **groups})
+    assert len(found) == bool(said) and all(said in text for text in found)
+
+
+def test_each_tester_needs_a_worker():
+    groups = {**ALONE, "testers": ["a", "b", "c"]}
+    assert settings.mistakes(GOOD, groups, 3) == []
+    (found,) = settings.mistakes(GOOD, groups, 2)
+    assert found.startswith("forks is 2, but the group testers has 3 hosts") and "--forks 3" in found

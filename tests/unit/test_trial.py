@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import trial, trial_network
+from ansible_collections.desimages.farm.plugins.module_utils import trial, trial_container, trial_network
 from ansible_collections.desimages.farm.plugins.module_utils.trial_network import NoAnswer
 
 PROMISES: dict[str, Any] = {
@@ -93,7 +93,7 @@ def test_what_is_raised_inside_a_network_is_raised_outside() -> None:
      ("/data/log.db", False), ("/data/catalog", False), ("/data/blog/post.txt", False)],
 )
 def test_what_looks_like_a_log_is_known_by_its_name(path: str, log: bool) -> None:
-    assert bool(trial.LOG.search(path)) == log
+    assert bool(trial_container.LOG.search(path)) == log
 
 
 def test_a_finding_has_the_command_that_shows_it() -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -25,6 +25,7 @@ class Lists:
     """The manifest lists of a run. `sizes` maps the digest of a unit's manifest to (bytes, media type): true for those
     in `read`, otherwise as the registry says. `tags` are templates (registry/tags.py). With `partial`, an index may
     lack chosen units that do not exist. `publish` is `HOST[:PORT][/PATH]`, or ''. In `check` mode nothing is pushed.
+    `held` maps an image whose tags may not move to the reason.
 
     After `finish()`, `changes` has what was done for each image, and `problems` why nothing was done.
     """
@@ -39,6 +40,7 @@ class Lists:
     publish: str = ""
     check: bool = False
     read: Container[str] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
     changes: dict[str, list[indexes.Change]] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -61,7 +63,17 @@ class Lists:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._finish, images))
 
+    @property
+    def moving(self) -> set[str]:
+        """The images with tags that have moved, or would in `check` mode, here or where images are published."""
+        return {image for image, changes in self.changes.items()
+                if self.copies[image] or any(change.moved for change in changes)}
+
     def _finish(self, image: str) -> None:
+        if image in self.held:
+            self.problems[image] = (f"the tags of {image} stay where they are, as it breaks its contract:\n"
+                                    f"{self.held[image]}")
+            return
         try:
             self._change(image)
             if self.publish:

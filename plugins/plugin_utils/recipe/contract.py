@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
 
+Path = tuple[str | int, ...]  # in a contract
 # part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 
@@ -145,14 +146,16 @@ def _same(command: Sequence[str], said: str) -> bool:
     return command[-1] == said if words is None else words == list(command)
 
 
-def mistakes(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     """What a contract says that cannot be, or means nothing: (path in the contract, what is wrong)."""
-    for part, many in (("answers", contract.answers), ("refuses", contract.refuses)):
-        for number, one in enumerate(many):
-            if said := _no_expression(one.says):
-                yield (part, number, "says"), f"{part}.{number}.says is {one.says!r}, no regular expression: {said}"
+    patterns = [("answers", number, answer.says) for number, answer in enumerate(contract.answers)]
+    patterns += [("refuses", number, refusal.says) for number, refusal in enumerate(contract.refuses)]
+    for part, number, pattern in patterns:
+        if said := _no_expression(pattern):
+            yield (part, number, "says"), f"{part}.{number}.says is {pattern!r}, no regular expression: {said}"
     declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
-    asked = [(("health",), str(contract.health.get("http", ""))), (("metrics",), contract.metrics)]
+    asked: list[tuple[Path, str]] = [(("health",), str(contract.health.get("http", "")))]
+    asked += [(("metrics",), contract.metrics)]
     asked += [(("answers", number), one.http) for number, one in enumerate(contract.answers)]
     for path, url in asked:
         if url:
@@ -163,8 +166,8 @@ def mistakes(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
             if getattr(contract, part):
                 yield (part,), f"{part} are asked of a service, and one without ports and health is none"
     for number, answer in enumerate(contract.answers):
-        yield from ((("answers", number, *rest), f"answers.{number}{said}")
-                    for rest, said in _meaningless(answer, kept=bool(contract.volumes)))
+        for key, said in _meaningless(answer, kept=bool(contract.volumes)):
+            yield ("answers", number, key), f"answers.{number}.{key} {said}"
     for number, refusal in enumerate(contract.refuses):
         same = not refusal.command or refusal.command == contract.command
         if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
@@ -174,14 +177,14 @@ def mistakes(contract: Contract) -> Iterator[tuple[tuple[str | int, ...], str]]:
         yield ("health", "status"), "health.status is that of http and rtsp, and health asks neither"
 
 
-def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[tuple[str, ...], str]]:
-    """`kept`: whether there is a volume."""
+def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[str, str]]:
+    """Keys that mean nothing in an answer, and why. `kept`: whether there is a volume."""
     if answer.again and not kept:
-        yield ("again",), (".again asks whether data were kept, but there are no volumes in which they could be: leave "
-                           "it out, or name the volumes")
+        yield "again", ("asks whether data were kept, but there are no volumes in which they could be: leave it out, "
+                        "or name the volumes")
     for key, usual in (("method", "GET"), ("body", ""), ("status", 200)):
         if answer.command and getattr(answer, key) != usual:
-            yield (key,), f".{key} is of a request by http, and this one is the command {shlex.join(answer.command)}"
+            yield key, f"is of a request by http, and this one is the command {shlex.join(answer.command)}"
 
 
 def _unreachable(url: str, declared: set[int] | None) -> Iterator[str]:

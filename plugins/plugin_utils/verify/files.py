@@ -58,6 +58,13 @@ def findings(files: Mapping[str, File], packaged: frozenset[str], platform: Plat
             yield from _program(file, platform, debian=path in packaged)
 
 
+def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Platform) -> tuple[str, ...]:
+    """The languages of the programs for the platform, without Debian's."""
+    programs = (elf.read(file.content) for path, file in files.items() if file.elf and path not in packaged
+                and elf.machine(file.content) == elf.MACHINES[platform])
+    return tuple(sorted({program.language for program in programs if program}))
+
+
 def _secrets(file: File) -> Iterator[Finding]:
     if not file.regular or len(file.content) > SMALL or file.elf:
         return

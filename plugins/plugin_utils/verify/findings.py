@@ -33,11 +33,13 @@ Exceptions = Mapping[str, Mapping[str, str]]  # check -> subject -> reason
 
 @dataclass(frozen=True)
 class Judged:
-    """Findings that count, those that are excepted with the reason, and exceptions that nothing needs."""
+    """Findings that count, those that are excepted with the reason, exceptions that nothing needs, and findings that an
+    emulator's bug explains, with its description."""
 
     findings: tuple[Finding, ...]
     excepted: tuple[tuple[Finding, str], ...] = ()
     unused: tuple[tuple[str, str], ...] = ()
+    emulators: tuple[tuple[Finding, str], ...] = ()
 
 
 def judge(findings: Iterable[Finding], own: Exceptions, inherited: Exceptions) -> Judged:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers impor
 @dataclass(frozen=True)
 class Subject:
     """One image of one platform, as the verdict and module `contract` get it. `image` says where it is, see there;
-    `runs` is true if its contract has something to run."""
+    `runs` is true if its contract has something to run; `languages` are those of its programs, without Debian's;
+    `seconds` is how long it took to read it."""
 
     unit: str
     platform: str
@@ -33,6 +35,8 @@ class Subject:
     runs: bool
     findings: list[dict[str, str]] = field(default_factory=list)
     size: int = 0
+    languages: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,7 +64,7 @@ class Reader:
         return digest if content[1].config else content[1].manifests[0].digest
 
     def _subject(self, key: Key, digest: str) -> Subject:
-        repository = f"{self._namespace}/{key.image}"
+        began, repository = time.monotonic(), f"{self._namespace}/{key.image}"
         _data, content = self._registry.content(repository, digest) or (b"", None)
         if content is None or content.config is None:
             raise FarmError(f"{key}: {repository}@{digest} is not an image that can be read")
@@ -68,14 +72,16 @@ class Reader:
         said = json.loads(b"".join(self._registry.blob(repository, content.config.digest, content.config.size)))
         found = self._layers.files(repository, layers)
         contract = self._plan.recipes[key.image].contract
+        debian = packaged(found)
         findings = [*config.findings(said.get("config") or {}, contract),
-                    *files.findings(found, packaged(found), key.platform)]
+                    *files.findings(found, debian, key.platform)]
         self._say(f"{key}: {len(found)} files read")
         return Subject(str(key), str(key.platform), f"{self._registry.address}/{repository}@{digest}", {
             "url": self._registry.base, "repository": repository, "config": _descriptor(content.config),
             "layers": list(map(_descriptor, layers)),
         }, asdict(contract), self.inherited(key), contract.service or bool(contract.command or contract.refuses),
-            [finding.as_dict() for finding in findings], sum(layer.size for layer in layers))
+            [finding.as_dict() for finding in findings], sum(layer.size for layer in layers),
+            files.languages(found, debian, key.platform), round(time.monotonic() - began, 1))
 
     def inherited(self, key: Key) -> dict[str, dict[str, str]]:
         """The exceptions of the images that a unit descends from, to checks of files: these are its files too."""

@@ -1,0 +1,101 @@
+# Copyright: the Desimages authors
+# SPDX-License-Identifier: Apache-2.0
+"""What can be seen of a container on this machine, and asked of its engine, a Docker Engine or Podman. I/O."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from . import proc
+
+LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
+PODMAN = "Podman"  # how its version begins to name itself
+
+
+def is_podman(engine: Any) -> bool:
+    """Whether a client of the docker SDK speaks to Podman."""
+    first = (engine.version().get("Components") or [{}])[0]
+    return str(first.get("Name", "")).startswith(PODMAN)
+
+
+def health(engine: Any, container: Any, *, podman: bool, seconds: float) -> str:
+    """What the engine says of a running container: `healthy`, `unhealthy`, `starting`; `none` without a health check.
+
+    Podman checks by timers of systemd, and not at all without one, so it is told to do it now. It gives a check of its
+    own no end, so it has `seconds` here.
+    """
+    found = (container.attrs["State"].get("Health") or {}).get("Status") or "none"
+    if not podman or not (container.attrs["Config"].get("Healthcheck") or {}).get("Test"):
+        return str(found)
+    try:
+        answer = engine.api.get(f"{engine.api.base_url}/v4.0.0/libpod/containers/{container.id}/healthcheck",
+                                timeout=seconds)
+    except OSError as error:
+        if "timed out" in str(error):
+            return "unhealthy"
+        raise
+    return str(answer.json().get("Status", found)) if answer.status_code == 200 else str(found)
+
+
+def ended(container: Any, seconds: float) -> int | None:
+    """The exit code; None if it does not end in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        container.reload()
+        if not container.attrs["State"]["Running"]:
+            return int(container.attrs["State"]["ExitCode"])
+        time.sleep(0.05)
+    return None
+
+
+def output(container: Any) -> str:
+    return str(container.logs(tail=200).decode(errors="replace"))
+
+
+def last(text: str) -> str:
+    """The end of what was said, for a message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-600:] or "(nothing)"
+
+
+def processes(own: int) -> dict[int, str]:
+    """The first process of a container and all that it started: pid on this machine -> command. What the engine itself
+    started there, such as a health check that runs at this moment, is not the image's."""
+    machine = proc.Proc()
+    inside = set(machine.same_space(own))
+    return {pid: machine.command(pid) for pid in sorted(inside)
+            if own in itertools.takewhile(inside.__contains__, machine.ancestors(pid))}
+
+
+def user_of(pid: int) -> int | None:
+    """The user of a process; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return int(re.search(r"^Uid:\s+\d+\s+(\d+)", file.read(), re.M)[1])  # type: ignore[index]
+    except (OSError, TypeError):
+        return None
+
+
+def logs_in(pid: int, folder: str) -> list[str]:
+    """Files in a folder of a process's root that look like logs and have something in them."""
+    root = f"/proc/{pid}/root"
+    found = []
+    for place, _folders, names in os.walk(root + folder):
+        for name in names:
+            path = os.path.join(place, name)
+            shown = path[len(root):]
+            if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
+                found.append(shown)
+    return sorted(found)
+
+
+def send(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal, unless the process has ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
