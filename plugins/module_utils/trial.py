@@ -32,6 +32,7 @@ PROBE = 2.0  # seconds that a health check may take
 SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
+PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
 LABEL = "org.desimages.trial"
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
@@ -57,6 +58,7 @@ class Trial:
         self._refused = refused
         self._slower = EMULATED if emulated else 1.0
         self._podman = False
+        self._test: dict[str, Any] = {}  # of the image's health check
         self._mark = secrets.token_hex(6)
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
         self.findings: list[dict[str, str]] = []
@@ -64,6 +66,9 @@ class Trial:
 
     def run(self) -> None:
         self._podman = is_podman(self._engine)
+        if self._podman:  # where only times are given it takes its own, but for the test
+            said = self._engine.images.get(self._image).attrs["Config"].get("Healthcheck") or {}
+            self._test = {"test": said["Test"]} if said.get("Test") else {}
         try:
             if self._promises["ports"] or self._promises["health"]:
                 self._service()
@@ -300,6 +305,9 @@ class Trial:
         """A container of the image, removed afterwards. `volumes` are NAME:FOLDER."""
         root = self._promises["user"] == 0
         memory = {**dict.fromkeys(self._promises["tmpfs"], "mode=1777"), **dict.fromkeys(tmpfs, "mode=1777")}
+        if self._podman and relaxed != "read-only":  # else it makes these writable on a read-only root
+            memory = {**dict.fromkeys(set(PODMAN_WRITES).difference(folder for name in volumes
+                                                                    for folder in name.split(":")[1:]), "ro"), **memory}
         container = self._engine.containers.create(
             self._image, list(self._promises["command"] if command is None else command), network_mode="none",
             read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
@@ -309,7 +317,8 @@ class Trial:
             user="0" if relaxed == "user" else user or ("0" if root else ""),
             environment=dict(self._promises["environment"] if environment is None else environment),
             labels={LABEL: self._mark},
-            healthcheck={"interval": SECOND // 2, "timeout": int(PROBE * self._slower * SECOND), "retries": 1,
+            healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
+                         "timeout": int(PROBE * self._slower * SECOND),
                          # a failure in that time says nothing to Podman, even after a success
                          "start_period": 0 if self._podman else int(HEALTHY * self._slower * SECOND)})
         try:
