@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import trial, trial_container, trial_network
+from ansible_collections.desimages.farm.plugins.module_utils import proc, trial, trial_container, trial_network
 from ansible_collections.desimages.farm.plugins.module_utils.trial_network import NoAnswer
 
 PROMISES: dict[str, Any] = {
@@ -105,3 +108,111 @@ def test_a_finding_has_the_command_that_shows_it() -> None:
         "by_hand": "docker run --rm --read-only --cap-drop=ALL --security-opt=no-new-privileges --network=none "
                    "--cap-add=SETUID --tmpfs=/run --tmpfs=/data --user=31337 '--env=A=b c' r/a@sha256:2 serve "
                    "'it'\"'\"'s'"}]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes and enters a PID namespace")
+def test_what_an_image_started_is_its_own_and_what_the_engine_started_beside_it_is_not() -> None:
+    service = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 611 & exec sleep 612"]
+    with subprocess.Popen(service) as outer:
+        try:
+            _until(lambda: "sleep 611" in _commands(outer.pid))
+            own = next(pid for pid, command in _below(outer.pid).items() if command == "sleep 612")
+            with subprocess.Popen(["nsenter", f"--pid=/proc/{own}/ns/pid", "sleep", "613"]) as check:
+                _until(lambda: "sleep 613" in _commands(check.pid))
+                assert sorted(trial_container.processes(own).values()) == ["sleep 611", "sleep 612"]
+                assert trial_container.processes(own)[own] == "sleep 612"
+                check.kill()
+        finally:
+            outer.kill()
+    assert trial_container.processes(1 << 30) == {}
+
+
+def _below(pid: int) -> dict[int, str]:
+    machine = proc.Proc()
+    return {each: machine.command(each) for each in machine.pids() if pid in machine.ancestors(each)}
+
+
+def _commands(pid: int) -> set[str]:
+    return set(_below(pid).values())
+
+
+def _until(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Api:
+    """What Podman's own interface answers; `error` is raised instead."""
+
+    base_url = "http+docker://localhost"
+
+    def __init__(self, status: int = 200, said: str = "", error: OSError | None = None) -> None:
+        self.status_code, self.said, self.error, self.asked = status, said, error, ""
+
+    def get(self, url: str, timeout: float) -> Any:
+        self.asked = url
+        if self.error:
+            raise self.error
+        return self
+
+    def json(self) -> dict[str, str]:
+        return {"Status": self.said}
+
+
+@pytest.mark.parametrize(
+    ("podman", "test", "api", "status"),
+    [
+        (False, ["CMD", "x"], Api(said="unhealthy"), "starting"),  # Docker checks by itself
+        (True, ["CMD", "x"], Api(said="healthy"), "healthy"),
+        (True, ["CMD", "x"], Api(409), "starting"),
+        (True, ["CMD", "x"], Api(error=OSError("read timed out")), "unhealthy"),
+        (True, None, Api(said="healthy"), "starting"),
+    ],
+)
+def test_podman_is_told_to_check_now(podman: bool, test: list[str] | None, api: Api, status: str) -> None:
+    container = SimpleNamespace(id="c1", attrs={"State": {"Health": {"Status": "starting"}},
+                                                "Config": {"Healthcheck": {"Test": test} if test else None}})
+    found = trial_container.health(SimpleNamespace(api=api), container, podman=podman, seconds=1)
+    assert found == status
+    assert api.asked == ("http+docker://localhost/v4.0.0/libpod/containers/c1/healthcheck" if podman and test else "")
+
+
+def test_an_engine_that_is_gone_is_no_unhealthy_service() -> None:
+    container = SimpleNamespace(id="c1", attrs={"State": {}, "Config": {"Healthcheck": {"Test": ["CMD", "x"]}}})
+    with pytest.raises(ConnectionRefusedError):
+        trial_container.health(SimpleNamespace(api=Api(error=ConnectionRefusedError())), container, podman=True,
+                               seconds=1)
+
+
+@pytest.mark.parametrize(("said", "podman"), [
+    ({"Components": [{"Name": "Podman Engine"}]}, True), ({"Components": [{"Name": "Engine"}]}, False), ({}, False),
+])
+def test_podman_is_known_by_its_name(said: dict[str, Any], podman: bool) -> None:
+    assert trial_container.is_podman(SimpleNamespace(version=lambda: said)) is podman
+
+
+class Engine:
+    """An engine whose command runs until it is killed."""
+
+    def __init__(self) -> None:
+        self.api, self.process = self, subprocess.Popen(["sleep", "600"])
+
+    def exec_create(self, container: str, command: list[str], environment: dict[str, str]) -> dict[str, str]:
+        return {"Id": "1"}
+
+    def exec_start(self, run: str) -> bytes:
+        self.process.wait(20)
+        return b"it began\n"
+
+    def exec_inspect(self, run: str) -> dict[str, int]:
+        return {"Pid": self.process.pid, "ExitCode": 137}
+
+
+def test_a_command_that_does_not_end_in_an_image_is_killed_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "RUNS", 0.2)
+    made = trial.Trial(Engine(), "sha256:1", PROMISES, refused=Exception, shown="r/a@sha256:2", emulated=False)
+    made._ask(SimpleNamespace(id="c1"), {"command": ["ask", "it"], "says": ""})
+    assert [(one["check"], one["subject"], one["words"]) for one in made.findings] == [
+        ("answers", "ask it", "ask it did not end within 0 s: it began")]

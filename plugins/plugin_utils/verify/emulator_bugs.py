@@ -59,7 +59,7 @@ KNOWN: tuple[Bug, ...] = (
     Bug(
         emulator="qemu-i386", since="7.2", before="8", platforms=("linux/386",), language=elf.GO,
         checks=("starts", "any-user", "healthy", "answers", "restarts", "refuses", "logs"),
-        reason="it cannot run Go programs",
+        reason="every Go program ends with `fatal: bad g in signal handler`",
         expires=date(2027, 5, 31),
     ),
 )
