@@ -32,6 +32,6 @@ class ActionModule(FarmAction):
         for remark in verdict.remarks(found, arguments["missing"]):
             self.warn(remark)
         result: dict[str, Any] = {"changed": False, "images": [one.as_dict() for one in found],
-                                  "held": verdict.held(found)}
+                                  "held": verdict.held(found, today)}
         broken = verdict.words(found, today)
         return {**result, "failed": True, "msg": broken} if broken else result

@@ -21,7 +21,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import trial_network
-from .trial_container import ended, health, is_podman, last, logs_in, output, processes, send, user_of
+from .trial_container import (
+    LABEL,
+    PREFIX,
+    ended,
+    health,
+    is_podman,
+    last,
+    logs_in,
+    new_mark,
+    output,
+    processes,
+    remove_orphans,
+    send,
+    user_of,
+)
 from .trial_network import NoAnswer
 
 HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
@@ -33,7 +47,6 @@ SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
-LABEL = "org.desimages.trial"
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
     "read-only": "it does not run on a read-only root",
@@ -59,13 +72,14 @@ class Trial:
         self._slower = EMULATED if emulated else 1.0
         self._podman = False
         self._test: dict[str, Any] = {}  # of the image's health check
-        self._mark = secrets.token_hex(6)
+        self._mark = new_mark()
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
 
     def run(self) -> None:
         self._podman = is_podman(self._engine)
+        remove_orphans(self._engine)
         if self._podman:  # where only times are given it takes its own, but for the test
             said = self._engine.images.get(self._image).attrs["Config"].get("Healthcheck") or {}
             self._test = {"test": said["Test"]} if said.get("Test") else {}
@@ -333,11 +347,11 @@ class Trial:
 
     def _volumes(self) -> list[str]:
         """A new volume for each folder that the contract names."""
-        return [f"desimages-{self._mark}-{secrets.token_hex(2)}:{folder}" for folder in self._promises["volumes"]]
+        return [f"{PREFIX}{self._mark}-{secrets.token_hex(2)}:{folder}" for folder in self._promises["volumes"]]
 
     def _tidy(self) -> None:
         for volume in self._engine.volumes.list():
-            if volume.name.startswith(f"desimages-{self._mark}-"):
+            if volume.name.startswith(f"{PREFIX}{self._mark}-"):
                 volume.remove(force=True)
 
     def _found(self, holds: bool, check: str, subject: str, words: str, by_hand: str = "", user: str = "") -> None:

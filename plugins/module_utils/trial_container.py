@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 import signal
 import time
 from contextlib import suppress
@@ -14,6 +15,9 @@ from typing import Any
 
 from . import proc
 
+LABEL = "org.desimages.trial"  # of containers, with the mark of their trial
+PREFIX = "desimages-"  # of volumes: desimages-MARK-...
+MARK = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{12}")
 LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
 PODMAN = "Podman"  # how its version begins to name itself
 
@@ -22,6 +26,27 @@ def is_podman(engine: Any) -> bool:
     """Whether a client of the docker SDK speaks to Podman."""
     first = (engine.version().get("Components") or [{}])[0]
     return str(first.get("Name", "")).startswith(PODMAN)
+
+
+def new_mark() -> str:
+    """What a trial marks its containers and volumes with: its process, and when that started."""
+    return f"{os.getpid()}-{proc.started(os.getpid())}-{secrets.token_hex(6)}"
+
+
+def orphan(mark: str) -> bool:
+    """Whether it is the mark of a trial whose process has ended."""
+    found = MARK.match(mark)
+    return found is not None and proc.started(int(found[1])) != found[2]
+
+
+def remove_orphans(engine: Any) -> None:
+    """Removes what trials left that were killed, or whose engine was."""
+    for container in engine.containers.list(all=True, filters={"label": LABEL}):
+        if orphan(container.labels.get(LABEL, "")):
+            container.remove(force=True, v=True)
+    for volume in engine.volumes.list():
+        if volume.name.startswith(PREFIX) and orphan(volume.name[len(PREFIX):]):
+            volume.remove(force=True)
 
 
 def health(engine: Any, container: Any, *, podman: bool, seconds: float) -> str:

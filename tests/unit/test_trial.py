@@ -216,3 +216,23 @@ def test_a_command_that_does_not_end_in_an_image_is_killed_and_told(monkeypatch:
     made._ask(SimpleNamespace(id="c1"), {"command": ["ask", "it"], "says": ""})
     assert [(one["check"], one["subject"], one["words"]) for one in made.findings] == [
         ("answers", "ask it", "ask it did not end within 0 s: it began")]
+
+
+def test_what_a_killed_trial_left_is_removed_and_nothing_else() -> None:
+    removed: list[str] = []
+
+    def thing(name: str, **more: Any) -> Any:
+        return SimpleNamespace(name=name, remove=lambda **_options: removed.append(name), **more)
+
+    mine, other = trial_container.new_mark(), "1-1-0123456789ab"  # the number is another process's by now
+    gone = f"{1 << 30}-5-0123456789ab"
+    containers = [thing(mark, labels={trial_container.LABEL: mark}) for mark in (mine, other, gone, "somebody's")]
+    volumes = [thing(f"desimages-{mark}-ab12") for mark in (mine, other, gone)]
+    volumes += [thing(gone), thing("desimages-data")]
+    listed: list[dict[str, str]] = []
+    engine = SimpleNamespace(
+        containers=SimpleNamespace(list=lambda all, filters: listed.append(filters) or containers),
+        volumes=SimpleNamespace(list=lambda: volumes))
+    trial_container.remove_orphans(engine)
+    assert removed == [other, gone, f"desimages-{other}-ab12", f"desimages-{gone}-ab12"]
+    assert listed == [{"label": trial_container.LABEL}]

@@ -78,13 +78,13 @@ def test_what_a_lost_tester_would_have_run_keeps_no_contract() -> None:
         "  a linux/arm64 could not be checked: it was not run, and no tester that is left runs it: pi is lost: no "
         "route"]
     assert verdict.remarks([kept, unrun, files], []) == []
-    assert verdict.held([kept, unrun, files]).keys() == {"a"}
+    assert verdict.held([kept, unrun, files], TODAY).keys() == {"a"}
 
 
 def test_the_tags_of_images_that_break_their_contract_are_held_with_every_reason() -> None:
     said = verdict.held(found([subject("a linux/amd64", SETUID), subject("a linux/arm64"), subject("b linux/amd64")],
                               t=[trial("a linux/amd64", BROKEN), trial("a linux/arm64", BROKEN),
-                                 trial("b linux/amd64")]))
+                                 trial("b linux/amd64")]), TODAY)
     assert said == {"a": "\n".join([
         "  a linux/amd64 setuid: su is setuid", "  a linux/amd64 stops: it did not end", "      by hand: docker run it",
         "  a linux/arm64 stops: it did not end", "      by hand: docker run it"])}
@@ -144,6 +144,9 @@ def test_a_finding_that_is_the_emulators_is_shown_as_its_and_breaks_no_contract(
                   found([subject(unit, languages=(elf.GO,))], t=[trial(unit, BROKEN)])):
         assert not again[0].kept
     late = found([subject(unit, languages=(elf.GO,))], today=date(2027, 1, 1), t=[trial(unit, **how)])
+    assert verdict.held(late, date(2027, 1, 1)) == {}
+    spoilt = found([subject(unit, languages=(elf.GO,))], today=date(2027, 1, 1), t=[trial(unit, BROKEN, **how)])
+    assert "by 2026-12-31" in verdict.held(spoilt, date(2027, 1, 1))["a"]
     assert late[0].kept and "was to be looked at again by 2026-12-31" in verdict.words(late, date(2027, 1, 1))
 
 

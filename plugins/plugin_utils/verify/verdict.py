@@ -121,12 +121,13 @@ def _broken(one: Verdict) -> list[str]:
     return [*error, *(f"  {one.unit} {finding.text}" for finding in one.judged.findings)]
 
 
-def held(found: Sequence[Verdict]) -> dict[str, str]:
+def held(found: Sequence[Verdict], today: date) -> dict[str, str]:
     """image -> why its tags may not move."""
     broken: dict[str, list[str]] = {}
     for one in found:
         if not one.kept:
-            broken.setdefault(one.unit.partition(" ")[0], []).extend(_broken(one))
+            again = emulator_bugs.expired([(one.emulator, one.platform)], today)
+            broken.setdefault(one.unit.partition(" ")[0], []).extend([*_broken(one), *(f"  {text}" for text in again)])
     return {image: "\n".join(lines) for image, lines in broken.items()}
 
 
