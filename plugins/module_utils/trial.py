@@ -318,7 +318,7 @@ class Trial:
                  command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
         """A container of the image, removed afterwards. `volumes` are NAME:FOLDER."""
         root = self._promises["user"] == 0
-        memory = {**dict.fromkeys(self._promises["tmpfs"], "mode=1777"), **dict.fromkeys(tmpfs, "mode=1777")}
+        memory = dict.fromkeys((*self._promises["tmpfs"], *tmpfs), self._of(user))
         if self._podman and relaxed != "read-only":  # else it makes these writable on a read-only root
             memory = {**dict.fromkeys(set(PODMAN_WRITES).difference(folder for name in volumes
                                                                     for folder in name.split(":")[1:]), "ro"), **memory}
@@ -345,6 +345,12 @@ class Trial:
         finally:
             container.remove(force=True, v=True)
 
+    def _of(self, user: str) -> str:
+        """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives
+        it the mode that the folder has in the image (opencontainers/runc#3911)."""
+        owner = user or self._promises["user"]
+        return "mode=1777" if self._podman or not owner else f"mode=1777,uid={owner}"
+
     def _volumes(self) -> list[str]:
         """A new volume for each folder that the contract names."""
         return [f"{PREFIX}{self._mark}-{secrets.token_hex(2)}:{folder}" for folder in self._promises["volumes"]]
@@ -364,8 +370,8 @@ class Trial:
         promises = self._promises
         words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
                  "--network=none", *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
-                 *(f"--tmpfs={folder}" for folder in promises["tmpfs"])]
-        words += [f"--tmpfs={folder}" if user else f"--volume={folder}" for folder in promises["volumes"]]
+                 *(f"--tmpfs={folder}:{self._of(user)}" for folder in promises["tmpfs"])]
+        words += [f"--tmpfs={folder}:{self._of(user)}" if user else f"--volume={folder}" for folder in promises["volumes"]]
         words += [f"--user={user}"] if user else []
         words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
         return shlex.join([*words, self._shown, *(command or promises["command"])])

@@ -26,6 +26,7 @@ CONTRACT: dict[str, Any] = {
 DOCKERFILE = f"""FROM base
 COPY --from=tools /health /health
 COPY serve.pl /srv/serve.pl
+WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 HEALTHCHECK CMD ["/health", "http", "{URL}/health"]

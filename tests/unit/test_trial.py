@@ -106,7 +106,8 @@ def test_a_finding_has_the_command_that_shows_it() -> None:
     assert made.findings == [{
         "check": "any-user", "subject": "31337", "words": "it ends",
         "by_hand": "docker run --rm --read-only --cap-drop=ALL --security-opt=no-new-privileges --network=none "
-                   "--cap-add=SETUID --tmpfs=/run --tmpfs=/data --user=31337 '--env=A=b c' r/a@sha256:2 serve "
+                   "--cap-add=SETUID --tmpfs=/run:mode=1777,uid=31337 --tmpfs=/data:mode=1777,uid=31337 --user=31337 "
+                   "'--env=A=b c' r/a@sha256:2 serve "
                    "'it'\"'\"'s'"}]
 
 

@@ -26,7 +26,7 @@ sub kept {
 }
 
 sub keep {
-    open(my $file, '>', '/data/kept') or return;
+    open(my $file, '>', '/data/kept') or die "/data/kept: $!\n";
     print $file 'something';
 }
 
