@@ -371,7 +371,8 @@ class Trial:
         words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
                  "--network=none", *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
                  *(f"--tmpfs={folder}:{self._of(user)}" for folder in promises["tmpfs"])]
-        words += [f"--tmpfs={folder}:{self._of(user)}" if user else f"--volume={folder}" for folder in promises["volumes"]]
+        words += [f"--tmpfs={folder}:{self._of(user)}" if user else f"--volume={folder}"
+                  for folder in promises["volumes"]]
         words += [f"--user={user}"] if user else []
         words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
         return shlex.join([*words, self._shown, *(command or promises["command"])])

@@ -3,7 +3,8 @@
     python tests/bench/verify.py [--image kept] [--runs 3]
 
 `kept` is the smallest service of the tests; any other name is an image of the catalog. The farm of the benches builds
-it if it does not have it. The first run also starts the engine and brings the image's layers. The aim is 8 seconds for the contract itself: reading the files, and all runs of the image.
+it if it does not have it. The first run also starts the engine and brings the image's layers. The aim is 8 seconds for
+the contract itself: reading the files, and all runs of the image.
 """
 
 from __future__ import annotations
