@@ -65,9 +65,9 @@ def test_a_tester_waits_for_what_others_may_lose_and_for_nothing_else() -> None:
 
 
 class Machine:
-    """Runs images without a machine. `fails` and `dies` name units; `sick` is what it says of itself."""
+    """Runs images without a machine. `fails` and `dies` are how names of units begin; `sick` is what it says of itself."""
 
-    def __init__(self, name: str, *, fails: str = "", dies: str = "", sick: str = "",
+    def __init__(self, name: str, *, fails: str | tuple[str, ...] = "", dies: str = "", sick: str = "",
                  before: Callable[[], None] = lambda: None) -> None:
         self.name, self.fails, self.dies, self.sick, self.before = name, fails, dies, sick, before
         self.ran: list[str] = []
@@ -128,7 +128,7 @@ def test_the_images_of_a_lost_tester_are_run_by_another(tmp_path: Path) -> None:
 def test_a_tester_whose_engine_ends_is_lost_and_one_image_that_fails_is_not_its_fault(tmp_path: Path) -> None:
     wanted = units(a=AMD64, b=AMD64)
     came = threading.Event()
-    bad = Machine("bad", fails="a", sick="the engine does not answer", before=came.set)
+    bad = Machine("bad", fails=("a", "b"), sick="the engine does not answer", before=came.set)
     found, _said = together(tmp_path, wanted, dict.fromkeys(("bad", "good"), {AMD64: "native"}), bad,
                             Machine("good", before=lambda: came.wait(10)))
     assert found["bad"]["lost"] == "the engine does not answer"
