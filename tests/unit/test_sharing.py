@@ -65,7 +65,8 @@ def test_a_tester_waits_for_what_others_may_lose_and_for_nothing_else() -> None:
 
 
 class Machine:
-    """Runs images without a machine. `fails` and `dies` are how names of units begin; `sick` is what it says of itself."""
+    """Runs images without a machine. `fails` and `dies` are how names of units begin; `sick` is what it says of
+    itself."""
 
     def __init__(self, name: str, *, fails: str | tuple[str, ...] = "", dies: str = "", sick: str = "",
                  before: Callable[[], None] = lambda: None) -> None:
