@@ -27,8 +27,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .conftest import PROJECT, Chain, Farm
-from .docker_host import ROOT, DockerHost, run, until
-from .test_images import bring, inside, skopeo
+from .containers import bring, inside
+from .docker_host import ROOT, run, until
+from .test_images import skopeo
 from .unpacked import NATIVE, Unpacked
 
 pytestmark = pytest.mark.catalog
@@ -136,13 +137,6 @@ def images(farm: Farm) -> Chain:
     built = farm.run(farm_images=["goproxy"], farm_platforms=[NATIVE, FOREIGN], farm_partial=True)
     assert built.rc == 0, built.text[-4000:]
     return Chain(farm, (built, built))
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Any]:
-    host = DockerHost.start()
-    yield host.client()
-    host.stop()
 
 
 @dataclass

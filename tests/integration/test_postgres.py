@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import Chain, Farm
-from .docker_host import DockerHost, until
-from .test_images import bring
+from .containers import bring
+from .docker_host import until
 from .unpacked import NATIVE, Unpacked
 
 pytestmark = pytest.mark.catalog
@@ -28,13 +27,6 @@ def images(farm: Farm) -> Chain:
     built = farm.run(farm_images=["postgres"], farm_platforms=[NATIVE, FOREIGN], farm_partial=True)
     assert built.rc == 0, built.text[-4000:]
     return Chain(farm, (built, built))
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Any]:
-    host = DockerHost.start()
-    yield host.client()
-    host.stop()
 
 
 @pytest.fixture(scope="module")
