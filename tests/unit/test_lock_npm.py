@@ -35,7 +35,7 @@ APP = {"npm": "app", "version": "1.2.0"}
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NpmRegistry]:
-    """app needs lib and @me/dep, which has an install script; an optional package of it is for another system."""
+    """app needs lib and @me/dep; an optional package of it is for another system."""
     for name in ("NPM_CONFIG_USERCONFIG", "NPM_CONFIG_GLOBALCONFIG"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("npm_config_fetch_retries", "0")
@@ -43,7 +43,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NpmReg
         (tmp_path / "NPM_CONFIG_USERCONFIG").write_text(f"registry={site.url}\n")
         site.publish("lib", "1.0.0")
         site.publish("lib", "1.1.0", funding="https://money.example/lib")
-        site.publish("@me/dep", "2.0.0", dependencies={"lib": "^1.0.0"}, scripts={"postinstall": "touch /tmp/ran"})
+        site.publish("@me/dep", "2.0.0", dependencies={"lib": "^1.0.0"})
         site.publish("mac", "1.0.0", os=["darwin"])
         site.publish("tester", "1.0.0")
         site.publish("app", "1.2.0", dependencies={"@me/dep": "^2.0.0"}, optionalDependencies={"mac": "1.0.0"},
@@ -77,10 +77,31 @@ def test_no_address_gets_into_a_lock_or_a_wrapper(place, registry):
 
 
 @needs_npm
-def test_an_install_script_is_told_and_does_not_run(place, registry, monkeypatch):
+@pytest.mark.parametrize("script", ["preinstall", "install", "postinstall"])
+def test_an_install_script_is_refused_and_does_not_run(place, registry, script, monkeypatch, tmp_path):
     monkeypatch.setenv("npm_config_ignore_scripts", "false")
-    place.lock(APP)
-    assert [line for line in place.said if "@me/dep 2.0.0" in line and "will not run" in line]
+    registry.publish("lib", "1.5.0", scripts={script: f"touch {tmp_path}/ran", "test": "true"})
+    said = rf"lib 1.5.0 wants to run an install script \({script}: touch .*\) \(not for linux/amd64, linux/arm64\)"
+    with pytest.raises(FarmError, match=said) as error:
+        place.lock(APP)
+    assert (error.value.where["image"], error.value.where["input"]) == ("web", "app")
+    assert "fallback" in error.value.hint
+    assert "lib 1.5.0" in labels(place.lock({**APP, "fallback": ["lib"]}))
+    assert not (tmp_path / "ran").exists()
+
+
+@needs_npm
+def test_scripts_that_only_developers_run_are_none_of_our_business(place, registry):
+    registry.publish("lib", "1.5.0", scripts={"prepare": "false", "prepack": "false", "test": "false"})
+    assert "lib 1.5.0" in labels(place.lock(APP))
+
+
+@needs_npm
+def test_all_that_is_refused_is_told_at_once(place, registry):
+    registry.publish("lib", "1.5.0", {"binding.gyp": "{}"})
+    registry.publish("app", "1.3.0", dependencies={"lib": "1.5.0"}, scripts={"install": "make"})
+    with pytest.raises(FarmError, match=r"(?s)app 1.3.0 wants to run an install.*lib 1.5.0 has native code"):
+        place.lock({**APP, "version": "1.3.0"})
 
 
 @needs_npm

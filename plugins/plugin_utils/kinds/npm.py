@@ -4,9 +4,7 @@
 """The kind `npm`: a program from a package of an npm registry, with every package that it needs. Only JavaScript: no
 install script runs, nothing is compiled, and optional packages are left out.
 
-In the context are the wrapper and `tarballs/<package>/<version>.tgz`. `npm ci --offline --ignore-scripts --omit=dev
---omit=optional` installs from them, once each is in npm's cache under the hex of its sha512
-(`_cacache/content-v2/sha512/ab/cd/...`) and each entry of package-lock.json has some `resolved` address.
+In the context are the wrapper and `tarballs/<package>/<version>.tgz`. `npm-build` in images/builder installs them.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 OWN: Mapping[str, Any] = {"required": ["npm"], "properties": {"npm": {"type": "string", "pattern": r"^\./"}}}
 FALLBACK: Mapping[str, Any] = {
     "type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": NAME},
-    "description": "Packages that work without their native part, which is not compiled.",
+    "description": "Packages that work without their native part and their install scripts.",
 }
 
 

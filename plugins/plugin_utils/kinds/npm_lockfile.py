@@ -43,13 +43,12 @@ SAID = ("funding", "deprecated")
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """A package that is installed, once however often it occurs. `scripts`: it has install scripts. `only` says for
-    which machines it is, if not for all; `built` names an optional package that has its native part for one machine."""
+    """A package that is installed, once however often it occurs. `only` says for which machines it is, if not for all;
+    `built` names an optional package that has its native part for one machine."""
 
     name: str
     version: str
     integrity: str
-    scripts: bool = False
     only: tuple[tuple[str, tuple[str, ...]], ...] = ()
     built: str = ""
 
@@ -119,7 +118,7 @@ def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, 
     """Raises ValueError if it cannot be locked."""
     version, label = str(entry.get("version", "")), f"{name} {entry.get('version', '')}"
     if re.match(r"(git|file|link|github)\b", str(entry.get("resolved", ""))):
-        raise ValueError(f"{label} comes from {_short(entry['resolved'])}: only packages of a registry can be locked")
+        raise ValueError(f"{label} comes from {short(entry['resolved'])}: only packages of a registry can be locked")
     if not re.match(NAME, name) or not re.match(VERSION, version):
         raise ValueError(f"{label} is not a valid name and version of a package")
     hashes = [one for one in str(entry.get("integrity", "")).split() if re.fullmatch(INTEGRITY, one)]
@@ -130,8 +129,7 @@ def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, 
             for what in ("os", "cpu", "libc") if (values := entry.get(what))]
     built = [dependency for dependency in entry.get("optionalDependencies", {})
              if _for_one_machine(_found(dependency, path, tree))]
-    return Package(name, version, hashes[0], bool(entry.get("hasInstallScript")), tuple(only),
-                   built[0] if built else "")
+    return Package(name, version, hashes[0], tuple(only), built[0] if built else "")
 
 
 def _for_one_machine(entry: Mapping[str, Any]) -> bool:
@@ -156,10 +154,10 @@ def _asked_elsewhere(path: str, entry: Mapping[str, Any], tree: Mapping[str, Map
     for dependency, wanted in entry.get("dependencies", {}).items():
         inside = wanted.startswith("file:") and _found(dependency, path, tree).get("link")
         if re.search("[:/]", wanted) and not wanted.startswith("npm:") and not inside:
-            yield f"{name} asks for {dependency} of {_short(wanted)}: only packages of a registry can be locked"
+            yield f"{name} asks for {dependency} of {short(wanted)}: only packages of a registry can be locked"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
@@ -176,8 +174,8 @@ def tidied(text: str) -> str:
 
 def natives(found: Iterable[tuple[Package, str]], platforms: Sequence[Platform],
             fallback: Sequence[str]) -> Iterator[tuple[str, tuple[Platform, ...]]]:
-    """What needs native code, and on which platforms. `found` are packages, and what their tarballs say about that.
-    Those in `fallback` do without."""
+    """What needs native code or an install script, and on which platforms. `found` are packages, and what their tarballs
+    say about that. Those in `fallback` do without."""
     for package, said in found:
         if package.name in fallback:
             continue

@@ -25,7 +25,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import AT_ONCE, keep
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_client import Npm, find_npm
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import Package
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import Package, short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
 
 MADE = "Made by playbooks/lock.yml."
@@ -33,8 +33,10 @@ PACKAGE, LOCKFILE = WRAPPER = ("package.json", "package-lock.json")
 RESOLVE = ("install", "--package-lock-only", "--package-lock", "--lockfile-version=3",
            "--omit-lockfile-registry-resolved", "--prefer-online", "--save", "--install-strategy=hoisted")
 COMPILED = re.compile(r"[^/]+/(node_modules/(@[^/]+/)?[^/]+/)?binding\.gyp|.*\.node")
+RUN = ("preinstall", "install", "postinstall")  # by npm, when it installs a package of a registry
 REMEDY = ("choose a version or a package that needs none (`overrides` in package.json can replace it), name it in "
-          "`fallback` if it works without its native part, or leave the platform out of the recipe")
+          "`fallback` if it works without its native part or its install script, or leave the platform out of the "
+          "recipe")
 
 
 class Packages:
@@ -110,11 +112,11 @@ class Packages:
                                 f"{package.integrity}", hint=f"remove it from {LOCKFILE}, after you looked into why")
             had[package] = (sha256_of(str(path)), path.stat().st_size)
             keep(path, had[package][0], self.store)
-        self._look(image, name, [(package, addon(self.store.path(had[package][0]))) for package in packages], platforms,
+        self._look(name, [(package, needs(self.store.path(had[package][0]))) for package in packages], platforms,
                    fallback)
         return [(package, *had[package]) for package in packages]
 
-    def _look(self, image: str, name: str, found: Sequence[tuple[Package, str]], platforms: Sequence[Platform],
+    def _look(self, name: str, found: Sequence[tuple[Package, str]], platforms: Sequence[Platform],
               fallback: Sequence[str]) -> None:
         if unknown := sorted(set(fallback) - {package.name for package, _said in found}):
             raise FarmError(f"{name}: fallback names {', '.join(unknown)}, which is none of its packages", input=name,
@@ -123,22 +125,28 @@ class Packages:
         if needy:
             where = sorted({platform for _text, some in needy for platform in some}, key=platforms.index)
             lines = "".join(f"\n    {text} (not for {', '.join(map(str, some))})" for text, some in needy)
-            raise FarmError(f"{name} needs native code, which the farm does not compile:{lines}", input=name,
+            raise FarmError(f"{name} needs what the farm neither compiles nor runs:{lines}", input=name,
                             platform=", ".join(map(str, where)), hint=REMEDY)
-        scripts = [package.label for package, _said in found if package.scripts]
-        if scripts:
-            self.say(f"lock {image}: {name}: install scripts of these packages will not run: {', '.join(scripts)}")
 
 
-def addon(path: Path) -> str:
-    """What a tarball says about native code; '' if it has none."""
+def needs(path: Path) -> str:
+    """What a tarball needs that an installation does not do: native code to be compiled, or install scripts to be run;
+    '' if it needs nothing."""
     try:
         with tarfile.open(path, "r:*") as archive:
-            names = sorted(file.name for file in archive if file.isfile() and COMPILED.fullmatch(file.name))
+            files = sorted((file.name for file in archive if file.isfile()))
+            compiled = [name.partition("/")[2] for name in files if COMPILED.fullmatch(name)]
+            if compiled:
+                return f"has native code ({compiled[0]})"
+            manifest = next((name for name in files if re.fullmatch(r"[^/]+/package\.json", name)), "")
+            said = archive.extractfile(manifest) if manifest else None
+            scripts = json.loads(said.read()).get("scripts") if said else None
     except (tarfile.TarError, EOFError, OSError) as error:
         return f"cannot be unpacked: {error}"
-    inner = [name.partition("/")[2] for name in names]
-    return f"has native code ({inner[0]})" if inner else ""
+    except (ValueError, AttributeError):
+        return "has a package.json that cannot be read"
+    wanted = [name for name in RUN if isinstance(scripts, dict) and scripts.get(name)]
+    return f"wants to run an install script ({wanted[0]}: {short(str(scripts[wanted[0]]))})" if wanted else ""
 
 
 def needs_packages(text: str) -> bool:
