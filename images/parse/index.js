@@ -4,6 +4,10 @@
 const fs = require('node:fs');
 const http = require('node:http');
 const { createRequire } = require('node:module');
+
+const ENVIRONMENT = { ...process.env };
+// Its first logger takes these from the environment, as soon as it is loaded; what `logsFolder` says below comes later.
+Object.assign(process.env, { PARSE_SERVER_LOGS_FOLDER: 'null', JSON_LOGS: '1' });
 const { ParseServer } = require('parse-server');
 const { ParseServerOptions } = require('parse-server/lib/Options/Definitions');
 
@@ -64,7 +68,7 @@ async function ready(parse) {
   for (;;) {
     try {
       // start() would take a database that is away for one that is there but empty, and print a stack each time.
-      await parse.config.databaseController.adapter.getAllClasses();
+      await parse.config.databaseController.adapter.classExists('_SCHEMA');
       return await parse.start();
     } catch (error) {
       const code = error.code ?? error.errors?.[0]?.code;
@@ -76,7 +80,7 @@ async function ready(parse) {
 }
 
 async function main() {
-  const { options, wrong } = settings(process.env);
+  const { options, wrong } = settings(ENVIRONMENT);
   if (wrong.length) {
     console.error(wrong.join('\n'));
     process.exit(2);

@@ -1,5 +1,5 @@
 // What clients of a Parse server do; prints what they saw as JSON. usage: client.js all | again | stay
-import Parse from 'parse/node.js';
+import Parse from 'parse/node';
 
 Parse.initialize('app', undefined, 'master');
 Parse.serverURL = 'http://127.0.0.1:1337/parse';
