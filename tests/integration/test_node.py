@@ -75,7 +75,7 @@ def test_only_what_it_needs_to_run_is_there_and_belongs_to_root(built: Chain, sc
     image = Unpacked.of(built, "greeter", NATIVE, scratch)
     assert run("ls", "-A", f"{image.root}/app").split() == ["index.js", "node_modules", "package.json"]
     assert run("ls", "-A", f"{image.root}/app/node_modules").split() == [".bin", "debug", "ms", "yaml"]
-    modes = {line for line in image.find("-path", f"{image.root}/app*", "!", "-type", "l", "-printf", "%U:%G %y %m\n")}
+    modes = set(image.find("-path", f"{image.root}/app*", "!", "-type", "l", "-printf", "%U:%G %y %m\n"))
     assert modes == {"0:0 d 755", "0:0 f 644", "0:0 f 755"}
     assert set(image.find("-path", f"{image.root}/app*", "-printf", "%T@\n")) == {"0.0000000000"}
 

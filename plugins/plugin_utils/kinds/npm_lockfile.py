@@ -174,8 +174,8 @@ def tidied(text: str) -> str:
 
 def natives(found: Iterable[tuple[Package, str]], platforms: Sequence[Platform],
             fallback: Sequence[str]) -> Iterator[tuple[str, tuple[Platform, ...]]]:
-    """What needs native code or an install script, and on which platforms. `found` are packages, and what their tarballs
-    say about that. Those in `fallback` do without."""
+    """What needs native code or an install script, and on which platforms. `found` are packages, and what their
+    tarballs say about that. Those in `fallback` do without."""
     for package, said in found:
         if package.name in fallback:
             continue

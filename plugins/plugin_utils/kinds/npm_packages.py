@@ -134,7 +134,7 @@ def needs(path: Path) -> str:
     '' if it needs nothing."""
     try:
         with tarfile.open(path, "r:*") as archive:
-            files = sorted((file.name for file in archive if file.isfile()))
+            files = sorted(file.name for file in archive if file.isfile())
             compiled = [name.partition("/")[2] for name in files if COMPILED.fullmatch(name)]
             if compiled:
                 return f"has native code ({compiled[0]})"
