@@ -40,7 +40,8 @@ async function all() {
       });
     }
   });
-  const [ann, bob] = await Promise.all([['ann', 1337], ['bob', 10]].map(([player, score]) => new GameScore().save({ player, score })));
+  const ann = await new GameScore().save({ player: 'ann', score: 1337 });
+  const bob = await new GameScore().save({ player: 'bob', score: 10 });
   seen.query = await scores(5);
   await ann.save({ score: 2000 });
   await bob.save({ score: 1001 });
@@ -52,7 +53,8 @@ async function all() {
 
   const user = await Parse.User.signUp('cleo', 'her password');
   const own = await new Parse.Object('Secret', { text: 'mine' }).setACL(new Parse.ACL(user)).save(null, MASTER);
-  seen.hers = (await new Parse.Query('Secret').find({ sessionToken: user.getSessionToken() })).map((one) => one.get('text'));
+  const hers = await new Parse.Query('Secret').find({ sessionToken: user.getSessionToken() });
+  seen.hers = hers.map((one) => one.get('text'));
   seen.others = (await new Parse.Query('Secret').find()).length;
   seen.wrong = await refused(() => Parse.User.logIn('cleo', 'a password'));
   seen.own = own.id.length;
