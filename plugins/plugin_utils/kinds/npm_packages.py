@@ -140,13 +140,13 @@ def needs(path: Path) -> str:
                 return f"has native code ({compiled[0]})"
             manifest = next((name for name in files if re.fullmatch(r"[^/]+/package\.json", name)), "")
             said = archive.extractfile(manifest) if manifest else None
-            scripts = json.loads(said.read()).get("scripts") if said else None
+            scripts = json.loads(said.read()).get("scripts") if said else {}
     except (tarfile.TarError, EOFError, OSError) as error:
         return f"cannot be unpacked: {error}"
     except (ValueError, AttributeError):
         return "has a package.json that cannot be read"
-    wanted = [name for name in RUN if isinstance(scripts, dict) and scripts.get(name)]
-    return f"wants to run an install script ({wanted[0]}: {short(str(scripts[wanted[0]]))})" if wanted else ""
+    wanted = [f"{name}: {short(str(scripts[name]))}" for name in RUN if isinstance(scripts, dict) and scripts.get(name)]
+    return f"wants to run an install script ({', '.join(wanted)})" if wanted else ""
 
 
 def needs_packages(text: str) -> bool:
