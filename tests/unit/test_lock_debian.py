@@ -119,6 +119,18 @@ def test_a_package_that_needs_a_newer_one_than_below_is_refused_with_both_versio
         debian.closure("rootfs", debian.index(SUITES, ARM64), ["new"], essential=False, below=below("libc6 2.41-11"))
 
 
+def test_without_dependencies_a_package_comes_alone_and_in_its_newest_version(resolver):
+    debian = resolver()
+    index = debian.index(SUITES, ARM64)
+    whole = {entry.facts["name"]: entry for entry in debian.closure("all", index, ["web"], essential=False)}
+    alone = debian.alone("few", index, ["web", "zlib1g", "libc6"])
+    assert sorted(names(alone)) == ["libc6 2.41-12+deb13u1 arm64", "web 1.0~rc1-1 arm64", "zlib1g 1:1.3+dfsg-1 arm64"]
+    assert {entry.facts["name"]: entry for entry in alone} == {
+        name: whole[name] for name in ("web", "zlib1g", "libc6")}  # the same files as with them
+    with pytest.raises(FarmError, match=r"(?s)no-such on linux/arm64.*Unable to locate package no-such"):
+        debian.alone("few", index, ["no-such"])
+
+
 def test_no_other_user_can_hold_a_resolution_up(resolver, tmp_path):
     """Whoever can open a file can lock it."""
     resolver().index(SUITES, AMD64)

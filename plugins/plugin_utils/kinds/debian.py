@@ -49,13 +49,16 @@ class DebianKind(Kind):
                        "items": {"type": "string", "pattern": PACKAGE},
                        "description": "Package names; the lock has their closure."},
             "essential": {"type": "boolean", "description": "Adds Debian's essential packages to the closure."},
+            "dependencies": {"type": "boolean", "description": "false locks just these packages, and not what they "
+                                                               "depend on."},
             "for": FOR,
         },
     }
 
     def spec(self, given: Mapping[str, object]) -> dict[str, object]:
         packages = list(given["debian"])  # type: ignore[call-overload]
-        return {"packages": packages, "essential": bool(given.get("essential"))}
+        alone = {} if given.get("dependencies", True) else {"dependencies": False}
+        return {"packages": packages, "essential": bool(given.get("essential")), **alone}
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         packages = sorted(found.spec["packages"])  # type: ignore[call-overload]
@@ -120,6 +123,8 @@ class Packages(Resolver):
 
         def closure(index: Index) -> list[Package] | FarmError:
             try:
+                if not found.spec.get("dependencies", True):
+                    return self.debian.alone(found.name, index, packages)
                 below = () if essential or found.build else recipe.below.get(str(index.platform), ())
                 return self.debian.closure(found.name, index, packages, essential,
                                            [Package(entry.sha256, entry.size, dict(entry.fact)) for entry in below])

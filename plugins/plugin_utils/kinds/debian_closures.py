@@ -278,24 +278,35 @@ class Debian:
         apt = Apt(index.root, index.platform, self.origins, self.keyring)
         install = ("install", "--print-uris", "--no-install-recommends",
                    *apt.installed([one.facts for one in below]))
-        code, out, err = apt.run(*install, "-qq", "--", *wanted)
-        if code:  # with -qq it does not say why
-            _code, out, err = apt.run(*install, "--", *wanted)
-            raise FarmError(
-                f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    "
-                f"{_reasons(out + err)}",
-                hint="correct `debian:` of this input, or remove the platform from the recipe",
-                input=name, suites=", ".join(release.suite for release in index.releases),
-            )
-        found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
-        if not found:
-            raise FarmError(f"apt installs nothing for {', '.join(packages)} on {index.platform}", input=name)
+        found = _asked(name, index, apt, install, wanted)
         if moved := [f"{one.facts['name']} {one.facts['version']}, there {there[one.facts['name']].facts['version']}"
                      for one in found if one.facts["name"] in there]:
             raise FarmError(f"on {index.platform}, {', '.join(wanted)} cannot be added to the image that this one"
                             f" descends from, as newer versions are needed: {'; '.join(sorted(moved))}",
                             hint="lock both at the same time (farm_images), or name a farm_snapshot", input=name)
         return [*kept, *found]
+
+    def alone(self, name: str, index: Index, packages: Sequence[str]) -> list[Package]:
+        """The files of these packages, without anything that they depend on."""
+        apt = Apt(index.root, index.platform, self.origins, self.keyring)
+        return _asked(name, index, apt, ("download", "--print-uris"), packages)
+
+
+def _asked(name: str, index: Index, apt: Apt, command: Sequence[str], packages: Sequence[str]) -> list[Package]:
+    """The files that apt would fetch."""
+    code, out, err = apt.run(*command, "-qq", "--", *packages)
+    if code:  # with -qq it does not say why
+        _code, out, err = apt.run(*command, "--", *packages)
+        raise FarmError(
+            f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    "
+            f"{_reasons(out + err)}",
+            hint="correct `debian:` of this input, or remove the platform from the recipe",
+            input=name, suites=", ".join(release.suite for release in index.releases),
+        )
+    found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
+    if not found:
+        raise FarmError(f"apt installs nothing for {', '.join(packages)} on {index.platform}", input=name)
+    return found
 
 
 def _reasons(output: str) -> str:
