@@ -16,9 +16,10 @@ from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATIO
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock import versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.apart import apart
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import below, parents_first
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace, write
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     choose,
     described,
@@ -38,7 +39,10 @@ class ActionModule(FarmAction):
             raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be a time like 20261123T112238Z"],
                            what="the choice")
         catalog = load_catalog(arguments["catalog"], need_locks=False)
-        recipes = parents_first(catalog, choose(catalog, arguments["images"], arguments["select"]))
+        upgrades = versions.chosen(catalog, arguments["upgrade"])
+        named = arguments["images"] or sorted(upgrades)  # who moves a version means that image alone
+        recipes = parents_first(catalog, choose(catalog, named, arguments["select"]))
+        versions.refuse_unchosen(upgrades, recipes)
         locks = {name: recipe.lock for name, recipe in catalog.items()}
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
             locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"],
@@ -47,26 +51,29 @@ class ActionModule(FarmAction):
             locker.prepare(recipes)
             images: list[dict[str, Any]] = []
             failures: list[dict[str, Any]] = []
+            differences: list[dict[str, str]] = []
             for recipe in recipes:
                 started = time.monotonic()
                 try:
-                    locked = locker.lock(replace(recipe, below=below(catalog, locks, recipe)))
-                    if locked.changed and not self.check:
-                        write(locked)
+                    moved = versions.moved(locker, recipe, upgrades.get(recipe.name, ()))
+                    locked = locker.lock(replace(moved.recipe, below=below(catalog, locks, recipe)))
+                    if not self.check:
+                        moved.write(locked)
                 except FarmError as error:
                     failures.append({"name": recipe.name, **error.as_result()})
                 else:
                     locks[recipe.name] = locked.lock
-                    images.append(described(recipe, locked, round(time.monotonic() - started, 1)))
+                    images.append(described(recipe, locked, round(time.monotonic() - started, 1), moved.lines))
+                    differences += [moved.difference] if moved.changed else []
         for text in (*warnings(images), *apart(catalog, locks, {recipe.name for recipe in recipes})):
             self.warn(text)
         result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
                                   "failures": failures, "summary": [summary(image) for image in images]}
         if self.diff:
-            result["diff"] = [{"prepared": difference(image)} for image in images if image["changed"]]
+            result["diff"] = [*differences, *({"prepared": difference(image)} for image in images if image["changed"])]
         if failures:
-            named = "\n".join(f"{failure['name']}: {failure['msg']}" for failure in failures)
+            told = "\n".join(f"{failure['name']}: {failure['msg']}" for failure in failures)
             result["failed"] = True
             kept = "could not be locked; they keep their old lock"
-            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{named}"
+            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{told}"
         return result

@@ -48,6 +48,14 @@ options:
         such as C([?contains(kinds, 'go')]).
     type: str
     default: ""
+  upgrade:
+    description:
+      - Images, or inputs as C(IMAGE.INPUT), whose versions are first moved to the newest ones upstream in C(image.yml).
+        Only these scalars change there. If the image cannot be locked then, C(image.yml) stays as it is.
+      - If neither O(images) nor O(select) chooses any, only these images are locked.
+    type: list
+    elements: str
+    default: []
   state:
     description: The folder that holds everything the farm owns on the controller.
     type: path
@@ -77,6 +85,12 @@ EXAMPLES = r"""
   desimages.farm.lock:
     catalog: ["{{ playbook_dir }}/images"]
     state: /var/lib/desimages
+
+- name: Move caddy to its newest version, and lock it
+  desimages.farm.lock:
+    catalog: ["{{ playbook_dir }}/images"]
+    state: /var/lib/desimages
+    upgrade: [caddy]
 
 - name: Lock the images with Go in them
   desimages.farm.lock:

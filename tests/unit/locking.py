@@ -14,6 +14,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked, Locker
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -22,21 +23,33 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 class Place:
     """A catalog's image with one input, and a farm's state folder."""
 
-    def __init__(self, root: Path, origins: dict[str, object]) -> None:
+    def __init__(self, root: Path, origins: dict[str, object], **options: str) -> None:
         self.root, self.image, self.state = root, root / "image", root / "state"
         self.image.mkdir()
-        self.origins = origins
+        self.origins, self.options = origins, options
         self.said: list[str] = []
 
     def lock(self, given: dict[str, Any], old: Lock = Lock(),  # noqa: B008
              platforms: tuple[Platform, ...] = (AMD64, ARM64), suite: str = "trixie") -> Locked:
         """The lock of an input as a recipe has it, by a locker of its own."""
+        return self._locker().lock(self._recipe(given, old, platforms, suite))
+
+    def newest(self, given: dict[str, Any], old: Lock = Lock(),  # noqa: B008
+               platforms: tuple[Platform, ...] = (AMD64, ARM64), suite: str = "trixie") -> list[Version]:
+        """What the same input's versions are, locked and upstream."""
+        recipe = self._recipe(given, old, platforms, suite)
+        return self._locker().resolvers[recipe.inputs[0].kind].newest(recipe, recipe.inputs[0], platforms)
+
+    def _recipe(self, given: dict[str, Any], old: Lock, platforms: tuple[Platform, ...], suite: str) -> Recipe:
         kind = kind_of(given)
         assert kind
-        found = kind.input("app", given)
-        recipe = Recipe(name="web", folder=str(self.image), dockerfile=dockerfile.parse("FROM scratch\n"),
-                        inputs=(found,), platforms=platforms, suites=(suite,), lock=old)
-        return Locker(self._origins(), self.state, say=self.said.append).lock(recipe)
+        return Recipe(name="web", folder=str(self.image), dockerfile=dockerfile.parse("FROM scratch\n"),
+                      inputs=(kind.input("app", given),), platforms=platforms, suites=(suite,), lock=old)
+
+    def _locker(self) -> Locker:
+        origins = self._origins()
+        return Locker(origins, self.state, say=self.said.append, **self.options,
+                      client=Client(origins.here, patience=0, sleep=lambda seconds: None))
 
     def _origins(self) -> Origins:
         return Origins(self.origins, here=Machine(), snapshots=False)

@@ -91,6 +91,11 @@ class NpmRegistry(Site):
         self.pages[f"/{name}"] = ("application/json", json.dumps(said).encode())
         return content
 
+    def deprecate(self, name: str, version: str, why: str) -> None:
+        said = json.loads(self.pages[f"/{name}"][1])
+        said["versions"][version]["deprecated"] = why
+        self.pages[f"/{name}"] = ("application/json", json.dumps(said).encode())
+
     def remove(self, name: str, version: str) -> None:
         said = json.loads(self.pages[f"/{name}"][1])
         del said["versions"][version]
@@ -127,6 +132,11 @@ class WheelIndex(Site):
         file = f"{re.sub(r'[-.]+', '_', name)}-{version}.tar.gz"
         self.pages[f"/files/{file}"] = ("application/gzip", _tarball({"setup.py": "raise SystemExit('it ran')\n"}))
         self._announce(name, file, ">=3.8")
+
+    def yank(self, name: str, file: str, why: str) -> None:
+        place = self._place(name)
+        text = self.pages[place][1].decode().replace(f">{file}<", f' data-yanked="{why}">{file}<')
+        self.pages[place] = ("text/html", text.encode())
 
     def remove(self, name: str, file: str) -> None:
         del self.pages[f"/files/{file}"]

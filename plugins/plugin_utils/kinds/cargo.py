@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, BadInput, FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo_lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo_lock, versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.cargo_lock import Crate
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.cargo_registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolved,
     Resolver,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 PROGRAM, CRATE = "program", "crate"  # the program itself, and what it is made of
@@ -39,6 +40,7 @@ AS_FOLDER = ("take another version, or put the program into the image's folder, 
 class CargoKind(Kind):
     name = key = line = "cargo"
     fields = ("name", "version", "file")
+    written = True
     schema = {
         "type": "object", "required": ["cargo", "version"], "additionalProperties": False,
         "properties": {
@@ -146,6 +148,24 @@ def told(desk: Desk, recipe: Recipe, found: Input, crates: Mapping[Crate, int], 
                  f"them: {', '.join(yanked)}")
 
 
+def newest(registry: Registry, recipe: Recipe, found: Input, named: Mapping[str, str],
+           place: tuple[str | int, ...]) -> list[Version]:
+    """The crates that are `named` (name -> version), and those of the others that were yanked."""
+    have = {(entry.fact["name"], entry.fact["version"]) for entry in recipe.lock.entries
+            if entry.input == found.name and entry.kind == KIND.line} | set(named.items())
+    error = registry.read(sorted({name for name, _version in have}))
+    told = []
+    for name, version in sorted(have):
+        there = registry.versions(name)
+        best = versions.newest((one for one, yanked in there.items() if not yanked), version) if there else ""
+        withdrawn = "yanked" if there.get(version) else ""
+        if not there and name in named:
+            raise error or FarmError(f"the registry has no {name}", hint="is it spelled so in image.yml?")
+        if withdrawn or (name, version) in named.items():
+            told.append(Version(name, version, best, withdrawn, place=place if name in named else (), text=best))
+    return told
+
+
 class _Programs(Resolver):
     def __init__(self, desk: Desk) -> None:
         self.desk, self.registry = desk, registry(desk, "cargo")
@@ -175,6 +195,11 @@ class _Programs(Resolver):
         crates = self.registry.get(lock.crates, recipe.name, before)
         told(self.desk, recipe, found, {**crates, **whole}, self.registry.yanked([program, *lock.crates]))
         return Resolved((*entries(found.name, whole, PROGRAM), *entries(found.name, crates)))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        named = {str(found.spec["crate"]): str(found.spec["version"])}
+        with naming(found):
+            return newest(self.registry, recipe, found, named, ("version",))
 
     def _unpacked(self, crate: Crate) -> Path:
         """A crate's folder, unpacked. A .crate is a tar.gz of files in one folder."""

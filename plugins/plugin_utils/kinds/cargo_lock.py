@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import tomllib
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import key
 
 # https://doc.rust-lang.org/cargo/reference/registry-index.html#name-restrictions
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
@@ -75,6 +76,19 @@ def parse(text: str, where: str, registry: str) -> CargoLock:
     if problems:
         raise BadInput([f"{where}: {said}" for said in problems], what=where)
     return CargoLock(int(value["version"]), tuple(dict.fromkeys(crates)), tuple(own))
+
+
+def named(manifest: str, text: str) -> dict[str, str]:
+    """The crates that a Cargo.toml names for itself, with their versions in its Cargo.lock; the newest, if that has
+    several."""
+    said = tomllib.loads(manifest)
+    parts = [said, *said.get("target", {}).values()]
+    wanted = {(value.get("package", name) if isinstance(value, dict) else name) for part in parts
+              for table in ("dependencies", "build-dependencies")
+              for name, value in part.get(table, {}).items()}
+    there = [package for package in tomllib.loads(text).get("package", [])
+             if package["name"] in wanted and "source" in package]
+    return {package["name"]: package["version"] for package in sorted(there, key=lambda one: key(one["version"]))}
 
 
 def checksum(text: str, name: str, version: str) -> str:

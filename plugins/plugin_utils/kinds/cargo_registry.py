@@ -143,11 +143,14 @@ class Registry:
 
     def _probe(self, name: str, version: str) -> Path:
         """A package that needs one crate."""
+        return self._asking(PROBE.format(name=name, version=version))
+
+    def _asking(self, text: str) -> Path:
         work = self._home.parent / "probe"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         (work / "lib.rs").write_text("", encoding="utf-8")
-        (work / "Cargo.toml").write_text(PROBE.format(name=name, version=version), encoding="utf-8")
+        (work / "Cargo.toml").write_text(text, encoding="utf-8")
         return work / "Cargo.toml"
 
     def look(self, name: str, version: str) -> Crate:
@@ -180,11 +183,26 @@ class Registry:
         """Those of the crates that their authors have withdrawn, as far as the index that cargo read tells."""
         return [str(crate) for crate in crates if self._lines(crate.name).get(crate.version, {}).get("yanked")]
 
+    def read(self, names: Sequence[str]) -> FarmError | None:
+        """Has cargo read what its index says of these crates. What it reads first is what a package asks for itself, so
+        it does not matter whether it then finds a choice that fits; if not, that is returned."""
+        asked = "".join(f'{name} = {{ version = "*", default-features = false }}\n' for name in names)
+        done = self.run("generate-lockfile", manifest=self._asking(PROBE.partition("asked =")[0] + asked))
+        return failure("cargo generate-lockfile", done.err, exit_code=done.code) if done.code else None
+
+    def versions(self, name: str) -> dict[str, bool]:
+        """version -> whether it is yanked, for a crate that was read. Empty if the index does not have it."""
+        return {version: bool(line.get("yanked")) for version, line in self._lines(name).items()}
+
     def _lines(self, name: str) -> dict[str, dict[str, Any]]:
         """version -> its line of the index, as cargo keeps it: JSON between NUL bytes. Empty if it is kept else."""
         found: dict[str, dict[str, Any]] = {}
-        for path in self._home.glob(f"registry/index/*/.cache/{cargo_lock.prefix(name.lower())}/{name.lower()}"):
-            for piece in path.read_bytes().split(b"\0"):
+        place = f"{cargo_lock.prefix(name.lower())}/{name.lower()}"
+        paths = [*self._home.glob(f"registry/index/*/.cache/{place}")]
+        if self._local:
+            paths += [path for path in [Path(unquote(self._local)) / "index" / place] if path.is_file()]
+        for path in paths:
+            for piece in re.split(rb"[\0\n]", path.read_bytes()):
                 try:
                     line = json.loads(piece)
                     found[line["vers"]] = line

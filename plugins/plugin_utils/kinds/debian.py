@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolver,
     plain,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 # Debian Policy 5.6.1; with a minus at the end apt would remove the package
@@ -149,6 +150,25 @@ class Packages(Resolver):
             left_out={index.platform: index.left_out for index in indexes if index.left_out},
             older={index.platform: index.older for index in indexes if index.older},
         )
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """What locking it again would bring now. Nothing is to be written in a recipe."""
+        resolved = self.resolve(recipe, found, platforms)
+        named: Collection[str] = found.spec["packages"]  # type: ignore[assignment]
+        pairs: dict[tuple[str, str, str], list[str]] = {}
+        for platform in map(str, platforms):
+            now = {entry.fact["name"]: entry.fact["version"] for entry in resolved.entries
+                   if entry.platform == platform}
+            have = {entry.fact["name"]: entry.fact["version"] for entry in recipe.lock.of(found.name, platform)}
+            for name in sorted({*now, *have}):
+                if name in named or now.get(name) != have.get(name):
+                    pairs.setdefault((name, have.get(name, ""), now.get(name, "")), []).append(platform)
+        lacking = sorted({suite for suites in resolved.left_out.values() for suite in suites})
+        note = (f"without {', '.join(lacking)} on some platforms: no index there matches its InRelease" if lacking
+                else "")
+        return [Version(name, was, now, note="; ".join(filter(None, (
+                    "no package needs it any more" if not now else "not needed before" if not was else "", note))),
+                        platforms=tuple(some)) for (name, was, now), some in pairs.items()]
 
 
 KIND = DebianKind()

@@ -23,10 +23,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     NoSpace,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, tars
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, tars, versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import Git, Repository
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_trees import ADDRESS, COMMIT, REF, Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 DEEPEST = 20  # submodules in submodules
@@ -37,6 +38,7 @@ SUBMODULES = {True: "included", False: "empty"}  # what a lock line says
 class GitKind(Kind):
     name = key = line = "git"
     fields = ("git", "ref", "submodules", "commit", "tree")
+    written = True
     schema = {
         "type": "object", "required": ["git", "ref"], "additionalProperties": False,
         "properties": {
@@ -128,6 +130,28 @@ class _Refs(Resolver):
             made = self._made(address, commit, included)
         tree, sha256, size = made
         return Resolved((KIND.entry(found.name, sha256, size, "", {**facts, "tree": tree}),))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """Of a tag the newest tag that is written like it; of a branch whether it moved."""
+        address, ref = str(found.spec["git"]), str(found.spec["ref"])
+        listed = _git(self.desk).listed(address, "*")
+        tag = ref.removeprefix("refs/tags/")
+        tags = [name.removeprefix("refs/tags/") for name in listed
+                if name.startswith("refs/tags/") and not name.endswith("^{}")]
+        now = "" if re.match(COMMIT, ref) else git_trees.pick(listed, ref, address)
+        commit = next((entry.fact["commit"] for entry in recipe.lock.entries if entry.input == found.name), "")
+        if tag in tags:
+            best = versions.newest_tag(tags, tag)
+            moved = f"upstream moved the tag to {now[:12]}" if commit and now != commit else ""
+            return [Version(address, tag, best, note=moved, place=("ref",), text=ref.removesuffix(tag) + best)]
+        if now:
+            moved = "the branch has moved" if commit and now != commit else ""
+            return [Version(address, commit[:12], now[:12], note=moved or f"branch {ref}")]
+        best = versions.newest(tags)
+        if not re.match(COMMIT, ref):
+            return [Version(address, ref, withdrawn="upstream has no such tag or branch any more",
+                            note=f"its newest tag is {best}" if best else "")]
+        return [Version(address, ref[:12], note=f"a commit; upstream's newest tag is {best or 'none'}")]
 
     def _commit(self, address: str, ref: str) -> str:
         """The commit that a tag or branch names now."""

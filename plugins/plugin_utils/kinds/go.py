@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go_versions, golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
     MADE,
     WRAPPER,
@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Wrapper,
     hash_of,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 FILES = ("mod", "zip")
@@ -47,6 +48,7 @@ class GoKind(Kind):
     fields = ("module", "version", "file", "h1")
     wrapper: ClassVar[Wrapper | None] = Wrapper(WRAPPER, marked="tools.go", mark=MADE)
     sums = ("go.mod", "go.sum")
+    written = True
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
@@ -139,6 +141,13 @@ class _Programs(Resolver):
             files = [(file, "") for file in some]
         self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
         return Resolved(entries(found.name, files), {f"go/{found.name}/{name}": text for name, text in wrapper.items()})
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        module, version, folder = str(found.spec["module"]), str(found.spec["version"]), self.modules.folder / "empty"
+        if module == TOOLCHAIN:
+            return [go_versions.toolchain(self.modules.go, folder, version)]
+        have = {**go_versions.locked(recipe.lock.entries, found.name), module: version}
+        return go_versions.modules(self.modules.go, folder, have, (module,), ("version",))
 
 
 def entries(name: str, files: Sequence[tuple[File, str]]) -> tuple[Entry, ...]:

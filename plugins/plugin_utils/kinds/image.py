@@ -33,6 +33,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines i
     Reference,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
@@ -208,6 +209,21 @@ class _Images(Resolver):
         except (RegistryError, Unreachable, HashMismatch) as error:
             raise told(error, said) from error
         return Resolved(tuple(entries))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        said = str(found.spec["image"])
+        reference = Reference.parse(said)
+        locked = next((entry.fact["digest"] for entry in recipe.lock.entries if entry.input == found.name), "")
+        if reference.digest:
+            return [Version(said.partition("@")[0], reference.digest[:19], note="the recipe names a digest")]
+        try:
+            registry, repository = self.registries.of(reference)
+            digest = (registry.digest(repository, reference.tag) or [""])[0]
+        except (RegistryError, Unreachable) as error:
+            raise told(error, said) from error
+        if not digest:
+            return [Version(said, locked[:19], withdrawn=f"{registry.address} has no such tag any more")]
+        return [Version(said, locked[:19], digest[:19], note="the tag has moved" if digest != locked else "")]
 
     def _known(self, recipe: Recipe, found: Input, digest: str, platforms: Sequence[Platform]) -> list[Entry] | None:
         """The lines of the old lock, if they are of the same image for the same platforms."""

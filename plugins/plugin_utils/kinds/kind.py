@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -79,12 +80,18 @@ class Resolver(ABC):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         """Resolves an input for the platforms that it is for. Raises FarmError."""
 
+    @abstractmethod
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """The locked versions of what the recipe names, and the newest upstream; of what that needs in turn, those that
+        upstream withdrew. Raises FarmError."""
+
 
 class Kind(ABC):
     """One kind of input. An input in a recipe is of this kind if it has the key `key`; `schema` is what it may say.
 
     `line` is the kind of its lock lines; `fields` are the fields that these have beside those of every line. `sums` are
     the files that pin a selection. If it is for programs of the `own` image, their code is in the main context.
+    `written` says whether a recipe writes the version of such an input, so that it can be moved there.
     """
 
     name: ClassVar[str]
@@ -95,6 +102,7 @@ class Kind(ABC):
     wrapper: ClassVar[Wrapper | None] = None
     sums: ClassVar[tuple[str, ...]] = ()
     own: ClassVar[bool] = False
+    written: ClassVar[bool] = False
 
     def takes(self, given: Mapping[str, Any]) -> bool:
         """Whether an input of a recipe is of this kind."""

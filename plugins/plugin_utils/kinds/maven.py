@@ -25,7 +25,9 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import maven_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, download_all, first_contact
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
@@ -41,6 +43,7 @@ MOST = 1 << 16  # bytes of a file with a hash
 class MavenKind(Kind):
     name = key = line = "maven"
     fields = ("name", "version", "file")
+    written = True
     schema = {
         "type": "object", "required": ["maven"], "additionalProperties": False,
         "properties": {
@@ -111,6 +114,10 @@ class Places:
                         sleep=desk.client.sleep)
         return cls(tuple(place.url for place in settings.places()), client)
 
+    def lists(self, name: str) -> list[str]:
+        """Where the versions of an artifact are listed."""
+        return [f"{base}/{name.replace('.', '/').replace(':', '/')}/maven-metadata.xml" for base in self.bases]
+
     def urls(self, fact: Mapping[str, str]) -> list[str]:
         """Where a file may be. Source: https://maven.apache.org/repositories/layout.html"""
         group, _colon, artifact = fact["name"].partition(":")
@@ -133,6 +140,25 @@ class _Artifacts(Resolver):
         made = next(((entry.sha256, entry.size) for entry in recipe.lock.entries
                      if entry.kind == KIND.line and entry.fact == facts), None) or self._first(facts)
         return Resolved((KIND.entry(found.name, *made, "", facts),))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        facts = KIND.facts(found)
+        name, version = facts["name"], facts["version"]
+        listed: list[str] = []
+        failures: list[FarmError] = []
+        for url in self.places.lists(name):
+            try:
+                path, _sha256, _size = first_contact(self.places.client, url, self.desk.store.partial("x").parent)
+            except (Missing, Unreachable) as error:
+                failures.append(error)
+                continue
+            listed += re.findall(r"<version>\s*([^<\s]+)\s*</version>", path.read_text("utf-8", "replace"))
+            path.unlink()
+        if not listed:
+            raise Missing(f"{name}: no repository lists its versions: {'; '.join(map(str, failures))}",
+                          hint="a repository need not have maven-metadata.xml; look at its pages", input=found.name)
+        best = versions.newest((one for one in listed if re.match(VERSION, one)), version)
+        return [Version(name, version, best, place=("maven",), text=f"{name}:{best}")]
 
     def _first(self, facts: Mapping[str, str]) -> tuple[str, int]:
         """Downloads a file that no lock names yet, from the first repository that has it."""

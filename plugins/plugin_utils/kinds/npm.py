@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_client, npm_lockfile
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_client, npm_lockfile, npm_versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
     Desk,
@@ -29,6 +29,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import NAME, VERSION, Package
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import LOCKFILE, MADE, WRAPPER, Packages
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 OWN: Mapping[str, Any] = {"required": ["npm"], "properties": {"npm": {"type": "string", "pattern": r"^\./"}}}
@@ -43,6 +44,7 @@ class NpmKind(Kind):
     fields = ("name", "version", "integrity")
     wrapper: ClassVar[Wrapper | None] = Wrapper(WRAPPER, marked=WRAPPER[0], mark=MADE)
     sums = WRAPPER
+    written = True
     schema = {
         "type": "object", "required": ["npm", "version"], "additionalProperties": False,
         "properties": {
@@ -116,6 +118,12 @@ class Programs(Resolver):
             "name": package.name, "version": package.version, "integrity": package.integrity})
             for package, sha256, size in files)
 
+    def versions(self, recipe: Recipe, found: Input, named: Mapping[str, str],
+                 place: tuple[str | int, ...]) -> list[Version]:
+        have = {(entry.fact["name"], entry.fact["version"]) for entry in recipe.lock.entries
+                if entry.input == found.name and entry.kind == KIND.line}
+        return npm_versions.packages(self.packages.npm, self.packages.folder / "versions", have, named, place)
+
 
 class _Programs(Programs):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
@@ -125,6 +133,10 @@ class _Programs(Programs):
         packages = npm_lockfile.packages(wrapper[LOCKFILE], f"{place}/{LOCKFILE}")
         return Resolved(self.lines(recipe, found, packages, platforms),
                         {f"{place}/{name}": text for name, text in wrapper.items()})
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        named = {str(found.spec["package"]): str(found.spec["version"])}
+        return self.versions(recipe, found, named, ("version",))
 
 
 KIND = NpmKind()

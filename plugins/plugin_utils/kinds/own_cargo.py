@@ -23,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     folder_mistakes,
     hash_of,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -34,6 +35,7 @@ STALE = "run `cargo update --workspace` there and commit the Cargo.lock that it 
 class OwnCargoKind(cargo.CargoKind):
     name = "own_cargo"
     own = True
+    written = False
     sums = ("Cargo.toml", "Cargo.lock")
     schema = {
         "type": "object", "required": ["cargo"], "additionalProperties": False,
@@ -107,6 +109,14 @@ class _OwnPrograms(Resolver):
         crates = self.registry.get(lock.crates, recipe.name, cargo.sizes(recipe))
         cargo.told(self.desk, recipe, found, crates, self.registry.yanked(lock.crates))
         return Resolved(cargo.entries(found.name, crates))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """Of the crates that its Cargo.toml needs by itself."""
+        folder = Path(recipe.folder) / str(found.spec["folder"])
+        named = cargo_lock.named((folder / "Cargo.toml").read_text(encoding="utf-8"),
+                                 (folder / "Cargo.lock").read_text(encoding="utf-8"))
+        with cargo.naming(found):
+            return cargo.newest(self.registry, recipe, found, named, ())
 
 
 KIND = OwnCargoKind()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go, go_versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import needs_modules
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
@@ -22,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     folder_mistakes,
     hash_of,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 
@@ -29,6 +30,7 @@ class OwnGoKind(go.GoKind):
     name = "own_go"
     wrapper = None
     own = True
+    written = False
     schema = {
         "type": "object", "required": ["go"], "additionalProperties": False,
         "properties": {
@@ -76,6 +78,12 @@ class _OwnPrograms(Resolver):
                                  str(found.spec["package"]), platforms, recipe.lock)
         self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
         return Resolved(go.entries(found.name, [(file, "") for file in files]))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """Of the modules that its go.mod requires."""
+        have = go_versions.locked(recipe.lock.entries, found.name)
+        named = go_versions.direct(self.modules.go, Path(recipe.folder) / str(found.spec["folder"])) if have else ()
+        return go_versions.modules(self.modules.go, self.modules.folder / "empty", have, named, ())
 
 
 KIND = OwnGoKind()

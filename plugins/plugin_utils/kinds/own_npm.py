@@ -6,6 +6,7 @@ package-lock.json installs are locked."""
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     hash_of,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import LOCKFILE, PACKAGE, needs_packages
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 SHRINKWRAP = "npm-shrinkwrap.json"
@@ -33,6 +35,7 @@ class OwnNpmKind(npm.NpmKind):
     name = "own_npm"
     wrapper = None
     own = True
+    written = False
     schema = {
         "type": "object", "required": ["npm"], "additionalProperties": False,
         "properties": {
@@ -77,6 +80,15 @@ class _OwnPrograms(npm.Programs):
         folder = str(found.spec["folder"])
         packages = self.packages.own(Path(recipe.folder) / folder, folder)
         return Resolved(self.lines(recipe, found, packages, platforms))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """Of the packages that its package.json names."""
+        folder = Path(recipe.folder) / str(found.spec["folder"])
+        wanted = json.loads((folder / PACKAGE).read_text(encoding="utf-8")).get("dependencies", {})
+        there = json.loads((folder / LOCKFILE).read_text(encoding="utf-8")).get("packages", {})
+        named = {there[f"node_modules/{name}"].get("name", name): there[f"node_modules/{name}"]["version"]
+                 for name in wanted if "version" in there.get(f"node_modules/{name}", {})}
+        return self.versions(recipe, found, named, ())
 
 
 KIND = OwnNpmKind()

@@ -6,6 +6,7 @@ CAs. It downloads wheels only: an sdist would run its code to be looked at."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import programs
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
@@ -64,6 +66,21 @@ class Pip:
             return None
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return failure("pip download", done.err or done.out, said, exit_code=done.code)
+
+
+    def report(self, wanted: Sequence[str], options: Sequence[str], work: Path) -> tuple[list[dict[str, Any]], str]:
+        """What pip would install, as its report has it, and what it warns of. Nothing is installed. Raises what a
+        failure means."""
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        file = work / "report.json"
+        done = programs.run([*self.command, "install", *OURS, *options, "--dry-run", "--ignore-installed", "--no-deps",
+                             "--quiet", f"--target={work / 'target'}", f"--report={file}",
+                             f"--cache-dir={self.folder / 'cache'}", *wanted],
+                            seconds=LONGEST, environment=self.environment, folder=str(work))
+        if done.code:
+            raise failure("pip install --dry-run", done.err or done.out, "", exit_code=done.code)
+        return json.loads(file.read_text(encoding="utf-8"))["install"], done.err
 
 
 def find_pip(python: str = sys.executable) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import pip_client, wheels
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import pip_client, pip_versions, wheels
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import keep
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
@@ -24,12 +24,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolver,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_closures import Closures
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 
 class PypiKind(Kind):
     name = key = line = "pypi"
     fields = ("name", "version", "file")
+    written = True
     schema = {
         "type": "object", "required": ["pypi"], "additionalProperties": False,
         "properties": {
@@ -116,6 +118,14 @@ class _Wheels(Resolver):
                     "name": wheel.name, "version": wheel.version, "file": wheel.path.name}))
         self.desk.say(f"lock {recipe.name}: {len(entries)} wheels for {found.name}")
         return Resolved(tuple(entries))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        """For the first platform: a lock has the same versions for all."""
+        platform = platforms[0]
+        have = {entry.fact["name"]: entry.fact["version"] for entry in recipe.lock.of(found.name, str(platform))}
+        wanted: list[str] = found.spec["packages"]  # type: ignore[assignment]
+        return pip_versions.packages(self.closures.pip, self.closures.folder / "versions", have, wanted,
+                                     wheels.target(platform, wheels.release_of(recipe.suites[0])))
 
 
 KIND = PypiKind()

@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolver,
     plain,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 # No credentials, as a recipe is shared; no fragment, as no server sees it; nothing that must be percent-encoded.
@@ -103,6 +104,10 @@ class _Addresses(Resolver):
                 seen[text] = (sha256, size)
             entries.append(KIND.entry(found.name, *seen[text], platform, {"url": text}))
         return Resolved(tuple(entries))
+
+    def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
+        addresses = dict.fromkeys(entry.fact["url"] for entry in recipe.lock.entries if entry.input == found.name)
+        return [Version(address, "", note="an address does not say what is newer") for address in addresses]
 
 
 KIND = UrlKind()

@@ -49,12 +49,14 @@ def view(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def described(recipe: Recipe, locked: Locked, seconds: float) -> dict[str, Any]:
-    """One image's part of the result, as the module documents it."""
+def described(recipe: Recipe, locked: Locked, seconds: float, upgraded: tuple[str, ...] = ()) -> dict[str, Any]:
+    """One image's part of the result, as the module documents it. `upgraded` is what moved in its recipe."""
     return {
-        "name": locked.name, "changed": locked.changed, "new": locked.changed and recipe.lock == Lock(),
+        "name": locked.name, "changed": locked.changed or bool(upgraded),
+        "new": locked.changed and recipe.lock == Lock(),
         "lines": len(locked.lock.entries),
-        "snapshot": locked.lock.snapshot, "moved": list(locked.moved), "seconds": seconds, "older": locked.lock.older,
+        "snapshot": locked.lock.snapshot, "moved": [*upgraded, *locked.moved], "seconds": seconds,
+        "older": locked.lock.older,
         "left_out": {platform: list(suites) for platform, suites in locked.lock.left_out.items()},
     }
 
