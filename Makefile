@@ -14,7 +14,7 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build catalog check lock outdated status check-registry verify remove stop clean \
+.PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove stop clean \
 	test test-full test-catalog test-faults test-fleet lint changelog schemas bench requirements
 
 help: ## show this
@@ -41,6 +41,9 @@ lock: setup ## resolve the inputs of the images again and write their locks
 
 outdated: setup ## say which inputs have newer versions upstream, and which were withdrawn there
 	$(playbook) playbooks/outdated.yml $(ARGS)
+
+licences: setup ## show the licences of everything that enters the images
+	$(playbook) playbooks/licences.yml $(ARGS)
 
 status: setup ## show services, versions, disk, and what the registry holds
 	$(playbook) playbooks/status.yml $(ARGS)

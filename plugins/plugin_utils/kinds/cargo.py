@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, BadInput, FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo_lock, versions
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo_lock, licences, versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.cargo_lock import Crate
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.cargo_registry import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolved,
     Resolver,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -91,6 +92,9 @@ class CargoKind(Kind):
         for name, pattern in (("name", cargo_lock.NAME), ("version", cargo_lock.VERSION)):
             if not re.fullmatch(pattern, fact[name]):
                 yield f"{name} {fact[name]!r} is not valid for a crate"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.crate, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)

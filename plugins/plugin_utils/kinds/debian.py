@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -16,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import DE
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, at_times
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import licences
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import (
     Debian,
     Index,
@@ -32,6 +34,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolver,
     plain,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -95,6 +98,9 @@ class DebianKind(Kind):
         fact = entry.fact
         path = quote(fact["path"], safe="/~")
         return [f"{at}/{path}" for base in origins.bases(fact["archive"]) for at in at_times(base, snapshot)]
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.deb, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return Packages(Debian(desk.state / "lock" / "apt", desk.origins, snapshot=desk.snapshot, keyring=desk.keyring,

@@ -23,10 +23,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     NoSpace,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, tars, versions
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, licences, tars, versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import Git, Repository
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_trees import ADDRESS, COMMIT, REF, Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -80,6 +81,9 @@ class GitKind(Kind):
                 yield f"{name} {fact[name]!r} is not a valid {what}"
         if fact["submodules"] not in SUBMODULES.values():
             yield f"submodules is {fact['submodules']!r}, it must be one of {', '.join(SUBMODULES.values())}"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.tree, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Refs(desk)

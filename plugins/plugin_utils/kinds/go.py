@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go_versions, golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import go_versions, golang, licences
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
     MADE,
     WRAPPER,
@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Wrapper,
     hash_of,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -112,6 +113,12 @@ class GoKind(Kind):
         for name, pattern in (("module", MODULE), ("version", VERSION)):
             if not re.match(pattern, fact[name]):
                 yield f"{name} {fact[name]!r} is not valid for a Go module"
+
+    def licensed(self, fact: Mapping[str, str]) -> bool:
+        return fact["file"] == "zip"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.module, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)

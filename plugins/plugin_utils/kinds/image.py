@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
@@ -25,7 +26,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import DOWN, THREADS
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines, licences
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines import (
     FILE,
     MANIFEST,
@@ -33,6 +34,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines i
     Reference,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
@@ -98,6 +100,12 @@ class ImageKind(Kind):
                                     ("digest", r"^sha256:[0-9a-f]{64}$", "digest"), ("file", FILE, "file of an image")):
             if not re.match(pattern, fact[name]):
                 yield f"{name} {fact[name]!r} is not a valid {what}"
+
+    def licensed(self, fact: Mapping[str, str]) -> bool:
+        return fact["file"] == "config"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.config, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Images(desk)

@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
@@ -163,6 +164,17 @@ class Kind(ABC):
         """A lock line of the input `name`."""
         ordered = tuple((field_, facts[field_]) for field_ in self.fields if field_ != "platform")
         return Entry(name, self.line, sha256, size, platform, ordered, self.path(name, facts), self.label(facts), line)
+
+    # --- licences
+
+    def licensed(self, fact: Mapping[str, str]) -> bool:
+        """Whether a file can say a licence; the others belong to one that can."""
+        return True
+
+    @abstractmethod
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        """What a file says about its licence. `path` is where the store has it. No error: what cannot be read is not
+        known."""
 
     # --- the work
 

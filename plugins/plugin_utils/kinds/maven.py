@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client, download_all, first_contact
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -84,6 +85,9 @@ class MavenKind(Kind):
         for name, pattern in (("name", NAME), ("version", VERSION), ("file", FILE)):
             if not re.match(pattern, fact[name]):
                 yield f"{name} {fact[name]!r} is not valid for a Maven artifact"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return Licence(note="its file says nothing that can be relied on")
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Artifacts(desk)

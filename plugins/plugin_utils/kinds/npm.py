@@ -16,7 +16,12 @@ from typing import Any, ClassVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_client, npm_lockfile, npm_versions
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import (
+    licences,
+    npm_client,
+    npm_lockfile,
+    npm_versions,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
     Desk,
@@ -27,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Wrapper,
     hash_of,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import NAME, VERSION, Package
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import LOCKFILE, MADE, WRAPPER, Packages
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
@@ -91,6 +97,9 @@ class NpmKind(Kind):
         for name, pattern in (("name", NAME), ("version", VERSION), ("integrity", npm_lockfile.INTEGRITY)):
             if not re.fullmatch(pattern, fact[name]):
                 yield f"{name} {fact[name]!r} is not valid for an npm package"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.npm, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Programs(desk)

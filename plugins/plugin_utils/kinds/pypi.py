@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import pip_client, pip_versions, wheels
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import licences, pip_client, pip_versions, wheels
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import keep
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
@@ -23,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolved,
     Resolver,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_closures import Closures
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
@@ -86,6 +88,9 @@ class PypiKind(Kind):
             yield f"file {fact['file']!r} is not the name of a wheel for CPython"
         elif (wheels.normal(parts["name"]), parts["version"]) != (fact["name"], fact["version"]):
             yield f"file {fact['file']!r} is not of {fact['name']} {fact['version']}"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return licences.read(licences.wheel, path)
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Wheels(desk)

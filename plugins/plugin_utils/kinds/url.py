@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -21,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Resolver,
     plain,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -75,6 +77,9 @@ class UrlKind(Kind):
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if not plain(fact["url"]) or not re.match(r"(https?|file)://", fact["url"]):
             yield f"url {fact['url']!r} is not a valid address"
+
+    def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
+        return Licence(note="an address says nothing about it")
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Addresses(desk)
