@@ -14,8 +14,8 @@ export LC_ALL := C.UTF-8
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove stop clean \
-	test test-full test-catalog test-faults test-fleet lint changelog schemas bench requirements
+.PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove \
+	stop clean test test-full test-catalog test-faults test-fleet lint changelog schemas readmes bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ changelog: setup-dev ## regenerate the changelog of the version in galaxy.yml fr
 
 schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
+
+readmes: setup-dev ## regenerate images/*/README.md and docs/catalog.md from the recipes
+	python scripts/readmes.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load
 	for name in plan simulate sizes debian bake repeat first fleet provision memory verify; do \

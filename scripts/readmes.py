@@ -1,0 +1,36 @@
+"""Writes images/*/README.md from the recipes; what people wrote in them stays. And docs/catalog.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "collections"))
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog  # noqa: E402
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.page import page  # noqa: E402
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.readme import readme  # noqa: E402
+
+CHAIN = ("debian", "base", "static", "tools")  # one test builds all of them
+
+
+def made() -> dict[Path, str]:
+    """The files as they should be."""
+    recipes = load_catalog([str(PROJECT / "images")], need_locks=False)
+    found = {}
+    for recipe in recipes.values():
+        path = Path(recipe.folder) / "README.md"
+        found[path] = readme(recipe, path.read_text(encoding="utf-8") if path.exists() else "")
+    tests = {name: f"../tests/integration/test_{'chain' if name in CHAIN else name.replace('-', '_')}.py"
+             for name in recipes}
+    there = {name: test for name, test in tests.items() if (PROJECT / "docs" / test).exists()}
+    family = yaml.safe_load((PROJECT / "docs/family.yml").read_text(encoding="utf-8"))
+    return {**found, PROJECT / "docs/catalog.md": page(recipes, family, there)}
+
+
+if __name__ == "__main__":
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")

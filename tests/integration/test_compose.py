@@ -1,0 +1,44 @@
+"""The compose file in each README: valid by the schema of the specification, and run by docker compose."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import find_go
+
+PROJECT = Path(__file__).resolve().parents[2]
+SPECIFICATION = ("github.com/compose-spec/compose-go/v2", "v2.16.2")
+FILES = {path.parent.name: text for path in sorted((PROJECT / "images").glob("*/README.md"))
+         for text in re.findall(r"(?s)As a compose file:\n\n```yaml\n(.*?)```", path.read_text(encoding="utf-8"))}
+pytestmark = pytest.mark.catalog
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """From the module of the reference implementation, checked by the go command."""
+    done = subprocess.run([find_go(), "mod", "download", "-json", "@".join(SPECIFICATION)], check=True, text=True,
+                          capture_output=True, cwd=tmp_path_factory.mktemp("empty"))
+    found: dict[str, Any] = json.loads((Path(json.loads(done.stdout)["Dir"]) / "schema/compose-spec.json").read_text())
+    return found
+
+
+def test_every_service_has_a_compose_file() -> None:
+    said = {path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8")).get("contract", {})
+            for path in (PROJECT / "images").glob("*/image.yml")}
+    services = {name for name, contract in said.items() if contract.keys() & {"ports", "health"}}
+    assert services and services == set(FILES)
+
+
+@pytest.mark.parametrize("image", FILES)
+def test_a_compose_file_is_valid(image: str, schema: dict[str, Any]) -> None:
+    value = yaml.safe_load(FILES[image])
+    jsonschema.validate(value, schema)
+    with pytest.raises(jsonschema.ValidationError):  # the schema does refuse
+        jsonschema.validate({**value, "services": {image: {**value["services"][image], "read_onyl": True}}}, schema)
