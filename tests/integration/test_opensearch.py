@@ -14,7 +14,7 @@ from . import services
 from .conftest import Chain, Farm
 from .containers import inside, logs, start
 from .docker_host import until
-from .unpacked import NATIVE
+from .unpacked import NATIVE, Unpacked
 
 pytestmark = pytest.mark.catalog
 
@@ -135,5 +135,12 @@ def test_without_a_folder_in_memory_it_ends_and_says_what_is_missing(docker: Any
 
 
 @pytest.mark.parametrize("platform", [NATIVE, FOREIGN])
-def test_its_java_starts_on_its_platform(built: Chain, scratch: Path, platform: str) -> None:
-    services.starts(built, scratch, "opensearch", platform, ["/usr/bin/java", "-version"], r"OpenJDK Runtime")
+def test_its_java_is_that_of_the_platform(built: Chain, scratch: Path, platform: str) -> None:
+    """Java itself does not start in a tree without /proc."""
+    image = Unpacked.of(built, "opensearch", platform, scratch)
+    java = image.run(platform, "/usr/bin/readlink", "-e", "/usr/bin/java", user=2000).strip()
+    version = image.run(platform, "/usr/bin/dpkg-query", "-W", "-f", "${Version} ${Architecture}",
+                        "openjdk-21-jre-headless")
+    assert version.startswith("21.")
+    assert java == f"/usr/lib/jvm/java-21-openjdk-{version.split()[1]}/bin/java"
+    assert image.run(platform, "/usr/bin/dpkg", "--audit") == ""
