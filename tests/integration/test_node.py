@@ -68,7 +68,7 @@ def test_it_runs_with_its_packages(built: Chain, scratch: Path, platform: str, a
     image = Unpacked.of(built, "greeter", platform, scratch)
     said = image.run(platform, "/usr/bin/node", "/app/index.js", user=2000)
     assert f"greeter hello wörld on {architecture}" in said
-    assert image.run(platform, "dpkg", "--audit") == ""
+    assert image.run(platform, "/usr/bin/dpkg", "--audit") == ""
 
 
 def test_only_what_it_needs_to_run_is_there_and_belongs_to_root(built: Chain, scratch: Path) -> None:

@@ -194,4 +194,4 @@ def test_its_program_runs(images: Chain, scratch: Path, platform: str) -> None:
     image = Unpacked.of(images, "parse", platform, scratch)
     program = "const { ParseServer } = require('/app/node_modules/parse-server'); console.log(typeof ParseServer.app)"
     assert "function" in image.run(platform, "/usr/bin/node", "-e", program, user=2000)
-    assert image.run(platform, "dpkg", "--audit") == ""
+    assert image.run(platform, "/usr/bin/dpkg", "--audit") == ""
