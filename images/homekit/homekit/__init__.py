@@ -1,0 +1,1 @@
+"""What the HomeKit images have in common: settings, and a bridge of things with a switch and a level."""

@@ -1,0 +1,1 @@
+"""Wiz lamps in HomeKit."""
