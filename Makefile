@@ -124,7 +124,8 @@ bench: setup-dev ## measure; figures and ratios with the machine's load
 requirements: ## resolve requirements*.in again and write requirements*.txt
 	@scripts/setup.sh run
 	@[ -x .cache/uv/bin/uv ] || { python -m venv .cache/uv && .cache/uv/bin/pip -q install uv; }
-	for name in requirements requirements-dev requirements-galaxy requirements-go requirements-py39; do \
+	for name in requirements requirements-dev requirements-galaxy requirements-go requirements-homekit \
+	    requirements-py39; do \
 	    case $$name in *py39) oldest=3.9 ;; *) oldest=3.11 ;; esac; \
 	    .cache/uv/bin/uv pip compile --upgrade -q --universal --python-version $$oldest --generate-hashes \
 	        --no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; \
