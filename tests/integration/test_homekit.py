@@ -113,8 +113,8 @@ def metric(home: Any, name: str) -> float:
     return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))
 
 
-def test_a_controller_pairs_and_switches_a_lamp_also_after_a_restart(docker: Any, image: str, home: Any, controller: str,
-                                                                   tmp_path: Path) -> None:
+def test_a_controller_pairs_and_switches_a_lamp_also_after_a_restart(docker: Any, image: str, home: Any,
+                                                                   controller: str, tmp_path: Path) -> None:
     lamp = Program.start(home, sys.executable, "wiz_lamp.py")
     container = serve(docker, image, home, "one", NAME="My home")
     client = Program.start(home, controller, "homekit_client.py")
