@@ -90,6 +90,11 @@ def program(platform: Platform) -> bytes:
     return ident + header + _pack(machine, "IIWWWWWW" if wide else "IIIIIIII", load) + machine.code
 
 
+def number_of(platform: Platform) -> int:
+    """ELF's number for a platform's machine, `e_machine`."""
+    return _MACHINES[platform].number
+
+
 def _pack(machine: _Machine, form: str, values: Iterable[int]) -> bytes:
     """Like struct.pack; W is an address."""
     return struct.pack(machine.order + form.replace("W", "Q" if machine.bits == 64 else "I"), *values)

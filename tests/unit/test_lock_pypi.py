@@ -97,6 +97,17 @@ def test_a_platform_without_a_build_is_refused_with_what_to_do(place, index):
     assert "dependencies: false" in error.value.hint
 
 
+def test_native_code_in_a_wheel_that_is_said_to_be_for_all_is_found(place, index):
+    library = "\x7fELF\x02\x01\x01" + "\0" * 9 + "\x03\0\x3e\0"  # for amd64
+    index.publish("Web.App", "2.1", needs=("wrong",))
+    index.publish("wrong", "1.0", files={"wrong/fast.so": library})
+    assert len(place.lock({"pypi": ["Web.App==2.1"]}, platforms=(AMD64,)).lock.entries) == 2
+    with pytest.raises(FarmError, match="wrong-1.0-py3-none-any.whl has wrong/fast.so") as error:
+        place.lock({"pypi": ["Web.App==2.1"]}, platforms=(AMD64, S390X))
+    assert error.value.where == {"input": "app", "platform": "linux/s390x", "image": "web"}
+    assert "dependencies: false" in error.value.hint
+
+
 def test_an_old_build_that_does_not_fit_is_no_build(place, index):
     """As for 32 bit, for which many projects no longer make builds: pip then tells of a conflict."""
     index.publish("fast", "0.1", "cp36-abi3-manylinux2010_i686")

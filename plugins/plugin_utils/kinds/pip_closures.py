@@ -11,7 +11,9 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
+from ansible_collections.desimages.farm.plugins.module_utils.elf import number_of
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_client import Pip, find_pip
@@ -87,7 +89,13 @@ class Closures:
         error = self.pip.download(wanted, [*target(platform, release), *more], into)
         if error:
             raise error
-        return [Wheel.of(path, needs(path)) for path in sorted(into.iterdir())]
+        found = [Wheel.of(path, needs(path)) for path in sorted(into.iterdir())]
+        foreign = [f"\n    {wheel.path.name} has {file}" for wheel in found
+                   for file in foreign_code(wheel.path, platform)]
+        if foreign:
+            raise FarmError("native code that is not for this platform, whatever the wheel's name says:"
+                            f"{''.join(foreign)}", platform=str(platform), hint=REMEDY)
+        return found
 
     def _tell(self, image: str, name: str, wanted: Sequence[str], found: Mapping[Platform, Sequence[Wheel]],
               release: Release) -> None:
@@ -130,6 +138,19 @@ def _compare(name: str, found: Mapping[Platform, Sequence[Wheel]]) -> None:
         raise FarmError(f"{name} would have other versions on some platforms than on others, as not all have wheels:"
                         f"{lines}", input=name, platform=", ".join(map(str, found)),
                         hint=f"name a version of it in the recipe that all have; {REMEDY}")
+
+
+def foreign_code(path: Path, platform: Platform) -> list[str]:
+    """The ELF files of a wheel that are for another machine (e_machine of elf(5))."""
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                head = file.read(20)
+            order: Literal["big", "little"] = "big" if head[5:6] == b"\2" else "little"
+            if head[:4] == b"\x7fELF" and int.from_bytes(head[18:20], order) != number_of(platform):
+                found.append(name)
+    return found
 
 
 def needs(path: Path) -> list[str]:
