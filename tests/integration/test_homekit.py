@@ -1,4 +1,5 @@
-"""The image homekit-wiz: found, paired and used by a real HomeKit controller, with a lamp of the test's own."""
+"""The images homekit-wiz and homekit-alsa: found, paired and used by a real HomeKit controller, with a lamp of the test's
+own, and with a program in amixer's place: no machine without a sound card has a control."""
 
 from __future__ import annotations
 
@@ -66,11 +67,17 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def image(farm: Farm, docker: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    built = farm.run(farm_images=["homekit-wiz"], farm_platforms=[NATIVE], farm_partial=True)
+def images(farm: Farm, docker: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    names = ["homekit-wiz", "homekit-alsa"]
+    built = farm.run(farm_images=names, farm_platforms=[NATIVE], farm_partial=True)
     assert built.rc == 0, built.text[-4000:]
     chain = Chain(farm, (built, built))
-    return bring(docker, chain.reference("homekit-wiz", NATIVE), tmp_path_factory.mktemp("homekit"))
+    return {name: bring(docker, chain.reference(name, NATIVE), tmp_path_factory.mktemp(name)) for name in names}
+
+
+@pytest.fixture(scope="module")
+def image(images: dict[str, str]) -> str:
+    return images["homekit-wiz"]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +113,18 @@ def end(container: Any) -> None:
     assert time.monotonic() - began < 10
     container.reload()
     assert container.attrs["State"]["ExitCode"] == 0, container.logs().decode()
+
+
+AMIXER = """#!/bin/sh
+# sget CONTROL, or sset CONTROL LEVEL% mute|unmute; what it is told is kept in a file
+[ "$1 $2 $3 $5" = "-D hw:9 -M Master" ] || { echo "amixer: Unable to find simple control '$5',0" >&2; exit 1; }
+[ "$4" = sget ] || echo "$6 $7" > /state/now
+read -r level switch < /state/now
+echo "Simple mixer control 'Master',0"
+echo "  Capabilities: pvolume pswitch"
+echo "  Mono:"
+echo "  Front Left: Playback 1 [$level] [-1.00dB] [$([ "$switch" = mute ] && echo off || echo on)]"
+"""
 
 
 def metric(home: Any, name: str) -> float:
@@ -190,3 +209,43 @@ def test_without_a_code_one_is_made_and_kept(docker: Any, image: str, home: Any)
         container.remove()
     assert len(codes) == 2
     assert codes[0] == codes[1] != CODE
+
+
+def test_a_controller_turns_the_volume(docker: Any, images: dict[str, str], home: Any, controller: str,
+                                       shared: Path) -> None:
+    (shared / "amixer").write_text(AMIXER)
+    (shared / "amixer").chmod(0o755)
+    (shared / "state").mkdir()
+    (shared / "state").chmod(0o777)
+    (shared / "state/now").write_text("30% unmute\n")
+    (shared / "state/now").chmod(0o666)
+    container = start(docker, images["homekit-alsa"], network=f"container:{home.id}",
+                      volumes=[f"{shared}/amixer:/usr/bin/amixer:ro", f"{shared}/state:/state", "volume:/data"],
+                      environment={"CONTROLS": "Speaker=hw:9:Master; None=hw:9:Line", "CODE": CODE})
+    await_health(container)
+    client = Program.start(home, controller, "homekit_client.py")
+    client.do("find")
+    client.do("pair", CODE)
+    accessories = client.do("list")
+    speaker = accessories["Speaker"]
+    until("the control was asked", 30, lambda: metric(home, 'homekit_reachable{accessory="Speaker"}') == 1)
+    assert [one["value"] for one in client.do("get", speaker["on"], speaker["level"])] == [True, 30]
+    for changes, kept in (([[*speaker["level"], 75]], "75% unmute\n"), ([[*speaker["on"], False]], "75% mute\n")):
+        assert client.do("put", *changes) == {}
+        until("the control is set", 30, lambda kept=kept: (shared / "state/now").read_text() == kept)  # type: ignore[misc]
+    assert client.do("get", accessories["None"]["on"])[0]["status"] == REFUSED
+    assert any("None does not answer: amixer: Unable to find simple control 'Line',0" in line
+               for line in logs(container)[0])
+    client.end()
+    end(container)
+
+
+def test_without_a_card_the_real_amixer_says_so_and_the_service_goes_on(docker: Any, images: dict[str, str],
+                                                                       home: Any) -> None:
+    container = start(docker, images["homekit-alsa"], network=f"container:{home.id}", volumes=["none:/data"],
+                      environment={"CONTROLS": "Speaker=hw:7:Master", "CODE": CODE})
+    await_health(container)
+    until("it has asked", 30, lambda: metric(home, 'homekit_failures_total{accessory="Speaker"}') >= 1)
+    assert any("Speaker does not answer: amixer:" in line for line in logs(container)[0])
+    await_health(container)
+    end(container)

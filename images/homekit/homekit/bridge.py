@@ -67,7 +67,8 @@ class Lamp(Accessory):  # type: ignore[misc] # HAP-python has no types
         self.state: State | None = None
         self.wanted: State | None = None
         self.news = asyncio.Event()
-        self.ending = self.silent = False
+        self.silent = False
+        self.task: asyncio.Task[Any] | None = None
         service = self.add_preload_service("Lightbulb", chars=["On", "Brightness"])
         service.setter_callback = self.want
         self.on, self.level = (service.get_characteristic(name) for name in ("On", "Brightness"))
@@ -88,7 +89,8 @@ class Lamp(Accessory):  # type: ignore[misc] # HAP-python has no types
         self.driver.loop.call_soon_threadsafe(self.news.set)
 
     async def run(self) -> None:
-        while not self.ending:
+        self.task = asyncio.current_task()
+        while True:
             self.news.clear()
             await self.once()
             with contextlib.suppress(TimeoutError):
@@ -119,8 +121,10 @@ class Lamp(Accessory):  # type: ignore[misc] # HAP-python has no types
             self.level.set_value(found.level)
 
     async def stop(self) -> None:
-        self.ending = True
-        self.news.set()
+        if self.task:
+            self.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
 
 
 class Home(Bridge):  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""ALSA's volume controls in HomeKit."""

@@ -1,0 +1,5 @@
+from homekit import bridge
+
+from homekit_alsa.mixer import Control
+
+bridge.main("CONTROLS", "Speaker=default:Master", Control)
