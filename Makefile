@@ -100,6 +100,8 @@ lint: setup-dev ## run the linters, the type checker and Ansible's own sanity te
 	yamllint --strict .
 	ansible-lint --strict
 	MYPYPATH=collections mypy $(addprefix -p $(plugins).,module_utils plugin_utils action)
+	MYPYPATH=images/homekit:images/homekit-wiz:images/homekit-alsa mypy --python-version 3.13 --ignore-missing-imports \
+	    -p homekit -p homekit_wiz -p homekit_alsa
 	scripts/galaxy.sh
 	python scripts/sanity.py
 

@@ -1,5 +1,5 @@
-"""The images homekit-wiz and homekit-alsa: found, paired and used by a real HomeKit controller, with a lamp of the test's
-own, and with a program in amixer's place: no machine without a sound card has a control."""
+"""The images homekit-wiz and homekit-alsa: found, paired and used by a real HomeKit controller, with a lamp of the
+test's own, and with a program in amixer's place: no machine without a sound card has a control."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_a_controller_turns_the_volume(docker: Any, images: dict[str, str], home
     assert [one["value"] for one in client.do("get", speaker["on"], speaker["level"])] == [True, 30]
     for changes, kept in (([[*speaker["level"], 75]], "75% unmute\n"), ([[*speaker["on"], False]], "75% mute\n")):
         assert client.do("put", *changes) == {}
-        until("the control is set", 30, lambda kept=kept: (shared / "state/now").read_text() == kept)  # type: ignore[misc]
+        until("the control is set", 30, lambda kept=kept: (shared / "state/now").read_text() == kept)
     assert client.do("get", accessories["None"]["on"])[0]["status"] == REFUSED
     assert any("None does not answer: amixer: Unable to find simple control 'Line',0" in line
                for line in logs(container)[0])
