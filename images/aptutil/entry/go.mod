@@ -1,0 +1,3 @@
+module desimages/aptutil-entry
+
+go 1.26
