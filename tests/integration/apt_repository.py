@@ -1,5 +1,5 @@
-"""A small Debian repository, signed with a key made on the spot, and apt as a client of it that leaves this machine's own
-apt alone."""
+"""A small Debian repository, signed with a key made on the spot, and apt as a client of it that leaves this machine's
+own apt alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Repository:
     def make(cls, folder: Path, packages: dict[str, str]) -> Repository:
         """A repository with packages of some versions."""
         made = cls(folder / "root", folder / "keys")
-        made.root.mkdir(parents=True)
+        (made.root / "pool").mkdir(parents=True)
         made.keys.mkdir(mode=0o700)
         made.gpg("--quick-generate-key", "repository@example.org", "ed25519", "sign", "never")
         made.gpg("--output", str(made.key), "--export", "repository@example.org")

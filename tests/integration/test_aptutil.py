@@ -1,5 +1,5 @@
-"""The image aptutil before an origin of our own, asked by apt: what it keeps, what it asks again, what it serves when the
-origin is away. The origin is a small repository, signed with a key made on the spot."""
+"""The image aptutil before an origin of our own, asked by apt: what it keeps, what it asks again, what it serves when
+the origin is away. The origin is a small repository, signed with a key made on the spot."""
 
 from __future__ import annotations
 

@@ -1,0 +1,3 @@
+module desimages/samba-entry
+
+go 1.26
