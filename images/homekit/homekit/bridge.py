@@ -101,6 +101,7 @@ class Lamp(Accessory):  # type: ignore[misc] # HAP-python has no types
         wanted, self.wanted = self.wanted, None
         try:
             if wanted:
+                self.state = wanted  # what comes while the thing is busy builds on it
                 await self.thing.write(wanted)
                 log.info("%s: %s, %d %%", self.display_name, "on" if wanted.on else "off", wanted.level)
             found = await self.thing.read()
