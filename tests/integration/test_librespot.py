@@ -58,8 +58,10 @@ def test_librespot_starts_on_its_platform(built: Chain, scratch: Path, platform:
 
 
 @contextmanager
-def neighbour(container: Any) -> Iterator[str]:
-    """A network namespace beside the container's, with a cable between them."""
+def neighbour(docker: Any, image: str) -> Iterator[tuple[Any, str]]:
+    """A container that only holds a network, and a network namespace beside it, with a cable between them. librespot
+    ends where it has no way for multicast, so the cable is there before it starts."""
+    container = start(docker, image, ["infinity"], entrypoint=["/usr/bin/sleep"])
     name = f"test-{uuid.uuid4().hex[:8]}"
     run("ip", "netns", "add", name)
     try:
@@ -71,17 +73,14 @@ def neighbour(container: Any) -> Iterator[str]:
             run(*words, "link", "set", own, "up")
             run(*words, "link", "set", "lo", "up")
             run(*words, "route", "replace", "224.0.0.0/4", "dev", own)
-        yield name
+        yield container, name
     finally:
         run("ip", "netns", "delete", name)
+        container.kill()
 
 
 def test_it_is_found_from_another_host_and_says_who_it_is(docker: Any, image: str) -> None:
-    """libmdns looks at start which networks there are, so the cable comes first: to a container that holds the
-    network."""
-    holder = start(docker, image, environment={"LIBRESPOT_NAME": "Holder"})
-    await_health(holder)
-    with neighbour(holder) as other:
+    with neighbour(docker, image) as (holder, other):
         speaker = start(docker, image, network=f"container:{holder.id}", environment={
             "LIBRESPOT_NAME": "Kitchen", "LIBRESPOT_ZEROCONF_PORT": "10043"})
         until("it listens", 30, lambda: "10043/tcp" in listening(speaker))
@@ -98,26 +97,26 @@ def test_it_is_found_from_another_host_and_says_who_it_is(docker: Any, image: st
         speaker.stop(timeout=20)
         speaker.reload()
         assert speaker.attrs["State"]["ExitCode"] == 0
-        holder.stop(timeout=20)
 
 
 def test_it_keeps_its_contract(docker: Any, image: str) -> None:
     contract = load_catalog(["desimages.farm"])["librespot"].contract
-    container = start(docker, image, volumes=["librespot-contract:/data"])
-    await_health(container)
-    assert set(contract.ports.values()) <= listening(container)
-    info = ask(container, 10042, "/?action=getInfo")
-    assert (info.status, json.loads(info.text)["remoteName"]) == (200, "Desimages")
-    out, err = logs(container)
-    assert any("Using StdoutSink (pipe) with format: S16" in line for line in [*out, *err])
-    pipe = Path(docker.volumes.get("librespot-contract").attrs["Mountpoint"]) / "audio"
-    mode = int(run("stat", "-c", "%f", str(pipe)), 16)
-    assert stat.S_ISFIFO(mode) and stat.S_IMODE(mode) == 0o660
-    pid = str(container.attrs["State"]["Pid"])
-    run("kill", "-STOP", pid)
-    await_health(container, "unhealthy")
-    run("kill", "-CONT", pid)
-    await_health(container)
-    container.stop(timeout=20)
-    container.reload()
-    assert container.attrs["State"]["ExitCode"] == 0
+    with neighbour(docker, image) as (holder, _other):
+        container = start(docker, image, network=f"container:{holder.id}", volumes=["librespot-contract:/data"])
+        await_health(container)
+        until("it listens", 10, lambda: set(contract.ports.values()) <= listening(container))
+        info = ask(container, 10042, "/?action=getInfo")
+        assert (info.status, json.loads(info.text)["remoteName"]) == (200, "Desimages")
+        out, err = logs(container)
+        assert any("Using StdoutSink (pipe) with format: S16" in line for line in [*out, *err])
+        pipe = Path(docker.volumes.get("librespot-contract").attrs["Mountpoint"]) / "audio"
+        mode = int(run("stat", "-c", "%f", str(pipe)), 16)
+        assert stat.S_ISFIFO(mode) and stat.S_IMODE(mode) == 0o660
+        pid = str(container.attrs["State"]["Pid"])
+        run("kill", "-STOP", pid)
+        await_health(container, "unhealthy")
+        run("kill", "-CONT", pid)
+        await_health(container)
+        container.stop(timeout=20)
+        container.reload()
+        assert container.attrs["State"]["ExitCode"] == 0
