@@ -75,7 +75,7 @@ def end(container: Any) -> None:
 def test_a_database_is_made_queried_and_there_after_a_restart(docker: Any, image: str) -> None:
     container = start(docker, image, "one", **FIRST)
     assert answers(container, "SHOW max_connections") == "20"
-    assert answers(container, "SELECT datcollate || ' ' || datlocprovider || ' ' || pg_encoding_to_char(encoding)"
+    assert answers(container, "SELECT datcollate || ' ' || datlocprovider::text || ' ' || pg_encoding_to_char(encoding)"
                               " FROM pg_database WHERE datname = current_database()") == "C.UTF-8 b UTF8"
     answers(container, "CREATE EXTENSION pg_trgm")
     answers(container, "CREATE TABLE t AS SELECT n, repeat('ä', n) FROM generate_series(1, 1000) n")
@@ -141,5 +141,6 @@ def test_without_a_password_no_database_is_made(docker: Any, image: str, environ
 def test_its_programs_find_their_libraries(images: Chain, scratch: Path, platform: str) -> None:
     postgres = Unpacked.of(images, "postgres", platform, scratch)
     assert "(PostgreSQL) 17." in postgres.run(platform, "/usr/lib/postgresql/17/bin/postgres", "--version", user=2000)
-    assert postgres.run(platform, "dpkg", "--audit") == ""
-    assert "Reading package lists" in postgres.run(platform, "apt-get", "check")
+    assert postgres.run(platform, "/usr/bin/dpkg", "--audit") == ""
+    if platform == NATIVE:  # it runs dpkg, which no emulator is told of
+        assert "Reading package lists" in postgres.run(platform, "apt-get", "check")
