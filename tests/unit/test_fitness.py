@@ -63,7 +63,7 @@ def test_a_host_that_does_not_run_its_own_buildkit_is_refused(tmp_path: Path) ->
 def test_farm_native_with_a_platform_of_other_machines_first_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abilities, "_run_by", lambda platform, folder: abilities.NOT)
+    monkeypatch.setattr(abilities, "_run_by", lambda platform, folder: (abilities.NOT, ""))
     found = record(tmp_path)
     assert found["failed"] and f"programs for {OWN} do not run here" in found["msg"]
     assert not (tmp_path / "farm").exists()
