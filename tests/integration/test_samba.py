@@ -52,8 +52,7 @@ try:
             ImpersonationLevel.Impersonation, DirectoryAccessMask.FILE_READ_ATTRIBUTES,
             FileAttributes.FILE_ATTRIBUTE_DIRECTORY, ShareAccess.FILE_SHARE_READ, CreateDisposition.FILE_OPEN,
             CreateOptions.FILE_DIRECTORY_FILE, create_contexts=[asked])
-        said = [answer.pack() if hasattr(answer, "pack") else bytes(answer) for answer in answers or []]
-        (data,) = (text[text.index(b"AAPL") + 8:] for text in said if b"AAPL" in text)
+        (data,) = answers
         _command, _zero, bitmap, server, volume, _pad, size = struct.unpack("<IIQQQII", data[:40])
         found[share] = {"bitmap": bitmap, "server": server, "volume": volume,
                         "model": data[40:40 + size].decode("utf-16le")}
