@@ -376,4 +376,3 @@ class Trial:
         words += [f"--user={user}"] if user else []
         words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
         return shlex.join([*words, self._shown, *(command or promises["command"])])
-

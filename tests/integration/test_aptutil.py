@@ -179,7 +179,7 @@ def test_a_new_version_is_there_at_once_and_what_did_not_change_is_not_sent_agai
     ("http://127.0.0.1:9000/debian/secret", "GET", 404),
 ])
 def test_what_is_not_there_or_no_business_of_a_client_is_refused(served: Served, path: str, method: str,
-                                                                status: int) -> None:
+                                                                 status: int) -> None:
     said = inside(served.container, sys.executable, "-c",
                   "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8080);"
                   "c.request(*sys.argv[1:], headers={'Cookie': 'mine', 'Authorization': 'Basic bWU='});"

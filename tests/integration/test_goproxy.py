@@ -264,7 +264,7 @@ def test_the_origin_gets_its_own_login_and_nothing_of_a_clients(served: Served) 
     (f"/{MODULE}/@v/list", "POST", 405),
 ])
 def test_what_is_not_there_or_no_business_of_a_client_is_refused(served: Served, path: str, method: str,
-                                                                status: int) -> None:
+                                                                 status: int) -> None:
     assert served.asks(path, method)[0] == status
     assert not [asked for asked in served.asked() if "secret" in asked]
 
@@ -321,7 +321,7 @@ def test_the_container_keeps_its_contract(served: Served) -> None:
     ({"ORIGIN": "proxy.example", "CACHE_SIZE": "much"}, "goproxy: ORIGIN must be one http or https URL"),
 ])
 def test_without_an_origin_it_does_not_start_and_says_why(served: Served, environment: dict[str, str],
-                                                         says: str) -> None:
+                                                          says: str) -> None:
     container = served.docker.containers.create(served.image, read_only=True, network_mode="none", tmpfs={"/tmp": ""},
                                                 environment=environment)
     container.start()
@@ -332,7 +332,7 @@ def test_without_an_origin_it_does_not_start_and_says_why(served: Served, enviro
 
 @pytest.mark.parametrize("platform", [NATIVE, FOREIGN])
 def test_its_packages_are_in_dpkgs_records_and_its_programs_find_their_libraries(images: Chain, scratch: Path,
-                                                                                platform: str) -> None:
+                                                                                 platform: str) -> None:
     image = Unpacked.of(images, "goproxy", platform, scratch)
     packages = dict(line.split("=", 1) for line in image.run(
         platform, "/usr/bin/dpkg-query", "-W", "-f", "${Package}=${db:Status-Abbrev}${Version}\\n").splitlines())

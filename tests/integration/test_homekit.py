@@ -133,7 +133,7 @@ def metric(home: Any, name: str) -> float:
 
 
 def test_a_controller_pairs_and_switches_a_lamp_also_after_a_restart(docker: Any, image: str, home: Any,
-                                                                   controller: str, tmp_path: Path) -> None:
+                                                                     controller: str, tmp_path: Path) -> None:
     lamp = Program.start(home, sys.executable, "wiz_lamp.py")
     container = serve(docker, image, home, "one", NAME="My home")
     client = Program.start(home, controller, "homekit_client.py")
@@ -241,7 +241,7 @@ def test_a_controller_turns_the_volume(docker: Any, images: dict[str, str], home
 
 
 def test_without_a_card_the_real_amixer_says_so_and_the_service_goes_on(docker: Any, images: dict[str, str],
-                                                                       home: Any) -> None:
+                                                                        home: Any) -> None:
     container = start(docker, images["homekit-alsa"], network=f"container:{home.id}", volumes=["none:/data"],
                       environment={"CONTROLS": "Speaker=hw:7:Master", "CODE": CODE})
     await_health(container)

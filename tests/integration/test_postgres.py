@@ -129,7 +129,7 @@ def test_its_processes_have_no_rights(docker: Any, image: str) -> None:
     ({"POSTGRES_PASSWORD_FILE": "/none"}, "open /none: no such file or directory"),
 ])
 def test_without_a_password_no_database_is_made(docker: Any, image: str, environment: dict[str, str],
-                                               says: str) -> None:
+                                                says: str) -> None:
     container = docker.containers.create(image, read_only=True, network_mode="none", tmpfs={"/tmp": ""},
                                          environment=environment)
     container.start()

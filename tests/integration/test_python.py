@@ -32,7 +32,7 @@ def built(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 @pytest.mark.parametrize("platform", [NATIVE, FOREIGN])
 def test_a_python_program_runs_on_its_platform(built: tuple[Chain, Result], scratch: Path, platform: str) -> None:
     said = Unpacked.of(built[0], "hello", platform, scratch).run(platform, "/usr/bin/python3", "-P", "-m", "hello",
-                                                              user=2000)
+                                                                 user=2000)
     assert json.loads(said) == {"machine": MACHINES[platform], "asked": ["/"], "said": ["hello"],
                                 "file": f"/{MODULES}/wsproto/__init__.py"}
 

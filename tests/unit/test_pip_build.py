@@ -113,8 +113,8 @@ def test_an_image_with_another_python_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("platform", "says"), [("", "The stage needs ARG TARGETPLATFORM"),
-                                               ("linux/mips", "platform linux/mips is not known here"),
-                                               ("linux/amd64", "no wheels (*.whl)")])
+                                                ("linux/mips", "platform linux/mips is not known here"),
+                                                ("linux/amd64", "no wheels (*.whl)")])
 def test_a_wrong_use_is_told(tmp_path, platform, says):
     (tmp_path / "wheels").mkdir()
     code, said = build(tmp_path, platform=platform)

@@ -131,7 +131,7 @@ def test_a_bug_counts_to_its_last_day_and_then_must_be_looked_at_again() -> None
 
 
 def test_a_finding_that_is_the_emulators_is_shown_as_its_and_breaks_no_contract(monkeypatch: pytest.MonkeyPatch
-                                                                               ) -> None:
+                                                                                ) -> None:
     monkeypatch.setattr(emulator_bugs, "KNOWN", (BUG,))
     unit, how = "a linux/arm/v7", {"ran_by": "emulated", "emulator": "qemu-arm 7.2.22"}
     one, = found([subject(unit, languages=(elf.GO,))], t=[trial(unit, BROKEN, **how)])

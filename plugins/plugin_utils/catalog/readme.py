@@ -127,5 +127,5 @@ def compose(recipe: Recipe) -> str:
         "command": [word.replace("$", "$$") for word in _command(recipe)],
     }
     whole: Mapping[str, Any] = {"services": {recipe.name: {key: value for key, value in service.items() if value}},
-                               **({"volumes": {volume: {} for volume in volumes}} if volumes else {})}
+                                **({"volumes": {volume: {} for volume in volumes}} if volumes else {})}
     return yaml.safe_dump(whole, sort_keys=False, width=110)

@@ -173,8 +173,8 @@ class Packages(Resolver):
         note = (f"without {', '.join(lacking)} on some platforms: no index there matches its InRelease" if lacking
                 else "")
         return [Version(name, was, now, note="; ".join(filter(None, (
-                    "no package needs it any more" if not now else "not needed before" if not was else "", note))),
-                        platforms=tuple(some)) for (name, was, now), some in pairs.items()]
+            "no package needs it any more" if not now else "not needed before" if not was else "", note))),
+            platforms=tuple(some)) for (name, was, now), some in pairs.items()]
 
 
 KIND = DebianKind()

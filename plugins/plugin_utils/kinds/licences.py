@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -155,8 +155,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     return file.read(MOST).decode("utf-8", "replace") if file else ""
 
 
-@contextmanager
-def _data(path: Path) -> Iterator[tarfile.TarFile]:
+def _data(path: Path) -> AbstractContextManager[tarfile.TarFile]:
     """The tar of files in a .deb, which is an ar archive. Source: deb(5)"""
     with path.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
@@ -164,9 +163,7 @@ def _data(path: Path) -> Iterator[tarfile.TarFile]:
         while header := file.read(60):
             name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
             if name.startswith("data.tar"):
-                with _opened(name, io.BytesIO(file.read(size))) as archive:
-                    yield archive
-                return
+                return _opened(name, io.BytesIO(file.read(size)))
             file.seek(size + size % 2, io.SEEK_CUR)
     raise ValueError("it has no files")
 

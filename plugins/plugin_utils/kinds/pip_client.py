@@ -67,7 +67,6 @@ class Pip:
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return failure("pip download", done.err or done.out, said, exit_code=done.code)
 
-
     def report(self, wanted: Sequence[str], options: Sequence[str], work: Path) -> tuple[list[dict[str, Any]], str]:
         """What pip would install, as its report has it, and what it warns of. Nothing is installed. Raises what a
         failure means."""

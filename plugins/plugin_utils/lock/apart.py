@@ -29,4 +29,3 @@ def apart(recipes: Mapping[str, Recipe], locks: Mapping[str, Lock], locked: Cont
             shown = "; ".join(f"{text} ({', '.join(platforms)})" for text, platforms in texts.items())
             yield (f"{name} has packages in other versions than {above}, from which it descends: {shown}."
                    f" debian-extract will refuse them; lock both at the same time: farm_images={above},{name}")
-

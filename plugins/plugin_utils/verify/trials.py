@@ -104,4 +104,3 @@ def _claimed(shared: Board, tester: str) -> Iterator[str]:
             return
         else:
             time.sleep(PAUSE)
-
