@@ -10,6 +10,7 @@ const ENVIRONMENT = { ...process.env };
 Object.assign(process.env, { PARSE_SERVER_LOGS_FOLDER: 'null', JSON_LOGS: '1' });
 const { ParseServer } = require('parse-server');
 const { ParseServerOptions } = require('parse-server/lib/Options/Definitions');
+const postgres = require('parse-server/lib/Adapters/Storage/Postgres/PostgresConfigParser');
 
 const express = createRequire(require.resolve('parse-server'))('express');
 
@@ -21,6 +22,14 @@ const GRACE = 5000; // milliseconds that requests have when the container is sto
 const AGAIN = 1000; // and between looks for a database
 // Nobody listens there, nobody knows the name, or PostgreSQL is not ready yet (57P03). Anything else will not get better.
 const LATER = ['ECONNREFUSED', 'ECONNRESET', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN', 'ETIMEDOUT', '57P03'];
+
+// It takes these from the URI as they stand there, where a password's special characters are escaped.
+const parts = postgres.getDatabaseOptionsFromURI;
+postgres.getDatabaseOptionsFromURI = (uri) => {
+  const found = parts(uri);
+  for (const name of ['user', 'password', 'database']) found[name] = decodeURIComponent(found[name] ?? '');
+  return found;
+};
 
 function log(level, message) {
   console.log(JSON.stringify({ level, message }));
