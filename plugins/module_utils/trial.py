@@ -71,6 +71,7 @@ class Trial:
         self._refused = refused
         self._slower = EMULATED if emulated else 1.0
         self._podman = False
+        self._configured = ""  # the image's USER
         self._test: dict[str, Any] = {}  # of the image's health check
         self._mark = new_mark()
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
@@ -80,9 +81,11 @@ class Trial:
     def run(self) -> None:
         self._podman = is_podman(self._engine)
         remove_orphans(self._engine)
+        said = self._engine.images.get(self._image).attrs["Config"]
+        self._configured = said.get("User", "").partition(":")[0]
         if self._podman:  # where only times are given it takes its own, but for the test
-            said = self._engine.images.get(self._image).attrs["Config"].get("Healthcheck") or {}
-            self._test = {"test": said["Test"]} if said.get("Test") else {}
+            check = said.get("Healthcheck") or {}
+            self._test = {"test": check["Test"]} if check.get("Test") else {}
         try:
             if self._promises["ports"] or self._promises["health"]:
                 self._service()
@@ -348,8 +351,8 @@ class Trial:
     def _of(self, user: str) -> str:
         """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives
         it the mode that the folder has in the image (opencontainers/runc#3911)."""
-        owner = user or self._promises["user"]
-        return "mode=1777" if self._podman or not owner else f"mode=1777,uid={owner}"
+        owner = str(user or self._promises["user"] or self._configured)
+        return f"mode=1777,uid={owner}" if owner.isdigit() and not self._podman else "mode=1777"
 
     def _volumes(self) -> list[str]:
         """A new volume for each folder that the contract names."""
