@@ -1,5 +1,5 @@
-"""A small Debian archive on disk, signed by a key made on the spot: what apt needs to resolve a closure, and no
-.deb."""
+"""A small Debian archive on disk, signed by a key made on the spot: what apt needs to resolve a closure, and files in
+the place of .debs, which no dpkg could read."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ class Package:
     essential: bool = False
     architecture: str = ""
     provides: str = ""
+
+    def put(self, root: Path, architecture: str) -> None:
+        """Writes the file that the stanza names."""
+        stanza = dict(line.split(": ", 1) for line in self.stanza(architecture).splitlines())
+        path = root / stanza["Filename"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{self.name} {self.version} {stanza['Architecture']}")
 
     def stanza(self, architecture: str) -> str:
         mine = self.architecture or architecture
@@ -106,6 +113,8 @@ class Archive:
         place = self.root / "dists" / (folder or codename)
         sums = []
         for architecture in architectures:
+            for package in packages:
+                package.put(self.root, architecture)
             plain = "\n".join(package.stanza(architecture) for package in packages).encode()
             data = lzma.compress(plain)
             path = place / "main" / f"binary-{architecture}" / "Packages.xz"

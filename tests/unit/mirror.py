@@ -36,10 +36,7 @@ class Mirror:
         shutil.rmtree(self.archive.root / "pool", ignore_errors=True)
         for package in packages:
             for architecture in ("amd64", "arm64"):
-                stanza = dict(line.split(": ", 1) for line in package.stanza(architecture).splitlines())
-                path = self.archive.root / stanza["Filename"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"{package.name} {package.version} {stanza['Architecture']}")
+                package.put(self.archive.root, architecture)
 
 
 def serve(mirror: Mirror) -> ThreadingHTTPServer:
