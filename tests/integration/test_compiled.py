@@ -3,6 +3,7 @@ the same bytes each time, from the archive alone; and they run."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import zlib
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import elf
+from elftools.elf.elffile import ELFFile
 
 from .conftest import PROJECT, Chain, Farm, sh
 from .services import FOREIGN
@@ -58,7 +60,7 @@ def test_a_program_is_for_its_platform_hardened_and_stripped(roots: dict[str, Un
     assert (found.language, found.pie, found.relro, found.bind_now, found.stack, found.rpath) == (
         PROGRAMS[program], True, True, True, False, ())
     assert found.language == elf.RUST or (found.canary, found.fortified) == (True, True)
-    assert b".symtab" not in content and b".debug_info" not in content
+    assert not {".symtab", ".debug_info"} & {section.name for section in ELFFile(io.BytesIO(content)).iter_sections()}
     assert b"/build" not in content
 
 
@@ -76,10 +78,10 @@ def test_the_c_library_notices_what_overflows(roots: dict[str, Unpacked]) -> Non
         roots[NATIVE].run(NATIVE, "/usr/bin/greet", "x" * 40, user=2000)
 
 
-def test_the_same_bytes_come_again_from_the_archive_alone(built: Farm) -> None:
-    before = built.index("compiled")
+def test_the_same_bytes_come_again_from_the_archive_alone(built: Farm, chain: Chain) -> None:
+    before = chain.index("compiled")
     nowhere = {"debian": ["file:///nowhere"], "debian-security": ["file:///nowhere"], "cargo": "file:///nowhere"}
     done = built.run(farm_rebuild=True, farm_origins=nowhere)
     assert done.rc == 0, done.text[-4000:]
     assert "NOT REPRODUCIBLE" not in done.text
-    assert built.index("compiled") == before
+    assert chain.index("compiled") == before
