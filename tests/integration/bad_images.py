@@ -73,7 +73,9 @@ KEY = b"-----BEGIN " + b"PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n"
 PIECE = {"piece": b"a"}
 BAD = {bad.check: bad for bad in (
     Bad("config", steps="", dockerfile={"FROM base": "FROM parent"}),
-    Bad("root", steps="USER 0\n", contract={"user": None, "answers": CONTRACT["answers"][:1]}),
+    # root without capabilities may not write into another's folder
+    Bad("root", steps="USER 0\n", replaced={'die "/data/kept: $!\\n"': "return"},
+        contract={"user": None, "answers": CONTRACT["answers"][:1]}),
     Bad("setuid", files=PIECE, steps="COPY --chmod=4755 piece /opt/piece\n"),
     Bad("world-writable", files=PIECE, steps="COPY --chmod=666 piece /opt/piece\n"),
     Bad("secret", files={"key.pem": KEY}, steps="COPY --chmod=600 key.pem /opt/key.pem\n"),
