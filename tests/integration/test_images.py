@@ -194,6 +194,10 @@ class Deb(Package):
     def of(cls, entry: Entry) -> Deb:
         return cls(entry.fact["name"], entry.fact["version"], path=Store(STATE / "store").path(entry.sha256))
 
+    def put(self, root: Path, architecture: str) -> None:
+        (root / "pool").mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.path, root / "pool" / f"{self.path.name}.deb")
+
     def stanza(self, architecture: str) -> str:
         lines = [f"Filename: pool/{self.path.name}.deb", f"Size: {self.path.stat().st_size}",
                  f"SHA256: {self.path.name}"]
@@ -208,9 +212,6 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
         archive = Archive(tmp_path / "archive", signer)
         archive.suite("trixie", packages, architectures=(DEBIAN.get(NATIVE, NATIVE.rpartition("/")[2]),))
         shutil.copy(signer.keyring, archive.root / "keyring.gpg")
-    (archive.root / "pool").mkdir()
-    for package in packages:
-        shutil.copy(package.path, archive.root / "pool" / f"{package.path.name}.deb")
     source = "Types: deb\nURIs: file:///archive\nSuites: trixie\nComponents: main\nSigned-By: /archive/keyring.gpg\n"
     (archive.root / "debian.sources").write_text(source)
     run("chmod", "-R", "a+rX", str(tmp_path))
