@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock import versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.apart import apart
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import below, parents_first
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over, parents_first
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     choose,
@@ -56,7 +55,7 @@ class ActionModule(FarmAction):
                 started = time.monotonic()
                 try:
                     moved = versions.moved(locker, recipe, upgrades.get(recipe.name, ()))
-                    locked = locker.lock(replace(moved.recipe, below=below(catalog, locks, recipe)))
+                    locked = locker.lock(over(catalog, locks, moved.recipe))
                     if not self.check:
                         moved.write(locked)
                 except FarmError as error:

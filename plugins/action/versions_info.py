@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock import versions
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import below
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone, workplace
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose
 
@@ -28,7 +27,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         catalog = load_catalog(arguments["catalog"], need_locks=False)
         locks = {name: recipe.lock for name, recipe in catalog.items()}
-        recipes = [replace(recipe, below=below(catalog, locks, recipe))
+        recipes = [over(catalog, locks, recipe)
                    for recipe in choose(catalog, arguments["images"], arguments["select"])]
         rows: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 
 from .conftest import Catalog
@@ -264,3 +265,30 @@ def test_a_toolchain_is_that_of_its_platform(empty: Catalog) -> None:
     lock_("arm64", "amd64")
     with pytest.raises(BadInput, match="linux-amd64 for linux/amd64, this line says .*linux-arm64"):
         empty.plan()
+
+
+def test_a_lock_that_leaves_out_the_packages_of_other_ancestors_is_refused(empty: Catalog) -> None:
+    """The image would lack what its old ancestors had."""
+    debian = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY --from=inputs /{0} /\nFROM {1}\nCOPY --from=made / /"
+    for name, base in (("lowest", "scratch"), ("lower", "lowest"), ("own", "lower")):
+        empty.image(name, debian.format(name, base), f"inputs:\n  {name}: {{debian: [apt]}}\n")
+    empty.image("plain", "FROM lower\nCOPY file /\n")
+    empty.write("plain/file", "")
+    recipes = load_catalog([str(empty.root)], need_locks=False)
+    for name, recipe in recipes.items():
+        made_for = {found.name: KINDS[found.kind].made_for(found, recipe.suites, lambda _path: None)
+                    for found in recipe.inputs}
+        files = tuple(deb("apt", platform=platform, given=name) for platform in PLATFORMS) if recipe.inputs else ()
+        locked = Lock(files, "20261123T112238Z", made_for=made_for, above=over(recipes, {
+            image: Lock() for image in recipes}, recipe).above)
+        assert locked.above == {"own": ("lower", "lowest"), "lower": ("lowest",)}.get(name, ())
+        if recipe.inputs:
+            empty.write(f"{name}/lock.jsonl", lockfile.dump(locked))
+    load_catalog([str(empty.root)])
+
+    empty.image("own", debian.format("own", "lowest"), "inputs:\n  own: {debian: [apt]}\n")
+    with pytest.raises(BadInput) as refused:
+        load_catalog([str(empty.root)])
+    assert [problem.partition("own/")[2] for problem in refused.value.problems] == [
+        "lock.jsonl:1: the image has packages from lowest, the lock was made for those of lower, lowest; run"
+        " `make lock` again"]

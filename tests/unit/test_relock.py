@@ -16,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lock
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over, parents_first
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, write
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.overlays import Overlays
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
@@ -73,8 +74,12 @@ class Farm:
         """`make lock`."""
         locker = Locker(Origins({"debian": [self.mirror.url]}, here=Machine()), self.state.with_name("locker"),
                         keyring=self.keyring)
-        for recipe in load_catalog([str(self.catalog.root)], need_locks=False).values():
-            write(locker.lock(recipe))
+        recipes = load_catalog([str(self.catalog.root)], need_locks=False)
+        locks = {name: recipe.lock for name, recipe in recipes.items()}
+        for recipe in parents_first(recipes, list(recipes.values())):
+            locked = locker.lock(over(recipes, locks, recipe))
+            write(locked)
+            locks[recipe.name] = locked.lock
 
     def plan(self, check: bool = False, **changed: Any) -> tuple[Planning, Standing]:
         arguments = {**self.arguments, **changed}

@@ -82,6 +82,9 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     if need_locks:
         for recipe in recipes.values():
             locks.check(recipe, _at(recipe, LOCK), problems)
+        if not problems:  # or nobody knows what images descend from
+            problems += [said for recipe in recipes.values()
+                         for said in locks.moved_above(recipes, recipe, _at(recipe, LOCK))]
     if problems:
         raise BadInput(sorted(dict.fromkeys(map(told, problems)), key=_by_place))
     return recipes

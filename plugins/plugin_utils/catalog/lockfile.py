@@ -5,7 +5,7 @@
 
     {"lock":2,"lines":3,"snapshot":"20261123T112238Z","releases":{"trixie":"20261121T093512Z"},
      "made_for":{"rootfs":{"packages":["apt"],...}},"left_out":{"linux/s390x":["trixie-security"]},
-     "older":{"linux/s390x":{"trixie":"20260912T075541Z"}}}
+     "older":{"linux/s390x":{"trixie":"20260912T075541Z"}},"above":["debian"]}
     {"input":"rootfs","kind":"debian","platform":"linux/arm64","archive":"debian","name":"libc6","version":"2.41-12",
      "architecture":"arm64","path":"pool/main/g/glibc/libc6_2.41-12_arm64.deb","sha256":"...","size":2200000}
     {"input":"registry","kind":"go","module":"github.com/...","version":"v1.2.3","file":"zip","h1":"h1:...=",
@@ -56,6 +56,8 @@ def dump(lock: Lock) -> str:
         header["left_out"] = {platform: sorted(suites) for platform, suites in sorted(lock.left_out.items())}
     if lock.older:
         header["older"] = _sorted(lock.older)
+    if lock.above:
+        header["above"] = list(lock.above)
     lines = [json.dumps(header, separators=(",", ":"))]
     lines += map(_line, entries)
     return "\n".join(lines) + "\n"
@@ -101,7 +103,7 @@ def parse(data: bytes | str, name: str) -> Lock:
         raise BadInput(problems, what=name)
     left_out = {platform: tuple(suites) for platform, suites in header.get("left_out", {}).items()}
     return Lock(tuple(entries), header.get("snapshot", ""), header.get("releases", {}), header.get("made_for", {}),
-                left_out, header.get("older", {}))
+                left_out, header.get("older", {}), tuple(header.get("above", ())))
 
 
 def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -142,12 +144,12 @@ def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if not _whole(values.get("lock")) or values["lock"] != FORMAT:
         yield f"the lock has format {values.get('lock')!r}, this version reads format {FORMAT}: {ANEW}"
     known = {"lock": lambda value: True, "lines": _whole, "snapshot": _time, "releases": _releases,
-             "left_out": _left_out, "older": _older, "made_for": _made_for}
+             "left_out": _left_out, "older": _older, "made_for": _made_for, "above": _above}
     allowed = {"lines": "a number", "snapshot": "a time like 20261123T112238Z",
                "releases": "a mapping of suites to times",
                "left_out": "a mapping of platforms to lists of suites",
                "older": "a mapping of platforms to suites and their times",
-               "made_for": "a mapping of inputs to what they were locked for"}
+               "made_for": "a mapping of inputs to what they were locked for", "above": "a list of images"}
     for key, value in values.items():
         if key not in known:
             yield f"unknown key {key!r} in the header; allowed: {', '.join(known)}"
@@ -187,6 +189,10 @@ def _older(value: Any) -> bool:
 
 def _made_for(value: Any) -> bool:
     return isinstance(value, dict) and all(INPUT.match(name) and isinstance(said, dict) for name, said in value.items())
+
+
+def _above(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and plain(name) for name in value)
 
 
 def _wrong(values: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import with_packages
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK, WRAPPERS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_lines, read_text
@@ -69,6 +70,15 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
     unknown = {entry.input for entry in recipe.lock.entries} - {found.name for found in recipe.inputs}
     problems += [f"{where}:1: it has lines for {name!r}, which is not an input of image.yml; {lockfile.ANEW}"
                  for name in sorted(unknown)]
+
+
+def moved_above(recipes: Mapping[str, Recipe], recipe: Recipe, where: str) -> Iterator[str]:
+    """What is wrong if an image does not descend from what it did when it was locked: its lock leaves out the packages
+    of those images."""
+    now = with_packages(recipes, recipe)
+    if now != recipe.lock.above:
+        yield (f"{where}:1: the image has packages from {_words(list(now) or None)}, the lock was made for those of"
+               f" {_words(list(recipe.lock.above) or None)}; {lockfile.ANEW}")
 
 
 def _moved(before: Mapping[str, object] | None, now: Mapping[str, object], sums: Sequence[str]) -> Iterator[str]:

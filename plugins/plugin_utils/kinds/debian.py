@@ -36,6 +36,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import leaves_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
 # Debian Policy 5.6.1; with a minus at the end apt would remove the package
@@ -132,7 +133,7 @@ class Packages(Resolver):
             try:
                 if not found.spec.get("dependencies", True):
                     return self.debian.alone(found.name, index, packages)
-                below = () if essential or found.build else recipe.below.get(str(index.platform), ())
+                below = recipe.below.get(str(index.platform), ()) if leaves_out(found) else ()
                 return self.debian.closure(found.name, index, packages, essential,
                                            [Package(entry.sha256, entry.size, dict(entry.fact)) for entry in below])
             except FarmError as error:

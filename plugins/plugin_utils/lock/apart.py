@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import ancestors, of_image
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import of_image
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import ancestors
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 
 

@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import ancestors, with_packages
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
+
+
+def over(recipes: Mapping[str, Recipe], locks: Mapping[str, Lock], recipe: Recipe) -> Recipe:
+    """A recipe that knows what it has from its ancestors, as it is locked."""
+    return replace(recipe, above=with_packages(recipes, recipe), below=below(recipes, locks, recipe))
 
 
 def below(recipes: Mapping[str, Recipe], locks: Mapping[str, Lock], recipe: Recipe) -> dict[str, tuple[Entry, ...]]:
@@ -31,21 +38,6 @@ def of_image(recipe: Recipe, lock: Lock, platform: Platform) -> dict[str, Entry]
     """Name -> the Debian package, of those that are for the image itself and not for what builds it."""
     return {entry.fact["name"]: entry for found in recipe.inputs
             if found.kind == "debian" and not found.build for entry in lock.of(found.name, str(platform))}
-
-
-def ancestors(recipes: Mapping[str, Recipe], recipe: Recipe, platform: Platform, target: str = "") -> Iterator[str]:
-    """What an image is FROM on a platform, and so on."""
-    seen: set[str] = set()
-    while platform in recipe.platforms and recipe.name not in seen:
-        seen.add(recipe.name)
-        view = next(iter(recipe.views(target)[platform].values()), None)
-        if view is None:
-            return
-        base, target = view.base, ""
-        if base not in recipes:
-            return
-        recipe = recipes[base]
-        yield recipe.name
 
 
 def parents_first(recipes: Mapping[str, Recipe], chosen: list[Recipe]) -> list[Recipe]:

@@ -106,7 +106,8 @@ class Locker:
                 return wrapper.get(path, read(folder / path))
 
             made_for[found.name] = KINDS[found.kind].made_for(found, recipe.suites, after)
-        lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for)
+        lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for,
+                       above=recipe.above)
         try:  # an origin may serve what no lock can name, such as a path that leads out of its archive
             lockfile.parse(lockfile.dump(lock), "the new lock")
         except BadInput as error:

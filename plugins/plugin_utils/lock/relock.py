@@ -7,12 +7,11 @@ D4): the new locks are overlays (overlays.py)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import below, parents_first
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over, parents_first
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.finder import Finder, named
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, alone
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
@@ -52,7 +51,7 @@ class Relocker:
                 locks = {name: recipe.lock for name, recipe in used.items()}
                 for recipe in parents_first(used, [used[name] for name in lacking]):
                     name, found = recipe.name, lacking[recipe.name]
-                    given = replace(recipe, below=below(used, locks, recipe))
+                    given = over(used, locks, recipe)
                     if overlay := self._resolved(tree_[name], given, found):
                         locks[name] = overlay.lock
                         overlays[name] = overlay

@@ -72,7 +72,7 @@ class Lock:
 
     `made_for` maps an input to what the recipe said about it when it was locked (kinds.Kind.made_for). `left_out` maps
     a platform to the suites that its mirror could not serve whole; `older` maps it to the suites of which the mirror
-    could serve only an older state, and the time of that.
+    could serve only an older state, and the time of that. `above` has the images whose packages its closures leave out.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -81,6 +81,7 @@ class Lock:
     made_for: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     older: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    above: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int:
@@ -121,7 +122,8 @@ class File:
 @dataclass(frozen=True)
 class Recipe:
     """One image. `folder` is its absolute folder; `usual` are those that are built if nobody chooses any. The lock
-    step alone sets `below`: platform -> the Debian packages of what the image descends from."""
+    step alone sets `above`, the images with Debian packages that it descends from, and `below`: platform -> those
+    packages."""
 
     name: str
     folder: str
@@ -137,6 +139,7 @@ class Recipe:
     usual: bool = True
     contract: Contract = field(default_factory=Contract)
     lock: Lock = field(default_factory=Lock)
+    above: tuple[str, ...] = ()
     below: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
 
     def views(self, target: str) -> dict[Platform, dict[Platform, View]]:
