@@ -38,10 +38,9 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> Platform:
         """`linux/arm/v6` -> Platform. Raises UnknownPlatform, which names all platforms."""
-        for platform in ALL:
-            if str(platform) == text:
-                return platform
-        raise UnknownPlatform(f"{text!r} is not a platform of the farm", hint="use one of " + ", ".join(map(str, ALL)))
+        if text in NAMED:
+            return NAMED[text]
+        raise UnknownPlatform(f"{text!r} is not a platform of the farm", hint="use one of " + ", ".join(NAMED))
 
 
 AMD64 = Platform("linux", "amd64")
@@ -54,6 +53,7 @@ PPC64LE = Platform("linux", "ppc64le")
 RISCV64 = Platform("linux", "riscv64")
 
 ALL = (AMD64, I386, ARM64, ARMV7, ARMV6, S390X, PPC64LE, RISCV64)
+NAMED = {str(platform): platform for platform in ALL}
 
 DEBIAN = {  # https://www.debian.org/ports/ ; armel ends with trixie
     AMD64: "amd64",

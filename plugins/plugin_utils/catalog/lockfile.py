@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import NAMED
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import LINES
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import plain
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Lock
@@ -41,6 +41,7 @@ OPTIONAL = ("platform",)
 LARGEST = 1 << 50  # bytes of a file that a line names
 LONGEST = 2048  # bytes of a path in a context, as in recipe/folders.py
 SUITE = re.compile(r"[a-z][a-z0-9./-]*\Z")
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 INPUT = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 
 
@@ -175,7 +176,7 @@ def _releases(value: Any) -> bool:
 
 
 def _by_platform(value: Any) -> bool:
-    return isinstance(value, dict) and all(platform in map(str, ALL) for platform in value)
+    return isinstance(value, dict) and value.keys() <= NAMED.keys()
 
 
 def _left_out(value: Any) -> bool:
@@ -202,24 +203,23 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
         yield f"kind is {_short(values.get('kind'))}, it must be one of {', '.join(LINES)}"
         return
     wanted = {*COMMON, *kind.fields}
-    missing, unknown = wanted - set(values), set(values) - wanted - set(OPTIONAL)
+    missing, unknown = wanted - values.keys(), values.keys() - wanted - {*OPTIONAL}
     yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("it has no", missing), ("unknown", unknown))
                 if names)
-    texts = {key: value for key, value in values.items() if key in {*wanted, *OPTIONAL} and key != "size"}
-    odd = sorted(key for key, value in texts.items() if not isinstance(value, str) or not value
-                 or not plain(value))
+    odd = sorted(key for key, value in values.items() if key not in unknown and key != "size"
+                 and not (isinstance(value, str) and plain(value)))
     yield from (f"{key} is {_short(values[key])}, it must be a string without spaces and control characters"
                 for key in odd)
     if missing or odd:
         return
     if not INPUT.match(values["input"]):
         yield f"input is {values['input']!r}, which is not a valid name of an input"
-    if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
+    if not SHA256.match(values["sha256"]):
         yield f"sha256 {values['sha256']!r} is not 64 hex digits"
     if not _whole(values["size"]) or not 0 <= values["size"] < LARGEST:
         yield f"size {_short(values['size'])} is not a number of bytes"
-    if values.get("platform", str(ALL[0])) not in map(str, ALL):
-        yield f"platform is {values['platform']!r}, it must be one of {', '.join(map(str, ALL))}"
+    if "platform" in values and values["platform"] not in NAMED:
+        yield f"platform is {values['platform']!r}, it must be one of {', '.join(NAMED)}"
     yield from kind.wrong(values)
     path = kind.path(values["input"], values)
     parts = path.split("/")

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, NAMED, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins, at_times
@@ -85,11 +85,11 @@ class DebianKind(Kind):
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
         if fact["archive"] not in client_settings.ARCHIVES:
             yield f"archive is {fact['archive']!r}, it must be one of {', '.join(client_settings.ARCHIVES)}"
-        own = DEBIAN.get(Platform.parse(fact["platform"])) if fact["platform"] in map(str, DEBIAN) else None
+        own = DEBIAN[NAMED[fact["platform"]]] if fact["platform"] in NAMED else None
         if own and fact["architecture"] not in ("all", own):
             yield f"architecture is {fact['architecture']!r}, for {fact['platform']} it must be all or {own}"
-        if not fact["path"].endswith(".deb") or not all(part not in ("", ".", "..") and plain(part)
-                                                        for part in fact["path"].split("/")):
+        parts = fact["path"].split("/")
+        if not fact["path"].endswith(".deb") or not plain(fact["path"]) or not {"", ".", ".."}.isdisjoint(parts):
             yield f"path {fact['path']!r} is not a valid path of a .deb in an archive"
         if not re.match(PACKAGE, fact["name"]):
             yield f"name {fact['name']!r} is not a valid name of a package"
