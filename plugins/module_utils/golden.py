@@ -24,6 +24,8 @@ OUTPUT = {  # of BuildKit's image and oci exporters: what decides the bytes of e
     "oci-mediatypes": "true",
     "rewrite-timestamp": "true",
 }
+# An image without an index is pulled by the farm alone. Level 11 takes four times as long there, for a ninth less.
+WITHOUT_INDEX = {**OUTPUT, "compression-level": "3"}
 
 DOCKERFILE = """\
 FROM scratch AS parts

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from . import trial_network
+from . import trial_lan, trial_network
 from .trial_container import (
     LABEL,
     PREFIX,
@@ -74,6 +74,8 @@ class Trial:
         self._configured = ""  # the image's USER
         self._test: dict[str, Any] = {}  # of the image's health check
         self._mark = new_mark()
+        self._holder = ""  # the image of what holds a network, if one is needed
+        self._one_at_a_time = threading.Lock()
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
@@ -325,28 +327,41 @@ class Trial:
         if self._podman and relaxed != "read-only":  # else it makes these writable on a read-only root
             memory = {**dict.fromkeys(set(PODMAN_WRITES).difference(folder for name in volumes
                                                                     for folder in name.split(":")[1:]), "ro"), **memory}
-        container = self._engine.containers.create(
-            self._image, list(self._promises["command"] if command is None else command), network_mode="none",
-            read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
-            cap_drop=[] if relaxed == "capabilities" else ["ALL"],
-            cap_add=sorted(self._excepted.get("capabilities", ())),
-            security_opt=[] if relaxed == "privileges" else ["no-new-privileges"],
-            user="0" if relaxed == "user" else user or ("0" if root else ""),
-            environment=dict(self._promises["environment"] if environment is None else environment),
-            labels={LABEL: self._mark},
-            healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
-                         "timeout": int(PROBE * self._slower * SECOND),
-                         # a failure in that time says nothing to Podman, even after a success
-                         "start_period": 0 if self._podman else int(HEALTHY * self._slower * SECOND)})
-        try:
+        with self._network() as network:
+            container = self._engine.containers.create(
+                self._image, list(self._promises["command"] if command is None else command), network_mode=network,
+                read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
+                cap_drop=[] if relaxed == "capabilities" else ["ALL"],
+                cap_add=sorted(self._excepted.get("capabilities", ())),
+                security_opt=[] if relaxed == "privileges" else ["no-new-privileges"],
+                user="0" if relaxed == "user" else user or ("0" if root else ""),
+                environment=dict(self._promises["environment"] if environment is None else environment),
+                labels={LABEL: self._mark},
+                healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
+                             "timeout": int(PROBE * self._slower * SECOND),
+                             # a failure in that time says nothing to Podman, even after a success
+                             "start_period": 0 if self._podman else int(HEALTHY * self._slower * SECOND)})
             try:
-                container.start()
-            except self._refused as error:
-                raise _NotStarted(str(getattr(error, "explanation", None) or error)) from error
-            container.reload()
-            yield container
-        finally:
-            container.remove(force=True, v=True)
+                try:
+                    container.start()
+                except self._refused as error:
+                    raise _NotStarted(str(getattr(error, "explanation", None) or error)) from error
+                container.reload()
+                yield container
+            finally:
+                container.remove(force=True, v=True)
+
+    @contextmanager
+    def _network(self) -> Iterator[str]:
+        """The network mode of a container."""
+        if not self._promises["multicast"]:
+            yield "none"
+            return
+        label = {LABEL: self._mark}
+        with self._one_at_a_time:
+            self._holder = self._holder or trial_lan.holder_image(self._engine, label)
+        with trial_lan.lan(self._engine, self._holder, label) as network:
+            yield network
 
     def _of(self, user: str) -> str:
         """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives
@@ -362,6 +377,8 @@ class Trial:
         for volume in self._engine.volumes.list():
             if volume.name.startswith(f"{PREFIX}{self._mark}-"):
                 volume.remove(force=True)
+        if self._holder:
+            self._engine.images.remove(self._holder, force=True)
 
     def _found(self, holds: bool, check: str, subject: str, words: str, by_hand: str = "", user: str = "") -> None:
         if not holds:
@@ -372,7 +389,8 @@ class Trial:
                  environment: Mapping[str, str] | None = None) -> str:
         promises = self._promises
         words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-                 "--network=none", *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
+                 *([] if promises["multicast"] else ["--network=none"]),
+                 *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
                  *(f"--tmpfs={folder}:{self._of(user)}" for folder in promises["tmpfs"])]
         words += [f"--tmpfs={folder}:{self._of(user)}" if user else f"--volume={folder}"
                   for folder in promises["volumes"]]

@@ -47,6 +47,9 @@ def remove_orphans(engine: Any) -> None:
     for volume in engine.volumes.list():
         if volume.name.startswith(PREFIX) and orphan(volume.name[len(PREFIX):]):
             volume.remove(force=True)
+    for image in engine.images.list(all=True, filters={"label": LABEL}):
+        if orphan(image.labels.get(LABEL, "")):
+            engine.images.remove(image.id, force=True)
 
 
 def health(engine: Any, container: Any, *, podman: bool, seconds: float) -> str:

@@ -19,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.trial_network impor
 
 PROMISES: dict[str, Any] = {
     "command": ["serve", "it's"], "environment": {"A": "b c"}, "user": 2000, "ports": {}, "health": {}, "metrics": "",
-    "volumes": ["/data"], "tmpfs": ["/run"], "answers": [], "refuses": [],
+    "volumes": ["/data"], "tmpfs": ["/run"], "multicast": False, "answers": [], "refuses": [],
     "exceptions": {"capabilities": {"SETUID": "why"}}}
 
 
@@ -230,10 +230,13 @@ def test_what_a_killed_trial_left_is_removed_and_nothing_else() -> None:
     containers = [thing(mark, labels={trial_container.LABEL: mark}) for mark in (mine, other, gone, "somebody's")]
     volumes = [thing(f"desimages-{mark}-ab12") for mark in (mine, other, gone)]
     volumes += [thing(gone), thing("desimages-data")]
+    images = [SimpleNamespace(id=f"image of {mark}", labels={trial_container.LABEL: mark}) for mark in (mine, gone)]
     listed: list[dict[str, str]] = []
     engine = SimpleNamespace(
         containers=SimpleNamespace(list=lambda all, filters: listed.append(filters) or containers),
-        volumes=SimpleNamespace(list=lambda: volumes))
+        volumes=SimpleNamespace(list=lambda: volumes),
+        images=SimpleNamespace(list=lambda all, filters: listed.append(filters) or images,
+                               remove=lambda name, force: removed.append(name)))
     trial_container.remove_orphans(engine)
-    assert removed == [other, gone, f"desimages-{other}-ab12", f"desimages-{gone}-ab12"]
-    assert listed == [{"label": trial_container.LABEL}]
+    assert removed == [other, gone, f"desimages-{other}-ab12", f"desimages-{gone}-ab12", f"image of {gone}"]
+    assert listed == 2 * [{"label": trial_container.LABEL}]

@@ -62,6 +62,8 @@ _CONTRACT = {
         "metrics": _URL,
         "volumes": _FOLDERS,
         "tmpfs": {**_FOLDERS, "description": "Folders in memory that it needs besides its volumes."},
+        "multicast": {"type": "boolean", "description": "It joins a multicast group when it starts, so it needs a "
+                                                        "network with a route to one."},
         "answers": {
             "type": "array", "description": "Requests, and what is answered.",
             "items": {

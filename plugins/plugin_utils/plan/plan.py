@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.golden import WITHOUT_INDEX
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Use
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
@@ -294,6 +295,7 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
             for path, (_mode, digest, _size) in files.items()
         },
         "args": dict(recipe.args),
+        **({} if recipe.index else {"output": WITHOUT_INDEX}),  # the engine id has the others'
         "build_inputs": {
             name: {str(platform): _lines(recipe, name, platform) for platform in recipe.build_platforms}
             for name in needs.build_inputs
@@ -357,7 +359,8 @@ def reasons(record: Mapping[str, object], known: Mapping[str, object] | None) ->
         return ["new"]
     found: list[str] = []
     words = {"engine": "BuildKit (engine id)", "format": "the farm's format", "dockerfile": "file Dockerfile",
-             "epoch": "snapshot time", "unpacked": "snapshot time of unpacked packages"}
+             "epoch": "snapshot time", "unpacked": "snapshot time of unpacked packages",
+             "output": "how its layers are compressed"}
     for name, text in words.items():
         if record.get(name) != known.get(name):
             found.append(f"{text} changed")
