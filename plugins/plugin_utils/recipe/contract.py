@@ -53,7 +53,8 @@ class Contract:
     `command` and `environment` are those of an example run, `ports` maps a name to a port such as `5000/tcp`, `health`
     says how to check health (such as `http`, a URL, the `status` to expect, and the seconds `within` which it is
     healthy), `metrics` is a URL, `volumes` are folders, `tmpfs` are folders in memory that it needs besides.
-    With `multicast` its network has a route to multicast groups. `exceptions` are those to checks: check -> subject -> reason; a subject may have wildcards.
+    With `multicast` its network has a route to multicast groups. `exceptions` are those to checks: check -> subject ->
+    reason; a subject may have wildcards.
     """
 
     command: tuple[str, ...] = ()
