@@ -28,6 +28,7 @@ from common import CACHE, PROJECT, STATE, load, synthetic, table
 sys.path.insert(0, str(PROJECT))
 from tests.integration.fleet_hosts import Fleet
 
+PROVISIONED = 8  # hosts at the same time
 WORK = STATE.with_name(STATE.name + "-memory")
 
 
@@ -111,17 +112,18 @@ def main() -> None:
             "farm_controller_state": str(WORK / "farm"), "farm_registry": f"{fleet['registry'].address}:5000",
             "buildkitd_cache": str(CACHE), "farm_catalog": [str(WORK / "images")]}))
 
-        def play(playbook: str, limit: str = "all") -> subprocess.Popen[bytes]:
+        def play(playbook: str, limit: str = "all", forks: int = arguments.nodes + 2) -> subprocess.Popen[bytes]:
             with (WORK / "said").open("wb") as said:
                 return subprocess.Popen(
                     ["ansible-playbook", playbook, "-i", inventory, "-e", f"@{WORK}/extra.json", "--forks",
-                     str(arguments.nodes + 2), "--limit", limit], cwd=PROJECT, stdout=said, stderr=said,
+                     str(forks), "--limit", limit], cwd=PROJECT, stdout=said, stderr=said,
                     env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
                          "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
 
         began = time.monotonic()
         one = "registry,node000"  # which installs packages, so that the others need not wait for each other's apt
-        if play("playbooks/provision.yml", one).wait() or play("playbooks/provision.yml").wait():
+        # some hosts at a time: with a hundred, a small machine reads its programs from the disk again and again
+        if play("playbooks/provision.yml", one).wait() or play("playbooks/provision.yml", forks=PROVISIONED).wait():
             sys.exit(f"{(WORK / 'said').read_text()[-4000:]}\nplaybooks/provision.yml failed")
         print(f"provisioned in {time.monotonic() - began:.0f} s, {load()}", flush=True)
         process = play("build.yml")

@@ -112,6 +112,7 @@ def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None
     files = {name: set(solve.contexts[solve.options[f"context:build-inputs::linux/{name}"].removeprefix("local:")])
              for name in ("amd64", "arm64")}
     assert files == {"amd64": {"one"}, "arm64": {"two/two_1_all.deb"}}, "no unit sees what its record does not have"
+    assert solve.output["compression-level"] == "11", "it has an index, so it is pulled by many"
 
 
 SOURCES = Sources({"a": (0o755, "0000010" + "d" * 57, 7), ".dockerignore": (0o644, "0" * 64, 1)},
@@ -143,7 +144,7 @@ def test_all_that_a_solve_asks_for(chain: Catalog) -> None:
         "context:debian::linux/amd64": f"{image}/debian@sha256:3"}
     assert solve.output == {
         "type": "image", "name": f"{REGISTRY}/ns/many-go", "push": "true", "push-by-digest": "true",
-        "name-canonical": "true", "compression": "zstd", "compression-level": "11", "force-compression": "true",
+        "name-canonical": "true", "compression": "zstd", "compression-level": "3", "force-compression": "true",
         "oci-mediatypes": "true", "rewrite-timestamp": "true",
         **{f"annotation.{name}": text for name, text in labels.items()}}
 
