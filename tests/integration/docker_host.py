@@ -42,8 +42,9 @@ class DockerHost:
     folder: Path
 
     @classmethod
-    def start(cls, *, outlive: bool = False) -> DockerHost:
-        """`outlive`: it goes on when this process has ended."""
+    def start(cls, *, outlive: bool = False, apart: bool = False) -> DockerHost:
+        """`outlive`: it goes on when this process has ended. `apart`: in a network of its own, so that the ports that
+        its containers publish are nobody else's."""
         made = cls(Path(tempfile.mkdtemp(prefix="dockerd-", dir="/var/tmp")))
         made.folder.chmod(0o755)
         words = [
@@ -54,6 +55,8 @@ class DockerHost:
             # where the machine runs a containerd, that one is used
             "--containerd-namespace=desimages-test", "--containerd-plugins-namespace=desimages-test-plugins",
         ]
+        if apart:
+            words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *words]
         with made.log.open("w") as log:
             process = subprocess.Popen([*ROOT, *([] if outlive else ["setpriv", "--pdeathsig=TERM"]), *words],
                                        stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=outlive,
