@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -35,11 +37,11 @@ def licences(recipes: Iterable[Recipe], desk: Desk) -> Iterator[dict[str, Any]]:
     lacking = sum(not desk.store.holds(entry.sha256) for entry, _snapshot in wanted)
     desk.say(f"licences: {len(wanted)} files are read, {lacking} of them fetched")
     errors = fetch_entries(wanted, desk)
-    read: dict[str, Licence] = {}
+    once = {entry.sha256: entry for entry, _snapshot in wanted}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time goes into unpacking, which threads do at once
+        read = dict(zip(once, pool.map(lambda entry: _read(entry, errors[entry], desk), once.values())))
     inputs = {(recipe.name, found.name): KINDS[found.kind].key for recipe in recipes for found in recipe.inputs}
     for (image, name, what, version), (entry, _snapshot) in sorted(chosen.items()):
-        if entry.sha256 not in read:
-            read[entry.sha256] = _read(entry, errors[entry], desk)
         found = read[entry.sha256]
         yield {"image": image, "input": name, "kind": inputs.get((image, name), entry.kind), "name": what,
                "version": version, "licence": found.says, "known": bool(found.says), "note": found.note}
