@@ -46,6 +46,7 @@ PROBE = 2.0  # seconds that a health check may take
 SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
+UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
@@ -333,7 +334,7 @@ class Trial:
                 read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
                 cap_drop=[] if relaxed == "capabilities" else ["ALL"],
                 cap_add=sorted(self._excepted.get("capabilities", ())),
-                security_opt=[] if relaxed == "privileges" else ["no-new-privileges"],
+                security_opt=self._security(relaxed),
                 user="0" if relaxed == "user" else user or ("0" if root else ""),
                 environment=dict(self._promises["environment"] if environment is None else environment),
                 labels={LABEL: self._mark},
@@ -363,6 +364,12 @@ class Trial:
         with trial_lan.lan(self._engine, self._holder, label) as network:
             yield network
 
+    def _security(self, relaxed: str = "") -> list[str]:
+        """The engine's restrictions of privileges, without those that the contract excepts."""
+        excepted = self._excepted.get("privileges", ())
+        kept = [] if relaxed == "privileges" or "no-new-privileges" in excepted else ["no-new-privileges"]
+        return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
+
     def _of(self, user: str) -> str:
         """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives
         it the mode that the folder has in the image (opencontainers/runc#3911)."""
@@ -388,7 +395,8 @@ class Trial:
     def _by_hand(self, user: str = "", command: Sequence[str] = (),
                  environment: Mapping[str, str] | None = None) -> str:
         promises = self._promises
-        words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+        words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL",
+                 *(f"--security-opt={option}" for option in self._security()),
                  *([] if promises["multicast"] else ["--network=none"]),
                  *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
                  *(f"--tmpfs={folder}:{self._of(user)}" for folder in promises["tmpfs"])]

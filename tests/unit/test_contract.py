@@ -169,6 +169,9 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
         ({"ports": {"a": "1/tcp"}, "volumes": ["/a"], "answers": [{"command": ["a"], "again": True}]}, []),
         ({"command": ["a"], "answers": [{"command": ["a"]}]}, [
             "answers are asked of a service, and one without ports and health is none"]),
+        ({"exceptions": {"privileges": {"seccomp": "why"}}}, []),
+        ({"exceptions": {"privileges": {"all": "why"}}}, [
+            "exceptions.privileges.all is none that a run is given: no-new-privileges, seccomp, apparmor"]),
         ({"health": {"tcp": "127.0.0.1:1", "status": 200}}, [
             "health.status is that of http and rtsp, and health asks neither"]),
         ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "1"}}, {"command": ["a"]}]}, [

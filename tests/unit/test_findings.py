@@ -140,7 +140,7 @@ def test_a_configuration_that_is_not_the_promised_one_is_found(changed: dict[str
 
 def test_an_exception_takes_its_finding_away_and_one_that_nothing_needs_is_told() -> None:
     one, other = Finding("setuid", "/usr/bin/su", "a"), Finding("setuid", "/opt/su", "b")
-    own = {"setuid": {"/opt/*": "ours"}, "pie": {"/a": "why"}}
+    own = {"setuid": {"/opt/*": "ours"}, "pie": {"/a": "why"}, "capabilities": {"SETUID": "given, and never found"}}
     judged = judge([other, one, one], own, {"setuid": {"/usr/*": "its"}})
     assert judged.findings == ()
     assert judged.excepted == ((other, "ours"), (one, "its"))

@@ -107,6 +107,17 @@ def test_the_command_and_the_compose_file_say_the_same(web) -> None:
     assert set(yaml.safe_load(compose(web))["volumes"]) == {"web", "web-var-more"}
 
 
+def test_the_exceptions_that_a_run_is_given_are_in_its_command(empty: Catalog) -> None:
+    excepted = {"capabilities": {"SETUID": "a", "SETGID": "b"},
+                "privileges": {"no-new-privileges": "c", "seccomp": "d"}}
+    empty.image("web", DOCKERFILE, RECIPE.replace("{root: {root: it binds port 53}}", str(excepted)))
+    web = load_catalog([str(empty.root)], need_locks=False)["web"]
+    assert "--cap-add SETGID --cap-add SETUID" in run(web) and "--security-opt seccomp=unconfined" in run(web)
+    service = yaml.safe_load(compose(web))["services"]["web"]
+    assert service["cap_add"] == ["SETGID", "SETUID"] and service["security_opt"] == ["seccomp=unconfined"]
+    assert "no-new-privileges" not in run(web)
+
+
 def test_an_image_with_a_command_of_its_own_needs_none(empty: Catalog) -> None:
     empty.image("web", DOCKERFILE + 'CMD ["serve", "it\'s $HERE"]\n', RECIPE)
     web = load_catalog([str(empty.root)], need_locks=False)["web"]

@@ -112,6 +112,20 @@ def test_a_finding_has_the_command_that_shows_it() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes and enters a PID namespace")
+@pytest.mark.parametrize(("excepted", "relaxed", "options"), [
+    ({}, "", ["no-new-privileges"]),
+    ({}, "privileges", []),
+    ({"seccomp": "why"}, "", ["no-new-privileges", "seccomp=unconfined"]),
+    ({"no-new-privileges": "why", "seccomp": "why", "apparmor": "why"}, "", ["apparmor=unconfined",
+                                                                             "seccomp=unconfined"]),
+])
+def test_an_image_has_the_privileges_that_its_contract_excepts(excepted: dict[str, str], relaxed: str,
+                                                               options: list[str]) -> None:
+    promises = {**PROMISES, "exceptions": {"privileges": excepted}}
+    made = trial.Trial(None, "i", promises, refused=OSError, shown="image", emulated=False)
+    assert made._security(relaxed) == options
+
+
 def test_what_an_image_started_is_its_own_and_what_the_engine_started_beside_it_is_not() -> None:
     service = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 611 & exec sleep 612"]
     with subprocess.Popen(service) as outer:

@@ -16,7 +16,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 MARK = "<!-- Made from the recipe by `make readmes`, down to here. What follows is written by hand, and stays. -->"
 PLACE = "127.0.0.1:5000/desimages"  # where the farm of one machine has its images
-SAFE = ("--read-only", "--cap-drop ALL", "--security-opt no-new-privileges")
 _LABEL = "org.opencontainers.image."
 
 
@@ -100,10 +99,20 @@ def _published(recipe: Recipe) -> list[str]:
     return found
 
 
+def _security(recipe: Recipe) -> list[str]:
+    """What the image runs with of Docker's options of that name: it has only what its contract excepts."""
+    excepted = recipe.contract.exceptions.get("privileges", ())
+    kept = [] if "no-new-privileges" in excepted else ["no-new-privileges"]
+    return kept + [f"{name}=unconfined" for name in excepted if name != "no-new-privileges"]
+
+
 def run(recipe: Recipe) -> str:
     """A command that runs the image."""
-    words = [f"docker run --detach --name {recipe.name} {' '.join(SAFE)}"]
+    words = [" ".join([f"docker run --detach --name {recipe.name} --read-only --cap-drop ALL",
+                       *(f"--security-opt {option}" for option in _security(recipe))])]
+    capable = [f"--cap-add {name}" for name in sorted(recipe.contract.exceptions.get("capabilities", ()))]
     for options in (
+        *(capable[start:start + 4] for start in range(0, len(capable), 4)),
         [f"--publish {port}" for port in _published(recipe)],
         [f"--volume {volume}:{folder}" for volume, folder in _volumes(recipe).items()],
         [f"--tmpfs {folder}" for folder in recipe.contract.tmpfs],
@@ -119,7 +128,8 @@ def compose(recipe: Recipe) -> str:
     promised, volumes = recipe.contract, _volumes(recipe)
     service: dict[str, Any] = {
         "image": f"{PLACE}/{recipe.name}", "restart": "unless-stopped", "read_only": True, "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
+        "cap_add": sorted(promised.exceptions.get("capabilities", ())),
+        "security_opt": [option.replace("no-new-privileges", "no-new-privileges:true") for option in _security(recipe)],
         "ports": _published(recipe),
         "volumes": [f"{volume}:{folder}" for volume, folder in volumes.items()], "tmpfs": list(promised.tmpfs),
         # a compose file fills variables in

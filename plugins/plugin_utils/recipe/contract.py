@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
 
 Path = tuple[str | int, ...]  # in a contract
+PRIVILEGES = ("no-new-privileges", "seccomp", "apparmor")  # exceptions to the check `privileges`
 # part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 
@@ -170,6 +171,9 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     for number, answer in enumerate(contract.answers):
         for key, said in _meaningless(answer, kept=bool(contract.volumes)):
             yield ("answers", number, key), f"answers.{number}.{key} {said}"
+    for name in sorted(set(contract.exceptions.get("privileges", ())) - set(PRIVILEGES)):
+        yield ("exceptions", "privileges", name), (f"exceptions.privileges.{name} is none that a run is given: "
+                                                   f"{', '.join(PRIVILEGES)}")
     for number, refusal in enumerate(contract.refuses):
         same = not refusal.command or refusal.command == contract.command
         if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:

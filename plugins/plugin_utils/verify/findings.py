@@ -29,6 +29,7 @@ class Finding:
 
 
 Exceptions = Mapping[str, Mapping[str, str]]  # check -> subject -> reason
+GIVEN = ("capabilities", "privileges")  # their exceptions are given to a run, which does not tell whether it uses them
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def judge(findings: Iterable[Finding], own: Exceptions, inherited: Exceptions) -
                 break
         else:
             left.append(finding)
-    unused = [(check, subject) for check, subjects in own.items() for subject in subjects
+    unused = [(check, subject) for check, subjects in own.items() if check not in GIVEN for subject in subjects
               if (check, subject) not in used]
     return Judged(tuple(left), tuple(excepted), tuple(unused))
 
