@@ -10,44 +10,23 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
-from . import trial_lan, trial_network
-from .trial_container import (
-    LABEL,
-    PREFIX,
-    ended,
-    health,
-    is_podman,
-    last,
-    logs_in,
-    new_mark,
-    output,
-    processes,
-    remove_orphans,
-    send,
-    user_of,
-)
+from . import trial_network
+from .trial_container import ended, health, last, logs_in, output, processes, send, user_of
 from .trial_network import NoAnswer
+from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 
-HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
 RUNS = 60.0  # seconds that a command may take
 STOP = 10  # seconds from SIGTERM to the end
 REFUSAL = 10.0  # seconds within which a wrong configuration is refused
-PROBE = 2.0  # seconds that a health check may take
-SECOND = 1_000_000_000  # as the engine counts
-EMULATED = 10.0  # how many times longer everything may take under emulation
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
-UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
-PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
     "read-only": "it does not run on a read-only root",
@@ -57,10 +36,6 @@ RELAXED = {  # what is allowed -> the finding if it runs then
 }
 
 
-class _NotStarted(Exception):
-    """What the engine says of an image that it cannot start, as its program is missing."""
-
-
 class Trial:
     """One run of the contract. `engine` is a client of the docker SDK, which raises `refused` for what it cannot do;
     `promises` is a contract as its recipe has it, with all keys; `shown` names the image in commands for people.
@@ -68,27 +43,14 @@ class Trial:
 
     def __init__(self, engine: Any, image: str, promises: Mapping[str, Any], *, refused: type[Exception], shown: str,
                  emulated: bool) -> None:
-        self._engine, self._image, self._promises, self._shown = engine, image, promises, shown
-        self._refused = refused
+        self._engine, self._promises = engine, promises
         self._slower = EMULATED if emulated else 1.0
-        self._podman = False
-        self._configured = ""  # the image's USER
-        self._test: dict[str, Any] = {}  # of the image's health check
-        self._mark = new_mark()
-        self._holder = ""  # the image of what holds a network, if one is needed
-        self._one_at_a_time = threading.Lock()
-        self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
+        self._runs = Runs(engine, image, promises, refused=refused, shown=shown, slower=self._slower)
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
 
     def run(self) -> None:
-        self._podman = is_podman(self._engine)
-        remove_orphans(self._engine)
-        said = self._engine.images.get(self._image).attrs["Config"]
-        self._configured = said.get("User", "").partition(":")[0]
-        if self._podman:  # where only times are given it takes its own, but for the test
-            check = said.get("Healthcheck") or {}
-            self._test = {"test": check["Test"]} if check.get("Test") else {}
+        self._runs.prepare()
         try:
             if self._promises["ports"] or self._promises["health"]:
                 self._service()
@@ -96,16 +58,16 @@ class Trial:
                 if self._promises["command"]:
                     self._command()
                 self._refuse_all()
-        except _NotStarted as error:
+        except NotStarted as error:
             self._found(False, "starts", "service" if self._promises["ports"] else "command",
                         f"it cannot be started: {last(str(error))}")
         finally:
-            self._tidy()
+            self._runs.tidy()
 
     # a command that ends by itself
 
     def _command(self) -> None:
-        with self._started() as container:
+        with self._runs.started() as container:
             code = ended(container, RUNS * self._slower)
             said = output(container)
         self._found(code == 0, "starts", "command", f"it ended with {code}: {last(said)}" if code is not None else
@@ -113,7 +75,7 @@ class Trial:
         self._found(bool(said.strip()), "logs", "output", "it wrote nothing to stdout or stderr")
         if code != 0:
             return
-        with self._started(user=ANYBODY) as container:
+        with self._runs.started(user=ANYBODY) as container:
             code = ended(container, RUNS * self._slower)
             self._found(code == 0, "any-user", ANYBODY, f"as user {ANYBODY} it ended with {code}: "
                         f"{last(output(container))}", user=ANYBODY)
@@ -122,7 +84,7 @@ class Trial:
 
     def _service(self) -> None:
         began = time.monotonic()
-        with self._started(volumes=self._volumes()) as container:
+        with self._runs.started(volumes=self._runs.volumes()) as container:
             problem = self._up(container)
             if problem:
                 self._diagnose(problem, output(container))
@@ -137,7 +99,7 @@ class Trial:
                     other.result()
 
     def _anybody(self) -> None:
-        with self._started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
+        with self._runs.started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
             problem = self._up(container)
             self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {last(output(container))}",
                         user=ANYBODY)
@@ -158,12 +120,12 @@ class Trial:
         return f"it was not healthy within {limit:.0f} s, but {state}"
 
     def _health(self, container: Any) -> str:
-        return health(self._engine, container, podman=self._podman, seconds=PROBE * self._slower)
+        return health(self._engine, container, podman=self._runs.podman, seconds=PROBE * self._slower)
 
     def _diagnose(self, problem: str, said: str) -> None:
         """Why it does not come up: tries again with one thing allowed at a time."""
         for check, words in RELAXED.items():
-            with self._started(volumes=self._volumes(), relaxed=check) as container:
+            with self._runs.started(volumes=self._runs.volumes(), relaxed=check) as container:
                 if not self._up(container):
                     self._found(False, check, check, f"{words}: {problem}: {last(said)}")
                     return
@@ -307,101 +269,17 @@ class Trial:
         environment = {**self._promises["environment"], **refusal["environment"]}
         words = [f"{name}={value}" for name, value in refusal["environment"].items()]
         subject = " ".join([*words, *refusal["command"]])
-        with self._started(tmpfs=self._promises["volumes"], command=command, environment=environment) as container:
+        with self._runs.started(tmpfs=self._promises["volumes"], command=command, environment=environment) as container:
             code = ended(container, REFUSAL * self._slower)
             said = output(container)
-        by_hand = self._by_hand(command=command, environment=environment)
+        by_hand = self._runs.by_hand(command=command, environment=environment)
         self._found(bool(code), "refuses", subject, f"with {subject} it " + (
             "runs" if code is None else f"ended with 0: {last(said)}"), by_hand)
         if code:
             self._found(bool(re.search(refusal["says"], said)), "refuses", subject,
                         f"with {subject} it does not say {refusal['says']!r}: {last(said)}", by_hand)
 
-    # containers
-
-    @contextmanager
-    def _started(self, *, volumes: Sequence[str] = (), tmpfs: Sequence[str] = (), user: str = "", relaxed: str = "",
-                 command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
-        """A container of the image, removed afterwards. `volumes` are NAME:FOLDER."""
-        root = self._promises["user"] == 0
-        memory = dict.fromkeys((*self._promises["tmpfs"], *tmpfs), self._of(user))
-        if self._podman and relaxed != "read-only":  # else it makes these writable on a read-only root
-            memory = {**dict.fromkeys(set(PODMAN_WRITES).difference(folder for name in volumes
-                                                                    for folder in name.split(":")[1:]), "ro"), **memory}
-        with self._network() as network:
-            container = self._engine.containers.create(
-                self._image, list(self._promises["command"] if command is None else command), network_mode=network,
-                read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
-                cap_drop=[] if relaxed == "capabilities" else ["ALL"],
-                cap_add=sorted(self._excepted.get("capabilities", ())),
-                security_opt=self._security(relaxed),
-                user="0" if relaxed == "user" else user or ("0" if root else ""),
-                environment=dict(self._promises["environment"] if environment is None else environment),
-                labels={LABEL: self._mark},
-                healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
-                             "timeout": int(PROBE * self._slower * SECOND),
-                             # a failure in that time says nothing to Podman, even after a success
-                             "start_period": 0 if self._podman else int(HEALTHY * self._slower * SECOND)})
-            try:
-                try:
-                    container.start()
-                except self._refused as error:
-                    raise _NotStarted(str(getattr(error, "explanation", None) or error)) from error
-                container.reload()
-                yield container
-            finally:
-                container.remove(force=True, v=True)
-
-    @contextmanager
-    def _network(self) -> Iterator[str]:
-        """The network mode of a container."""
-        if not self._promises["multicast"]:
-            yield "none"
-            return
-        label = {LABEL: self._mark}
-        with self._one_at_a_time:
-            self._holder = self._holder or trial_lan.holder_image(self._engine, label)
-        with trial_lan.lan(self._engine, self._holder, label) as network:
-            yield network
-
-    def _security(self, relaxed: str = "") -> list[str]:
-        """The engine's restrictions of privileges, without those that the contract excepts."""
-        excepted = self._excepted.get("privileges", ())
-        kept = [] if relaxed == "privileges" or "no-new-privileges" in excepted else ["no-new-privileges"]
-        return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
-
-    def _of(self, user: str) -> str:
-        """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives
-        it the mode that the folder has in the image (opencontainers/runc#3911)."""
-        owner = str(user or self._promises["user"] or self._configured)
-        return f"mode=1777,uid={owner}" if owner.isdigit() and not self._podman else "mode=1777"
-
-    def _volumes(self) -> list[str]:
-        """A new volume for each folder that the contract names."""
-        return [f"{PREFIX}{self._mark}-{secrets.token_hex(2)}:{folder}" for folder in self._promises["volumes"]]
-
-    def _tidy(self) -> None:
-        for volume in self._engine.volumes.list():
-            if volume.name.startswith(f"{PREFIX}{self._mark}-"):
-                volume.remove(force=True)
-        if self._holder:
-            self._engine.images.remove(self._holder, force=True)
-
     def _found(self, holds: bool, check: str, subject: str, words: str, by_hand: str = "", user: str = "") -> None:
         if not holds:
             self.findings.append({"check": check, "subject": subject, "words": words,
-                                  "by_hand": by_hand or self._by_hand(user=user)})
-
-    def _by_hand(self, user: str = "", command: Sequence[str] = (),
-                 environment: Mapping[str, str] | None = None) -> str:
-        promises = self._promises
-        words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL",
-                 *(f"--security-opt={option}" for option in self._security()),
-                 *([] if promises["multicast"] else ["--network=none"]),
-                 *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
-                 *(f"--tmpfs={folder}:{self._of(user)}" for folder in promises["tmpfs"])]
-        words += [f"--tmpfs={folder}:{self._of(user)}" if user else f"--volume={folder}"
-                  for folder in promises["volumes"]]
-        words += [f"--user={user}"] if user else []
-        words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
-        return shlex.join([*words, self._shown, *(command or promises["command"])])
+                                  "by_hand": by_hand or self._runs.by_hand(user=user)})

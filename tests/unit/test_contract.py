@@ -193,9 +193,9 @@ def test_who_promises_no_health_needs_no_check(empty: Catalog) -> None:
 def test_a_contract_holds_what_its_recipe_says() -> None:
     said = {"command": ["-x"], "user": 0, "ports": {"a": "1/tcp"}, "health": {"http": "http://a/"},
             "metrics": "http://a/m", "volumes": ["/a"]}
-    more = {"environment": {"A": "b"}, "tmpfs": ["/run"], "exceptions": {"pie": {"/a": "why"}},
+    more = {"environment": {"A": "b"}, "tmpfs": ["/run"], "multicast": True, "exceptions": {"pie": {"/a": "why"}},
             "answers": [{"command": ["ask", "it"], "says": "yes", "again": True}], "refuses": [{"command": ["-y"]}]}
     assert Contract.parse({**said, **more}) == Contract(
-        ("-x",), {"A": "b"}, 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",), ("/run",),
+        ("-x",), {"A": "b"}, 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",), ("/run",), True,
         (Request(command=("ask", "it"), says="yes", again=True),), (Refusal(("-y",)),), {"pie": {"/a": "why"}})
     assert Contract.parse({}) == Contract()

@@ -14,7 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import proc, trial, trial_container, trial_network
+from ansible_collections.desimages.farm.plugins.module_utils import (
+    proc,
+    trial,
+    trial_container,
+    trial_network,
+    trial_run,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.trial_network import NoAnswer
 
 PROMISES: dict[str, Any] = {
@@ -111,7 +117,6 @@ def test_a_finding_has_the_command_that_shows_it() -> None:
                    "'it'\"'\"'s'"}]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root makes and enters a PID namespace")
 @pytest.mark.parametrize(("excepted", "relaxed", "options"), [
     ({}, "", ["no-new-privileges"]),
     ({}, "privileges", []),
@@ -122,10 +127,11 @@ def test_a_finding_has_the_command_that_shows_it() -> None:
 def test_an_image_has_the_privileges_that_its_contract_excepts(excepted: dict[str, str], relaxed: str,
                                                                options: list[str]) -> None:
     promises = {**PROMISES, "exceptions": {"privileges": excepted}}
-    made = trial.Trial(None, "i", promises, refused=OSError, shown="image", emulated=False)
-    assert made._security(relaxed) == options
+    made = trial_run.Runs(None, "i", promises, refused=OSError, shown="image", slower=1)
+    assert made.security(relaxed) == options
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes and enters a PID namespace")
 def test_what_an_image_started_is_its_own_and_what_the_engine_started_beside_it_is_not() -> None:
     service = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 611 & exec sleep 612"]
     with subprocess.Popen(service) as outer:
