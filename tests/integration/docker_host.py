@@ -56,7 +56,8 @@ class DockerHost:
             "--containerd-namespace=desimages-test", "--containerd-plugins-namespace=desimages-test-plugins",
         ]
         if apart:
-            words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *words]
+            network = 'ip link set lo up && ip route add 224.0.0.0/4 dev lo && exec "$@"'  # the route: for multicast
+            words = ["unshare", "--net", "sh", "-c", network, "sh", *words]
         with made.log.open("w") as log:
             process = subprocess.Popen([*ROOT, *([] if outlive else ["setpriv", "--pdeathsig=TERM"]), *words],
                                        stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=outlive,

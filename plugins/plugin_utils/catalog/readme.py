@@ -90,8 +90,11 @@ def _volumes(recipe: Recipe) -> dict[str, str]:
 
 
 def _published(recipe: Recipe) -> list[str]:
-    """The ports as Docker publishes them: metrics for this machine alone."""
-    found = []
+    """The ports as Docker publishes them: metrics for this machine alone. What is found by multicast shares the network
+    of the machine, as no other passes it on."""
+    found: list[str] = []
+    if recipe.contract.multicast:
+        return found
     for name, port in recipe.contract.ports.items():
         number, _slash, protocol = port.partition("/")
         here = "127.0.0.1:" if name == "metrics" else ""
@@ -113,6 +116,7 @@ def run(recipe: Recipe) -> str:
     capable = [f"--cap-add {name}" for name in sorted(recipe.contract.exceptions.get("capabilities", ()))]
     for options in (
         *(capable[start:start + 4] for start in range(0, len(capable), 4)),
+        ["--network host"] if recipe.contract.multicast else [],
         [f"--publish {port}" for port in _published(recipe)],
         [f"--volume {volume}:{folder}" for volume, folder in _volumes(recipe).items()],
         [f"--tmpfs {folder}" for folder in recipe.contract.tmpfs],
@@ -130,7 +134,7 @@ def compose(recipe: Recipe) -> str:
         "image": f"{PLACE}/{recipe.name}", "restart": "unless-stopped", "read_only": True, "cap_drop": ["ALL"],
         "cap_add": sorted(promised.exceptions.get("capabilities", ())),
         "security_opt": [option.replace("no-new-privileges", "no-new-privileges:true") for option in _security(recipe)],
-        "ports": _published(recipe),
+        "network_mode": "host" if recipe.contract.multicast else "", "ports": _published(recipe),
         "volumes": [f"{volume}:{folder}" for volume, folder in volumes.items()], "tmpfs": list(promised.tmpfs),
         # a compose file fills variables in
         "environment": {name: value.replace("$", "$$") for name, value in promised.environment.items()},

@@ -62,8 +62,8 @@ _CONTRACT = {
         "metrics": _URL,
         "volumes": _FOLDERS,
         "tmpfs": {**_FOLDERS, "description": "Folders in memory that it needs besides its volumes."},
-        "multicast": {"type": "boolean", "description": "It joins a multicast group when it starts, so it needs a "
-                                                        "network with a route to one."},
+        "multicast": {"type": "boolean", "description": "It is found by multicast, such as mDNS, and needs a network "
+                                                        "that passes it on."},
         "answers": {
             "type": "array", "description": "Requests, and what is answered.",
             "items": {
