@@ -1,0 +1,3 @@
+module desimages/netatalk-entry
+
+go 1.26
