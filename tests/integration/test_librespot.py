@@ -6,9 +6,6 @@ from __future__ import annotations
 import json
 import stat
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +14,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog imp
 
 from . import services
 from .conftest import Chain, Farm
-from .containers import ask, await_health, listening, logs, start, within
+from .containers import ask, await_health, listening, logs, start
 from .docker_host import run, until
+from .neighbours import SPEAKER, browse, neighbour
 from .services import FOREIGN
 from .unpacked import NATIVE
 
 pytestmark = pytest.mark.catalog
-SPEAKER, VISITOR = "10.99.0.1", "10.99.0.2"
-BROWSER = """
-import json, sys, time
-from zeroconf import ServiceBrowser, Zeroconf
-kind, address, name = "_spotify-connect._tcp.local.", sys.argv[1], sys.argv[2]
-found = []
-with Zeroconf(interfaces=[address]) as client:
-    browser = ServiceBrowser(client, kind, handlers=[
-        lambda zeroconf, service_type, name, state_change: found.append(name)])
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and f"{name}.{kind}" not in found:
-        time.sleep(0.1)
-    info = client.get_service_info(kind, f"{name}.{kind}", 10000)
-    print(json.dumps({"addresses": info.parsed_addresses(), "port": info.port,
-                      "properties": {key.decode(): value.decode() for key, value in info.properties.items()}}
-                     if info else {}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -57,34 +38,12 @@ def test_librespot_starts_on_its_platform(built: Chain, scratch: Path, platform:
     services.starts(built, scratch, "librespot", platform, ["/usr/bin/librespot", "--version"], r"^librespot 0\.8\.0")
 
 
-@contextmanager
-def neighbour(docker: Any, image: str) -> Iterator[tuple[Any, str]]:
-    """A container that only holds a network, and a network namespace beside it, with a cable between them. librespot
-    ends where it has no way for multicast, so the cable is there before it starts."""
-    container = start(docker, image, ["infinity"], entrypoint=["/usr/bin/sleep"])
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    run("ip", "netns", "add", name)
-    try:
-        run("ip", "link", "add", name[:13], "netns", name, "type", "veth", "peer", "name", "eth0", "netns",
-            str(container.attrs["State"]["Pid"]))
-        for words in (["ip", "netns", "exec", name, "ip"], within(container, "ip")):
-            own = name[:13] if words[0] == "ip" else "eth0"
-            run(*words, "address", "add", f"{VISITOR if words[0] == 'ip' else SPEAKER}/24", "dev", own)
-            run(*words, "link", "set", own, "up")
-            run(*words, "link", "set", "lo", "up")
-            run(*words, "route", "replace", "224.0.0.0/4", "dev", own)
-        yield container, name
-    finally:
-        run("ip", "netns", "delete", name)
-        container.kill()
-
-
 def test_it_is_found_from_another_host_and_says_who_it_is(docker: Any, image: str) -> None:
     with neighbour(docker, image) as (holder, other):
         speaker = start(docker, image, network=f"container:{holder.id}", environment={
             "LIBRESPOT_NAME": "Kitchen", "LIBRESPOT_ZEROCONF_PORT": "10043"})
         until("it listens", 30, lambda: "10043/tcp" in listening(speaker))
-        found = json.loads(run("ip", "netns", "exec", other, sys.executable, "-c", BROWSER, VISITOR, "Kitchen"))
+        found = browse(["ip", "netns", "exec", other], "_spotify-connect._tcp.local.", "Kitchen")
         assert (found["addresses"], found["port"]) == ([SPEAKER], 10043)
         assert found["properties"]["CPath"] == "/"
         asked = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"

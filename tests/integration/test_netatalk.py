@@ -100,7 +100,8 @@ def login():
     nonce = secrets.token_bytes(16)
     to_server, to_client = b"LWallace", b"CJalbert"
     sealed = cast(key, to_server).encryptor().update(nonce)
-    error, data = ask(b"\x13\x00" + struct.pack(">H", session) + pow(generator, mine, prime).to_bytes(size, "big") + sealed)
+    ours = pow(generator, mine, prime).to_bytes(size, "big")
+    error, data = ask(b"\x13\x00" + struct.pack(">H", session) + ours + sealed)
     if error != -5001:
         return error
     opened = cast(key, to_client).decryptor().update(data[2:34])

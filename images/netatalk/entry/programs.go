@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Seconds from SIGTERM until what has not ended is left to the kernel.
+// The time from SIGTERM until what has not ended is left to the kernel.
 const patience = 8 * time.Second
 
 // serve runs programs until one of them ends, or until SIGTERM or SIGINT; then the others end too. It is an error if it

@@ -1,0 +1,3 @@
+module desimages/airplay-entry
+
+go 1.26
