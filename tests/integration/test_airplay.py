@@ -203,7 +203,7 @@ def test_it_ends_if_a_part_of_it_ends(docker: Any, image: str, part: str) -> Non
 
 @pytest.mark.parametrize(("options", "code", "says"), [
     ({"environment": {"AIRPLAY_NAME": ""}}, 2, "airplay: AIRPLAY_NAME must have 1 to 50 bytes of UTF-8"),
-    ({"command": ["-o", "nothing"]}, 1, "nothing"),
+    ({"command": ["--nothing"]}, 1, "--nothing: unknown option"),
 ])
 def test_what_it_cannot_run_with_it_refuses_and_says_why(docker: Any, image: str, options: dict[str, Any], code: int,
                                                          says: str) -> None:

@@ -282,7 +282,7 @@ def test_who_is_not_a_user_any_more_is_refused(docker: Any, image: str) -> None:
 def test_its_processes_have_two_rights_and_no_others(served: Any) -> None:
     rights = 1 << 6 | 1 << 7  # CAP_SETGID, CAP_SETUID
     for pid, words in served.top(ps_args="-eo pid,args")["Processes"]:
-        assert re.search(r"/entry|afpd|cnid_", words), words
+        assert re.search(r"/entry|afpd", words), words
         process = dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M))
         assert int(process["CapBnd"], 16) == rights
         assert int(process["CapPrm"], 16) | rights == rights
@@ -297,14 +297,6 @@ def test_a_server_that_hangs_is_unhealthy(docker: Any, image: str) -> None:
     run("kill", "-CONT", *pids)
     await_health(container)
     container.remove(force=True)
-
-
-def test_it_ends_if_a_part_of_it_ends(docker: Any, image: str) -> None:
-    container = serve(docker, image)
-    (pid,) = (pid for pid, words in container.top(ps_args="-eo pid,args")["Processes"] if "cnid_metad" in words)
-    run("kill", "-KILL", pid)
-    assert container.wait(timeout=30)["StatusCode"] == 1
-    assert "netatalk: cnid_metad ended by killed" in container.logs(stdout=False, stderr=True).decode()
 
 
 @pytest.mark.parametrize(("options", "says"), [
@@ -323,6 +315,5 @@ def test_what_it_cannot_run_with_it_refuses_and_says_why(docker: Any, image: str
 @pytest.mark.parametrize("platform", [NATIVE, FOREIGN])
 def test_its_programs_find_their_libraries(images: Chain, scratch: Path, platform: str) -> None:
     netatalk = Unpacked.of(images, "netatalk", platform, scratch)
-    for program in ("/usr/sbin/afpd", "/usr/sbin/cnid_metad"):
-        assert re.search(r"4\.\d+\.\d+", netatalk.run(platform, program, "-v", user=2000))
+    assert re.search(r"afpd 4\.\d+\.\d+", netatalk.run(platform, "/usr/sbin/afpd", "-v", user=2000))
     assert netatalk.run(platform, "/usr/bin/dpkg", "--audit") == ""

@@ -33,8 +33,9 @@ func (one program) await() error {
 	return nil
 }
 
-// serve runs programs, each when what the one before it makes is there, until one of them ends, or until SIGTERM or SIGINT; then the others end too. It is an error if it
-// was not a signal that ended them. As the first process of a container it is the parent of all that lost theirs.
+// serve runs programs, each when what the one before it makes is there, until one of them ends, or until SIGTERM or
+// SIGINT; then the others end too. It is an error if it was not a signal that ended them. As the first process of a
+// container it is the parent of all that lost theirs.
 func serve(programs ...program) error {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)

@@ -1,11 +1,11 @@
-// Entry makes the users and folders of an AFP server, and runs it: afpd, and cnid_metad, which remembers the numbers of
-// files for it. It must be root, with the capabilities SETUID and SETGID and no others. Its arguments are afpd's.
+// Entry makes the users and folders of an AFP server, and becomes it. It must be root, with the capabilities SETUID and
+// SETGID and no others. Its arguments are the server's.
 //
 //	USERS       a line for each user: NAME:PASSWORD
 //	USERS_FILE  or the file that has these lines
 //
 // With -health it asks the server that runs here for its status, and exits with 1 if it does not say. It exits with 2
-// when a setting is missing or cannot be used, and with 1 if one of the two programs ends.
+// when a setting is missing or cannot be used.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 
 const (
 	config = "/config/afp.conf"
+	afpd   = "/usr/sbin/afpd"
 	state  = "/tmp/netatalk"   // where libnss-extrausers looks: /var/lib/extrausers is a link to this folder
 	kept   = "/data/.netatalk" // where afpd keeps what it knows of itself: /var/lib/netatalk is a link to this folder
 	owner  = 2000              // of the files, and whom all users are to the kernel
@@ -38,12 +39,8 @@ func main() {
 	}
 	err := prepare()
 	if err == nil {
-		err = serve(
-			[]string{"/usr/sbin/cnid_metad", "-d", "-F", config},
-			append([]string{"/usr/sbin/afpd", "-d", "-F", config}, os.Args[1:]...))
-	}
-	if err == nil {
-		return
+		words := append([]string{"afpd", "-d", "-F", config}, os.Args[1:]...)
+		err = fmt.Errorf("%s: %w", afpd, syscall.Exec(afpd, words, os.Environ()))
 	}
 	if mistakes := (refusal{}); errors.As(err, &mistakes) {
 		for _, text := range mistakes {
@@ -61,7 +58,7 @@ func prepare() error {
 	if err != nil {
 		return err
 	}
-	os.Unsetenv("USERS") // the programs need not have it
+	os.Unsetenv("USERS") // the server need not have it
 	text, err := os.ReadFile(config)
 	if err != nil {
 		return err

@@ -143,13 +143,3 @@ func TestAPasswordIsHashedByCrypt(t *testing.T) {
 		t.Error(one, other, err)
 	}
 }
-
-func TestTheOthersEndWithTheFirst(t *testing.T) {
-	err := serve([]string{"/bin/sh", "-c", "exec sleep 60"}, []string{"/bin/sh", "-c", "exit 3"})
-	if err == nil || err.Error() != "sh ended with 3" {
-		t.Error(err)
-	}
-	if err := serve([]string{"/bin/sleep", "60"}, []string{"/nowhere/program"}); err == nil || !strings.Contains(err.Error(), "/nowhere/program") {
-		t.Error(err)
-	}
-}
