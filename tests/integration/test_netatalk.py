@@ -139,7 +139,7 @@ error, data = ask(b"\x3c\x00" + fork + struct.pack(">QQ", 0, 100000))
 assert error in (0, -5009), error  # or the end of the file
 well(ask(b"\x04\x00" + fork))
 well(ask(b"\x14\x00"))
-print(json.dumps({"shares": shares, "read": data.decode()}))
+print(json.dumps({"shares": sorted(shares), "read": data.decode()}))
 """
 NOBODY = -5023  # kFPUserNotAuth
 
@@ -197,11 +197,12 @@ def clear(docker: Any, image: str, tmp_path_factory: pytest.TempPathFactory) -> 
     shutil.rmtree(folder)
 
 
-def debian(docker: Any, client: str, server: Any, *words: str, password: str = PASSWORD) -> tuple[int, str]:
-    """One of Debian's clients in the server's network: its exit code, and what it says."""
+def debian(docker: Any, client: str, server: Any, *words: str, password: str = "other") -> tuple[int, str]:
+    """One of Debian's clients in the server's network: its exit code, and what it says. In the clear a password has at
+    most eight bytes."""
     program, *options = words
     container = docker.containers.create(
-        client, ["-C", "-7", "-h", "127.0.0.1", "-p", PORT, "-u", "alice", "-w", password, *options],
+        client, ["-C", "-7", "-h", "127.0.0.1", "-p", PORT, "-u", "bob", "-w", password, *options],
         entrypoint=[f"/usr/bin/{program}"], read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
         network_mode=f"container:{server.id}", healthcheck={"test": ["NONE"]})
     container.start()
