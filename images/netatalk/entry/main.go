@@ -88,7 +88,7 @@ func prepare() error {
 }
 
 // volume makes the folders on the volume, as the owner of the files. Root alone may not go where this user may, so it
-// takes this user's group, and the folder that it writes to is this group's too.
+// takes this user's group, which may write to the folders too: afpd tries as root whether they have extended attributes.
 func volume(folders []string) error {
 	if os.Getuid() != 0 {
 		return refusal{fmt.Sprintf("it is user %d: afpd must be root, with the capabilities SETUID and SETGID, to become who logs in", os.Getuid())}
@@ -97,13 +97,10 @@ func volume(folders []string) error {
 	if err != nil {
 		return refusal{fmt.Sprintf("it may not become user %d (%v): it needs the capabilities SETUID and SETGID", owner, err)}
 	}
-	for _, folder := range folders {
-		if err := os.MkdirAll(folder, 0o750); err != nil {
+	for _, folder := range append(folders, kept) {
+		if err := errors.Join(os.MkdirAll(folder, 0o770), os.Chmod(folder, 0o770)); err != nil {
 			return fmt.Errorf("%w; it needs a volume on /data that user %d can write to, and its group read", err, owner)
 		}
-	}
-	if err := errors.Join(os.MkdirAll(kept, 0o770), os.Chmod(kept, 0o770)); err != nil {
-		return err
 	}
 	return errors.Join(syscall.Seteuid(0), syscall.Setegid(0))
 }
