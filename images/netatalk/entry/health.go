@@ -15,7 +15,7 @@ const (
 	most      = 1 << 16 // bytes that a status may have
 )
 
-// question is DSIGetStatus, a header and nothing else: Apple Filing Protocol Programming Guide, "Data Stream Interface".
+// question is DSIGetStatus, a header and nothing else: Apple Filing Protocol Programming Guide, Data Stream Interface.
 func question() []byte {
 	message := make([]byte, 16)
 	message[1] = getStatus

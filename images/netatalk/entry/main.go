@@ -88,7 +88,8 @@ func prepare() error {
 }
 
 // volume makes the folders on the volume, as the owner of the files. Root alone may not go where this user may, so it
-// takes this user's group, which may write to the folders too: afpd tries as root whether they have extended attributes.
+// takes this user's group, which may write to the folders too: afpd tries as root whether they have extended
+// attributes.
 func volume(folders []string) error {
 	if os.Getuid() != 0 {
 		return refusal{fmt.Sprintf("it is user %d: afpd must be root, with the capabilities SETUID and SETGID, to become who logs in", os.Getuid())}
