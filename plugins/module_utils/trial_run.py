@@ -8,7 +8,7 @@ import secrets
 import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from . import trial_lan
@@ -55,7 +55,7 @@ class Runs:
 
     @contextmanager
     def started(self, *, volumes: Sequence[str] = (), tmpfs: Sequence[str] = (), user: str = "", relaxed: str = "",
-                 command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+                command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
         """A container of the image, removed afterwards. `volumes` are NAME:FOLDER."""
         root = self._promises["user"] == 0
         memory = dict.fromkeys((*self._promises["tmpfs"], *tmpfs), self._of(user))
@@ -86,17 +86,14 @@ class Runs:
             finally:
                 container.remove(force=True, v=True)
 
-    @contextmanager
-    def _network(self) -> Iterator[str]:
+    def _network(self) -> AbstractContextManager[str]:
         """The network mode of a container."""
         if not self._promises["multicast"]:
-            yield "none"
-            return
+            return nullcontext("none")
         label = {LABEL: self._mark}
         with self._one_at_a_time:
             self._holder = self._holder or trial_lan.holder_image(self._engine, label)
-        with trial_lan.lan(self._engine, self._holder, label) as network:
-            yield network
+        return trial_lan.lan(self._engine, self._holder, label)
 
     def security(self, relaxed: str = "") -> list[str]:
         """The engine's restrictions of privileges, without those that the contract excepts."""
