@@ -1,0 +1,3 @@
+module desimages/buildkit-entry
+
+go 1.26
