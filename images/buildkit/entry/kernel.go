@@ -16,7 +16,7 @@ const (
 
 // What a kernel runs by itself, or is asked to no emulator for.
 var own = map[string][]string{
-	"x86_64": {"x86_64", "i386"}, "i686": {"x86_64", "i386"}, "aarch64": {"aarch64", "arm"}, "armv7l": {"arm"}, "armv6l": {"arm"},
+	"x86_64": {"x86_64", "i386"}, "i686": {"i386"}, "aarch64": {"aarch64", "arm"}, "armv7l": {"arm"}, "armv6l": {"arm"},
 }
 
 // unlock lets build steps have control groups: Docker mounts them read-only where a container is not privileged.
@@ -68,6 +68,9 @@ func register() error {
 		return fmt.Errorf("binfmt_misc: %w; a kernel from 6.7 on lets a user namespace have its own", err)
 	}
 	for _, name := range foreign(string(machine)) {
+		if !exists(fmt.Sprintf(programs, name)) {
+			continue // an image has none of its own platform, which may be another than the kernel's
+		}
 		text, err := os.ReadFile(fmt.Sprintf(handlers, name))
 		if err != nil {
 			return err
