@@ -316,9 +316,13 @@ def test_a_client_with_a_certificate_builds_over_the_port(secured: Secured, cont
         assert "index.json" in tar.getnames()
 
 
+# With TLS 1.3 the server says no when the client has begun to speak, who then may see no more than that it is gone.
+GONE = "broken pipe|reset by peer|EOF"
+
+
 @pytest.mark.parametrize(("who", "says"), [
-    ("none", "certificate required|bad certificate"),
-    ("foreign", "unknown certificate authority|bad certificate|certificate required"),
+    ("none", f"certificate required|bad certificate|{GONE}"),
+    ("foreign", f"unknown certificate authority|bad certificate|certificate required|{GONE}"),
     ("plain", "deadline exceeded|error reading server preface|connection"),
     ("distrustful", "certificate signed by unknown authority"),
 ])
