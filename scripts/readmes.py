@@ -24,11 +24,18 @@ def made() -> dict[Path, str]:
     for recipe in recipes.values():
         path = Path(recipe.folder) / "README.md"
         found[path] = readme(recipe, path.read_text(encoding="utf-8") if path.exists() else "")
-    tests = {name: f"../tests/integration/test_{'chain' if name in CHAIN else name.replace('-', '_')}.py"
-             for name in recipes}
-    there = {name: test for name, test in tests.items() if (PROJECT / "docs" / test).exists()}
+    tests = {name: test for name, recipe in recipes.items() if not recipe.targets and (test := test_of(name))}
     family = yaml.safe_load((PROJECT / "docs/family.yml").read_text(encoding="utf-8"))
-    return {**found, PROJECT / "docs/catalog.md": page(recipes, family, there)}
+    return {**found, PROJECT / "docs/catalog.md": page(recipes, family, tests)}
+
+
+def test_of(image: str) -> str:
+    """The test of an image, a path from docs/: the one of its name, or the only one of services that names it."""
+    own = PROJECT / f"tests/integration/test_{'chain' if image in CHAIN else image.replace('-', '_')}.py"
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(own.parent.glob("test_*.py"))}
+    naming = [path for path, text in texts.items() if "pytest.mark.catalog" in text and f'"{image}"' in text]
+    found = own if own in texts else naming[0] if len(naming) == 1 else None
+    return f"../tests/integration/{found.name}" if found else ""
 
 
 if __name__ == "__main__":
