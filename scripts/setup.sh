@@ -67,10 +67,11 @@ apt_install() {
 
 # Programs that the tests run besides Python: skopeo and zstd read what was pushed, gpg signs test archives (gpg-agent
 # creates the keys), dockerd runs images and molecule's host, mmdebstrap creates that host and ssh connects to it, qemu
-# starts images of foreign platforms, sudo makes a user root, ansible-test checks scripts with shellcheck, and kdig asks
-# DNS servers. An existing program is enough, whoever installed it.
+# starts images of foreign platforms, sudo makes a user root, ansible-test checks scripts with shellcheck, kdig asks
+# DNS servers, and docker-compose runs compose files. An existing program is enough, whoever installed it.
 test_programs='skopeo:skopeo zstd:zstd gpg:gpg gpg-agent:gpg-agent dockerd:docker.io mmdebstrap:mmdebstrap
-    ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck kdig:knot-dnsutils'
+    ssh:openssh-client qemu-aarch64-static:qemu-user-static sudo:sudo shellcheck:shellcheck kdig:knot-dnsutils
+    docker-compose:docker-compose'
 [ -d /run/systemd/system ] || test_programs="$test_programs runsv:runit" # tests use this machine's supervisor
 install_test_programs() {
     lacking=$(for pair in $test_programs; do
