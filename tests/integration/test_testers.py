@@ -92,7 +92,7 @@ def test_what_a_tester_ran_when_its_engine_ended_is_run_by_another(testers: Farm
         going = pool.submit(verify, testers, tmp_path)
         until("an image runs on the first", 300, lambda: going.done() or runs_there(FOLDERS["first"]))
         assert not going.done(), going.result()[0].text[-4000:]
-        run("sv", "force-stop", f"{FOLDERS['first']}/services/dockerd")
+        run("sv", "-w", "60", "force-stop", f"{FOLDERS['first']}/services/dockerd")
         done, images = going.result()
     assert done.rc == 0, done.text[-4000:]
     assert {name: one["kept"] for name, one in images.items()} == dict.fromkeys(SOME, True)
@@ -106,7 +106,7 @@ def test_images_that_no_tester_is_left_for_are_an_error(testers: Farm, tmp_path:
         going = pool.submit(verify, testers, tmp_path, "--limit localhost,first")
         until("an image runs", 300, lambda: going.done() or runs_there(FOLDERS["first"]))
         assert not going.done(), going.result()[0].text[-4000:]
-        run("sv", "force-stop", f"{FOLDERS['first']}/services/dockerd")
+        run("sv", "-w", "60", "force-stop", f"{FOLDERS['first']}/services/dockerd")
         done, images = going.result()
     assert done.rc == 2, done.text[-4000:]
     unrun = [one for one in images.values() if not one["kept"]]
