@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -20,6 +20,12 @@ SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
+
+
+def security(excepted: Collection[str]) -> list[str]:
+    """An engine's options of that name for a contract's exceptions to `privileges`."""
+    kept = [] if "no-new-privileges" in excepted else ["no-new-privileges"]
+    return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
 
 
 class NotStarted(Exception):
@@ -98,8 +104,7 @@ class Runs:
     def security(self, relaxed: str = "") -> list[str]:
         """The engine's restrictions of privileges, without those that the contract excepts."""
         excepted = self._excepted.get("privileges", ())
-        kept = [] if relaxed == "privileges" or "no-new-privileges" in excepted else ["no-new-privileges"]
-        return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
+        return security((*excepted, "no-new-privileges") if relaxed == "privileges" else excepted)
 
     def _of(self, user: str) -> str:
         """Options of a file system in memory that the user can write to. `mode` is not enough: runc before 1.1.8 gives

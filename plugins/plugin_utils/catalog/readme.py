@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from ansible_collections.desimages.farm.plugins.module_utils.trial_run import security
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Recipe
 
@@ -104,9 +105,7 @@ def _published(recipe: Recipe) -> list[str]:
 
 def _security(recipe: Recipe) -> list[str]:
     """What the image runs with of Docker's options of that name: it has only what its contract excepts."""
-    excepted = recipe.contract.exceptions.get("privileges", ())
-    kept = [] if "no-new-privileges" in excepted else ["no-new-privileges"]
-    return kept + [f"{name}=unconfined" for name in excepted if name != "no-new-privileges"]
+    return security(recipe.contract.exceptions.get("privileges", {}))
 
 
 def run(recipe: Recipe) -> str:
