@@ -70,7 +70,7 @@ travels := $(foreach name,child fetching gobuild golden programs runner staging 
 test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
-	pytest tests/integration -m 'not full and not catalog' $(ARGS)
+	pytest tests/integration -m 'not full and not catalog' --durations 30 $(ARGS)
 	molecule test
 
 test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too

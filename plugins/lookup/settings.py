@@ -100,7 +100,7 @@ class LookupModule(LookupBase):
             display.warning(text)
         user = os.geteuid()
         wrong += settings.mistakes(
-            plain, groups, int(variables.get("ansible_forks") or 0), places=places(variables, plain),
+            plain, groups, self._workers(variables), places=places(variables, plain),
             remote=self._remote(variables), without=without)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
@@ -123,6 +123,10 @@ class LookupModule(LookupBase):
                 "alone": user == 0 or (not host and state.may_claim(own)),
             }
         ]
+
+    def _workers(self, variables) -> int:
+        """How many hosts a playbook has at the same time, if it needs that they are all at work; otherwise 0."""
+        return int(variables.get("ansible_forks") or 0) if variables.get("__farm_side_by_side") else 0
 
     def _remote(self, variables) -> bool:
         told = variables.get("ansible_connection") or context.CLIARGS.get("connection") or "ssh"

@@ -105,6 +105,18 @@ def test_a_run_whose_every_node_is_lost_ends_well_if_all_is_there(own: Farm, inv
     assert re.search(r"^other +0 +0:00 +0 +0 +0 +lost: ", there.text, re.M), there.text[-3000:]
 
 
+def test_only_a_build_needs_a_worker_for_each_node(own: Farm, inventory: Path) -> None:
+    """A large fleet is provisioned some hosts at a time."""
+    groups, sign, hosts = INVENTORY.partition("all:\n")
+    inventory.write_text(groups.replace("{localhost: {}}", "{localhost: {}, other: {}}", 1) + sign
+                         + hosts.replace("ansible_host: 198.51.100.1 # nobody (RFC 5737)", "ansible_connection: local"))
+    found = replace(own, inventory=inventory)
+    build = found.run("build.yml", "--check", "--forks 1")
+    assert build.rc == 2 and "forks is 1, but the group nodes has 2 hosts" in build.text, build.text[-3000:]
+    provision = found.run("playbooks/provision.yml", "--limit localhost", "--forks 1")
+    assert (provision.rc, provision.changed) == (0, 0), provision.text[-3000:]
+
+
 @pytest.mark.parametrize("variable", ["LC_ALL", "LANG"])
 def test_make_works_in_a_locale_that_nobody_generated(own: Farm, variable: str, tmp_path: Path) -> None:
     extra = tmp_path / "extra.json"
