@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The checks of the contract, by name. docs/contract.md has a section for each. No I/O."""
+"""The checks of the contract, by name. docs/contract.md has a line for each. No I/O."""
 
 from __future__ import annotations
 
