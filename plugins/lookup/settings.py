@@ -11,12 +11,11 @@ short_description: Check the farm's public variables for the current host
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Reads the public variables C(farm_*) and those of the provisioning roles as the current host sees them.
+  - Reads the public variables C(farm_*) and those of the other roles as the current host sees them.
   - Returns all mistakes in them and in the inventory's groups, and a fingerprint of everything that decides how the
     host is provisioned, including the roles' own files.
   - Returns the user who runs the playbook, whether this user can write the controller's parts of
-    C(farm_controller_state) on this machine, and whether making them needs no
-    other user's rights.
+    C(farm_controller_state) on this machine, and whether this user can make them without root.
   - Returns the platforms that C(farm_emulation) allows to emulate.
 options:
   _terms:
@@ -32,8 +31,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _list:
   description: One dictionary with RV(ignore:mistakes) (a list of texts), RV(ignore:fingerprint), RV(ignore:user) (a
-    number), RV(ignore:owned), RV(ignore:alone) and RV(ignore:emulated)
-    (platforms).
+    number), RV(ignore:owned), RV(ignore:alone) and RV(ignore:emulated) (platforms).
   type: list
   elements: dict
   sample:
@@ -136,7 +134,7 @@ class LookupModule(LookupBase):
         """The farm's variables without templates and tags; and name -> why it has no value."""
         found, wrong = {}, {}
         names = [name for name in variables
-                 if name.startswith(("farm_", "buildkit_")) or settings.decides_provisioning(name)]
+                 if name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name)]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
             if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The public variables of the roles that provision: what each may be. A role checks its own only when it comes to it,
+"""The public variables of the roles: what each may be. A role checks its own only when it comes to it,
 minutes after the first host was changed; an inventory's values are checked here, before anything starts. No I/O."""
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ def _archive(one: Any) -> bool:
 
 
 CHECKS: Mapping[str, Check] = {
-    "buildkitd_origin": _choice("module"),
     "buildkitd_archives": _archives,
     "buildkitd_cache": _folder,
     "buildkitd_state": _path,

@@ -234,7 +234,8 @@ SETTINGS: Mapping[str, Setting] = {
 OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
 OF_PLAYBOOKS = (  # variables of a single playbook
     "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
-    "farm_check_json", "farm_adopt", "farm_verify_json", "farm_upgrade", "farm_outdated_json", "farm_licences_json")
+    "farm_check_json", "farm_adopt", "farm_verify_json", "farm_upgrade", "farm_outdated_json", "farm_licences_json",
+    "farm_from", "farm_from_ca", "farm_from_user", "farm_from_password", "farm_from_state")
 
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 

@@ -24,7 +24,7 @@ from .conftest import Catalog
 
 PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
-PAGES = [README, GUIDE, ARCHITECTURE, *(PROJECT / f"docs/{name}.md" for name in ("fleet", "security", "scheduling")),
+PAGES = [README, GUIDE, ARCHITECTURE, *(PROJECT / f"docs/{name}.md" for name in ("fleet", "security", "scheduling", "contract")),
          *sorted((PROJECT / "roles").glob("*/README.md"))]
 MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))
@@ -184,12 +184,18 @@ def test_a_page_of_the_docs_names_no_target_that_make_lacks() -> None:
         assert set(re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))) <= there
 
 
+USED = {name for path in PLAYBOOKS + sorted((PROJECT / "playbooks/tasks").glob("*.yml"))
+        for name in re.findall(r"(?<!_)\bfarm_[a-z_]+\b", path.read_text(encoding="utf-8")) if name != "farm_info"}
+
+
 def test_the_guide_names_every_variable() -> None:
     public = set(yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8")))
-    used = {name for path in PLAYBOOKS + sorted((PROJECT / "playbooks/tasks").glob("*.yml"))
-            for name in re.findall(r"(?<!_)\bfarm_[a-z_]+\b", path.read_text(encoding="utf-8")) if name != "farm_info"}
     named = set(re.findall(r"`(\w+)", GUIDE.read_text(encoding="utf-8")))
-    assert sorted((public | used | set(settings.SETTINGS)) - named) == []
+    assert sorted((public | USED | set(settings.SETTINGS)) - named) == []
+
+
+def test_every_variable_of_a_playbook_is_known_where_names_are_compared() -> None:
+    assert sorted(USED - set(settings.KNOWN)) == []
 
 
 @pytest.mark.parametrize("name", sorted(schema.FILES))

@@ -42,7 +42,6 @@ def mistakes(name: str, value: Any) -> list[str]:
     ("buildkitd_frontends", [["dockerfile.v1"], None, 5, "dockerfile.v0"], "a list of frontends"),
     ("buildkitd_plain_registries", [["http://x"], [1], None], "a list of HOST:PORT"),
     ("buildkitd_runc", ["runc", None], "an absolute path"), ("buildkitd_cache", ["x", ""], "an absolute path"),
-    ("buildkitd_origin", ["image"], "one of module"),
     ("binfmt_platforms", [["linux/mips"], "linux/s390x", "", None, [["linux/386"]]], "a list of platforms out of"),
     ("buildkitd_weigth", [20], "did you mean buildkitd_weight?"),
     ("registry_certificat", ["/x"], "did you mean registry_certificate?"),
@@ -70,7 +69,7 @@ def test_a_right_value_is_taken(name: str, values: list[Any]) -> None:
         assert mistakes(name, value) == [], value
 
 
-@pytest.mark.parametrize("role", settings.ROLES)
+@pytest.mark.parametrize("role", [*settings.ROLES, "tester"])
 def test_every_variable_of_a_role_is_known_and_its_default_is_right(role: str) -> None:
     defaults = yaml.safe_load((PROJECT / f"roles/{role}/defaults/main.yml").read_text(encoding="utf-8"))
     assert set(defaults) <= {*role_settings.CHECKS, *role_settings.OTHERS}

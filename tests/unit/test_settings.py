@@ -153,6 +153,7 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_namespace", "x" * 127, "at most 126"),
         ("farm_platform", ["linux/arm64"], "did you mean farm_platforms?"),
         ("farm_snapshots", "20261101T081513Z", "did you mean farm_snapshot?"),
+        ("farm_from_pasword", "secret", "did you mean farm_from_password?"),
         ("farm_registry", "127.0.0.1:99999", "HOST:PORT"),
         ("farm_registry", "r..example:5000", "HOST:PORT"),
         ("farm_registry", "0.0.0.0:5000", "under which all hosts and this machine reach it"),

@@ -55,6 +55,7 @@ buildkit_weight: 5
 farm_signing_key: !vault |
   $ANSIBLE_VAULT;1.1;AES256
   61626364
+tester_socket: docker.sock
 """)
     return found, text, folder
 
@@ -66,7 +67,7 @@ def test_every_host_is_told_all_mistakes_and_none_is_connected_to(
     assert set(found) == {"pi2", "pi4"} and found["pi2"] == found["pi4"]
     assert sorted(line.split()[0] for line in found["pi2"]) == [
         "buildkit_weight", "buildkitd_memory", "farm_registry_ca", "farm_registry_password", "farm_signing_key",
-        "farm_slots", "farm_state"]
+        "farm_slots", "farm_state", "tester_socket"]
     assert "UNREACHABLE" not in text and "Traceback" not in text
 
 
@@ -75,6 +76,7 @@ def test_every_host_is_told_all_mistakes_and_none_is_connected_to(
     ("farm_registry_password", 3, "cannot be worked out: 'vault_password_of_mine' is undefined"),
     ("farm_state", 5, "cannot be worked out: 'nothing' is undefined"), ("farm_registry_ca", 0, "is True, it must be"),
     ("farm_signing_key", 8, "no vault secrets found"), ("buildkit_weight", 7, "did you mean buildkitd_weight?"),
+    ("tester_socket", 11, "'' or an absolute path"),
 ])
 def test_a_mistake_has_its_file_and_line(
     wrong: tuple[dict[str, list[str]], str, Path], name: str, line: int, said: str
