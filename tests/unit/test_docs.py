@@ -24,7 +24,9 @@ from .conftest import Catalog
 
 PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
-PAGES = [README, GUIDE, ARCHITECTURE, *(PROJECT / f"docs/{name}.md" for name in ("fleet", "security", "scheduling", "contract")),
+FLEET = PROJECT / "docs/fleet.md"
+PAGES = [README, GUIDE, ARCHITECTURE, FLEET,
+         *(PROJECT / f"docs/{name}.md" for name in ("security", "scheduling", "contract")),
          *sorted((PROJECT / "roles").glob("*/README.md"))]
 MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))
@@ -128,7 +130,8 @@ def test_an_example_inventory_has_good_settings(block: Block) -> None:
     whole = "all" in value
     given = value["all"]["vars"] if whole else value
     named = [name for name in settings.GROUPS if name in value]
-    groups = {name: list(value[name]["hosts"]) for name in named} if whole else {"nodes": ["localhost"]}
+    usual = dict.fromkeys(("nodes", "testers"), ["localhost"])
+    groups = {name: list(value[name]["hosts"]) for name in named} if whole else usual
     defaults = yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8"))
     there = {**{name: default for name, default in defaults.items() if "{{" not in str(default)}, **given}
     assert settings.mistakes(there, groups) == []
@@ -228,8 +231,9 @@ def test_the_guide_names_all_that_lies_in_the_state_folder() -> None:
     assert [name for name in sorted(OWN - {"lost+found"}) if f"`{name}`" not in text] == []
 
 
-def test_every_message_that_the_guide_explains_is_one_of_the_code() -> None:
-    section = GUIDE.read_text(encoding="utf-8").partition("## Messages")[2]
+@pytest.mark.parametrize(("page", "heading"), [(GUIDE, "Messages"), (FLEET, "When a host is refused")])
+def test_every_message_that_a_page_explains_is_one_of_the_code(page: Path, heading: str) -> None:
+    section = page.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
     code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # a string over several lines
     messages = re.findall(r"(?m)^\| `([^`]+)` \|", section)
