@@ -129,7 +129,7 @@ def test_an_image_with_a_recipe_is_told_as_built_and_any_other_with_a_reason(web
     said = {"why": "a reason", "do": "something"}
     text = page({"web": web}, {"web": said, "other": said}, {"web": "../tests/integration/test_web.py"})
     rows = [line for line in text.splitlines() if re.match(r"\| (\[web\]|other)", line)]
-    assert "[test_web.py](../tests/integration/test_web.py); its contract: health, metrics, 2 volume" in rows[0]
+    assert "[test_web.py](../tests/integration/test_web.py); its contract: health, metrics, 2 volumes" in rows[0]
     assert rows[1:] == ["| other | a reason | something |"]
 
 

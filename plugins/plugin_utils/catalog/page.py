@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
@@ -21,8 +21,8 @@ Made by `make readmes` from the recipes and from [family.yml](family.yml). How a
 REST = """
 ## What is not built
 
-No recipe is here that was never built. Each of these has a reason, and what a person could do who has what is missing.
-An image of your own is in [your own catalog](guide.md#your-own-catalog).
+A recipe that was never built is not added. This table says why each of these images has none, and what you can do if
+you have what is missing: put an image into [your own catalog](guide.md#your-own-catalog).
 """
 
 
@@ -33,7 +33,7 @@ def page(recipes: Mapping[str, Recipe], family: Mapping[str, Mapping[str, str]],
     lines += [_row(recipe, tests.get(name, "")) for name, recipe in sorted(recipes.items())]
     left = {name: said for name, said in sorted(family.items()) if name not in recipes}
     if left:
-        lines += [REST, "| image | why not | what a person would do |", "|---|---|---|"]
+        lines += [REST, "| image | why not | what you can do |", "|---|---|---|"]
         lines += [f"| {name} | {said['why']} | {said['do']} |" for name, said in left.items()]
     return "\n".join(lines) + "\n"
 
@@ -52,9 +52,9 @@ def _proofs(recipe: Recipe, test: str) -> Iterator[str]:
         yield f"[{test.rpartition('/')[2]}]({test})"
     promised: Mapping[str, Any] = {
         "health": bool(recipe.contract.health), "metrics": bool(recipe.contract.metrics),
-        f"{len(recipe.contract.answers)} answers": recipe.contract.answers,
-        f"{len(recipe.contract.refuses)} refusals": recipe.contract.refuses,
-        f"{len(recipe.contract.volumes)} volume": recipe.contract.volumes,
+        _counted(recipe.contract.answers, "answer"): recipe.contract.answers,
+        _counted(recipe.contract.refuses, "refusal"): recipe.contract.refuses,
+        _counted(recipe.contract.volumes, "volume"): recipe.contract.volumes,
     }
     if recipe.targets:
         yield "what is built with it"
@@ -62,3 +62,7 @@ def _proofs(recipe: Recipe, test: str) -> Iterator[str]:
         yield f"its contract: {', '.join(said)}"
     else:
         yield "its contract: what every image keeps"
+
+
+def _counted(some: Sized, word: str) -> str:
+    return f"{len(some)} {word}{'' if len(some) == 1 else 's'}"

@@ -46,8 +46,10 @@ _CONTRACT = {
     "properties": {
         "command": {**_WORDS, "description": "The arguments of an example run."},
         "environment": {**_VALUES, "description": "The environment of the example run."},
-        "user": {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 2},
-        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": _PORT}},
+        "user": {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 2,
+                 "description": "The number of the user that it runs as."},
+        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": _PORT},
+                  "description": "A name for each port in EXPOSE: `{http: 8080/tcp}`."},
         "health": {
             "type": "object", "additionalProperties": False, "description": "How to check health.",
             "oneOf": [{"required": [name]} for name in ("http", "tcp", "dns", "rtsp", "command")],
@@ -59,11 +61,11 @@ _CONTRACT = {
                            "description": "Seconds from the start until it is healthy; 30 by default."},
             },
         },
-        "metrics": _URL,
-        "volumes": _FOLDERS,
+        "metrics": {**_URL, "description": "The URL of its metrics, inside its network."},
+        "volumes": {**_FOLDERS, "description": "Folders whose data are kept."},
         "tmpfs": {**_FOLDERS, "description": "Folders in memory that it needs besides its volumes."},
-        "multicast": {"type": "boolean", "description": "It is found by multicast, such as mDNS, and needs a network "
-                                                        "that passes it on."},
+        "multicast": {"type": "boolean", "description": "Others find it by multicast, such as mDNS, so it needs a "
+                                                        "network that passes multicast on."},
         "answers": {
             "type": "array", "description": "Requests, and what is answered.",
             "items": {
@@ -112,11 +114,10 @@ def recipe() -> dict[str, Any]:
             "description": _text("One line for people; becomes org.opencontainers.image.description."),
             "title": _text("The image's title; by default its name."),
             "home": {"type": "string", "pattern": "^https?://", "description":
-                     "Where the packaged software is published, if it is not the catalog's own; becomes "
-                     "org.opencontainers.image.url."},
+                     "The home page of the packaged software; becomes org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
-            "version": _text("The version of the packaged software; by default that of the go or cargo input with the "
-                             "image's name."),
+            "version": _text("The version of the packaged software; by default that of the input with the image's "
+                             "name."),
             "inputs": {
                 "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
                 "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
