@@ -47,4 +47,4 @@ class ActionModule(FarmAction):
                  "The registry's garbage collection, which is not run here, frees the space")
         if removal.children:
             self.warn(f"these images are built on {names}: {', '.join(sorted(removal.children))}. They are kept and "
-                      f"stay whole; when they are built again, {names} is built again as well")
+                      f"stay complete; when they are built again, {names} is built again as well")

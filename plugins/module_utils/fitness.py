@@ -117,8 +117,8 @@ def starts(folder: str, platform: str) -> str:
     except FarmError as error:
         return f"{error.message}: {error.hint}"
     return "" if good else (
-        f"programs for {platform} do not run here (its kernel calls itself {os.uname().machine}), and BuildKit would "
-        "be one: farm_native is to name what this host runs, its own platform first; or leave it out")
+        f"programs for {platform} do not run here (its kernel calls itself {os.uname().machine}), so BuildKit would "
+        "not start: set farm_native to what this host runs, its own platform first, or leave it out")
 
 
 def overlayfs(folder: str) -> str:

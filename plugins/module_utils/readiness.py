@@ -36,7 +36,7 @@ def http_answers(url: str, certificate: str = "", timeout: float = 2) -> str:
         if certificate:
             connection.connect()
             if _shown(connection.sock) != _first(certificate):
-                return f"GET {url}: another certificate than that in {certificate}"
+                return f"GET {url}: the certificate is not the one in {certificate}"
         connection.request("GET", parts.path or "/")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:

@@ -42,7 +42,7 @@ def load(engine: Any, image: Mapping[str, Any], access: Mapping[str, str], folde
             file.seek(0)
             (found,) = engine.images.load(file)
     except ValueError as error:
-        raise FarmError(f"the engine took no image from {image['repository']}") from error
+        raise FarmError(f"the engine did not load an image of {image['repository']}") from error
     finally:
         if os.path.exists(path):
             os.unlink(path)

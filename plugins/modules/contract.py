@@ -187,7 +187,7 @@ def main() -> None:
         finally:
             shutil.rmtree(folder)
         if engine_process(module.params["socket"]) != before:
-            raise FarmError(f"the engine at {module.params['socket']} ended in the middle, and runs again")
+            raise FarmError(f"the engine at {module.params['socket']} was restarted while the image ran")
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:

@@ -140,13 +140,13 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
         "10: contract: command is ['serve', '/config'], but the Dockerfile says CMD [\"x\"] (line 13)",
         "11: contract: metrics asks http://127.0.0.1:5001/metrics: no port in ports is 5001/tcp, so nobody could read "
         "them from outside; TCP ports: 5000/tcp, 5002/tcp",
-        "13: contract: answers.0.says is '(open', no regular expression: missing ), unterminated subpattern at "
-        "position 0",
-        "14: contract: answers.1.method is of a request by http, and this one is the command a 'b c'",
-        "14: contract: answers.1.status is of a request by http, and this one is the command a 'b c'",
-        "16: contract: refuses.0.says is 'a{2,1}', no regular expression: min repeat greater than max repeat at "
-        "position 2",
-        "17: contract: refuses.1 is the example run itself: say by command or environment what is wrong"]
+        "13: contract: answers.0.says is '(open', which is not a regular expression: missing ), unterminated "
+        "subpattern at position 0",
+        "14: contract: answers.1.method is for a request by http, and this answer has the command a 'b c'",
+        "14: contract: answers.1.status is for a request by http, and this answer has the command a 'b c'",
+        "16: contract: refuses.0.says is 'a{2,1}', which is not a regular expression: min repeat greater than max "
+        "repeat at position 2",
+        "17: contract: refuses.1 is the example run itself: give it a wrong command or environment"]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
     [
         ({"health": {"http": "http://127.0.0.1:9/"}, "ports": {"a": "1/tcp"}}, []),  # only the check itself asks it
         ({"health": {"http": "http://example.org:9/"}}, [
-            "health asks http://example.org:9/: an image is asked on its own loopback: write 127.0.0.1 for "
+            "health asks http://example.org:9/: an image is checked on its own loopback: write 127.0.0.1 instead of "
             "example.org"]),
         ({"health": {"http": "http://[::1]:9/"}, "answers": [{"http": "http://localhost/"}]}, []),
         ({"health": {"http": "http://127.0.0.1:99999/"}}, [
-            "health asks http://127.0.0.1:99999/: it is no URL: Port out of range 0-65535"]),
+            "health asks http://127.0.0.1:99999/: it is not a URL: Port out of range 0-65535"]),
         ({"ports": {"a": "80/udp"}, "metrics": "http://127.0.0.1/"}, [
             "metrics asks http://127.0.0.1/: no port in ports is 80/tcp, so nobody could read them from outside; TCP "
             "ports: none"]),
@@ -168,14 +168,14 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
             "out, or name the volumes"]),
         ({"ports": {"a": "1/tcp"}, "volumes": ["/a"], "answers": [{"command": ["a"], "again": True}]}, []),
         ({"command": ["a"], "answers": [{"command": ["a"]}]}, [
-            "answers are asked of a service, and one without ports and health is none"]),
+            "answers are of a service, and this image has neither ports nor health"]),
         ({"exceptions": {"privileges": {"seccomp": "why"}}}, []),
         ({"exceptions": {"privileges": {"all": "why"}}}, [
-            "exceptions.privileges.all is none that a run is given: no-new-privileges, seccomp, apparmor"]),
+            "exceptions.privileges.all must be one of no-new-privileges, seccomp, apparmor"]),
         ({"health": {"tcp": "127.0.0.1:1", "status": 200}}, [
-            "health.status is that of http and rtsp, and health asks neither"]),
+            "health.status needs http or rtsp, and health has neither"]),
         ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "1"}}, {"command": ["a"]}]}, [
-            f"refuses.{number} is the example run itself: say by command or environment what is wrong"
+            f"refuses.{number} is the example run itself: give it a wrong command or environment"
             for number in (0, 1)]),
         ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "2"}}, {"command": ["b"]}]},
          []),

@@ -228,7 +228,7 @@ def test_the_other_name_of_a_suite_must_still_mean_it(resolver, main):
 def test_without_any_suite_there_is_nothing_to_resolve_on(resolver, main, security):
     main.spoil("trixie", "armel")
     security.spoil("trixie-security", "armel")
-    with pytest.raises(Mixed, match="none of trixie, trixie-security is whole"):
+    with pytest.raises(Mixed, match="serves none of trixie, trixie-security completely"):
         resolver(allow_missing_suites=True).index(SUITES, ARMV6)
 
 

@@ -120,7 +120,7 @@ def test_a_wrapper_that_was_edited_is_refused(locked: Catalog) -> None:
 def test_files_beside_an_input_that_no_lock_names_are_refused(locked: Catalog, name: str) -> None:
     """A .deb there would be one of the packages that are installed."""
     locked.write(f"a/go/{name}/more_1_all.deb", "")
-    with pytest.raises(BadInput, match=rf"images/a/go/{name}:1: its files would enter with {name}, but no lock"):
+    with pytest.raises(BadInput, match=rf"images/a/go/{name}:1: its files would enter the build, but no lock"):
         locked.plan()
 
 

@@ -173,7 +173,7 @@ def test_a_native_addon_is_refused_with_what_to_do(place, registry, package, fil
 
 @needs_npm
 def test_a_fallback_is_one_of_its_packages(place, registry):
-    with pytest.raises(FarmError, match="fallback names lbi, which is none of its packages"):
+    with pytest.raises(FarmError, match="fallback names lbi, which is not one of its packages"):
         place.lock({**APP, "fallback": ["lbi"]})
 
 

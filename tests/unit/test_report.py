@@ -54,7 +54,7 @@ def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chai
 
     (told,) = report.left_out(plan, outcomes)
     assert told == (f"NOT UP TO DATE, security updates may be missing: {', '.join(there)}: "
-                    f"when the lock was made, the mirror could not serve whole: {' '.join(lacks)}")
+                    f"when the lock was made, the mirror could not serve completely: {' '.join(lacks)}")
     found = report.summary(plan, outcomes, ["desimages/debian:latest"], [],
                            {Key("builder", "go", ARM64): "pi"})
     assert found["left_out"] == dict.fromkeys(there, lacks)

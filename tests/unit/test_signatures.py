@@ -154,7 +154,7 @@ def test_a_key_is_made_once_and_can_be_given(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FarmError, match="farm_signing_key is no ed25519 private key"):
+    with pytest.raises(FarmError, match="farm_signing_key is not an ed25519 private key"):
         signing.load(str(tmp_path), "nonsense", [], check=False)
     with pytest.raises(BadInput, match="number 2"):
         signing.load(str(tmp_path), "", ["A" * 43 + "=", "nonsense"], check=False)

@@ -197,7 +197,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _clean(value: Any, shown: bool = True) -> Any:

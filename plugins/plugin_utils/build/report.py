@@ -93,7 +93,7 @@ def left_out(plan: Plan, outcomes: dict[Key, Outcome]) -> list[str]:
     for unit, suites in lacking(plan, outcomes).items():
         found.setdefault(" ".join(suites), []).append(unit)
     return [f"NOT UP TO DATE, security updates may be missing: {', '.join(names)}: when the lock was made, the mirror "
-            f"could not serve whole: {suites}"
+            f"could not serve completely: {suites}"
             for suites, names in found.items()]
 
 

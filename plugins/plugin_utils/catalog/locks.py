@@ -45,8 +45,8 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         kind, read = KINDS[found.kind], reader(Path(recipe.folder))
         now = kind.made_for(found, recipe.suites, read)
         stray = [f"{folder}/{found.name}" for folder in WRAPPERS if folder != found.kind or "wrapper" not in now]
-        problems += [f"{where.removesuffix(LOCK)}{path}:1: its files would enter with {found.name}, but no lock names"
-                     " them, as it is no wrapper of this input: remove the folder"
+        problems += [f"{where.removesuffix(LOCK)}{path}:1: its files would enter the build, but no lock names them, "
+                     f"because {found.name} has no such wrapper: remove the folder"
                      for path in stray if is_there(Path(recipe.folder) / path)]
         if not kind.has_lines(found, read):
             continue

@@ -101,7 +101,7 @@ class Release:
             with (folder / name).open("rb") as file:
                 head, own = file.read(20), elf.program(self.platform)
             if head[:6] + head[18:] != own[:6] + own[18:20]:
-                raise self._bad(f"bin/{name} is no program for {self.platform}")
+                raise self._bad(f"bin/{name} is not a program for {self.platform}")
         return found
 
     def _bad(self, why: str) -> FarmError:

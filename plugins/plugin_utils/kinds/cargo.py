@@ -164,7 +164,7 @@ def newest(registry: Registry, recipe: Recipe, found: Input, named: Mapping[str,
         best = versions.newest((one for one, yanked in there.items() if not yanked), version) if there else ""
         withdrawn = "yanked" if there.get(version) else ""
         if not there and name in named:
-            raise error or FarmError(f"the registry has no {name}", hint="is it spelled so in image.yml?")
+            raise error or FarmError(f"the registry has no {name}", hint="check its name in image.yml")
         if withdrawn or (name, version) in named.items():
             told.append(Version(name, version, best, withdrawn, place=place if name in named else (), text=best))
     return told
@@ -182,7 +182,7 @@ class _Programs(Resolver):
         program, before = self.registry.look(str(found.spec["crate"]), str(found.spec["version"])), sizes(recipe)
         for crate in before:
             if crate[:2] == program[:2] and crate != program:
-                raise HashMismatch(f"{program} is {program.sha256} by the index, the lock says {crate.sha256}",
+                raise HashMismatch(f"the index says that {program} is {program.sha256}, the lock says {crate.sha256}",
                                    hint=CHANGED)
         whole = self.registry.get([program], recipe.name)
         source = self._unpacked(program)

@@ -209,7 +209,7 @@ class Debian:
             if name:
                 kept.append((suite, name))
         if not kept:
-            raise Mixed(f"none of {', '.join(suites)} is whole for {apt.architecture} at this origin",
+            raise Mixed(f"this origin serves none of {', '.join(suites)} completely for {apt.architecture}",
                         platform=apt.platform, hint="try later, or use another origin (farm_origins)")
         apt.sources(kept, bases)
         apt.update()

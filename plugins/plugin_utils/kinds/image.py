@@ -262,7 +262,7 @@ class _Images(Resolver):
         data, content = _read(registry, repository, manifest.digest)
         said = str(found.spec["image"])
         if not content.config:
-            raise FarmError(f"{said} has an index inside its index for {platform}: the farm knows no such image")
+            raise FarmError(f"{said} has an index inside its index for {platform}, which the farm does not support")
         config = self._config(registry, repository, content.config)
         if why := image_lines.unusable(oci.document(data, said), config):
             raise FarmError(f"{said} cannot be built on for {platform}: {why}", hint="take another image")

@@ -159,7 +159,7 @@ def _data(path: Path) -> AbstractContextManager[tarfile.TarFile]:
     """The tar of files in a .deb, which is an ar archive. Source: deb(5)"""
     with path.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
-            raise ValueError("it is no .deb")
+            raise ValueError("it is not a .deb")
         while header := file.read(60):
             name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
             if name.startswith("data.tar"):

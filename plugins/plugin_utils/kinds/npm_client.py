@@ -112,6 +112,6 @@ def spec(entry: Entry) -> str:
 def entered(entry: Entry, npm: Npm, store: Store) -> FarmError | None:
     path = npm.tarball(entry.fact["integrity"])
     if not path.is_file():
-        return HashMismatch(f"{entry.label}: the registry says another integrity than the lock, which says "
+        return HashMismatch(f"{entry.label}: the registry has another integrity than the lock, which has "
                             f"{entry.fact['integrity']}", hint=CHANGED)
     return into_store(entry, path, store)

@@ -108,8 +108,8 @@ class Packages:
         for package in lacking:
             path = self.npm.tarball(package.integrity)
             if not path.is_file():
-                raise FarmError(f"{package.label}: the registry says another integrity than {LOCKFILE}, which says "
-                                f"{package.integrity}", hint=f"remove it from {LOCKFILE}, after you looked into why")
+                raise FarmError(f"{package.label}: the registry has another integrity than {LOCKFILE}, which has "
+                                f"{package.integrity}", hint=f"find out why, and remove it from {LOCKFILE}")
             had[package] = (sha256_of(str(path)), path.stat().st_size)
             keep(path, had[package][0], self.store)
         self._look(name, [(package, needs(self.store.path(had[package][0]))) for package in packages], platforms,
@@ -119,8 +119,8 @@ class Packages:
     def _look(self, name: str, found: Sequence[tuple[Package, str]], platforms: Sequence[Platform],
               fallback: Sequence[str]) -> None:
         if unknown := sorted(set(fallback) - {package.name for package, _said in found}):
-            raise FarmError(f"{name}: fallback names {', '.join(unknown)}, which is none of its packages", input=name,
-                            hint="remove it there")
+            raise FarmError(f"{name}: fallback names {', '.join(unknown)}, which is not one of its packages",
+                            input=name, hint="remove it there")
         needy = list(npm_lockfile.natives(found, platforms, fallback))
         if needy:
             where = sorted({platform for _text, some in needy for platform in some}, key=platforms.index)

@@ -174,7 +174,7 @@ def alone(state: Path) -> Iterator[None]:
         try:
             entered.enter_context(locked(f"{folder}/in-use", 0))
         except TimeoutError as error:
-            raise Busy(f"another lock step is at work in {folder}",
+            raise Busy(f"another lock step is running in {folder}",
                        hint="wait for it, or give this one a farm_state of its own") from error
         yield
 

@@ -40,7 +40,7 @@ def moved(old: Lock, new: Lock) -> list[str]:
     lines += [f"{name} is now locked for what the recipe says" for name, said in new.made_for.items()
               if name in old.made_for and old.made_for[name] != said]
     if old.above != new.above:
-        lines.append(f"locked above the packages of {', '.join(new.above) or 'no image'}")
+        lines.append(f"leaves out the packages that it has from {', '.join(new.above) or 'no other image'}")
     lines += _notes("left out", old.left_out, new.left_out)
     lines += _notes("only in an older state", _older(old), _older(new))
     return lines

@@ -76,7 +76,7 @@ class Secrets:
             self._write(CA, authority.pem)
             change.add("the farm's CA", why, before, _said(authority))
         if authority is None:  # old_authority() would have said so
-            raise FarmError(f"{self.folder}/{CA} is missing", hint="run again: it is made anew")
+            raise FarmError(f"{self.folder}/{CA} is missing", hint="run again: a new one is made")
         if why := certificates.old_server(server, authority, hosts, now):
             before = _said(server) if server else ""
             server = certificates.new_server(authority, hosts, now)
@@ -84,7 +84,7 @@ class Secrets:
             self._write(CERTIFICATE, server.pem)
             change.add("the registry's certificate", why, before, _said(server))
         if server is None:
-            raise FarmError(f"{self.folder}/{CERTIFICATE} is missing", hint="run again: it is made anew")
+            raise FarmError(f"{self.folder}/{CERTIFICATE} is missing", hint="run again: a new one is made")
         return change, server
 
     def admit(self, user: str, password: str) -> Change:

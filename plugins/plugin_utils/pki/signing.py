@@ -59,13 +59,13 @@ def load(folder: str, given: str, trusted: Iterable[str], *, check: bool) -> Key
     """
     others = [public_key(text) for text in trusted]
     if "" in others:
-        raise BadInput([f"farm_trusted_keys: number {number} is no ed25519 public key, in base64 or PEM"
+        raise BadInput([f"farm_trusted_keys: number {number} is not an ed25519 public key, in base64 or PEM"
                         for number, key in enumerate(others, 1) if not key], what="the inventory")
     place, private = f"{folder}/{KEY}", given.strip() or files.text_of(f"{folder}/{KEY}", LARGEST).strip()
     if not private:
         if os.path.lexists(place):
-            raise FarmError(f"{place} is no readable key", hint="restore it from your backup, or remove it: then a new "
-                            "one is made, and what is there must be adopted (docs/security.md)")
+            raise FarmError(f"{place} cannot be read as a key", hint="restore it from your backup, or remove it: then "
+                            "a new one is made, and what is there must be adopted (docs/security.md)")
         if check:
             return Keys("", frozenset(others))
         files.private_folder(folder)
@@ -103,7 +103,7 @@ def _public(folder: str, private: str, where: str, *, check: bool) -> str:
         raw = _private(private).public_key().public_bytes(libraries.serialization.Encoding.Raw,
                                                           libraries.serialization.PublicFormat.Raw)
     except (ValueError, libraries.signatures.UnsupportedAlgorithm):
-        raise FarmError(f"{where} is no ed25519 private key in PEM without a passphrase",
+        raise FarmError(f"{where} is not an ed25519 private key in PEM without a passphrase",
                         hint="make one with: openssl genpkey -algorithm ed25519") from None
     found = base64.b64encode(raw).decode()
     if not check:

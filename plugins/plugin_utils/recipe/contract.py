@@ -144,7 +144,7 @@ def _command(stages: Sequence[Stage]) -> Instruction | None:
 
 
 def _same(command: Sequence[str], said: str) -> bool:
-    """Whether a CMD gives these arguments. If it is no JSON array, a shell runs it, and a parent may say which one."""
+    """Whether a CMD gives these arguments. If it is not a JSON array, a shell runs it, and a parent may say which."""
     words = array(said)
     return command[-1] == said if words is None else words == list(command)
 
@@ -155,7 +155,8 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     patterns += [("refuses", number, refusal.says) for number, refusal in enumerate(contract.refuses)]
     for part, number, pattern in patterns:
         if said := _no_expression(pattern):
-            yield (part, number, "says"), f"{part}.{number}.says is {pattern!r}, no regular expression: {said}"
+            yield (part, number, "says"), (f"{part}.{number}.says is {pattern!r}, which is not a regular expression: "
+                                           f"{said}")
     declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
     asked: list[tuple[Path, str]] = [(("health",), str(contract.health.get("http", "")))]
     asked += [(("metrics",), contract.metrics)]
@@ -167,20 +168,20 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     if not contract.service:
         for part in ("answers", "metrics"):
             if getattr(contract, part):
-                yield (part,), f"{part} are asked of a service, and one without ports and health is none"
+                yield (part,), f"{part} are of a service, and this image has neither ports nor health"
     for number, answer in enumerate(contract.answers):
         for key, said in _meaningless(answer, kept=bool(contract.volumes)):
             yield ("answers", number, key), f"answers.{number}.{key} {said}"
     for name in sorted(set(contract.exceptions.get("privileges", ())) - set(PRIVILEGES)):
-        yield ("exceptions", "privileges", name), (f"exceptions.privileges.{name} is none that a run is given: "
+        yield ("exceptions", "privileges", name), (f"exceptions.privileges.{name} must be one of "
                                                    f"{', '.join(PRIVILEGES)}")
     for number, refusal in enumerate(contract.refuses):
         same = not refusal.command or refusal.command == contract.command
         if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
-            yield ("refuses", number), (f"refuses.{number} is the example run itself: say by command or environment "
-                                        "what is wrong")
+            yield ("refuses", number), (f"refuses.{number} is the example run itself: give it a wrong command or "
+                                        "environment")
     if "status" in contract.health and not {"http", "rtsp"} & set(contract.health):
-        yield ("health", "status"), "health.status is that of http and rtsp, and health asks neither"
+        yield ("health", "status"), "health.status needs http or rtsp, and health has neither"
 
 
 def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[str, str]]:
@@ -190,7 +191,7 @@ def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[str, str]]:
                         "or name the volumes")
     for key, usual in (("method", "GET"), ("body", ""), ("status", 200)):
         if answer.command and getattr(answer, key) != usual:
-            yield key, f"is of a request by http, and this one is the command {shlex.join(answer.command)}"
+            yield key, f"is for a request by http, and this answer has the command {shlex.join(answer.command)}"
 
 
 def _unreachable(url: str, declared: set[int] | None) -> Iterator[str]:
@@ -199,10 +200,10 @@ def _unreachable(url: str, declared: set[int] | None) -> Iterator[str]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
     except ValueError as error:
-        yield f"it is no URL: {error}"
+        yield f"it is not a URL: {error}"
         return
     if not references.loopback(host):
-        yield f"an image is asked on its own loopback: write 127.0.0.1 for {host or 'the host'}"
+        yield f"an image is checked on its own loopback: write 127.0.0.1 instead of {host or 'the host'}"
     if declared is not None and port not in declared:
         names = ", ".join(f"{one}/tcp" for one in sorted(declared)) or "none"
         yield f"no port in ports is {port}/tcp, so nobody could read them from outside; TCP ports: {names}"
