@@ -84,6 +84,11 @@ cache:
   type: int
   returned: success
   sample: 1073741824
+farm:
+  description: The version of the farm that provisioned this host; empty if it is not known.
+  type: str
+  returned: success
+  sample: 0.1.0
 engine:
   description: The engine id that was proven on this host.
   type: str

@@ -148,6 +148,17 @@ optional:
   type: list
   elements: dict
   sample: [{unit: builder-go linux/arm64, id: 7f31..., sure: true, reasons: [new]}]
+unsigned:
+  description: The units that exist but are built, because no accepted key has signed their tags.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+adopted:
+  description: The tags that O(adopt) signed as they are, or would sign, each with its digest.
+  returned: always
+  type: dict
+  sample: {"desimages/base:b-0d5c...": "sha256:b5bb9d80..."}
 counts:
   description: How many units exist, will be built, and will be built unless a rebuilt parent comes out the same.
   returned: always

@@ -59,4 +59,14 @@ programs:
   returned: success
   type: dict
   sample: {buildctl: {path: /cache/buildctl, sha256: b5bb9d80, size: 23982242}}
+go:
+  description: Always empty, as nothing was compiled; see RV(desimages.farm.go_build#module:go).
+  returned: success
+  type: str
+  sample: ""
+seconds:
+  description: Always 0, as nothing was compiled; see RV(desimages.farm.go_build#module:seconds).
+  returned: success
+  type: float
+  sample: 0.0
 """

@@ -29,7 +29,8 @@ options:
     elements: str
     required: true
   images:
-    description: Only these images.
+    description: Only these images, as in M(desimages.farm.plan); if this and O(select) are empty, those that a build
+      would build.
     type: list
     elements: str
     default: []

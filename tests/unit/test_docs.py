@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -301,6 +303,24 @@ def test_a_module_is_documented(path: Path) -> None:
     _check_tasks(yaml.safe_load(module.EXAMPLES))
     for name, said in yaml.safe_load(module.RETURN).items():
         assert said.get("description") and said.get("type"), name
+
+
+def _returned(path: Path) -> Iterator[str]:
+    """The keys of a module's or action's results, as far as they are literals."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "exit_json":
+            yield from (word.arg for word in node.keywords if word.arg)
+        elif isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            yield from keys if "changed" in keys else ()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_documents_all_that_it_returns(path: Path) -> None:
+    sources = [each for each in (path, PROJECT / "plugins/action" / path.name) if each.exists()]
+    usual = {"changed", "failed", "msg", "diff", "warnings"}
+    found = {key for source in sources for key in _returned(source)} - usual
+    assert found <= set(yaml.safe_load(_module(path).RETURN))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
