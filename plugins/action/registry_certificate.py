@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has a certificate for the farm's registry: of the farm's own CA, or the person's own."""
+"""Makes sure that the farm's registry has a certificate: of the farm's own CA, or one that was given."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has a password for the farm's registry, and the line of htpasswd for it."""
+"""Makes sure that the farm's registry has a password, and the line of htpasswd for it."""
 
 from __future__ import annotations
 

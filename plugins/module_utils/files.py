@@ -101,7 +101,7 @@ def sha256_of(path: str) -> str:
 
 def write(path: str, data: str | bytes, mode: int = 0o644, group: int = -1, sync: bool = True) -> None:
     """Replaces a file atomically, and makes its folder if it is missing. No one can read a half-written file, or one
-    that is not for him.
+    that is not for them.
 
     With `sync` it is on the disk afterwards, even if the machine crashes.
     """

@@ -110,7 +110,7 @@ def writable(folder: str) -> str:
 
 
 def starts(folder: str, platform: str) -> str:
-    """'' if BuildKit, compiled for this platform, could start. What is no platform is told by `architecture`."""
+    """'' if BuildKit, compiled for this platform, could start. `architecture` reports what is not a platform."""
     found = [each for each in KERNEL.values() if str(each) == platform]
     try:
         good = not found or abilities.runs(found[0], folder)

@@ -195,7 +195,7 @@ def hand_over(path: str, user: int, group: int) -> None:
     them.
 
     Nothing that may belong to someone else is given away. A part is first taken from its owner, folder by folder, so
-    that he can no longer change anything in it. Then its folders are given, and the files that have one name and the
+    that they can no longer change anything in it. Then its folders are given, and the files that have one name and the
     same owner as their folder. Everything else there is removed: links (except `runs/latest`), pipes, sockets, devices,
     files with several names, files of third users. The farm makes none of these.
     """

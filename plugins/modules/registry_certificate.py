@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_certificate
-short_description: Have a TLS certificate for the farm's registry
+short_description: Make sure that the farm's registry has a TLS certificate
 description:
   - Keeps a private CA and a certificate that it signed, on the controller. Both are made if they are missing, and again
     30 days before they expire; the certificate also if O(hosts) change. A new CA has the key of the one before.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_login
-short_description: Have a password for the farm's registry
+short_description: Make sure that the farm's registry has a password
 description:
   - Keeps a line of htpasswd with a bcrypt hash, on the controller, for the user and the password that are given.
   - Without a password it makes one, once, and keeps it in the same folder.

@@ -321,7 +321,7 @@ def _at(name: str, places: Mapping[str, str]) -> str:
 
 
 def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], *, remote: bool) -> Iterator[str]:
-    """What does not fit together in how the hosts reach the registry, whosever it is."""
+    """What does not fit together in how the hosts reach the registry, the farm's own or another."""
     name, user = values.get("farm_registry", ""), values.get("farm_registry_user", "farm")
     if references.address(name):
         return
