@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: oci_index
-short_description: Make a manifest list in a registry, and keep its tags on it
+short_description: Keep a manifest list in a registry
 description:
   - Assembles an OCI image index from manifests in a registry, compares it with what the tags name, and pushes it only
     if it differs.
