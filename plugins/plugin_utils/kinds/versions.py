@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 _WORD = re.compile(r"[0-9]+|[a-z]+")
-_FINAL = ("final", "ga", "release", "post", "sp", "jre", "android")  # words of versions that are no trial
+_FINAL = ("final", "ga", "release", "post", "sp", "jre", "android")  # words of versions that are not before a release
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def trial(version: str) -> bool:
 
 
 def newest(known: Iterable[str], locked: str = "") -> str:
-    """The newest version, and not one before `locked`. Trials count only if the locked version is one. Empty if there
-    is none."""
+    """The newest version, and not one before `locked`. Pre-releases count only if the locked version is one.
+    Empty if there is none."""
     kept = [version for version in known if trial(locked) or not trial(version)]
     best = max(kept, key=key, default="")
     return locked if locked and (not best or key(best) <= key(locked)) else best
