@@ -23,7 +23,7 @@ description:
     C(policy-rc.d) is needed or created; an existing one stays as it is.
   - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. If the
     installation fails, the mask is removed again, unless the unit was installed anyway. If a package was already
-    installed, its services are left as they are.
+    installed, its services are left as they are, also if another package of the same task is missing.
   - The package lists are fetched only if apt cannot say what it would do without them, or if a package is no longer
     where they say. In check mode they are fetched into a temporary folder.
 attributes:
@@ -104,6 +104,7 @@ ARGUMENTS = {
 RUN = "/run"  # only root writes there, and it is empty after a boot
 UNITS = "/etc/systemd/system"
 BROUGHT = ("/usr/lib/systemd/system/{unit}", "/lib/systemd/system/{unit}", "/etc/init.d/{name}")
+SCRIPT = "/etc/init.d/"  # a script there stays when its package is removed
 STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # apt's default for dpkg
 NO_MORE = ["-o", "APT::Get::AutomaticRemove=false", "--no-install-recommends"]
@@ -136,20 +137,27 @@ def quiet_path() -> Iterator[str]:
 
 @contextmanager
 def masked(units: list) -> Iterator[None]:
-    """Masks the units that have no file yet. If the installation fails, only units that were installed stay masked."""
+    """Masks the units that have no file yet, neither an admin's nor an installed package's: such a service may run. If
+    the installation fails, only units that were installed stay masked."""
     made = []
     try:
         for unit in units:
             os.makedirs(UNITS, exist_ok=True)
-            if not os.path.lexists(f"{UNITS}/{unit}"):
+            if not os.path.lexists(f"{UNITS}/{unit}") and not brought(unit, scripts=False):
                 os.symlink("/dev/null", f"{UNITS}/{unit}")
                 made.append(unit)
         yield
     except BaseException:
         for unit in made:
-            if not any(os.path.lexists(path.format(unit=unit, name=unit.rpartition(".")[0])) for path in BROUGHT):
+            if not brought(unit, scripts=True):
                 os.unlink(f"{UNITS}/{unit}")
         raise
+
+
+def brought(unit: str, *, scripts: bool) -> bool:
+    """Whether a package has brought a unit. With `scripts`, a script of sysvinit counts too."""
+    paths = [path for path in BROUGHT if scripts or SCRIPT not in path]
+    return any(os.path.lexists(path.format(unit=unit, name=unit.rpartition(".")[0])) for path in paths)
 
 
 class Packages:

@@ -247,6 +247,25 @@ def test_a_unit_that_an_admin_wrote_or_masked_is_left_when_an_installation_fails
     assert sorted(path.name for path in (host.root / "units").iterdir()) == ["other.service", "server.service"]
 
 
+@needs_apt
+@pytest.mark.parametrize("where", ["usr/lib", "lib"])
+def test_a_service_that_is_there_already_is_not_masked_by_the_package_that_needs_it(host, where):
+    """As containerd's, which may run other containers, beside docker.io."""
+    host.install(host.deb("engine", files=(f"{where}/systemd/system/engine.service",)))
+    host.publish(host.deb("server", Depends="engine", files=("usr/lib/systemd/system/server.service",)))
+    assert install("server", quiet=["server.service", "engine.service"])["changed"]
+    assert [path.name for path in (host.root / "units").iterdir()] == ["server.service"]
+
+
+@needs_apt
+def test_a_script_that_a_removed_package_left_is_no_service_that_is_there(host):
+    (host.root / "etc/init.d").mkdir(parents=True)
+    (host.root / "etc/init.d/server").write_text("#!/bin/sh\n")
+    host.publish(host.deb("server", files=("usr/lib/systemd/system/server.service",)))
+    assert install("server", quiet=["server.service"])["changed"]
+    assert [path.name for path in (host.root / "units").iterdir()] == ["server.service"]
+
+
 PROGRAM = """\
 import sys
 from ansible.module_utils.testing import patch_module_args
