@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads blobs of the archive from a registry, with the login and the CA that a job came with. I/O.
 
+No proxy of this host's environment is used, as BuildKit uses none for the registry.
+
 Only a challenge for a password (Basic) is answered, not one for a token: the farm's own registry asks for a password.
 A registry with tokens serves a node whose files are all in a store.
 """
@@ -34,14 +36,19 @@ _REFUSED = {401: "it asks for a login: check farm_registry_user and farm_registr
 def reached(access: Mapping[str, str]) -> str:
     """Whether this machine reaches the registry `access` (`url`, `ca`) and trusts it: '', or why not. No login is
     needed."""
-    handlers: list[Any] = [_Exact(urlsplit(access["url"]).netloc, access["ca"])] if access.get("ca") else []
     try:
-        with urllib.request.build_opener(*handlers).open(f"{access['url']}/v2/", timeout=REACHED):
+        with _opener(access["url"], access.get("ca", "")).open(f"{access['url']}/v2/", timeout=REACHED):
             return ""
     except HTTPError as error:
         return "" if error.code < 500 else f"{access['url']}: {error}"
     except (OSError, http.client.HTTPException) as error:
         return f"{access['url']}: {error.reason if isinstance(error, URLError) else error}"
+
+
+def _opener(url: str, ca: str) -> urllib.request.OpenerDirector:
+    """`ca` is a file with what alone is trusted for that URL's host; '' is what the system trusts."""
+    handlers: list[Any] = [_Exact(urlsplit(url).netloc, ca)] if ca else []
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
 
 
 class _Exact(urllib.request.HTTPSHandler):
@@ -64,10 +71,10 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
     if mine and access.get("password"):
         secret = base64.b64encode(f"{access['user']}:{access['password']}".encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {secret}")
-    handlers: list[Any] = [_Exact(urlsplit(url).netloc, access["ca"])] if mine and access.get("ca") else []
+    opener = _opener(url, access.get("ca", "") if mine else "")
     until = time.monotonic() + SILENCE + size / SLOWEST
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=SILENCE) as answer:
+        with opener.open(request, timeout=SILENCE) as answer:
             said, came = answer.headers.get("Content-Length", ""), 0
             while piece := answer.read1(CHUNK):
                 came += len(piece)

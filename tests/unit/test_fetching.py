@@ -143,6 +143,18 @@ def test_a_node_says_whether_it_reaches_the_registry(certificates: tuple[Path, P
     assert "Connection refused" in fetching.reached({"url": server.url, "ca": str(certificates[0])})
 
 
+def test_no_proxy_of_the_hosts_environment_is_asked(
+        certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """BuildKit, which pushes to the same registry, knows of none."""
+    with served(certificates[0], asks=False) as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.delenv("no_proxy", raising=False)
+        access = {"url": server.url, "ca": str(certificates[0])}
+        assert fetching.reached(access) == ""
+        assert read(server.url, **access) == b"content"
+
+
 def test_a_service_is_ready_once_it_shows_its_own_certificate(certificates: tuple[Path, Path]) -> None:
     with served(certificates[0]) as server:
         assert readiness.http_answers(f"{server.url}/v2/", str(certificates[0])) == ""
