@@ -57,6 +57,8 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/opt/a", content=smallest.program(ARM64)), {"platform"}),
         (file("/opt/a", content=NATIVE), {"pie", "canary"}),
         (file("/opt/a", content=NATIVE[:40]), set()),
+        (file("/opt/a", content=NATIVE[:19]), set()),
+        (file("/opt/magic", content=NATIVE[:4]), {"platform"}),
     ],
 )
 def test_a_file_that_breaks_a_contract_is_found(found: File, checks: set[str]) -> None:

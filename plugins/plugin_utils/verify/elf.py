@@ -36,7 +36,8 @@ FORTIFIED = re.compile(r"(mem(cpy|move|set)|st[rp]n?c(py|at)|v?sn?printf|v?f?pri
 
 
 def machine(content: bytes) -> tuple[int, str, int]:
-    """(bits, byte order, e_machine) of an ELF file, from its first bytes."""
+    """(bits, byte order, e_machine) of an ELF file, from its first bytes; zeros for what is cut off."""
+    content = content[:20].ljust(20, b"\0")
     bits, order = {1: 32, 2: 64}.get(content[4], 0), {1: "<", 2: ">"}.get(content[5], "<")
     return bits, order, struct.unpack_from(f"{order}H", content, 18)[0]
 
