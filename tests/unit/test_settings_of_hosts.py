@@ -105,6 +105,13 @@ def test_hosts_of_this_machine_may_share_its_registry(tmp_path: Path) -> None:
     assert text.startswith("farm_slots is 'x'")
 
 
+def test_the_variables_of_testers_are_looked_at_too(tmp_path: Path) -> None:
+    found, _text = told(tmp_path, "farm_registry: r.example.org:5000\ntester_state: /srv/x\ntester_socket: a.sock\n")
+    socket, state = sorted(found["pi2"])
+    assert socket.startswith("tester_socket is 'a.sock'") and "an absolute path" in socket
+    assert state.startswith("tester_state is '/srv/x', and farm_state '/var/lib/desimages'")
+
+
 def test_an_inventory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "rak"),
                            "playbooks/provision.yml"], cwd=PROJECT, capture_output=True, text=True, check=False,
