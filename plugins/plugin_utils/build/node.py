@@ -150,9 +150,10 @@ class Node:
 
     def _call(self, verb: str, value: dict[str, Any], seconds: float) -> Any:
         # -I -S: it needs nothing from this Python's site-packages, and starts faster without
+        # utf8: the names of files in contexts are in UTF-8, whatever the node's locale is
         runner = shlex.quote(self._runner)
-        answer = self._run(f"test -d {runner} || exit {_MISSING}; {shlex.quote(self._python)} -I -S {runner} {verb}",
-                           json.dumps(value), seconds)
+        python = f"{shlex.quote(self._python)} -I -S -X utf8"
+        answer = self._run(f"test -d {runner} || exit {_MISSING}; {python} {runner} {verb}", json.dumps(value), seconds)
         if answer is None:
             return None
         if len(answer.encode(errors="surrogatepass")) > LARGEST:
