@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.contract import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify import metrics
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import metrics, trials
 
 
 class ActionModule(FarmAction):
@@ -23,8 +23,8 @@ class ActionModule(FarmAction):
         if ca and "-----BEGIN" not in ca:
             arguments["ca"] = Path(ca).read_text(encoding="ascii")
         self.say(f"{task_vars['inventory_hostname']}: {arguments['unit']}")
-        found: dict[str, Any] = self._execute_module(module_name="desimages.farm.contract", module_args=arguments,
-                                                     task_vars=task_vars)
+        found = trials.heard(self._execute_module(module_name="desimages.farm.contract", module_args=arguments,
+                                                  task_vars=task_vars))
         if text := found.get("facts", {}).get("metrics"):
             found["findings"] += metrics.findings(text, arguments["promises"]["metrics"])
         return found

@@ -168,3 +168,27 @@ def test_what_a_tester_says_of_itself_may_fail_too(tmp_path: Path) -> None:
     done = trials.work(board, "x", [{"unit": "a linux/amd64", "promises": {}}], Machine("x", fails="a").run, looks,
                        lambda _text: None)
     assert done == {"results": [], "lost": "no answer within 120 s"}
+
+
+def test_what_an_image_says_commands_no_terminal(tmp_path: Path) -> None:
+    said: list[str] = []
+    words = "\x1b[31mlisten\x1b[0m: \x1b]0;title\x07 \x1b[2Jin use\nthe end"
+    finding = {"check": "starts", "subject": "service", "words": words, "by_hand": "docker run a"}
+    board = trials.board(str(tmp_path), "t", units(a=AMD64), {"x": {AMD64: "native"}})
+    done = trials.work(board, "x", [{"unit": "a linux/amd64", "promises": {}}],
+                       lambda _one: {"findings": [finding], "facts": {}, "ran_by": "native"}, str, said.append)
+    (one,) = done["results"][0]["findings"]
+    assert "\x1b" not in one["words"] and "\x07" not in one["words"]
+    assert one["words"].startswith("listen: ") and one["words"].endswith("in use\nthe end")
+
+
+@pytest.mark.parametrize("answer", [
+    {"findings": "none"}, {"findings": [{"check": "starts"}]}, {"findings": ["starts"]}, {"facts": []},
+    {"facts": {"metrics": 5}}, {"ran_by": "somebody"}, {"msg": ["x"], "failed": True}, {"emulator": {}},
+    {"seconds": 1e300},
+])
+def test_a_tester_whose_answer_does_not_fit_is_lost(tmp_path: Path, answer: dict[str, Any]) -> None:
+    board = trials.board(str(tmp_path), "t", units(a=AMD64), {"x": {AMD64: "native"}})
+    done = trials.work(board, "x", [{"unit": "a linux/amd64", "promises": {"metrics": ""}}], lambda _one: answer, str,
+                       lambda _text: None)
+    assert done["results"] == [] and "does not fit what it was asked" in done["lost"]

@@ -159,7 +159,7 @@ class Node:
         if len(answer.encode(errors="surrogatepass")) > LARGEST:
             raise FarmError(f"{self.name}: the runner's answer has more than {LARGEST >> 20} MB", node=self.name)
         try:
-            found = _clean(json.loads(answer, parse_constant=_refuse))
+            found = clean(json.loads(answer, parse_constant=_refuse))
         except (ValueError, RecursionError):
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
                             hint=f"remove {self._runner} there: it is then sent again") from None
@@ -201,7 +201,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
 
 
-def _clean(value: Any, shown: bool = True) -> Any:
+def clean(value: Any, shown: bool = True) -> Any:
     """A value of JSON without lone surrogates, which cannot be written anywhere. Raises ValueError for a number that
     measures nothing: JSON knows larger ones than a float, and than anybody can calculate with. What is `shown` to
     people, all but a log, commands no terminal."""
@@ -211,9 +211,9 @@ def _clean(value: Any, shown: bool = True) -> Any:
     if isinstance(value, (int, float)) and not -HIGHEST <= value <= HIGHEST:
         raise ValueError("this number is too large")
     if isinstance(value, list):
-        return [_clean(one) for one in value]
+        return [clean(one) for one in value]
     if isinstance(value, dict):
-        return {_clean(name): _clean(one, name != "log") for name, one in value.items()}
+        return {clean(name): clean(one, name != "log") for name, one in value.items()}
     return value
 
 

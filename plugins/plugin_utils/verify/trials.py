@@ -17,13 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils import files
+from ansible_collections.desimages.farm.plugins.module_utils import abilities, files
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import clean
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import metrics, sharing
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.sharing import Sharing
 
 JOIN = 60.0  # seconds in which a tester's worker comes
 PAUSE = 0.2  # seconds between two looks whether there is work again
+FINDING = ("check", "subject", "words", "by_hand")  # texts
+WAYS = (abilities.NATIVE, abilities.EMULATED, abilities.NOT)
 Call = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -65,7 +68,7 @@ def work(shared: Board, tester: str, subjects: Sequence[Mapping[str, Any]], run:
             say(f"{tester}: {unit}")
             why = ""
             try:
-                found = run(by_unit[unit])
+                found = heard(run(by_unit[unit]))
                 why = looks() if found.get("failed") else ""
             except FarmError as error:
                 found, why = {}, str(error)
@@ -89,6 +92,23 @@ def work(shared: Board, tester: str, subjects: Sequence[Mapping[str, Any]], run:
             state.lose(tester, "its worker was stopped")
         raise
     return {"results": results, "lost": ""}
+
+
+def heard(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What module `contract` answered, as far as it fits what that was asked, and without what commands a terminal: an
+    image's own words are in it. Raises FarmError if it does not fit: a tester may be anybody's by now."""
+    try:
+        found: dict[str, Any] = clean(dict(answer))
+    except ValueError as error:
+        raise FarmError(f"its answer does not fit what it was asked: {error}") from error
+    findings, facts = found.get("findings", []), found.get("facts", {})
+    texts = [found.get(name, "") for name in ("msg", "emulator")]
+    if not (isinstance(findings, list) and isinstance(facts, dict) and found.get("ran_by", abilities.NOT) in WAYS
+            and all(isinstance(one, dict) and all(isinstance(one.get(name), str) for name in FINDING)
+                    for one in findings)
+            and all(isinstance(text, str) for text in (*texts, facts.get("metrics", "")))):
+        raise FarmError(f"its answer does not fit what it was asked: {str(found)[:200]}")
+    return found
 
 
 def _claimed(shared: Board, tester: str) -> Iterator[str]:
