@@ -8,19 +8,18 @@ own loopback is. Checks are named as in docs/contract.md.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import trial_network
 from .trial_container import ended, health, last, logs_in, output, processes, send, user_of
-from .trial_network import NoAnswer
+from .trial_network import Found, NoAnswer
 from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 
 RUNS = 60.0  # seconds that a command may take
@@ -134,10 +133,20 @@ class Trial:
 
     def _closed(self, container: Any) -> dict[str, str]:
         """The ports that do not accept connections, and why."""
-        pid = container.attrs["State"]["Pid"]
-        found = {port: trial_network.inside(pid, lambda port=port: trial_network.accepts(port))  # type: ignore[misc]
-                 for port in self._promises["ports"].values()}
-        return {port: why for port, why in found.items() if why}
+        ports = list(self._promises["ports"].values())
+        try:
+            found = self._inside(container, lambda: [trial_network.accepts(port) for port in ports])
+        except NoAnswer as error:
+            found = [error.message] * len(ports)
+        return {port: why for port, why in zip(ports, found) if why}
+
+    @staticmethod
+    def _inside(container: Any, call: Callable[[], Found]) -> Found:
+        """The result of a call in a container's network. Raises NoAnswer too if the container has ended."""
+        try:
+            return trial_network.inside(container.attrs["State"]["Pid"], call)
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise NoAnswer("it has ended") from error
 
     def _look(self, container: Any) -> None:
         """What can be seen of a service that is up."""
@@ -151,7 +160,7 @@ class Trial:
         for port, why in self._closed(container).items():
             self._found(False, "ports", port, f"{port} accepts no connection: {why}")
         if self._promises["metrics"]:
-            self._metrics(own)
+            self._metrics(container)
         for request in self._promises["answers"]:
             self._ask(container, request)
         self._found(bool(output(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
@@ -159,9 +168,9 @@ class Trial:
             for path in logs_in(own, folder):
                 self._found(False, "logs", path, f"it logs to {path}")
 
-    def _metrics(self, pid: int) -> None:
+    def _metrics(self, container: Any) -> None:
         try:
-            status, text = trial_network.inside(pid, lambda: trial_network.request(self._promises["metrics"]))
+            status, text = self._inside(container, lambda: trial_network.request(self._promises["metrics"]))
         except NoAnswer as error:
             self._found(False, "metrics", self._promises["metrics"], error.message)
             return
@@ -181,9 +190,8 @@ class Trial:
         else:
             subject = f"{request['method']} {request['http']}"
             try:
-                status, text = trial_network.inside(
-                    container.attrs["State"]["Pid"],
-                    lambda: trial_network.request(request["http"], request["method"], request["body"]))
+                status, text = self._inside(container, lambda: trial_network.request(
+                    request["http"], request["method"], request["body"]))
             except NoAnswer as error:
                 self._found(False, check, subject, error.message + when)
                 return
@@ -220,9 +228,9 @@ class Trial:
             self._found(not self._promises["health"], "unhealthy", "HEALTHCHECK", "the engine knows no health check")
             return
         pids = list(processes(container.attrs["State"]["Pid"]))
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            for pid in pids:
+                send(pid, signal.SIGSTOP)
             noticed = self._becomes(container, "unhealthy")
         finally:
             for pid in pids:

@@ -14,12 +14,29 @@ from contextlib import suppress
 from typing import Any
 
 from . import proc
+from .errors import FarmError
 
 LABEL = "org.desimages.trial"  # of containers, with the mark of their trial
 PREFIX = "desimages-"  # of volumes: desimages-MARK-...
 MARK = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{12}")
 LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
 PODMAN = "Podman"  # how its version begins to name itself
+
+
+def engine_process(socket: str) -> tuple[int, str]:
+    """Which process listens on an engine's socket, and when it started. Raises FarmError if it does not see this
+    machine's processes: the numbers that it tells of a container's would be those of others here, and are sent signals.
+    """
+    pid = proc.listener(socket)
+    try:
+        same = pid > 0 and os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    except FileNotFoundError:  # it has ended
+        same = False
+    if not same:
+        raise FarmError(f"the engine at {socket} does not run beside the processes of this host",
+                        hint="it is down, or it runs in a container of its own, or this host is the container: let the "
+                             "machine be the tester on which the engine runs")
+    return pid, proc.started(pid)
 
 
 def is_podman(engine: Any) -> bool:
@@ -118,12 +135,15 @@ def logs_in(pid: int, folder: str) -> list[str]:
         for name in names:
             path = os.path.join(place, name)
             shown = path[len(root):]
-            if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
-                found.append(shown)
+            with suppress(OSError):  # it was removed meanwhile
+                if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
+                    found.append(shown)
     return sorted(found)
 
 
 def send(pid: int, number: int = signal.SIGKILL) -> None:
-    """Sends a signal, unless the process has ended."""
+    """Sends a signal, unless the process has ended. An engine has the number 0 for one that has not begun, which would
+    be this process and all beside it."""
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        if pid > 0:
+            os.kill(pid, number)

@@ -19,6 +19,7 @@ from .errors import FarmError, HashMismatch
 from .fetching import pieces
 
 CHUNK = 1 << 20
+DAMAGED = "the registry's data is damaged: playbooks/check.yml says what is"
 
 
 def load(engine: Any, image: Mapping[str, Any], access: Mapping[str, str], folder: str,
@@ -89,14 +90,16 @@ def _fill(archive: tarfile.TarFile, image: Mapping[str, Any], access: Mapping[st
 
 
 def _fetch(image: Mapping[str, Any], blob: Mapping[str, Any], access: Mapping[str, str], into: IO[bytes]) -> None:
-    made = hashlib.sha256()
+    made, size = hashlib.sha256(), 0
     url = f"{image['url']}/v2/{image['repository']}/blobs/{blob['digest']}"
     for piece in pieces(url, blob["size"], access):
         made.update(piece)
+        size += len(piece)
+        if size > blob["size"]:
+            raise HashMismatch(f"{url} has more than its {blob['size']} bytes", hint=DAMAGED)
         into.write(piece)
     if f"sha256:{made.hexdigest()}" != blob["digest"]:
-        raise HashMismatch(f"{url} arrived as sha256:{made.hexdigest()}",
-                           hint="the registry's data is damaged: playbooks/check.yml says what is")
+        raise HashMismatch(f"{url} arrived as sha256:{made.hexdigest()}", hint=DAMAGED)
     into.seek(0)
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from . import trial_lan
-from .trial_container import LABEL, PREFIX, is_podman, new_mark, remove_orphans
+from .trial_container import LABEL, PREFIX, is_podman, new_mark
 
 HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
 PROBE = 2.0  # seconds that a health check may take
@@ -50,9 +50,8 @@ class Runs:
         self._excepted: Mapping[str, Mapping[str, str]] = promises["exceptions"]
 
     def prepare(self) -> None:
-        """Removes what trials left that were killed, and looks at the engine and the image."""
+        """Looks at the engine and the image."""
         self.podman = is_podman(self._engine)
-        remove_orphans(self._engine)
         said = self._engine.images.get(self._image).attrs["Config"]
         self._configured = said.get("User", "").partition(":")[0]
         if self.podman:  # where only times are given it takes its own, but for the test

@@ -19,6 +19,7 @@ description:
     The engine's own settings stay as they are.
   - Some checks run programs of the image's platform. If neither this host nor an emulator runs these, nothing is run,
     and RV(ran_by) says so.
+  - One image is tried at a time, also if two controllers share this host.
 requirements:
   - docker (the Python SDK), 5.0.3 or later
   - zstandard
@@ -34,7 +35,8 @@ attributes:
     description: It changes nothing that stays.
 options:
   state_dir:
-    description: The farm's state folder. What is unpacked is in C(tester) there meanwhile.
+    description: The farm's state folder, which is made if it is missing. What is unpacked is in C(tester) there
+      meanwhile.
     type: path
     required: true
   socket:
@@ -135,12 +137,14 @@ import shutil
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.desimages.farm.plugins.module_utils import abilities, proc, state
+from ansible_collections.desimages.farm.plugins.module_utils import abilities, files, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.trial import Trial
+from ansible_collections.desimages.farm.plugins.module_utils.trial_container import engine_process, remove_orphans
 from ansible_collections.desimages.farm.plugins.module_utils.trial_image import load
 
 try:
@@ -164,7 +168,10 @@ ARGUMENTS = {
     "user": {"type": "str", "default": ""},
     "password": {"type": "str", "default": "", "no_log": True},
 }
+NOTHING = {"changed": False, "findings": [], "facts": {}, "ran_by": abilities.NOT, "emulator": "", "seconds": 0.0}
 PATIENCE = 300  # seconds for an answer of the engine
+TURN = 1800.0  # seconds to wait for the trial of another controller
+FOLDER = "trial-"  # how the names of folders begin in which images are unpacked
 
 
 def main() -> None:
@@ -172,22 +179,22 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if LACKING:
         module.fail_json(msg=missing_required_lib("docker and zstandard"), exception=LACKING)
+    if module.check_mode:
+        module.exit_json(**NOTHING)
     began = time.monotonic()
     place = os.path.join(module.params["state_dir"], "tester")
     try:
+        state.claim(module.params["state_dir"])
         os.makedirs(place, mode=0o700, exist_ok=True)
         platform = Platform.parse(module.params["platform"])
         ran_by, emulator = abilities.run_by(platform, place)
-        if ran_by == abilities.NOT or module.check_mode:
-            module.exit_json(changed=False, findings=[], facts={}, ran_by=abilities.NOT, emulator="", seconds=0.0)
-        folder = tempfile.mkdtemp(prefix="trial-", dir=place)
-        before = engine_process(module.params["socket"])
-        try:
-            trial = tried(module.params, folder, emulated=ran_by == abilities.EMULATED)
-        finally:
-            shutil.rmtree(folder)
-        if engine_process(module.params["socket"]) != before:
-            raise FarmError(f"the engine at {module.params['socket']} was restarted while the image ran")
+        if ran_by == abilities.NOT:
+            module.exit_json(**NOTHING)
+        with files.locked(os.path.join(place, "lock"), TURN):
+            before = engine_process(module.params["socket"])
+            trial = unpacked(module.params, place, emulated=ran_by == abilities.EMULATED)
+            if engine_process(module.params["socket"]) != before:
+                raise FarmError(f"the engine at {module.params['socket']} was restarted while the image ran")
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
@@ -198,10 +205,16 @@ def main() -> None:
                      seconds=round(time.monotonic() - began, 1))
 
 
-def engine_process(socket: str) -> tuple:
-    """Which process the engine is: what it says of containers that another one started counts for nothing."""
-    pid = proc.listener(socket)
-    return pid, proc.started(pid)
+def unpacked(params: dict, place: str, *, emulated: bool) -> Trial:
+    """Tries the image in a folder of its own, in which it is unpacked. Removes what others left that were killed."""
+    for name in os.listdir(place):
+        if name.startswith(FOLDER):
+            shutil.rmtree(os.path.join(place, name))
+    folder = tempfile.mkdtemp(prefix=FOLDER, dir=place)
+    try:
+        return tried(params, folder, emulated=emulated)
+    finally:
+        shutil.rmtree(folder)
 
 
 def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
@@ -211,11 +224,14 @@ def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
         access["ca"] = os.path.join(folder, "ca.pem")
         with open(access["ca"], "w", encoding="ascii") as file:
             file.write(params["ca"])
-    engine = docker.DockerClient(base_url=f"unix://{params['socket']}", timeout=PATIENCE)
+    # "auto": the SDK of Debian 12 takes a version of its own by default, which newer engines refuse
+    engine = docker.DockerClient(base_url=f"unix://{params['socket']}", version="auto", timeout=PATIENCE)
     try:
+        remove_orphans(engine)  # first: the image of a container that runs cannot be removed
         known = {image.id for image in engine.images.list(all=True)}
         for other in known - set(params["keep"]) if params["keep"] else ():
-            engine.images.remove(other, force=True)
+            with suppress(docker.errors.APIError):  # a person runs it by hand: it takes room, and nothing else
+                engine.images.remove(other, force=True)
         image = load(engine, params["image"], access, folder,
                      lambda packed: zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True),
                      known=bool(params["keep"]))

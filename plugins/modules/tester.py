@@ -14,16 +14,16 @@ author: the Desimages authors (@desimages)
 description:
   - Asks the Docker Engine or Podman on this host whether it answers, and tries which platforms' programs the host runs,
     by itself or by an emulator.
-  - Fails if the engine does not answer.
+  - Fails if the engine does not answer, or does not see the processes of this host, as one in a container.
 requirements:
   - docker (the Python SDK), 5.0.3 or later
 attributes:
-  check_mode: {support: full, description: It changes nothing in any mode.}
-  diff_mode: {support: none, description: It changes nothing.}
-  idempotent: {support: full, description: It changes nothing.}
+  check_mode: {support: full, description: Can run in C(check_mode) and return changed status without a change.}
+  diff_mode: {support: none, description: It changes nothing that is there.}
+  idempotent: {support: full, description: A second run changes nothing.}
 options:
   state_dir:
-    description: The farm's state folder. What is tried is in C(tester) there meanwhile.
+    description: The farm's state folder, which is made if it is missing. What is tried is in C(tester) there meanwhile.
     type: path
     required: true
   socket:
@@ -67,8 +67,9 @@ import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.desimages.farm.plugins.module_utils import abilities, state
+from ansible_collections.desimages.farm.plugins.module_utils import abilities, fitness, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
+from ansible_collections.desimages.farm.plugins.module_utils.trial_container import engine_process
 
 try:
     import docker
@@ -87,7 +88,7 @@ PATIENCE = 30  # seconds for an answer of the engine
 
 def engine_name(socket: str) -> str:
     """The engine's name and version: `Docker 20.10.24`, `Podman 5.4.2`. Raises DockerException, OSError."""
-    engine = docker.DockerClient(base_url=f"unix://{socket}", timeout=PATIENCE)
+    engine = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=PATIENCE)  # see module contract
     try:
         said = engine.version()
     finally:
@@ -104,7 +105,12 @@ def main() -> None:
     place, socket = os.path.join(module.params["state_dir"], "tester"), module.params["socket"]
     try:
         engine = engine_name(socket)
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        engine_process(socket)
+        new = not os.path.isdir(place)
+        if not module.check_mode:
+            state.claim(module.params["state_dir"])
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        place = fitness.existing(place)
         ways = {str(platform): way for platform, way in abilities.ways(place).items()
                 if way[0] == abilities.NATIVE or str(platform) in module.params["emulate"]}
     except FarmError as error:
@@ -113,7 +119,7 @@ def main() -> None:
         module.fail_json(msg=f"the engine at {socket} does not answer: {error}")
     except OSError as error:
         module.fail_json(**system_error(error).as_result())
-    module.exit_json(changed=False, engine=engine,
+    module.exit_json(changed=new, engine=engine,
                      runs={platform: how for platform, (how, _name) in ways.items() if how != abilities.NOT},
                      emulators={platform: name for platform, (_how, name) in ways.items() if name})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -260,3 +262,53 @@ def test_what_a_killed_trial_left_is_removed_and_nothing_else() -> None:
     trial_container.remove_orphans(engine)
     assert removed == [other, gone, f"desimages-{other}-ab12", f"desimages-{gone}-ab12", f"image of {gone}"]
     assert listed == 2 * [{"label": trial_container.LABEL}]
+
+
+def test_a_process_that_never_began_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine has the number 0 for it, and a signal to 0 would reach everything beside this process."""
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))
+    for pid in (0, -1, 41):
+        trial_container.send(pid)
+    assert sent == [41]
+
+
+def test_a_log_that_is_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gone.log", "there.log"):
+        (tmp_path / name).write_text("x")
+
+    def size(path: str) -> int:
+        if "gone" in path:
+            raise FileNotFoundError(path)
+        return 1
+
+    monkeypatch.setattr(os.path, "getsize", size)
+    assert trial_container.logs_in(os.getpid(), str(tmp_path)) == [f"{tmp_path}/there.log"]
+
+
+@pytest.mark.parametrize("pid", [0, 1 << 30])
+def test_a_service_that_ends_while_it_is_asked_is_a_finding_and_no_error(pid: int) -> None:
+    promises = {**PROMISES, "ports": {"web": "80/tcp"}, "metrics": "http://127.0.0.1:80/metrics"}
+    made = trial.Trial(None, "sha256:1", promises, refused=Exception, shown="r/a@sha256:2", emulated=False)
+    container = SimpleNamespace(attrs={"State": {"Pid": pid}})
+    assert made._closed(container) == {"80/tcp": "it has ended"}
+    made._metrics(container)
+    made._ask(container, {"command": [], "http": "http://127.0.0.1:80/", "method": "GET", "body": "", "says": ""})
+    assert [(one["check"], one["words"]) for one in made.findings] == [
+        ("metrics", "it has ended"), ("answers", "it has ended")]
+
+
+def test_a_process_that_ends_before_it_is_stopped_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = trial.Trial(None, "sha256:1", PROMISES, refused=Exception, shown="r/a@sha256:2", emulated=False)
+    said, sent = iter(["healthy", "unhealthy", "healthy"]), list[tuple[int, int]]()
+
+    def kill(pid: int, number: int) -> None:
+        if pid == 1 << 30:
+            raise ProcessLookupError
+        sent.append((pid, number))
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(trial, "processes", lambda own: {1 << 30: "worker", own: "service"})
+    monkeypatch.setattr(trial.Trial, "_health", lambda self, container: next(said))
+    made._unhealthy(SimpleNamespace(attrs={"State": {"Pid": 41}}, reload=lambda: None))
+    assert sent == [(41, signal.SIGSTOP), (41, signal.SIGCONT)] and made.findings == []
