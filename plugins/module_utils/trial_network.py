@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import os
 import socket
 import threading
@@ -16,7 +17,8 @@ from urllib.error import HTTPError
 from .errors import FarmError
 
 NETWORK = 0x40000000  # CLONE_NEWNET, see setns(2)
-PATIENCE = 10.0  # seconds for an answer
+PATIENCE = 10.0  # seconds for each piece of an answer
+WHOLE = 120.0  # and for all that is asked at once
 MOST = 4 << 20  # bytes of an answer
 Found = TypeVar("Found")
 
@@ -25,9 +27,9 @@ class NoAnswer(FarmError):
     """A service that does not answer."""
 
 
-def inside(pid: int, call: Callable[[], Found]) -> Found:
+def inside(pid: int, call: Callable[[], Found], seconds: float = WHOLE) -> Found:
     """The result of a call in the network of a process. It is made in a thread of its own, as each thread has its own
-    network. Raises what the call raises."""
+    network. Raises what the call raises, and NoAnswer if it takes longer: a service can answer a byte at a time."""
     results: list[Found] = []
     errors: list[BaseException] = []
 
@@ -44,9 +46,11 @@ def inside(pid: int, call: Callable[[], Found]) -> Found:
         except BaseException as error:  # it belongs to who called
             errors.append(error)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(seconds)
+    if not errors and not results:
+        raise NoAnswer(f"it was not answered in {seconds:.0f} s")
     if errors:
         raise errors[0]
     return results[0]
@@ -57,11 +61,14 @@ def request(url: str, method: str = "GET", body: str = "", patience: float = PAT
     asked = urllib.request.Request(url, data=body.encode() if body else None, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
     try:
-        with opener.open(asked, timeout=patience) as answer:
-            return answer.status, answer.read(MOST).decode(errors="replace")
-    except HTTPError as error:
-        with error:
-            return error.code, error.read(MOST).decode(errors="replace")
+        try:
+            answer = opener.open(asked, timeout=patience)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            return int(answer.status), answer.read(MOST).decode(errors="replace")
+    except http.client.HTTPException as error:  # what it says is not HTTP, or is cut off
+        raise NoAnswer(f"{method} {url}: {type(error).__name__}: {error}") from error
     except (OSError, ValueError) as error:
         raise NoAnswer(f"{method} {url}: {getattr(error, 'reason', None) or error}") from error
 

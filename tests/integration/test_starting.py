@@ -74,6 +74,12 @@ def test_a_playbook_for_the_hosts_of_the_farm_says_so_if_there_is_none(
         assert done.rc == 2 and "no host of this run is a node or has the registry" in done.text, done.text[-3000:]
 
 
+def test_a_tester_is_not_provisioned_beforehand_which_is_said(own: Farm, inventory: Path) -> None:
+    inventory.write_text("testers: {hosts: {other: {}}}\n" + INVENTORY)
+    done = replace(own, inventory=inventory).run("playbooks/provision.yml", "--limit other")
+    assert done.rc == 2 and "no host of this run is a node or has the registry" in done.text, done.text[-3000:]
+
+
 def test_every_playbook_of_the_controller_works_under_any_limit(own: Farm, inventory: Path, tmp_path: Path) -> None:
     found = replace(own, inventory=inventory)
     plan = tmp_path / "plan.json"

@@ -76,6 +76,29 @@ def test_a_service_that_does_not_answer_is_said_with_its_address() -> None:
             trial_network.request(f"http://127.0.0.1:{port}/", patience=0.2)
 
 
+@pytest.mark.parametrize("said", [b"+OK ready\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ncut"])
+def test_what_is_not_http_or_is_cut_off_is_no_answer(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve() -> None:
+            with server.accept()[0] as asked:
+                asked.recv(1000)
+                asked.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(NoAnswer, match="GET http://.*: (BadStatusLine|IncompleteRead)"):
+            trial_network.request(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root enters a network")
+def test_what_is_answered_a_little_at_a_time_ends_too() -> None:
+    done = threading.Event()
+    with pytest.raises(NoAnswer, match="it was not answered in 0 s"):
+        trial_network.inside(os.getpid(), done.wait, 0.2)
+    done.set()
+
+
 def test_a_port_is_open_if_something_listens() -> None:
     with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         for one in (tcp, udp):
