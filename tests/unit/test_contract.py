@@ -88,6 +88,79 @@ def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_as
     assert problem.startswith(f"images/a/image.yml:9: contract: health {said}")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("5000 5001/TCP", '"5000" 5001/TCP'),
+        ("5000 5001/TCP", "5000-5001"),
+        ("5000 5001/TCP", "8080:5000 5001/"),
+        ('["/data"]', '[ "/data" ]'),
+        ('["/data"]', "'/data'"),
+        ("2000:2000", '"2000"'),
+        ("2000:2000", "service"),  # who that is, is in a file of the image
+        ('"/health", "http",', '"/health","http" ,'),
+        ('"http://127.0.0.1:5000/v2/"', '"http:\\/\\/127.0.0.1:5000/v2\\u002f"'),
+    ],
+)
+def test_a_dockerfile_may_write_the_same_in_another_way(empty: Catalog, old: str, new: str) -> None:
+    assert old in SERVICE
+    empty.image("a", SERVICE.replace(old, new), CONTRACT)
+    empty.plan()
+
+
+def test_a_part_of_the_checks_command_may_have_several_words(empty: Catalog) -> None:
+    contract = CONTRACT.replace('{http: "http://127.0.0.1:5000/v2/", status: 200}', '{command: "/health http"}')
+    empty.image("a", SERVICE, contract)
+    empty.plan()
+
+
+def test_root_has_the_number_0(empty: Catalog) -> None:
+    empty.image("a", SERVICE.replace("USER 2000:2000", "USER root"), CONTRACT.replace("user: 2000", "user: 0"))
+    empty.plan()
+    empty.image("a", SERVICE.replace("USER 2000:2000", "USER root:2000"), CONTRACT)
+    assert empty.problems() == ["images/a/image.yml:6: contract: user is 2000, but the Dockerfile says USER root:2000"]
+
+
+def test_a_range_of_ports_is_each_of_them(empty: Catalog) -> None:
+    empty.image("a", SERVICE.replace("5000 5001/TCP", "5000-5002"), CONTRACT)
+    assert empty.problems() == ["images/a/image.yml:7: contract: ports has no 5002/tcp, but EXPOSE of the Dockerfile "
+                                "names it"]
+
+
+PARENT = 'FROM scratch AS files\nEXPOSE 1\nFROM scratch\nEXPOSE 9\nVOLUME /above\nHEALTHCHECK CMD ["x"]\nCMD ["y"]\n'
+CHILD = """contract:
+  command: [y]
+  ports: {mine: 8/tcp, its: 9/tcp}
+  volumes: [/above]
+  health: {command: x}
+"""
+
+
+def test_what_an_image_of_the_catalog_says_counts_for_those_that_are_from_it(empty: Catalog) -> None:
+    empty.image("parent", PARENT)
+    empty.image("between", "FROM parent\n")
+    empty.image("a", "FROM between\nEXPOSE 8\n", CHILD)
+    empty.plan()
+    empty.image("a", "FROM between\nEXPOSE 8\n", CHILD.replace("its: 9", "its: 1").replace("[y]", "[z]"))
+    assert empty.problems() == [
+        "images/a/image.yml:6: contract: command is ['z'], but an image that it is FROM says CMD [\"y\"]",
+        "images/a/image.yml:7: contract: ports has 1/tcp, but no EXPOSE of the Dockerfile names it"]
+    empty.image("a", 'FROM between\nEXPOSE 8\nENTRYPOINT ["z"]\n', CHILD.replace("[y]", "[z]"))
+    empty.plan()
+    empty.image("parent", PARENT.replace("HEALTHCHECK", "# HEALTHCHECK"))
+    assert empty.problems() == ["images/a/image.yml:9: contract: health is promised, but the Dockerfile has no "
+                                "HEALTHCHECK"]
+
+
+def test_what_an_image_of_others_says_is_not_known_and_not_compared(empty: Catalog) -> None:
+    empty.image("a", "FROM theirs\nEXPOSE 8\n", "inputs: {theirs: {image: example.org/theirs:1}}\n" + CHILD)
+    said = [problem for problem in empty.problems() if "contract:" in problem]
+    assert said == []
+    empty.image("a", "FROM theirs\nEXPOSE 8 7\n", "inputs: {theirs: {image: example.org/theirs:1}}\n" + CHILD)
+    said = [problem for problem in empty.problems() if "contract:" in problem]
+    assert said == ["images/a/image.yml:8: contract: ports has no 7/tcp, but EXPOSE of the Dockerfile names it"]
+
+
 COMMAND = CONTRACT + "  command: [serve, /config]\n"
 
 
@@ -172,6 +245,10 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
         ({"exceptions": {"privileges": {"seccomp": "why"}}}, []),
         ({"exceptions": {"privileges": {"all": "why"}}}, [
             "exceptions.privileges.all must be one of no-new-privileges, seccomp, apparmor"]),
+        ({"exceptions": {"capabilities": {"SETUID": "why", "CAP_NET_RAW": "why", "chown": "why", "ALL": "why"}}}, []),
+        ({"exceptions": {"capabilities": {"SETUIDS": "why", "*": "why"}}}, [
+            "exceptions.capabilities.SETUIDS is no capability, did you mean 'SETUID'?; see capabilities(7)",
+            "exceptions.capabilities.* is no capability; see capabilities(7)"]),
         ({"health": {"tcp": "127.0.0.1:1", "status": 200}}, [
             "health.status needs http or rtsp, and health has neither"]),
         ({"command": ["a"], "environment": {"A": "1"}, "refuses": [{"environment": {"A": "1"}}, {"command": ["a"]}]}, [

@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import contract, dockerfile, folders
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import above
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import DEFAULTS, LOCK, RECIPE, images, look
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
@@ -53,6 +54,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     recipes: dict[str, Recipe] = {}
     broken: dict[str, Recipe | None] = {}
     paths: dict[str, Path] = {}
+    documents: dict[str, Document] = {}
     recipe_schema = schema.recipe()
     for folder in (OWN if text == NAME else Path(text) for text in catalog):
         if not os.path.isdir(folder):
@@ -69,7 +71,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
                 problems.append(f"{_named(path)}:1: the catalog already has an image {name}, in "
                                 f"{recipes[name].folder}; rename one")
                 continue
-            recipe, whole = _recipe(path, own, recipe_schema, need_locks, problems)
+            recipe, whole = _recipe(path, own, recipe_schema, need_locks, documents, problems)
             if recipe and whole:
                 recipes[name] = recipe
             else:
@@ -78,6 +80,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
         problems.append("no image.yml in any folder of farm_catalog")
     _check_folders(paths, recipes, problems)
     _check_names(recipes, broken, problems)
+    _check_contracts(recipes, broken, documents, problems)
     _check_cycles(recipes, problems)
     if need_locks:
         for recipe in recipes.values():
@@ -129,9 +132,9 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
 
 
 def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
-            problems: list[str]) -> tuple[Recipe | None, bool]:
+            documents: dict[str, Document], problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole. If it has mistakes, the rest is still read, so that those in its Dockerfile
-    are reported as well."""
+    are reported as well. Its document goes into `documents` if its contract can be compared."""
     document = Document(path, _named(path))
     document.check(recipe_schema)
     problems += document.problems
@@ -171,6 +174,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
     )
     _check_evaluated(recipe, problems)
     if "inputs" not in document.bad:
+        documents[recipe.name] = document
         _check_recipe(recipe, document, set(folder.files), problems)
     return recipe, whole
 
@@ -251,9 +255,6 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
             stages = [stage.name for stage in recipe.dockerfile.stages if stage.name]
             problems.append(f"{document.name}:{document.line(('targets', number))}: {target!r} is not a stage of the "
                             f"Dockerfile{nearest(target, stages)}; stages: {', '.join(stages) or 'none has a name'}")
-    for part, said in dict.fromkeys(pair for seen in distinct(recipe)
-                                    for pair in contract.differences(recipe.contract, recipe.dockerfile, seen.view)):
-        problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
     problems += [f"{document.name}:{document.line(('contract', *path))}: contract: {said}"
                  for path, said in contract.mistakes(recipe.contract)]
     for found in recipe.inputs:
@@ -344,6 +345,20 @@ def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], p
                 problems.append(f"{where}{use.name} is needed only on some machines{told}: the content of an image"
                                 " must not depend on the machine that builds it; for a stage that only makes files use"
                                 " FROM --platform=$BUILDPLATFORM")
+
+
+def _check_contracts(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], documents: dict[str, Document],
+                     problems: list[str]) -> None:
+    """Reports where contracts contradict Dockerfiles: their own, and those of the images that they descend from."""
+    for recipe in (*recipes.values(), *filter(None, broken.values())):
+        document = documents.get(recipe.name)
+        if document is None or recipe.contract == contract.Contract():
+            continue
+        lines = dict.fromkeys((seen.view, *above(recipes, seen.view, platform)) for seen in distinct(recipe)
+                              for platform in dict.fromkeys(pair[0] for pair in seen.pairs) or (None,))
+        for part, said in dict.fromkeys(pair for view, stages, whole in lines
+                                        for pair in contract.differences(recipe.contract, view, stages, whole=whole)):
+            problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
 
 
 def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:

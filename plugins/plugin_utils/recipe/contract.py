@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Dockerfile, Stage
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Stage
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction, array, plain_words
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 Path = tuple[str | int, ...]  # in a contract
+CAPABILITIES = (  # exceptions to the check of that name, see capabilities(7)
+    "ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
+    "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT",
+    "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG",
+    "SYSLOG", "WAKE_ALARM",
+)
 PRIVILEGES = ("no-new-privileges", "seccomp", "apparmor")  # exceptions to the check `privileges`
 # part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
+MOST_PORT = 65535
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -89,45 +101,82 @@ class Contract:
         return bool(self.ports or self.health)
 
 
-def differences(contract: Contract, file: Dockerfile, view: View) -> Iterator[tuple[str, str]]:
+def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole: bool) -> Iterator[tuple[str, str]]:
     """Where a contract contradicts the Dockerfile: (part of the contract, how it differs).
 
-    What depends on a variable, or may come from a parent outside the file, is not compared.
+    `above` are the stages of the catalog's images that it descends from, the furthest first; `whole` says whether it
+    descends from nothing else. What depends on a variable, or may come from an image from elsewhere, is not compared.
     """
-    stages = _own(file, view)
-    steps = [step for stage in stages for step in stage.promises]
-    said = {part: [step for step in steps if step.keyword == keyword] for part, keyword in SAID_BY.items()}
-    if contract.ports:
-        exposed = {word if "/" in word else f"{word}/tcp" for step in said["ports"] for word in plain_words(step.rest)}
-        yield from _compared("ports", set(contract.ports.values()), {word.lower() for word in exposed}, "EXPOSE")
-    if contract.volumes:
-        volumes = {word for step in said["volumes"] for word in array(step.rest) or plain_words(step.rest)}
-        yield from _compared("volumes", set(contract.volumes), volumes, "VOLUME")
+    stages, escape = own(view), view.file.escape
+    said = {part: [step for stage in stages for step in stage.promises if step.keyword == keyword]
+            for part, keyword in SAID_BY.items()}
+    over = {part: [step for stage in above for step in stage.promises if step.keyword == keyword]
+            for part, keyword in SAID_BY.items()}
+    for part, promised, read in (("ports", set(contract.ports.values()), _ports),
+                                 ("volumes", set(contract.volumes), _volumes)):
+        if promised:
+            inherited = read(over[part], escape) if whole else None
+            yield from _compared(part, promised, read(said[part], escape), inherited)
     if contract.user is not None and said["user"]:
-        user = said["user"][-1].rest.partition(":")[0]
-        if "$" not in user and user != str(contract.user):
+        name = (_plain(said["user"][-1].rest, escape) or "").partition(":")[0]
+        user = "0" if name == "root" else name
+        if _NUMBER.fullmatch(user) and int(user) != contract.user:  # who has another name is in a file of the image
             yield "user", f"user is {contract.user}, but the Dockerfile says USER {said['user'][-1].rest}"
     if contract.health and said["health"]:
         check = said["health"][-1].rest
+        words = f"{check} {' '.join(array(check[3:].strip()) or ())}"  # after CMD
         asked = [str(value) for key, value in contract.health.items()
-                 if key not in ("status", "within") and str(value) not in check]
+                 if key not in ("status", "within") and str(value) not in words]
         if check[:4].upper() == "NONE" or ("$" not in check and asked):
             what = ", ".join(asked) or "a check"
             yield "health", f"health promises {what}, but the Dockerfile says HEALTHCHECK {check[:120]}"
-    elif contract.health and view.base == "scratch":
+    elif contract.health and whole and not over["health"]:
         yield "health", "health is promised, but the Dockerfile has no HEALTHCHECK"
-    command = _command(stages)
+    command = _command([*above, *stages])
     if contract.service and contract.command and command and not _same(contract.command, command.rest):
-        yield "command", (f"command is {list(contract.command)}, but the Dockerfile says CMD {command.rest[:120]} "
-                          f"(line {command.line})")
+        mine = any(command is step for stage in stages for step in stage.promises)
+        where = (f"the Dockerfile says CMD {command.rest[:120]} (line {command.line})" if mine else
+                 f"an image that it is FROM says CMD {command.rest[:120]}")
+        yield "command", f"command is {list(contract.command)}, but {where}"
 
 
-def _own(file: Dockerfile, view: View) -> list[Stage]:
+def own(view: View) -> list[Stage]:
     """The stages that the last one descends from, and then itself: later instructions override earlier ones."""
     chain = list(view.reach[:1])
     while chain and (above := view.bases[chain[-1]].stage) is not None:
         chain.append(above)
-    return [file.stages[number] for number in reversed(chain)]
+    return [view.file.stages[number] for number in reversed(chain)]
+
+
+def _plain(word: str, escape: str) -> str | None:
+    """A word without its quotes; None if a variable decides, or nothing can be read."""
+    try:
+        return None if "$" in word else expand(word, lambda _name: None, escape)
+    except ValueError:
+        return None
+
+
+def _ports(steps: Iterable[Instruction], escape: str) -> set[str] | None:
+    """The ports of EXPOSE, as BuildKit writes them into an image; None if a variable decides."""
+    found: set[str] = set()
+    for written in (word for step in steps for word in plain_words(step.rest)):
+        word = _plain(written, escape)
+        if word is None:
+            return None
+        ports, _slash, kind = word.rpartition(":")[2].partition("/")  # a port of the host means nothing
+        first, _dash, last = ports.partition("-")
+        numbers = [int(number) for number in (first, last or first) if _NUMBER.fullmatch(number)]
+        if len(numbers) < 2 or numbers[1] > MOST_PORT:
+            found.add(word.lower())
+        else:
+            found.update(f"{number}/{kind.lower() or 'tcp'}" for number in range(numbers[0], numbers[1] + 1))
+    return found
+
+
+def _volumes(steps: Iterable[Instruction], escape: str) -> set[str] | None:
+    """The folders of VOLUME; None if a variable decides."""
+    found = {_plain(word, escape) for step in steps for word in array(step.rest) or plain_words(step.rest)}
+    return None if None in found else {word for word in found if word is not None}
 
 
 def _command(stages: Sequence[Stage]) -> Instruction | None:
@@ -175,6 +224,11 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     for name in sorted(set(contract.exceptions.get("privileges", ())) - set(PRIVILEGES)):
         yield ("exceptions", "privileges", name), (f"exceptions.privileges.{name} must be one of "
                                                    f"{', '.join(PRIVILEGES)}")
+    for name in contract.exceptions.get("capabilities", ()):
+        known = name.upper().removeprefix("CAP_")
+        if known not in CAPABILITIES:
+            yield ("exceptions", "capabilities", name), (f"exceptions.capabilities.{name} is no capability"
+                                                         f"{nearest(known, list(CAPABILITIES))}; see capabilities(7)")
     for number, refusal in enumerate(contract.refuses):
         same = not refusal.command or refusal.command == contract.command
         if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
@@ -217,10 +271,12 @@ def _no_expression(text: str) -> str:
     return ""
 
 
-def _compared(part: str, promised: set[str], said: set[str], keyword: str) -> Iterator[tuple[str, str]]:
-    if any("$" in word for word in said):
+def _compared(part: str, promised: set[str], said: set[str] | None, inherited: set[str] | None
+              ) -> Iterator[tuple[str, str]]:
+    """What is `said` or `inherited` is None if it is not known."""
+    if said is None:
         return
-    if lacking := sorted(promised - said):
-        yield part, f"{part} has {', '.join(lacking)}, but no {keyword} of the Dockerfile names it"
+    if inherited is not None and (lacking := sorted(promised - said - inherited)):
+        yield part, f"{part} has {', '.join(lacking)}, but no {SAID_BY[part]} of the Dockerfile names it"
     if more := sorted(said - promised):
-        yield part, f"{part} has no {', '.join(more)}, but {keyword} of the Dockerfile names it"
+        yield part, f"{part} has no {', '.join(more)}, but {SAID_BY[part]} of the Dockerfile names it"

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import contract
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Stage
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import SCRATCH, View
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Input, Recipe
 
 
@@ -24,6 +27,23 @@ def ancestors(recipes: Mapping[str, Recipe], recipe: Recipe, platform: Platform,
             return
         recipe = recipes[base]
         yield recipe.name
+
+
+def above(recipes: Mapping[str, Recipe], found: View, platform: Platform | None
+          ) -> tuple[tuple[Stage, ...], bool]:
+    """The stages of the catalog's images that a view of a Dockerfile descends from on a platform, the furthest first;
+    and whether it descends from nothing else."""
+    stages: list[Stage] = []
+    seen: set[str] = set()
+    while found.base in recipes and found.base not in seen:
+        seen.add(found.base)
+        views = recipes[found.base].views("").get(platform, {}) if platform else {}
+        parent = next(iter(views.values()), None)
+        if parent is None:
+            return tuple(stages), False
+        stages = [*contract.own(parent), *stages]
+        found = parent
+    return tuple(stages), found.base == SCRATCH
 
 
 def with_packages(recipes: Mapping[str, Recipe], recipe: Recipe) -> tuple[str, ...]:
