@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from . import trial_network
-from .trial_container import ended, health, last, logs_in, output, processes, send, user_of
+from .trial_container import ended, health, last, logs_in, output, processes, send, stop_signal, users_of
 from .trial_network import Found, NoAnswer
 from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 
@@ -47,18 +48,19 @@ class Trial:
         self._runs = Runs(engine, image, promises, refused=refused, shown=shown, slower=self._slower)
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
+        self._serves = bool(promises["ports"] or promises["health"])
 
     def run(self) -> None:
         self._runs.prepare()
         try:
-            if self._promises["ports"] or self._promises["health"]:
+            if self._serves:
                 self._service()
             else:
                 if self._promises["command"]:
                     self._command()
                 self._refuse_all()
         except NotStarted as error:
-            self._found(False, "starts", "service" if self._promises["ports"] else "command",
+            self._found(False, "starts", "service" if self._serves else "command",
                         f"it cannot be started: {last(str(error))}")
         finally:
             self._runs.tidy()
@@ -66,18 +68,29 @@ class Trial:
     # a command that ends by itself
 
     def _command(self) -> None:
-        with self._runs.started() as container:
+        with self._runs.started(volumes=self._runs.volumes()) as container:
             code = ended(container, RUNS * self._slower)
             said = output(container)
         self._found(code == 0, "starts", "command", f"it ended with {code}: {last(said)}" if code is not None else
                     f"it did not end within {RUNS * self._slower:.0f} s")
         self._found(bool(said.strip()), "logs", "output", "it wrote nothing to stdout or stderr")
-        if code != 0:
-            return
-        with self._runs.started(user=ANYBODY) as container:
-            code = ended(container, RUNS * self._slower)
-            self._found(code == 0, "any-user", ANYBODY, f"as user {ANYBODY} it ended with {code}: "
-                        f"{last(output(container))}", user=ANYBODY)
+        if code == 0:
+            self._as_anybody(self._fails)
+
+    def _fails(self, container: Any) -> str:
+        code = ended(container, RUNS * self._slower)
+        return "" if code == 0 else f"it ended with {code}"
+
+    def _as_anybody(self, look: Callable[[Any], str]) -> None:
+        """Runs it as a user that the image does not know. `look` says what is wrong with a container, '' if nothing
+        is."""
+        try:
+            with self._runs.started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
+                problem = look(container)
+                said = output(container)
+        except NotStarted as error:
+            problem, said = "it cannot be started", str(error)
+        self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {last(said)}", user=ANYBODY)
 
     # a service
 
@@ -91,17 +104,11 @@ class Trial:
             self.facts["healthy"] = round(time.monotonic() - began, 1)
             self._look(container)
             with ThreadPoolExecutor() as beside:  # most of the time goes by with waiting
-                others = [beside.submit(call) for call in (self._anybody, self._refuse_all)]
+                others = [beside.submit(self._as_anybody, self._up), beside.submit(self._refuse_all)]
                 self._unhealthy(container)
                 self._restarted(container)
                 for other in others:
                     other.result()
-
-    def _anybody(self) -> None:
-        with self._runs.started(user=ANYBODY, tmpfs=self._promises["volumes"]) as container:
-            problem = self._up(container)
-            self._found(not problem, "any-user", ANYBODY, f"as user {ANYBODY} {problem}: {last(output(container))}",
-                        user=ANYBODY)
 
     def _up(self, container: Any) -> str:
         """Waits until a service is healthy; '' or what it is instead. Without a health check its ports decide."""
@@ -124,7 +131,7 @@ class Trial:
     def _diagnose(self, problem: str, said: str) -> None:
         """Why it does not come up: tries again with one thing allowed at a time."""
         for check, words in RELAXED.items():
-            with self._runs.started(volumes=self._runs.volumes(), relaxed=check) as container:
+            with suppress(NotStarted), self._runs.started(volumes=self._runs.volumes(), relaxed=check) as container:
                 if not self._up(container):
                     self._found(False, check, check, f"{words}: {problem}: {last(said)}")
                     return
@@ -151,14 +158,16 @@ class Trial:
     def _look(self, container: Any) -> None:
         """What can be seen of a service that is up."""
         own = container.attrs["State"]["Pid"]
-        pids = processes(own)
-        for pid, command in pids.items():
-            self._found(pid == own, "processes", command, f"it has another process: {command}")
-            user, wanted = user_of(pid), self._promises["user"]
-            self._found(user is None or wanted is None or user == wanted, "user", command,
-                        f"{command} runs as user {user}, not as {wanted}")
+        top = self._runs.of_container_by_hand("docker top {} -eo pid,ruid,euid,suid,args")
+        for pid, command in processes(own).items():
+            self._found(pid == own, "processes", command, f"it has another process: {command}", top)
+            wanted = self._promises["user"]
+            others = [user for user in users_of(pid) if wanted is not None and user != wanted]
+            self._found(not others, "user", command, f"{command} runs as user {others[0] if others else ''}, not as "
+                                                     f"{wanted}", top)
         for port, why in self._closed(container).items():
-            self._found(False, "ports", port, f"{port} accepts no connection: {why}")
+            self._found(False, "ports", port, f"{port} accepts no connection: {why}",
+                        self._runs.inside_by_hand("ss -lntu"))
         if self._promises["metrics"]:
             self._metrics(container)
         for request in self._promises["answers"]:
@@ -169,18 +178,20 @@ class Trial:
                 self._found(False, "logs", path, f"it logs to {path}")
 
     def _metrics(self, container: Any) -> None:
+        url = self._promises["metrics"]
+        by_hand = self._runs.asked_by_hand({"http": url})
         try:
-            status, text = self._inside(container, lambda: trial_network.request(self._promises["metrics"]))
+            status, text = self._inside(container, lambda: trial_network.request(url))
         except NoAnswer as error:
-            self._found(False, "metrics", self._promises["metrics"], error.message)
+            self._found(False, "metrics", url, error.message, by_hand)
             return
-        self._found(status == 200, "metrics", self._promises["metrics"],
-                    f"{self._promises['metrics']} answers with {status}")
-        self.facts["metrics"] = text if status == 200 else ""
+        self._found(status == 200, "metrics", url, f"{url} answers with {status}", by_hand)
+        if status == 200:
+            self.facts.update(metrics=text, by_hand=by_hand)
 
     def _ask(self, container: Any, request: Mapping[str, Any], when: str = "") -> None:
         """`when` is where in the trial, for the words."""
-        check = "restarts" if when else "answers"
+        check, by_hand = "restarts" if when else "answers", self._runs.asked_by_hand(request)
         if request["command"]:
             subject = shlex.join(request["command"])
             code, text = self._within(container, request["command"])
@@ -193,13 +204,13 @@ class Trial:
                 status, text = self._inside(container, lambda: trial_network.request(
                     request["http"], request["method"], request["body"]))
             except NoAnswer as error:
-                self._found(False, check, subject, error.message + when)
+                self._found(False, check, subject, error.message + when, by_hand)
                 return
             good, said = status == request["status"], f"{subject} answers with {status}{when}"
-        self._found(good, check, subject, f"{said}: {last(text)}")
+        self._found(good, check, subject, f"{said}: {last(text)}", by_hand)
         if good and request["says"]:
             self._found(bool(re.search(request["says"], text)), check, subject,
-                        f"{subject} does not say {request['says']!r}{when}: {last(text)}")
+                        f"{subject} does not say {request['says']!r}{when}: {last(text)}", by_hand)
 
     def _within(self, container: Any, command: Sequence[str]) -> tuple[int | None, str]:
         """Runs a command in a container: its exit code, or None if it did not end in time and was killed; its output.
@@ -250,17 +261,18 @@ class Trial:
         return False
 
     def _restarted(self, container: Any) -> None:
-        """SIGTERM, and a second start with the same volumes."""
+        """The signal that asks it to end, SIGTERM unless its STOPSIGNAL says another, and a second start with the same
+        volumes."""
         limit = STOP * self._slower
         began = time.monotonic()
         container.stop(timeout=int(limit))
         self.facts["stops"] = round(time.monotonic() - began, 1)
         container.reload()
-        code = container.attrs["State"]["ExitCode"]
+        code, asked = container.attrs["State"]["ExitCode"], stop_signal(container)
         if code == 128 + signal.SIGKILL:
-            self._found(False, "stops", "SIGTERM", f"it did not end within {limit:.0f} s of SIGTERM")
+            self._found(False, "stops", asked, f"it did not end within {limit:.0f} s of {asked}")
         else:
-            self._found(code in CODES, "stops", str(code), f"after SIGTERM it ended with {code}")
+            self._found(code in CODES, "stops", str(code), f"after {asked} it ended with {code}")
         container.start()
         problem = self._up(container)
         self._found(not problem, "restarts", "service", f"with its data {problem}: {last(output(container))}")
@@ -277,10 +289,15 @@ class Trial:
         environment = {**self._promises["environment"], **refusal["environment"]}
         words = [f"{name}={value}" for name, value in refusal["environment"].items()]
         subject = " ".join([*words, *refusal["command"]])
-        with self._runs.started(tmpfs=self._promises["volumes"], command=command, environment=environment) as container:
-            code = ended(container, REFUSAL * self._slower)
-            said = output(container)
         by_hand = self._runs.by_hand(command=command, environment=environment)
+        try:
+            with self._runs.started(tmpfs=self._promises["volumes"], command=command,
+                                    environment=environment) as container:
+                code = ended(container, REFUSAL * self._slower)
+                said = output(container)
+        except NotStarted as error:  # it was the engine that refused
+            self._found(False, "refuses", subject, f"with {subject} it cannot be started: {last(str(error))}", by_hand)
+            return
         self._found(bool(code), "refuses", subject, f"with {subject} it " + (
             "runs" if code is None else f"ended with 0: {last(said)}"), by_hand)
         if code:

@@ -19,7 +19,7 @@ from .errors import FarmError
 LABEL = "org.desimages.trial"  # of containers, with the mark of their trial
 PREFIX = "desimages-"  # of volumes: desimages-MARK-...
 MARK = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{12}")
-LOG = re.compile(r"(\.log(\.[0-9]+)?|/logs?/[^/]+)\Z")
+LOG = re.compile(r"(\.log([.-][0-9]+)*(\.gz)?|/logs?/[^/]+)\Z")
 PODMAN = "Podman"  # how its version begins to name itself
 
 
@@ -118,13 +118,21 @@ def processes(own: int) -> dict[int, str]:
             if own in itertools.takewhile(inside.__contains__, machine.ancestors(pid))}
 
 
-def user_of(pid: int) -> int | None:
-    """The user of a process; None if it has ended."""
+def users_of(pid: int) -> list[int]:
+    """The users of a process: the real, effective and saved one, and that of its files, see proc(5). It may become each
+    of them without any right. Empty if it has ended."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            return int(re.search(r"^Uid:\s+\d+\s+(\d+)", file.read(), re.M)[1])  # type: ignore[index]
-    except (OSError, TypeError):
-        return None
+            found = re.search(r"^Uid:([\t \d]+)$", file.read(), re.M)
+    except OSError:
+        return []
+    return list(map(int, found[1].split())) if found else []
+
+
+def stop_signal(container: Any) -> str:
+    """The signal that asks a container to end: an engine says its name or number."""
+    said = str(container.attrs["Config"].get("StopSignal") or "SIGTERM")
+    return signal.Signals(int(said)).name if said.isdigit() else said
 
 
 def logs_in(pid: int, folder: str) -> list[str]:

@@ -124,10 +124,10 @@ class Runs:
             self._engine.images.remove(self._holder, force=True)
 
     def by_hand(self, user: str = "", command: Sequence[str] = (),
-                environment: Mapping[str, str] | None = None) -> str:
+                environment: Mapping[str, str] | None = None, *, detach: bool = False) -> str:
         """The command that shows the same to a person."""
         promises = self._promises
-        words = ["docker", "run", "--rm", "--read-only", "--cap-drop=ALL",
+        words = ["docker", "run", "--rm", *(["--detach"] if detach else []), "--read-only", "--cap-drop=ALL",
                  *(f"--security-opt={option}" for option in self.security()),
                  *([] if promises["multicast"] else ["--network=none"]),
                  *(f"--cap-add={name}" for name in sorted(self._excepted.get("capabilities", ()))),
@@ -137,3 +137,21 @@ class Runs:
         words += [f"--user={user}"] if user else []
         words += [f"--env={name}={value}" for name, value in (environment or promises["environment"]).items()]
         return shlex.join([*words, self._shown, *(command or promises["command"])])
+
+    def asked_by_hand(self, request: Mapping[str, Any]) -> str:
+        """The same for a request of a contract: `http` with `method` and `body`, or `command`."""
+        if request.get("command"):
+            return self.of_container_by_hand("docker exec {} " + shlex.join(request["command"]))
+        method, body = request.get("method", "GET"), request.get("body", "")
+        words = ["curl", "-sk", "--retry", "9", "--retry-all-errors",  # while it starts
+                 *({"GET": [], "HEAD": ["-I"]}.get(method, ["-X", method])), *(["--data-raw", body] if body else []),
+                 request["http"]]
+        return self.inside_by_hand(shlex.join(words))
+
+    def inside_by_hand(self, command: str) -> str:
+        """The same for a command of the machine in the image's own network: it has no other."""
+        return self.of_container_by_hand("nsenter -n -t \"$(docker inspect -f '{{.State.Pid}}' {})\" " + command)
+
+    def of_container_by_hand(self, command: str) -> str:
+        """The same for a command about a container, which has {} for it."""
+        return command.replace(" {}", f' "$({self.by_hand(detach=True)})"', 1)

@@ -110,8 +110,8 @@ findings:
       words: it did not end within 10 s of SIGTERM
       by_hand: docker run --rm ...
 facts:
-  description: What was measured (seconds until it was healthy, seconds until it had stopped) and the text of its
-    metrics.
+  description: What was measured (seconds until it was healthy, seconds until it had stopped), and the text of its
+    metrics, with the command that asks for it (C(by_hand)).
   returned: success
   type: dict
   sample: {healthy: 1.2, stops: 0.3}

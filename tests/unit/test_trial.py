@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import (
     trial_run,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.trial_network import NoAnswer
+from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates
 
 PROMISES: dict[str, Any] = {
     "command": ["serve", "it's"], "environment": {"A": "b c"}, "user": 2000, "ports": {}, "health": {}, "metrics": "",
@@ -48,11 +52,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 
@@ -63,6 +69,16 @@ def test_any_status_is_an_answer_and_a_redirect_is_not_followed() -> None:
         assert trial_network.request(f"{url}/", "POST", "more") == (200, "POST more")
         assert trial_network.request(f"{url}/gone")[0] == 404
         assert trial_network.request(f"{url}/moved")[0] == 302
+
+
+def test_a_service_with_a_certificate_of_its_own_answers(tmp_path: Path) -> None:
+    now = datetime.now(timezone.utc)
+    pair = certificates.new_server(certificates.new_authority(now, "of its own"), ["service.example.org"], now)
+    (tmp_path / "both.pem").write_text(pair.pem + pair.key_pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "both.pem")
+    with serving(tls) as url:
+        assert trial_network.request(f"{url}/") == (200, "GET ")
 
 
 def test_a_service_that_does_not_answer_is_said_with_its_address() -> None:
@@ -124,6 +140,7 @@ def test_what_is_raised_inside_a_network_is_raised_outside() -> None:
 @pytest.mark.parametrize(
     ("path", "log"),
     [("/data/access.log", True), ("/data/access.log.1", True), ("/data/log/access", True), ("/data/logs/a.txt", True),
+     ("/data/access.log-20260101", True), ("/data/access.log.2.gz", True), ("/data/access.logic", False),
      ("/data/log.db", False), ("/data/catalog", False), ("/data/blog/post.txt", False)],
 )
 def test_what_looks_like_a_log_is_known_by_its_name(path: str, log: bool) -> None:
@@ -237,6 +254,103 @@ def test_an_engine_that_is_gone_is_no_unhealthy_service() -> None:
 ])
 def test_podman_is_known_by_its_name(said: dict[str, Any], podman: bool) -> None:
     assert trial_container.is_podman(SimpleNamespace(version=lambda: said)) is podman
+
+
+@pytest.mark.parametrize(("config", "signal"), [
+    ({}, "SIGTERM"), ({"StopSignal": None}, "SIGTERM"), ({"StopSignal": "SIGQUIT"}, "SIGQUIT"),
+    ({"StopSignal": 2}, "SIGINT"), ({"StopSignal": "15"}, "SIGTERM"),
+])
+def test_the_signal_that_asks_a_container_to_end_has_a_name(config: dict[str, Any], signal: str) -> None:
+    assert trial_container.stop_signal(SimpleNamespace(attrs={"Config": config})) == signal
+
+
+def test_a_process_that_has_ended_is_sent_nothing_whatever_the_engine_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _number: sent.append(pid))
+    for pid in (0, -1, 7):
+        trial_container.send(pid)
+    assert sent == [7]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes others")
+def test_a_process_has_each_user_that_it_may_become() -> None:
+    program = "import os, time; os.setresuid(2000, 2000, 0); print('x', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline()
+            assert trial_container.users_of(process.pid) == [2000, 2000, 0, 2000]
+        finally:
+            process.kill()
+    assert trial_container.users_of(1 << 30) == []
+
+
+def test_a_log_that_goes_away_while_folders_are_looked_through_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+                                                                       ) -> None:
+    for name in ("gone.log", "there.log"):
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(os.path, "islink", lambda path: path.endswith("gone.log") and os.unlink(path))
+    assert trial_container.logs_in(os.getpid(), str(tmp_path)) == [f"{tmp_path}/there.log"]
+
+
+class Containers:
+    """What a trial starts: each container ends with the code that `codes` has for its user, and cannot be started if
+    that is a text."""
+
+    def __init__(self, codes: dict[str, int | str]) -> None:
+        self.codes, self.asked = codes, list[dict[str, Any]]()
+
+    @contextmanager
+    def started(self, **asked: Any) -> Iterator[Any]:
+        self.asked.append(asked)
+        code = self.codes.get(asked.get("user") or asked.get("relaxed") or "", 0)
+        if isinstance(code, str):
+            raise trial_run.NotStarted(code)
+        state = {"Running": False, "ExitCode": code}
+        yield SimpleNamespace(reload=lambda: None, attrs={"State": state}, logs=lambda tail: b"hello")
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, codes: dict[str, int | str], **promises: Any
+          ) -> tuple[list[tuple[str, str]], Containers]:
+    """The findings (check, words) of a trial, and what it started."""
+    made = trial.Trial(None, "i", {**PROMISES, **promises}, refused=OSError, shown="image", emulated=False)
+    containers = Containers(codes)
+    monkeypatch.setattr(made._runs, "started", containers.started)
+    monkeypatch.setattr(made._runs, "prepare", lambda: None)
+    monkeypatch.setattr(made._runs, "tidy", lambda: None)
+    made.run()
+    return [(one["check"], one["words"]) for one in made.findings], containers
+
+
+def test_a_command_writes_to_its_volumes_as_any_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, containers = tried(monkeypatch, {})
+    assert found == []
+    assert [(len(one.get("volumes", ())), one.get("tmpfs")) for one in containers.asked] == [(1, None), (0, ["/data"])]
+    assert tried(monkeypatch, {"31337": 3})[0] == [("any-user", "as user 31337 it ended with 3: hello")]
+
+
+def test_what_cannot_be_started_as_somebody_else_is_a_finding_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tried(monkeypatch, {"": "no such file"})[0] == [("starts", "it cannot be started: no such file")]
+    assert tried(monkeypatch, {"31337": "denied"})[0] == [("any-user", "as user 31337 it cannot be started: denied")]
+    wrong = {"command": ["x"], "environment": {}, "says": "x"}
+    found, _containers = tried(monkeypatch, {"": "no such file"}, command=[], refuses=[wrong])
+    assert found == [("refuses", "with x it cannot be started: no such file")]
+
+
+def test_a_service_that_cannot_be_started_another_way_is_told_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    relaxed: dict[str, int | str] = dict.fromkeys(trial.RELAXED, "not so")
+    found, containers = tried(monkeypatch, {"": 5, **relaxed}, ports={"a": "1/tcp"})
+    assert found == [("starts", "it ended with 5: hello")]
+    assert [one["relaxed"] for one in containers.asked[1:]] == list(trial.RELAXED)
+
+
+def test_requests_are_shown_from_inside_of_the_images_network() -> None:
+    runs = trial_run.Runs(None, "i", {**PROMISES, "command": []}, refused=OSError, shown="image", slower=1)
+    run = ("docker run --rm --detach --read-only --cap-drop=ALL --security-opt=no-new-privileges --network=none "
+           "--cap-add=SETUID --tmpfs=/run:mode=1777,uid=2000 --volume=/data '--env=A=b c' image")
+    assert runs.asked_by_hand({"command": ["ask", "it's"]}) == f"docker exec \"$({run})\" ask 'it'\"'\"'s'"
+    assert runs.asked_by_hand({"command": [], "http": "http://a/", "method": "POST", "body": "x y"}) == (
+        f"nsenter -n -t \"$(docker inspect -f '{{{{.State.Pid}}}}' \"$({run})\")\" "
+        "curl -sk --retry 9 --retry-all-errors -X POST --data-raw 'x y' http://a/")
 
 
 class Engine:
