@@ -25,6 +25,6 @@ class ActionModule(FarmAction):
         self.say(f"{task_vars['inventory_hostname']}: {arguments['unit']}")
         found = trials.heard(self._execute_module(module_name="desimages.farm.contract", module_args=arguments,
                                                   task_vars=task_vars))
-        if text := found.get("facts", {}).get("metrics"):
-            found["findings"] += metrics.findings(text, arguments["promises"]["metrics"])
+        if more := metrics.added(found.get("facts", {}), arguments["promises"]):
+            found["findings"] += more
         return found

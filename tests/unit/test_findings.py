@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import struct
 import subprocess
@@ -55,10 +56,29 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/usr/bin/apt-get", 0o755), {"package-manager"}),
         (file("/usr/bin/pip3", 0o755), {"package-manager"}),
         (file("/opt/a", content=smallest.program(ARM64)), {"platform"}),
-        (file("/opt/a", content=NATIVE), {"pie", "canary"}),
+        (file("/opt/a", content=NATIVE), {"pie", "canary", "stack"}),
         (file("/opt/a", content=NATIVE[:40]), set()),
         (file("/opt/a", content=NATIVE[:19]), set()),
         (file("/opt/magic", content=NATIVE[:4]), {"platform"}),
+        (file("/etc/account.json", content=rb'{"private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ'
+              rb'EFAASC\n'), {"secret"}),
+        (file("/srv/pem.js", content=rb"x = '-----BEGIN PRIVATE KEY-----\n' + lines"), set()),
+        (file("/root/x.ppk", content=b"PuTTY-User-Key-File-3: ssh-ed25519\n"), {"secret"}),
+        (file("/etc/shadow-", content=b"me:$y$j9T$x:20000\n"), {"secret"}),
+        (file("/etc/passwd", content=b"root:x:0:0::/:\ndaemon:*:1:1:::\nopen::2:2:::\n"), set()),
+        (file("/etc/passwd", content=b"root:$1$x$y:0:0::/:\n"), {"secret"}),
+        (file("/etc/pam.d/passwd", content=b"auth: required\n"), set()),
+        (file("/root/.cargo/credentials.toml", content=b"token = \"x\"\n"), {"secret"}),
+        (file("/root/.kube/config", content=b"users:\n- user:\n    token: abc\n"), {"secret"}),
+        (file("/etc/pip.conf", content=b"index-url = https://me:word@example.org/simple\n"), {"secret"}),
+        (file("/etc/pip.conf", content=b"index-url = https://example.org:443/simple@1\n"), set()),
+        (file("/usr/bin/x86_64-linux-gnu-ld.bfd", 0o755), {"compiler"}),
+        (file("/usr/bin/x86_64-linux-gnu-cpp-14", 0o755), {"compiler"}),
+        (file("/usr/bin/mold", 0o755), {"compiler"}),
+        (file("/usr/bin/meson", 0o755), {"compiler"}),
+        (file("/usr/bin/microdnf", 0o755), {"package-manager"}),
+        (file("/usr/lib/python3/dist-packages/pip/__main__.py"), {"package-manager"}),
+        (file("/usr/local/lib/node_modules/npm/bin/npm-cli.js"), {"package-manager"}),
     ],
 )
 def test_a_file_that_breaks_a_contract_is_found(found: File, checks: set[str]) -> None:
@@ -98,11 +118,91 @@ SOURCE = ('#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { 
     ],
 )
 def test_a_program_that_is_not_hardened_is_found(tmp_path: Path, flags: tuple[str, ...], checks: set[str]) -> None:
-    (tmp_path / "a.c").write_text(SOURCE)
-    subprocess.run(["gcc", *flags, "-o", tmp_path / "a", tmp_path / "a.c"], check=True)
-    found = file("/a", 0o755, content=(tmp_path / "a").read_bytes())
-    here = next(platform for platform, head in elf.MACHINES.items() if head == elf.machine(found.content))
-    assert {one.check for one in files.findings({"/a": found}, frozenset(), here)} == checks
+    found = file("/a", 0o755, content=compiled(tmp_path, *flags))
+    assert seen(found) == checks
+
+
+def seen(program: File, *paths: str) -> set[str]:
+    """The checks that find something in a program of this machine, in an image with its loader, or with `paths`."""
+    here = next(platform for platform, head in elf.MACHINES.items() if head == elf.machine(program.content))
+    read = elf.read(program.content)
+    others = paths or ((read.loader,) if read and read.loader else ())
+    image = {program.path: program, **{path: file(path) for path in others}}
+    return {one.check for one in files.findings(image, frozenset(), here)}
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return compiled(tmp_path_factory.mktemp("hard"), *HARD)
+
+
+def compiled(folder: Path, *flags: str) -> bytes:
+    (folder / "a.c").write_text(SOURCE)
+    subprocess.run(["gcc", *flags, "-o", folder / "a", folder / "a.c"], check=True)
+    return (folder / "a").read_bytes()
+
+
+def test_a_program_whose_loader_is_not_in_the_image_is_for_another(hard: bytes) -> None:
+    assert seen(file("/a", 0o755, content=hard), "/lib/ld-of-others.so.1") == {"platform"}
+    loader = elf.read(hard).loader.rpartition("/")[2]  # type: ignore[union-attr]
+    assert seen(file("/a", 0o755, content=hard), f"/usr/lib/anywhere/{loader}") == set()
+
+
+def test_a_program_that_says_nothing_of_its_stack_has_an_executable_one_on_some_machines(hard: bytes) -> None:
+    at = hard.index(struct.pack("<I", 0x6474E551))  # PT_GNU_STACK
+    assert "stack" in seen(file("/a", 0o755, content=hard[:at] + bytes(4) + hard[at + 4:]))
+    for platform, checks in ((ARM64, {"pie", "canary"}), (platforms.S390X, {"pie", "canary", "stack"})):
+        found = file("/a", 0o755, content=smallest.program(platform))
+        assert {one.check for one in files.findings({"/a": found}, frozenset(), platform)} == checks
+
+
+def test_sections_that_cannot_be_read_hide_nothing(tmp_path: Path) -> None:
+    content = compiled(tmp_path, *HARD, "-Wl,-z,lazy", "-Wl,-z,norelro", "-no-pie", "-fno-pie")
+    for place, value in ((40, b"\xff" * 8), (62, b"\xf0\xf0"), (40, struct.pack("<Q", len(content) - 9))):
+        spoilt = content[:place] + value + content[place + len(value):]
+        assert {"pie", "relro", "bind-now"} <= seen(file("/a", 0o755, content=spoilt)), place
+
+
+def test_no_damage_to_a_program_ends_the_reading(hard: bytes) -> None:
+    chance = random.Random(1)
+    for _try in range(300):
+        spoilt = bytearray(hard)
+        for _change in range(chance.randint(1, 8)):
+            place = chance.choice((chance.randrange(20, 1024), chance.randrange(20, len(spoilt))))
+            spoilt[place] = chance.randrange(256)
+        elf.read(bytes(spoilt[:chance.choice((len(spoilt), chance.randrange(20, len(spoilt))))]))
+
+
+def test_a_program_for_musl_has_no_checked_functions_to_use(tmp_path: Path) -> None:
+    flags = [flag for flag in HARD if not flag.startswith("-D")]
+    content = compiled(tmp_path, *flags, "-U_FORTIFY_SOURCE", "-Wl,-dynamic-linker,/lib/ld-musl-x86_64.so.1")
+    assert seen(file("/a", 0o755, content=content)) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "rpath", "strays"),
+    [
+        ("/usr/bin/a", "$ORIGIN/../lib", False),
+        ("/usr/bin/a", "${ORIGIN}/../lib", False),
+        ("/opt/x/site/core/a.so", "$ORIGIN/../../x.libs:/usr/lib/x", False),
+        ("/a", "$ORIGIN", False),
+        ("/usr/bin/a", "/usr/lib", False),
+        ("/usr/bin/a", "/lib/x86_64-linux-gnu", False),
+        ("/usr/bin/a", "", False),  # ld.so takes it for none
+        ("/usr/bin/a", "/usr/lib/x:", True),  # the current folder
+        ("/usr/bin/a", "lib", True),
+        ("/usr/bin/a", "/usr/lib/../../tmp", True),
+        ("/usr/bin/a", "$ORIGIN/../../tmp", True),
+        ("/usr/bin/a", "$ORIGINAL/lib", True),
+        ("/usr/bin/a", "/usr/library", True),
+        ("/usr/bin/a", "/opt/x", True),
+    ],
+)
+def test_a_program_looks_for_libraries_in_the_systems_folders_and_beside_itself(path: str, rpath: str,
+                                                                                strays: bool) -> None:
+    found = elf.Elf(elf.C, True, True, True, True, True, True, False,
+                    tuple(part for text in [rpath] if text for part in text.split(":")))
+    assert bool(files._unhardened(found, path.rpartition("/")[0] or "/")) is strays
 
 
 def test_what_is_called_elf_but_is_none_is_no_error() -> None:
@@ -125,6 +225,12 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
         ({"Labels": None}, {("labels", name) for name in config.LABELS}),
         ({"User": ""}, {("root", "root")}),
         ({"User": "root:2000"}, {("root", "root")}),
+        ({"User": ":2000"}, {("root", "root")}),
+        ({"User": "00"}, {("root", "00")}),
+        ({"User": "toor"}, {("root", "toor")}),
+        ({"User": "app"}, set()),
+        ({"User": "other"}, {("config", "USER")}),
+        ({"User": "nobody-knows"}, {("config", "USER")}),
         ({"User": "3000"}, {("config", "USER")}),
         ({"ExposedPorts": {}}, {("config", "EXPOSE")}),
         ({"ExposedPorts": {"1/tcp": {}, "2/udp": {}}}, {("config", "EXPOSE")}),
@@ -137,7 +243,25 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
 )
 def test_a_configuration_that_is_not_the_promised_one_is_found(changed: dict[str, Any],
                                                                found: set[tuple[str, str]]) -> None:
-    assert {(one.check, one.subject) for one in config.findings({**GOOD, **changed}, SERVICE)} == found
+    users = config.users("root:x:0:0::/:/bin/sh\ntoor:x:0:0:::\napp:x:2000:2000:::\nother:x:2001:1:::\nbroken\n+::::\n")
+    assert {(one.check, one.subject) for one in config.findings({**GOOD, **changed}, SERVICE, users)} == found
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({"config": {"Env": ["PATH=/bin", "POSTGRES_PASSWORD_FILE=/run/x", "TOKEN=", "API_KEY=/run/key"]}}, set()),
+        ({"config": {"Env": ["POSTGRES_PASSWORD=x", "npm_token=y", "GPG_KEY=0D96"]}},
+         {"ENV POSTGRES_PASSWORD", "ENV npm_token"}),
+        ({"config": {"Labels": {"a": "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC"}}},
+         {"configuration"}),
+        ({"history": [{"created_by": "RUN echo '-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC'"}]},
+         {"configuration"}),
+        ({"config": None}, set()),
+    ],
+)
+def test_a_secret_in_the_configuration_is_found(said: dict[str, Any], found: set[str]) -> None:
+    assert {one.subject for one in config.secrets(said) if one.check == "secret"} == found
 
 
 def test_an_exception_takes_its_finding_away_and_one_that_nothing_needs_is_told() -> None:
@@ -149,6 +273,18 @@ def test_an_exception_takes_its_finding_away_and_one_that_nothing_needs_is_told(
     assert judged.unused == (("pie", "/a"),)
     assert judge([one], {}, {"secret": {"*": "no"}}).findings == (one,)
     assert merged([{"a": {"x": "1"}}, {"a": {"y": "2"}, "b": {}}]) == {"a": {"x": "1", "y": "2"}, "b": {}}
+
+
+def test_brackets_in_an_exception_mean_themselves() -> None:
+    asked = Finding("answers", "GET http://[::1]:5000/", "it answers with 404")
+    assert judge([asked], {"answers": {"GET http://[::1]:*": "why"}}, {}).findings == ()
+    assert judge([asked], {"answers": {"GET http://[:1]*": "why"}}, {}).findings == (asked,)
+
+
+def test_metrics_that_a_trial_read_are_checked_also_if_they_are_empty() -> None:
+    assert metrics.added({}, {}) == []
+    one, = metrics.added({"metrics": "", "by_hand": "ask it"}, {"metrics": "http://a/"})
+    assert (one["words"], one["by_hand"]) == ("http://a/ has no sample", "ask it | promtool check metrics")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +333,7 @@ def test_layers_hide_and_replace_what_is_below() -> None:
     kind = "application/vnd.oci.image.layer.v1.tar"
     layers = tuple(oci.Descriptor(oci.digest(data), len(data), kind + more)
                    for data, more in ((below, ""), (above, "+zstd")))
-    found = Layers(Shelf(below, above)).files("a/b", layers)  # type: ignore[arg-type]
+    found = Layers(Shelf(below, above)).root("a/b", layers).files  # type: ignore[arg-type]
     assert {path: one.content for path, one in found.items()} == {"/a": b"5", "/c/f": b"6"}
     assert found["/a"].runs
 
@@ -205,7 +341,7 @@ def test_layers_hide_and_replace_what_is_below() -> None:
 def test_a_layer_that_is_none_is_told() -> None:
     wrong = oci.Descriptor(oci.digest(b"nothing"), 7, "application/vnd.oci.image.layer.v1.tar+zstd")
     with pytest.raises(FarmError, match="is not a layer that can be read"):
-        Layers(Shelf(b"nothing")).files("a/b", (wrong,))  # type: ignore[arg-type]
+        Layers(Shelf(b"nothing")).root("a/b", (wrong,))  # type: ignore[arg-type]
 
 
 def test_files_of_packages_are_known_also_where_usr_is_merged() -> None:

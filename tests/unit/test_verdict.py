@@ -62,6 +62,14 @@ def test_what_no_tester_runs_is_said_and_its_exceptions_are_not_called_unneeded(
     assert [row["contract"] for row in verdict.table([one, other])] == ["files kept", "kept"]
 
 
+def test_an_exception_to_a_check_that_was_not_made_as_it_did_not_come_up_is_not_called_unneeded() -> None:
+    one = subject("a linux/amd64", processes={"x": "why"}, pie={"/x": "why"}, config={"CMD": "why"})
+    never = {**trial("a linux/amd64", {**BROKEN, "check": "starts"}), "facts": {}}
+    assert verdict.remarks(found([one], t=[never]), []) == [f"a: nothing needs the exception to {check}" for check in (
+        "pie for /x", "config for CMD")]
+    assert len(verdict.remarks(found([one], t=[trial("a linux/amd64", BROKEN)]), [])) == 3
+
+
 def test_a_trial_that_fails_is_no_kept_contract() -> None:
     failed = {"unit": "a linux/amd64", "failed": True, "msg": "no engine"}
     one, = found([subject("a linux/amd64")], t=[failed])

@@ -30,6 +30,12 @@ MACHINES: dict[Platform, tuple[int, str, int]] = {
     platforms.RISCV64: (64, "<", 243),
 }
 GO, RUST, C = "Go", "Rust", "C"
+GO_MARK = b"\xff Go buildinf:"  # how the section .go.buildinfo begins
+# where a program that says nothing of its stack has one that is not executable: DEFAULT_STACK_PERMS of the C library
+NOT_EXECUTABLE = ("EM_AARCH64", "EM_PPC64", "EM_RISCV")
+MUSL = ("ld-musl-", "libc.musl-")  # its loader and library; it has no checked functions
+# e_shoff, e_shnum and e_shstrndx (place, bytes) by ELF's class: where the sections are, which nothing needs to run
+SECTIONS = {1: ((32, 4), (48, 2), (50, 2)), 2: ((40, 8), (60, 2), (62, 2))}
 # functions of the C library that have a checked variant, see https://www.gnu.org/software/libc/manual/html_node/
 # Source-Fortification.html
 FORTIFIED = re.compile(r"(mem(cpy|move|set)|st[rp]n?c(py|at)|v?sn?printf|v?f?printf|read|recv|getcwd|realpath|gets)\Z")
@@ -44,7 +50,8 @@ def machine(content: bytes) -> tuple[int, str, int]:
 
 @dataclass(frozen=True)
 class Elf:
-    """What matters of one file. A `dynamic` one is loaded by the C library's loader."""
+    """What matters of one file. A `dynamic` one has symbols that are bound when it is loaded; `loader` is the program
+    that does so, if it names one."""
 
     language: str
     dynamic: bool
@@ -55,17 +62,29 @@ class Elf:
     fortified: bool
     stack: bool  # whether its stack is executable
     rpath: tuple[str, ...] = ()
+    loader: str = ""
 
 
 def read(content: bytes) -> Elf | None:
-    """Reads an ELF file; None if it is none that a kernel or loader would take: an object file, or a broken one."""
-    try:
-        return _read(elffile.ELFFile(io.BytesIO(content)))
-    except (elf_errors.ELFError, struct.error, UnicodeDecodeError, KeyError, AttributeError):
-        return None
+    """Reads an ELF file; None if it is none that a kernel or loader would take: an object file, or a broken one.
+    Sections that cannot be read make no file broken: only tools need them."""
+    for each in (content, _without_sections(content)):
+        try:
+            return _read(elffile.ELFFile(io.BytesIO(each)), each)
+        except (elf_errors.ELFError, struct.error, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+                OverflowError):
+            continue
+    return None
 
 
-def _read(file: elffile.ELFFile) -> Elf | None:
+def _without_sections(content: bytes) -> bytes:
+    found = bytearray(content)
+    for place, size in SECTIONS.get(content[4] if len(content) >= 64 else 0, ()):
+        found[place:place + size] = bytes(size)
+    return bytes(found)
+
+
+def _read(file: elffile.ELFFile, content: bytes) -> Elf | None:
     kind = file["e_type"]
     if kind not in ("ET_EXEC", "ET_DYN"):
         return None
@@ -73,11 +92,14 @@ def _read(file: elffile.ELFFile) -> Elf | None:
     tags: list[tuple[str, int]] = []
     rpath: list[str] = []
     names: set[str] = set()
+    loader = segments["PT_INTERP"].get_interp_name() if "PT_INTERP" in segments else ""
+    needed = [loader]
     if dynamic := segments.get("PT_DYNAMIC"):
         for tag in dynamic.iter_tags():
             tags.append((tag.entry.d_tag, tag.entry.d_val))
             rpath += [tag.rpath] if tag.entry.d_tag == "DT_RPATH" else []
             rpath += [tag.runpath] if tag.entry.d_tag == "DT_RUNPATH" else []
+            needed += [tag.needed] if tag.entry.d_tag == "DT_NEEDED" else []
         names |= {symbol.name for symbol in dynamic.iter_symbols()}
     for section in (".dynsym", ".symtab"):  # the first too, as counting by hashes misses what others define
         table: Any = file.get_section_by_name(section)
@@ -87,20 +109,22 @@ def _read(file: elffile.ELFFile) -> Elf | None:
     stack = segments.get("PT_GNU_STACK")
     plain = {name for name in names if FORTIFIED.match(name)}
     return Elf(
-        language=_language(file),
+        language=_language(file, content),
         dynamic=bool(tags),
         pie=kind == "ET_DYN",
         relro="PT_GNU_RELRO" in segments,
         bind_now="DT_BIND_NOW" in values or bool(values.get("DT_FLAGS", 0) & 8 or values.get("DT_FLAGS_1", 0) & 1),
         canary=bool(names & {"__stack_chk_fail", "__stack_chk_fail_local", "__stack_chk_guard"}),
-        fortified=not plain or any(name.endswith("_chk") for name in names),
-        stack=bool(stack and stack["p_flags"] & 1),
-        rpath=tuple(part for text in rpath for part in text.split(":")),
+        fortified=(not plain or any(name.endswith("_chk") for name in names)
+                   or any(mark in name for mark in MUSL for name in needed)),
+        stack=bool(stack["p_flags"] & 1) if stack else file.header["e_machine"] not in NOT_EXECUTABLE,
+        rpath=tuple(part for text in rpath if text for part in text.split(":")),  # an empty one says nothing
+        loader=loader,
     )
 
 
-def _language(file: elffile.ELFFile) -> str:
-    if file.get_section_by_name(".go.buildinfo"):
+def _language(file: elffile.ELFFile, content: bytes) -> str:
+    if file.get_section_by_name(".go.buildinfo") or not file.num_sections() and GO_MARK in content:
         return GO
     comment = file.get_section_by_name(".comment")
     return RUST if comment and b"rustc" in comment.data() else C

@@ -9,31 +9,52 @@ import fnmatch
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import elf
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import SMALL, File
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import SMALL, File, Hidden
 
-COMPILERS = ("*gcc", "*g++", "*gcc-[0-9]*", "*g++-[0-9]*", "cc", "c++", "clang*", "tcc", "cpp", "cc1*", "*-ld", "ld",
-             "ld.bfd", "ld.gold", "ld.lld", "as", "*-as", "make", "cmake", "ninja", "go", "gofmt", "rustc", "javac",
-             "node-gyp", "ghc", "ocamlc", "gfortran*")
-MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "rpm", "dnf", "yum", "pacman", "npm", "npx", "yarn", "pnpm",
-            "corepack", "pip", "pip[0-9]*", "pipx", "gem", "bundle", "cargo", "composer", "conda")
+COMPILERS = ("*gcc", "*g++", "*gcc-[0-9]*", "*g++-[0-9]*", "cc", "c89", "c99", "c++", "clang*", "tcc", "cpp",
+             "cpp-[0-9]*", "*-cpp", "*-cpp-[0-9]*", "cc1*", "lto1", "collect2", "*-ld", "ld", "*ld.bfd", "*ld.gold",
+             "ld.lld", "ld64.lld", "wasm-ld", "lld", "mold", "ld.mold", "as", "*-as", "nasm", "yasm", "make", "gmake",
+             "bmake", "cmake", "ninja", "samu", "meson", "scons", "bazel", "mvn", "gradle", "go", "gofmt", "gccgo*",
+             "rustc", "zig", "swiftc", "javac", "kotlinc", "scalac", "node-gyp", "ghc", "ocamlc", "ocamlopt",
+             "gnatmake", "gfortran*", "gdc", "ldc2", "dmd")
+MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "apk.static", "opkg", "rpm", "dnf", "dnf5", "microdnf", "tdnf",
+            "yum", "zypper", "pacman", "nix-env", "npm", "npx", "yarn", "yarnpkg", "pnpm", "corepack", "pip",
+            "pip[0-9]*", "pipx", "uv", "poetry", "easy_install*", "gem", "bundle", "bundler", "cargo", "composer",
+            "conda", "mamba", "micromamba", "luarocks", "cpanm", "pecl")
+MODULES = ("/pip/__main__.py", "/npm/bin/npm-cli.js")  # what an interpreter runs, so that no program need be there
 PROGRAMS = ("/bin/", "/sbin/", "/libexec/", "/lib/gcc/")
-KEY = re.compile(rb"-----BEGIN (RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY( BLOCK)?-----\s+[A-Za-z0-9+/=]")
-SECRETS: Mapping[str, re.Pattern[bytes]] = {  # name of a file -> what makes it a secret
+KEY = re.compile(  # the second form is that of a quoted text, such as in JSON
+    rb"-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY( BLOCK)?-----(\s+[A-Za-z0-9+/=]|(\\+r)?\\+n[A-Za-z0-9+/=]{32})"
+    rb"|^PuTTY-User-Key-File-[0-9]+: |\bAGE-SECRET-KEY-1[A-Z0-9]{32}", re.M)
+CREDENTIALS = re.compile(rb"(aws_secret_access_key|_key|token)\s*=")
+HASHED = re.compile(rb"^[^:\n]+:[^:*!\n]", re.M)
+SECRETS: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -> what makes it a secret
     ".netrc": re.compile(rb"\bpassword\b"),
     ".npmrc": re.compile(rb"_(auth|authToken|password)\s*="),
     ".pypirc": re.compile(rb"\bpassword\b"),
     ".git-credentials": re.compile(rb"://[^/\s]+:[^/\s]+@"),
     ".dockercfg": re.compile(rb'"auth"'),
     "config.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/=]'),
-    "credentials": re.compile(rb"(aws_secret_access_key|_key|token)\s*="),
-    "shadow": re.compile(rb"^[^:\n]+:[^:*!\n]", re.M),
-    "gshadow": re.compile(rb"^[^:\n]+:[^:*!\n]", re.M),
+    "containers/auth.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/=]'),
+    "credentials": CREDENTIALS,
+    "credentials.toml": CREDENTIALS,
+    "pip.conf": re.compile(rb"://[^/\s:]+:[^/\s]+@"),
+    ".yarnrc.yml": re.compile(rb"npmAuth(Token|Ident)\s*:\s*[^\s#]"),
+    ".pgpass": re.compile(rb"^[^#\n]+:[^:\n]+$", re.M),
+    ".kube/config": re.compile(rb"^\s*(token|password|client-key-data)\s*:\s*\S", re.M),
+    "shadow": HASHED,
+    "shadow-": HASHED,
+    "gshadow": HASHED,
+    "gshadow-": HASHED,
+    "etc/passwd": re.compile(rb"^[^:#\n]+:(?!x:)[^:*!\n]", re.M),
 }
+ORIGIN = re.compile(r"\$(ORIGIN\b|\{ORIGIN\})")  # the folder of a program, see ld.so(8)
 # C's rules are not those of every language
 SAFE = {
     elf.GO: ("pie", "relro", "bind-now", "canary", "fortify"),  # its own linker; memory is safe
@@ -44,6 +65,7 @@ SAFE = {
 def findings(files: Mapping[str, File], packaged: frozenset[str], platform: Platform) -> Iterator[Finding]:
     """Everything in an image's files that breaks a contract. Programs of Debian packages (`packaged`) are built as
     Debian builds them; of them only the platform counts."""
+    names = frozenset(map(posixpath.basename, files))
     for path, file in sorted(files.items()):
         shown = f"{stat.filemode(file.mode)} {file.uid}:{file.gid} {path}"
         if file.regular and (file.mode & (stat.S_ISUID | stat.S_ISGID) or file.capable):
@@ -52,10 +74,18 @@ def findings(files: Mapping[str, File], packaged: frozenset[str], platform: Plat
         sticky = stat.S_ISDIR(file.mode) and file.mode & stat.S_ISVTX
         if file.mode & stat.S_IWOTH and not stat.S_ISLNK(file.mode) and not sticky:
             yield Finding("world-writable", path, f"everybody may write to {shown}")
-        yield from _secrets(file)
+        yield from (Finding("secret", path, f"{path} {secret}") for secret in _secrets(file))
         yield from _tools(file)
         if file.elf:
-            yield from _program(file, platform, debian=path in packaged)
+            yield from _program(file, platform, names, debian=path in packaged)
+
+
+def secrets_below(hidden: Iterable[Hidden]) -> Iterator[tuple[Finding, Descriptor]]:
+    """Secrets in what later layers hide, and the layer of each."""
+    for one in hidden:
+        path = one.file.path
+        yield from ((Finding("secret", path, f"{path} {secret}: a later layer hides it, but whoever has the image has "
+                                             f"it, in {one.layer.digest}"), one.layer) for secret in _secrets(one.file))
 
 
 def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Platform) -> tuple[str, ...]:
@@ -65,18 +95,19 @@ def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Pla
     return tuple(sorted({program.language for program in programs if program}))
 
 
-def _secrets(file: File) -> Iterator[Finding]:
+def _secrets(file: File) -> Iterator[str]:
     if not file.regular or len(file.content) > SMALL or file.elf:
         return
-    name = posixpath.basename(file.path)
     if KEY.search(file.content):
-        yield Finding("secret", file.path, f"{file.path} is a private key")
-    elif name in SECRETS and SECRETS[name].search(file.content):
-        yield Finding("secret", file.path, f"{file.path} has a password or token")
+        yield "is a private key"
+    elif any(file.path.endswith("/" + end) and pattern.search(file.content) for end, pattern in SECRETS.items()):
+        yield "has a password or token"
 
 
 def _tools(file: File) -> Iterator[Finding]:
     folder, name = posixpath.split(file.path)
+    if file.regular and file.path.endswith(MODULES):
+        yield Finding("package-manager", file.path, f"{file.path} is a package manager")
     if not (file.runs or stat.S_ISLNK(file.mode)) or not any(place in f"{folder}/" for place in PROGRAMS):
         return
     for check, names, what in (("compiler", COMPILERS, "a compiler, linker or build tool"),
@@ -85,28 +116,43 @@ def _tools(file: File) -> Iterator[Finding]:
             yield Finding(check, file.path, f"{file.path} is {what}")
 
 
-def _program(file: File, platform: Platform, *, debian: bool) -> Iterator[Finding]:
-    if elf.machine(file.content) != elf.MACHINES[platform]:
-        bits, order, number = elf.machine(file.content)
+def _program(file: File, platform: Platform, names: frozenset[str], *, debian: bool) -> Iterator[Finding]:
+    """`names` are those of all files: a program whose loader is none of them is made for another system, such as one
+    that passes numbers in other registers."""
+    machine = elf.machine(file.content)
+    if machine != elf.MACHINES[platform]:
+        bits, order, number = machine
         said = f"{bits} bits, {'little' if order == '<' else 'big'} endian, e_machine {number}"
         yield Finding("platform", file.path, f"{file.path} is not for {platform}: {said}")
         return
     found = None if debian else elf.read(file.content)
-    if found:
-        safe = SAFE.get(found.language, ())
-        yield from (Finding(check, file.path, f"{file.path} ({found.language}) {words}")
-                    for check, words in _unhardened(found) if check not in safe)
+    if found is None:
+        return
+    if found.loader and posixpath.basename(found.loader) not in names:
+        yield Finding("platform", file.path, f"{file.path} is not for this image: nothing in it is called "
+                                             f"{found.loader}, which would load it")
+    safe = SAFE.get(found.language, ())
+    yield from (Finding(check, file.path, f"{file.path} ({found.language}) {words}")
+                for check, words in _unhardened(found, posixpath.dirname(file.path)) if check not in safe)
 
 
-def _unhardened(found: elf.Elf) -> list[tuple[str, str]]:
+def _unhardened(found: elf.Elf, folder: str) -> list[tuple[str, str]]:
     rules = (
         ("pie", found.pie, "is loaded at a fixed address"),
         ("relro", found.relro or not found.dynamic, "has no RELRO segment"),
         ("bind-now", found.bind_now or not found.dynamic, "binds symbols when they are first used"),
         ("canary", found.canary, "has no stack protector"),
         ("fortify", found.fortified, "uses the C library's unchecked functions alone"),
-        ("stack", not found.stack, "asks for an executable stack"),
-        ("rpath", all(part.startswith(("$ORIGIN", "/usr/lib/", "/lib/")) for part in found.rpath),
+        ("stack", not found.stack, "asks for an executable stack, or does not say that it needs none"),
+        ("rpath", not any(_strays(part, folder) for part in found.rpath),
          f"looks for libraries in {':'.join(found.rpath)}"),
     )
     return [(check, words) for check, holds, words in rules if not holds]
+
+
+def _strays(part: str, folder: str) -> bool:
+    """Whether a program of a folder looks for libraries in another place than /usr/lib, its own folder, and what is
+    installed beside that."""
+    path = posixpath.normpath(ORIGIN.sub(lambda _found: folder, part) or ".") + "/"
+    own = "/".join(folder.split("/")[:2]) + "/" if ORIGIN.search(part) else "/usr/lib/"
+    return "$" in path or not path.startswith(("/usr/lib/", "/lib/", own))

@@ -50,7 +50,7 @@ def judge(findings: Iterable[Finding], own: Exceptions, inherited: Exceptions) -
     for finding in sorted(set(findings)):
         for exceptions in (own, inherited):
             subject = next((pattern for pattern in exceptions.get(finding.check, ())
-                            if fnmatch.fnmatchcase(finding.subject, pattern)), None)
+                            if _means(pattern, finding.subject)), None)
             if subject is not None:
                 used.add((finding.check, subject))
                 excepted.append((finding, exceptions[finding.check][subject]))
@@ -60,6 +60,11 @@ def judge(findings: Iterable[Finding], own: Exceptions, inherited: Exceptions) -
     unused = [(check, subject) for check, subjects in own.items() if check not in GIVEN for subject in subjects
               if (check, subject) not in used]
     return Judged(tuple(left), tuple(excepted), tuple(unused))
+
+
+def _means(pattern: str, subject: str) -> bool:
+    """Whether an exception is to a subject. Only * and ? are wildcards: subjects such as [::1] have brackets."""
+    return fnmatch.fnmatchcase(subject, pattern.replace("[", "[[]"))
 
 
 def merged(several: Iterable[Exceptions]) -> dict[str, dict[str, str]]:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import posixpath
 import stat
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import IO, cast
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -20,7 +21,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import
 
 MAGIC = b"\x7fELF"
 SMALL = 64 << 10  # bytes of a file that is read for secrets
-LISTS = "var/lib/dpkg/info/"  # *.list: the files of each package, see dpkg(1)
+LISTS = "var/lib/dpkg/info/"  # *.list: the files of each package, *.md5sums: what is in them, see dpkg(1)
+LINKS = 40  # that are followed on the way to a file, as Linux does
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 PAX = "SCHILY.xattr."
 CAPABILITIES = "security.capability"
@@ -29,7 +31,8 @@ CAPABILITIES = "security.capability"
 @dataclass(frozen=True)
 class File:
     """A file, folder or link of an image. `path` begins with a slash; `mode` is as in stat(2), `target` is where a link
-    leads; `content` is that of programs (ELF) and of small files, else empty."""
+    leads; `content` is that of programs (ELF) and of small files, else empty; `md5` is that of a program. A `hard` link
+    is another name of the file at `target`, and has nothing of its own."""
 
     path: str
     mode: int
@@ -38,6 +41,8 @@ class File:
     target: str = ""
     capable: bool = False  # whether it has file capabilities
     content: bytes = field(default=b"", repr=False)
+    hard: bool = False
+    md5: str = ""
 
     @property
     def regular(self) -> bool:
@@ -52,6 +57,71 @@ class File:
         return self.content.startswith(MAGIC)
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """A file of a layer that a later one removes or replaces. Whoever has the image has it."""
+
+    file: File
+    layer: Descriptor
+
+
+class Root:
+    """The files of an image, layer by layer, as engines apply them. `files` has path -> file, `hidden` what is in a
+    layer and not in `files`.
+
+    Source: https://github.com/opencontainers/image-spec/blob/main/layer.md
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, File] = {}
+        self.hidden: list[Hidden] = []
+        self._layers: dict[str, Descriptor] = {}  # of each file
+
+    def apply(self, layer: Descriptor, members: Iterable[tuple[str, File | None]]) -> None:
+        """(path, file) of the next layer; a path with None is removed from the layers below, and from these alone."""
+        own: set[str] = set()
+        for name, file in members:
+            path = self._real(name)
+            if file is None:
+                self._remove(path, own)
+                continue
+            if file.hard:
+                other = self.files.get(self._real(posixpath.normpath("/" + file.target)))
+                if other and not stat.S_ISDIR(other.mode):
+                    file = other
+            before = self.files.get(path)
+            if before and not (stat.S_ISDIR(before.mode) and stat.S_ISDIR(file.mode)):
+                self._remove(path, ())
+            self.files[path] = file if file.path == path else replace(file, path=path)
+            self._layers[path] = layer
+            own.add(path)
+
+    def _real(self, path: str) -> str:
+        """Where a path of an archive is, if folders on its way are links. The slash at its end stays, and then the last
+        one counts too."""
+        done, steps = "", 0
+        left = [part for part in path.split("/")[:-1] if part]
+        while left:
+            here = f"{done}/{left.pop(0)}"
+            found = self.files.get(here)
+            if found and stat.S_ISLNK(found.mode) and steps < LINKS:
+                steps += 1
+                target = posixpath.normpath(posixpath.join(done or "/", found.target))
+                left, done = [part for part in target.split("/") if part] + left, ""
+            else:
+                done = here
+        return f"{done}/{path.rpartition('/')[2]}"
+
+    def _remove(self, path: str, kept: Collection[str]) -> None:
+        """Removes a file, or a folder with all that is in it; with a slash at its end, only what is in it."""
+        inside = path if path.endswith("/") else path + "/"
+        alone = path in self.files and not stat.S_ISDIR(self.files[path].mode)
+        names = [path] if alone else [name for name in self.files if name == path or name.startswith(inside)]
+        for name in names:
+            if name != inside and name not in kept:
+                self.hidden.append(Hidden(self.files.pop(name), self._layers.pop(name)))
+
+
 class Layers:
     """Reads layers of a registry's images. One that several images share is read once, if they come in a row."""
 
@@ -59,22 +129,15 @@ class Layers:
         self._registry = registry
         self._read: dict[str, list[tuple[str, File | None]]] = {}
 
-    def files(self, repository: str, layers: tuple[Descriptor, ...]) -> dict[str, File]:
-        """path -> file of an image, from its layers in their order. Raises FarmError."""
+    def root(self, repository: str, layers: tuple[Descriptor, ...]) -> Root:
+        """What is in an image, from its layers in their order. Raises FarmError."""
         digests = {layer.digest for layer in layers}
         self._read = {digest: files for digest, files in self._read.items() if digest in digests}
-        found: dict[str, File] = {}
+        found = Root()
         for layer in layers:
             if layer.digest not in self._read:
                 self._read[layer.digest] = list(self._members(repository, layer))
-            for path, file in self._read[layer.digest]:
-                if file is None:
-                    _remove(found, path)
-                else:
-                    before = found.get(path)
-                    if before and stat.S_ISDIR(before.mode) and not stat.S_ISDIR(file.mode):
-                        _remove(found, path)
-                    found[path] = file
+            found.apply(layer, self._read[layer.digest])
         return found
 
     def _members(self, repository: str, layer: Descriptor) -> Iterator[tuple[str, File | None]]:
@@ -121,7 +184,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Fil
     path = posixpath.normpath("/" + member.name)
     folder, name = posixpath.split(path)
     if name == OPAQUE:
-        return folder + "/", None
+        return folder.rstrip("/") + "/", None
     if name.startswith(WHITEOUT):
         return posixpath.join(folder, name[len(WHITEOUT):]), None
     content = b""
@@ -132,24 +195,31 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Fil
             content = content + file.read() if content.startswith(MAGIC) or small else b""
     kinds = {tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK, tarfile.CHRTYPE: stat.S_IFCHR,
              tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() if content.startswith(MAGIC) else ""
     return path, File(path, kinds.get(member.type, stat.S_IFREG) | member.mode, member.uid, member.gid,
-                      member.linkname, PAX + CAPABILITIES in member.pax_headers, content)
-
-
-def _remove(found: dict[str, File], path: str) -> None:
-    """Removes a file, or a folder with all that is in it; with a slash at its end, only what is in it."""
-    inside = path if path.endswith("/") else path + "/"
-    for name in [name for name in found if name == path or name.startswith(inside)]:
-        del found[name]
+                      member.linkname, PAX + CAPABILITIES in member.pax_headers, content, member.islnk(), md5)
 
 
 def packaged(files: dict[str, File]) -> frozenset[str]:
-    """The files that Debian packages brought, as dpkg's records say. With merged /usr, as it names them there too."""
+    """The files that Debian packages brought, as dpkg's records say. With merged /usr, as it names them there too. A
+    program that is not what its package brought is not among them."""
     found: set[str] = set()
+    brought: dict[str, set[str]] = {}  # several packages may have brought a file, one after the other
     for path, file in files.items():
         if path.startswith("/" + LISTS) and path.endswith(".list"):
-            for name in file.content.decode(errors="replace").split("\n"):
-                found.add(name)
-                if name.startswith(("/bin/", "/sbin/", "/lib")):
-                    found.add("/usr" + name)
-    return frozenset(found)
+            found.update(name for line in _lines(file) for name in _names(line))
+        elif path.startswith("/" + LISTS) and path.endswith(".md5sums"):
+            for md5, _space, name in (line.partition("  ") for line in _lines(file)):
+                for each in _names("/" + name):
+                    brought.setdefault(each, set()).add(md5)
+    own = {name for name, sums in brought.items() if name in files and files[name].md5 not in ("", *sums)}
+    return frozenset(found - own)
+
+
+def _lines(file: File) -> list[str]:
+    return file.content.decode(errors="replace").split("\n")
+
+
+def _names(path: str) -> tuple[str, ...]:
+    """A path of a package, and the same with merged /usr."""
+    return (path, "/usr" + path) if path.startswith(("/bin/", "/sbin/", "/lib")) else (path,)

@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import prometheus
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
 
 
-def findings(text: str, url: str) -> list[dict[str, str]]:
-    """What is wrong with an answer in Prometheus' text format."""
-    by_hand = f"curl -s {url} | promtool check metrics"
+def added(facts: Mapping[str, str], promises: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What is wrong with the metrics that a trial read, if it read some: an empty answer has no sample."""
+    return findings(facts["metrics"], promises["metrics"], facts.get("by_hand", "")) if "metrics" in facts else []
+
+
+def findings(text: str, url: str, asked: str = "") -> list[dict[str, str]]:
+    """What is wrong with an answer in Prometheus' text format. `asked` is the command that asks for it."""
+    by_hand = f"{asked or f'curl -s {url}'} | promtool check metrics"
     try:
         samples = sum(len(family.samples) for family in prometheus.text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError, TypeError) as error:

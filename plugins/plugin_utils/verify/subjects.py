@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify import config, files
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, config, files
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, merged
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import Layers, packaged
 
@@ -70,13 +70,19 @@ class Reader:
             raise FarmError(f"{key}: {repository}@{digest} is not an image that can be read")
         layers = content.blobs[1:]
         said = json.loads(b"".join(self._registry.blob(repository, content.config.digest, content.config.size)))
-        found = self._layers.files(repository, layers)
+        root = self._layers.root(repository, layers)
+        found, debian = root.files, packaged(root.files)
         contract = self._plan.recipes[key.image].contract
-        debian = packaged(found)
-        findings = [*config.findings(said.get("config") or {}, contract),
-                    *files.findings(found, debian, key.platform)]
+        reference = f"{self._registry.address}/{repository}@{digest}"
+        passwd = found["/etc/passwd"].content.decode(errors="replace") if "/etc/passwd" in found else ""
+        findings = [replace(one, by_hand=by_hand.of(one, reference)) for one in (
+            *config.findings(said.get("config") or {}, contract, config.users(passwd)), *config.secrets(said),
+            *files.findings(found, debian, key.platform))]
+        blobs = f"{self._registry.base}/v2/{repository}/blobs"
+        findings += [replace(one, by_hand=by_hand.below(one, blobs, layer))
+                     for one, layer in files.secrets_below(root.hidden)]
         self._say(f"{key}: {len(found)} files read")
-        return Subject(str(key), str(key.platform), f"{self._registry.address}/{repository}@{digest}", {
+        return Subject(str(key), str(key.platform), reference, {
             "url": self._registry.base, "repository": repository, "config": _descriptor(content.config),
             "layers": list(map(_descriptor, layers)),
         }, asdict(contract), self.inherited(key), contract.service or bool(contract.command or contract.refuses),

@@ -82,8 +82,8 @@ def work(shared: Board, tester: str, subjects: Sequence[Mapping[str, Any]], run:
                 last = state.end(unit, tester, good=not failed)
             if failed and not last:
                 say(f"{tester}: {unit} could not be checked here, another tester tries: {found.get('msg', '')}")
-            if text := found.get("facts", {}).get("metrics"):
-                found["findings"] += metrics.findings(text, by_unit[unit]["promises"]["metrics"])
+            if more := metrics.added(found.get("facts", {}), by_unit[unit]["promises"]):
+                found["findings"] += more
             if last:
                 found.pop("invocation", None)
                 results.append({**found, "unit": unit})

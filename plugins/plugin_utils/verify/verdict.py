@@ -12,8 +12,9 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import emulator_bugs
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, Judged, judge
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify.subjects import as_findings
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.subjects import OF_FILES, as_findings
 
+READ = (*OF_FILES, "labels", "config", "root")  # checks for which nothing runs
 NOT, HOW = "not", {"native": "native", "emulated": "emulated", "not": "not run", "": "nothing to run"}
 
 
@@ -78,7 +79,9 @@ def verdicts(subjects: Iterable[Mapping[str, Any]], trials: Mapping[str, Mapping
                     f"{name} is lost: {why}" for name, why in lost.items())
         else:
             judged = _apart(judged, seen, emulator, subject, today)
-        facts = {name: value for name, value in trial.get("facts", {}).items() if name != "metrics"}
+            if seen and "healthy" not in trial.get("facts", {}):  # it did not come up: most checks were not made
+                judged = replace(judged, unused=tuple(one for one in judged.unused if one[0] in READ))
+        facts = {name: value for name, value in trial.get("facts", {}).items() if name not in ("metrics", "by_hand")}
         facts.update({"seconds": trial["seconds"]} if "seconds" in trial else {}, read=subject["seconds"])
         found.append(Verdict(subject["unit"], subject["reference"], judged, ran_by, str(trial.get("tester", "")), facts,
                              error, emulator))

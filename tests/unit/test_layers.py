@@ -1,0 +1,149 @@
+"""What is in an image, layer by layer: what hides what, and what is a secret although it is hidden."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils import elf
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, Root, packaged
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+KEY = b"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n"
+PROGRAM = elf.program(AMD64)
+
+
+class Member(tarfile.TarInfo):
+    """A member of a layer: a file with its content, or a folder, a symbolic or a hard link."""
+
+    def __init__(self, name: str, content: bytes = b"", mode: int = 0o644, kind: bytes = tarfile.REGTYPE,
+                 target: str = "", **attributes: str) -> None:
+        super().__init__(name)
+        self.content, self.mode, self.type, self.linkname, self.size = content, mode, kind, target, len(content)
+        self.pax_headers = {f"SCHILY.xattr.security.{key}": value for key, value in attributes.items()}
+
+
+def folder(name: str, mode: int = 0o755) -> Member:
+    return Member(name, mode=mode, kind=tarfile.DIRTYPE)
+
+
+def link(name: str, target: str) -> Member:
+    return Member(name, mode=0o777, kind=tarfile.SYMTYPE, target=target)
+
+
+def hard(name: str, target: str) -> Member:
+    return Member(name, kind=tarfile.LNKTYPE, target=target)
+
+
+def image(*layers: list[Member]) -> Root:
+    """What is read of an image with these layers."""
+    blobs: dict[str, bytes] = {}
+    described = []
+    for members in layers:
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for member in members:
+                archive.addfile(member, io.BytesIO(member.content))
+        data = made.getvalue()
+        blobs[oci.digest(data)] = data
+        described.append(oci.Descriptor(oci.digest(data), len(data), TAR))
+
+    class Shelf:
+        def blob(self, repository: str, digest: str, size: int) -> Any:
+            return iter([blobs[digest]])
+
+    return Layers(Shelf()).root("a/b", tuple(described))  # type: ignore[arg-type]
+
+
+def checks(root: Root) -> set[tuple[str, str]]:
+    return {(one.check, one.subject) for one in files.findings(root.files, packaged(root.files), AMD64)}
+
+
+def test_a_hard_link_has_what_its_file_has_also_when_that_is_gone() -> None:
+    root = image([Member("a/prog", PROGRAM, 0o4755), hard("b", "a/prog"), Member("key", KEY), hard("c", "./key")],
+                 [Member("a/.wh.prog"), Member(".wh.key")])
+    assert (root.files["/b"].content, stat.S_IMODE(root.files["/b"].mode)) == (PROGRAM, 0o4755)
+    assert {("setuid", "/b"), ("pie", "/b"), ("secret", "/c")} <= checks(root)
+    assert "/a/prog" not in root.files
+
+
+def test_a_hard_link_to_a_file_with_capabilities_has_them() -> None:
+    root = image([Member("ping", b"x", 0o755, capability="\1"), hard("pong", "ping")])
+    assert {"/ping", "/pong"} == {path for check, path in checks(root) if check == "setuid"}
+
+
+def test_a_hard_link_keeps_its_content_when_its_file_is_replaced() -> None:
+    root = image([Member("a", b"1"), hard("b", "a")], [Member("a", b"2")])
+    assert {path: file.content for path, file in root.files.items()} == {"/a": b"2", "/b": b"1"}
+
+
+def test_what_a_layer_hides_is_below_it_whatever_the_order_of_its_members() -> None:
+    below = [Member("c/old", b"1"), Member("d", b"2")]
+    members = [Member("c/new", b"3"), Member("c/.wh..wh..opq")]
+    for order in (members, members[::-1]):
+        assert set(image(below, order).files) == {"/c/new", "/d"}
+    assert set(image(below, [Member("d", b"3"), Member(".wh.d"), Member(".wh.c")]).files) == {"/d"}
+
+
+def test_a_layer_that_hides_all_below_hides_the_root() -> None:
+    root = image([folder("./", 0o777), Member("a", b"1"), Member("b/c", b"1")], [Member(".wh..wh..opq"), Member("d")])
+    assert set(root.files) == {"/", "/d"}
+
+
+def test_files_are_where_links_of_folders_lead() -> None:
+    below = [folder("usr/lib"), link("lib", "usr/lib"), link("far", "/lib/../lib"), link("round", "round"),
+             Member("usr/lib/a", b"1"), Member("usr/lib/b", b"1")]
+    root = image(below, [Member("lib/a", b"2"), Member("far/.wh.b"), Member("lib/c", b"3"), Member("round/x", b"4")])
+    assert {path: file.content for path, file in root.files.items() if file.regular} == {
+        "/usr/lib/a": b"2", "/usr/lib/c": b"3", "/round/x": b"4"}
+
+
+def test_a_folder_stays_when_a_later_layer_has_it_too_and_goes_when_a_file_takes_its_name() -> None:
+    below = [folder("a", 0o777), Member("a/b", KEY)]
+    assert set(image(below, [folder("a", 0o755)]).files) == {"/a", "/a/b"}
+    assert set(image(below, [Member("a", b"x")]).files) == {"/a"}
+
+
+def test_a_secret_that_a_later_layer_hides_is_found_in_its_layer() -> None:
+    root = image([Member("root/key", KEY), Member("etc/shadow", b"me:$y$j:1:\n"), Member("x", b"plain"), folder("d"),
+                  Member("d/key", KEY), Member("prog", PROGRAM, 0o4777)],
+                 [Member("root/.wh.key"), Member("etc/shadow", b"me:*:1:\n"), Member(".wh.x"), Member("d", b"file"),
+                  Member(".wh.prog")])
+    assert not {one for one in checks(root) if one[0] in ("secret", "setuid")}
+    found = list(files.secrets_below(root.hidden))
+    assert {(one.check, one.subject) for one, _layer in found} == {
+        ("secret", "/root/key"), ("secret", "/etc/shadow"), ("secret", "/d/key")}
+    finding, layer = found[0]
+    assert layer.digest in finding.words
+    assert by_hand.below(finding, "http://r/v2/a/b/blobs", layer) == (
+        f"curl -sL http://r/v2/a/b/blobs/{layer.digest} | cat | tar -xO {finding.subject[1:]}")
+
+
+def test_a_program_of_a_package_is_debians_only_as_long_as_it_is_what_the_package_brought() -> None:
+    info, md5 = "var/lib/dpkg/info/", hashlib.md5(PROGRAM, usedforsecurity=False).hexdigest()
+    records = [Member(f"{info}a.list", b"/.\n/bin/a\n/usr/bin/b\n/usr/bin/c\n"),
+               Member(f"{info}a.md5sums", f"{md5}  bin/a\n{md5}  usr/bin/b\n".encode()),
+               *(Member(f"usr/bin/{name}", PROGRAM, 0o755) for name in "abc")]
+    assert {"/usr/bin/a", "/usr/bin/b", "/usr/bin/c"} <= packaged(image(records).files)
+    own = [Member("usr/bin/a", PROGRAM + b"\0", 0o755), Member("usr/bin/b", PROGRAM, 0o755)]
+    root = image(records, own)
+    assert {path for check, path in checks(root) if check == "pie"} == {"/usr/bin/a"}
+
+
+def test_the_commands_for_people_show_what_was_read() -> None:
+    found = {path: File(path, stat.S_IFREG | mode, content=content) for path, mode, content in [
+        ("/usr/bin/su", 0o4755, b""), ("/opt/it's", 0o755, PROGRAM), ("/etc/key", 0o600, KEY)]}
+    shown = {(one.check, one.subject): by_hand.of(one, "r/a@sha256:1")
+             for one in files.findings(found, frozenset(), AMD64)}
+    assert shown["setuid", "/usr/bin/su"] == (
+        'docker cp "$(docker create r/a@sha256:1 -)":/usr/bin/su - | tar --xattrs -tvv | head -n 3')
+    assert shown["pie", "/opt/it's"] == (
+        'docker cp "$(docker create r/a@sha256:1 -)":\'/opt/it\'"\'"\'s\' /tmp/seen && readelf -hW /tmp/seen')
+    assert shown["secret", "/etc/key"] == 'docker cp "$(docker create r/a@sha256:1 -)":/etc/key - | tar -xO'
+    assert by_hand.of(files.Finding("root", "0", ""), "r/a") == "docker pull -q r/a && docker image inspect r/a"
