@@ -205,6 +205,66 @@ def test_a_program_of_the_images_own_has_the_packages_of_its_lock(place, own):
 
 
 @needs_npm
+def test_what_a_program_bundles_is_locked_as_well(place, own):
+    text = json.loads((own / "package.json").read_text())
+    (own / "package.json").write_text(json.dumps({**text, "bundleDependencies": ["lib"]}))
+    (own / "package-lock.json").unlink()
+    npm = npm_client.Npm(npm_client.find_npm(), place.root / "cache")
+    npm.must("npm install", "install", "--package-lock-only", folder=own)
+    assert "inBundle" in (own / "package-lock.json").read_text()
+    assert labels(place.lock({"npm": "./app"})) == ["lib 1.1.0"]
+
+
+@needs_npm
+def test_a_folder_outside_of_the_program_is_refused_and_one_inside_is_not(place, own):
+    for folder in (own / "inner", own.parent / "outer"):
+        folder.mkdir()
+        (folder / "package.json").write_text(json.dumps({"name": folder.name, "version": "1.0.0"}))
+    text = json.loads((own / "package.json").read_text())
+    npm = npm_client.Npm(npm_client.find_npm(), place.root / "cache")
+    for where, good in (("inner", True), ("../outer", False)):
+        (own / "package.json").write_text(json.dumps(
+            {**text, "dependencies": {**text["dependencies"], "near": f"file:{where}"}}))
+        npm.must("npm install", "install", "--package-lock-only", folder=own)
+        if good:
+            assert labels(place.lock({"npm": "./app"})) == ["lib 1.1.0"]
+            continue
+        with pytest.raises(BadInput, match="near is a link to '../outer', outside of the folder"):
+            place.lock({"npm": "./app"})
+
+
+@needs_npm
+def test_a_wrapper_that_someone_broke_is_not_thrown_away(place, registry):
+    write(place.lock(APP))
+    path = place.image / "npm/app/package.json"
+    path.write_text("{,")
+    with pytest.raises(FarmError, match="npm/app/package.json is not JSON") as error:
+        place.lock(APP)
+    assert "or remove it" in error.value.hint
+    assert path.read_text() == "{,"
+
+
+@needs_npm
+@pytest.mark.parametrize("file", ["package.json", "package-lock.json"])
+def test_files_of_a_program_that_are_not_npms_are_told(place, own, file):
+    (own / file).write_text("{,")
+    for act in (place.lock, place.newest):
+        with pytest.raises(FarmError, match=f"app/{file}: not a {file}|EJSONPARSE"):
+            act({"npm": "./app"})
+
+
+PACKAGES = '{"lockfileVersion": 3, "packages": {"node_modules/a": %s}}'
+
+
+@pytest.mark.parametrize("text", ["", "{,", "[" * 200_000, PACKAGES % '{"dependencies": [1]}', PACKAGES % '{"os": 5}'])
+def test_a_lock_of_a_program_that_is_not_npms_is_no_python_error_of_a_plan(empty: Catalog, text):
+    empty.image("a", "FROM scratch\nCOPY app /app\nCOPY --from=inputs /app /x\n", "inputs:\n  app: {npm: ./app}\n")
+    empty.write("a/app/package.json", "{}")
+    empty.write("a/app/package-lock.json", text)
+    assert any("a/lock.jsonl:1: missing; run `make lock`" in problem for problem in empty.problems())
+
+
+@needs_npm
 def test_a_lock_that_does_not_fit_its_package_json_is_refused(place, own):
     text = (own / "package.json").read_text()
     (own / "package.json").write_text(text.replace("^1.0.0", "1.0.0"))

@@ -19,6 +19,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_failures 
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import (
     Package,
     allowed,
+    named,
     natives,
     packages,
     tidied,
@@ -48,6 +49,13 @@ def read(tree: dict[str, dict[str, Any]]) -> list[str]:
           "node_modules/c": {"devOptional": True}, "node_modules/d": {"extraneous": True},
           "node_modules/e": {"peer": True}}, ["e 1.0.0"]),
         ({"node_modules/a": {}, "node_modules/a/node_modules/b": {"inBundle": True, "integrity": ""}}, ["a 1.0.0"]),
+        # what the program itself bundles is no less installed, and what that needs
+        ({"": {"bundleDependencies": ["a"]}, "node_modules/a": {"inBundle": True},
+          "node_modules/b": {"inBundle": True}, "node_modules/a/node_modules/c": {"inBundle": True}},
+         ["a 1.0.0", "b 1.0.0", "c 1.0.0"]),
+        ({"node_modules/a": {"os": None, "dependencies": None, "optionalDependencies": None}}, ["a 1.0.0"]),
+        ({"": {"optionalDependencies": {"a": "1"}}, "node_modules/b": {"optionalDependencies": {"a": "1"}},
+          "node_modules/a": {"optional": True, "os": None, "cpu": ["x64"]}}, ["b 1.0.0"]),
         ({"node_modules/alias": {"name": "real"}}, ["real 1.0.0"]),
         ({"": {"dependencies": {"alias": "npm:@me/real@1"}}, "node_modules/alias": {"name": "@me/real"}},
          ["@me/real 1.0.0"]),
@@ -72,6 +80,14 @@ def test_what_production_needs_is_locked_once(tree, found):
         ({"node_modules/b": {"dependencies": {"a": "github:me/a"}}}, "b asks for a of github:me/a"),
         ({"node_modules/a": {"resolved": "git+ssh://git@example.org/a.git#1"}}, "a 1.0.0 comes from git+ssh://git@"),
         ({"node_modules/a": {"link": True, "resolved": "../a"}}, "a is a link to '../a', outside of the folder"),
+        # as npm writes it
+        ({"": {"dependencies": {"a": "file:../a"}}, "../a": {"name": "a"},
+          "node_modules/a": {"link": True, "resolved": "../a"}}, "a is a link to '../a', outside of the folder"),
+        ({"x/../../a": {}, "node_modules/a": {"link": True, "resolved": "x/../../a"}}, "outside of the folder"),
+        ({"/a": {}, "node_modules/a": {"link": True, "resolved": "/a"}}, "a is a link to '/a', outside of the folder"),
+        ({"node_modules/a": {"link": True}}, "a is a link to None, outside of the folder"),
+        ({"node_modules/a": {"version": "1.0.0\n"}}, "is not a valid name and version"),
+        ({"node_modules/a": {"name": "a\n"}}, "is not a valid name and version"),
         ({"node_modules/a": {"integrity": "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="}}, "a 1.0.0 has no sha512"),
         ({"node_modules/a": {"version": "../1"}}, "a ../1 is not a valid name and version"),
         ({"node_modules/a": {"name": "../../etc"}}, "../../etc 1.0.0 is not a valid name and version"),
@@ -85,6 +101,32 @@ def test_what_cannot_be_locked_is_told_by_name(tree, said):
     (problem,) = error.value.problems
     assert problem.startswith("app/package-lock.json: ")
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("dependencies", ["a"]), ("dependencies", {"a": 1}), ("dependencies", "a"), ("optionalDependencies", ["a"]),
+     ("optionalDependencies", {"a": {}}), ("os", 5), ("os", {"linux": True}), ("cpu", [["x64"]]), ("libc", [1]),
+     ("resolved", ["x"]), ("integrity", [SHA]), ("version", 1), ("name", {"a": "b"})])
+@pytest.mark.parametrize(("where", "named"), [("", "the program"), ("node_modules/a", "node_modules/a")])
+def test_a_field_that_npm_never_writes_so_is_told_by_name(where, named, field, value):
+    with pytest.raises(BadInput) as error:
+        read({where: {field: value}, "node_modules/z": {"os": 7}})
+    first, second = error.value.problems
+    assert f": {named} has a wrong {field}: " in first and "lockfile-version=3" in first
+    assert "node_modules/z has a wrong os: 7" in second
+
+
+def test_the_packages_that_a_program_names_are_told_with_their_versions():
+    manifest = json.dumps({"dependencies": {"a": "^1", "alias": "npm:real@1", "gone": "1"}})
+    text = lockfile({"node_modules/a": {}, "node_modules/alias": {"name": "real"}, "node_modules/b": {}})
+    assert named(manifest, text, "./app") == {"a": "1.0.0", "real": "1.0.0"}
+    assert named("{}", text, "./app") == {}
+    for wrong in ("", "[]", "no", '{"dependencies": ["a"]}', "[" * 200_000):
+        with pytest.raises(BadInput, match=r"\./app/package.json: not a package.json"):
+            named(wrong, text, "./app")
+    with pytest.raises(BadInput, match=r"\./app/package-lock.json: not a package-lock.json"):
+        named(manifest, "no", "./app")
 
 
 def test_all_of_it_is_told_at_once():

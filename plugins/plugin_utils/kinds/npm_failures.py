@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[type[FarmError], str]] = {
                      "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "DEPTH_ZERO_SELF_SIGNED_CERT", "CERT_HAS_EXPIRED",
                      "ERR_TLS_CERT_ALTNAME_INVALID"), (FarmError, CERTIFICATES)),
     "ENOTCACHED": (FarmError, "npm is set to work offline: `npm config delete offline`"),
+    "EJSONPARSE": (FarmError, "correct the JSON of the file that it names"),
     "EBADPLATFORM": (FarmError, "a package is for other machines alone: choose another version or package"),
     "ERESOLVE": (FarmError, "its packages ask for versions that exclude each other: choose another version, or settle "
                             "it by `overrides` in package.json"),

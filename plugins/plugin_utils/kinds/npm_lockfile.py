@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ NODE = {  # `process.arch`
     AMD64: "x64", I386: "ia32", ARM64: "arm64", ARMV7: "arm", ARMV6: "arm", S390X: "s390x", PPC64LE: "ppc64",
     RISCV64: "riscv64",
 }
+ANEW = "`npm install --package-lock-only --lockfile-version=3` writes it again"
 LEFT_OUT = ("dev", "optional", "devOptional", "extraneous")  # by `npm ci --omit=dev --omit=optional`
 # said about a package by its registry, with addresses; no installation reads it
 SAID = ("funding", "deprecated")
@@ -77,27 +79,59 @@ def packages(text: str, where: str) -> tuple[Package, ...]:
     tree = _tree(text, where)
     found: set[Package] = set()
     problems: list[str] = []
+    if odd := [f"{where}: {path or 'the program'} has a wrong {name}: {short(repr(entry[name]))}; {ANEW}"
+               for path, entry in tree.items() for name in _odd(entry)]:
+        raise BadInput(odd, what="what npm resolved")
     for path, entry in tree.items():
         if any(entry.get(flag) for flag in LEFT_OUT):
             continue
         problems += _asked_elsewhere(path, entry, tree)
         name = str(entry.get("name") or path.rpartition("node_modules/")[2])
-        if not path or entry.get("inBundle") or not re.search(r"(^|/)node_modules/", path):
+        if not _installed(path) or _bundled(path, tree):
             continue  # it comes with the package that bundles it, or is a folder of the program
         if entry.get("link"):
-            if entry.get("resolved") not in tree:
+            place = posixpath.normpath(entry.get("resolved") or "..")
+            if place not in tree or place.startswith(("..", "/")):
                 problems.append(f"{name} is a link to {entry.get('resolved')!r}, outside of the folder")
             continue
         try:
             found.add(_package(name, path, entry, tree))
         except ValueError as error:
             problems.append(str(error))
-    different = sorted({one.label for one in found for other in found
-                        if one.label == other.label and one.integrity != other.integrity})
-    problems += [f"{label} occurs with several contents" for label in different]
+    contents = Counter(label for label, _integrity in {(one.label, one.integrity) for one in found})
+    problems += [f"{label} occurs with several contents" for label, times in sorted(contents.items()) if times > 1]
     if problems:
         raise BadInput([f"{where}: {problem}" for problem in dict.fromkeys(problems)], what="what npm resolved")
     return tuple(sorted(found))
+
+
+def _installed(path: str) -> bool:
+    """Whether a place is that of a package, and not of a folder of the program."""
+    return bool(re.search(r"(^|/)node_modules/", path))
+
+
+def _bundled(path: str, tree: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a package is in the tarball of one that has it inside. What the program itself bundles is marked in the
+    same way, but comes from the registry."""
+    outer = path
+    while tree.get(outer, {}).get("inBundle"):
+        outer = outer.rpartition("node_modules/")[0].rstrip("/")
+    return outer != path and _installed(outer)
+
+
+def _odd(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The fields of a package whose values are of another type than npm writes."""
+    for name in ("name", "version", "resolved", "integrity"):
+        if not isinstance(entry.get(name) or "", str):
+            yield name
+    for name in ("dependencies", "optionalDependencies"):
+        said = entry.get(name) or {}
+        if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+            yield name
+    for name in ("os", "cpu", "libc"):
+        said = entry.get(name) or ""
+        if not isinstance(said, str | list) or not all(isinstance(value, str) for value in said):
+            yield name
 
 
 def _tree(text: str, where: str) -> dict[str, dict[str, Any]]:
@@ -106,20 +140,20 @@ def _tree(text: str, where: str) -> dict[str, dict[str, Any]]:
         version, tree = said.get("lockfileVersion"), said.get("packages", {})
         good = isinstance(tree, dict) and all(isinstance(entry, dict) for entry in tree.values())
     except (ValueError, AttributeError, RecursionError):
-        raise BadInput([f"{where}: not a package-lock.json"], what="what npm resolved") from None
+        raise BadInput([f"{where}: not a package-lock.json; {ANEW}"], what="what npm resolved") from None
     if version not in VERSIONS or not good:
-        raise BadInput([f"{where}: lockfileVersion is {version!r}, it must be one of {', '.join(map(str, VERSIONS))}: "
-                        "`npm install --package-lock-only --lockfile-version=3` writes it again"],
-                       what="what npm resolved")
+        raise BadInput([f"{where}: lockfileVersion is {short(repr(version))}, it must be one of "
+                        f"{', '.join(map(str, VERSIONS))}; {ANEW}"], what="what npm resolved")
     return dict(tree)
 
 
 def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, Mapping[str, Any]]) -> Package:
     """Raises ValueError if it cannot be locked."""
-    version, label = str(entry.get("version", "")), f"{name} {entry.get('version', '')}"
+    version = entry.get("version") or ""
+    label = f"{name} {version}"
     if re.match(r"(git|file|link|github)\b", str(entry.get("resolved", ""))):
         raise ValueError(f"{label} comes from {short(entry['resolved'])}: only packages of a registry can be locked")
-    if not re.match(NAME, name) or not re.match(VERSION, version):
+    if not re.fullmatch(NAME, name) or not re.fullmatch(VERSION, version):
         raise ValueError(f"{label} is not a valid name and version of a package")
     hashes = [one for one in str(entry.get("integrity", "")).split() if re.fullmatch(INTEGRITY, one)]
     if not hashes:
@@ -127,14 +161,14 @@ def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, 
                          "package-lock.json, so that it is made again from a registry that says one")
     only = [(what, tuple([values] if isinstance(values, str) else map(str, values)))
             for what in ("os", "cpu", "libc") if (values := entry.get(what))]
-    built = [dependency for dependency in entry.get("optionalDependencies", {})
+    built = [dependency for dependency in entry.get("optionalDependencies") or {}
              if _for_one_machine(_found(dependency, path, tree))]
     return Package(name, version, hashes[0], tuple(only), built[0] if built else "")
 
 
 def _for_one_machine(entry: Mapping[str, Any]) -> bool:
     """Whether a package is for some processors alone, and one of those may run Linux."""
-    system = entry.get("os", [])
+    system = entry.get("os") or []
     return bool(entry.get("cpu")) and allowed([system] if isinstance(system, str) else system, "linux")
 
 
@@ -151,10 +185,25 @@ def _found(name: str, path: str, tree: Mapping[str, Mapping[str, Any]]) -> Mappi
 def _asked_elsewhere(path: str, entry: Mapping[str, Any], tree: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The dependencies that are not asked of a registry, but of git, an address or a folder."""
     name = path.rpartition("node_modules/")[2] or "package.json"
-    for dependency, wanted in entry.get("dependencies", {}).items():
+    for dependency, wanted in (entry.get("dependencies") or {}).items():
         inside = wanted.startswith("file:") and _found(dependency, path, tree).get("link")
         if re.search("[:/]", wanted) and not wanted.startswith("npm:") and not inside:
             yield f"{name} asks for {dependency} of {short(wanted)}: only packages of a registry can be locked"
+
+
+def named(manifest: str, text: str, where: str) -> dict[str, str]:
+    """The packages that a package.json names for itself, with their versions in its package-lock.json, if they come
+    from a registry. `where` is the name of their folder in messages."""
+    try:
+        wanted = json.loads(manifest).get("dependencies") or {}
+        good = isinstance(wanted, dict)
+    except (ValueError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        raise BadInput([f"{where}/package.json: not a package.json"], what="what npm resolved")
+    tree = _tree(text, f"{where}/package-lock.json")
+    there = {name: tree.get(f"node_modules/{name}", {}) for name in wanted}
+    return {str(entry.get("name", name)): str(entry["version"]) for name, entry in there.items() if "version" in entry}
 
 
 def short(text: str) -> str:

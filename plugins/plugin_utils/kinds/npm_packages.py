@@ -11,9 +11,11 @@ If the wrapper before requires the same version, its selection stays: what a reg
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,11 @@ MADE = "Made by playbooks/lock.yml."
 PACKAGE, LOCKFILE = WRAPPER = ("package.json", "package-lock.json")
 RESOLVE = ("install", "--package-lock-only", "--package-lock", "--lockfile-version=3",
            "--omit-lockfile-registry-resolved", "--prefer-online", "--save", "--install-strategy=hoisted")
-COMPILED = re.compile(r"[^/]+/(node_modules/(@[^/]+/)?[^/]+/)?binding\.gyp|.*\.node")
+# of the package itself, and of those that it bundles
+_INSIDE = r"[^/]+/(?P<bundled>(node_modules/(@[^/]+/)?[^/]+/)*)"
+COMPILED = re.compile(_INSIDE + r"binding\.gyp|.*\.node")
+MANIFEST = re.compile(_INSIDE + r"package\.json")
+MOST = 1 << 22  # bytes of a package.json
 RUN = ("preinstall", "install", "postinstall")  # by npm, when it installs a package of a registry
 REMEDY = ("choose a version or a package that needs none (`overrides` in package.json can replace it), name it in "
           "`fallback` if it works without its native part or its install script, or leave the platform out of the "
@@ -61,7 +67,7 @@ class Packages:
                     "dependencies": {package: version}}
         text = json.dumps(manifest, indent=2) + "\n"
         if _json(before / PACKAGE).get("dependencies") == {package: version}:
-            text = (before / PACKAGE).read_text(encoding="utf-8")
+            text = text_of(before / PACKAGE)
             if (before / LOCKFILE).exists():
                 shutil.copyfile(before / LOCKFILE, work / LOCKFILE)
         (work / PACKAGE).write_text(text, encoding="utf-8")
@@ -71,12 +77,12 @@ class Packages:
 
     def own(self, folder: Path, said: str) -> tuple[Package, ...]:
         """The packages of a program of the image's own. `said` is the name of its folder in messages."""
-        found = npm_lockfile.packages(_text(folder / LOCKFILE), f"{said}/{LOCKFILE}")
+        found = npm_lockfile.packages(text_of(folder / LOCKFILE), f"{said}/{LOCKFILE}")
         work = self.folder / "own"
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(folder, work, ignore=shutil.ignore_patterns("node_modules", ".npmrc"))
         self.npm.must(f"npm install in {said}", *RESOLVE, folder=work)
-        if npm_lockfile.packages(_text(work / LOCKFILE), f"{said}/{LOCKFILE}") != found:
+        if npm_lockfile.packages(text_of(work / LOCKFILE), f"{said}/{LOCKFILE}") != found:
             raise FarmError(f"{said}/{LOCKFILE} does not fit {said}/{PACKAGE}: `npm install` changes it",
                             hint="run `npm install --package-lock-only` there and commit the result")
         return found
@@ -105,11 +111,12 @@ class Packages:
                                       self._fresh("empty"))
             if error:
                 raise error
+        if others := [package for package in lacking if not self.npm.tarball(package.integrity).is_file()]:
+            lines = "".join(f"\n    {package.label}, {package.integrity}" for package in others)
+            raise FarmError(f"the registry has another integrity than {LOCKFILE}, which has:{lines}", input=name,
+                            hint=f"find out why, and remove them from {LOCKFILE}")
         for package in lacking:
             path = self.npm.tarball(package.integrity)
-            if not path.is_file():
-                raise FarmError(f"{package.label}: the registry has another integrity than {LOCKFILE}, which has "
-                                f"{package.integrity}", hint=f"find out why, and remove it from {LOCKFILE}")
             had[package] = (sha256_of(str(path)), path.stat().st_size)
             keep(path, had[package][0], self.store)
         self._look(name, [(package, needs(self.store.path(had[package][0]))) for package in packages], platforms,
@@ -134,19 +141,30 @@ def needs(path: Path) -> str:
     '' if it needs nothing."""
     try:
         with tarfile.open(path, "r:*") as archive:
-            files = sorted(file.name for file in archive if file.isfile())
-            compiled = [name.partition("/")[2] for name in files if COMPILED.fullmatch(name)]
+            files = sorted((file for file in archive if file.isfile()), key=lambda file: file.name)
+            compiled = [file.name.partition("/")[2] for file in files if COMPILED.fullmatch(file.name)]
             if compiled:
                 return f"has native code ({compiled[0]})"
-            manifest = next((name for name in files if re.fullmatch(r"[^/]+/package\.json", name)), "")
-            said = archive.extractfile(manifest) if manifest else None
-            scripts = json.loads(said.read()).get("scripts") if said else {}
-    except (tarfile.TarError, EOFError, OSError) as error:
+            manifests = [(found["bundled"], content.read(MOST + 1)) for file in files
+                         if (found := MANIFEST.fullmatch(file.name)) and (content := archive.extractfile(file))]
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         return f"cannot be unpacked: {error}"
-    except (ValueError, AttributeError):
-        return "has a package.json that cannot be read"
-    wanted = [f"{name}: {short(str(scripts[name]))}" for name in RUN if isinstance(scripts, dict) and scripts.get(name)]
+    wanted = []
+    for bundled, data in manifests:
+        scripts = _scripts(data)
+        if scripts is None and not bundled:  # what is bundled may have files of that name that are for its tests
+            return "has a package.json that cannot be read"
+        wanted += [f"{bundled}{name}: {short(str(scripts[name]))}" for name in RUN if scripts and scripts.get(name)]
     return f"wants to run an install script ({', '.join(wanted)})" if wanted else ""
+
+
+def _scripts(data: bytes) -> dict[str, Any] | None:
+    """The scripts in a package.json; None if it is none."""
+    try:
+        said = json.loads(data if len(data) <= MOST else b"").get("scripts")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else {}
 
 
 def needs_packages(text: str) -> bool:
@@ -158,13 +176,18 @@ def needs_packages(text: str) -> bool:
         return True
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _json(path: Path) -> Mapping[str, Any]:
+    """What a wrapper's package.json says; {} if there is none. Someone may have edited it, so it is not replaced if it
+    cannot be read."""
     try:
-        said = json.loads(_text(path))
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+        said = json.loads(text_of(path) or "{}")
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise FarmError(f"{'/'.join(path.parts[-3:])} is not JSON",
+                        hint="correct it, or remove it: it is then made anew")
+    return said

@@ -6,14 +6,13 @@ package-lock.json installs are locked."""
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm, npm_lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
     Desk,
@@ -23,7 +22,12 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     folder_mistakes,
     hash_of,
 )
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import LOCKFILE, PACKAGE, needs_packages
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import (
+    LOCKFILE,
+    PACKAGE,
+    needs_packages,
+    text_of,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
@@ -84,10 +88,7 @@ class _OwnPrograms(npm.Programs):
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
         """Of the packages that its package.json names."""
         folder = Path(recipe.folder) / str(found.spec["folder"])
-        wanted = json.loads((folder / PACKAGE).read_text(encoding="utf-8")).get("dependencies", {})
-        there = json.loads((folder / LOCKFILE).read_text(encoding="utf-8")).get("packages", {})
-        named = {there[f"node_modules/{name}"].get("name", name): there[f"node_modules/{name}"]["version"]
-                 for name in wanted if "version" in there.get(f"node_modules/{name}", {})}
+        named = npm_lockfile.named(text_of(folder / PACKAGE), text_of(folder / LOCKFILE), str(found.spec["folder"]))
         return self.versions(recipe, found, named, ())
 
 
