@@ -49,6 +49,8 @@ GOT = "failed to get `mid` as a dependency of package `own v0.1.0 (/x)`\n\nCause
          "newer cargo"),
         ("feature `edition2024` is required\n\nThe package requires the Cargo feature called `edition2024`", FarmError,
          ""),
+        (f"{GOT}failed to load source for dependency `mid`\n\nCaused by:\n  failed to read `/a/Cargo.toml`\n\n"
+         "Caused by:\n  No such file or directory (os error 2)", FarmError, "by `path` must be in the image's folder"),
         # names say nothing
         ("error: `timeout got 503` and https://no.example/timed out: x", FarmError, ""),
         ("error: something else", FarmError, ""),

@@ -36,6 +36,8 @@ def test_the_crates_of_a_registry_are_read(number):
         (f"version = true\n{package()}", "its format is True"),
         ('version = "4"\n' + package(), "its format is '4'"),
         ("version = [", "not TOML"),
+        ("version = " + "[" * 200_000, "not TOML"),
+        ("version = " + "9" * 5000, "not TOML"),
         ('version = 4\npackage = "x"', "it has no list of packages"),
         ('version = 4\npackage = ["x"]', "it has no list of packages"),
         ("version = 4\n" + package(source="git+https://git.example/leaf?rev=1#1"), "leaf 1.0.0: it comes from git"),
@@ -72,6 +74,23 @@ def test_the_checksum_of_a_crate_is_found_in_any_format():
     assert cargo_lock.checksum(text, "leaf", "1.0.0") == SHA
     assert cargo_lock.checksum(text, "leaf", "2.0.0") == ""
     assert cargo_lock.checksum("version = 4\n", "leaf", "1.0.0") == ""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text"),
+    [("[", ""), ("", "["), ("x = " + "[" * 200_000, ""), ("target = 1", ""), ("target = {a = 1}", ""),
+     ("dependencies = 1", ""), ('dependencies = {a = {package = ["x"]}}', ""), ("", "package = 1"),
+     ("", "package = [1]"), ('dependencies = {a = "1"}', '[[package]]\nname = "a"\nsource = "x"\n')])
+def test_a_program_whose_files_are_not_cargos_is_told_by_its_folder(manifest, text):
+    with pytest.raises(BadInput, match=r"\./tool: its Cargo.toml or its Cargo.lock is not one of cargo's"):
+        cargo_lock.named(manifest, text, "./tool")
+
+
+def test_the_crates_that_a_program_names_are_told_with_their_versions():
+    manifest = ('[dependencies]\nleaf = "1"\n'
+                '[target."cfg(unix)".build-dependencies]\nx = {package = "mid", version = "2"}\n')
+    text = f"version = 4\n{package()}{package('mid', '2.0.0')}{package('other')}{OWN}"
+    assert cargo_lock.named(manifest, text, "./tool") == {"leaf": "1.0.0", "mid": "2.0.0"}
 
 
 @pytest.mark.parametrize(("text", "needs"), [

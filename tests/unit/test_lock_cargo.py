@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, cargo_registry, kind_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, cargo, cargo_registry, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -220,6 +223,49 @@ def test_a_program_that_cannot_be_unpacked_is_refused(farm, tmp_path, crates):
         farm.lock(APP, tmp_path)
 
 
+def replaced(crates: Crates, members: list[tuple[str, bytes]]) -> None:
+    """Has the registry serve other files as app 1.2.0."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(f"app-1.2.0/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    path = crates.path("app")
+    path.write_text(path.read_text().replace(crates.sha256("app", "1.2.0"),
+                                             hashlib.sha256(buffer.getvalue()).hexdigest()))
+    crates.crate("app", "1.2.0").write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("Cargo.lock", b"\xff")], r"the Cargo.lock of app 1\.2\.0: line 1: not UTF-8"),
+        ([("Cargo.lock", b"version = " + b"[" * 200_000)], r"the Cargo.lock of app 1\.2\.0: not TOML"),
+        ([("Cargo.lock/x", b"")], r"the Cargo.lock of app 1\.2\.0: line 1: cannot be read"),
+        ([("a", b""), ("a/b", b"")], r"app 1\.2\.0 cannot be unpacked"),
+        ([("a/b", b""), ("a", b"")], r"app 1\.2\.0 cannot be unpacked"),
+        ([("n" * 256, b"")], r"app 1\.2\.0 cannot be unpacked"),
+        ([("zeros", bytes(2000)), ("more", bytes(2000))], r"app 1\.2\.0 cannot be unpacked: it has more than 0 MiB"),
+    ],
+)
+def test_a_program_made_to_do_harm_is_refused(farm, tmp_path, crates, monkeypatch, members, said):
+    if members[0][0] == "zeros":
+        monkeypatch.setattr(cargo, "LARGEST", 3000)
+    replaced(crates, members)
+    with pytest.raises(FarmError, match=said) as caught:
+        farm.lock(APP, tmp_path)
+    assert caught.value.where["input"] == "app"
+
+
+def test_a_lock_of_the_images_own_that_is_no_text_is_refused(farm, write):
+    folder = write({"mid": "1"}, {"mid 1.0.0": ["leaf"], "leaf 1.0.0": []})
+    (folder / "tool/Cargo.lock").write_bytes(b"version = 4\n\xff")
+    assert KINDS["own_cargo"].has_lines(KINDS["own_cargo"].input("app", OWN), reader(folder))
+    with pytest.raises(BadInput, match=r"tool/Cargo\.lock: line 2: not UTF-8: byte 0xff; make it again"):
+        farm.lock(OWN, folder)
+
+
 def test_what_leads_out_of_a_crate_is_not_unpacked(farm, tmp_path, crates):
     crates.publish("bad", "1.0.0", {}, {"src/main.rs": MAIN, "../../../../out": "x", "a/../../../../../out": "x",
                                         "Cargo.lock": locked_text(crates, "bad", "1.0.0", [], {})})
@@ -254,8 +300,9 @@ def test_what_is_beside_the_program_may_be_required_and_what_is_outside_the_imag
     (folder / "tool" / "Cargo.lock").write_text(
         lock.replace('dependencies = [\n "mid",', 'dependencies = [\n "common",\n "mid",').replace(
             "[[package]]", '[[package]]\nname = "common"\nversion = "0.1.0"\n\n[[package]]', 1))
-    with pytest.raises(FarmError, match="common"):
+    with pytest.raises(FarmError, match="common") as caught:
         farm.lock(OWN, folder)
+    assert "by `path` must be in the image's folder" in caught.value.hint
     (folder / "common" / "src").mkdir(parents=True)
     (folder / "common" / "src" / "lib.rs").write_text("")
     (folder / "common" / "Cargo.toml").write_text(manifest("common", "0.1.0"))

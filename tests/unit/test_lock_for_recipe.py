@@ -167,6 +167,14 @@ def test_a_program_of_the_images_own_has_its_folder(empty: Catalog, name: str, s
         empty.plan()
 
 
+def test_a_go_mod_that_is_no_text_may_require_something(empty: Catalog) -> None:
+    empty.image("a", OWN, "inputs:\n  app: {go: ./app}\n")
+    (empty.root / "a/app").mkdir()
+    (empty.root / "a/app/go.mod").write_bytes(b"module app\n\xff")
+    with pytest.raises(BadInput, match="a/lock.jsonl:1: missing; run `make lock`"):
+        empty.plan()
+
+
 def test_what_its_go_mod_requires_is_what_was_locked(empty: Catalog) -> None:
     empty.image("a", OWN, "inputs:\n  app: {go: ./app}\n")
     empty.write("a/app/go.mod", "module app\n\nrequire example.org/lib v1.0.0\n")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tarfile
@@ -30,7 +31,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_text
 
+MOST = 1 << 26  # bytes of a Cargo.lock
+LARGEST = 1 << 30  # bytes of all files of a program that is unpacked
 PROGRAM, CRATE = "program", "crate"  # the program itself, and what it is made of
 FILES = (PROGRAM, CRATE)
 # see own_cargo.py
@@ -128,6 +132,14 @@ def sizes(recipe: Recipe) -> dict[Crate, int]:
     return {_crate(entry): entry.size for entry in recipe.lock.entries if entry.kind == KIND.line}
 
 
+def lock_text(path: Path, where: str) -> str:
+    """A Cargo.lock; `where` is its name in messages. Raises BadInput if it cannot be read."""
+    try:
+        return read_text(path, MOST)
+    except NoText as error:
+        raise BadInput([f"{where}: line {error.line}: {error.reason}; {cargo_lock.ANEW}"], what=where) from None
+
+
 @contextmanager
 def naming(found: Input) -> Iterator[None]:
     """Errors say which input they are about."""
@@ -187,14 +199,13 @@ class _Programs(Resolver):
         whole = self.registry.get([program], recipe.name)
         source = self._unpacked(program)
         where = f"the Cargo.lock of {program}"
-        try:
-            text = (source / "Cargo.lock").read_text(encoding="utf-8")
-        except FileNotFoundError as error:
+        if not is_there(source / "Cargo.lock"):
             raise FarmError(f"{program} was published without a Cargo.lock, so nothing says what it is made of",
-                            hint=AS_FOLDER) from error
+                            hint=AS_FOLDER)
+        text = lock_text(source / "Cargo.lock", where)
         lock = cargo_lock.parse(text, where, self.registry.name)
         if others := sorted(set(lock.own) - {program.name}):
-            raise BadInput([f"{where}: {other} comes from no registry" for other in others], what=where)
+            raise BadInput([f"{where}: {other} comes from no registry: {AS_FOLDER}" for other in others], what=where)
         self.registry.check(source / "Cargo.toml", lock.format, where, AS_FOLDER)
         crates = self.registry.get(lock.crates, recipe.name, before)
         told(self.desk, recipe, found, {**crates, **whole}, self.registry.yanked([program, *lock.crates]))
@@ -211,14 +222,21 @@ class _Programs(Resolver):
         shutil.rmtree(into, ignore_errors=True)
         try:
             with self.desk.store.open(crate.sha256) as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
+                left = LARGEST
                 for member in archive:
                     parts = member.name.split("/")
+                    left -= member.size
+                    if left < 0:
+                        raise ValueError(f"it has more than {LARGEST >> 20} MiB")
                     content = archive.extractfile(member) if member.isreg() else None
                     if content and parts[0] == folder and ".." not in parts:
                         path = into / member.name
                         path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(content.read())
-        except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+                        with path.open("wb") as out:
+                            shutil.copyfileobj(content, out)
+        except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise FarmError(f"{crate} cannot be unpacked: {error}", hint=AS_FOLDER) from error
         return into / folder
 

@@ -48,6 +48,8 @@ RULES = (
          Unreachable, REGISTRY),
     Rule(r"no matching package|failed to select a version for the requirement|does not have these features",
          Missing, "does the registry that cargo uses have this crate and version? (farm_origins: {cargo: ...})"),
+    Rule(r"(?s)failed to (load source for dependency|read|load manifest).*No such file or directory", FarmError,
+         "what a Cargo.toml requires by `path` must be in the image's folder, and not in .dockerignore"),
     Rule(r"does not understand this lock file|this version of Cargo is older|edition.{0,40}(required|not stable)",
          FarmError, "install a newer cargo"),
 )

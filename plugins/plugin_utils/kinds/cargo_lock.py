@@ -57,7 +57,7 @@ def parse(text: str, where: str, registry: str) -> CargoLock:
     cargo uses by default. Raises BadInput with all that no lock of ours can name."""
     try:
         value = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput([f"{where}: not TOML: {error}; {ANEW}"], what=where) from error
     problems = list(_format(value.get("version")))
     packages = value.get("package", [])
@@ -78,17 +78,21 @@ def parse(text: str, where: str, registry: str) -> CargoLock:
     return CargoLock(int(value["version"]), tuple(dict.fromkeys(crates)), tuple(own))
 
 
-def named(manifest: str, text: str) -> dict[str, str]:
+def named(manifest: str, text: str, where: str) -> dict[str, str]:
     """The crates that a Cargo.toml names for itself, with their versions in its Cargo.lock; the newest, if that has
-    several."""
-    said = tomllib.loads(manifest)
-    parts = [said, *said.get("target", {}).values()]
-    wanted = {(value.get("package", name) if isinstance(value, dict) else name) for part in parts
-              for table in ("dependencies", "build-dependencies")
-              for name, value in part.get(table, {}).items()}
-    there = [package for package in tomllib.loads(text).get("package", [])
-             if package["name"] in wanted and "source" in package]
-    return {package["name"]: package["version"] for package in sorted(there, key=lambda one: key(one["version"]))}
+    several. `where` is the name of their folder in messages. Raises BadInput."""
+    try:
+        said = tomllib.loads(manifest)
+        parts = [said, *said.get("target", {}).values()]
+        wanted = {(value.get("package", name) if isinstance(value, dict) else name) for part in parts
+                  for table in ("dependencies", "build-dependencies")
+                  for name, value in part.get(table, {}).items()}
+        there = [package for package in tomllib.loads(text).get("package", [])
+                 if package["name"] in wanted and "source" in package]
+        return {package["name"]: package["version"] for package in sorted(there, key=lambda one: key(one["version"]))}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput([f"{where}: its Cargo.toml or its Cargo.lock is not one of cargo's: {error}"],
+                       what=where) from error
 
 
 def checksum(text: str, name: str, version: str) -> str:

@@ -44,6 +44,8 @@ FIRST = (
     Rule(r"x509:|tls: failed to verify certificate", FarmError, CERTIFICATES),
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
     Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
+    Rule(r"replaced by \.{0,2}/|replacement directory", FarmError,
+         "a folder that go.mod puts in the place of a module (replace) must be below that of the program"),
     Rule(r"signal: killed", FarmError, "someone killed it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(

@@ -88,7 +88,7 @@ class Modules:
         someone may have raised one by hand (`go get x@v` in that folder)."""
         (work / "tools.go").write_text(TOOLS.format(made=MADE, package=package), encoding="utf-8")
         kept = before / "go.mod"
-        if kept.exists() and requires(kept.read_text(encoding="utf-8"), module, version):
+        if kept.exists() and requires(kept.read_text(encoding="utf-8", errors="replace"), module, version):
             shutil.copyfile(kept, work / "go.mod")
         else:
             (work / "go.mod").write_text(f"module {own}\n\ngo 1.21\n\nrequire {module} {version}\n", encoding="utf-8")
@@ -171,7 +171,7 @@ class Modules:
         """A program of the image's own: the module files that its go.mod and go.sum ask for."""
         if not (folder / "go.mod").exists():
             raise FarmError(f"{folder} has no go.mod", hint="make it with `go mod init` and `go mod tidy`", input=name)
-        if not needs_modules((folder / "go.mod").read_text(encoding="utf-8")):
+        if not needs_modules((folder / "go.mod").read_text(encoding="utf-8", errors="replace")):
             return []
         work = self.folder / "own"
         shutil.rmtree(work, ignore_errors=True)

@@ -64,7 +64,8 @@ class OwnCargoKind(cargo.CargoKind):
                    ".dockerignore")
 
     def has_lines(self, found: Input, read: Read) -> bool:
-        return cargo_lock.needs_crates(read(f"{found.spec['folder']}/Cargo.lock") or "")
+        text = read(f"{found.spec['folder']}/Cargo.lock")
+        return text is None or cargo_lock.needs_crates(text)  # None: it cannot be read, which the lock step reports
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         return {"folder": found.spec["folder"], "sums": hash_of(read, str(found.spec["folder"]), self.sums),
@@ -94,10 +95,10 @@ class _OwnPrograms(Resolver):
         """In a copy of the main context, which is what a build has: what is beside the folder may be required by path,
         what is outside the image's folder may not."""
         name = str(found.spec["folder"])
-        text = (Path(recipe.folder) / name / "Cargo.lock").read_text(encoding="utf-8")
+        where = f"{posixpath.normpath(name)}/Cargo.lock".removeprefix("./")
+        text = cargo.lock_text(Path(recipe.folder) / name / "Cargo.lock", where)
         if not cargo_lock.needs_crates(text):
             return Resolved(())
-        where = f"{posixpath.normpath(name)}/Cargo.lock".removeprefix("./")
         lock = cargo_lock.parse(text, where, self.registry.name)
         copy = self.registry.folder / "context"
         shutil.rmtree(copy, ignore_errors=True)
@@ -112,9 +113,10 @@ class _OwnPrograms(Resolver):
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
         """Of the crates that its Cargo.toml needs by itself."""
-        folder = Path(recipe.folder) / str(found.spec["folder"])
-        named = cargo_lock.named((folder / "Cargo.toml").read_text(encoding="utf-8"),
-                                 (folder / "Cargo.lock").read_text(encoding="utf-8"))
+        name = str(found.spec["folder"])
+        folder = Path(recipe.folder) / name
+        manifest, lock = (cargo.lock_text(folder / file, f"{name}/{file}") for file in MADE)
+        named = cargo_lock.named(manifest, lock, name)
         with cargo.naming(found):
             return cargo.newest(self.registry, recipe, found, named, ())
 

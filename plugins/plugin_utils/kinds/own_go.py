@@ -55,7 +55,8 @@ class OwnGoKind(go.GoKind):
         yield from folder_mistakes(str(found.spec["folder"]), files, {"go.mod": "`go mod init` and `go mod tidy`"})
 
     def has_lines(self, found: Input, read: Read) -> bool:
-        return needs_modules(read(f"{found.spec['folder']}/go.mod") or "")
+        text = read(f"{found.spec['folder']}/go.mod")
+        return text is None or needs_modules(text)  # None: it cannot be read, which the go command reports
 
     def made_for(self, found: Input, suites: Sequence[str], read: Read) -> dict[str, object]:
         return {"folder": found.spec["folder"], "package": found.spec["package"],
