@@ -269,6 +269,15 @@ def test_a_login_is_that_of_the_machine(place, index, locked, tmp_path, monkeypa
     assert "s3cret" not in str(error)
 
 
+def test_native_code_in_wheels_is_told_for_all_platforms_at_once(place, index):
+    program = "\x7fELF\x02\x01" + "\0" * 12 + "\x3e\0"  # of amd64
+    index.publish("sly", "1.0", files={"sly/x.so": program})
+    with pytest.raises(FarmError, match=r"sly-1.0-py3-none-any.whl has sly/x.so") as error:
+        place.lock({"pypi": ["sly==1.0"]}, platforms=(AMD64, I386, S390X))
+    assert error.value.where == {"platform": "linux/386, linux/s390x", "input": "app", "image": "web"}
+    assert "debian input" in error.value.hint
+
+
 @pytest.mark.parametrize(("says", "words"), [("", "no pip 22 or later"), ("pip 9.0.1 from /x", "it is pip 9.0.1")])
 def test_a_machine_without_pip_is_told_what_to_install(tmp_path, says, words):
     python = tmp_path / "python"

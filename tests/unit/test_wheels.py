@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
     ARM64,
     ARMV6,
     ARMV7,
+    I386,
     RISCV64,
     S390X,
 )
@@ -66,7 +67,11 @@ def test_which_builds_run_on_a_platform(platform, first, has, not_):
     ("file", "platforms"),
     [("a-1-py3-none-any.whl", ALL), ("a-1-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", (AMD64,)),
      ("a-1-cp313-cp313-manylinux_2_31_armv7l.whl", (ARMV7,)), ("a-1-cp313-cp313-linux_armv6l.whl", ()),
-     ("a-1-cp313-cp313-win_amd64.whl", ())])
+     ("a-1-cp313-cp313-win_amd64.whl", ()), ("a-1-cp313-cp313-musllinux_1_2_x86_64.whl", ()),
+     ("a-1-cp313-cp313-macosx_11_0_x86_64.whl", ()), ("a-1-cp313-cp313-linux_x86_64.whl", ()),
+     ("a-1-cp313-cp313-manylinux_2_99_aarch64.whl", ()), ("a-1-cp313-cp313-manylinux_2_31_armv6l.whl", ()),
+     ("a-1-cp38-abi3-manylinux1_i686.manylinux_2_5_i686.whl", (I386,)),
+     ("a-1-cp313-cp313-musllinux_1_2_s390x.manylinux_2_28_s390x.whl", (S390X,))])
 def test_which_platforms_a_wheel_may_be_for(file, platforms):
     assert tuple(platform for platform in ALL if wheels.fits(file, platform)) == platforms
 
@@ -136,6 +141,12 @@ def test_what_is_needed_is_decided_for_the_python_of_the_image(wanted, some, nee
 def test_what_no_index_serves_is_refused(need):
     with pytest.raises(FarmError, match="a 1 asks for"):
         reached(["a==1"], {"a": wheel("a", "1", need)}, environment(AMD64, TRIXIE))
+
+
+@pytest.mark.parametrize("marker", ["os_name ~= 'posix'", "platform_system === 'x' and sys_platform ~= 'linux'"])
+def test_a_marker_that_means_nothing_is_told_with_whose_it_is(marker):
+    with pytest.raises(FarmError, match="a 1 asks for .*, whose marker means nothing"):
+        reached(["a==1"], {"a": wheel("a", "1", f"b; {marker}")}, environment(AMD64, TRIXIE))
 
 
 def test_a_suite_of_which_nothing_is_known_is_refused():

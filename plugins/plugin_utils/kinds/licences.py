@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.parser
 import io
 import json
+import lzma
 import re
 import tarfile
 import zipfile
@@ -24,8 +25,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import zs
 
 FILE = re.compile(r"(licen[sc]e|copying|unlicense)([-._].*)?", re.IGNORECASE)
 MOST = 1 << 20  # bytes of a text about a licence
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, TypeError,
-           AttributeError)
+# RuntimeError also stands for what is nested too deeply, encrypted, or packed in a way that Python does not know
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError,
+           TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def wheel(path: Path) -> Licence:
     """A wheel's METADATA: the expression, else the classifiers, else the old field if it is one line."""
     with zipfile.ZipFile(path) as archive:
         name = next((name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)), "")
-        said = email.parser.BytesHeaderParser().parsebytes(archive.read(name))
+        with archive.open(name) as file:
+            said = email.parser.BytesHeaderParser().parsebytes(file.read(MOST))
     if expression := said.get("License-Expression"):
         return Licence(str(expression).strip())
     classes = [str(one).rpartition("::")[2].strip() for one in said.get_all("Classifier", [])

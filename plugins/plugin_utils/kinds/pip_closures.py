@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import email.parser
+import lzma
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +31,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.wheels import
 )
 
 THREADS = 4
+MOST = 1 << 22  # bytes of a wheel's METADATA
 ROUNDS = 10  # pip is asked again for what its markers hid; each round finds more, or it is the last
 REMEDY = ("an sdist is never taken, and nothing is compiled: choose another version; or take what needs native code "
           "from a debian input (python3-...), and name only the other wheels, with `dependencies: false`; or leave the "
@@ -110,10 +114,9 @@ class Closures:
 
 
 def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platform, object]) -> None:
-    other = next((error for error in errors.values() if not isinstance(error, (Missing, Conflict))), None)
-    if other:
-        other.where.setdefault("input", name)
-        raise other
+    others = {platform: error for platform, error in errors.items() if not isinstance(error, (Missing, Conflict))}
+    if others:
+        raise _others(name, others)
     if not errors:
         return
     lines: dict[str, list[str]] = {}
@@ -123,6 +126,22 @@ def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platf
     nowhere = len(errors) == len(all_) and all(isinstance(error, Missing) for error in errors.values())
     kind = Missing if nowhere else FarmError
     raise kind(f"{name}: pip finds no wheel of{text}", input=name, platform=", ".join(map(str, errors)), hint=REMEDY)
+
+
+def _others(name: str, errors: Mapping[Platform, FarmError]) -> FarmError:
+    """The errors of some platforms as one. What is not about the wheels (the network, a full disk) is told once."""
+    first = next((error for error in errors.values() if type(error) is not FarmError), None)
+    if not first:
+        where: dict[str, list[str]] = {}
+        for platform, error in errors.items():
+            where.setdefault(error.message, []).append(str(platform))
+        first = next(iter(errors.values()))
+        if len(where) > 1:
+            text = "\n".join(f"{message} (for {', '.join(platforms)})" for message, platforms in where.items())
+            first = FarmError(text, hint=first.hint)
+        first.where["platform"] = ", ".join(map(str, errors))
+    first.where.setdefault("input", name)
+    return first
 
 
 def _compare(name: str, found: Mapping[Platform, Sequence[Wheel]]) -> None:
@@ -143,7 +162,7 @@ def _compare(name: str, found: Mapping[Platform, Sequence[Wheel]]) -> None:
 def foreign_code(path: Path, platform: Platform) -> list[str]:
     """The ELF files of a wheel that are for another machine (e_machine of elf(5))."""
     found = []
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as file:
                 head = file.read(20)
@@ -155,11 +174,26 @@ def foreign_code(path: Path, platform: Platform) -> list[str]:
 
 def needs(path: Path) -> list[str]:
     """The requirements that a wheel states."""
+    with _opened(path) as archive:
+        name = next((name for name in archive.namelist() if name.count("/") == 1
+                     and name.endswith(".dist-info/METADATA")), "")
+        if not name:
+            raise FarmError(f"{path.name} is not a wheel: it has no METADATA", hint="choose another version")
+        with archive.open(name) as file:
+            data = file.read(MOST + 1)
+    if len(data) > MOST:
+        raise FarmError(f"{path.name} has a METADATA of more than {MOST >> 20} MiB", hint="choose another version")
+    said = email.parser.BytesHeaderParser().parsebytes(data)
+    return [str(text) for text in said.get_all("Requires-Dist", [])]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A wheel to be read. Raises FarmError for what Python's zipfile cannot read: it is damaged, encrypted, or packed
+    in a way that it does not know."""
     try:
         with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.count("/") == 1
-                        and name.endswith(".dist-info/METADATA"))
-            said = email.parser.BytesHeaderParser().parsebytes(archive.read(name))
-    except (zipfile.BadZipFile, StopIteration, KeyError, OSError) as error:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, KeyError,
+            ValueError) as error:
         raise FarmError(f"{path.name} is not a wheel: {error}", hint="choose another version") from error
-    return [str(text) for text in said.get_all("Requires-Dist", [])]

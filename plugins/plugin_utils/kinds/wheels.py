@@ -115,9 +115,8 @@ def target_of(file: str) -> tuple[str, ...]:
 
 def fits(file: str, platform: Platform) -> bool:
     """Whether a wheel may be for a platform."""
-    tags = _parts(file)["platform"].split(".")
-    return "any" in tags or (platform not in _WITHOUT_BUILDS
-                             and any(tag.endswith(f"_{MACHINES[platform]}") for tag in tags))
+    newest = max(release.glibc for release in RELEASES.values())
+    return not {"any", *platform_tags(platform, newest)}.isdisjoint(_parts(file)["platform"].split("."))
 
 
 def _parts(file: str) -> re.Match[str]:
@@ -182,7 +181,12 @@ def reached(wanted: Sequence[str], found: Mapping[str, Wheel],
 def _needs(wheel: Wheel, extras: Iterable[str], where: Mapping[str, str]) -> Iterator[requirements.Requirement]:
     for text in wheel.needs:
         need = _requirement(text, f"{wheel.name} {wheel.version}")
-        if not need.marker or any(need.marker.evaluate({**where, "extra": extra}) for extra in extras):
+        try:
+            counts = not need.marker or any(need.marker.evaluate({**where, "extra": extra}) for extra in extras)
+        except (ValueError, KeyError, TypeError) as error:  # it compares what cannot be compared
+            raise FarmError(f"{wheel.name} {wheel.version} asks for {text!r}, whose marker means nothing: {error}",
+                            hint="choose another version") from error
+        if counts:
             yield need
 
 
