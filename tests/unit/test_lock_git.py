@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -374,6 +375,86 @@ def test_a_ref_is_a_name_that_git_may_have(ref: str, good: bool) -> None:
 )
 def test_a_submodules_address_may_be_relative(base: str, address: str, said: str) -> None:
     assert git_trees.joined(base, address) == said
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([(b"100644 blob", b"a"), (b"040000 tree", b"a"), (b"100644 blob", b"a/b")], "'a' twice"),
+        ([(b"120000 blob", b"a"), (b"100644 blob", b"a")], "'a' twice"),
+        ([(b"100644 blob", b"n" * 256)], "of 256 bytes"),
+        ([(b"040000 tree", b"n"), (b"100644 blob", b"/".join([b"n" * 200] * 21))], "of 4220 bytes"),
+        ([(b"100600 blob", b"a"), (b"100644 blob", b"../b")], "b'a' with mode 100600, '../b'"),
+    ],
+)
+def test_a_tree_that_no_tar_can_have_is_refused(lines: list[tuple[bytes, bytes]], said: str) -> None:
+    data = b"".join(kind + b" " + b"0" * 40 + b"\t" + path + b"\0" for kind, path in lines)
+    with pytest.raises(FarmError, match=said):
+        git_trees.nodes(data)
+
+
+def test_a_message_about_names_ends(tmp_path: Path) -> None:
+    data = b"".join(b"100644 blob " + b"0" * 40 + b"\t../%d\0" % number for number in range(5000))
+    with pytest.raises(FarmError, match="and 4980 more"):
+        git_trees.nodes(data)
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [(b"", "l -> b''"), (b"a\0b", r"l -> b'a\x00b'"), (b"a/" * 3000, "l, to a name of 6000 bytes"),
+     (b"\xff", r"which is not UTF-8")])
+def test_a_link_that_no_file_system_can_have_is_refused(root: Path, here: Here, tmp_path: Path, target: bytes,
+                                                        said: str) -> None:
+    made = Upstream(root, "odd")
+    (tmp_path / "target").write_bytes(target)
+    content = made.git("hash-object", "-w", str(tmp_path / "target"))
+    made.git("update-index", "--add", "--cacheinfo", f"120000,{content},l")
+    made.git("commit", "--quiet", "--message=odd")
+    with pytest.raises(FarmError, match="no file system can have: ") as error:
+        here.lock(git=made.address, ref="main")
+    assert said in str(error.value)
+
+
+@needs_git
+def test_a_tree_of_more_names_than_any_program_has_is_refused(root: Path, here: Here,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten folders in ten folders, ten times: a thousand million names in a repository of a few kilobytes."""
+    made = Upstream(root, "bomb")
+    (made.folder / "x").write_text("x")
+    inner, kind = made.git("hash-object", "-w", "x"), "100644 blob"
+    for _level in range(9):
+        lines = "".join(f"{kind} {inner}\t{name}\n" for name in "0123456789")
+        done = subprocess.run(["git", "mktree"], cwd=made.folder, input=lines, check=True, capture_output=True,
+                              text=True)
+        inner, kind = done.stdout.strip(), "040000 tree"
+    made.git("update-ref", "refs/heads/main", made.git("commit-tree", "-m", "bomb", inner))
+    monkeypatch.setattr(git_client, "MOST", 1 << 20)
+    with pytest.raises(FarmError, match="the names in its tree have more than 1 MiB"):
+        here.lock(git=made.address, ref="main")
+
+
+@needs_git
+def test_what_git_has_only_pointers_of_is_told(root: Path, here: Here, tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n"
+    made = Upstream(root, "large")
+    made.commit(**{f"model{number}.bin": pointer + f"x {number}\n" for number in range(7)}, small="version\n")
+    said: list[str] = []
+    here.desk = replace(here.desk, say=said.append)
+    here.lock(git=made.address, ref="main")
+    assert "of Git LFS for model0.bin, model1.bin, model2.bin, model3.bin, model4.bin and 2 more" in said[-1]
+
+
+@needs_git
+def test_a_login_in_a_submodules_address_is_not_shown(root: Path, here: Here) -> None:
+    made, other = Upstream(root, "a"), Upstream(root, "b")
+    other.commit(x="")
+    made.git("submodule", "--quiet", "add", "../b.git", "b")
+    made.git("config", "--file", ".gitmodules", "submodule.b.url", "https://me:s3cret@upstream.example/b.git")
+    made.commit()
+    with pytest.raises(FarmError, match="with no login in the address") as error:
+        here.lock(git=made.address, ref="main", submodules=True)
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("path", [b"../x", b"a//b", b"/a", b"a/.git/hooks/x", b".GIT/config", b"a/./b", b"\xff"])

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     HashMismatch,
     Missing,
     NoSpace,
+    redacted,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, licences, tars, versions
@@ -31,6 +32,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 
+POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of Git LFS begins
+MOST_OF_POINTER = 1024  # bytes
+NAMED = 5  # files that one line has
 DEEPEST = 20  # submodules in submodules
 GONE = "lock the image again (make lock), or name an origin that has it (farm_origins: {git: ...})"
 SUBMODULES = {True: "included", False: "empty"}  # what a lock line says
@@ -186,7 +190,7 @@ def _make(desk: Desk, scratch: Path, address: str, commit: str, included: bool, 
         with ExitStack() as opened:
             tree, members = _gather(_git(desk), opened, scratch, address, commit, included)
             with to.open("wb") as out:
-                return tree, *write(members, out)
+                return tree, *write(members, out, desk.say)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{address}: the disk of {desk.state} is full",
@@ -212,23 +216,27 @@ def _gather(git: Git, opened: ExitStack, scratch: Path, address: str, commit: st
         for node in inner:
             at = git_trees.joined(place, addresses.get(node.path, ""))
             if not re.match(ADDRESS, at):
-                raise FarmError(f"{place} has a submodule {node.path} at {at or 'no address'!r}: the farm fetches from "
-                                "https, http and ssh alone", hint="leave submodules out (submodules: false)")
+                raise FarmError(f"{place} has a submodule {node.path} at {redacted(at) or 'no address'!r}: the farm "
+                                "fetches from https, http and ssh alone, and with no login in the address",
+                                hint="leave submodules out (submodules: false)")
             if depth == DEEPEST:
-                raise FarmError(f"{place} has a submodule {node.path} inside {DEEPEST} others: that is too deep")
+                raise FarmError(f"{place} has a submodule {node.path} inside {DEEPEST} others: that is too deep",
+                                hint="leave submodules out (submodules: false)")
             queue.append((f"{prefix}/{node.path}".lstrip("/"), at, node.id, depth + 1))
     return tree, members
 
 
-def write(members: Mapping[str, tuple[Node, Repository]], out: IO[bytes]) -> tuple[str, int]:
-    """Writes the tar of these; returns its sha256 and size. Raises FarmError with all links that lead out of it."""
-    links = {path: _text(repository, node.id) for path, (node, repository) in members.items()
-             if node.mode == git_trees.LINK}
+def write(members: Mapping[str, tuple[Node, Repository]], out: IO[bytes],
+          say: Callable[[str], None] = lambda line: None) -> tuple[str, int]:
+    """Writes the tar of these; returns its sha256 and size. Raises FarmError with all links that lead out of it, or
+    that no file system can have. `say` gets a line about contents that git does not have."""
+    links = _links(members)
     if bad := list(git_trees.leading_out(links)):
         where = next(repository.address for node, repository in members.values() if node.mode == git_trees.LINK)
         raise FarmError(f"{where} has symbolic links that lead out of its tree: {', '.join(bad)}",
                         hint="this cannot be an input: ask its authors, or take an archive of it (url)")
     made, size = hashlib.sha256(), 0
+    pointers: list[str] = []
 
     def put(data: bytes) -> None:
         nonlocal size
@@ -242,24 +250,40 @@ def write(members: Mapping[str, tuple[Node, Repository]], out: IO[bytes]) -> tup
         elif node.mode in git_trees.MODES:
             length, pieces = repository.content(node.id)
             put(tars.member(path, tars.FILE, git_trees.MODES[node.mode], length))
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
+                if not number and length <= MOST_OF_POINTER and piece.startswith(POINTER):
+                    pointers.append(path)
                 put(piece)
             put(tars.padding(length))
         else:
             put(tars.member(path, tars.FOLDER, 0o755))
     put(tars.END)
+    if pointers:
+        more = f" and {len(pointers) - NAMED} more" if len(pointers) > NAMED else ""
+        say(f"{next(iter(members.values()))[1].address}: git has only pointers of Git LFS for "
+            f"{', '.join(pointers[:NAMED])}{more}; their contents are not in the tar")
     return made.hexdigest(), size
 
 
-def _text(repository: Repository, object_: str) -> str:
-    """The target of a link."""
-    _size, pieces = repository.content(object_)
-    target = b"".join(pieces)
-    try:
-        return target.decode()
-    except UnicodeDecodeError:
-        raise FarmError(f"{repository.address} has a symbolic link to {target!r}, which is not UTF-8",
-                        hint="this cannot be an input: ask its authors to rename the file") from None
+def _links(members: Mapping[str, tuple[Node, Repository]]) -> dict[str, str]:
+    """Path -> target of the symbolic links."""
+    found, bad, where = {}, [], ""
+    for path, (node, repository) in members.items():
+        if node.mode != git_trees.LINK:
+            continue
+        size, pieces = repository.content(node.id)
+        target = b"".join(pieces) if size <= git_trees.LONGEST else b"".join(piece[:0] for piece in pieces)
+        try:
+            found[path] = target.decode()
+        except UnicodeDecodeError:
+            bad.append(f"{path} -> {target!r}, which is not UTF-8")
+        if not target or b"\0" in target:
+            bad.append(f"{path} -> {target!r}" if size <= git_trees.LONGEST else f"{path}, to a name of {size} bytes")
+        where = where or (repository.address if bad else "")
+    if bad:
+        raise FarmError(f"{where} has symbolic links that no file system can have: {', '.join(bad)}",
+                        hint="this cannot be an input: ask its authors to remove them")
+    return found
 
 
 KIND = GitKind()

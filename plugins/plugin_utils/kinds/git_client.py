@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_trees imp
 
 LONGEST = 3600.0  # seconds that one git command may take; it fetches what it needs
 CHUNK = 1 << 20
+MOST = 1 << 27  # bytes of all names in a tree: over a million files
 _LAST = 3  # lines of what git said
 _SETTINGS = {  # what counts instead of the machine's own
     "core.hooksPath": "/dev/null",
@@ -199,12 +200,19 @@ class Repository:
     def nodes(self, commit: str) -> list[Node]:
         """All folders, files, links and submodules of a commit."""
         words = [f"--git-dir={self.folder}", "ls-tree", "-r", "-t", "-z", "--full-tree", commit]
+        data = bytearray()
         with programs.started(command(words), environment=environment(""), folder="/") as process:
-            data, said = process.communicate(timeout=LONGEST)
-        if process.returncode:
-            raise failure(self.address, said.decode(errors="replace"), process.returncode)
+            while piece := cast(IO[bytes], process.stdout).read(CHUNK):
+                data += piece
+                if len(data) > MOST:  # a few folders that have each other again and again are millions of names
+                    raise FarmError(f"{self.address}: the names in its tree have more than {MOST >> 20} MiB",
+                                    hint="this cannot be an input: take an archive of what you need of it (url)")
+            said = cast(IO[bytes], process.stderr).read()
+            code = process.wait(timeout=LONGEST)
+        if code:
+            raise failure(self.address, said.decode(errors="replace"), code)
         try:
-            return git_trees.nodes(data)
+            return git_trees.nodes(bytes(data))
         except FarmError as error:
             raise FarmError(f"{self.address}: {error.message}", hint=error.hint) from error
 

@@ -23,6 +23,8 @@ REF = r"^(?!.*(\.\.|//|@\{|/\.|\.lock(/|$)|[./]$))[A-Za-z0-9_][A-Za-z0-9._/+@#=,
 PROTOCOLS = ("https", "http", "ssh", "file")  # the last only where the machine's settings lead there
 FOLDER, LINK, SUBMODULE = "040000", "120000", "160000"
 MODES = {"100644": 0o644, "100755": 0o755, "100664": 0o644}  # the last is of the first versions of git
+LONGEST, LONGEST_NAME = 4095, 255  # bytes of a path or of a link's target, and of a name, in Linux
+NAMED = 20  # names that one message has
 HOPS = 40  # links followed for one path, as in Linux
 
 
@@ -61,7 +63,7 @@ def listing(text: str) -> dict[str, str]:
 
 def nodes(data: bytes) -> list[Node]:
     """The output of `git ls-tree -z`. Raises FarmError with all names that no tar may have."""
-    found, bad = [], []
+    found, bad, seen = [], [], set[str]()
     for line in filter(None, data.split(b"\0")):
         head, _tab, raw = line.partition(b"\t")
         mode, _kind, object_ = head.decode().split()
@@ -72,11 +74,18 @@ def nodes(data: bytes) -> list[Node]:
         parts = path.split("/")
         if not all(parts) or any(part in (".", "..") or part.lower() == ".git" for part in parts):
             bad.append(repr(raw.decode(errors="replace")))
+        elif path in seen:  # git itself writes no such tree, and what a tar of it unpacks to is anyone's guess
+            bad.append(f"{path!r} twice")
+        elif len(raw) > LONGEST or any(len(part) > LONGEST_NAME for part in raw.split(b"/")):
+            bad.append(f"{path[:100]!r}... of {len(raw)} bytes")
         elif mode not in (FOLDER, LINK, SUBMODULE, *MODES):
             bad.append(f"{raw!r} with mode {mode}")
+        seen.add(path)
         found.append(Node(path, mode, object_))
     if bad:
-        raise FarmError(f"its tree has names that are not UTF-8, or lead out of it: {', '.join(bad)}",
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise FarmError("its tree has names that are not UTF-8, lead out of it, are there twice, or are too long: "
+                        f"{', '.join(bad[:NAMED])}{more}",
                         hint="this cannot be an input: ask its authors to rename them")
     return found
 
@@ -102,7 +111,8 @@ def joined(base: str, address: str) -> str:
     while steps and steps[0] in (".", ".."):
         if steps.pop(0) == "..":
             if not parts:
-                raise FarmError(f"the submodule {address} leads out of the server of {base}")
+                raise FarmError(f"the submodule {address} leads out of the server of {base}",
+                                hint="leave submodules out (submodules: false)")
             parts.pop()
     return root + "/".join([*parts, *steps])
 
