@@ -187,13 +187,21 @@ def test_docker_hub_is_asked_by_the_name_of_its_registry() -> None:
     assert Registry("docker.io").base == "https://registry-1.docker.io"
 
 
-def config(registry: Faulty, inner: dict[str, object], layers: dict[str, object]) -> None:
-    data = json.dumps({"os": "linux", "architecture": "amd64", "config": inner}).encode()
+def config(registry: Faulty, inner: dict[str, object], layers: dict[str, object], **more: object) -> str:
+    data = json.dumps({"os": "linux", "architecture": "amd64", "config": inner, **more}).encode()
     registry.blobs[digest(data)] = data
     layer = {"mediaType": "application/octet-stream", "digest": digest(b"l"), "size": 1, **layers}
-    registry.hold("team/os", "1", json.dumps({
+    return registry.hold("team/os", "1", json.dumps({
         "schemaVersion": 2, "mediaType": oci.MANIFEST, "layers": [layer],
         "config": {"mediaType": "application/json", "digest": digest(data), "size": len(data)}}).encode())
+
+
+def pointed(registry: Faulty, **children: str) -> None:
+    """An index of manifests that the registry has, by architecture."""
+    registry.hold("team/os", "1", json.dumps({"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [
+        {"mediaType": oci.MANIFEST, "digest": name, "size": len(registry.manifests["team/os", name][0]),
+         "platform": {"os": "linux", "architecture": architecture}}
+        for architecture, name in children.items()]}).encode(), oci.INDEX)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +210,13 @@ def config(registry: Faulty, inner: dict[str, object], layers: dict[str, object]
         ({"OnBuild": None}, {}, ""),
         ({"OnBuild": ["COPY . /"]}, {}, "its ONBUILD would add steps"),
         ({}, {"urls": ["https://elsewhere.example/layer"]}, "layers that no registry keeps"),
+        *(({}, {"mediaType": f"application/vnd.{kind}"}, "") for kind in (
+            "docker.image.rootfs.diff.tar.gzip", "docker.image.rootfs.diff.tar", "oci.image.layer.v1.tar",
+            "oci.image.layer.v1.tar+gzip", "oci.image.layer.v1.tar+zstd",
+            "docker.image.rootfs.foreign.diff.tar.gzip", "oci.image.layer.nondistributable.v1.tar+gzip")),
+        *(({}, {"mediaType": f"application/vnd.{kind}"}, "which no build can unpack") for kind in (
+            "oci.image.layer.v1.tar+gzip+encrypted", "in-toto+json", "cncf.helm.chart.content.v1.tar+gzip",
+            "oci.image.layer.v1.tar+lzma", "oci.empty.v1+json")),
     ],
 )
 def test_an_image_that_a_plan_could_not_know_is_refused(faulty: Faulty, here: Here, inner: dict[str, object],
@@ -212,6 +227,97 @@ def test_an_image_that_a_plan_could_not_know_is_refused(faulty: Faulty, here: He
         return
     with pytest.raises(FarmError, match=said):
         here.lock(f"{faulty.address}/team/os:1", AMD64)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"architecture": "arm64", "variant": "v8"}, ""), ({"os": "", "architecture": ""}, ""),
+        ({"os": "linux", "architecture": "aarch64"}, ""),
+        ({}, "its config says linux/amd64, so it may have another platform's programs"),
+        ({"os": "windows", "architecture": "arm64"}, "its config says windows/arm64"),
+        ({"architecture": "mips"}, "its config says linux/mips"),
+        ({"architecture": "arm64", "rootfs": {"diff_ids": ["a"]}}, ""),
+        ({"architecture": "arm64", "rootfs": {"diff_ids": []}}, "it has 1 layers, but its config names 0"),
+        ({"architecture": "arm64", "rootfs": {"diff_ids": ["a", "b"]}}, "it has 1 layers, but its config names 2"),
+        ({"architecture": "arm64", "rootfs": 5}, ""),
+    ],
+)
+def test_an_index_that_says_something_else_than_its_images_is_refused(
+        faulty: Faulty, here: Here, more: dict[str, object], said: str) -> None:
+    pointed(faulty, arm64=config(faulty, {}, {}, **more))
+    if not said:
+        assert here.lock(f"{faulty.address}/team/os:1", ARM64)
+        return
+    with pytest.raises(FarmError, match=said) as error:
+        here.lock(f"{faulty.address}/team/os:1", ARM64)
+    assert error.value.where["platform"] == "linux/arm64" and "another image" in error.value.hint
+
+
+def test_an_arm_image_whose_config_says_no_variant_is_taken(faulty: Faulty, here: Here) -> None:
+    publish(faulty, "team/os", "1", "arm/v6")
+    made = config(faulty, {}, {}, architecture="arm")
+    faulty.hold("team/os", "1", json.dumps({"schemaVersion": 2, "manifests": [
+        {"mediaType": oci.MANIFEST, "digest": made, "size": 5,
+         "platform": {"os": "linux", "architecture": "arm", "variant": "v6"}}]}).encode(), oci.INDEX)
+    assert here.lock(f"{faulty.address}/team/os:1", ARMV6)
+
+
+def test_what_is_of_no_use_is_told_for_all_platforms_at_once(faulty: Faulty, here: Here) -> None:
+    bad = {name: config(faulty, {"OnBuild": ["RUN x"]}, {}, architecture=name) for name in ("amd64", "arm64")}
+    pointed(faulty, **bad, s390x=config(faulty, {}, {}, architecture="s390x"))
+    with pytest.raises(FarmError) as error:
+        here.lock(f"{faulty.address}/team/os:1", AMD64, ARM64, S390X)
+    assert str(error.value).count("its ONBUILD would add") == 2
+    assert error.value.where["platform"] == "linux/amd64, linux/arm64"
+
+
+def test_a_config_of_another_size_than_its_manifest_says_is_refused(faulty: Faulty, here: Here) -> None:
+    faulty.image("team/os", "1", "arm64")
+    value = json.loads(faulty.manifests["team/os", "1"][0])
+    value["config"]["size"] += 1
+    faulty.hold("team/os", "2", json.dumps(value).encode())
+    with pytest.raises(FarmError, match=r"team/os:2: .* bytes, its manifest says"):
+        here.lock(f"{faulty.address}/team/os:2", ARM64)
+
+
+def test_an_index_in_an_index_is_refused_with_the_name_of_the_inner_one(faulty: Faulty, here: Here) -> None:
+    inner = publish(faulty, "team/os", "inner")
+    pointed(faulty, amd64=inner)
+    with pytest.raises(FarmError, match="has an index inside its index for linux/amd64") as error:
+        here.lock(f"{faulty.address}/team/os:1", AMD64)
+    assert f"{faulty.address}/team/os@{inner}" in error.value.hint
+
+
+def test_a_manifest_that_an_index_names_and_the_registry_lacks_is_missing_for_its_platform(
+        faulty: Faulty, here: Here) -> None:
+    publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1")
+    gone = next(entry for entry in entries if entry.platform == "linux/arm64" and entry.fact["file"] == "manifest")
+    del faulty.manifests["team/os", f"sha256:{gone.sha256}"]
+    with pytest.raises(Missing) as error:
+        here.lock(f"{faulty.address}/team/os:1")
+    assert error.value.where["platform"] == "linux/arm64"
+
+
+BAD = {"size": None, "digest": "sha512:" + "a" * 128, "mediaType": 5}
+
+
+@pytest.mark.parametrize("change", [{name: value} for name, value in BAD.items()] + [
+    {"size": -1}, {"size": True}, {"size": "1"}, {"digest": None}, {"digest": "sha256:AB"}])
+@pytest.mark.parametrize("part", ["config", "layers", "manifests"])
+def test_a_descriptor_that_is_none_is_told(faulty: Faulty, here: Here, part: str, change: dict[str, object]) -> None:
+    publish(faulty)
+    made = next(name for (_repository, name), (data, _kind) in faulty.manifests.items()
+                if name.startswith("sha256:") and (b'"layers"' in data) == (part != "manifests"))
+    value = json.loads(faulty.manifests["team/os", made][0])
+    if part == "config":
+        value["config"].update(change)
+    else:
+        value[part][0].update(change)
+    faulty.hold("team/os", "2", json.dumps(value).encode())
+    with pytest.raises(FarmError, match="team/os:2: .* names content with the digest"):
+        here.lock(f"{faulty.address}/team/os:2", AMD64)
 
 
 def test_a_manifest_of_the_registry_that_is_none_is_told(faulty: Faulty, here: Here) -> None:

@@ -48,6 +48,10 @@ LARGEST = 16 << 20  # bytes of a config; it is read while the image is locked
 Found = TypeVar("Found")
 
 
+class Unusable(FarmError):
+    """An image that is not one to build on, for one platform."""
+
+
 class ImageKind(Kind):
     name = key = line = "image"
     fields = ("image", "digest", "file")
@@ -211,9 +215,7 @@ class _Images(Resolver):
             entries = self._known(recipe, found, digest, platforms)
             if entries is None:
                 self.desk.say(f"lock {recipe.name}: reading {said} for {found.name}")
-                entries = [entry for platform, manifest in self._manifests(registry, repository, digest, said,
-                                                                           platforms).items()
-                           for entry in self._lines(found, registry, repository, digest, platform, manifest)]
+                entries = self._entries(found, registry, repository, digest, platforms)
         except (RegistryError, Unreachable, HashMismatch) as error:
             raise told(error, said) from error
         return Resolved(tuple(entries))
@@ -232,6 +234,25 @@ class _Images(Resolver):
         if not digest:
             return [Version(said, locked[:19], withdrawn=f"{registry.address} has no such tag any more")]
         return [Version(said, locked[:19], digest[:19], note="the tag has moved" if digest != locked else "")]
+
+    def _entries(self, found: Input, registry: Registry, repository: str, digest: str,
+                 platforms: Sequence[Platform]) -> list[Entry]:
+        """The lines of all platforms. Raises FarmError with all for which the image is of no use."""
+        entries: list[Entry] = []
+        refused: list[Unusable] = []
+        wanted = self._manifests(registry, repository, digest, str(found.spec["image"]), platforms)
+        for platform, manifest in wanted.items():
+            try:
+                entries += self._lines(found, registry, repository, digest, platform, manifest)
+            except Unusable as error:
+                refused.append(error)
+            except FarmError as error:
+                error.where.setdefault("platform", str(platform))
+                raise
+        if refused:
+            raise FarmError("\n".join(error.message for error in refused), hint=refused[0].hint,
+                            platform=", ".join(str(error.where["platform"]) for error in refused))
+        return entries
 
     def _known(self, recipe: Recipe, found: Input, digest: str, platforms: Sequence[Platform]) -> list[Entry] | None:
         """The lines of the old lock, if they are of the same image for the same platforms."""
@@ -254,6 +275,7 @@ class _Images(Resolver):
         if lacking := [str(platform) for platform in platforms if platform not in there]:
             raise FarmError(f"{said} is not made for {', '.join(lacking)}; it is for "
                             f"{', '.join(map(str, there)) or 'no platform that the farm knows'}",
+                            platform=", ".join(lacking),
                             hint="leave these platforms out in image.yml (platforms: except), or take another image")
         return {platform: there[platform] for platform in platforms}
 
@@ -262,10 +284,14 @@ class _Images(Resolver):
         data, content = _read(registry, repository, manifest.digest)
         said = str(found.spec["image"])
         if not content.config:
-            raise FarmError(f"{said} has an index inside its index for {platform}, which the farm does not support")
+            place = Reference.parse(said).place
+            raise Unusable(f"{said} has an index inside its index for {platform}, which the farm does not support",
+                           platform=platform,
+                           hint=f"name the inner index, {place}@{manifest.digest}, or take another image")
         config = self._config(registry, repository, content.config)
-        if why := image_lines.unusable(oci.document(data, said), config):
-            raise FarmError(f"{said} cannot be built on for {platform}: {why}", hint="take another image")
+        if why := image_lines.unusable(oci.document(data, said), config, platform):
+            raise Unusable(f"{said} cannot be built on for {platform}: {why}", platform=platform,
+                           hint="take another image, or leave the platform out in image.yml (platforms: except)")
         self._keep(data, manifest.digest)
         manifest = oci.Descriptor(manifest.digest, len(data), content.media_type)
         for file, part in image_lines.files(manifest, content).items():
@@ -277,6 +303,8 @@ class _Images(Resolver):
         if part.size > LARGEST:
             raise FarmError(f"{where} has {part.size} bytes, too many for a config")
         data = b"".join(registry.blob(repository, part.digest, part.size))
+        if len(data) != part.size:
+            raise RegistryError(f"{where} has {len(data)} bytes, its manifest says {part.size}")
         self._keep(data, part.digest)
         return oci.document(data, where)
 
@@ -302,7 +330,7 @@ def _read(registry: Registry, repository: str, digest: str) -> tuple[bytes, oci.
 def told(error: FarmError, what: str) -> FarmError:
     """The same error, of an image: the client's hints are for the farm's own registry."""
     hint = TRUST if "farm_registry_ca" in error.hint else DOWN if isinstance(error, Unreachable) else error.hint
-    return type(error)(f"{what}: {error.message}", hint=hint)
+    return type(error)(f"{what}: {error.message}", hint=hint, platform=error.where.get("platform"))
 
 
 KIND = ImageKind()

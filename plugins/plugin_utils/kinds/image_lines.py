@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ _TAG = ":[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 REFERENCE = rf"^{_HOST}/{_REPOSITORY}({_TAG}({_DIGEST})?|{_DIGEST})$"
 HUB = "docker.io"
 MANIFEST, CONFIG, LAYER = "manifest", "config", "layer-"
+NAMED = "application/vnd."  # a type that says what it is
+# https://github.com/opencontainers/image-spec/blob/main/media-types.md, and what Docker has for the same
+UNPACKED = (r"application/vnd\.(docker\.image\.rootfs(\.foreign)?\.diff\.tar(\.gzip|\.zstd)?"
+            r"|oci\.image\.layer(\.nondistributable)?\.v1\.tar(\+(gzip|zstd))?)")
 FILE = rf"^({MANIFEST}|{CONFIG}|{LAYER}[0-9]{{3}})$"
 
 
@@ -84,11 +89,24 @@ def files(manifest: oci.Descriptor, content: oci.Content) -> dict[str, oci.Descr
             **{f"{LAYER}{number:03}": layer for number, layer in enumerate(layers, 1)}}
 
 
-def unusable(manifest: dict[str, object], config: dict[str, object]) -> str:
-    """Why an image cannot be a base; '' if it can."""
-    layers = manifest.get("layers")
-    if any(isinstance(one, dict) and one.get("urls") for one in (layers if isinstance(layers, list) else ())):
+def unusable(manifest: dict[str, object], config: dict[str, object], platform: Platform) -> str:
+    """Why an image cannot be a base for a platform; '' if it can."""
+    given = manifest.get("layers")
+    layers = [one for one in (given if isinstance(given, list) else ()) if isinstance(one, dict)]
+    if any(one.get("urls") for one in layers):
         return "it has layers that no registry keeps"
+    if odd := sorted({kind for one in layers if (kind := str(one.get("mediaType"))).startswith(NAMED)
+                      and not re.fullmatch(UNPACKED, kind)}):
+        return f"it has layers of {', '.join(odd)}, which no build can unpack"
+    said = oci.texts(config)
+    if said.get("os") and said.get("architecture"):  # a variant is often left out
+        own = platform_of(f"{said['os']}/{said['architecture']}")
+        if not own or (own.os, own.architecture) != (platform.os, platform.architecture):
+            return f"its config says {said['os']}/{said['architecture']}, so it may have another platform's programs"
+    inside = config.get("rootfs")
+    contents = inside.get("diff_ids") if isinstance(inside, dict) else None
+    if isinstance(contents, list) and len(contents) != len(layers):
+        return f"it has {len(layers)} layers, but its config names {len(contents)}"
     inner = config.get("config")
     if isinstance(inner, dict) and inner.get("OnBuild"):
         return "its ONBUILD would add steps to a build, which no plan knows of"
