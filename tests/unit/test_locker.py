@@ -6,12 +6,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, Missing, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import Index, Package, Release
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closures import (
+    Debian,
+    Index,
+    Package,
+    Release,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import MADE as MADE_BY_NPM
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, workplace, write
@@ -20,6 +25,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import docke
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Lock, Recipe
 
 from .entries import address, deb, module
+from .locking import Place
 
 
 def lock(*entries: Entry, **header: object) -> Lock:
@@ -53,6 +59,14 @@ def lock(*entries: Entry, **header: object) -> Lock:
             lock(left_out={"linux/arm64": ("trixie-security",)}, older={"linux/386": {"trixie": "20260912T075541Z"}}),
             ["trixie-security no longer left out (linux/386)", "trixie-security left out (linux/arm64)",
              "trixie of 20260912T075541Z only in an older state (linux/386)"],
+        ),
+        (lock(above=("debian",)), lock(above=("debian",)), []),
+        (lock(), lock(above=("base", "debian")), ["leaves out the packages that it has from base, debian"]),
+        (lock(above=("base", "debian")), lock(above=("debian",)), ["leaves out the packages that it has from debian"]),
+        (lock(above=("debian",)), lock(), ["leaves out the packages that it has from no other image"]),
+        (
+            lock(made_for={"a": {"packages": ["x"]}, "gone": {}}), lock(made_for={"a": {"packages": ["y"]}, "new": {}}),
+            ["a is now locked for what the recipe says"],
         ),
     ],
 )
@@ -202,6 +216,79 @@ def catalog(tmp_path: Path) -> dict[str, Recipe]:
 )
 def test_images_are_chosen_by_name_and_by_expression(tmp_path, images, expression, chosen):
     assert [found.name for found in choose(catalog(tmp_path), images, expression)] == chosen
+
+
+class Broken:
+    """A resolver that finds nothing."""
+
+    def __init__(self, error: FarmError) -> None:
+        self.error, self.asked = error, 0
+
+    def resolve(self, recipe: Recipe, found: Input, platforms: list[Platform]) -> None:
+        self.asked += 1
+        raise type(self.error)(self.error.message, hint=self.error.hint)
+
+
+ADDRESS = Input("model", "url", {"url": "https://a.example/x"})
+SOURCE = Input("source", "git", {"git": "https://a.example/x.git", "ref": "v1", "submodules": False})
+
+
+def test_all_inputs_of_an_image_that_cannot_be_locked_are_told_at_once(tmp_path):
+    made = locker(tmp_path)
+    made.resolvers["url"] = Broken(Missing("no such model", hint="is it spelled so?"))  # type: ignore[assignment]
+    made.resolvers["git"] = Broken(FarmError("no such tag"))  # type: ignore[assignment]
+    with pytest.raises(FarmError) as error:
+        made.lock(recipe(tmp_path / "app", ADDRESS, SOURCE, ROOTFS))
+    said = str(error.value)
+    assert "2 inputs cannot be locked" in said and "is it spelled so?" in said
+    assert "no such model (input: model)" in said and "no such tag (input: source)" in said
+    assert error.value.where == {"input": "model, source", "image": "app"}
+
+    with pytest.raises(Missing) as alone:
+        made.lock(recipe(tmp_path / "other", ADDRESS, ROOTFS))
+    assert alone.value.where == {"input": "model", "image": "other"}
+    made.resolvers["git"] = made.resolvers["url"]
+    with pytest.raises(Missing) as same:
+        made.lock(recipe(tmp_path / "third", ADDRESS, SOURCE))
+    assert same.value.where == {"input": "model, source", "image": "third"}
+
+
+def test_an_address_that_fails_is_that_of_its_platform(tmp_path):
+    with pytest.raises(Unreachable) as error:
+        Place(tmp_path, {}).lock({"url": {"linux/amd64": "http://127.0.0.1:9/x"}}, platforms=(AMD64,))
+    assert {name: error.value.where[name] for name in ("image", "input", "platform")} == {
+        "image": "web", "input": "app", "platform": "linux/amd64"}
+
+
+def test_where_the_network_is_away_no_further_input_waits_for_it(tmp_path):
+    made = locker(tmp_path)
+    made.resolvers["url"] = made.resolvers["git"] = away = Broken(Unreachable("no answer"))  # type: ignore[assignment]
+    with pytest.raises(Unreachable):
+        made.lock(recipe(tmp_path / "app", ADDRESS, SOURCE))
+    assert away.asked == 1
+
+
+def test_what_is_wrong_with_an_index_is_told_for_all_platforms_and_each_image_by_its_own_name(tmp_path):
+    made = locker(tmp_path)
+    known: dict[tuple[tuple[str, ...], Platform], Index | FarmError] = {}
+    debian = Debian(tmp_path / "apt", made.origins)
+    debian._ready = known
+    for platform in (AMD64, ARM64):
+        known[("trixie",), platform] = FarmError(f"no index for {platform}", hint="wait", platform=platform)
+    made.resolvers["debian"].debian = debian  # type: ignore[attr-defined]
+    for name in ("first", "second"):
+        with pytest.raises(FarmError, match="no index for linux/amd64\nno index for linux/arm64") as error:
+            made.lock(recipe(tmp_path / name, ROOTFS, replace(SEED, build=False)))
+        assert error.value.where == {"platform": "linux/amd64, linux/arm64", "input": "rootfs, seed", "image": name}
+        assert error.value.hint == "wait"
+
+
+def test_a_wrapper_that_is_no_text_is_no_reason_to_fail(tmp_path):
+    image = recipe(tmp_path / "debian", ROOTFS)
+    (tmp_path / "debian/go/app").mkdir(parents=True)
+    (tmp_path / "debian/go/app/tools.go").write_bytes(b"\xff")
+    (tmp_path / "debian/lock.jsonl").write_bytes(b"\xff")
+    assert locker(tmp_path).lock(image).changed
 
 
 def test_wrong_names_and_expressions_are_refused_together(tmp_path):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, NAMED, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import client_settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import download_all
@@ -125,7 +125,7 @@ class Packages(Resolver):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         packages = [str(name) for name in found.spec["packages"]]  # type: ignore[attr-defined]
         essential = bool(found.spec.get("essential"))
-        indexes = [self.debian.index(recipe.suites, platform) for platform in platforms]
+        indexes = self._indexes(recipe, platforms)
         if not self.desk.snapshot:  # who names a time may go back to it
             refuse_older(recipe.lock, indexes)
 
@@ -157,6 +157,23 @@ class Packages(Resolver):
             left_out={index.platform: index.left_out for index in indexes if index.left_out},
             older={index.platform: index.older for index in indexes if index.older},
         )
+
+    def _indexes(self, recipe: Recipe, platforms: Sequence[Platform]) -> list[Index]:
+        """The indexes of all platforms. Raises what is wrong with them as one error."""
+        found: list[Index] = []
+        failed: dict[Platform, FarmError] = {}
+        for platform in platforms:
+            try:
+                found.append(self.debian.index(recipe.suites, platform))
+            except FarmError as error:
+                failed[platform] = error
+                if isinstance(error, Unreachable):
+                    break  # the others would wait for the same
+        if failed:
+            first = next(iter(failed.values()))
+            text = "\n".join(dict.fromkeys(error.message for error in failed.values()))
+            raise type(first)(text, hint=first.hint, **{**first.where, "platform": ", ".join(map(str, failed))})
+        return found
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
         """What locking it again would bring now. Nothing is to be written in a recipe."""

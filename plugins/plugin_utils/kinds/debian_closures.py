@@ -137,8 +137,8 @@ class Debian:
     def index(self, suites: tuple[str, ...], platform: Platform) -> Index:
         """The indexes of some suites for a platform, updated once in a run."""
         found = self._index(suites, platform)
-        if isinstance(found, FarmError):
-            raise found
+        if isinstance(found, FarmError):  # anew, as it is said of which image and input an error is
+            raise type(found)(found.message, hint=found.hint, **found.where) from found
         return found
 
     def _index(self, suites: tuple[str, ...], platform: Platform) -> Index | FarmError:

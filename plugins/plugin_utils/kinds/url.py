@@ -103,8 +103,12 @@ class _Addresses(Resolver):
         entries = []
         for platform, text in texts.items():
             if text not in seen:
-                path, sha256, size = first_contact(self.desk.client.plain, self.desk.origins.rewritten(text),
-                                                   self.desk.store.partial("x").parent)
+                try:
+                    path, sha256, size = first_contact(self.desk.client.plain, self.desk.origins.rewritten(text),
+                                                       self.desk.store.partial("x").parent)
+                except FarmError as error:
+                    error.where.setdefault("platform", platform)
+                    raise
                 self.desk.store.put(path, sha256)
                 seen[text] = (sha256, size)
             entries.append(KIND.entry(found.name, *seen[text], platform, {"url": text}))

@@ -15,7 +15,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils import files
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    BadInput,
+    Busy,
+    FarmError,
+    NoSpace,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
@@ -91,13 +97,21 @@ class Locker:
         files: dict[str, str] = {}
         made_for: dict[str, Mapping[str, object]] = {}
         debian: list[Resolved] = []
+        failed: list[FarmError] = []
         for found in recipe.inputs:
             if found.kind not in kinds:
                 entries += [entry for entry in old.entries if entry.input == found.name]
                 files.update(_wrapper(recipe, found))
                 made_for.update({name: said for name, said in old.made_for.items() if name == found.name})
                 continue
-            resolved = self.resolvers[found.kind].resolve(recipe, found, recipe.platforms_of(found))
+            try:
+                resolved = self.resolvers[found.kind].resolve(recipe, found, recipe.platforms_of(found))
+            except FarmError as error:
+                error.where.setdefault("input", found.name)
+                failed.append(error)
+                if isinstance(error, (Unreachable, NoSpace)):
+                    break  # the other inputs would wait for the same
+                continue
             entries += resolved.entries
             files.update(resolved.wrapper)
             debian += [resolved] if resolved.releases else []
@@ -106,6 +120,8 @@ class Locker:
                 return wrapper.get(path, read(folder / path))
 
             made_for[found.name] = KINDS[found.kind].made_for(found, recipe.suites, after)
+        if failed:
+            raise _together(failed)
         lock = replace(self._dated(old, sorted(set(entries), key=lambda entry: entry.key), debian), made_for=made_for,
                        above=recipe.above)
         try:  # an origin may serve what no lock can name, such as a path that leads out of its archive
@@ -179,12 +195,27 @@ def alone(state: Path) -> Iterator[None]:
         yield
 
 
+def _together(failed: Sequence[FarmError]) -> FarmError:
+    """The errors of an image's inputs as one; the same error of several, such as of an index, is told once."""
+    whose: dict[str, list[str]] = {}
+    for error in failed:
+        whose.setdefault(error.message, []).append(str(error.where["input"]))
+    each = list({error.message: error for error in reversed(failed)}.values())[::-1]
+    for error in each:
+        error.where["input"] = ", ".join(whose[error.message])
+    if len(each) == 1:
+        return each[0]
+    return FarmError(f"{len(failed)} inputs cannot be locked:\n" + "\n".join(map(str, each)),
+                     input=", ".join(str(error.where["input"]) for error in each))
+
+
 def _debian(entries: Iterable[Entry]) -> set[Entry]:
     return {entry for entry in entries if entry.kind == "debian"}
 
 
 def read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    """A text to compare with; what is not UTF-8 in it is none of ours."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
 
 
 def _wrapper(recipe: Recipe, found: Input) -> dict[str, str]:
