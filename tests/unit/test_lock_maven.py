@@ -313,3 +313,17 @@ def test_a_password_that_cannot_be_read_is_told(password: str) -> None:
 def test_settings_that_are_no_xml_are_told() -> None:
     with pytest.raises(FarmError, match="/x/settings.xml is not valid"):
         parse("<settings>", {}, "/x/settings.xml")
+
+
+def test_settings_may_be_of_any_encoding_that_they_declare(tmp_path: Path) -> None:
+    text = "<settings><servers><server><id>a</id><username>é</username></server></servers></settings>"
+    for encoding, declared in (("latin-1", "ISO-8859-1"), ("utf-8", "UTF-8"), ("utf-8-sig", "UTF-8"),
+                               ("utf-16", "UTF-16")):
+        said = f'<?xml version="1.0" encoding="{declared}"?>{text}'.encode(encoding)
+        assert parse(said, {}).servers == {"a": ("é", "")}
+    (tmp_path / ".m2").mkdir()
+    (tmp_path / ".m2/settings.xml").write_bytes(f'<?xml version="1.0" encoding="ISO-8859-1"?>{text}'.encode("latin-1"))
+    assert maven_settings.read({"HOME": str(tmp_path), "PATH": ""}).servers == {"a": ("é", "")}
+    for wrong in (text.encode("latin-1"), b'<?xml version="1.0" encoding="none-such"?><settings/>', b"\0"):
+        with pytest.raises(FarmError, match="settings.xml is not valid"):
+            parse(wrong, {})

@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.edits import
     ("1.2", "1.2.1"),
     ("release-1.9", "release-1.10"),
     ("V1.2.3", "v1.2.4"),
+    ("1.2", "1." + "9" * 5000),
 ])
 def test_versions_are_ordered_as_people_number_them(older, newer):
     assert key(older) < key(newer)

@@ -107,11 +107,11 @@ def _matches(patterns: str, repository: Repository) -> bool:
             or ("external:http:*" in words and outside and parts.scheme == "http"))
 
 
-def parse(text: str, environment: Mapping[str, str], name: str = "settings.xml") -> Settings:
-    """Reads a settings.xml. Raises FarmError if it is not XML."""
+def parse(text: str | bytes, environment: Mapping[str, str], name: str = "settings.xml") -> Settings:
+    """Reads a settings.xml; bytes are of the encoding that it declares. Raises FarmError if it is not XML."""
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise FarmError(f"{name} is not valid: {error}", hint="does mvn itself work?") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]  # with and without the namespace
@@ -161,7 +161,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     user = Path(environment.get("HOME") or os.path.expanduser("~")) / ".m2/settings.xml"
     for path in ([home / "conf/settings.xml"] if home else []) + [user]:
         if path.is_file():
-            found = parse(path.read_text(encoding="utf-8-sig"), environment, str(path)).over(found)
+            found = parse(path.read_bytes(), environment, str(path)).over(found)
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 _WORD = re.compile(r"[0-9]+|[a-z]+")
+_DIGITS = 4000  # of a number; Python reads no longer ones
 _FINAL = ("final", "ga", "release", "post", "sp", "jre", "android")  # words of versions that are not before a release
 
 
@@ -46,7 +47,7 @@ class Version:
 def key(version: str) -> tuple[tuple[int, int, str], ...]:
     """Versions sort by this."""
     text = version.lower().partition("+")[0]
-    return (*((1, int(word), "") if word.isdigit() else (2 if word in _FINAL else -1, 0, word)
+    return (*((1, int(word[:_DIGITS]), "") if word.isdigit() else (2 if word in _FINAL else -1, 0, word)
               for word in _WORD.findall(re.sub(r"^v(?=\d)", "", text))), (0, 0, ""))
 
 
