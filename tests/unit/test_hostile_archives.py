@@ -32,6 +32,11 @@ def packed(*files: tuple[str, str]) -> bytes:
     return buffer.getvalue()
 
 
+def zipped(data: bytes) -> bytes:
+    """The same at any time: these are names of tests, and every worker must have the same tests."""
+    return gzip.compress(data, mtime=0)
+
+
 def damaged(*files: tuple[str, str]) -> bytes:
     """A tarball with a block that is no block of DEFLATE, before its last file ends."""
     made = bytearray(gzip.compress(packed(*files, ("package/large", "x" * 200_000)), compresslevel=0, mtime=0))
@@ -47,27 +52,27 @@ def damaged(*files: tuple[str, str]) -> bytes:
         (b"", "cannot be unpacked"),
         (b"no archive", "cannot be unpacked"),
         (damaged(("package/package.json", PLAIN)), "cannot be unpacked"),
-        (gzip.compress(packed(("package/x", "x")))[:-30], "cannot be unpacked"),
-        (gzip.compress(packed(("package/package.json", DEEP))), "has a package.json that cannot be read"),
-        (gzip.compress(packed(("package/package.json", "[]"))), "has a package.json that cannot be read"),
-        (gzip.compress(packed(("package/package.json", " " * (npm_packages.MOST + 1)))),
+        (zipped(packed(("package/x", "x")))[:-30], "cannot be unpacked"),
+        (zipped(packed(("package/package.json", DEEP))), "has a package.json that cannot be read"),
+        (zipped(packed(("package/package.json", "[]"))), "has a package.json that cannot be read"),
+        (zipped(packed(("package/package.json", " " * (npm_packages.MOST + 1)))),
          "has a package.json that cannot be read"),
-        (gzip.compress(packed(("package/package.json", json.dumps({"scripts": ["x"]})))), ""),
-        (gzip.compress(packed(("package/package.json", PLAIN))), ""),
-        (gzip.compress(packed(("package/index.js", ""))), ""),
+        (zipped(packed(("package/package.json", json.dumps({"scripts": ["x"]})))), ""),
+        (zipped(packed(("package/package.json", PLAIN))), ""),
+        (zipped(packed(("package/index.js", ""))), ""),
         # npm takes the last of those that unpack to the same path
-        (gzip.compress(packed(("a/package.json", PLAIN), ("b/package.json", INSTALL))),
+        (zipped(packed(("a/package.json", PLAIN), ("b/package.json", INSTALL))),
          "wants to run an install script (install: make)"),
-        (gzip.compress(packed(("package/package.json", PLAIN), ("package/package.json", INSTALL))),
+        (zipped(packed(("package/package.json", PLAIN), ("package/package.json", INSTALL))),
          "wants to run an install script (install: make)"),
         # what it bundles is installed with it
-        (gzip.compress(packed(("package/package.json", PLAIN), ("package/node_modules/@me/x/package.json", INSTALL))),
+        (zipped(packed(("package/package.json", PLAIN), ("package/node_modules/@me/x/package.json", INSTALL))),
          "wants to run an install script (node_modules/@me/x/install: make)"),
-        (gzip.compress(packed(("package/package.json", PLAIN),
-                              ("package/node_modules/x/node_modules/y/binding.gyp", "{}"))),
+        (zipped(packed(("package/package.json", PLAIN),
+                       ("package/node_modules/x/node_modules/y/binding.gyp", "{}"))),
          "has native code (node_modules/x/node_modules/y/binding.gyp)"),
-        (gzip.compress(packed(("package/package.json", PLAIN), ("package/node_modules/x/package.json", "no JSON"),
-                              ("package/test/x/package.json", INSTALL))), ""),
+        (zipped(packed(("package/package.json", PLAIN), ("package/node_modules/x/package.json", "no JSON"),
+                       ("package/test/x/package.json", INSTALL))), ""),
     ],
 )
 def test_a_tarball_of_npm_says_what_it_needs_whatever_is_in_it(tmp_path: Path, data: bytes, said: str) -> None:
@@ -143,9 +148,9 @@ def test_a_wheel_without_metadata_or_with_too_much_is_told(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("reader", "data"),
     [
-        (licences.npm, gzip.compress(packed(("package/package.json", DEEP)))),
-        (licences.npm, gzip.compress(packed(("package/package.json", '{"license": {"type": 5}}')))[:40]),
-        (licences.crate, gzip.compress(packed(("x-1/Cargo.toml", f"x = {DEEP}")))),
+        (licences.npm, zipped(packed(("package/package.json", DEEP)))),
+        (licences.npm, zipped(packed(("package/package.json", '{"license": {"type": 5}}')))[:40]),
+        (licences.crate, zipped(packed(("x-1/Cargo.toml", f"x = {DEEP}")))),
         (licences.crate, damaged(("x-1/x", "x" * 100_000), ("x-1/Cargo.toml", "[package]\n"))),
         (licences.config, DEEP.encode()),
         (licences.config, b'{"config": []}'),
