@@ -169,7 +169,7 @@ ARGUMENTS = {
     "password": {"type": "str", "default": "", "no_log": True},
 }
 NOTHING = {"changed": False, "findings": [], "facts": {}, "ran_by": abilities.NOT, "emulator": "", "seconds": 0.0}
-PATIENCE = 300  # seconds for an answer of the engine
+PATIENCE = 660  # seconds for an answer of the engine: a command may say nothing for ten minutes under emulation
 TURN = 1800.0  # seconds to wait for the trial of another controller
 FOLDER = "trial-"  # how the names of folders begin in which images are unpacked
 
