@@ -70,13 +70,13 @@ travels := $(foreach name,child fetching gobuild golden programs runner staging 
 test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
-	pytest tests/integration -m 'not full and not catalog' --durations 30 $(ARGS)
+	scripts/integration.sh 'not full and not catalog' --durations 30 $(ARGS)
 	molecule test
 
 test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
-	pytest tests/integration -m 'not catalog' $(ARGS)
+	scripts/integration.sh 'not catalog' --durations 30 $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' scripts/sanity.py
 	molecule test --scenario-name=default --scenario-name=clone
