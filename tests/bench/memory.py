@@ -96,7 +96,7 @@ def hosts(fleet: Fleet, nodes: int) -> Path:
 
 def wrong(said: Path) -> str:
     """What a playbook said from its first error on; the recap of a hundred hosts tells nothing."""
-    _, error, rest = said.read_text().partition("[ERROR]")
+    _before, error, rest = said.read_text().partition("[ERROR]")
     return (error + rest)[:4000]
 
 
