@@ -112,15 +112,6 @@ class Farm:
         return children(text)
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks files that have a test of the project's own chain: scripts/integration.sh runs the others beside them."""
-    theirs = {item.path for item in items if "chain" in getattr(item, "fixturenames", ())}
-    for item in items:
-        if item.path in theirs:
-            item.add_marker("chain")
-
-
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """The provisioned farm, empty but for what earlier tests of this session built."""

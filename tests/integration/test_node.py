@@ -11,7 +11,6 @@ from .conftest import PROJECT, Chain, Farm, sh
 from .docker_host import run
 from .unpacked import NATIVE, Unpacked
 
-pytestmark = pytest.mark.chain  # its images are built on the chain
 FOREIGN = "linux/arm64" if NATIVE == "linux/amd64" else "linux/amd64"
 RECIPE = """description: A program that reads YAML
 license: MIT

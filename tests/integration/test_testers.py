@@ -19,7 +19,6 @@ from .conftest import PROJECT, STATE, Farm, Result
 from .docker_host import run, until
 from .unpacked import NATIVE
 
-pytestmark = pytest.mark.chain  # emulators are the whole kernel's: not beside other tests that register them
 FOLDERS = {"first": f"{STATE}-a", "second": f"{STATE}-b"}  # short: a unix socket's path holds 107 bytes
 SOME = ("kept", "kept-too", "kept-three", "kept-four")
 
