@@ -192,12 +192,16 @@ class Compiler:
             tried="; ".join(tried) or "there is no program `go`",
         )
 
+    def alone(self):
+        """Waits until nobody else compiles for this cache: several farms may share one."""
+        parent = os.path.dirname(self.folder)
+        os.makedirs(parent, exist_ok=True)
+        return files.locked(os.path.join(parent, "lock"), LONGEST)
+
     def compile(self) -> dict:
         go, toolchain, used = self.go()
         start = time.monotonic()
-        parent = os.path.dirname(self.folder)
-        os.makedirs(parent, exist_ok=True)
-        output = tempfile.mkdtemp(prefix=".new-", dir=parent)
+        output = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(self.folder))
         try:
             done = programs.run(
                 self.program.command(go, output), seconds=LONGEST, folder=self.module.params["source"],
@@ -235,7 +239,10 @@ def main() -> None:
         state.refuse_open(compiler.folder, 3)  # root runs what is in it
         manifest, reason = compiler.kept()
         if reason and not module.check_mode:
-            manifest = compiler.compile()
+            with compiler.alone():
+                manifest, reason = compiler.kept()  # another one may have compiled it meanwhile
+                if reason:
+                    manifest = compiler.compile()
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
