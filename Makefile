@@ -67,7 +67,7 @@ clean: setup ## stop the farm and remove everything that it made, and say how mu
 travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised trial,\
     tests/unit/test_$(name).py)
 
-test: may-test lint ## lint, and run the tests: unit, integration on a separate farm, a molecule scenario
+test: may-test lint ## lint, and run the tests: unit, integration on two farms of their own, a molecule scenario
 	pytest -n $(WORKERS) tests/unit $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	scripts/integration.sh 'not full and not catalog' --durations 30 $(ARGS)
