@@ -64,7 +64,8 @@ clean: setup ## stop the farm and remove everything that it made, and say how mu
 	$(playbook) playbooks/clean.yml $(ARGS)
 
 # the code that is sent to nodes must run under the oldest Python that a node may have
-travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised trial,\
+travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised trial \
+    trial_container trial_network,\
     tests/unit/test_$(name).py)
 
 test: may-test lint ## lint, and run the tests: unit, integration on two farms of their own, a molecule scenario

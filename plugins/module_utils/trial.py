@@ -19,12 +19,14 @@ from contextlib import suppress
 from typing import Any
 
 from . import trial_network
+from .proc import Proc
 from .trial_container import ended, health, last, logs_in, output, processes, send, stop_signal, users_of
 from .trial_network import Found, NoAnswer
 from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 
 RUNS = 60.0  # seconds that a command may take
 STOP = 10  # seconds from SIGTERM to the end
+KILLED = 5.0  # seconds from SIGKILL to the end of the output
 REFUSAL = 10.0  # seconds within which a wrong configuration is refused
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
 CODES = (0, 128 + signal.SIGTERM)
@@ -138,11 +140,11 @@ class Trial:
         check = "starts" if problem.startswith("it ended") else "healthy"
         self._found(False, check, "service", f"{problem}: {last(said)}")
 
-    def _closed(self, container: Any) -> dict[str, str]:
+    def _closed(self, container: Any, why_not: Callable[[str], str] = trial_network.accepts) -> dict[str, str]:
         """The ports that do not accept connections, and why."""
         ports = list(self._promises["ports"].values())
         try:
-            found = self._inside(container, lambda: [trial_network.accepts(port) for port in ports])
+            found = self._inside(container, lambda: [why_not(port) for port in ports])
         except NoAnswer as error:
             found = [error.message] * len(ports)
         return {port: why for port, why in zip(ports, found) if why}
@@ -165,8 +167,8 @@ class Trial:
             others = [user for user in users_of(pid) if wanted is not None and user != wanted]
             self._found(not others, "user", command, f"{command} runs as user {others[0] if others else ''}, not as "
                                                      f"{wanted}", top)
-        for port, why in self._closed(container).items():
-            self._found(False, "ports", port, f"{port} accepts no connection: {why}",
+        for port, why in {**self._closed(container, trial_network.hidden), **self._closed(container)}.items():
+            self._found(False, "ports", port, f"{port} cannot be reached: {why}",
                         self._runs.inside_by_hand("ss -lntu"))
         if self._promises["metrics"]:
             self._metrics(container)
@@ -213,24 +215,32 @@ class Trial:
                         f"{subject} does not say {request['says']!r}{when}: {last(text)}", by_hand)
 
     def _within(self, container: Any, command: Sequence[str]) -> tuple[int | None, str]:
-        """Runs a command in a container: its exit code, or None if it did not end in time and was killed; its output.
-        The engine itself would wait for ever."""
+        """Runs a command in a container: its exit code, or None if it, or what it started, did not end in time and was
+        left; its output. The engine itself would wait for ever."""
         api = self._engine.api
         run = api.exec_create(container.id, list(command), environment=dict(self._promises["environment"]))["Id"]
-        late = threading.Event()
+        said: list[bytes] = []
+        errors: list[BaseException] = []
 
-        def kill() -> None:
-            late.set()
-            send(int(api.exec_inspect(run)["Pid"]), signal.SIGKILL)
+        def read() -> None:
+            try:
+                said.extend(api.exec_start(run, stream=True))
+            except BaseException as error:  # it belongs to who waits
+                errors.append(error)
 
-        watch = threading.Timer(RUNS * self._slower, kill)
-        watch.start()
-        try:
-            said = api.exec_start(run)
-        finally:
-            watch.cancel()
-        code = None if late.is_set() else int(api.exec_inspect(run)["ExitCode"])
-        return code, said.decode(errors="replace")
+        reader = threading.Thread(target=read, daemon=True)  # what holds its output goes with the container
+        reader.start()
+        reader.join(RUNS * self._slower)
+        late = reader.is_alive()
+        if late:
+            pid = int(api.exec_inspect(run)["Pid"])
+            if pid in Proc().same_space(container.attrs["State"]["Pid"]):  # else the number may be another's by now
+                send(pid, signal.SIGKILL)
+            reader.join(KILLED)
+        if errors and not late:
+            raise errors[0]
+        code = None if late else int(api.exec_inspect(run)["ExitCode"])
+        return code, b"".join(said).decode(errors="replace")
 
     def _unhealthy(self, container: Any) -> None:
         """Whether the health check notices that the service does not answer any more: its processes are stopped."""
@@ -273,9 +283,13 @@ class Trial:
             self._found(False, "stops", asked, f"it did not end within {limit:.0f} s of {asked}")
         else:
             self._found(code in CODES, "stops", str(code), f"after {asked} it ended with {code}")
-        container.start()
-        problem = self._up(container)
-        self._found(not problem, "restarts", "service", f"with its data {problem}: {last(output(container))}")
+        try:
+            self._runs.start(container)
+            problem = self._up(container)
+            said = output(container)
+        except NotStarted as error:
+            problem, said = "it cannot be started again", str(error)
+        self._found(not problem, "restarts", "service", f"with its data {problem}: {last(said)}")
         for request in self._promises["answers"] if not problem else ():
             if request["again"]:
                 self._ask(container, request, " after a restart")

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import platforms, trial_network
 from .elf import program
+from .errors import FarmError
 
 LOOPBACK = 1  # its index in every network
 GROUPS = ("224.0.0.0", 4)  # RFC 5771
@@ -49,7 +50,11 @@ def holder_image(engine: Any, label: dict[str, str]) -> str:
     """Makes the image of the holder: a program that waits until its input ends. The caller removes it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        found = program(platforms.KERNEL[os.uname().machine])
+        machine = os.uname().machine
+        if machine not in platforms.KERNEL:
+            raise FarmError(f"a network with multicast cannot be made on a machine of the architecture {machine}",
+                            hint=f"let a tester run it that is one of {', '.join(platforms.KERNEL)}")
+        found = program(platforms.KERNEL[machine])
         member = tarfile.TarInfo("holder")
         member.mode, member.size = 0o755, len(found)
         tar.addfile(member, io.BytesIO(found))

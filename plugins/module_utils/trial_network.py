@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import ctypes
 import http.client
+import ipaddress
 import os
 import socket
 import ssl
+import struct
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -16,11 +18,13 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError
 
 from .errors import FarmError
+from .references import loopback
 
 NETWORK = 0x40000000  # CLONE_NEWNET, see setns(2)
 PATIENCE = 10.0  # seconds for each piece of an answer
 WHOLE = 120.0  # and for all that is asked at once
 MOST = 4 << 20  # bytes of an answer
+WAITS = {"tcp": "0A", "udp": "07"}  # a socket's state in proc_net(5): it listens, or is connected to nobody
 Found = TypeVar("Found")
 
 
@@ -92,7 +96,7 @@ def accepts(port: str, patience: float = PATIENCE) -> str:
     kernel's own word counts."""
     number, _slash, kind = port.partition("/")
     if kind == "udp":
-        return "" if _bound(int(number)) else "nothing listens there"
+        return "" if _bound(port) else "nothing listens there"
     failures = []
     for host in ("127.0.0.1", "::1"):
         try:
@@ -103,14 +107,27 @@ def accepts(port: str, patience: float = PATIENCE) -> str:
     return "; ".join(failures)
 
 
-def _bound(port: int) -> bool:
-    """Whether a UDP socket of this network has the port, see proc_net(5)."""
-    for name in ("udp", "udp6"):
+def hidden(port: str) -> str:
+    """Why others cannot reach an open port; '' if they can."""
+    found = _bound(port)
+    if not found or not all(map(loopback, found)):
+        return ""
+    return f"it listens on {' and '.join(found)} alone, where only the container itself can reach it"
+
+
+def _bound(port: str) -> list[str]:
+    """The addresses of this network at which sockets wait for others at a port, see proc_net(5)."""
+    number, _slash, kind = port.partition("/")
+    found = set()
+    for name in (kind, f"{kind}6"):
         try:
             with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
-                lines = file.read().splitlines()[1:]
-        except OSError:
+                lines = [line.split() for line in file.read().splitlines()[1:]]
+        except OSError:  # a kernel without IPv6
             continue
-        if any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines):
-            return True
-    return False
+        for (address, _colon, bound), state in ((line[1].partition(":"), line[3]) for line in lines):
+            if int(bound, 16) == int(number) and state == WAITS[kind]:
+                words = [int(address[at:at + 8], 16) for at in range(0, len(address), 8)]
+                plain = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+                found.add(str(getattr(plain, "ipv4_mapped", None) or plain))
+    return sorted(found)

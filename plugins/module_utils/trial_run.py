@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import threading
@@ -19,6 +20,10 @@ PROBE = 2.0  # seconds that a health check may take
 SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
+# No image needs more, and one that does shall not take the machine with it. An engine that cannot limit goes on, as on
+# a Raspberry Pi whose kernel was started without the controller of memory.
+PROCESSES = 4096
+LOGS = {"type": "json-file", "config": {"max-size": "32m"}}
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
 
 
@@ -26,6 +31,11 @@ def security(excepted: Collection[str]) -> list[str]:
     """An engine's options of that name for a contract's exceptions to `privileges`."""
     kept = [] if "no-new-privileges" in excepted else ["no-new-privileges"]
     return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
+
+
+def memory_limit() -> int:
+    """Bytes that one container may use: half of the machine's."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 class NotStarted(Exception):
@@ -76,20 +86,25 @@ class Runs:
                 security_opt=self.security(relaxed),
                 user="0" if relaxed == "user" else user or ("0" if root else ""),
                 environment=dict(self._promises["environment"] if environment is None else environment),
-                labels={LABEL: self._mark},
+                labels={LABEL: self._mark}, pids_limit=PROCESSES, mem_limit=memory_limit(),
+                **({} if self.podman else {"log_config": LOGS}),
                 healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
                              "timeout": int(PROBE * self._slower * SECOND),
                              # a failure in that time says nothing to Podman, even after a success
                              "start_period": 0 if self.podman else int(HEALTHY * self._slower * SECOND)})
             try:
-                try:
-                    container.start()
-                except self._refused as error:
-                    raise NotStarted(str(getattr(error, "explanation", None) or error)) from error
-                container.reload()
+                self.start(container)
                 yield container
             finally:
                 container.remove(force=True, v=True)
+
+    def start(self, container: Any) -> None:
+        """Starts a container, or starts it again. Raises NotStarted."""
+        try:
+            container.start()
+        except self._refused as error:
+            raise NotStarted(str(getattr(error, "explanation", None) or error)) from error
+        container.reload()
 
     def _network(self) -> AbstractContextManager[str]:
         """The network mode of a container."""

@@ -172,6 +172,7 @@ NOTHING = {"changed": False, "findings": [], "facts": {}, "ran_by": abilities.NO
 PATIENCE = 660  # seconds for an answer of the engine: a command may say nothing for ten minutes under emulation
 TURN = 1800.0  # seconds to wait for the trial of another controller
 FOLDER = "trial-"  # how the names of folders begin in which images are unpacked
+BROUGHT = "image"  # the file there with the id of the image, if the engine had it not before
 
 
 def main() -> None:
@@ -207,18 +208,21 @@ def main() -> None:
 
 def unpacked(params: dict, place: str, *, emulated: bool) -> Trial:
     """Tries the image in a folder of its own, in which it is unpacked. Removes what others left that were killed."""
+    brought = []
     for name in os.listdir(place):
         if name.startswith(FOLDER):
+            with suppress(FileNotFoundError), open(os.path.join(place, name, BROUGHT), encoding="ascii") as file:
+                brought.append(file.read())
             shutil.rmtree(os.path.join(place, name))
     folder = tempfile.mkdtemp(prefix=FOLDER, dir=place)
     try:
-        return tried(params, folder, emulated=emulated)
+        return tried(params, folder, brought, emulated=emulated)
     finally:
         shutil.rmtree(folder)
 
 
-def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
-    """Brings the image, runs its trial, and removes it."""
+def tried(params: dict, folder: str, brought: list, *, emulated: bool) -> Trial:
+    """Brings the image, runs its trial, and removes it. `brought` are images that trials left that were killed."""
     access = {"url": params["image"]["url"], "user": params["user"], "password": params["password"]}
     if params["ca"]:
         access["ca"] = os.path.join(folder, "ca.pem")
@@ -228,6 +232,10 @@ def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
     engine = docker.DockerClient(base_url=f"unix://{params['socket']}", version="auto", timeout=PATIENCE)
     try:
         remove_orphans(engine)  # first: the image of a container that runs cannot be removed
+        for other in brought:
+            with suppress(docker.errors.APIError):  # it is gone, or a person runs it by hand
+                if not engine.images.get(other).tags:  # else a person has named it meanwhile
+                    engine.images.remove(other, force=True)
         known = {image.id for image in engine.images.list(all=True)}
         for other in known - set(params["keep"]) if params["keep"] else ():
             with suppress(docker.errors.APIError):  # a person runs it by hand: it takes room, and nothing else
@@ -235,13 +243,17 @@ def tried(params: dict, folder: str, *, emulated: bool) -> Trial:
         image = load(engine, params["image"], access, folder,
                      lambda packed: zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True),
                      known=bool(params["keep"]))
+        new = image not in known and not params["keep"]
+        if new:
+            with open(os.path.join(folder, BROUGHT), "w", encoding="ascii") as file:
+                file.write(image)
         try:
             trial = Trial(engine, image, params["promises"], refused=docker.errors.APIError,
                           shown=params["reference"], emulated=emulated)
             trial.run()
             return trial
         finally:
-            if image not in known and not params["keep"]:
+            if new:
                 engine.images.remove(image, force=True)
     finally:
         engine.close()

@@ -46,6 +46,9 @@ CONTRACT = """contract:
         ('5000/v2/"', '5000/v3/", within: 5',
          ['9: contract: health promises http://127.0.0.1:5000/v3/, but the Dockerfile says HEALTHCHECK CMD '
           '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
+        ("status: 200", "status: 401",
+         ['9: contract: health promises 401, but the Dockerfile says HEALTHCHECK CMD ["/health", "http", '
+          '"http://127.0.0.1:5000/v2/"]']),
         ("  volumes: [/data, /certs, /more]\n", "", []),
         ("  user: 2000\n", "", []),
     ],

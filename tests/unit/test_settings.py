@@ -74,6 +74,7 @@ def test_a_group_that_is_nearly_registries_is_warned_of(groups, told):
 def test_other_machines_do_not_reach_a_registry_on_loopback():
     two = {"nodes": ["pi", "rack"], "registries": ["rack"]}
     assert settings.mistakes(GOOD, two) == settings.mistakes(GOOD, ALONE, remote=True) == []
+    assert len(settings.mistakes(GOOD, {**ALONE, "testers": ["pi"]}, remote=True)) == 1
     (found,) = settings.mistakes(GOOD, two, remote=True)
     assert found.startswith("farm_registry is '127.0.0.1:5000', which each host takes for itself")
     assert "pi, rack" in found

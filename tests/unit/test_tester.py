@@ -54,6 +54,7 @@ class Engine:
 
     def __init__(self, *images: str, left: str = "", held: str = "") -> None:
         self.there, self.used = list(images), {left, held}
+        self.tags: dict[str, list[str]] = {}
         self.trials, self.asked = list[str](), list[dict[str, Any]]()
         self.images, self.volumes = self, SimpleNamespace(list=list)
         self.containers = SimpleNamespace(list=lambda **_more: [SimpleNamespace(
@@ -61,6 +62,11 @@ class Engine:
 
     def list(self, **how: Any) -> list[Any]:
         return [] if "filters" in how else [SimpleNamespace(id=name) for name in self.there]
+
+    def get(self, image: str) -> Any:
+        if image not in self.there:
+            raise contract.docker.errors.ImageNotFound(f"No such image: {image}")
+        return SimpleNamespace(tags=self.tags.get(image, []))
 
     def remove(self, image: str, force: bool) -> None:
         if image in self.used:
@@ -120,6 +126,25 @@ def test_what_a_killed_trial_unpacked_goes_and_nothing_else_in_the_folder(
     (tmp_path / "farm" / state.MARK).touch()
     assert run(Engine()).get("msg") is None
     assert sorted(path.name for path in place.iterdir()) == ["data", "lock"]
+
+
+def test_the_image_of_a_killed_trial_goes_unless_a_person_has_named_it_meanwhile(
+        run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine("theirs")
+    with monkeypatch.context() as killed:
+        killed.setattr(contract.shutil, "rmtree", lambda path: None)
+        killed.setattr(engine, "remove", lambda image, force: None)
+        assert run(engine).get("msg") is None
+    assert engine.there == ["theirs", "tried"]
+    (left,) = (tmp_path / "farm/tester").glob("trial-*/image")
+    for number, name in enumerate(("named", "gone", "held")):
+        (left.parent.with_name(f"trial-{number}")).mkdir()
+        (left.parent.with_name(f"trial-{number}") / "image").write_text(name)
+    engine.there += ["named", "held"]
+    engine.tags["named"] = ["mine:1"]
+    engine.used.add("held")
+    assert run(engine).get("msg") is None
+    assert engine.there == ["theirs", "named", "held"]
 
 
 def test_only_one_image_is_tried_at_a_time(

@@ -126,7 +126,7 @@ def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole
         check = said["health"][-1].rest
         words = f"{check} {' '.join(array(check[3:].strip()) or ())}"  # after CMD
         asked = [str(value) for key, value in contract.health.items()
-                 if key not in ("status", "within") and str(value) not in words]
+                 if key != "within" and (key, value) != ("status", 200) and str(value) not in words]
         if check[:4].upper() == "NONE" or ("$" not in check and asked):
             what = ", ".join(asked) or "a check"
             yield "health", f"health promises {what}, but the Dockerfile says HEALTHCHECK {check[:120]}"
