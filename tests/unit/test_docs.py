@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from ansible_collections.desimages.farm.plugins.doc_fragments.farm import ModuleDocFragment
 from ansible_collections.desimages.farm.plugins.module_utils.state import OWN
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings
-from ansible_collections.desimages.farm.plugins.plugin_utils.action import argument_spec, documented
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import describe
@@ -23,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 
 from .conftest import Catalog
+from .test_docs_of_plugins import check_tasks
 
 PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
@@ -36,7 +32,6 @@ PLAYBOOKS = [PROJECT / "build.yml", *sorted((PROJECT / "playbooks").glob("*.yml"
 SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in sorted((PROJECT / folder).rglob("*"))
            if path.suffix in (".py", ".yml")]
 NEEDED = {"description": "An example", "license": "MIT"}  # by every recipe; examples in the guide show single keys
-SPEC = ("type", "required", "default", "choices", "elements", "aliases")
 
 
 class Block(NamedTuple):
@@ -72,18 +67,6 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 def of(language: str, *words: str) -> list[Any]:
     return [pytest.param(block, id=f"{block.page.name}:{block.line}") for block in BLOCKS
             if block.language == language and set(words) <= set(block.words)]
-
-
-def spec(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The part of an argument spec that documentation states, without what is so unless said."""
-    found = {}
-    for name, option in arguments.items():
-        kept: dict[str, Any] = {key: option[key] for key in SPEC if option.get(key) not in (None, False)}
-        kept["type"] = option.get("type", "str")
-        if option.get("options"):
-            kept["options"] = spec(option["options"])
-        found[name] = kept
-    return found
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -142,7 +125,7 @@ def test_an_example_inventory_has_good_settings(block: Block) -> None:
 
 @pytest.mark.parametrize("block", of("yaml", "tasks"))
 def test_an_example_task_gives_options_that_its_module_has(block: Block) -> None:
-    _check_tasks(yaml.safe_load(block.text))
+    check_tasks(yaml.safe_load(block.text))
 
 
 def test_examples_in_json_are_json() -> None:
@@ -274,120 +257,6 @@ def test_pages_name_no_host_but_their_own_examples_and_sources() -> None:
         assert [host for host in sorted(hosts) if not allowed.match(host)] == [], page
 
 
-# --- modules, roles, playbooks ----------------------------------------------------------------------------------------
-
-
-def _module(path: Path) -> Any:
-    return importlib.import_module(f"ansible_collections.desimages.farm.plugins.modules.{path.stem}")
-
-
-def _check_tasks(tasks: list[dict[str, Any]]) -> None:
-    assert tasks
-    for task in tasks:
-        for name, given in task.items():
-            if name.startswith("desimages.farm."):
-                module = _module(PROJECT / "plugins/modules" / f"{name.rpartition('.')[2]}.py")
-                options = documented(module.DOCUMENTATION)
-                assert set(given) <= set(options)
-                assert {option for option, said in options.items() if said.get("required")} <= set(given)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_is_documented(path: Path) -> None:
-    module = _module(path)
-    found = yaml.safe_load(module.DOCUMENTATION)
-    assert found["module"] == path.stem
-    assert found["short_description"] and found["description"] and found["version_added"]
-    for option, said in documented(module.DOCUMENTATION).items():
-        assert said.get("description"), option
-    _check_tasks(yaml.safe_load(module.EXAMPLES))
-    for name, said in yaml.safe_load(module.RETURN).items():
-        assert said.get("description") and said.get("type"), name
-
-
-def _returned(path: Path) -> Iterator[str]:
-    """The keys of a module's or action's results, as far as they are literals."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "exit_json":
-            yield from (word.arg for word in node.keywords if word.arg)
-        elif isinstance(node, ast.Dict):
-            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-            yield from keys if "changed" in keys else ()
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_documents_all_that_it_returns(path: Path) -> None:
-    sources = [each for each in (path, PROJECT / "plugins/action" / path.name) if each.exists()]
-    usual = {"changed", "failed", "msg", "diff", "warnings"}
-    found = {key for source in sources for key in _returned(source)} - usual
-    assert found <= set(yaml.safe_load(_module(path).RETURN))
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_says_what_it_can_do_and_it_is_true(path: Path) -> None:
-    attributes = yaml.safe_load(_module(path).DOCUMENTATION)["attributes"]
-    assert set(attributes) == {"check_mode", "diff_mode", "idempotent"}
-    for name, said in attributes.items():
-        assert set(said) == {"support", "description"}, (name, said)
-        assert said["support"] in ("full", "partial", "none"), name
-        assert said["description"], name
-    action = PROJECT / "plugins/action" / path.name
-    text = action.read_text(encoding="utf-8") if action.exists() else ""
-    if text and not hasattr(_module(path), "main"):
-        assert ("self.diff" in text) is (attributes["diff_mode"]["support"] == "full")
-        # others change nothing in any mode
-        assert "self.check" in text or path.stem.endswith("_info") or path.stem in ("verify", "verdict")
-    else:
-        module = _module(path)
-        text = path.read_text(encoding="utf-8")
-        for prose in (module.__doc__, module.DOCUMENTATION, module.EXAMPLES, module.RETURN):
-            text = text.replace(prose, "")
-        assert ("diff" in text) is (attributes["diff_mode"]["support"] == "full")
-        assert ("supports_check_mode=True" in text) is (attributes["check_mode"]["support"] != "none")
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_options_of_a_module_are_those_of_its_argument_spec(path: Path) -> None:
-    module = _module(path)
-    if hasattr(module, "ARGUMENTS"):
-        assert spec(argument_spec(documented(module.DOCUMENTATION))) == spec(module.ARGUMENTS)
-    else:  # an action reads its spec from this very documentation
-        assert (PROJECT / "plugins/action" / path.name).exists()
-
-
-@pytest.mark.parametrize("path", sorted((PROJECT / "plugins/action").glob("*.py")), ids=lambda path: path.stem)
-def test_every_action_has_its_documentation(path: Path) -> None:
-    assert (PROJECT / "plugins/modules" / path.name) in MODULES
-
-
-@pytest.mark.parametrize("name", ["lookup.settings", "filter.table"])
-def test_a_plugin_is_documented(name: str) -> None:
-    module = importlib.import_module(f"ansible_collections.desimages.farm.plugins.{name}")
-    found = yaml.safe_load(module.DOCUMENTATION)
-    assert found["name"] == name.partition(".")[2]
-    assert found["short_description"] and found["description"]
-    assert yaml.safe_load(module.EXAMPLES) and yaml.safe_load(module.RETURN)
-
-
-def test_the_shared_options_are_documented() -> None:
-    assert all(option["description"] for option in yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"].values())
-
-
-@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_the_specs_of_a_role_are_its_defaults(role: Path) -> None:
-    found = yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
-    assert found["short_description"] and found["description"]
-    assert set(found["options"]) == set(defaults)
-    assert all(name.startswith(f"{role.name}_") for name in defaults)
-    for name, option in found["options"].items():
-        assert option["description"], name
-        if "default" in option:
-            assert str(option["default"]) == str(defaults[name]), name
-        else:  # worked out from facts: nothing that documentation could state
-            assert "{{" in str(defaults[name]), name
-
-
 def test_every_setting_has_a_default() -> None:
     defaults = yaml.safe_load((PROJECT / "roles/farm/defaults/main.yml").read_text(encoding="utf-8"))
     assert set(defaults) == set(settings.SETTINGS)
@@ -429,13 +298,6 @@ def test_no_limit_leaves_out_what_the_controller_does(path: Path) -> None:
                         or kind.endswith((".import_role", ".fail", ".assert", ".debug", ".set_fact", ".meta"))
                         or task.get(kind) in [f"tasks/{name}.yml" for name in ("refuse", "begin", "members", "verdict")]
                         ), task["name"]
-
-
-@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_the_readme_of_a_role_names_its_variables(role: Path) -> None:
-    text = (role / "README.md").read_text(encoding="utf-8")
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
-    assert [name for name in defaults if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: str(path.relative_to(PROJECT)))
