@@ -386,7 +386,8 @@ def test_a_machine_without_npm_is_told_what_to_install(tmp_path, monkeypatch, sa
 @pytest.mark.parametrize(
     ("field", "value", "good"),
     [("name", "@babel/core", True), ("name", "JSONStream", True), ("name", "../x", False), ("name", "@a/../b", False),
-     ("name", "a/b", False), ("name", ".a", False), ("version", "1.2.3-rc.1+x", True), ("version", "^1.2.3", False),
+     ("name", "a/b", False), ("name", ".a", False), ("name", "-g", False), ("name", "@a/-g", True),
+     ("name", "@babel/core\n", False), ("version", "1.2.3-rc.1+x", True), ("version", "^1.2.3", False),
      ("version", "1.2", False), ("version", "1.2.3/..", False), ("integrity", f"sha512-{86 * 'a'}==", True),
      ("integrity", "sha1-abc=", False)])
 def test_a_line_names_a_package_and_nothing_else(field, value, good):

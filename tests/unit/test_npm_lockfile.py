@@ -88,6 +88,8 @@ def test_what_production_needs_is_locked_once(tree, found):
         ({"node_modules/a": {"link": True}}, "a is a link to None, outside of the folder"),
         ({"node_modules/a": {"version": "1.0.0\n"}}, "is not a valid name and version"),
         ({"node_modules/a": {"name": "a\n"}}, "is not a valid name and version"),
+        ({"node_modules/a": {"name": "--userconfig=x"}}, "is not a valid name and version"),
+        ({"node_modules/a": {"name": "-g"}}, "is not a valid name and version"),
         ({"node_modules/a": {"integrity": "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="}}, "a 1.0.0 has no sha512"),
         ({"node_modules/a": {"version": "../1"}}, "a ../1 is not a valid name and version"),
         ({"node_modules/a": {"name": "../../etc"}}, "../../etc 1.0.0 is not a valid name and version"),

@@ -30,7 +30,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
 )
 
 VERSIONS = (2, 3)
-NAME = r"^(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/)?[A-Za-z0-9~-][A-Za-z0-9._~-]*$"  # old ones have capital letters
+NAME = r"^(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/[A-Za-z0-9~-]|[A-Za-z0-9~])[A-Za-z0-9._~-]*$"  # old ones have capital letters
 VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"  # https://semver.org
 INTEGRITY = r"^sha512-[A-Za-z0-9+/]{86}==$"
 NODE = {  # `process.arch`
