@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.modules.oci_index import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes
@@ -23,11 +22,15 @@ class ActionModule(FarmAction):
         if wrong := indexes.mistakes(arguments):
             raise BadInput(wrong, what="oci_index")
         registry = self.registry(arguments)
-        names = {Platform.parse(platform): name for platform, name in arguments["manifests"].items()}
-        manifests = indexes.describe(registry, arguments["name"], names)
+        names = {platform: name for text, name in arguments["manifests"].items() if (platform := indexes.named(text))}
+        chosen = indexes.choose(registry, arguments["name"], names, attestations=arguments["attestations"])
+        for text in chosen.taken:
+            self.say(text)
+        manifests = indexes.describe(registry, arguments["name"], chosen.names)
         change = indexes.compare(registry, arguments["name"], manifests, arguments["annotations"], arguments["tags"],
-                                 arguments["fixed_tags"])
+                                 arguments["fixed_tags"], chosen.attestations)
         if not self.check:
             indexes.push(registry, change)
-        result: dict[str, Any] = {"changed": bool(change.moved), "digest": change.digest, "moved": list(change.moved)}
+        result: dict[str, Any] = {"changed": bool(change.moved), "digest": change.digest, "moved": list(change.moved),
+                                  "taken": list(chosen.taken)}
         return {**result, "diff": change.diff} if self.diff else result

@@ -43,10 +43,18 @@ options:
     elements: str
     default: []
   manifests:
-    description: For each platform, such as V(linux/arm/v7), the tag or digest of its manifest (not an index) in the
-      same repository. At least one.
+    description:
+      - For each platform, such as V(linux/arm/v7), the tag or digest of its manifest in the same repository. At least
+        one. Any platform that Go names can be given, not only those that the farm builds for.
+      - If it names an index, such as C(docker buildx build --push) makes for a single platform, the platform's manifest
+        is taken out of it.
     type: dict
     required: true
+  attestations:
+    description: Whether the attestations (provenance, SBOM) of manifests that are taken out of an index are carried
+      along.
+    type: bool
+    default: false
   annotations:
     description: Annotations of the index; all values are strings.
     type: dict
@@ -63,6 +71,16 @@ EXAMPLES = r"""
     manifests:
       linux/amd64: v1-amd64
       linux/arm64: v1-arm64
+
+- name: One name for what two machines built with docker buildx build --push, with its provenance
+  desimages.farm.oci_index:
+    registry: registry.example.org
+    name: team/app
+    tags: [v2]
+    manifests:
+      linux/amd64: v2-of-the-amd64-runner
+      linux/riscv64: v2-of-the-riscv64-runner
+    attestations: true
 """
 
 RETURN = r"""
@@ -70,6 +88,12 @@ digest:
   description: The digest of the index.
   returned: success
   type: str
+taken:
+  description: What was taken out of other indexes, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["linux/arm64: v1-arm64 is an index, sha256:0f... was taken out of it, without its attestations (1)"]
 moved:
   description: The tags that were moved, or would be.
   returned: success

@@ -173,7 +173,9 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     task.update(manifests={PLATFORMS[0]: "latest"})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
-    assert "latest is itself an index" in own.run(str(play)).text
+    taken = own.run(str(play), "--check")
+    assert taken.rc == 0 and taken.task("Keep")["taken"] == [
+        f"{PLATFORMS[0]}: latest is an index, {digests[PLATFORMS[0]]} was taken out of it"]
     task.update(manifests={}, annotations={"n": 1})
     play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
                                  "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
@@ -181,6 +183,32 @@ def test_an_index_can_be_kept_by_itself(own: Farm, tmp_path: Path) -> None:
     assert empty.rc != 0
     assert "manifests is empty" in empty.text and "n is 1, it must be a string" in empty.text
     assert own.index("other", "v1") == {p: digests[p] for p in PLATFORMS[:2]}
+
+
+def test_what_buildkit_pushes_with_attestations_becomes_part_of_an_index(own: Farm, scratch: Path) -> None:
+    """As `docker buildx build --push` does it by default."""
+    assert own.run(farm_images=["other"]).rc == 0
+    name, registry = f"{own.defaults['farm_namespace']}/other", Registry(REGISTRY)
+    context, play = scratch / "attested", scratch / "index.yml"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    sh(*client(scratch, "buildctl", "build", "--frontend=dockerfile.v0", f"--local=context={context}",
+               f"--local=dockerfile={context}", f"--opt=platform={PLATFORMS[0]}", "--opt=attest:provenance=mode=min",
+               f"--output=type=image,name={REGISTRY}/{name}:attested,push=true"))
+    task = {"registry": REGISTRY, "name": name, "tags": ["both"], "attestations": True,
+            "manifests": {PLATFORMS[0]: "attested", PLATFORMS[1]: own.index("other")[PLATFORMS[1]]}}
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False,
+                                 "tasks": [{"name": "Keep", "desimages.farm.oci_index": task}]}]))
+    first = own.run(str(play))
+    assert (first.rc, first.changed) == (0, 1)
+    (taken,) = first.task("Keep")["taken"]
+    assert taken.endswith("with its attestations (1)") and taken in first.text
+    _data, content = registry.content(name, "both") or (b"", None)
+    assert content and len(content.manifests) == 3
+    image, other, attestation = content.manifests
+    assert (attestation.attested, other.digest) == (image.digest, task["manifests"][PLATFORMS[1]])
+    assert registry.manifest(name, attestation.digest)
+    assert own.run(str(play)).changed == 0
 
 
 def test_an_image_is_built_by_hand_to_the_same_digest(own: Farm, scratch: Path) -> None:

@@ -38,12 +38,15 @@ GOOD: dict[str, Any] = {
         ({"name": "../x", "registry": "http://a"}, ["registry is 'http://a'", "name is '../x'"]),
         (
             {"manifests": {"linux/amd46": "v1", "linux/arm64": "a@b"}},
-            ["manifests: linux/arm64 is 'a@b'", "'linux/amd46' is no"],
+            ["manifests: linux/arm64 is 'a@b'", "'linux/amd46' is not a platform"],
         ),
         ({"manifests": {"linux/amd64": "sha256:12"}}, ["manifests: linux/amd64 is 'sha256:12'"]),
         ({"manifests": {"linux/amd64": 7}}, ["manifests: linux/amd64 is 7"]),
         ({"manifests": {}}, ["manifests is empty"]),
         ({"annotations": {"a": 1, "b": "\ud800", "": "x"}}, ["a is 1", "'b' is '\\ud800'", "'' is 'x'"]),
+        ({"manifests": dict.fromkeys(("linux", "linux/amd64/", "Linux/amd64", "linux/arm/v7/x", "plan10/386"), "v1")},
+         ["'linux' is", "'linux/amd64/' is", "'Linux/amd64' is", "'linux/arm/v7/x' is", "'plan10/386' is"]),
+        ({"manifests": {"windows/amd64": "v1", "linux/loong64": "v2", "linux/arm64/v9": "v3"}}, []),
         ({}, []),
     ],
 )
@@ -65,6 +68,9 @@ def test_all_mistakes_of_a_manifest_list_are_told_at_once(change: dict[str, Any]
         (ARMV7, "arm", "v6", ""),
         (ARM64, "arm64", "v8", ""),
         (AMD64, "amd64", "baseline", ""),
+        (Platform("linux", "arm64", "v9.1"), "arm64", "v9", ""),
+        (Platform("linux", "arm", "v8"), "arm", "v9", "linux/arm/v8: x is for linux/arm/v9"),
+        (Platform("linux", "riscv64", "rva23"), "riscv64", "", ""),
     ],
 )
 def test_an_index_names_nothing_that_its_platform_cannot_run(
@@ -76,6 +82,84 @@ def test_an_index_names_nothing_that_its_platform_cannot_run(
         return
     with pytest.raises(FarmError, match=said):
         indexes.describe(to(faulty), "a/b", {platform: "x"})
+
+
+def built(registry: Faulty, tag: str, *platforms: tuple[str, str]) -> list[str]:
+    """An index as `docker buildx build --push` leaves it under a tag, with what it attests of each image; the digests
+    of the images."""
+    images, children, attestations = [], list[dict[str, Any]](), list[dict[str, Any]]()
+    for architecture, variant in platforms:
+        images.append(registry.image("a/b", f"{tag}-{architecture}{variant}", architecture, variant))
+        said = registry.image("a/b", f"{tag}-said-{architecture}{variant}", "unknown", what="provenance")
+        for digest, into, more in ((images[-1], children, {"platform": {
+                "os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})}}),
+                (said, attestations, {"platform": oci.UNKNOWN, "annotations": {
+                    "vnd.docker.reference.type": "attestation-manifest", oci.ATTESTED: images[-1]}})):
+            size = len(registry.manifests["a/b", digest][0])
+            into.append({"mediaType": oci.MANIFEST, "digest": digest, "size": size, **more})
+    value = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [*children, *attestations]}
+    registry.hold("a/b", tag, json.dumps(value).encode(), oci.INDEX)
+    return images
+
+
+@pytest.mark.parametrize("attestations", [False, True])
+def test_what_several_machines_pushed_with_buildx_becomes_one_index(faulty: Faulty, attestations: bool) -> None:
+    (amd64,), (armv7,) = built(faulty, "x", ("amd64", "")), built(faulty, "y", ("arm", "v7"))
+    plain = faulty.image("a/b", "z", "riscv64")
+    names = {ARMV7: "y", AMD64: "x", Platform("linux", "riscv64"): "z"}
+    chosen = indexes.choose(to(faulty), "a/b", names, attestations=attestations)
+    assert chosen.names == {ARMV7: armv7, AMD64: amd64, Platform("linux", "riscv64"): "z"}
+    word = "with" if attestations else "without"
+    assert chosen.taken == (
+        f"linux/arm/v7: y is an index, {armv7} was taken out of it, {word} its attestations (1)",
+        f"linux/amd64: x is an index, {amd64} was taken out of it, {word} its attestations (1)")
+    manifests = indexes.describe(to(faulty), "a/b", chosen.names)
+    value = json.loads(oci.index(manifests, {}, chosen.attestations))
+    images, others = value["manifests"][:3], value["manifests"][3:]
+    assert [one["digest"] for one in images] == [amd64, armv7, plain]
+    assert [(one["platform"], one["annotations"]["vnd.docker.reference.digest"]) for one in others] == [
+        (oci.UNKNOWN, armv7), (oci.UNKNOWN, amd64)] * attestations
+
+
+def test_the_manifest_of_a_platform_is_the_best_that_runs_there(faulty: Faulty) -> None:
+    v5, v6, _v7, arm64 = built(faulty, "x", ("arm", "v5"), ("arm", "v6"), ("arm", "v7"), ("arm64", "v8"))
+    found = indexes.choose(to(faulty), "a/b", {ARMV6: "x", ARM64: "x"}, attestations=False)
+    assert found.names == {ARMV6: v6, ARM64: arm64}
+    found = indexes.choose(to(faulty), "a/b", {Platform("linux", "arm", "v5"): "x"}, attestations=False)
+    assert list(found.names.values()) == [v5]
+
+
+def test_indexes_that_lack_their_platforms_are_told_at_once(faulty: Faulty) -> None:
+    built(faulty, "x", ("amd64", ""), ("arm", "v7"))
+    faulty.hold("a/b", "empty", json.dumps({"mediaType": oci.INDEX, "manifests": []}).encode(), oci.INDEX)
+    with pytest.raises(FarmError) as error:
+        indexes.choose(to(faulty), "a/b", {ARM64: "x", ARMV6: "x", AMD64: "empty"}, attestations=False)
+    assert error.value.message.splitlines()[1:] == [
+        "linux/arm64: x is an index without it; it has linux/amd64, linux/arm/v7",
+        "linux/arm/v6: x is an index without it; it has linux/amd64, linux/arm/v7",
+        "linux/amd64: empty is an index without it; it has nothing"]
+
+
+def test_an_index_inside_an_index_is_not_taken_for_an_image(faulty: Faulty) -> None:
+    built(faulty, "inner", ("amd64", ""))
+    data = faulty.manifests["a/b", "inner"][0]
+    child = {"mediaType": oci.INDEX, "digest": oci.digest(data), "size": len(data)}
+    faulty.hold("a/b", "outer", json.dumps({"mediaType": oci.INDEX, "manifests": [child]}).encode(), oci.INDEX)
+    chosen = indexes.choose(to(faulty), "a/b", {AMD64: "outer"}, attestations=False)
+    with pytest.raises(FarmError, match="is itself an index"):
+        indexes.describe(to(faulty), "a/b", chosen.names)
+
+
+def test_an_index_says_which_windows_a_manifest_is_for(faulty: Faulty) -> None:
+    faulty.image("a/b", "w", "amd64")
+    config = json.dumps({"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2113"}).encode()
+    data = json.dumps({"schemaVersion": 2, "mediaType": oci.MANIFEST, "layers": [], "config": {
+        "mediaType": indexes.CONFIGS[0], "digest": oci.digest(config), "size": len(config)}}).encode()
+    faulty.blobs[oci.digest(config)] = config
+    faulty.hold("a/b", "w", data)
+    found = indexes.describe(to(faulty), "a/b", {Platform("windows", "amd64"): "w"})
+    assert json.loads(oci.index(found, {}))["manifests"][0]["platform"] == {
+        "os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2113"}
 
 
 def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_is_built() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, RegistryError
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci, tags
 
 MANIFESTS = [oci.Manifest(f"sha256:{number}", 7, "application/vnd.oci.image.manifest.v1+json", platform)
@@ -27,6 +27,14 @@ def test_an_index_has_what_the_specification_asks_for() -> None:
         {"os": "linux", "architecture": "arm", "variant": "v6"}]
     assert set(value["manifests"][0]) == {"mediaType", "digest", "size", "platform"}
     assert "annotations" not in value
+
+
+def test_platforms_that_the_farm_does_not_build_for_come_after_its_own() -> None:
+    others = [oci.Manifest(f"sha256:{name}", 7, oci.MANIFEST, Platform(*name.split("/")))
+              for name in ("windows/amd64", "linux/loong64")]
+    value = json.loads(oci.index([*others, *MANIFESTS], {}))
+    assert [oci.platform_name(child["platform"]) for child in value["manifests"]] == [
+        "linux/amd64", "linux/arm64", "linux/arm/v6", "linux/loong64", "windows/amd64"]
 
 
 def test_an_index_can_be_read_as_lines() -> None:
@@ -102,7 +110,7 @@ def test_a_manifest_is_read_with_what_it_is_made_of() -> None:
     assert (found.media_type, found.manifests, found.annotations) == (OCI_MANIFEST, (), {"a": "b"})
     assert found.config == oci.Descriptor(config["digest"], 6, "x/config")
     assert found.blobs == (found.config, oci.Descriptor(first["digest"], 5, "x/first"),
-                           oci.Descriptor(last["digest"], 4, "x/last", title="etc/motd"))
+                           oci.Descriptor(last["digest"], 4, "x/last", annotations=last["annotations"]))
 
 
 def test_an_index_is_read_with_its_platforms() -> None:

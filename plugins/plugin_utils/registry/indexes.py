@@ -18,7 +18,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 
 CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 LARGEST = 4 << 20  # bytes of a config
-_VARIANTS = {"amd64": "1", "arm64": "8"}  # if a platform names none
+_VARIANTS = {"amd64": (1,), "arm64": (8,)}  # if a platform names none
+_PLATFORM = re.compile(r"([a-z0-9]+)/([a-z0-9]+)(?:/([a-z0-9][a-z0-9.]{0,31}))?")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,43 @@ class Change:
                 for tag, before in self.moved.items()]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What an index is made of: `names` maps a platform to the tag or digest of its manifest, `attestations` are
+    carried along, `taken` says for people what came out of other indexes."""
+
+    names: dict[Platform, str]
+    attestations: tuple[oci.Descriptor, ...]
+    taken: tuple[str, ...]
+
+
+def choose(registry: Registry, repository: str, names: Mapping[Platform, str], *, attestations: bool) -> Chosen:
+    """Takes each platform's manifest out of what its name names, if that is an index, such as `docker buildx build
+    --push` makes for a single platform. Raises FarmError with every index that has none for its platform."""
+    found, carried, taken, problems = dict(names), list[oci.Descriptor](), list[str](), list[str]()
+    for platform, name in names.items():
+        data = registry.manifest(repository, name)
+        if data is None or oci.media_type(data) not in oci.LISTS:
+            continue  # `describe` says what it is
+        inside = oci.read(data, f"{registry.address}/{repository} {name}").manifests
+        images = [one for one in inside if not one.attested]
+        good = [one for one in images if not _other(one.platform, platform)]
+        if not good:
+            there = ", ".join(oci.platform_name(one.platform) or one.digest for one in images) or "nothing"
+            problems.append(f"{platform}: {name} is an index without it; it has {there}")
+            continue
+        best = max(good, key=lambda one: _variant(one.platform.get("variant", "")))
+        beside = [one for one in inside if one.attested == best.digest]
+        found[platform] = best.digest
+        carried += beside if attestations else []
+        also = f", {'with' if attestations else 'without'} its attestations ({len(beside)})" if beside else ""
+        taken.append(f"{platform}: {name} is an index, {best.digest} was taken out of it{also}")
+    if problems:
+        raise FarmError("the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems),
+                        hint="build or push what is missing first")
+    return Chosen(found, tuple(carried), tuple(taken))
+
+
 def describe(registry: Registry, repository: str, names: Mapping[Platform, str]) -> list[oci.Manifest]:
     """Reads the manifests that an index will name, by tag or digest, so that what it says about them is true.
 
@@ -59,10 +97,12 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
         elif content.config is None:
             hint = "give the digest of the manifest that it has for the platform"
             problems.append(f"{platform}: {name} is itself an index; {hint}")
-        elif other := _other(said_of_platform(registry, repository, content.config), platform):
-            problems.append(f"{platform}: {name} is for {other}")
         else:
-            found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform))
+            said = said_of_platform(registry, repository, content.config)
+            if other := _other(said, platform):
+                problems.append(f"{platform}: {name} is for {other}")
+            found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform,
+                                      said.get("os.version", "")))
     if problems:
         text = "the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems)
         raise FarmError(text, hint="build or push what is missing first")
@@ -85,16 +125,29 @@ def _other(said: Mapping[str, str], platform: Platform) -> str:
     if not {"os", "architecture"} <= said.keys():
         return ""
     same = (said["os"], said["architecture"]) == (platform.os, platform.architecture)
-    needs = re.fullmatch(r"v([0-9]{1,2})(\.[0-9]+)?", said.get("variant", ""))
-    has = platform.variant[1:] or _VARIANTS.get(platform.architecture, "")
-    newer = needs and has and int(needs[1]) > int(has)
+    needs, has = _variant(said.get("variant", "")), _variant(platform.variant)
+    has = has or _VARIANTS.get(platform.architecture, ())
+    newer = needs and has and needs[0] > has[0]
     return oci.platform_name(said) if not same or newer else ""
 
 
+def _variant(text: str) -> tuple[int, ...]:
+    """`v8` -> (8,), `v9.1` -> (9, 1); () for another text."""
+    return tuple(map(int, text[1:].split("."))) if re.fullmatch(r"v[0-9]{1,2}(\.[0-9]{1,2})?", text) else ()
+
+
+def named(text: str) -> Platform | None:
+    """A platform as an index may name it, of the farm or another; None if it is none."""
+    found = _PLATFORM.fullmatch(text)
+    if not found or found[1] not in oci.SYSTEMS or found[2] not in oci.ARCHITECTURES:
+        return None
+    return Platform(found[1], found[2], found[3] or "")
+
+
 def compare(registry: Registry, repository: str, manifests: Sequence[oci.Manifest], annotations: Mapping[str, str],
-            tags: Sequence[str], fixed: Sequence[str] = ()) -> Change:
+            tags: Sequence[str], fixed: Sequence[str] = (), attestations: Sequence[oci.Descriptor] = ()) -> Change:
     """What has to change. `fixed` are tags that are never moved once they exist."""
-    data = oci.index(manifests, annotations)
+    data = oci.index(manifests, annotations, attestations)
     return _compare(registry, repository, data, oci.lines(data), tags, fixed)
 
 
@@ -125,7 +178,6 @@ def push(registry: Registry, change: Change, media_type: str = oci.INDEX) -> Non
 
 def mistakes(arguments: Mapping[str, Any]) -> list[str]:
     """Everything wrong with the arguments of `oci_index` that can be seen without a registry."""
-    known = [str(platform) for platform in ALL]
     manifests = arguments["manifests"]
     given = [("registry", arguments["registry"], references.address)]
     given += [("name", arguments["name"], references.repository)]
@@ -135,8 +187,8 @@ def mistakes(arguments: Mapping[str, Any]) -> list[str]:
     found += [f"fixed_tags: {tag!r} is not in tags" for tag in arguments["fixed_tags"] if tag not in arguments["tags"]]
     found += [] if arguments["tags"] else ["tags is empty: an index without a tag would be garbage-collected"]
     found += [] if manifests else ["manifests is empty: an index must have a manifest"]
-    found += [f"manifests: {name!r} is not a platform of the farm; platforms: {', '.join(known)}"
-              for name in manifests if name not in known]
+    found += [f"manifests: {name!r} is not a platform: it must be OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT in Go's "
+              f"names, such as {', '.join(map(str, ALL))}" for name in manifests if not named(name)]
     for name, text in arguments["annotations"].items():
         if not isinstance(text, str):
             found.append(f"annotations: {name} is {text!r}, it must be a string")

@@ -23,23 +23,44 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LISTS = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 SINGLES = (MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 TITLE = "org.opencontainers.image.title"
+# A manifest with what a build says of another one, which it names, see
+# https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md
+ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
+ATTESTED = "vnd.docker.reference.digest"
+UNKNOWN = {"architecture": "unknown", "os": "unknown"}
+# The names of operating systems and architectures in an index are Go's, see
+# https://github.com/opencontainers/image-spec/blob/main/image-index.md and `go tool dist list`
+SYSTEMS = frozenset(("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd",
+                     "openbsd", "plan9", "solaris", "wasip1", "windows"))
+ARCHITECTURES = frozenset(("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+                           "ppc64le", "riscv64", "s390x", "wasm"))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One image manifest: what an index says about it."""
+    """One image manifest: what an index says about it. `system` is the version of the operating system, which Windows
+    needs to choose."""
 
     digest: str
     size: int
     media_type: str
     platform: Platform
+    system: str = ""
 
 
-def index(manifests: Sequence[Manifest], annotations: Mapping[str, str]) -> bytes:
-    """The bytes of an index, its manifests in the farm's order of platforms."""
-    ordered = sorted(manifests, key=lambda manifest: ALL.index(manifest.platform))
-    children = [{"mediaType": m.media_type, "digest": m.digest, "size": m.size, "platform": m.platform.as_oci}
-                for m in ordered]
+def index(manifests: Sequence[Manifest], annotations: Mapping[str, str],
+          attestations: Sequence[Descriptor] = ()) -> bytes:
+    """The bytes of an index, its manifests in the farm's order of platforms, others by name, and then what was attested
+    of them."""
+    def order(manifest: Manifest) -> tuple[int, str]:
+        return (ALL.index(manifest.platform) if manifest.platform in ALL else len(ALL)), str(manifest.platform)
+
+    children: list[dict[str, object]] = [
+        {"mediaType": m.media_type, "digest": m.digest, "size": m.size,
+         "platform": {**m.platform.as_oci, **({"os.version": m.system} if m.system else {})}}
+        for m in sorted(manifests, key=order)]
+    children += [{"mediaType": one.media_type, "digest": one.digest, "size": one.size, "platform": UNKNOWN,
+                  "annotations": dict(one.annotations)} for one in attestations]
     value: dict[str, object] = {"schemaVersion": 2, "mediaType": INDEX, "manifests": children}
     if annotations:
         value["annotations"] = dict(annotations)
@@ -59,7 +80,17 @@ class Descriptor:
     size: int
     media_type: str
     platform: Mapping[str, str] = field(default_factory=dict)
-    title: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return self.annotations.get(TITLE, "")
+
+    @property
+    def attested(self) -> str:
+        """The digest of the manifest of which this one says something; '' if it is an image itself."""
+        name, value = ATTESTATION
+        return self.annotations.get(ATTESTED, "") if self.annotations.get(name) == value else ""
 
 
 @dataclass(frozen=True)
@@ -134,8 +165,7 @@ def _descriptor(value: Any, where: str) -> Descriptor:
     if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         said = f"the digest {str(digest_)[:100]!r}, the size {str(size)[:30]!r} and the media type {str(kind)[:100]!r}"
         raise RegistryError(f"{where} names content with {said}: one of these is not valid")
-    title = texts(value.get("annotations")).get(TITLE, "")
-    return Descriptor(str(digest_), size, str(kind), texts(value.get("platform")), title)
+    return Descriptor(str(digest_), size, str(kind), texts(value.get("platform")), texts(value.get("annotations")))
 
 
 def texts(value: Any) -> dict[str, str]:
