@@ -108,7 +108,7 @@ def known(path: str) -> str:
 
 def inputs() -> str:
     """A hash of the golden build's inputs."""
-    found = hashlib.sha256(json.dumps(golden.OUTPUT, sort_keys=True).encode())
+    found = hashlib.sha256(json.dumps(golden.COMPRESSIONS, sort_keys=True).encode())
     for entry in golden.context():
         found.update(repr(entry).encode())
     return found.hexdigest()
@@ -173,20 +173,25 @@ class Engine:
                                         for name in ("context", "image.tar", "metadata.json"))
             os.mkdir(folder)
             lay_out(folder)
-            self.call(golden.command(self.params["buildctl"], self.params["address"], folder, output, metadata))
-            with open(metadata, encoding="utf-8") as file:
-                found = json.load(file)["containerimage.digest"]
+            made = {}
+            for name, settings in golden.COMPRESSIONS.items():
+                self.call(golden.command(self.params["buildctl"], self.params["address"], folder, output, metadata,
+                                         settings))
+                with open(metadata, encoding="utf-8") as file:
+                    made[name] = json.load(file)["containerimage.digest"]
         finally:
             shutil.rmtree(parent, ignore_errors=True)
-        return {**self.wanted, "id": found}
+        return {**self.wanted, "id": made["zstd"], "gzip": made["gzip"]}
 
     def check(self, engine: dict) -> None:
         """Refuses an engine that does not give the expected bytes."""
         expected = self.params["expected"]
-        if expected and engine["id"] != expected:
+        wrong = [f"{what} is {is_}, it must be {wanted}" for what, is_, wanted in (
+            ("the golden build", engine["id"], expected), ("with gzip it", engine["gzip"], golden.GZIP_ID))
+            if is_ != wanted]
+        if expected and wrong:
             raise FarmError(
-                f"this BuildKit gives other bytes than expected: the golden build is {engine['id']}, it must be "
-                f"{expected}",
+                f"this BuildKit gives other bytes than expected: {', '.join(wrong)}",
                 hint="its digests would differ from those of other nodes: is it the buildkitd that this role installs? "
                      "For a new version, commit its engine id too",
                 version=engine["version"],

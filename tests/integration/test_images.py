@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
+from docker.errors import DockerException
 
 from ..unit.debian_archive import Archive, Package, new_signer
 from .conftest import PROJECT, STATE, Chain, sh
@@ -227,6 +228,29 @@ def test_apt_installs_into_debian(chain: Chain, docker: Any, tmp_path: Path) -> 
     assert "Setting up unzip" in said
     assert "UnZip 6" in said
     assert "W:" not in said
+
+
+def test_a_catalog_in_gzip_is_for_engines_that_read_no_zstd(chain: Chain, docker: Any, tmp_path: Path) -> None:
+    """Such as Debian 12's Docker and what is made of it."""
+    catalog = tmp_path / "images"
+    (catalog / "plain").mkdir(parents=True)
+    (catalog / "defaults.yml").write_text("compression: gzip\n")
+    (catalog / "plain/image.yml").write_text("description: The base in gzip\nlicense: MIT\nplatforms: all\n")
+    (catalog / "plain/Dockerfile").write_text('FROM base\nCOPY said /said\nCMD ["/usr/bin/cat", "/said"]\n')
+    (catalog / "plain/said").write_text("it runs\n")
+    farm = chain.farm.on(PROJECT / "images", catalog, farm_images=["plain"], farm_platforms=[NATIVE], farm_partial=True)
+    done = farm.run()
+    assert done.rc == 0, done.text[-4000:]
+    reference = chain.reference("plain", NATIVE)
+    kinds = {layer["mediaType"] for layer in skopeo(f"--raw docker://{reference}")["layers"]}
+    assert kinds == {"application/vnd.oci.image.layer.v1.tar+gzip"}
+    assert farm.run().changed == 0
+    if int(docker.version()["Version"].partition(".")[0]) < 23:
+        with pytest.raises(DockerException):
+            docker.images.pull(chain.reference("base", NATIVE))
+    image = docker.images.pull(reference)
+    said = docker.containers.run(image.id, network_mode="none", read_only=True, cap_drop=["ALL"], remove=True)
+    assert said == b"it runs\n"
 
 
 def test_registry_keeps_its_contract(chain: Chain, docker: Any, scratch: Path) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.golden import GZIP_ID
 from ansible_collections.desimages.farm.plugins.modules import engine
 
 from .modules import result
 
 BUILDKITD = "#!/bin/sh\necho buildkitd example.org/buildkit {version} {build}\n"
 BUILDCTL = """#!/bin/sh
-echo "$*" >> {builds}
+case "$*" in *compression=gzip*) digest={gzip} ;; *) echo "$*" >> {builds}; digest={digest} ;; esac
 until [ $# = 0 ] || [ "$1" = --metadata-file ]; do shift; done
-echo '{{"containerimage.digest": "{digest}"}}' > "$2"
+echo '{{"containerimage.digest": "'$digest'"}}' > "$2"
 """
 RIGHT, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 VERSION = "v1.2.3"
@@ -31,9 +32,9 @@ class BuildKit:
         (root / "builds").touch()
         self.install()
 
-    def install(self, version: str = VERSION, build: int = 1, digest: str = RIGHT) -> None:
+    def install(self, version: str = VERSION, build: int = 1, digest: str = RIGHT, gzip: str = GZIP_ID) -> None:
         self._write("buildkitd", BUILDKITD.format(version=version, build=build))
-        self._write("buildctl", BUILDCTL.format(builds=self.root / "builds", digest=digest))
+        self._write("buildctl", BUILDCTL.format(builds=self.root / "builds", digest=digest, gzip=gzip))
 
     def _write(self, name: str, text: str) -> None:
         (self.root / name).write_text(text)
@@ -62,6 +63,12 @@ def test_a_node_that_gives_other_bytes_is_refused_each_time_and_nothing_is_writt
         assert f"the golden build is {OTHER}, it must be {RIGHT}" in refused["msg"]
         assert buildkit.builds == times
         assert not buildkit.stamp.exists()
+
+
+def test_a_node_that_gives_other_bytes_with_gzip_is_refused(buildkit: BuildKit) -> None:
+    buildkit.install(gzip=OTHER)
+    assert f"with gzip it is {OTHER}, it must be {GZIP_ID}" in buildkit.prove()["msg"]
+    assert not buildkit.stamp.exists()
 
 
 @pytest.mark.parametrize("check", [False, True])

@@ -25,3 +25,8 @@ def test_the_golden_build_pushes_nothing_and_takes_nothing_from_the_cache():
         "type=oci,dest=/image.tar,compression=zstd,compression-level=11,force-compression=true,oci-mediatypes=true,"
         "rewrite-timestamp=true"
     ]
+    words = golden.command("buildctl", "unix:///run/x.sock", "/context", "/image.tar", "/metadata.json", golden.GZIP)
+    assert [word for word in words if word.startswith("type=")] == [
+        "type=oci,dest=/image.tar,compression=gzip,compression-level=9,force-compression=true,oci-mediatypes=true,"
+        "rewrite-timestamp=true"
+    ]

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.golden import GZIP, GZIP_ID, WITHOUT_INDEX
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import Solve, context_name, csv, make, policy
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, reasons
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import File, Sources
 
-from .conftest import Catalog
+from .conftest import DEFAULTS, Catalog
 from .test_plan import STAGES, X, whole
 
 REGISTRY = "127.0.0.1:5000"
@@ -113,6 +114,24 @@ def test_units_of_one_solve_have_what_each_of_them_needs(chain: Catalog) -> None
              for name in ("amd64", "arm64")}
     assert files == {"amd64": {"one"}, "arm64": {"two/two_1_all.deb"}}, "no unit sees what its record does not have"
     assert solve.output["compression-level"] == "11", "it has an index, so it is pulled by many"
+    many = replace(plan.recipes["many"], compression="gzip")
+    solve = make(units, replace(plan, recipes={**plan.recipes, "many": many}), Sources({}), build=AMD64,
+                 registry=REGISTRY, repository="desimages/many", digests=digests,
+                 unpacked={"two": f"desimages/archive@{DIGEST}"})
+    assert GZIP.items() <= solve.output.items()
+
+
+def test_gzip_is_part_of_the_id_of_each_image_with_an_index_and_the_reason_to_build(chain: Catalog) -> None:
+    before = chain.plan().units
+    chain.write("defaults.yml", f"{DEFAULTS}compression: gzip\n")
+    after = chain.plan().units
+    debian, builder = Key("debian", "", AMD64), Key("builder", "go", AMD64)
+    assert after[debian].record["output"] == {**GZIP, "id": GZIP_ID}
+    assert reasons(after[debian].record, before[debian].record)[0] == "how its layers are compressed changed"
+    assert after[builder].record["output"] == before[builder].record["output"] == WITHOUT_INDEX
+    chain.write("defaults.yml", f"{DEFAULTS}compression: zstd\n")
+    assert {key: unit.id for key, unit in chain.plan().units.items()} == {
+        key: unit.id for key, unit in before.items()}
 
 
 SOURCES = Sources({"a": (0o755, "0000010" + "d" * 57, 7), ".dockerignore": (0o644, "0" * 64, 1)},

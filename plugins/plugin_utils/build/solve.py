@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.golden import OUTPUT, WITHOUT_INDEX
+from ansible_collections.desimages.farm.plugins.module_utils.golden import COMPRESSIONS, WITHOUT_INDEX
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Plan, Unit
@@ -134,7 +134,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         options[f"context:{parent.name}::{parent.platform}"] = f"{IMAGE}{registry}/{namespace}/{parent.image}@{digest}"
     output = {
         "type": "image", "name": f"{registry}/{repository}", "push": "true", "push-by-digest": "true",
-        "name-canonical": "true", **(OUTPUT if recipe.index else WITHOUT_INDEX),
+        "name-canonical": "true", **(COMPRESSIONS[recipe.compression] if recipe.index else WITHOUT_INDEX),
         **{f"annotation.{name}": value for name, value in first.labels.items()},
     }
     name = f"{first.key.name} {', '.join(unit.key.platform.slug for unit in units)}"

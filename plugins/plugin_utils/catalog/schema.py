@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.golden import COMPRESSIONS
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.checks import CHECKS
@@ -167,6 +168,9 @@ def defaults() -> dict[str, Any]:
             "images": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"},
                        "description": "The images of this folder that are built if nobody chooses any; by default "
                                       "all."},
+            "compression": {"enum": list(COMPRESSIONS), "description": (
+                "How layers are compressed: zstd (the default), or gzip for engines that read no zstd, such as Docker "
+                "20.10 and skopeo of Debian 12. The layers of an image from another catalog are compressed again.")},
             "vendor": _text("org.opencontainers.image.vendor"),
             "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},
         },

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.desimages.farm.plugins.module_utils import canonical
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.golden import WITHOUT_INDEX
+from ansible_collections.desimages.farm.plugins.module_utils.golden import GZIP, GZIP_ID, WITHOUT_INDEX
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Use
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import View
@@ -295,12 +295,19 @@ def _shared(recipe: Recipe, target: str, needs: _Needs, sources: Sources, engine
             for path, (_mode, digest, _size) in files.items()
         },
         "args": dict(recipe.args),
-        **({} if recipe.index else {"output": WITHOUT_INDEX}),  # the engine id has the others'
+        **_output(recipe),
         "build_inputs": {
             name: {str(platform): _lines(recipe, name, platform) for platform in recipe.build_platforms}
             for name in needs.build_inputs
         },
     }
+
+
+def _output(recipe: Recipe) -> dict[str, object]:
+    """How layers are compressed, where the engine id does not say it."""
+    if not recipe.index:
+        return {"output": WITHOUT_INDEX}
+    return {"output": {**GZIP, "id": GZIP_ID}} if recipe.compression == "gzip" else {}
 
 
 def _names(*some: Iterable[str]) -> tuple[str, ...]:

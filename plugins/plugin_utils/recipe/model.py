@@ -136,6 +136,7 @@ class Recipe:
     args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     index: bool = True
+    compression: str = "zstd"
     usual: bool = True
     contract: Contract = field(default_factory=Contract)
     lock: Lock = field(default_factory=Lock)
