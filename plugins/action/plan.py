@@ -34,7 +34,8 @@ class ActionModule(FarmAction):
         if not self.check:
             hold(arguments["state"], wait=arguments["busy"] == "wait", tell=self.say, pid=controller())
         found = planning.load(arguments)
-        tags.check(arguments["tags"], {name: recipe.suites[0] for name, recipe in found.tree.items() if recipe.index})
+        tags.check(arguments["tags"], {key.image: (found.tree[key.image].suites[0], unit.epoch)
+                                       for key, unit in found.plan.units.items() if found.tree[key.image].index})
         builds = planning.builds(found.tree, arguments["native"])
         again = damaged(found.plan, arguments["damaged"])
         choice = arguments["images"], arguments["platforms"], arguments["select"]

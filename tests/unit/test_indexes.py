@@ -163,9 +163,13 @@ def test_an_index_says_which_windows_a_manifest_is_for(faulty: Faulty) -> None:
 
 
 def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_is_built() -> None:
-    tags.check(["{suite}-{date}-{id}", "latest"], {"a": "trixie"})
+    tags.check(["{suite}-{date}-{id}", "latest"], {"a": ("trixie", 1), "b": ("trixie", 0)})
     with pytest.raises(BadInput) as error:
-        tags.check(["{suite}-{date}", "{suite}", "latest"], {"a": "trixie", "b": "x" * 125})
+        tags.check(["{suite}-{date}", "{suite}"], {"a": ("trixie", 1), "b": ("trixie", 0), "c": ("trixie", 1)})
+    assert error.value.problems == ["farm_tags gives b no tag, as it has no Debian packages and so no suite and no "
+                                    "date: add a tag such as latest or {id}"]
+    with pytest.raises(BadInput) as error:
+        tags.check(["{suite}-{date}", "{suite}", "latest"], {"a": ("trixie", 1), "b": ("x" * 125, 1)})
     assert len(error.value.problems) == 2
     assert "farm_tags: '{suite}-{date}' gives 'xxx" in error.value.problems[0]
 

@@ -152,13 +152,22 @@ def test_tags_with_an_id_come_first_and_never_move() -> None:
 
 
 def test_tags_of_one_platform_say_so() -> None:
-    found, fixed = tags.render(["latest", "{id}"], suite="trixie", epoch=0, digest="sha256:01", suffix="arm-v6")
+    found, fixed = tags.render(["latest", "{id}"], suite="trixie", epoch=1, digest="sha256:01", suffix="arm-v6")
     assert (found, fixed) == (["01-arm-v6", "latest-arm-v6"], ["01-arm-v6"])
+
+
+@pytest.mark.parametrize(("template", "found"), [
+    ("{suite}-{date}", []), ("{suite}-{date}-{id}", ["01234567"]), ("v1-{date}", ["v1"]), ("{date}.{id}", ["01234567"]),
+    ("v1-{suite}.{date}_{id}", ["v1_01234567"]), ("latest", ["latest"]),
+])
+def test_what_has_no_snapshot_is_of_no_suite_and_no_date(template: str, found: list[str]) -> None:
+    made, fixed = tags.render([template, template], suite="trixie", epoch=0, digest="sha256:0123456789")
+    assert (made, fixed) == (found, found if "{id}" in template else [])
 
 
 def test_all_wrong_templates_are_named_at_once() -> None:
     with pytest.raises(BadInput) as found:
-        tags.render(["{snapshot}", "{0}", "latest", "a{", "-{suite}"], suite="trixie", epoch=0, digest="sha256:0")
+        tags.render(["{snapshot}", "{0}", "latest", "a{", "-{suite}"], suite="trixie", epoch=1, digest="sha256:0")
     known = "has an unknown field; allowed: date, id, suite"
     assert [problem.partition(", it must be")[0] for problem in found.value.problems] == [
         f"farm_tags: '{{snapshot}}' {known}", f"farm_tags: '{{0}}' {known}", f"farm_tags: 'a{{' {known}",
@@ -175,7 +184,7 @@ def test_all_wrong_templates_are_named_at_once() -> None:
 def test_templates_are_tried_before_there_is_any_image(templates: list[str], wrong: int) -> None:
     """Each mistake is told once, for however many images; the tag of each platform alone must fit too."""
     try:
-        tags.check(templates, {"a": "trixie", "b": "trixie"})
+        tags.check(templates, {"a": ("trixie", 1), "b": ("trixie", 2)})
         problems = []
     except BadInput as error:
         problems = error.problems

@@ -337,8 +337,8 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
               behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     # as in the tag: without a version of its own it is Debian as of then
-    version = f"{recipe.suites[0]}-{created[:10].replace('-', '')}"
-    labels = {"org.opencontainers.image.version": version, **recipe.labels, "org.opencontainers.image.created": created}
+    version = {"org.opencontainers.image.version": f"{recipe.suites[0]}-{created[:10].replace('-', '')}"}
+    labels = {**(version if epoch else {}), **recipe.labels, "org.opencontainers.image.created": created}
     if any(unit.key.name == base for unit in above):
         labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
     elif base in (bases := recipe.bases):
