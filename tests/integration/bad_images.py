@@ -123,6 +123,7 @@ def write(root: Path, platform: str) -> None:
 
 def image(folder: Path, bad: Bad, platform: str) -> None:
     folder.mkdir(parents=True)
+    (folder.parent / "defaults.yml").write_text("vendor: The tests\nsource: https://git.example.org/images\n")
     service = SERVE.read_text().replace("# BEFORE\n", f"{bad.before}\n").replace("# AFTER\n", f"{bad.after}\n")
     for old, new in bad.replaced.items():
         assert old in service

@@ -93,7 +93,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         "build-arg:SOURCE_DATE_EPOCH": str(first.epoch),
         "filename": "Dockerfile",
         **{f"build-arg:{name}": value for name, value in recipe.args.items()},
-        **{f"label:{name}": value for name, value in first.labels.items()},
+        **{f"label:{name}": value for name, value in first.labels.items() if value},
     }
     if first.key.target:
         options["target"] = first.key.target

@@ -38,6 +38,7 @@ ALL_IMAGES = "all"  # how farm_images names all images
 # what these names mean in a Dockerfile, in the registry, or in a choice
 TAKEN = {INPUTS, BUILD_INPUTS, "scratch", "archive", "context", ALL_IMAGES}
 IMAGES = "images"  # the key of defaults.yml
+OWNED = (IMAGES, "vendor", "source", "compression")  # keys of one folder, that no other one gets from ours
 LONGEST = 128  # characters of an image's name with its target: a registry allows 255 with the namespace
 MOST_DOCKERFILE = 1 << 20  # bytes
 
@@ -46,8 +47,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     """Image name -> Recipe, for all folders. Raises BadInput with every mistake in every file.
 
     `desimages.farm` is the folder that comes with the collection. A folder may have a defaults.yml; keys that it leaves
-    out have the value in the project's own, except `images`. Without `need_locks`, a lock that is missing or bad counts
-    as empty (the lock step makes it).
+    out have the value in the project's own, except those in OWNED. Without `need_locks`, a lock that is missing or bad
+    counts as empty (the lock step makes it).
     """
     problems: list[str] = []
     defaults = _defaults(OWN, {}, problems)
@@ -117,7 +118,7 @@ def _by_place(problem: str) -> tuple[str, int, str]:
 
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     path = folder / DEFAULTS
-    base = {key: value for key, value in base.items() if key != IMAGES}  # those of another folder
+    base = {key: value for key, value in base.items() if key not in OWNED}
     if not is_there(path):
         return base
     document = Document(path, folders.shown(path, 2))

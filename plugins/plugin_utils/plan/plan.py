@@ -34,6 +34,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 FORMAT = 2
 # `trixie-security trixie@20260912T075541Z`: suites that are missing, or in the state of that time
 LEFT_OUT = "org.desimages.suites-left-out"
+OCI = "org.opencontainers.image."
 
 
 @dataclass(frozen=True, order=True)
@@ -96,8 +97,9 @@ class Unit:
 
     @property
     def annotations(self) -> dict[str, str]:
-        """The annotations of the image's index: the labels, except the one that may differ between platforms."""
-        return {name: text for name, text in self.labels.items() if name != LEFT_OUT}
+        """The annotations of the image's index: the labels, except the one that may differ between platforms, and those
+        that only keep a parent's from this image."""
+        return {name: text for name, text in self.labels.items() if text and name != LEFT_OUT}
 
 
 @dataclass(frozen=True)
@@ -337,12 +339,14 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
               behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     # as in the tag: without a version of its own it is Debian as of then
-    version = {"org.opencontainers.image.version": f"{recipe.suites[0]}-{created[:10].replace('-', '')}"}
-    labels = {**(version if epoch else {}), **recipe.labels, "org.opencontainers.image.created": created}
-    if any(unit.key.name == base for unit in above):
-        labels["org.opencontainers.image.base.name"] = f"{namespace}/{base}"
+    version = {f"{OCI}version": f"{recipe.suites[0]}-{created[:10].replace('-', '')}"}
+    labels = {**(version if epoch else {}), **recipe.labels, f"{OCI}created": created}
+    if (parent := next((unit for unit in above if unit.key.name == base), None)) is not None:
+        # what its image says of itself, such as its home page, would be said of this one too
+        labels.update({name: "" for name in parent.labels if name.startswith(OCI) and name not in labels})
+        labels[f"{OCI}base.name"] = f"{namespace}/{base}"
     elif base in (bases := recipe.bases):
-        labels["org.opencontainers.image.base.name"] = str(bases[base].spec["image"])
+        labels[f"{OCI}base.name"] = str(bases[base].spec["image"])
     if behind:
         labels[LEFT_OUT] = " ".join(behind)
     return dict(sorted(labels.items()))
