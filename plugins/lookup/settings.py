@@ -94,7 +94,7 @@ class LookupModule(LookupBase):
         plain, without = self._values(variables)
         wrong = list(without.values())
         groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
-        for text in settings.warnings(groups):
+        for text in settings.warnings(groups, variables.get("ansible_run_tags") or []):
             display.warning(text)
         user = os.geteuid()
         wrong += settings.mistakes(

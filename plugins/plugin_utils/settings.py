@@ -240,6 +240,10 @@ OF_PLAYBOOKS = (  # variables of a single playbook
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 
 GROUPS = ("nodes", "registries")
+TAGS = ("binfmt_configure", "binfmt_install", "binfmt_run", "buildkitd_configure", "buildkitd_install",
+        "buildkitd_prove", "buildkitd_run", "registry_configure", "registry_install", "registry_run",
+        "tester_configure", "tester_install", "tester_run")  # of tasks, in the roles
+ANY_TAG = ("all", "always", "never", "tagged", "untagged")  # what Ansible itself means by these
 # of the roles, which others may use alone; a farm's playbooks probe, stop and remove one folder on each host
 STATES = ("buildkitd_state", "registry_state", "tester_state")
 
@@ -268,12 +272,16 @@ def _near(wanted: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
                   and difflib.get_close_matches(name.lower(), words, n=1, cutoff=0.88))
 
 
-def warnings(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """What of the inventory's groups may be a mistake, but need not."""
+def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = ()) -> list[str]:
+    """What may be a mistake, but need not: of the inventory's groups, and of the tags that were chosen (`-t`), which
+    another playbook may have that imports ours."""
+    unknown = [tag for tag in tags if tag not in (*TAGS, *ANY_TAG)]
+    found = [f"no task of the farm has the tag {', '.join(unknown)} (-t), so none is run for it; there are "
+             f"{', '.join(TAGS)}"] if unknown else []
     if groups.get("registries"):
-        return []
-    return [f"the group {name} is not used, as the farm's own registry runs in the group registries: rename it, unless "
-            "farm_registry is a registry that exists" for name in _near("registries", groups)]
+        return found
+    return found + [f"the group {name} is not used, as the farm's own registry runs in the group registries: rename "
+                    "it, unless farm_registry is a registry that exists" for name in _near("registries", groups)]
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,

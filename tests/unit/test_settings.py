@@ -3,9 +3,13 @@ host."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 
+PROJECT = Path(__file__).resolve().parents[2]
 GOOD = {
     "farm_state": "/var/lib/desimages",
     "farm_registry": "127.0.0.1:5000",
@@ -69,6 +73,19 @@ def test_a_group_that_is_nearly_registries_is_warned_of(groups, told):
     """It may be what a person's other playbooks work on."""
     found = settings.warnings(groups)
     assert [text.split()[2] for text in found] == ([told] if told else [])
+
+
+def test_a_tag_that_no_task_has_is_warned_of():
+    """Nothing would run, and nothing would say so."""
+    assert settings.warnings({}, ["all"]) == settings.warnings({}, ["buildkitd_prove", "untagged"]) == []
+    (found,) = settings.warnings(ALONE, ["build", "registry_run", "nothere"])
+    assert found.startswith("no task of the farm has the tag build, nothere (-t), so none is run for it; there")
+
+
+def test_the_tags_that_are_known_are_those_of_the_roles():
+    tasks = [path.read_text(encoding="utf-8") for path in PROJECT.glob("roles/*/tasks/*.yml")]
+    lists = re.findall(r"^ *tags: \[([^]]+)\]", "\n".join(tasks), re.MULTILINE)
+    assert set(settings.TAGS) | {"always"} == {tag.strip() for found in lists for tag in found.split(",")}
 
 
 def test_other_machines_do_not_reach_a_registry_on_loopback():
