@@ -15,7 +15,7 @@ playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/de
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove \
-	stop clean test test-full test-catalog test-faults test-fleet lint changelog schemas readmes bench requirements
+	stop clean test test-full test-catalog test-faults test-fleet lint changelog docs schemas readmes bench requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,7 @@ lint: setup-dev ## run the linters, the type checker and Ansible's own sanity te
 	MYPYPATH=images/homekit:images/homekit-wiz:images/homekit-alsa mypy --python-version 3.13 --ignore-missing-imports \
 	    -p homekit -p homekit_wiz -p homekit_alsa
 	scripts/galaxy.sh
+	.cache/galaxy/bin/python scripts/site.py
 	python scripts/sanity.py
 
 changelog: setup-dev ## regenerate the changelog of the version in galaxy.yml from changelogs/fragments
@@ -111,6 +112,10 @@ changelog: setup-dev ## regenerate the changelog of the version in galaxy.yml fr
 	.cache/galaxy/bin/antsibull-changelog release --update-existing --refresh --reload-plugins \
 	    --ansible-doc-bin .cache/galaxy/bin/ansible-doc
 	rm -f changelogs/.plugin-cache.yaml
+
+docs: setup-dev ## make the documentation site, and check its links: .cache/site/html
+	scripts/environment.sh .cache/galaxy .venv/bin/python requirements-galaxy.txt
+	.cache/galaxy/bin/python scripts/site.py
 
 schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
