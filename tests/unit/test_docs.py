@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
 FLEET = PROJECT / "docs/fleet.md"
 PAGES = [README, GUIDE, ARCHITECTURE, FLEET,
-         *(PROJECT / f"docs/{name}.md" for name in ("security", "scheduling", "contract")),
+         *(PROJECT / f"docs/{name}.md" for name in ("security", "scheduling", "contract", "measured")),
          *sorted((PROJECT / "roles").glob("*/README.md"))]
 MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))
