@@ -50,6 +50,31 @@ def test_an_image_of_one_platform_says_itself_what_it_is_for(faulty: Faulty) -> 
     assert (row["tag"], row["platform"], row["digest"]) == ("v1", "linux/riscv64", digest)
 
 
+def test_the_newest_tag_is_the_one_that_was_created_last_and_not_the_last_by_name(faulty: Faulty) -> None:
+    for tag, created in (("v10", "2026-11-30T00:00:00Z"), ("v9", "2026-10-01T00:00:00Z"), ("zebra", "")):
+        faulty.image("ns/one", tag, annotations={"org.opencontainers.image.created": created} if created else {})
+    (row,) = seen(faulty, one=["v10", "v9", "zebra", "gone"]).images
+    assert row["tag"] == "v10"
+
+
+def test_after_builds_of_single_platforms_each_of_them_is_shown(faulty: Faulty) -> None:
+    for architecture in ("amd64", "riscv64"):
+        faulty.image("ns/one", f"latest-{architecture}", architecture)
+    found = seen(faulty, one=["latest-amd64", "latest-riscv64", "latest-of-mine"]).images
+    assert [(row["tag"], row["platform"]) for row in found] == [
+        ("latest-amd64", "linux/amd64"), ("latest-riscv64", "linux/riscv64")]
+
+
+def test_what_is_attested_of_an_image_is_none(faulty: Faulty) -> None:
+    image, said = faulty.image("ns/one", "a"), faulty.image("ns/one", "b", "unknown")
+    children = [{"mediaType": oci.MANIFEST, "digest": image, "size": 1,
+                 "platform": {"os": "linux", "architecture": "amd64"}},
+                {"mediaType": oci.MANIFEST, "digest": said, "size": 1, "platform": oci.UNKNOWN,
+                 "annotations": dict([oci.ATTESTATION, (oci.ATTESTED, image)])}]
+    faulty.hold("ns/one", "latest", json.dumps({"schemaVersion": 2, "manifests": children}).encode(), oci.INDEX)
+    assert [row["platform"] for row in seen(faulty, one=["latest"]).images] == ["linux/amd64"]
+
+
 def test_an_image_with_nothing_but_units_is_one_row_and_one_without_tags_is_none(faulty: Faulty) -> None:
     (row,) = seen(faulty, units=[UNIT], empty=[]).images
     assert row == {"image": "ns/units", "tag": "", "tags": 0, "units": 1, "platform": "", "digest": "", "size": 0}

@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import indexes, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import DAMAGED, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE, OWN
 
 THREADS = 8  # images that are read at the same time
+PREFIX = "org.opencontainers.image."
+SINGLE = frozenset(f"latest-{platform.slug}" for platform in ALL)  # tags of single platforms
+LOOKED_AT = 50  # tags, the last by name, if none of them is `latest`
 
 
 @dataclass
 class Overview:
-    """One row for each platform of each image's newest tag (see plugins/modules/registry_info.py); and what could not
+    """One row for each platform of each image's newest tags (see plugins/modules/registry_info.py); and what could not
     be read."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -56,21 +61,39 @@ def sort_tags(tags: Collection[str]) -> tuple[list[str], int]:
 
 
 def _rows(registry: Registry, repository: str) -> list[dict[str, Any]]:
-    """One row for each platform of the newest tag (`latest` if it exists); one row if there are only units."""
+    """One row for each platform of the newest tag (`latest` if it exists), or of the newest tags of single platforms;
+    one row if there are only units."""
     everything = registry.tags(repository)
     tags, units = sort_tags(everything)
     if not everything:
         return []
-    tag = "latest" if "latest" in tags else tags[-1] if tags else ""
-    common = {"image": repository, "tag": tag, "tags": len(tags), "units": units}
-    if not tag:
-        return [{**common, "platform": "", "digest": "", "size": 0}]
+    common = {"image": repository, "tags": len(tags), "units": units}
+    if not tags:
+        return [{**common, "tag": "", "platform": "", "digest": "", "size": 0}]
+    return [{**common, "tag": tag, **row} for tag in _newest(registry, repository, tags)
+            for row in _platforms(registry, repository, tag)]
+
+
+def _newest(registry: Registry, repository: str, tags: Sequence[str]) -> list[str]:
+    """`latest`, else those of single platforms (`latest-arm64`), else the tag of what was created last."""
+    if "latest" in tags:
+        return ["latest"]
+    if single := [tag for tag in tags if tag in SINGLE]:
+        return single
+    created = dict.fromkeys(tags[-LOOKED_AT:], "")
+    for tag in created:
+        with suppress(FarmError):  # the chosen one is read again, and then what is wrong with it is said
+            created[tag] = _read(registry, repository, tag)[1].annotations.get(f"{PREFIX}created", "")
+    return [max(created, key=lambda tag: (created[tag], tag))]
+
+
+def _platforms(registry: Registry, repository: str, tag: str) -> list[dict[str, Any]]:
     data, content = _read(registry, repository, tag)
     if content.config:
         said = indexes.said_of_platform(registry, repository, content.config)
-        return [{**common, **_row(said, oci.digest(data), content)}]
-    return [{**common, **_row(child.platform, child.digest, _read(registry, repository, child.digest)[1])}
-            for child in content.manifests]
+        return [_row(said, oci.digest(data), content)]
+    return [_row(child.platform, child.digest, _read(registry, repository, child.digest)[1])
+            for child in content.manifests if not child.attested]
 
 
 def _read(registry: Registry, repository: str, name: str) -> tuple[bytes, oci.Content]:
