@@ -47,9 +47,9 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description:
-    - The images, one row for each platform of the tag that was read, which is C(latest) if it exists, else those
-      of single platforms (C(latest-arm64)), else the one that was created last. The archive is not listed. C(tags) and C(units) count the tags and units in the repository; C(size) is the size of the layers in
-      bytes.
+    - The images, one row for each platform of the tag that was read, which is C(latest) if it exists, else those of
+      single platforms (C(latest-arm64)), else the one that was created last. The archive is not listed. C(tags) and
+      C(units) count the tags and units in the repository; C(size) is the size of the layers in bytes.
     - An image that has only units is one row without a tag, a platform and a digest.
   returned: success
   type: list
