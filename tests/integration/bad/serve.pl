@@ -9,7 +9,7 @@ $| = 1;
 my $port = $ENV{PORT} // 8080;
 die "PORT is $port, it must be a number\n" unless $port =~ /^[0-9]+$/;
 # BEFORE
-my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 5, ReuseAddr => 1)
+my $socket = IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => $port, Listen => 5, ReuseAddr => 1)
     or die "port $port: $!\n";
 print "listening\n";
 # AFTER
