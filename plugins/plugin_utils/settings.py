@@ -333,7 +333,7 @@ def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[st
     name, user = values.get("farm_registry", ""), values.get("farm_registry_user", "farm")
     if references.address(name):
         return
-    hosts = list(dict.fromkeys(host for group in (*GROUPS, "testers") for host in groups.get(group, ())))
+    hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, ())))
     if references.loopback(name) and remote and len(hosts) > 1:
         yield (f"farm_registry is {name!r}, which each host takes for itself, and the farm has several ("
                f"{', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in group_vars/all.yml, to the "

@@ -91,7 +91,6 @@ def test_the_tags_that_are_known_are_those_of_the_roles():
 def test_other_machines_do_not_reach_a_registry_on_loopback():
     two = {"nodes": ["pi", "rack"], "registries": ["rack"]}
     assert settings.mistakes(GOOD, two) == settings.mistakes(GOOD, ALONE, remote=True) == []
-    assert len(settings.mistakes(GOOD, {**ALONE, "testers": ["pi"]}, remote=True)) == 1
     (found,) = settings.mistakes(GOOD, two, remote=True)
     assert found.startswith("farm_registry is '127.0.0.1:5000', which each host takes for itself")
     assert "pi, rack" in found
