@@ -20,8 +20,6 @@ PROBE = 2.0  # seconds that a health check may take
 SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
-# No image needs more, and one that does shall not take the machine with it. An engine that cannot limit goes on, as on
-# a Raspberry Pi whose kernel was started without the controller of memory.
 PROCESSES = 4096
 LOGS = {"type": "json-file", "config": {"max-size": "32m"}}
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
@@ -33,9 +31,12 @@ def security(excepted: Collection[str]) -> list[str]:
     return kept + [f"{name}=unconfined" for name in UNCONFINED if name in excepted]
 
 
-def memory_limit() -> int:
-    """Bytes that one container may use: half of the machine's."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+def limits() -> dict[str, Any]:
+    """An engine's options with which an image cannot take the machine with it. No image needs more than half of its
+    memory. Docker goes on where the kernel cannot limit, as on a Raspberry Pi that was started without the controller
+    of memory. Podman would not, and limits processes and logs by itself."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return {"pids_limit": PROCESSES, "mem_limit": memory, "log_config": LOGS}
 
 
 class NotStarted(Exception):
@@ -86,8 +87,7 @@ class Runs:
                 security_opt=self.security(relaxed),
                 user="0" if relaxed == "user" else user or ("0" if root else ""),
                 environment=dict(self._promises["environment"] if environment is None else environment),
-                labels={LABEL: self._mark}, pids_limit=PROCESSES, mem_limit=memory_limit(),
-                **({} if self.podman else {"log_config": LOGS}),
+                labels={LABEL: self._mark}, **({} if self.podman else limits()),
                 healthcheck={**self._test, "interval": SECOND // 2, "retries": 1,
                              "timeout": int(PROBE * self._slower * SECOND),
                              # a failure in that time says nothing to Podman, even after a success
