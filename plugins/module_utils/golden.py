@@ -120,7 +120,7 @@ def context() -> Iterator[Entry]:
 
 
 def command(buildctl: str, address: str, folder: str, output: str, metadata: str,
-            settings: Mapping[str, str] = OUTPUT) -> list[str]:
+            settings: Mapping[str, str]) -> list[str]:
     """`buildctl build`, with nothing pushed and nothing taken from the cache."""
     attributes = ",".join(["type=oci", f"dest={output}", *(f"{key}={value}" for key, value in settings.items())])
     return [

@@ -100,8 +100,8 @@ def test_what_changes_nothing_is_allowed(tmp_path: Path, text: str) -> None:
 def test_defaults_are_read_alike(tmp_path: Path) -> None:
     assert read(tmp_path, "suites: [a]\nvendor: !!timestamp x\nplatform: [x]\n", "defaults").problems == [
         "f:2: !!timestamp: tags are not supported; remove it, and put strings in quotes",
-        "f:3: 'platform' is not known here, did you mean 'platforms'?; allowed: build_platforms, images, platforms,"
-        " source, suites, vendor"]
+        "f:3: 'platform' is not known here, did you mean 'platforms'?; allowed: build_platforms, compression, images,"
+        " platforms, source, suites, vendor"]
 
 
 def test_line_ends_and_a_byte_order_mark_change_no_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_the_archive_is_the_same_bytes_on_every_python():
 
 
 def test_the_golden_build_pushes_nothing_and_takes_nothing_from_the_cache():
-    words = golden.command("buildctl", "unix:///run/x.sock", "/context", "/image.tar", "/metadata.json")
+    words = golden.command("buildctl", "unix:///run/x.sock", "/context", "/image.tar", "/metadata.json", golden.OUTPUT)
     assert "--no-cache" in words
     assert [word for word in words if word.startswith("type=")] == [
         "type=oci,dest=/image.tar,compression=zstd,compression-level=11,force-compression=true,oci-mediatypes=true,"
