@@ -340,7 +340,8 @@ def test_it_is_the_farms_buildkit_and_gives_the_same_bytes(secured: Secured, tmp
     folder = tmp_path / "golden"
     folder.mkdir()
     lay_out(str(folder))
-    command = golden.command(str(BUILDCTL), PORT, str(folder), f"{tmp_path}/golden.tar", f"{tmp_path}/metadata.json")
+    command = golden.command(str(BUILDCTL), PORT, str(folder), f"{tmp_path}/golden.tar", f"{tmp_path}/metadata.json",
+                             golden.OUTPUT)
     done = secured.daemon.call(*secured.clients["right"], *command[1:])
     assert done.returncode == 0, done.stderr[-3000:]
     digest = json.loads((tmp_path / "metadata.json").read_text())["containerimage.digest"]
