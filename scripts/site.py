@@ -59,7 +59,7 @@ def main() -> int:
 def written() -> Iterator[Path]:
     """The pages that people wrote, and those that `make readmes` makes."""
     yield PROJECT / "README.md"
-    for pattern in ("docs/*.md", "roles/*/README.md", "images/*/README.md", "molecule/*.md"):
+    for pattern in ("docs/*.md", "roles/*/README.md", "images/*/README.md"):
         yield from sorted(PROJECT.glob(pattern))
 
 

@@ -3,8 +3,7 @@
 """The golden build: fixed inputs, fixed settings; the digest of what comes out is the engine id. No I/O.
 
 What could differ between two engines is exercised: compressors, tar writers, file modes, links, times before and after
-the epoch, JSON. Changing anything here changes the engine id, and with it every build id: everything is
-built again.
+the epoch, JSON. Changing anything here changes the engine id, and with it every build id: everything is built again.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ options:
     type: str
     required: true
   expected:
-    description: The engine id that this version must give. Without it, the module only returns the id.
+    description: The engine id that this version must give; then it must also give the digest in gzip that the farm
+      knows. Without it, the module only returns the id.
     type: str
     default: ''
 """

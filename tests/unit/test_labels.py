@@ -9,7 +9,8 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
-from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import OCI, Key, Unit, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Unit, make
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import LABEL
 
 from .conftest import DEFAULTS, Catalog
 
@@ -26,7 +27,7 @@ def unit(*catalogs: Catalog, image: str) -> Unit:
 
 
 def said(found: Unit) -> dict[str, Any]:
-    return {name.removeprefix(OCI): text for name, text in found.labels.items()}
+    return {name.removeprefix(LABEL): text for name, text in found.labels.items()}
 
 
 def test_the_images_of_another_catalog_are_not_said_to_be_ours(empty: Catalog, foreign: Catalog) -> None:
@@ -55,4 +56,4 @@ def test_what_a_parent_says_of_itself_is_not_said_of_its_child(empty: Catalog, f
     assert said(child)["base.name"] == "ns/ours"
     assert {name: text for name, text in said(grandchild).items() if name in ("url", "vendor", "version")} == {
         "url": "https://more.example.org", "vendor": "", "version": ""}
-    assert all(child.annotations.values()) and f"{OCI}url" not in child.annotations
+    assert all(child.annotations.values()) and f"{LABEL}url" not in child.annotations

@@ -8,9 +8,11 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import trial_lan, trial_network
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root makes and enters a network")
 MDNS = ("224.0.0.251", 5353)
@@ -55,3 +57,10 @@ def test_a_route_that_the_kernel_refuses_is_told(holder: int) -> None:
 def test_what_an_engine_says_of_an_import_names_the_image() -> None:
     digest = "sha256:" + 64 * "a"
     assert trial_lan._digest(f'{{"status":"{digest}"}}\r\n') == digest
+
+
+def test_a_machine_of_an_architecture_that_the_farm_does_not_know_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a 64-bit board with a 32-bit system, whose kernel calls itself armv8l."""
+    monkeypatch.setattr(trial_lan.os, "uname", lambda: SimpleNamespace(machine="armv8l"))
+    with pytest.raises(FarmError, match="with multicast cannot be made on a machine of the architecture armv8l"):
+        trial_lan.holder_image(None, {})

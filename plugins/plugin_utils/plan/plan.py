@@ -28,13 +28,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
     Recipe,
     Sources,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import LABEL
 
 # Part of the record: a change here rebuilds everything. 2: the size in a lock line counts, so that a wrong one is
 # noticed.
 FORMAT = 2
 # `trixie-security trixie@20260912T075541Z`: suites that are missing, or in the state of that time
 LEFT_OUT = "org.desimages.suites-left-out"
-OCI = "org.opencontainers.image."
 
 
 @dataclass(frozen=True, order=True)
@@ -339,14 +339,14 @@ def _rendered(recipe: Recipe, base: str, epoch: int, namespace: str, above: list
               behind: list[str]) -> dict[str, str]:
     created = datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     # as in the tag: without a version of its own it is Debian as of then
-    version = {f"{OCI}version": f"{recipe.suites[0]}-{created[:10].replace('-', '')}"}
-    labels = {**(version if epoch else {}), **recipe.labels, f"{OCI}created": created}
+    version = {f"{LABEL}version": f"{recipe.suites[0]}-{created[:10].replace('-', '')}"}
+    labels = {**(version if epoch else {}), **recipe.labels, f"{LABEL}created": created}
     if (parent := next((unit for unit in above if unit.key.name == base), None)) is not None:
         # what its image says of itself, such as its home page, would be said of this one too
-        labels.update({name: "" for name in parent.labels if name.startswith(OCI) and name not in labels})
-        labels[f"{OCI}base.name"] = f"{namespace}/{base}"
+        labels.update({name: "" for name in parent.labels if name.startswith(LABEL) and name not in labels})
+        labels[f"{LABEL}base.name"] = f"{namespace}/{base}"
     elif base in (bases := recipe.bases):
-        labels[f"{OCI}base.name"] = str(bases[base].spec["image"])
+        labels[f"{LABEL}base.name"] = str(bases[base].spec["image"])
     if behind:
         labels[LEFT_OUT] = " ".join(behind)
     return dict(sorted(labels.items()))

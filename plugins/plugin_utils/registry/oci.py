@@ -22,7 +22,8 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LISTS = (INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 SINGLES = (MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
-TITLE = "org.opencontainers.image.title"
+LABEL = "org.opencontainers.image."  # how the names of labels and annotations begin that OCI defines
+TITLE = f"{LABEL}title"
 # A manifest with what a build says of another one, which it names, see
 # https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md
 ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")

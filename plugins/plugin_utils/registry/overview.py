@@ -18,7 +18,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE, OWN
 
 THREADS = 8  # images that are read at the same time
-PREFIX = "org.opencontainers.image."
 SINGLE = frozenset(f"latest-{platform.slug}" for platform in ALL)  # tags of single platforms
 LOOKED_AT = 50  # tags, the last by name, if none of them is `latest`
 
@@ -83,7 +82,7 @@ def _newest(registry: Registry, repository: str, tags: Sequence[str]) -> list[st
     created = dict.fromkeys(tags[-LOOKED_AT:], "")
     for tag in created:
         with suppress(FarmError):  # the chosen one is read again, and then what is wrong with it is said
-            created[tag] = _read(registry, repository, tag)[1].annotations.get(f"{PREFIX}created", "")
+            created[tag] = _read(registry, repository, tag)[1].annotations.get(f"{oci.LABEL}created", "")
     return [max(created, key=lambda tag: (created[tag], tag))]
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import LABEL
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.files import KEY
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
 
-PREFIX = "org.opencontainers.image."
 LABELS = ("created", "description", "licenses", "source", "title", "vendor", "version")
 NUMBER = re.compile(r"[0-9]+", re.ASCII)
 SECRET = re.compile(r"(^|_)(PASS(WD|WORD|PHRASE)?|SECRET|TOKEN|CREDENTIALS?|(API|ACCESS|PRIVATE|SECRET)_?KEY)$")
@@ -28,8 +28,8 @@ def findings(config: Mapping[str, Any], contract: Contract, users: Mapping[str, 
     """`config` is the key of that name in an image's configuration; `users` are those of its /etc/passwd."""
     labels = config.get("Labels") or {}
     for name in LABELS:
-        if not labels.get(PREFIX + name):
-            yield Finding("labels", name, f"the label {PREFIX}{name} is missing")
+        if not labels.get(LABEL + name):
+            yield Finding("labels", name, f"the label {LABEL}{name} is missing")
     user = str(config.get("User") or "").partition(":")[0] or "root"
     number = int(user) if NUMBER.fullmatch(user) else {"root": 0, **(users or {})}.get(user)
     if number == 0:
