@@ -89,6 +89,7 @@ options:
     default: /usr/share/keyrings/debian-archive-keyring.gpg
   tags:
     description: The templates of the images' tags, as in M(desimages.farm.index). They are checked before any build.
+      None if nothing will be tagged, as in a repair.
     type: list
     elements: str
     default: []

@@ -164,6 +164,7 @@ def test_an_index_says_which_windows_a_manifest_is_for(faulty: Faulty) -> None:
 
 def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_is_built() -> None:
     tags.check(["{suite}-{date}-{id}", "latest"], {"a": ("trixie", 1), "b": ("trixie", 0)})
+    tags.check([], {"a": ("trixie", 1), "b": ("trixie", 0)})  # a repair tags nothing
     with pytest.raises(BadInput) as error:
         tags.check(["{suite}-{date}", "{suite}"], {"a": ("trixie", 1), "b": ("trixie", 0), "c": ("trixie", 1)})
     assert error.value.problems == ["farm_tags gives b no tag, as it has no Debian packages and so no suite and no "

@@ -48,7 +48,7 @@ def render(templates: Sequence[str], *, suite: str, epoch: int, digest: str,
 
 def check(templates: Sequence[str], images: Mapping[str, tuple[str, int]]) -> None:
     """Raises BadInput for templates that do not give a valid tag for some image, or give it no tag (`images`: name ->
-    its first suite, its epoch)."""
+    its first suite, its epoch). No templates are good for all: a repair tags nothing."""
     longest = max((platform.slug for platform in ALL), key=len)
     problems: dict[str, None] = {}
     kinds = {(suite, min(epoch, 1)): name for name, (suite, epoch) in images.items()}
@@ -58,7 +58,7 @@ def check(templates: Sequence[str], images: Mapping[str, tuple[str, int]]) -> No
         except BadInput as error:
             problems.update(dict.fromkeys(error.problems))
             continue
-        if not found:
+        if templates and not found:
             problems[f"farm_tags gives {name} no tag, as it has no Debian packages and so no suite and no date: add a "
                      "tag such as latest or {id}"] = None
     if problems:
