@@ -129,6 +129,90 @@ def test_the_manifest_of_a_platform_is_the_best_that_runs_there(faulty: Faulty) 
     assert list(found.names.values()) == [v5]
 
 
+Part = dict[str, Any]
+
+
+def entry(registry: Faulty, tag: str, platform: Part | None = None, kind: str = oci.MANIFEST, **more: object) -> Part:
+    """An entry of an index, for an image of some platform."""
+    said = platform or {}
+    made = registry.image("a/b", tag, str(said.get("architecture", "amd64")), str(said.get("variant", "")))
+    return {"mediaType": kind, "digest": made, "size": len(registry.manifests["a/b", made][0]),
+            **({"platform": platform} if platform else {}), **more}
+
+
+def held(registry: Faulty, tag: str, *entries: Part, kind: str = oci.INDEX) -> None:
+    value = {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
+    registry.hold("a/b", tag, json.dumps(value).encode(), kind)
+
+
+HERE = {"os": "linux", "architecture": "amd64"}
+
+
+def test_an_image_is_taken_rather_than_an_artifact_that_says_no_platform(faulty: Faulty) -> None:
+    """Such as a signature, or a list of what an image is made of."""
+    artifact, image = entry(faulty, "sbom", platform=None), entry(faulty, "image", HERE)
+    for number, entries in enumerate(([artifact, image], [image, artifact])):
+        held(faulty, f"x{number}", *entries)
+        found = indexes.choose(to(faulty), "a/b", {AMD64: f"x{number}"}, attestations=True)
+        assert (found.names, found.attestations) == ({AMD64: image["digest"]}, ())
+    held(faulty, "alone", {**image, "platform": None, "annotations": None})
+    assert indexes.choose(to(faulty), "a/b", {AMD64: "alone"}, attestations=False).names == {AMD64: image["digest"]}
+
+
+def test_nothing_is_guessed_where_an_index_has_several_for_a_platform(faulty: Faulty) -> None:
+    windows = {"os": "windows", "architecture": "amd64"}
+    old, new = (entry(faulty, f"w{build}", {**windows, "os.version": f"10.0.{build}.1"}) for build in (17763, 20348))
+    one, two = entry(faulty, "one"), entry(faulty, "two")
+    held(faulty, "windows", old, new)
+    held(faulty, "unsaid", one, two)
+    held(faulty, "twice", entry(faulty, "same", HERE), entry(faulty, "same", HERE))
+    with pytest.raises(FarmError) as error:
+        indexes.choose(to(faulty), "a/b", {Platform("windows", "amd64"): "windows", AMD64: "unsaid", ARM64: "twice"},
+                       attestations=False)
+    assert error.value.message.splitlines()[1:] == [
+        "windows/amd64: windows is an index with several for it: give the digest of one of "
+        f"{old['digest']} 10.0.17763.1, {new['digest']} 10.0.20348.1",
+        "linux/amd64: unsaid is an index with several for it: give the digest of one of "
+        f"{one['digest']}, {two['digest']}",
+        "linux/arm64: twice is an index without it; it has linux/amd64, linux/amd64"]
+    assert indexes.choose(to(faulty), "a/b", {AMD64: "twice"}, attestations=False).names
+
+
+def test_what_docker_itself_pushed_is_taken_as_what_oci_defines(faulty: Faulty) -> None:
+    """A manifest list and manifests of Docker's second schema."""
+    kind = oci.SINGLES[1]
+    made = faulty.image("a/b", "docker", "arm64", mediaType=kind)
+    size = len(faulty.manifests["a/b", made][0])
+    child = {"mediaType": kind, "digest": made, "size": size,
+             "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}}
+    held(faulty, "list", child, entry(faulty, "other", HERE), kind=oci.LISTS[1])
+    found = indexes.choose(to(faulty), "a/b", {ARM64: "list"}, attestations=True)
+    (manifest,) = indexes.describe(to(faulty), "a/b", found.names)
+    assert (manifest.digest, manifest.size, manifest.media_type) == (made, size, kind)
+    faulty.hold("a/b", "first", b'{"schemaVersion": 1, "fsLayers": []}')
+    with pytest.raises(FarmError, match="linux/arm64: first is neither a manifest nor an index"):
+        indexes.describe(to(faulty), "a/b", {ARM64: "first"})
+
+
+def test_an_artifact_that_is_named_itself_is_for_the_platform_it_is_said_to_be(faulty: Faulty) -> None:
+    faulty.blobs[oci.digest(b"{}")] = b"{}"
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": oci.digest(b"{}"), "size": 2}
+    value = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "artifactType": "x/y", "config": config, "layers": []}
+    made = faulty.hold("a/b", "artifact", json.dumps(value).encode())
+    (found,) = indexes.describe(to(faulty), "a/b", {ARM64: "artifact"})
+    assert (found.digest, found.platform) == (made, ARM64)
+
+
+@pytest.mark.parametrize("data", [
+    {"mediaType": oci.INDEX, "manifests": None}, {"mediaType": oci.INDEX, "manifests": []},
+    {"mediaType": oci.LISTS[1], "manifests": None, "annotations": None},
+])
+def test_an_index_of_nothing_has_no_platform(faulty: Faulty, data: Part) -> None:
+    faulty.hold("a/b", "x", json.dumps(data).encode(), oci.INDEX)
+    with pytest.raises(FarmError, match="linux/amd64: x is an index without it; it has nothing"):
+        indexes.choose(to(faulty), "a/b", {AMD64: "x"}, attestations=False)
+
+
 def test_indexes_that_lack_their_platforms_are_told_at_once(faulty: Faulty) -> None:
     built(faulty, "x", ("amd64", ""), ("arm", "v7"))
     faulty.hold("a/b", "empty", json.dumps({"mediaType": oci.INDEX, "manifests": []}).encode(), oci.INDEX)
@@ -138,6 +222,14 @@ def test_indexes_that_lack_their_platforms_are_told_at_once(faulty: Faulty) -> N
         "linux/arm64: x is an index without it; it has linux/amd64, linux/arm/v7",
         "linux/arm/v6: x is an index without it; it has linux/amd64, linux/arm/v7",
         "linux/amd64: empty is an index without it; it has nothing"]
+
+
+def test_an_index_whose_entry_is_for_another_platform_than_it_says_is_refused(faulty: Faulty) -> None:
+    (made,) = built(faulty, "z", ("arm", "v7"))
+    held(faulty, "liar", {"mediaType": oci.MANIFEST, "digest": made, "size": 1, "platform": HERE})
+    chosen = indexes.choose(to(faulty), "a/b", {AMD64: "liar"}, attestations=False)
+    with pytest.raises(FarmError, match=f"linux/amd64: {made} is for linux/arm/v7"):
+        indexes.describe(to(faulty), "a/b", chosen.names)
 
 
 def test_an_index_inside_an_index_is_not_taken_for_an_image(faulty: Faulty) -> None:

@@ -62,12 +62,16 @@ def choose(registry: Registry, repository: str, names: Mapping[Platform, str], *
             continue  # `describe` says what it is
         inside = oci.read(data, f"{registry.address}/{repository} {name}").manifests
         images = [one for one in inside if not one.attested]
-        good = [one for one in images if not _other(one.platform, platform)]
+        good = _best([one for one in images if not _other(one.platform, platform)])
         if not good:
             there = ", ".join(oci.platform_name(one.platform) or one.digest for one in images) or "nothing"
             problems.append(f"{platform}: {name} is an index without it; it has {there}")
             continue
-        best = max(good, key=lambda one: _variant(one.platform.get("variant", "")))
+        if len(good) > 1:
+            said = ", ".join(" ".join(filter(None, (one.digest, one.platform.get("os.version", "")))) for one in good)
+            problems.append(f"{platform}: {name} is an index with several for it: give the digest of one of {said}")
+            continue
+        best = good[0]
         beside = [one for one in inside if one.attested == best.digest]
         found[platform] = best.digest
         carried += beside if attestations else []
@@ -77,6 +81,16 @@ def choose(registry: Registry, repository: str, names: Mapping[Platform, str], *
         raise FarmError("the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems),
                         hint="build or push what is missing first")
     return Chosen(found, tuple(carried), tuple(taken))
+
+
+def _best(fitting: Sequence[oci.Descriptor]) -> list[oci.Descriptor]:
+    """Which of some entries of an index that a platform can run are for it: of the newest variant, and rather one that
+    says its platform than an artifact. Several if nothing tells them apart."""
+    def worth(one: oci.Descriptor) -> tuple[bool, tuple[int, ...]]:
+        return bool(oci.platform_name(one.platform)), _variant(one.platform.get("variant", ""))
+
+    most = max(map(worth, fitting), default=None)
+    return list({one.digest: one for one in fitting if worth(one) == most}.values())
 
 
 def describe(registry: Registry, repository: str, names: Mapping[Platform, str]) -> list[oci.Manifest]:

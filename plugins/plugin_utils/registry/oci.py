@@ -125,11 +125,20 @@ def media_type(data: bytes) -> str:
 
 
 def _kind(value: Mapping[str, Any]) -> str:
-    said = value.get("mediaType", "")
-    kinds, usual = (LISTS, INDEX) if isinstance(value.get("manifests"), list) else (SINGLES, MANIFEST)
-    if kinds is SINGLES and not (isinstance(value.get("config"), dict) and isinstance(value.get("layers"), list)):
+    said = "" if value.get("mediaType") is None else value["mediaType"]
+    if _items(value, "manifests") is not None and (said or value["manifests"] is not None):
+        kinds, usual = LISTS, INDEX
+    elif _items(value, "layers") is not None and isinstance(value.get("config"), dict):
+        kinds, usual = SINGLES, MANIFEST
+    else:
         return ""
     return usual if said == "" else said if said in kinds else ""
+
+
+def _items(value: Mapping[str, Any], name: str) -> list[Any] | None:
+    """A list in a manifest, which programs in Go write as null if it is empty; None if it has none."""
+    found = value.get(name, ())
+    return [] if found is None else found if isinstance(found, list) else None
 
 
 def signed(data: bytes) -> bool:
@@ -152,9 +161,11 @@ def read(data: bytes, where: str) -> Content:
         raise RegistryError(f"{where} is neither a manifest nor an index that the farm knows: mediaType {said!r}")
     annotations = texts(value.get("annotations"))
     if kind in LISTS:
-        return Content(kind, tuple(_descriptor(one, where) for one in value["manifests"]), annotations=annotations)
+        return Content(kind, tuple(_descriptor(one, where) for one in _items(value, "manifests") or ()),
+                       annotations=annotations)
     config = _descriptor(value["config"], where)
-    layers = [_descriptor(one, where) for one in value["layers"] if not (isinstance(one, dict) and one.get("urls"))]
+    layers = [_descriptor(one, where) for one in _items(value, "layers") or ()
+              if not (isinstance(one, dict) and one.get("urls"))]
     return Content(kind, blobs=(config, *layers), config=config, annotations=annotations)
 
 
