@@ -19,6 +19,7 @@ LONGEST_NAME = 253  # characters of a host's name
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*\Z")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")  # the only algorithm that the farm uses and can check
+HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")  # names of Docker Hub: its images, its logins, its API
 LONGEST = 255  # characters of a repository's name; docker-registry accepts no more, including the registry's name
 
 
@@ -40,6 +41,11 @@ def _host(six: str, name: str) -> bool:
     except ValueError:
         return False
     return len(name) <= LONGEST_NAME and all(LABEL.match(label) for label in labels)
+
+
+def hub(host: str) -> bool:
+    """Whether a host is Docker Hub, by whichever of its names."""
+    return host.lower() in HUB
 
 
 def repository(value: Any) -> str:

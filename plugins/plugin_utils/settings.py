@@ -61,6 +61,8 @@ def _namespace(value: Any) -> str:
 def _publish(value: Any) -> str:
     host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
     good = value == "" or (not references.address(host) and (not slash or not _namespace(path)))
+    if good and references.hub(host) and (not path or "/" in path):
+        return f"{host}/NAME with the name of an account there: Docker Hub has no other paths"
     return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, where PATH has {_namespace('')}"
 
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 
@@ -22,11 +23,12 @@ def digest(data: bytes) -> str:
 
 @dataclass
 class Reply:
-    """An answer in place of the usual one."""
+    """An answer in place of the usual one; `more` are headers that may be there several times."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    more: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def served(registry: Faulty) -> Iterator[Faulty]:
             registry.asked.append(asked)
             reply = registry.reply(asked, self.headers.get("Content-Type", ""))
             self.send_response(reply.status)
-            for name, text in reply.headers.items():
+            for name, text in [*reply.headers.items(), *reply.more]:
                 self.send_header(name, text)
             if "Content-Length" not in reply.headers and not (
                 self.command == "HEAD" and "Content-Length" in registry.drop
@@ -155,5 +157,5 @@ def served(registry: Faulty) -> Iterator[Faulty]:
 
 
 def to(faulty: Faulty) -> Registry:
-    """A client that tries nothing again."""
-    return Registry(faulty.address, pauses=())
+    """A client of the farm's registry that tries nothing again."""
+    return Registry(faulty.address, access=Access(), pauses=())

@@ -6,15 +6,18 @@ import base64
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -76,8 +79,10 @@ MINE, OTHER = certificates.new_authority(NOW, "mine"), certificates.new_authorit
 
 
 @contextmanager
-def served(folder: Path, signer: certificates.Pair, leads: str = "", **how: datetime) -> Iterator[str]:
-    """The address of a server with a certificate for it, which leads elsewhere or has nothing."""
+def served(folder: Path, signer: certificates.Pair, leads: str = "", host: str = "0.0.0.0", *, own: bool = False,
+           now: datetime = NOW, set_up: Callable[[ssl.SSLContext], None] = lambda context: None) -> Iterator[str]:
+    """The address of a server with a certificate for `host`, which leads elsewhere or has nothing. With `own`, its
+    certificate is the signer's own."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *words: object) -> None:
@@ -89,10 +94,11 @@ def served(folder: Path, signer: certificates.Pair, leads: str = "", **how: date
                 self.send_header("Location", leads)
             self.end_headers()
 
-    made = certificates.new_server(signer, ["0.0.0.0"], how.get("now", NOW))
+    made = signer if own else certificates.new_server(signer, [host], now)
     (folder / "server.pem").write_text(made.pem + made.key_pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(str(folder / "server.pem"))
+    set_up(context)
     with ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:
         server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # handshakes fail here
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -137,7 +143,8 @@ def test_where_a_registry_leads_to_the_cas_of_the_system_are_trusted(
         if good:
             assert registry.digest("a/b", "v1") is None
         else:
-            with pytest.raises(RegistryError, match="set farm_registry_ca to the CA"):
+            with pytest.raises(RegistryError, match=f"{other}, where the registry .*{address} leads, cannot be reached"
+                                                    "(?s:.*)run update-ca-certificates"):
                 registry.digest("a/b", "v1")
 
 
@@ -152,6 +159,60 @@ def test_what_trying_again_does_not_change_is_told_at_once(tmp_path: Path, cas: 
         with pytest.raises(RegistryError, match="must be a file of certificates in PEM"):
             Registry(address, access=Access(str(tmp_path / "none.pem"))).digest("a/b", "v1")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("how", "of_farm", "elsewhere"), [
+    ({"own": True}, "set farm_registry_ca to the CA", "run update-ca-certificates"),
+    ({"signer": OTHER}, "set farm_registry_ca to the CA", "run update-ca-certificates"),
+    ({"host": "registry.example.org"}, "farm_registry must be one of the names", "use one of the names or addresses"),
+    ({"now": NOW - timedelta(days=400)}, "playbooks/provision.yml renews", "have the certificate there renewed"),
+    ({"now": NOW + timedelta(days=40)}, "check the clock", "check the clock"),
+])
+def test_a_certificate_that_is_not_good_is_told_at_once_with_what_to_do(
+        tmp_path: Path, cas: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], of_farm: str,
+        elsewhere: str) -> None:
+    """What helps is another thing at the farm's registry than at one where images are published."""
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: pytest.fail("it is tried again"))
+    monkeypatch.setenv("SSL_CERT_FILE", cas["mine"])
+    with served(tmp_path, how.pop("signer", MINE), **how) as address:
+        for access, hint in ((Access(cas["mine"]), of_farm), (Access(), of_farm), (None, elsewhere)):
+            with pytest.raises(RegistryError, match=f"the registry https://{address} cannot be reached: ") as error:
+                Registry(address, access=access).digest("a/b", "v1")
+            assert hint in error.value.hint
+            assert ("farm" in error.value.hint) is (hint == of_farm and of_farm != elsewhere)
+
+
+def test_a_certificate_of_a_token_service_that_is_not_good_is_told_at_once(
+        tmp_path: Path, cas: dict[str, str], faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: pytest.fail("it is tried again"))
+    with served(tmp_path, MINE) as service:
+        faulty.guard = lambda asked: Reply(401, {"WWW-Authenticate": f'Bearer realm="https://{service}/token"'})
+        with pytest.raises(RegistryError, match=f"https://{service}, where the registry http://{faulty.address} leads, "
+                                                "cannot be reached(?s:.*)update-ca-certificates"):
+            Registry(faulty.address, access=Access()).digest("a/b", "v1")
+
+
+def asks_for_a_certificate(context: ssl.SSLContext) -> None:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 it is asked for only after the handshake
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def is_old(context: ssl.SSLContext) -> None:
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+
+
+@pytest.mark.parametrize("set_up", [asks_for_a_certificate, is_old])
+def test_a_server_that_wants_another_tls_is_told_at_once(
+        tmp_path: Path, cas: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+        set_up: Callable[[ssl.SSLContext], None]) -> None:
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: pytest.fail("it is tried again"))
+    with (
+        served(tmp_path, MINE, set_up=set_up) as address,
+        pytest.raises(RegistryError, match="must speak TLS 1.2 or later, under that name"),
+    ):
+        Registry(address, access=Access(cas["mine"])).digest("a/b", "v1")
 
 
 @pytest.mark.parametrize(("address", "access", "said"), [

@@ -107,7 +107,6 @@ def test_another_host_gets_the_login_that_the_person_has_there(
         "http://registry.example.org/token",
         "http://198.51.100.1/token",
         "ftp://127.0.0.1/token",
-        "",
         "/token",
         "http://me@127.0.0.1/token",
         "http://[",
@@ -177,6 +176,9 @@ def test_a_token_that_is_never_good_enough_ends_in_words(faulty: Faulty, log_in:
         Reply(200, body=b"{}"),
         Reply(200, body=b'{"token": 7}'),
         Reply(302),
+        Reply(401, {"WWW-Authenticate": 'Basic realm="x"'}),
+        Reply(404, body=b"<html><title>Not here</title>"),
+        Reply(200, body=b'{"token": null, "access_token": null, "expires_in": 300}'),
         Reply(200, body=b'{"token": "a\\nb"}'),
         Reply(200, body=b'{"token": ""}'),
         Reply(200, body=b'{"token": "\\u00e4"}'),
@@ -200,6 +202,10 @@ def test_a_token_service_that_gives_none_is_an_error_in_words(
         'Negotiate, bearer realm="http://{0}/token"',
         'Bearer realm="http://{0}/token", Basic realm="x"',
         "Bearer realm=http://{0}/token,service=s",
+        'BEARER Realm="http://{0}/token",SERVICE="s",Scope="repository:a/b:pull"',
+        'Basic realm="a, Bearer realm=\\"http://127.0.0.1:1/\\", b=c",Bearer realm="http://{0}/token",error="x"',
+        'Bearer realm="http://{0}/token", Bearer realm="http://127.0.0.1:1/token"',
+        'Negotiate YII=, NTLM, Bearer service="s", realm="http://{0}/token"',
         'Bearer realm = "http://{0}/token" , x="a\\"b"',
     ],
 )
@@ -210,6 +216,87 @@ def test_a_challenge_is_understood_however_it_is_written(
     faulty.answers["GET /token"] = [Reply(200, body=b'{"access_token": "t"}')]
     faulty.guard = wants("Bearer t", challenge.format(faulty.address))
     assert to(faulty).manifest("a/b", "v1")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_challenges_may_be_in_headers_of_their_own(faulty: Faulty, log_in: Callable[..., str], order: int) -> None:
+    faulty.image("a/b", "v1")
+    several = [("WWW-Authenticate", 'Basic realm="x"'), ("www-authenticate", "Negotiate"),
+               ("WWW-Authenticate", f'Bearer realm="http://{faulty.address}/token"')][::order]
+    faulty.answers["GET /token"] = [Reply(200, body=b'{"token": "t"}')]
+    faulty.guard = lambda asked: None if asked.authorization == "Bearer t" else Reply(401, more=several)
+    assert to(faulty).manifest("a/b", "v1")
+
+
+def test_who_wants_a_token_and_does_not_say_whose_gets_a_password_if_that_will_do(
+    faulty: Faulty, log_in: Callable[..., str]
+) -> None:
+    faulty.image("a/b", "v1")
+    faulty.guard = wants(log_in(faulty), 'Bearer service="s", Basic realm="x"')
+    assert to(faulty).manifest("a/b", "v1")
+    for challenge in ("Bearer", 'Bearer service="s"', 'Bearer realm=""'):
+        faulty.guard = wants("nobody", challenge)
+        with pytest.raises(RegistryError, match=f"{faulty.address} wants a token, and does not say whose"):
+            to(faulty).manifest("a/b", "v1")
+
+
+@pytest.mark.parametrize("challenge", ["", "Negotiate", "Digest realm=x, nonce=y", "=,=", '"'])
+def test_a_refusal_with_no_challenge_that_can_be_met_is_told(faulty: Faulty, log_in: Callable[..., str],
+                                                             challenge: str) -> None:
+    log_in(faulty)
+    faulty.guard = lambda asked: Reply(401, {"WWW-Authenticate": challenge} if challenge else {})
+    with pytest.raises(RegistryError, match="HTTP 401\n.*docker login"):
+        to(faulty).manifest("a/b", "v1")
+    assert len(faulty.asked) == 1
+
+
+@pytest.mark.parametrize(("answer", "token"), [
+    ({"token": "a"}, "a"), ({"access_token": "b"}, "b"), ({"token": "a", "access_token": "b"}, "a"),
+    ({"token": "", "access_token": "b"}, "b"), ({"token": "a", "expires_in": 0, "issued_at": "never"}, "a"),
+    ({"token": "a", "expires_in": -1}, "a"), ({"access_token": "b", "expires_in": "soon", "refresh_token": "c"}, "b"),
+])
+def test_a_token_is_used_until_it_is_refused_whatever_is_said_of_its_life(
+    faulty: Faulty, log_in: Callable[..., str], answer: dict[str, object], token: str
+) -> None:
+    faulty.image("a/b", "v1")
+    faulty.answers["GET /token"] = [Reply(200, body=json.dumps(answer).encode())]
+    faulty.guard = wants(f"Bearer {token}", f'Bearer realm="http://{faulty.address}/token"')
+    registry = to(faulty)
+    for _time in range(3):
+        assert registry.manifest("a/b", "v1")
+    assert faulty.count("GET /token") == 1
+
+
+@pytest.mark.parametrize(("reply", "said", "hint"), [
+    (Reply(401, body=b'{"details": "incorrect username or password"}'), "HTTP 401 incorrect username or password",
+     "as a user who may do this"),
+    (Reply(403, body=b'{"errors": [{"code": "DENIED", "message": "blocked"}]}'), "HTTP 403 blocked", "docker login"),
+    (Reply(500, body=b"<html><title>Sorry</title>"), "HTTP 500 Sorry", "try later"),
+    (Reply(429, {"Retry-After": "9999"}), "HTTP 429", "try later"),
+])
+def test_a_token_service_that_refuses_is_told_in_its_words(faulty: Faulty, log_in: Callable[..., str], reply: Reply,
+                                                           said: str, hint: str) -> None:
+    word = log_in(faulty)
+    faulty.guard = wants("nobody", f'Bearer realm="http://{faulty.address}/token"')
+    faulty.answers["GET /token"] = [reply]
+    with pytest.raises(RegistryError, match=said) as error:
+        to(faulty).put_blob("a/b", DATA, TO)
+    assert hint in error.value.hint
+    assert "secret" not in str(error.value) and word.split()[1] not in str(error.value)
+
+
+def test_what_a_push_may_is_asked_for_even_if_the_challenge_names_less(
+    faulty: Faulty, log_in: Callable[..., str]
+) -> None:
+    """As for deleting, whose token would not do for the next push."""
+    log_in(faulty)
+    faulty.answers["GET /token"] = [Reply(200, body=b'{"token": "t"}')]
+    faulty.guard = wants("Bearer t", f'Bearer realm="http://{faulty.address}/token",scope="repository:a/b:delete"')
+    registry = to(faulty)
+    assert not registry.delete_manifest("a/b", TO)
+    assert registry.put_manifest("a/b", "v1", b"{}", "x/y")
+    (asked,) = [asked.path for asked in faulty.asked if asked.path.startswith("/token")]
+    assert asked == "/token?scope=repository%3Aa%2Fb%3Adelete&scope=repository%3Aa%2Fb%3Apull%2Cpush"
 
 
 def test_a_challenge_of_nothing_but_space_takes_no_time() -> None:
@@ -227,6 +314,30 @@ def test_a_token_that_stands_for_a_login_is_exchanged(faulty: Faulty, log_in: Ca
     (posted,) = [asked for asked in faulty.asked if asked.method == "POST"]
     assert b"grant_type=refresh_token" in posted.body and b"refresh_token=i" in posted.body
     assert posted.authorization == ""
+    assert to(faulty).for_job("") == {}
+
+
+def test_a_token_that_stands_for_a_login_asks_for_all_that_a_push_needs(
+    faulty: Faulty, log_in: Callable[..., str]
+) -> None:
+    log_in(faulty, identitytoken="i")
+    faulty.answers["POST /token"] = [Reply(200, body=b'{"access_token": "t"}')]
+    faulty.guard = wants("Bearer t", f'Bearer realm="http://{faulty.address}/token",scope="repository:a/b:delete"')
+    assert not to(faulty).delete_manifest("a/b", TO)
+    (posted,) = [asked for asked in faulty.asked if asked.method == "POST"]
+    assert b"&scope=repository%3Aa%2Fb%3Adelete+repository%3Aa%2Fb%3Apull%2Cpush" in posted.body
+
+
+@pytest.mark.parametrize("reply", [Reply(200, body=b'{"refresh_token": "r"}'), Reply(401), Reply(405), Reply(500)])
+def test_a_token_that_stands_for_a_login_and_is_not_exchanged_ends_in_words(
+    faulty: Faulty, log_in: Callable[..., str], reply: Reply
+) -> None:
+    log_in(faulty, identitytoken="i5ecret")
+    faulty.answers["POST /token"] = [reply]
+    faulty.guard = wants("nobody", f'Bearer realm="http://{faulty.address}/token"')
+    with pytest.raises(RegistryError, match="its token service") as error:
+        to(faulty).manifest("a/b", "v1")
+    assert "i5ecret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +348,11 @@ def test_a_token_that_stands_for_a_login_is_exchanged(faulty: Faulty, log_in: Ca
         '{"auths": ["x"]}',
         '{"credHelpers": ["x"]}',
         '[7]',
+        '{"auths": ',
+        '{"auths": {"%s": {"auth": "bWU="}}}',
+        '{"auths": {"%s": {"auth": "//86"}}}',
+        '{"auths": {"%s": 7}}',
+        "[" * 100_000,
         '{"credsStore": "no-such-helper"}',
     ],
 )
@@ -247,6 +363,41 @@ def test_a_login_that_cannot_be_read_is_an_error_in_words(
     faulty.guard = wants("nobody")
     with pytest.raises(FarmError, match="no usable login"):
         to(faulty).manifest("a/b", "v1")
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("", None),
+    ("{}", None),
+    ('{"auths": null, "credHelpers": null, "credsStore": ""}', None),
+    ('{"auths": {"h.example": {}}}', None),
+    ('{"auths": {"h.example": null}}', None),
+    ('{"auths": {"h.example": {"username": "me", "password": "secret"}}}', Login("me", "secret")),
+    ('{"auths": {"h.example": {"auth": "bWU6c2VjcmV0"}, "x": {"auth": "!"}, "y": 7}}', Login("me", "secret")),
+    ('{"auths": {"h.example": {"auth": "bWU6c2U6Y3JldAA="}}}', Login("me", "se:cret")),
+    ('{"auths": {"https://h.example/v2/": {"auth": "bWU6c2VjcmV0"}}}', Login("me", "secret")),
+    ('{"auths": {"http://h.example": {"auth": "eDp5"}, "h.example": {"auth": "bWU6c2VjcmV0"}}}', Login("me", "secret")),
+    ('{"auths": {"h.example:5000": {"auth": "eDp5"}, "ah.example": {"auth": "eDp5"}}}', None),
+    ('{"auths": {"h.example": {"auth": "MDA6", "identitytoken": "i"}}}', Login(identity="i")),
+    ('{"auths": {"h.example": {"auth": "bWU6c2VjcmV0", "identitytoken": ""}}}', Login("me", "secret")),
+])
+def test_the_login_of_a_host_is_found_whatever_others_look_like(
+    tmp_path: Path, log_in: Callable[..., str], text: str, found: Login | None
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert login("h.example") == found
+
+
+def test_without_a_configuration_there_is_no_login_and_one_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "nowhere", tmp_path / "file/x"):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("DOCKER_CONFIG", str(place))
+        assert login("h.example") is None
+    (tmp_path / "folder/config.json").mkdir(parents=True)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "folder"))
+    with pytest.raises(FarmError, match="no usable login for h.example: .*Is a directory"):
+        login("h.example")
 
 
 @pytest.fixture
@@ -280,9 +431,12 @@ def test_a_credential_helper_is_asked_for_its_registry(helper: Callable[..., Non
 def test_a_credential_helper_knows_the_hub_by_the_name_that_the_docker_client_uses(
     helper: Callable[..., None], tmp_path: Path
 ) -> None:
-    helper(f"cat > {tmp_path}/asked; {SECRET}")
-    assert login("docker.io") == Login("me", "secret")
-    assert (tmp_path / "asked").read_text() == "https://index.docker.io/v1/"
+    store = {"credsStore": "test"}
+    for key in ("https://index.docker.io/v1/", "docker.io", "index.docker.io", ""):
+        helper(f"cat > {tmp_path}/asked; {SECRET}", **({"credHelpers": {key: "test"}} if key else store))
+        for name in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+            assert login(name) == Login("me", "secret")
+            assert (tmp_path / "asked").read_text() == "https://index.docker.io/v1/"
 
 
 def test_the_password_of_a_credential_helper_opens_the_registry(faulty: Faulty, helper: Callable[..., None]) -> None:

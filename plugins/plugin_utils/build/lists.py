@@ -117,10 +117,20 @@ class Lists:
             indexes.push(self.registry, change, media_type)
         self.changes[image].append(change)
 
+    @functools.cached_property
+    def _other(self) -> Registry:
+        """Where images are published; a login is for one registry."""
+        address = self.publish.partition("/")[0]
+        if address == self.registry.address:
+            return self.registry
+        other = Registry(address, writes=True)
+        other.on_trouble(self.registry.tell)
+        return other
+
     def _publish(self, image: str) -> None:
         """Copies a finished image by digest to another registry, unless its tags there name it already."""
         address, _slash, prefix = self.publish.partition("/")
-        other = self.registry if address == self.registry.address else Registry(address)  # a login is for one registry
+        other = self._other
         name = f"{prefix}/{image}" if prefix else image
         for change in self.changes[image]:
             wanted = [tag for tag in change.tags if (other.digest(name, tag) or ("",))[0] != change.digest]

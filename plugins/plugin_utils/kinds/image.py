@@ -43,7 +43,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES
 
 GONE = "lock the image again (make lock), or name a registry that has it (farm_origins: {image: ...})"
-TRUST = "this machine does not trust the certificate of that registry: install its CA certificate"
 LARGEST = 16 << 20  # bytes of a config; it is read while the image is locked
 Found = TypeVar("Found")
 
@@ -328,8 +327,8 @@ def _read(registry: Registry, repository: str, digest: str) -> tuple[bytes, oci.
 
 
 def told(error: FarmError, what: str) -> FarmError:
-    """The same error, of an image: the client's hints are for the farm's own registry."""
-    hint = TRUST if "farm_registry_ca" in error.hint else DOWN if isinstance(error, Unreachable) else error.hint
+    """The same error, of an image."""
+    hint = DOWN if isinstance(error, Unreachable) else error.hint
     return type(error)(f"{what}: {error.message}", hint=hint, platform=error.where.get("platform"))
 
 

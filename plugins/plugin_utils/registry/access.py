@@ -15,16 +15,19 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login impo
 @dataclass(frozen=True)
 class Access:
     """`ca` is the path of a PEM file on the controller whose certificates alone are trusted; '' means the CAs of the
-    system. Without a password there is no login here: the Docker client's is used."""
+    system. Without a password there is no login here: the Docker client's is used. `farms` says that the registry is
+    the farm's own, which has settings for all this."""
 
     ca: str = ""
     user: str = ""
     password: str = field(default="", repr=False)
+    farms: bool = True
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Access:
         """From an action's arguments `ca`, `user` and `password`, each of which may be missing."""
-        return cls(*(str(arguments.get(name) or "") for name in ("ca", "user", "password")))
+        ca, user, password = (str(arguments.get(name) or "") for name in ("ca", "user", "password"))
+        return cls(ca, user, password)
 
     @property
     def login(self) -> Login | None:

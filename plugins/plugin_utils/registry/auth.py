@@ -10,6 +10,7 @@ names, only in TLS or within this machine. A token is sent only to the origin th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import AGAIN, Answer, words
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 _WORDS = re.compile(r'(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
@@ -42,7 +43,8 @@ def challenges(text: str) -> dict[str, dict[str, str]]:
     current: dict[str, str] = {}
     for match in _WORDS.finditer(text):
         if match[4]:
-            current = found.setdefault(match[4].lower(), {})
+            current = {}  # of two of one scheme the first counts, and not a mixture
+            found.setdefault(match[4].lower(), current)
         else:
             current[match[1].lower()] = re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else match[3]
     return found
@@ -78,7 +80,7 @@ class Keys:
             offered, known = challenges(challenge), self.known()
             if not (self._own or known):
                 return ""
-            if "bearer" in offered:
+            if "bearer" in offered and (offered["bearer"].get("realm") or "basic" not in offered):
                 self._held[scope] = "Bearer " + self._token(offered["bearer"], scope, known)
                 return self._held[scope]
             if "basic" in offered and known and known.name and known.basic != refused:
@@ -89,8 +91,12 @@ class Keys:
     def hint(self) -> str:
         """The hint for a refusal."""
         if self._given:
-            return f"are farm_registry_user ({self._given.name}) and farm_registry_password those of {self.host}?"
-        return f"run `docker login {self.host}`" + (" as a user who may do this" if self.known() else " first")
+            return (f"are farm_registry_user ({self._given.name}) and farm_registry_password those of {self.host}, and "
+                    "may that user do this?")
+        known = None
+        with contextlib.suppress(FarmError):  # what is told is the refusal
+            known = self.known()
+        return f"run `docker login {self.host}`" + (" as a user who may do this" if known else " first")
 
     def known(self) -> Login | None:
         """The user's login here. It is looked up once, even if that fails: otherwise each thread waits for a helper."""
@@ -107,19 +113,24 @@ class Keys:
         """A token from the service that a challenge names. Its expiry is not tracked: a refused token is replaced."""
         realm = self._realm(asked.get("realm", ""))
         usual = f"repository:{scope.repository}:{'pull,push' if scope.write else 'pull'}" if scope.repository else ""
-        query = {"service": asked.get("service", ""), "scope": asked.get("scope") or usual}
-        query = {name: text for name, text in query.items() if text}
+        said = asked.get("scope", "")
+        # who may write may read a repository that is not there yet, so such a token is asked for even by a read
+        scopes = [text for text in ((said, usual) if scope.write and "push" not in said else (said or usual,)) if text]
+        query = [("service", asked["service"])] if asked.get("service") else []
         if known and known.identity:
-            form = {"grant_type": "refresh_token", "client_id": "desimages", "refresh_token": known.identity, **query}
+            form = [("grant_type", "refresh_token"), ("client_id", "desimages"), ("refresh_token", known.identity)]
+            query += [("scope", " ".join(scopes))] if scopes else []
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._ask("POST", realm, kind, urlencode(form).encode())
+            answer = self._ask("POST", realm, kind, urlencode([*form, *query]).encode())
         else:
             parts = urlsplit(realm)
-            url = urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])))
+            query += [("scope", text) for text in scopes]
+            url = urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query])))
             answer = self._ask("GET", url, {"Authorization": known.basic} if known else {}, None)
         if answer.status != 200:
-            text = f"{self.host}: its token service {answer.shown} answers HTTP {answer.status}"
-            raise RegistryError(text, hint=self.hint())
+            said = f"HTTP {answer.status} {words(answer.data)}".rstrip()
+            raise RegistryError(f"{self.host}: its token service {answer.shown} answers {said}",
+                                hint="it gives no tokens for now: try later" if answer.status in AGAIN else self.hint())
         try:
             value = json.loads(answer.data)
             token = value.get("token") or value.get("access_token")
@@ -132,6 +143,9 @@ class Keys:
 
     def _realm(self, realm: str) -> str:
         """The address of a token service, if a password may be sent there: in TLS, or from loopback to loopback."""
+        if not realm:
+            raise RegistryError(f"{self.host} wants a token, and does not say whose (realm)",
+                                hint="correct auth.token.realm in the registry's configuration")
         try:
             parts = urlsplit(realm)
             here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)

@@ -35,6 +35,7 @@ ACCEPT = {"Accept": ", ".join(KINDS)}
 SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: in some registries it appears a moment later
 DEPTH = 4  # levels of indexes in indexes
 DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is damaged"
+CHANGED = "its data is damaged, or something on the way changes it: ask who runs that registry"
 Found = TypeVar("Found")
 
 
@@ -43,17 +44,21 @@ class Registry:
 
     `access` says whom to trust and who asks. Without a login there, credentials come from the Docker client's
     configuration (`~/.docker/config.json`). A proxy (except for loopback) comes from the environment (`https_proxy`,
-    `no_proxy`). Safe to use from several threads. `pauses` are the seconds between attempts at a request.
+    `no_proxy`). Safe to use from several threads. `pauses` are the seconds between attempts at a request. `writes` says
+    that all requests are part of a push: some registries let nobody read what is not there, but who may push there.
     """
 
     def __init__(self, address: str, *, access: Access | None = None, pauses: Sequence[float] = PAUSES,
-                 threads: int = 16) -> None:
-        self.access = access or Access()
+                 threads: int = 16, writes: bool = False) -> None:
+        self.access = access or Access(farms=False)
         self._session = Session(address, self.access, pauses=pauses, threads=threads)
-        self.address, self.base, self._pauses = address, self._session.base, pauses
+        self.address, self.base, self._pauses, self._writes = address, self._session.base, pauses, writes
+        self.tell: Callable[[str], None] = lambda text: None
+        self._damaged = DAMAGED if self.access.farms else CHANGED
 
     def on_trouble(self, tell: Callable[[str], None]) -> None:
         """Whom to tell if a request has been in trouble for some seconds."""
+        self.tell = tell
         self._session.on_trouble(tell)
 
     def for_job(self, ca: str) -> dict[str, str]:
@@ -88,6 +93,7 @@ class Registry:
         digest, size = answer.headers.get("Docker-Content-Digest", ""), answer.headers.get("Content-Length", "")
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         good = not references.digest(digest) and re.fullmatch("[1-9][0-9]{0,8}", size) and kind in KINDS
+        good = good and not answer.packed  # else the size is that of what was packed
         if answer.status == 200 and good and (":" not in name or digest == name):
             return digest, int(size), kind
         data = self.manifest(repository, name)
@@ -106,7 +112,7 @@ class Registry:
         signed = ":" not in name and oci.signed(answer.data)  # a digest always means its exact bytes
         if not references.digest(said) and said != made and not signed:
             where = f"{self.address}/{repository}{'@' if ':' in name else ':'}{name}"
-            raise HashMismatch(f"{where} is {said}, but arrived as {made}", hint=DAMAGED)
+            raise HashMismatch(f"{where} is {said}, but arrived as {made}", hint=self._damaged)
         return answer.data
 
     def pushed(self, repository: str, digest: str) -> bytes | None:
@@ -122,13 +128,13 @@ class Registry:
         where, headers = _manifest(repository, name), {"Content-Type": media_type}
 
         def put() -> Answer | None:
-            answer = self._ask("PUT", where, repository, 200, 201, 202, 400, 404, body=data, headers=headers)
+            answer = self._ask("PUT", where, repository, 200, 201, 202, 204, 400, 404, body=data, headers=headers)
             return None if answer.status >= 400 and b"BLOB_UNKNOWN" in answer.data else answer
 
         answer = _soon(put)
         if answer is None:
             text = f"{self.address}/{repository} refuses {name}: it does not have a blob that this names"
-            raise RegistryError(text, hint=DAMAGED)
+            raise RegistryError(text, hint=self._damaged)
         if answer.status >= 400:
             raise self._session.refusal("PUT", answer)
         said = answer.headers.get("Docker-Content-Digest", "")
@@ -187,10 +193,11 @@ class Registry:
             made.update(piece)
             count += len(piece)
             if size is not None and count > size:
-                raise HashMismatch(f"{where} has more than its {size} bytes", hint=DAMAGED)
+                raise HashMismatch(f"{where} has more than its {size} bytes", hint=self._damaged)
             yield piece
         if f"sha256:{made.hexdigest()}" != digest:
-            raise HashMismatch(f"{where} arrived as sha256:{made.hexdigest()}", hint=DAMAGED)
+            packed = f", in the Content-Encoding {answer.packed}" if answer.packed else ""
+            raise HashMismatch(f"{where} arrived as sha256:{made.hexdigest()}{packed}", hint=self._damaged)
 
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
         """Pushes a blob; False if it was there already. If the connection drops, the upload starts again."""
@@ -256,7 +263,7 @@ class Registry:
 
     def _ask(self, method: str, path: str, repository: str, *good: int, whole: bool = True, once: bool = False,
              body: bytes | Path | None = None, headers: dict[str, str] | None = None) -> Answer:
-        scope = Scope(repository, method not in ("GET", "HEAD"))
+        scope = Scope(repository, self._writes or method not in ("GET", "HEAD"))
         return self._session.request(method, path, scope, good, whole=whole, once=once, body=body, headers=headers)
 
     def _lost(self, repository: str, name: str, answer: Answer) -> RegistryError:

@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP for the registry client: one exchange, retried if that may help. All waits and answers are bounded.
 
-It decodes nothing, follows no redirect and does not authenticate: session.py does.
+It follows no redirect and does not authenticate: session.py does.
 """
 
 from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,24 +35,34 @@ LONGEST = 240  # seconds after which nothing is retried, however long each attem
 SLOWEST = 10_000  # bytes a second
 LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept manifests of 4 MiB
 QUIET = 10  # seconds of trouble of which nobody is told
+_SAID = ("message", "detail", "details", "error_description", "error", "code")  # where servers say what is wrong
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
-_NO_USE = (  # what OpenSSL says where retrying is no use, and what to do
+_NO_USE = (  # what OpenSSL says where retrying is no use, and what to do: at the farm's registry, and elsewhere
     (re.compile("certificate has expired"),
-     "have the certificate renewed; playbooks/provision.yml renews that of the farm's own registry"),
-    (re.compile("certificate is not yet valid"), "check the clock of this machine"),
+     "have the certificate renewed; playbooks/provision.yml renews that of the farm's own registry",
+     "have the certificate there renewed, or check the clock of this machine"),
+    (re.compile("certificate is not yet valid"), "check the clock of this machine", ""),
     (re.compile("ostname mismatch|IP address mismatch|doesn't match"),
-     "farm_registry must be one of the names or addresses in the certificate"),
-    (re.compile("CERTIFICATE_VERIFY_FAILED"), "set farm_registry_ca to the CA that signed its certificate"),
-    (re.compile("NO_CERTIFICATE_OR_CRL_FOUND"), "farm_registry_ca must be a file of certificates in PEM"),
+     "farm_registry must be one of the names or addresses in the certificate",
+     "use one of the names or addresses in the certificate"),
+    (re.compile("CERTIFICATE_VERIFY_FAILED"), "set farm_registry_ca to the CA that signed its certificate",
+     "let this machine trust the CA that signed its certificate: put it into /usr/local/share/ca-certificates/NAME.crt"
+     " and run update-ca-certificates"),
+    (re.compile("NO_CERTIFICATE_OR_CRL_FOUND"), "farm_registry_ca must be a file of certificates in PEM",
+     "SSL_CERT_FILE must be a file of certificates in PEM"),
     (re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE"),
-     "the farm uses plain HTTP on loopback, and TLS elsewhere: does it speak TLS?"),
+     "the farm uses plain HTTP on loopback, and TLS elsewhere: does it speak TLS?", ""),
+    (re.compile("HANDSHAKE_FAILURE|PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|CERTIFICATE_REQUIRED|UNRECOGNIZED_NAME"
+                "|KEY_TOO_SMALL|MD_TOO_WEAK"),
+     "it must speak TLS 1.2 or later, under that name, and ask for no certificate of its clients", ""),
 )
 
 
 class Answer:
-    """A server's answer. `pieces()` reads a large one, once; `data` reads it whole, up to LARGEST bytes."""
+    """A server's answer. `pieces()` reads a large one, once, as it is; `data` reads it whole, up to LARGEST bytes, and
+    unpacks what a server has packed although nobody asked it to."""
 
     def __init__(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
         self.url, self.shown, self.status, self._response = url, shown(url), response.status, response
@@ -62,7 +74,7 @@ class Answer:
         """Raises RegistryError if it is longer than any manifest or list, Unreachable if it breaks off."""
         if self._data is None:
             kept = bytearray()
-            for piece in self.pieces():
+            for piece in self._unpacked() if self.packed in ("gzip", "x-gzip") else self.pieces():
                 kept += piece
                 if len(kept) > LARGEST:
                     self._response.close()
@@ -70,6 +82,22 @@ class Answer:
                                         hint="no manifest and no list is that large: is that address a registry's?")
             self._data = bytes(kept)
         return self._data
+
+    @property
+    def packed(self) -> str:
+        """How the server says that it has packed the answer; '' for not at all."""
+        return self.headers.get("Content-Encoding", "").strip().lower()
+
+    def _unpacked(self) -> Iterator[bytes]:
+        unpacker, some = zlib.decompressobj(wbits=31), False
+        try:
+            for piece in self.pieces():
+                some = True
+                yield unpacker.decompress(piece, LARGEST + 1)
+        except zlib.error as error:
+            raise Unreachable(f"{self.shown}: the answer is not {self.packed}, as it says: {error}") from error
+        if some and not unpacker.eof:  # there is nothing in an answer to HEAD
+            raise Unreachable(f"{self.shown}: the answer broke off, and cannot be unpacked")
 
     def pieces(self) -> Iterator[bytes]:
         """Raises Unreachable if it breaks off, or arrives slower than SLOWEST."""
@@ -89,10 +117,13 @@ class Answer:
 class Wire:
     """Connections to a registry and to where it redirects. Safe to use from several threads."""
 
-    def __init__(self, base: str, *, direct: bool, ca: str = "", pauses: Sequence[float], threads: int) -> None:
+    def __init__(self, base: str, *, direct: bool, ca: str = "", pauses: Sequence[float], threads: int,
+                 farms: bool = True) -> None:
         """`base` is the registry's URL, which decides the proxy; `direct` uses none. The registry's certificate must
-        be one of the CA in the file `ca`, if that is given; all other hosts' of a CA of the system."""
+        be one of the CA in the file `ca`, if that is given; all other hosts' of a CA of the system. `farms` says that
+        it is the farm's own registry, which settings can help."""
         self._base, self._ca, self._pauses, self._threads = origin(base), ca, pauses, threads
+        self._farms = farms
         self.tell: Callable[[str], None] = lambda text: None  # people, of a trouble that lasts
         self._told = False
         self._proxy = "" if direct else Machine(environment=os.environ).proxy(base)
@@ -123,24 +154,42 @@ class Wire:
                 if whole or answer.status in AGAIN:
                     _read = answer.data
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, Unreachable) as error:
-                trouble = error
-            if answer is not None and trouble is None:
+                answer, trouble = None, error
+            if answer is not None:
                 if answer.status >= 500 and method not in ("GET", "HEAD"):
                     refuse_full(url, answer.data)
-                if answer.status not in AGAIN or (answer.status == 429 and asked(answer) > LONGEST):
+                if answer.status not in AGAIN or asked(answer) > LONGEST:
                     self._told = False
                     return answer
-            pause = next(pauses, None)
-            if pause is None or time.monotonic() - began > LONGEST or _no_use(trouble):
+            pause, past = next(pauses, None), time.monotonic() - began
+            wait = max(pause or 0, asked(answer))
+            if pause is None or past + wait > LONGEST or self._remedy(url, trouble):
                 break
-            if not self._told and time.monotonic() - began > QUIET:
+            if not self._told and max(past, asked(answer)) > QUIET:
                 self._told = True
-                why = f"HTTP {answer.status}" if answer and not trouble else getattr(trouble, "reason", None) or trouble
+                why = f"HTTP {answer.status}" if answer else getattr(trouble, "reason", None) or trouble
                 self.tell(f"the registry {origin(url)} fails: {why}; it is tried for up to {sum(self._pauses):.0f} s")
-            time.sleep(max(pause, min(asked(answer), PAUSES[-1])) if answer else pause)
-        if answer is not None and trouble is None:
+            time.sleep(wait)
+        if answer is not None:
             return answer
-        raise _unreachable(url, trouble) from trouble
+        raise self._unreachable(url, trouble) from trouble
+
+    def _unreachable(self, url: str, error: Exception | None) -> FarmError:
+        if isinstance(error, Unreachable):
+            return error
+        what = f"the registry {shown(self._base)}"
+        if origin(url) != self._base:
+            what = f"{origin(url)}, where {what} leads,"
+        text = f"{what} cannot be reached: {getattr(error, 'reason', None) or error}"
+        if hint := self._remedy(url, error):
+            return RegistryError(text, hint=hint)
+        there = "is it running, and is that its address?"
+        return Unreachable(text, hint=f"{there} `make status` shows the farm's own registry" if self._farms else there)
+
+    def _remedy(self, url: str, error: Exception | None) -> str:
+        """What to do if the two sides cannot agree on TLS; '' for any other trouble."""
+        here, there = next((hints for sign, *hints in _NO_USE if sign.search(str(error))), ("", ""))
+        return here if self._farms and origin(url) == self._base else there or here
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
         options: dict[str, Any] = dict.fromkeys(("redirect", "retries", "preload_content", "decode_content"), False)
@@ -188,19 +237,21 @@ def asked(answer: Answer | None) -> float:
         return 0
 
 
-def _unreachable(url: str, error: Exception | None) -> FarmError:
-    if isinstance(error, Unreachable):
-        return error
-    where = re.sub(r"^(\w+://[^/]*).*", r"\1", url)
-    text = f"the registry {where} cannot be reached: {getattr(error, 'reason', None) or error}"
-    if hint := _no_use(error):
-        return RegistryError(text, hint=hint)
-    return Unreachable(text, hint="is it running, and is that its address? `make status` shows the farm's own registry")
-
-
-def _no_use(error: Exception | None) -> str:
-    """What to do if the two sides cannot agree on TLS; '' for any other trouble."""
-    return next((hint for sign, hint in _NO_USE if sign.search(str(error))), "")
+def words(data: bytes) -> str:
+    """What a server says of a failure, for a message: of JSON as registries and token services write it, of a page its
+    title, of other text its beginning."""
+    try:
+        value = json.loads(data)
+        errors = value.get("errors") if isinstance(value.get("errors"), list) else [value]
+        found = [next((one[name] for name in _SAID if isinstance(one.get(name), str) and one[name]), "")
+                 for one in errors]
+        text = "; ".join(filter(None, found))
+    except (ValueError, AttributeError, RecursionError):
+        text = data[:4096].decode(errors="replace")
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.I)
+        text = title[1] if title else "" if "<" in text or data.startswith((b"{", b"[")) else text
+    text = " ".join(text.split())[:500]
+    return text if text.isprintable() else ascii(text)
 
 
 class _Sent:

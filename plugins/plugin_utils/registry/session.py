@@ -7,7 +7,6 @@ success into an error with words.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -27,14 +26,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http impor
     origin,
     refuse_full,
     shown,
+    words,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login
 
 HOPS = 5  # redirects for one request
-PAGES = 10_000  # in a list
-# Docker Hub's registry has another name than its images and logins
-HOSTS = {"docker.io": "registry-1.docker.io"}
+PAGE, PAGES = 1000, 10_000  # names on a page, and pages in a list
+HUB = "registry-1.docker.io"  # where Docker Hub answers as a registry, by whichever of its names it is called
 BARREN = 20  # pages in a row that have no new name
+_LINK = re.compile(r"""<([^>]*)>((?:[^",<]|"[^"]*")*)""")  # an address and its parameters
+_PARAMETER = re.compile(r""";\s*([\w*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""")
 FOLLOWED = {"GET": (301, 302, 303, 307, 308), "HEAD": (301, 302, 303, 307, 308)}
 KEPT = (307, 308)  # for other methods: only these keep method and body (RFC 9110, 15.4.8)
 
@@ -44,11 +45,12 @@ class Session:
 
     def __init__(self, address: str, access: Access, *, pauses: Sequence[float], threads: int) -> None:
         refuse(f"the registry {address!r}", references.address(address))
-        plain = references.loopback(address)
+        host = HUB if references.hub(address) else address
+        plain = references.loopback(host)
         self.address = address
-        self.base = f"{'http' if plain else 'https'}://{HOSTS.get(address, address)}"
-        self._elsewhere, self._given = not plain, access.login
-        self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads)
+        self.base = f"{'http' if plain else 'https'}://{host}"
+        self._elsewhere, self._given, self._farms = not plain, access.login, access.farms
+        self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads, farms=access.farms)
         self._keys = {origin(self.base): Keys(address, self._wire.ask, own=True, given=access.login)}
         self._lock = threading.Lock()
 
@@ -75,7 +77,8 @@ class Session:
             if answer.status in good:
                 return answer
             if answer.status not in FOLLOWED.get(method, KEPT):
-                raise self.refusal(method, answer, keys.hint if answer.status == 401 else None)
+                login = answer.status == 401 or (answer.status == 403 and self.own(url))  # storage means other things
+                raise self.refusal(method, answer, keys.hint if login else None)
             url = self.leads(answer, url)
         raise RegistryError(f"{method} {self.base}{shown(path)}: more than {HOPS} redirects, the last to {shown(url)}",
                             hint="is that address a registry's?")
@@ -95,21 +98,25 @@ class Session:
         Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags
         """
         found: set[str] = set()
-        url, seen, barren = f"{path}?n=1000", set[str](), 0
+        url, seen, barren = f"{path}?n={PAGE}", set[str](), 0
         while url not in seen and len(seen) < PAGES and barren < BARREN:
-            answer = self.request("GET", url, scope, (200, 404) if missing and not seen else (200,))
+            usual = [200, *([] if seen else [400]), *([404] if missing and not found else [])]
+            answer = self.request("GET", url, scope, tuple(usual))
             if answer.status == 404:
                 return []
             seen.add(url)
+            if answer.status == 400:  # it allows no pages of this size
+                url = path
+                continue
             names = oci.document(answer.data, answer.shown).get(key) or []
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise RegistryError(f"{answer.shown}: {key} is not a list of names")
             barren = barren + 1 if found.issuperset(names) else 0
             found.update(names)
-            link = re.match(r"<([^>]+)>", answer.headers.get("Link", ""))
+            link = next_page(answer.headers.get("Link", ""))
             if not link:
                 return sorted(found)
-            url = self.leads(answer, answer.url, link[1])
+            url = self.leads(answer, answer.url, link)
             if not self.own(url):
                 raise RegistryError(f"{answer.shown}: the list of {key} continues on another host, at {shown(url)}")
         raise RegistryError(f"{self.base}{path}: the list of {key} does not end")
@@ -138,13 +145,14 @@ class Session:
         """The error for an answer that is not a success. Raises NoSpace if the registry's disk is full."""
         if method not in ("GET", "HEAD"):
             refuse_full(self.address, answer.data)
-        text = f"{method} {answer.shown}: the registry answers HTTP {answer.status} {_words(answer.data)}".rstrip()
-        if answer.status >= 500:
-            return Unreachable(text, hint="check its log; playbooks/check.yml says whether its data is damaged")
-        if answer.status == 429:
+        text = f"{method} {answer.shown}: the registry answers HTTP {answer.status} {words(answer.data)}".rstrip()
+        if answer.status == 429 or answer.status >= 500:
             kind = RegistryError if asked(answer) > LONGEST else Unreachable
-            return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not given')}",
-                        hint="it accepts no more requests for now: try later")
+            if answer.status == 429 or "Retry-After" in answer.headers:
+                return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not given')[:100]}",
+                            hint="it accepts no more requests for now: try later")
+            return kind(text, hint="check its log; playbooks/check.yml says whether its data is damaged" if self._farms
+                        else "it fails itself: try later, or ask who runs it")
         if 300 <= answer.status < 400:
             to = shown(answer.headers.get("Location", "nowhere"))
             hint_ = "use the registry's own address"
@@ -159,14 +167,18 @@ class Session:
             return self._keys[where]
 
 
+def next_page(link: str) -> str:
+    """The address of the next page of a list in a Link header, which may have other addresses too; '' if there is none
+    (RFC 8288). One that does not say what it is counts, as no other is defined for lists."""
+    for match in _LINK.finditer(link):
+        said = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(match[2])}
+        if "next" in said.get("rel", "next").lower().split():
+            return match[1]
+    return ""
+
+
 def refuse(what: str, allowed: str) -> None:
     """Raises RegistryError if `allowed`, which says what would be allowed, is not empty."""
     if allowed:
         raise RegistryError(f"{what} is not valid: it must be {allowed}")
 
-
-def _words(data: bytes) -> str:
-    try:
-        return "; ".join(str(error.get("message") or error.get("code")) for error in json.loads(data)["errors"])[:500]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ""
