@@ -60,10 +60,10 @@ class FarmAction(ActionBase):
         gc.freeze()
         try:
             libraries.check()
-            validator = ArgumentSpecValidator(argument_spec(documented(self.DOCUMENTATION)))
-            checked = validator.validate(plain(self._task.args))
-            if checked.error_messages:
-                raise AnsibleActionFail("; ".join(checked.error_messages))
+            options = documented(self.DOCUMENTATION)
+            checked = ArgumentSpecValidator(argument_spec(options)).validate(plain(self._task.args))
+            if wrong := checked.error_messages or blank(options, checked.validated_parameters):
+                raise AnsibleActionFail("; ".join(wrong))
             arguments = checked.validated_parameters
             with stoppable():
                 found = self.act(arguments, task_vars or {})
@@ -207,6 +207,12 @@ def argument_spec(options: dict[str, Any]) -> dict[str, Any]:
             spec["options"] = argument_spec(option["suboptions"])
         found[name] = spec
     return found
+
+
+def blank(options: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
+    """What is wrong with required paths that are empty: they would name the folder in which the run was started."""
+    return [f"{name} is empty: give a path" for name, option in options.items()
+            if option.get("required") and option["type"] == "path" and not arguments[name].strip()]
 
 
 def controller() -> int:

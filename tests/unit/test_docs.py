@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from ansible.parsing.splitter import parse_kv
 from ansible_collections.desimages.farm.plugins.module_utils.state import OWN
 from ansible_collections.desimages.farm.plugins.plugin_utils import settings
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
@@ -298,6 +301,32 @@ def test_no_limit_leaves_out_what_the_controller_does(path: Path) -> None:
                         or kind.endswith((".import_role", ".fail", ".assert", ".debug", ".set_fact", ".meta"))
                         or task.get(kind) in [f"tasks/{name}.yml" for name in ("refuse", "begin", "members", "verdict")]
                         ), task["name"]
+
+
+def _commands() -> list[Any]:
+    """The commands with ansible-playbook in the headers of playbooks and in the pages, also those in make's ARGS."""
+    found = []
+    for path in (*PLAYBOOKS, *PAGES):
+        text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
+        for line in re.findall(r"(?m)^(?:# +)?((?:\S*ansible-playbook|make [a-z-]+) .*)$", text):
+            found.append(pytest.param(line, id=f"{path.stem}: {line[:60]}"))
+    return found
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_each_value_of_a_shown_command_arrives_whole(command: str) -> None:
+    """Ansible splits what follows -e at spaces, after the shell did, unless it is JSON or a quoted value."""
+    def values(line: str) -> list[str]:
+        words = shlex.split(line, comments=True)
+        nested = [value for word in words if word.startswith("ARGS=") for value in values(word[5:])]
+        return nested + [value for name, value in pairwise(words) if name in ("-e", "--extra-vars")]
+
+    for value in values(command):
+        if value.startswith(("{", "@")):
+            continue
+        parsed = parse_kv(value, check_raw=False)
+        assert "_raw_params" not in parsed, parsed
+        assert len(parsed) == 1, parsed
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: str(path.relative_to(PROJECT)))
