@@ -228,6 +228,23 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     run("rm", "-rf", *(str(path) for path in tmp_path.iterdir()))
 
 
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean git repository of what is here now, committed or not."""
+    clone = tmp_path_factory.mktemp("sources") / "farm"
+    names = sh("git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        source, target = PROJECT / name, clone / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    git = ("git", "-C", str(clone), "-c", "user.name=test", "-c", "user.email=test@example.org")
+    sh(*git, "init", "-q", "-b", "main")
+    sh(*git, "add", "-A")
+    sh(*git, "commit", "-q", "-m", "as it is")
+    return clone
+
+
 @contextmanager
 def held() -> Iterator[str]:
     """While somebody's process has the farm; gives the words that name it."""

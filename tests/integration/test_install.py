@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import venv
@@ -18,7 +17,7 @@ import yaml
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from packaging.requirements import Requirement
 
-from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm, sh
+from .conftest import COMPILED, PROJECT, REGISTRY, STATE, Farm
 from .small import Small
 
 PROGRAMS = Path(sys.executable).parent
@@ -37,23 +36,6 @@ all:
     farm_catalog: [desimages.farm, "{{ inventory_dir }}/images"]
 """
 RECIPE = "description: Says hello\nlicense: MIT\nplatforms: [linux/amd64, linux/arm64]\n"
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean git repository of what is here now, committed or not."""
-    clone = tmp_path_factory.mktemp("sources") / "farm"
-    names = sh("git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, names):
-        source, target = PROJECT / name, clone / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
-    git = ("git", "-C", str(clone), "-c", "user.name=test", "-c", "user.email=test@example.org")
-    sh(*git, "init", "-q", "-b", "main")
-    sh(*git, "add", "-A")
-    sh(*git, "commit", "-q", "-m", "as it is")
-    return clone
 
 
 @pytest.fixture

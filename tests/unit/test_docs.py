@@ -7,7 +7,7 @@ import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
 
 from .conftest import Catalog
+from .printed import Block, blocks
 from .test_docs_of_plugins import check_tasks
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -35,33 +36,6 @@ PLAYBOOKS = [PROJECT / "build.yml", *sorted((PROJECT / "playbooks").glob("*.yml"
 SOURCES = [path for folder in ("plugins", "roles", "playbooks") for path in sorted((PROJECT / folder).rglob("*"))
            if path.suffix in (".py", ".yml")]
 NEEDED = {"description": "An example", "license": "MIT"}  # by every recipe; examples in the guide show single keys
-
-
-class Block(NamedTuple):
-    """A fenced block: its page and first line, its language, the words behind that, its text."""
-
-    page: Path
-    line: int
-    language: str
-    words: tuple[str, ...]
-    text: str
-
-    @property
-    def file(self) -> str:
-        """`jq/image.yml` where the block is a whole file of an example image."""
-        return next((word.partition("=")[2] for word in self.words if word.startswith("file=")), "")
-
-
-def blocks(page: Path) -> list[Block]:
-    found, number = [], 0
-    lines = page.read_text(encoding="utf-8").splitlines()
-    while number < len(lines):
-        if fence := re.match(r"```(.*)", lines[number]):
-            first, (language, *words) = number + 1, fence[1].split() or [""]
-            number = lines.index("```", first)
-            found.append(Block(page, first, language, tuple(words), "\n".join(lines[first:number]) + "\n"))
-        number += 1
-    return found
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -107,9 +81,11 @@ def test_the_example_images_are_good_beside_ours(tmp_path: Path) -> None:
         path = tmp_path / block.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
-    recipes = load_catalog([str(tmp_path), str(PROJECT / "images")], need_locks=False)
-    assert files
-    assert {Path(block.file).parent.name for block in files} <= set(recipes)
+    recipes = {path for path in files if path.file.endswith("/image.yml")}
+    folders = sorted({str((tmp_path / block.file).parent.parent) for block in recipes})
+    assert folders
+    there = load_catalog([*folders, str(PROJECT / "images")], need_locks=False)
+    assert {Path(block.file).parent.name for block in recipes} <= set(there)
 
 
 @pytest.mark.parametrize("block", of("yaml", "inventory"))
@@ -153,7 +129,7 @@ def test_every_link_resolves(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_file_of_the_project_that_is_named_exists(page: Path) -> None:
-    named = re.findall(r"`((?:plugins/)?(?:module_utils|plugin_utils|scripts|tests|playbooks)/[^` ]*)`",
+    named = re.findall(r"`((?:plugins/)?(?:module_utils|plugin_utils|scripts|tests|playbooks)/[^`\s]*)`",
                        page.read_text(encoding="utf-8"))
     assert [path for path in named if not (PROJECT / path).exists() and not (PROJECT / "plugins" / path).exists()] == []
 
