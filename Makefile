@@ -120,7 +120,7 @@ docs: setup-dev ## make the documentation site, and check its links: .cache/site
 schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 	python scripts/schemas.py
 
-readmes: setup-dev ## regenerate images/*/README.md and docs/catalog.md from the recipes
+readmes: setup-dev ## regenerate images/*/README.md and docs/catalog.md from the recipes, and docs/map.md from the files
 	python scripts/readmes.py
 
 bench: setup-dev ## measure; figures and ratios with the machine's load

@@ -1,4 +1,4 @@
-"""Writes images/*/README.md from the recipes; what people wrote in them stays. And docs/catalog.md."""
+"""Writes images/*/README.md (what people wrote in them stays) and docs/catalog.md from the recipes, and docs/map.md."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "collections"))
+sys.path[:0] = [str(PROJECT / "collections"), str(PROJECT / "scripts")]
 
+import filemap  # noqa: E402
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog  # noqa: E402
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.page import page  # noqa: E402
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.readme import readme  # noqa: E402
@@ -26,7 +27,8 @@ def made() -> dict[Path, str]:
         found[path] = readme(recipe, path.read_text(encoding="utf-8") if path.exists() else "")
     tests = {name: test for name, recipe in recipes.items() if not recipe.targets and (test := test_of(name))}
     family = yaml.safe_load((PROJECT / "docs/family.yml").read_text(encoding="utf-8"))
-    return {**found, PROJECT / "docs/catalog.md": page(recipes, family, tests)}
+    return {**found, PROJECT / "docs/catalog.md": page(recipes, family, tests),
+            PROJECT / "docs/map.md": filemap.page(PROJECT)}
 
 
 def test_of(image: str) -> str:

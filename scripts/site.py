@@ -27,7 +27,7 @@ from antsibull_docs_parser.parser import Context, parse
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = PROJECT / ".cache/site/pages"
-GUIDES = ("guide", "fleet", "contract", "catalog", "security", "scheduling", "architecture", "measured")
+GUIDES = ("guide", "fleet", "contract", "catalog", "security", "scheduling", "architecture", "map", "measured")
 KINDS = {"module": "modules", "lookup": "lookup", "test": "test", "filter": "filter"}  # ansible-doc's name -> folder
 LINK = re.compile(r"(\[[^\]\n]*(?:\n[^\]\n]*)?\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"^(```\w+) [^\n]*$", re.MULTILINE)  # our tests read words after the language; mkdocs knows none

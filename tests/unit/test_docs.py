@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 README, GUIDE, ARCHITECTURE = PROJECT / "README.md", PROJECT / "docs/guide.md", PROJECT / "docs/architecture.md"
 FLEET = PROJECT / "docs/fleet.md"
 PAGES = [README, GUIDE, ARCHITECTURE, FLEET,
-         *(PROJECT / f"docs/{name}.md" for name in ("security", "scheduling", "contract", "measured")),
+         *(PROJECT / f"docs/{name}.md" for name in ("security", "scheduling", "contract", "map", "measured")),
          *sorted((PROJECT / "roles").glob("*/README.md"))]
 MODULES = sorted((PROJECT / "plugins/modules").glob("*.py"))
 ROLES = sorted(path.parent.parent for path in (PROJECT / "roles").glob("*/tasks/main.yml"))
@@ -218,6 +218,16 @@ def test_every_decision_that_the_code_names_stands_in_the_architecture() -> None
                                                              path.read_text(encoding="utf-8"))}
     assert named
     assert [name for name in sorted(named) if f"**{name} " not in text] == []
+
+
+def test_the_map_has_every_file_of_python_but_documentation_of_actions() -> None:
+    """That each line is the file's own sentence is compared in test_pages.py, with what `make readmes` makes."""
+    text = (PROJECT / "docs/map.md").read_text(encoding="utf-8")
+    actions = {path.name for path in (PROJECT / "plugins/action").glob("*.py")}
+    files = [path for folder in ("plugins", "scripts", "tests") for path in sorted((PROJECT / folder).rglob("*.py"))
+             if path.name != "__init__.py" and not (path.parent.name == "modules" and path.name in actions)]
+    assert files
+    assert [str(path.relative_to(PROJECT)) for path in files if f"](../{path.relative_to(PROJECT)})" not in text] == []
 
 
 def test_the_architecture_names_every_folder_of_the_house() -> None:

@@ -1,3 +1,5 @@
+"""The lock step of one image: what it locks, keeps, refuses and writes."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

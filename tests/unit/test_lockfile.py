@@ -1,3 +1,5 @@
+"""The lock file: the same bytes for the same resolution, and what is refused when it is read."""
+
 from __future__ import annotations
 
 import json

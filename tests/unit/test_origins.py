@@ -1,3 +1,5 @@
+"""Where locked files come from: which origins are tried, in which order, and with which settings."""
+
 from __future__ import annotations
 
 from pathlib import Path
