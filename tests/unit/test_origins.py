@@ -58,10 +58,10 @@ def apt(tmp_path: Path) -> Path:
     return root
 
 
-def urls(origins: Origins, archive: str = "debian") -> list[str]:
+def urls(origins: Origins, archive: str = "debian", pool: str = "pool/main") -> list[str]:
     """Where a package may be had."""
     entry = deb("libc6", "2+b~1", "linux/arm64", archive=archive, architecture="arm64",
-                path="pool/main/g/glibc/libc6_2+b~1_arm64.deb")
+                path=f"{pool}/g/glibc/libc6_2+b~1_arm64.deb")
     return KIND.urls(entry, "20261123T112238Z", origins)
 
 
@@ -95,6 +95,24 @@ def test_what_the_inventory_names_is_asked_alone(apt):
     own = origins(apt, {"debian": ["file:///srv/debian/"]}, snapshots=True)
     assert urls(own) == ["file:///srv/debian/pool/main/g/glibc/libc6_2%2Bb~1_arm64.deb"]
     assert urls(own, "debian-security")[0].startswith("http://snapshot.debian.org/archive/debian-security/")
+
+
+def test_a_package_is_also_looked_for_in_the_other_archive(apt):
+    """A security update is in the main archive from the next point release on, in some mirrors of it later."""
+    file = "g/glibc/libc6_2%2Bb~1_arm64.deb"
+    assert urls(origins(apt)) == [
+        f"http://mirror.example/debian/pool/main/{file}", f"http://one.example/debian/pool/main/{file}",
+        f"http://two.example/debian/pool/main/{file}",
+        f"http://mirror.example/debian-security/pool/updates/main/{file}",
+        f"http://one.example/security/pool/updates/main/{file}"]
+    both = origins(apt, {"debian": ["file:///srv/main"], "debian-security": ["file:///srv/security"]})
+    assert urls(both, "debian-security", "pool/updates/main") == [
+        f"file:///srv/security/pool/updates/main/{file}", f"file:///srv/main/pool/main/{file}"]
+
+
+def test_without_an_origin_of_the_other_archive_its_own_is_asked(tmp_path):
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/debian trixie main\n")
+    assert len(urls(origins(tmp_path))) == 1
 
 
 def test_the_longest_prefix_of_a_url_is_replaced(apt):

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -95,10 +96,16 @@ class DebianKind(Kind):
             yield f"name {fact['name']!r} is not a valid name of a package"
 
     def urls(self, entry: Entry, snapshot: str, origins: Origins) -> list[str]:
-        """The URLs of a package, best first."""
-        fact = entry.fact
-        path = quote(fact["path"], safe="/~")
-        return [f"{at}/{path}" for base in origins.bases(fact["archive"]) for at in at_times(base, snapshot)]
+        """The URLs of a package, best first. The last ones are those of the other archive: a security update enters
+        the main one with the next point release, and mirrors of the two may serve it at different times."""
+        (archive, path), *others = _places(entry.fact)
+        found = [(base, path) for base in origins.bases(archive)]
+        for other, there in others:
+            # who names one origin wants that one asked alone
+            if (archive in origins.configured) == (other in origins.configured):
+                with suppress(FarmError):  # this machine has no origin of it
+                    found += [(base, there) for base in origins.bases(other)]
+        return [f"{at}/{quote(path, safe='/~')}" for base, path in found for at in at_times(base, snapshot)]
 
     def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
         return licences.read(licences.deb, path)
@@ -110,6 +117,16 @@ class DebianKind(Kind):
     def fetch(self, wanted: Sequence[tuple[Entry, str]], desk: Desk) -> Iterator[tuple[Entry, FarmError | None]]:
         yield from download_all(wanted, lambda entry, snapshot: self.urls(entry, snapshot, desk.origins), desk.client,
                                 desk.store)
+
+
+def _places(fact: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(archive, path) of a package: as locked, and where the other archive would have the same file."""
+    archive, path = fact["archive"], fact["path"]
+    yield archive, path
+    if archive == "debian" and path.startswith("pool/"):
+        yield "debian-security", path.replace("pool/", "pool/updates/", 1)
+    elif archive == "debian-security" and path.startswith("pool/updates/"):
+        yield "debian", path.replace("pool/updates/", "pool/", 1)
 
 
 class Packages(Resolver):
