@@ -1,6 +1,7 @@
 """What the benches share: a farm of their own, synthetic catalogs, and the machine's load beside every figure.
 
-The farm lives in DESIMAGES_BENCH_STATE and is kept from one bench to the next: compiled and fetched once. To remove it:
+The farm lives in DESIMAGES_BENCH_STATE and is kept from one bench to the next: compiled and fetched once. Its
+services stop when a bench ends. To remove it:
 
     python tests/bench/common.py clean
 
@@ -9,6 +10,7 @@ Where it is not run as root, what BuildKit and the registry use of the processor
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -33,6 +35,8 @@ REGISTRY = os.environ.get("DESIMAGES_BENCH_REGISTRY", "127.0.0.1:5991")
 CACHE = PROJECT / ".cache" / "bench"
 PLATFORMS = ("linux/amd64", "linux/386", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/s390x", "linux/ppc64le",
              "linux/riscv64")
+STOP, CLEAN = "playbooks/stop.yml", "playbooks/clean.yml"
+_stopping: set[Path] = set()  # state folders of the farms that stop when the bench ends
 RECIPE = "description: {name}\nhome: https://example.org\nlicense: MIT\nplatforms: all\n"
 
 
@@ -117,7 +121,11 @@ class Farm:
         return found
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Cost:
-        """Runs a playbook as a person does."""
+        """Runs a playbook as a person does. When the bench ends, the farm's services stop; its data stays for the next
+        bench."""
+        if playbook not in (STOP, CLEAN) and self.state not in _stopping:
+            _stopping.add(self.state)
+            atexit.register(self._stop)
         values = {"farm_state": str(self.state), "farm_registry": self.registry, "buildkitd_cache": str(CACHE),
                   **self.variables, **variables}
         with tempfile.NamedTemporaryFile("w", suffix=".json") as extra:
@@ -127,6 +135,10 @@ class Farm:
                            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
             return self.cost(["ansible-playbook", playbook, "-e", f"@{extra.name}", *arguments], cwd=self.project,
                              env=environment)
+
+    def _stop(self) -> None:
+        if self.state.exists():  # repeat.py removes one of its farms
+            replace(self, project=PROJECT).play(STOP)
 
     def provision(self) -> None:
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -138,7 +150,7 @@ class Farm:
         subprocess.run(as_root(f"{self.state}/bin/buildctl", "--addr", self.socket, "prune", "--all"), check=True,
                        stdout=subprocess.DEVNULL)
         self.settle()
-        self.play("playbooks/stop.yml")
+        self.play(STOP)
         self.play("playbooks/provision.yml")
         if self.writes:
             self._limit()
@@ -249,5 +261,5 @@ def _number(text: str) -> bool:
 if __name__ == "__main__":
     if sys.argv[1:] != ["clean"]:
         sys.exit(__doc__)
-    print(f"removed {STATE}: {Farm().play('playbooks/clean.yml')}")
+    print(f"removed {STATE}: {Farm().play(CLEAN)}")
     subprocess.run(as_root("rm", "-rf", f"{STATE}-work"), check=True)
