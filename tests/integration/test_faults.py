@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -129,7 +129,12 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
     assert all(later - earlier >= SAY_EVERY - 1 for earlier, later in pairwise(seconds))
 
 
-def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: Small, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [
+    pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="ctrl-c"),
+    pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="sigterm"),  # as a service manager or a CI does
+])
+def test_what_stops_a_run_stops_what_was_started_and_says_what_is_left(
+        own: Farm, small: Small, tmp_path: Path, stop: Callable[[int], None]) -> None:
     small.edit("box/Dockerfile", "/usr/bin/busybox mkdir /out",
                "/usr/bin/busybox sleep 100 && /usr/bin/busybox mkdir /out")
     with started(own, tmp_path) as build:
@@ -143,7 +148,7 @@ def test_ctrl_c_stops_what_was_started_and_says_what_is_left(own: Farm, small: S
         while not _steps("sleep 100") and time.monotonic() < deadline:
             time.sleep(0.2)  # the step is awaited; nothing tells of its start
         assert _steps("sleep 100")
-        os.killpg(build.pid, signal.SIGINT)
+        stop(build.pid)
         said += build.stdout.read()
     assert build.returncode != 0
     assert "units are not built" in said, said
