@@ -23,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     choose,
     described,
     difference,
+    failed,
     summary,
     warnings,
 )
@@ -49,7 +50,7 @@ class ActionModule(FarmAction):
                             allow_missing_suites=arguments["allow_missing_suites"], say=self.say)
             locker.prepare(recipes)
             images: list[dict[str, Any]] = []
-            failures: list[dict[str, Any]] = []
+            failures: dict[str, FarmError] = {}
             differences: list[dict[str, str]] = []
             for recipe in recipes:
                 started = time.monotonic()
@@ -59,7 +60,7 @@ class ActionModule(FarmAction):
                     if not self.check:
                         moved.write(locked)
                 except FarmError as error:
-                    failures.append({"name": recipe.name, **error.as_result()})
+                    failures[recipe.name] = error
                 else:
                     locks[recipe.name] = locked.lock
                     images.append(described(recipe, locked, round(time.monotonic() - started, 1), moved.lines))
@@ -67,12 +68,12 @@ class ActionModule(FarmAction):
         for text in (*warnings(images), *apart(catalog, locks, {recipe.name for recipe in recipes})):
             self.warn(text)
         result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
-                                  "failures": failures, "summary": [summary(image) for image in images]}
+                                  "failures": [{"name": name, **error.as_result()} for name, error in failures.items()],
+                                  "summary": [summary(image) for image in images]}
         if self.diff:
             result["diff"] = [*differences, *({"prepared": difference(image)} for image in images if image["changed"])]
         if failures:
-            told = "\n".join(f"{failure['name']}: {failure['msg']}" for failure in failures)
             result["failed"] = True
             kept = "could not be locked; they keep their old lock"
-            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{told}"
+            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{failed(failures)}"
         return result

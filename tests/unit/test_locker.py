@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.debian_closur
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_packages import MADE as MADE_BY_NPM
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locker, moved, workplace, write
-from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, difference, warnings
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import choose, difference, failed, warnings
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Lock, Recipe
 
@@ -348,3 +348,12 @@ def test_what_no_lock_can_name_is_refused_before_it_is_one(tmp_path, path, said)
     made.resolvers["debian"].debian.closure = lambda *arguments: packages  # type: ignore[attr-defined]
     with pytest.raises(BadInput, match=said):
         made.lock(recipe(tmp_path / "debian", SEED))
+
+
+def test_what_several_images_cannot_be_locked_for_is_said_once() -> None:
+    def mixed(image: str) -> FarmError:
+        return FarmError("apt cannot use the indexes of armel", hint="try later", platform="linux/arm/v6", image=image)
+
+    assert failed({"a": mixed("a"), "b": FarmError("no such package", image="b"), "c": mixed("c")}) == (
+        "a, c: apt cannot use the indexes of armel (platform: linux/arm/v6)\n  what to do: try later\n"
+        "b: no such package (image: b)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
@@ -75,6 +75,21 @@ def summary(image: Mapping[str, Any]) -> str:
     change = "locked for the first time" if image["new"] else change
     snapshot = f", Debian of {image['snapshot']}" if image["snapshot"] else ""
     return f"{image['name']}: {image['lines']} files{snapshot}, {change} ({image['seconds']} s)"
+
+
+def failed(failures: Mapping[str, FarmError]) -> str:
+    """Why images (name -> error) could not be locked. What they have in common, such as an origin that serves an index
+    in pieces, is said once for all of them."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, error in failures.items():
+        alike.setdefault((error.message, error.hint), []).append(name)
+    lines = []
+    for names in alike.values():
+        first = failures[names[0]]
+        common = {key: value for key, value in first.where.items()
+                  if all(failures[name].where.get(key) == value for name in names)}
+        lines.append(f"{', '.join(names)}: {FarmError(first.message, hint=first.hint, **common)}")
+    return "\n".join(lines)
 
 
 def warnings(images: list[dict[str, Any]]) -> list[str]:
