@@ -130,15 +130,6 @@ class FarmAction(ActionBase):
         """Prints a line at once."""
         display.display(text)
 
-    def alert(self, text: str) -> None:
-        """Prints a line that appears even while Ansible ends: then nothing reads what workers say, so it goes to
-        ansible-playbook's own stderr."""
-        try:
-            with open(f"/proc/{controller()}/fd/2", "a") as errors:
-                errors.write(text + "\n")
-        except OSError:
-            display.display(text)
-
     def warn(self, text: str) -> None:
         display.warning(text)
 

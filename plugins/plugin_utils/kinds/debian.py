@@ -119,6 +119,17 @@ class DebianKind(Kind):
                                 desk.store)
 
 
+def _joined(failures: Mapping[Platform, FarmError]) -> FarmError:
+    """The errors of an input's platforms as one. What several platforms have in common is said once."""
+    alike: dict[str, list[Platform]] = {}
+    for platform, error in failures.items():
+        alike.setdefault(error.message, []).append(platform)
+    first = next(iter(failures.values()))
+    where = {key: value for key, value in first.where.items() if key != "platform"}
+    return FarmError("\n".join(f"{', '.join(map(str, platforms))}: {text}" for text, platforms in alike.items()),
+                     hint=first.hint, **where)
+
+
 def _places(fact: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(archive, path) of a package: as locked, and where the other archive would have the same file."""
     archive, path = fact["archive"], fact["path"]
@@ -157,18 +168,17 @@ class Packages(Resolver):
                 return error
 
         entries: list[Entry] = []
-        failures: list[FarmError] = []
+        failures: dict[Platform, FarmError] = {}
         with ThreadPoolExecutor(WORKERS) as pool:
             for index, some in zip(indexes, pool.map(closure, indexes)):
                 if isinstance(some, FarmError):
-                    failures.append(some)
+                    failures[index.platform] = some
                     continue
                 self.desk.say(f"lock {recipe.name}: {index.platform} {len(some)} packages for {found.name}")
                 entries += [KIND.entry(found.name, *package[:2], str(index.platform), package.facts)
                             for package in some]
         if failures:
-            raise FarmError("\n".join(dict.fromkeys(error.message for error in failures)), hint=failures[0].hint,
-                            **failures[0].where)
+            raise _joined(failures)
         return Resolved(
             tuple(entries), releases=newest(indexes),
             left_out={index.platform: index.left_out for index in indexes if index.left_out},

@@ -281,8 +281,8 @@ class Debian:
         found = _asked(name, index, apt, install, wanted)
         if moved := [f"{one.facts['name']} {one.facts['version']}, there {there[one.facts['name']].facts['version']}"
                      for one in found if one.facts["name"] in there]:
-            raise FarmError(f"on {index.platform}, {', '.join(wanted)} cannot be added to the image that this one"
-                            f" descends from, as newer versions are needed: {'; '.join(sorted(moved))}",
+            raise FarmError(f"{', '.join(wanted)} cannot be added to the image that this one descends from, as newer"
+                            f" versions are needed: {'; '.join(sorted(moved))}", platform=index.platform,
                             hint="lock both at the same time (farm_images), or name a farm_snapshot", input=name)
         return [*kept, *found]
 
@@ -298,14 +298,13 @@ def _asked(name: str, index: Index, apt: Apt, command: Sequence[str], packages: 
     if code:  # with -qq it does not say why
         _code, out, err = apt.run(*command, "--", *packages)
         raise FarmError(
-            f"apt cannot install {', '.join(packages) or 'the essential packages'} on {index.platform}:\n    "
-            f"{_reasons(out + err)}",
+            f"apt cannot install {', '.join(packages) or 'the essential packages'}:\n    {_reasons(out + err)}",
             hint="correct `debian:` of this input, or remove the platform from the recipe",
-            input=name, suites=", ".join(release.suite for release in index.releases),
+            input=name, platform=index.platform, suites=", ".join(release.suite for release in index.releases),
         )
     found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
     if not found:
-        raise FarmError(f"apt installs nothing for {', '.join(packages)} on {index.platform}", input=name)
+        raise FarmError(f"apt installs nothing for {', '.join(packages)}", platform=index.platform, input=name)
     return found
 
 
