@@ -47,7 +47,8 @@ options:
       - For each platform, such as V(linux/arm/v7), the tag or digest of its manifest in the same repository. At least
         one. Any platform that Go names can be given, not only those that the farm builds for.
       - If it names an index, such as C(docker buildx build --push) makes for a single platform, the platform's manifest
-        is taken out of it.
+        is taken out of it. An index with several that nothing tells apart (as for versions of Windows) is refused, and
+        so is an index in an index. An artifact says no platform, and is taken for the one that is given.
     type: dict
     required: true
   attestations:
