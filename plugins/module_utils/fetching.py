@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads blobs of the archive from a registry, with the login and the CA that a job came with. I/O.
 
-No proxy of this host's environment is used, as BuildKit uses none for the registry.
-
-Only a challenge for a password (Basic) is answered, not one for a token: the farm's own registry asks for a password.
-A registry with tokens serves a node whose files are all in a store.
+No proxy of this host's environment is used, as BuildKit uses none for the registry. The farm's own registry asks for a
+password; one that somebody else runs may ask for a token, which is got with the password.
 """
 
 from __future__ import annotations
@@ -18,15 +16,18 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from .challenges import challenges, token, trusted
 from .errors import FarmError, Unreachable
 from .files import CHUNK
 
 SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
 REACHED = 20  # seconds in which a registry must answer
 SLOWEST = 5_000  # bytes a second; it gives up on an archive that sends less. Several jobs may share 1 Mbit/s
+LARGEST = 1 << 20  # bytes of a token service's answer that are read
 AGAIN = (429, 500, 502, 503, 504)
+_TOKENS: dict[tuple[str, str], str] = {}  # repository and login -> the header with the last token
 _DISTRUST = "this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"
 _HINT = "does the registry run, and can this machine reach it?"
 _REFUSED = {401: "it asks for a login: check farm_registry_user and farm_registry_password",
@@ -63,18 +64,47 @@ class _Exact(urllib.request.HTTPSHandler):
         return self.do_open(http.client.HTTPSConnection, req, context=ssl.create_default_context(cafile=ca))
 
 
+def _opened(opener: urllib.request.OpenerDirector, url: str, access: Mapping[str, str]) -> http.client.HTTPResponse:
+    """The answer to a request with the login, or with a token if the registry wants one."""
+    def ask(where: str, authorization: str) -> http.client.HTTPResponse:
+        request = urllib.request.Request(where)
+        if authorization:
+            request.add_unredirected_header("Authorization", authorization)
+        answer: http.client.HTTPResponse = opener.open(request, timeout=SILENCE)
+        return answer
+
+    secret = base64.b64encode(f"{access.get('user', '')}:{access.get('password', '')}".encode()).decode()
+    basic = f"Basic {secret}" if access.get("password") else ""
+    name = urlsplit(url).path.partition("/v2/")[2].rpartition("/blobs/")[0]
+    key = (url.rpartition("/blobs/")[0], basic)
+    try:
+        return ask(url, _TOKENS.get(key) or basic)
+    except HTTPError as error:
+        wanted = challenges(", ".join(error.headers.get_all("WWW-Authenticate") or ())).get("bearer", {})
+        if error.code != 401 or not access or not trusted(wanted.get("realm", ""), urlsplit(url).netloc):
+            raise
+        error.close()
+        realm = urlsplit(wanted["realm"])
+        query = {"service": wanted.get("service", ""), "scope": wanted.get("scope") or f"repository:{name}:pull"}
+        query = {part: text for part, text in query.items() if text}
+        where = urlunsplit(realm._replace(query=urlencode([*parse_qsl(realm.query), *query.items()]), fragment=""))
+        with ask(where, basic) as answer:
+            found = token(answer.read(LARGEST))
+        if not found:
+            raise FarmError(f"{url}: {wanted['realm']}, which gives its tokens, answers without one",
+                            hint=_HINT) from error
+        _TOKENS[key] = f"Bearer {found}"
+        return ask(url, _TOKENS[key])
+
+
 def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
     """The content of a blob of `size` bytes, piece by piece. `access` may have `url`, `ca` (a file), `user` and
     `password`: they are used for that registry alone. Raises Unreachable if trying again may help, else FarmError."""
-    request = urllib.request.Request(url)
     mine = bool(access.get("url")) and url.startswith(f"{access['url']}/")
-    if mine and access.get("password"):
-        secret = base64.b64encode(f"{access['user']}:{access['password']}".encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {secret}")
     opener = _opener(url, access.get("ca", "") if mine else "")
     until = time.monotonic() + SILENCE + size / SLOWEST
     try:
-        with opener.open(request, timeout=SILENCE) as answer:
+        with _opened(opener, url, access if mine else {}) as answer:
             said, came = answer.headers.get("Content-Length", ""), 0
             while piece := answer.read1(CHUNK):
                 came += len(piece)

@@ -18,6 +18,7 @@ from typing import Any
 
 import bcrypt
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import fetching
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import certificates
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, oci
@@ -273,6 +274,22 @@ def test_the_docker_clients_login_gets_tokens(open_: Callable[..., Place], tmp_p
     assert [one["access"] for one in found.service.granted] == [
         [{"type": "repository", "name": "team/app", "actions": ["pull"]},
          {"type": "repository", "name": "team/app", "actions": ["pull", "push"]}]]
+
+
+@pytest.mark.parametrize("kind", [f"{name} {guard}" for name in KINDS for guard in ("passwords", "tokens")])
+def test_a_node_reads_the_archive_with_the_login_of_its_job(open_: Callable[..., Place], kind: str) -> None:
+    found = open_(kind)
+    registry = found.by()
+    registry.put_blob("farm/archive", b"content", digest(b"content"))
+    access = registry.for_job(found.ca)
+    assert fetching.reached(access) == ""
+    url = f"{access['url']}/v2/farm/archive/blobs/{digest(b'content')}"
+    for _time in range(3):
+        assert b"".join(fetching.pieces(url, 7, access)) == b"content"
+    reading = [one for one in found.service.granted if one["access"][0]["actions"] == ["pull"]] if found.service else []
+    assert len(reading) == (2 if kind.endswith("tokens") else 0)  # of the client, and of the node
+    with pytest.raises(FarmError, match="HTTP Error 401(?s:.*)check farm_registry_user"):
+        list(fetching.pieces(url, 7, {**access, "password": "wrong"}))
 
 
 @pytest.mark.parametrize("name", KINDS)

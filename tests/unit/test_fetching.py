@@ -26,6 +26,8 @@ class Served:
     def __init__(self) -> None:
         self.address, self.leads, self.asked = "", "", list[str]()
         self.promises = 0  # bytes
+        self.token, self.gives, self.challenge = "", b"", ""  # what lets in, what the token service says
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -42,6 +44,23 @@ def served(certificate: Path, *, asks: bool = True) -> Iterator[Served]:
 
         def do_GET(self) -> None:
             found.asked.append(self.headers.get("Authorization", ""))
+            found.paths.append(self.path)
+            if self.path.startswith("/token"):
+                self.send_response(200 if found.asked[-1] == BASIC else 403)
+                self.end_headers()
+                self.wfile.write(found.gives)
+                return
+            if found.token:
+                if found.asked[-1] == f"Bearer {found.token}":
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(b"content")
+                    return
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="x"')
+                self.send_header("WWW-Authenticate", found.challenge.format(found.url))
+                self.end_headers()
+                return
             if found.leads:
                 self.send_response(307)
                 self.send_header("Location", found.leads)
@@ -104,6 +123,51 @@ def test_a_login_that_is_refused_is_told(
     with served(certificates[0]) as server, pytest.raises(FarmError, match=said) as error:
         read(server.url, url=server.url, ca=str(certificates[0]), **access)
     assert "wrong" not in str(error.value)
+
+
+CHALLENGE = 'Bearer realm="{}/token?a=b",service="s"'
+
+
+def test_a_registry_that_wants_tokens_gets_one_for_the_login(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server:
+        access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
+        for number, known in ((1, [BASIC, BASIC, "Bearer t1"]), (1, ["Bearer t1"]), (2, ["Bearer t1", BASIC,
+                                                                                         "Bearer t2"])):
+            server.token, server.gives = f"t{number}", b'{"access_token": "t%d"}' % number
+            server.challenge = CHALLENGE
+            server.asked.clear()
+            assert read(server.url, **access) == b"content"
+            assert server.asked == known
+        assert server.paths[1] == "/token?a=b&service=s&scope=repository%3Aa%3Apull"
+        with pytest.raises(FarmError, match="HTTP Error 403(?s:.*)check farm_registry_user"):
+            read(server.url, **{**access, "password": "wrong"})
+
+
+@pytest.mark.parametrize(("challenge", "gives", "said"), [
+    (CHALLENGE, b"<html>", "answers without one"),
+    (CHALLENGE, b'{"token": "a\\nb"}', "answers without one"),
+    ("Bearer", b"", "HTTP Error 401"),
+    ('Bearer realm="http://registry.example.org/token"', b"", "HTTP Error 401"),
+    ("Negotiate", b"", "HTTP Error 401"),
+])
+def test_a_token_that_is_not_had_is_told(certificates: tuple[Path, Path], challenge: str, gives: bytes,
+                                         said: str) -> None:
+    with served(certificates[0]) as server:
+        server.token, server.challenge, server.gives = "t", challenge, gives
+        with pytest.raises(FarmError, match=said) as error:
+            read(server.url, url=server.url, ca=str(certificates[0]), user="farm", password="right")
+        assert "right" not in str(error.value)
+        assert len(server.asked) <= 2
+
+
+def test_no_other_registry_gets_a_token_for_the_login(certificates: tuple[Path, Path],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates[0]))
+    with served(certificates[0]) as server:
+        server.token, server.challenge, server.gives = "t", CHALLENGE, b'{"token": "t"}'
+        with pytest.raises(FarmError, match="HTTP Error 401"):
+            read(server.url, url=f"{server.url}1", user="farm", password="right")
+        assert server.asked == [""]
 
 
 @pytest.mark.parametrize("ca", ["", "other"])

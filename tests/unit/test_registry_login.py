@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.challenges import challenges
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import login as login_file
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope, challenges
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 from .faulty import Asked, Faulty, Reply, digest, to

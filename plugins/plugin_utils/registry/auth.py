@@ -11,21 +11,15 @@ names, only in TLS or within this machine. A token is sent only to the origin th
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from ansible_collections.desimages.farm.plugins.module_utils.challenges import challenges, token, trusted
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import AGAIN, Answer, words
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
-
-_WORDS = re.compile(r'(?:([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([^\s,="]+))')
-_TOKEN = re.compile(r"[!-~]+\Z")  # what a header may contain
-
 
 Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, URL, headers, body
 
@@ -35,19 +29,6 @@ class Scope(NamedTuple):
 
     repository: str
     write: bool
-
-
-def challenges(text: str) -> dict[str, dict[str, str]]:
-    """Parses a WWW-Authenticate header: scheme in lower case -> parameters. It may have several schemes."""
-    found: dict[str, dict[str, str]] = {}
-    current: dict[str, str] = {}
-    for match in _WORDS.finditer(text):
-        if match[4]:
-            current = {}  # of two of one scheme the first counts, and not a mixture
-            found.setdefault(match[4].lower(), current)
-        else:
-            current[match[1].lower()] = re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else match[3]
-    return found
 
 
 class Keys:
@@ -131,29 +112,18 @@ class Keys:
             said = f"HTTP {answer.status} {words(answer.data)}".rstrip()
             raise RegistryError(f"{self.host}: its token service {answer.shown} answers {said}",
                                 hint="it gives no tokens for now: try later" if answer.status in AGAIN else self.hint())
-        try:
-            value = json.loads(answer.data)
-            token = value.get("token") or value.get("access_token")
-        except (ValueError, AttributeError, RecursionError):
-            token = None
-        if not isinstance(token, str) or not _TOKEN.match(token):
+        found = token(answer.data)
+        if not found:
             raise RegistryError(f"{self.host}: its token service {answer.shown} answers without a token",
                                 hint="is that address a registry's?")
-        return token
+        return found
 
     def _realm(self, realm: str) -> str:
         """The address of a token service, if a password may be sent there: in TLS, or from loopback to loopback."""
         if not realm:
             raise RegistryError(f"{self.host} wants a token, and does not say whose (realm)",
                                 hint="correct auth.token.realm in the registry's configuration")
-        try:
-            parts = urlsplit(realm)
-            here = parts.scheme == "http" and loopback(parts.netloc) and loopback(self.host)
-            whole = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
-            good = whole and (parts.scheme == "https" or here)
-        except ValueError:
-            good = False
-        if not good:
+        if not trusted(realm, self.host):
             text = f"{self.host} names {realm!r} as its token service, which is not in TLS: nothing is sent there"
             raise RegistryError(text, hint="correct auth.token.realm in the registry's configuration")
-        return urlunsplit(parts._replace(fragment=""))
+        return urlunsplit(urlsplit(realm)._replace(fragment=""))
