@@ -30,7 +30,7 @@ options:
     type: str
     default: ""
   trusted_keys:
-    description: Public keys, in base64 or PEM, whose signatures count besides those of the farm's own key.
+    description: Public keys, in base64 or PEM, whose signatures count as well as those of the farm's own key.
     type: list
     elements: str
     default: []
@@ -47,16 +47,16 @@ attributes:
     ACCESS = r"""
 options:
   ca:
-    description: A PEM file on the controller. For the registry, its certificates alone are trusted; if empty, the CAs
-      of the system are.
+    description: A PEM file on the controller. For the registry, only its certificates are trusted. If empty, the CAs of
+      the system are trusted.
     type: path
     default: ""
   user:
-    description: Who asks the registry, if O(password) is given.
+    description: The user at the registry, if O(password) is given.
     type: str
     default: ""
   password:
-    description: The password of O(user). If empty, the credentials are the Docker client's.
+    description: The password of O(user). If empty, the Docker client's login is used.
     type: str
     default: ""
 """

@@ -16,7 +16,7 @@ description:
     host is provisioned, including the roles' own files.
   - Returns the user who runs the playbook, whether this user can write the controller's parts of
     C(farm_controller_state) on this machine, and whether this user can make them without root.
-  - Returns the platforms that C(farm_emulation) allows to emulate.
+  - Returns the platforms that C(farm_emulation) allows to be emulated.
 options:
   _terms:
     description: Takes no terms.

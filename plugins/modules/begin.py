@@ -12,8 +12,8 @@ short_description: Check a catalog and take the farm before any host is touched
 description:
   - Reads and checks the whole catalog, if there is one, and the choice of images, platforms and units. Fails with all
     mistakes in all files.
-  - Takes the farm for this ansible-playbook, which holds it until it ends. If another one holds the farm, it says
-    which, and waits or stops.
+  - Takes the farm for this C(ansible-playbook), which holds it until it ends. If another one holds the farm, the module
+    says which, and waits or stops.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -31,12 +31,13 @@ options:
     elements: str
     default: []
   images:
-    description: The chosen images, V(all) for all; empty for those that each catalog builds if nobody chooses.
+    description: The chosen images. V(all) means all images; an empty list means the images that each catalog builds by
+      default.
     type: list
     elements: str
     default: []
   platforms:
-    description: The chosen platforms; empty for all.
+    description: The chosen platforms. An empty list means all.
     type: list
     elements: str
     default: []

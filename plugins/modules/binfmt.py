@@ -14,7 +14,7 @@ author: the Desimages authors (@desimages)
 description:
   - Mounts binfmt_misc if it is not mounted, and registers the handlers of Debian's qemu-user-static with the kernel, in
     the same way as systemd-binfmt.
-  - Fails for a handler without the flag C(F), because it would not work in containers.
+  - Fails if a handler lacks the flag C(F), because it would not work in containers.
 requirements:
   - qemu-user-static
 attributes:

@@ -11,7 +11,7 @@ module: broker
 short_description: Start the process that decides what the nodes build
 description:
   - Starts the broker of this run on the controller. M(desimages.farm.build) asks it for orders, for each node;
-    M(desimages.farm.index) ends it. If C(ansible-playbook) ends without that, so does the broker.
+    M(desimages.farm.index) ends it. If C(ansible-playbook) ends before that, the broker ends too.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]

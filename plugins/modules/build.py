@@ -10,9 +10,9 @@ DOCUMENTATION = r"""
 module: build
 short_description: Build planned units on a node
 description:
-  - Asks the run's broker (M(desimages.farm.broker)) what this node builds, sends it to the runner there, and shows the
-    progress.
-  - A unit that fails stops only the units based on it. A node that is lost stops nothing that another node can build.
+  - Asks the run's broker (M(desimages.farm.broker)) what this node builds, sends it to the runner on the node, and
+    shows the progress.
+  - If a unit fails, only the units based on it stop. If a node is lost, other nodes build what they can of its work.
     The task itself does not fail; M(desimages.farm.index) ends the run.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
@@ -34,20 +34,20 @@ options:
     description: The state folder on the node; by default the same path as on the controller.
     type: path
   busy:
-    description: What to do while this node works for another controller.
+    description: What to do if this node works for another controller.
     type: str
     choices: [wait, stop]
     default: wait
   lost:
-    description: Why this node gets no work; empty if it does.
+    description: Why this node gets no work. Empty if it gets work.
     type: str
     default: ""
   slots:
-    description: How many solves the node runs at once; 0 means as many as its cores and its memory allow.
+    description: How many solves the node runs at a time. 0 means as many as its cores and memory allow.
     type: int
     default: 0
   emulation:
-    description: When a platform is emulated on this node that it does not run by itself; a word for all platforms, or a
+    description: When this node emulates a platform that it does not run natively. One word for all platforms, or a
       mapping of platforms to words.
     type: raw
     default: never
@@ -74,7 +74,7 @@ failures:
   returned: always
   type: int
 seconds:
-  description: How long its solves took, added up.
+  description: The total time of its solves, in seconds.
   returned: always
   type: float
 """

@@ -48,14 +48,14 @@ options:
     type: bool
     default: false
   build:
-    description: The platform of the machine that will build, one of the image's build platforms. By default one for
-      which the registry has the image's parents; the controller's, if that is one.
+    description: The platform of the machine that will build, one of the image's build platforms. By default a platform
+      for which the registry has the image's parents, the controller's if possible.
     type: str
     default: ""
   to:
     description: >-
-      The folder to lay them out in, with one folder per unit. A unit's folder that was laid out before is replaced; one
-      that contains anything else, or that another user could replace, is refused.
+      The folder in which they are laid out, with one folder per unit. If a unit's folder was laid out before, it is
+      replaced. If it contains anything else, or if another user could replace it, it is refused.
     type: path
     required: true
 """

@@ -13,13 +13,13 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Brings one image of the farm's registry to a Docker Engine or Podman on this host, by digest and with its layers
-    unpacked, runs it on a read-only root, without capabilities, new privileges and a network, and checks what its
+    unpacked. Runs it with a read-only root, without capabilities, new privileges and a network, and checks what its
     recipe promises. docs/contract.md describes each check.
-  - Containers and volumes that it made in the engine are removed afterwards, and so is the image unless O(keep) is set.
-    The engine's own settings stay as they are.
-  - Some checks run programs of the image's platform. If neither this host nor an emulator runs these, nothing is run,
-    and RV(ran_by) says so.
-  - One image is tried at a time, also if two controllers share this host.
+  - Afterwards, removes the containers and volumes that it made in the engine, and the image unless O(keep) is set. The
+    engine's own settings stay as they are.
+  - Some checks run programs of the image's platform. If neither this host nor an emulator can run these, nothing is
+    run, and RV(ran_by) says so.
+  - Tries one image at a time, even if two controllers share this host.
 requirements:
   - docker (the Python SDK), 5.0.3 or later
   - zstandard
@@ -32,11 +32,11 @@ attributes:
     description: It changes nothing.
   idempotent:
     support: full
-    description: It changes nothing that stays.
+    description: It leaves no change behind.
 options:
   state_dir:
-    description: The farm's state folder, which is made if it is missing. What is unpacked is in C(tester) there
-      meanwhile.
+    description: The farm's state folder, which is made if it is missing. While the image is tried, its unpacked files
+      are in C(tester) in this folder.
     type: path
     required: true
   socket:
@@ -56,8 +56,8 @@ options:
     type: str
     required: true
   image:
-    description: Where the image is, with C(url) (the registry's), C(repository), C(config) and C(layers), each of these
-      with C(digest), C(size) and C(mediaType).
+    description: Where the image is, with C(url) (the registry's), C(repository), C(config) and C(layers). The last two
+      have C(digest), C(size) and C(mediaType).
     type: dict
     required: true
   promises:
@@ -67,17 +67,18 @@ options:
   keep:
     description:
       - The digests of the configurations of all images that this run tries. If given, the engine is the farm's own.
-        These images stay in it until the next run, so that layers are brought once, and all others are removed.
-      - Without it, the image is removed afterwards, and others are left alone.
+        These images stay in it until the next run, so that layers are transferred once. All other images are removed.
+      - If not given, the image is removed afterwards, and other images are left alone.
     type: list
     elements: str
     default: []
   ca:
-    description: PEM certificates that alone are trusted for the registry. If empty, the CAs of the system are.
+    description: PEM certificates. For the registry, only these are trusted. If empty, the CAs of the system are
+      trusted.
     type: str
     default: ""
   user:
-    description: Who asks the registry.
+    description: The user at the registry.
     type: str
     default: ""
   password:
@@ -116,7 +117,7 @@ facts:
   type: dict
   sample: {healthy: 1.2, stops: 0.3}
 ran_by:
-  description: What ran it. C(native) is the host itself, C(emulated) an emulator, C(not) means that nothing was run.
+  description: What ran it. C(native) means the host itself, C(emulated) an emulator, and C(not) that nothing was run.
   returned: success
   type: str
   sample: native

@@ -50,8 +50,8 @@ options:
     type: str
     required: true
   expected:
-    description: The engine id that this version must give; then it must also give the digest in gzip that the farm
-      knows. Without it, the module only returns the id.
+    description: The engine id that this version must give. If given, the build in gzip must also have the digest that
+      the farm knows. If not given, the module only returns the id.
     type: str
     default: ''
 """
@@ -69,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 engine:
-  description: The result. In check mode the id is empty if it was not proven yet.
+  description: The result. In check mode, the id is empty if it has not been proven yet.
   type: dict
   returned: success
   sample:

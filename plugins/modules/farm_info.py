@@ -60,7 +60,7 @@ disk:
     - part: (free)
       size: 85899345920
 node:
-  description: What this node is, as C(etc/node.json) in its state folder says; empty if it is none.
+  description: What is known of this node, from C(etc/node.json) in its state folder. Empty if the host is not a node.
   type: dict
   returned: success
   sample: {native: [linux/arm64, linux/arm/v7], cores: 4}
@@ -70,17 +70,17 @@ runc:
   returned: success
   sample: 1.1.15
 load:
-  description: How many processes waited for a processor or a disk, averaged over the last minute.
+  description: How many processes ran or waited for a processor or a disk, averaged over the last minute.
   type: float
   returned: success
   sample: 0.4
 free:
-  description: The free space on the file system of the state folder, in bytes; nothing if there is no such folder.
+  description: The free space on the file system of the state folder, in bytes. Not set if the folder does not exist.
   type: int
   returned: success
   sample: 85899345920
 cache:
-  description: The size of what BuildKit keeps, in bytes; nothing if there is no such folder.
+  description: The size of BuildKit's cache, in bytes. Not set if there is none.
   type: int
   returned: success
   sample: 1073741824

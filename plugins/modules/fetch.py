@@ -12,7 +12,7 @@ short_description: Fetch the inputs of the planned units
 description:
   - Fetches every locked input of the units that will be built into the store, from the farm's own archive or from its
     origin. Checks size and sha256 before a file enters the store, and archives it in the farm's registry.
-  - An input that cannot be fetched, or differs from the lock, stops the units that need it and no others.
+  - If an input cannot be fetched, or differs from the lock, only the units that need it are stopped.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]

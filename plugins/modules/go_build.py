@@ -13,13 +13,13 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Compiles Go programs for any platform, without cgo, from a wrapper module whose C(go.sum) pins every module used.
-  - The result is cached under a key over everything that determines it. A cached program is checked against its
-    recorded sha256, and not compiled again.
+  - The result is cached under a hash of everything that determines it. A cached program is checked against its recorded
+    sha256, and not compiled again.
   - Refuses a cache that belongs to another user, or that others can write to.
   - Modules are fetched with the machine's own Go settings (proxy, checksum database, netrc, caches).
   - Runs on the controller; delegate it to C(localhost).
 requirements:
-  - Go 1.21 or later. It fetches O(toolchain) if that is another version.
+  - Go 1.21 or later. It fetches O(toolchain) if its own version is another one.
 attributes:
   check_mode:
     support: full
@@ -96,7 +96,7 @@ go:
   returned: success
   sample: go1.26.8
 seconds:
-  description: How long the compilation took; 0 if there was none.
+  description: How many seconds the compilation took; 0 if nothing was compiled.
   type: float
   returned: success
   sample: 155.2

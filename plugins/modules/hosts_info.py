@@ -12,8 +12,8 @@ short_description: Report the hosts of the farm at a glance
 version_added: 0.1.0
 description:
   - Puts together what M(desimages.farm.farm_info) returned for each host, and what each node did in the last run in
-    which it built something, as the controller's evidence says. Prints it as a table, and below that which hosts are
-    away and why, which services do not run, and whether the registry's certificate expires soon.
+    which it built something, from the controller's evidence. Prints it as a table, and below that which hosts are away
+    and why, which services do not run, and whether the registry's certificate expires soon.
   - Reads only files of the controller, of the last 50 runs at most.
 author: the Desimages authors (@desimages)
 attributes:
@@ -26,7 +26,8 @@ options:
     type: path
     required: true
   hosts:
-    description: What M(desimages.farm.farm_info) returned for each host, by its name. If it could not, C(msg) says why.
+    description: What M(desimages.farm.farm_info) returned for each host, by its name. If a host returned nothing,
+      C(msg) says why.
     type: dict
     required: true
   certificate_days:

@@ -32,7 +32,7 @@ options:
     elements: str
     default: ["{suite}-{date}", "{suite}-{date}-{id}", latest]
   partial:
-    description: Tag an index of just the chosen platforms.
+    description: Tag an index of only the chosen platforms.
     type: bool
     default: false
   publish:
@@ -40,12 +40,12 @@ options:
     type: str
     default: ""
   held:
-    description: Images that break their contracts, each with why, as M(desimages.farm.verdict) returned them. Their
-      tags stay where they are, and this fails.
+    description: Images that break their contracts, each with the reason, as M(desimages.farm.verdict) returned them.
+      Their tags stay where they are, and the module fails.
     type: dict
     default: {}
   nodes:
-    description: The nodes of the run, each with why it is lost, or V('').
+    description: The nodes of the run, each with the reason why it was lost, or V('').
     type: dict
     default: {}
 """
@@ -65,7 +65,8 @@ moved:
   elements: str
   sample: [desimages/debian:latest]
 units:
-  description: The outcome of every unit that had to be built, and of those that it needs; empty if there was none.
+  description: The outcome of every unit that had to be built, and of those that it needs. Empty if none had to be
+    built.
   returned: not in check mode
   type: list
   elements: dict

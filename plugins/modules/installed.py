@@ -8,20 +8,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: installed
-short_description: Tell which programs must be copied to a host, without hashing those that were
+short_description: Tell which programs must be copied to a host, without hashing those that were copied
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Compares a folder of programs with the wanted sha256s. Once a program was found right, a stamp in the folder
-    (C(installed.json)) says so as long as its inode, size and mtime stay the same, so that nothing is hashed again.
-  - Creates the folder. With O(record), fails if a program is not the wanted one, as after a copy.
+  - Compares a folder of programs with the wanted sha256s. If a program was found correct once, a stamp in the folder
+    (C(installed.json)) records this together with its inode, size and mtime. While these stay the same, it is not
+    hashed again.
+  - Creates the folder. With O(record), fails if a program is not the wanted one.
 attributes:
   check_mode:
     support: full
     description: Can run in C(check_mode) and return changed status without changing anything.
   diff_mode:
     support: none
-    description: A binary has no diff; RV(missing) says which are to be copied.
+    description: A binary has no diff; RV(missing) says which must be copied.
   idempotent:
     support: full
     description: When run twice with the same parameters, the second run changes nothing.
@@ -51,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing:
-  description: The names of programs that are not there, or are not the wanted ones.
+  description: The names of programs that are missing, or are not the wanted ones.
   type: list
   elements: str
   returned: success

@@ -10,9 +10,10 @@ DOCUMENTATION = r"""
 module: licences_info
 short_description: Tell the licences of what enters images
 description:
-  - Reads, in the locked files of the chosen images, what each says about its own licence. Nothing is guessed; what is
-    not known is told too, with the reason, or with the file to read.
-  - Files that the store lacks are fetched into it. Of what is locked for several platforms, one file is read.
+  - Reads, in the locked files of the chosen images, what each says about its own licence. Nothing is guessed. If a
+    licence is not known, the reason is reported, or the file to read.
+  - Files that the store lacks are fetched into it. If something is locked for several platforms, only one of its files
+    is read.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -60,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 licences:
-  description: What each thing that an input has says about its licence.
+  description: What each part of an input says about its licence.
   returned: success
   type: list
   elements: dict
@@ -99,7 +100,7 @@ licences:
       known: true
       note: ""
 summary:
-  description: For each image and input, how many things have which licence.
+  description: For each image and input, how many files have which licence.
   returned: success
   type: list
   elements: dict

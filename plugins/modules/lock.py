@@ -29,8 +29,7 @@ attributes:
     description: Says which packages and modules move from which version to which, on which platforms.
   idempotent:
     support: partial
-    description: Changes nothing as long as the origins resolve the same. When they publish new versions, the locks
-      move.
+    description: Changes nothing while the origins resolve the same. When they publish new versions, the locks move.
 options:
   catalog:
     description: Folders of images.
@@ -51,8 +50,8 @@ options:
   upgrade:
     description:
       - Images, or inputs as C(IMAGE.INPUT), whose versions are first moved to the newest ones upstream in C(image.yml).
-        Only these scalars change there. If the image cannot be locked then, C(image.yml) stays as it is.
-      - If neither O(images) nor O(select) chooses any, only these images are locked.
+        Only these scalars change in it. If the image cannot be locked after that, C(image.yml) stays as it was.
+      - If O(images) and O(select) are empty, only these images are locked.
     type: list
     elements: str
     default: []

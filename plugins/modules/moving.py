@@ -17,7 +17,7 @@ author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
-  check_mode: {support: full, description: It reads nothing then.}
+  check_mode: {support: full, description: It reads nothing in check mode.}
   diff_mode: {support: none, description: It changes nothing.}
   idempotent: {support: full, description: It changes nothing.}
 options:
@@ -35,7 +35,7 @@ options:
     type: str
     default: ""
   nodes:
-    description: The nodes of the run, each with why it is lost, or V('').
+    description: The nodes of the run, each with the reason why it was lost, or V('').
     type: dict
     default: {}
 """

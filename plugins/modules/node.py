@@ -13,13 +13,14 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Checks disk, memory, clock, cgroups, overlayfs, architecture, other processes on BuildKit's socket and, if asked,
-    the way to the registry. Fails with everything that is wrong at once, each with what to do; changes nothing of it.
-  - Gives the host a random id, in C(etc/node.json) of the state folder. Two names in an inventory with one id are one
-    machine.
-  - With O(record), tries which platforms' programs the host runs by itself and which under emulation. It starts a
-    program of some 150 bytes for each and looks what ran it, so an emulator that the kernel starts is not taken for the
-    machine. The result is in C(etc/node.json), with how many cores and how much memory the host may use, and how fast
-    a core is, which is measured once.
+    the way to the registry. Fails with everything that is wrong at once, each with what to do. Does not repair
+    anything.
+  - Gives the host a random id, in C(etc/node.json) of the state folder. If two names in an inventory have the same id,
+    they are one machine.
+  - With O(record), tries which platforms' programs the host runs natively and which under emulation. It starts a
+    program of some 150 bytes for each platform and looks at what ran it, so an emulator that the kernel starts is not
+    mistaken for the machine. The result is in C(etc/node.json), with how many cores and how much memory the host may
+    use, and how fast a core is, which is measured once.
 attributes:
   check_mode:
     support: full
@@ -50,11 +51,12 @@ options:
     elements: path
     default: []
   clock:
-    description: The controller's time in seconds since 1970, to compare the host's clock with; 0 if it is not compared.
+    description: The controller's time in seconds since 1970, to compare the host's clock with. With 0, it is not
+      compared.
     type: float
     default: 0
   registry:
-    description: The registry that the host must reach, as HOST:PORT; empty if it is not tried.
+    description: The registry that the host must reach, as HOST:PORT. If empty, this is not tried.
     type: str
     default: ''
   version:
@@ -66,7 +68,7 @@ options:
     type: str
     default: ''
   record:
-    description: Record what the host can do. Without it, only the id is made.
+    description: Record what the host can do. If not set, only the id is made.
     type: bool
     default: false
 """
@@ -81,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 node:
-  description: What is recorded. Without O(record), what was recorded before; in check mode the id may be missing.
+  description: What is recorded. Without O(record), what was recorded before. In check mode, the id may be missing.
   type: dict
   returned: success
   sample:
@@ -109,7 +111,7 @@ memory:
   returned: success
   sample: 4096000000
 disk:
-  description: The size in bytes of the file system of O(state_dir), whatever is free of it.
+  description: The total size of the file system of O(state_dir), in bytes.
   type: int
   returned: success
   sample: 15500000000

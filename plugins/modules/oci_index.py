@@ -12,8 +12,8 @@ short_description: Keep a manifest list in a registry
 description:
   - Assembles an OCI image index from manifests in a registry, compares it with what the tags name, and pushes it only
     if it differs.
-  - All its manifests must already be in the registry, so a tag never names something incomplete. The index's entries
-    are made from the manifests as they were read; a manifest for another platform is refused.
+  - All its manifests must already be in the registry, so a tag never names an incomplete index. The entries of the
+    index are made from the manifests as they were read. A manifest for another platform is refused.
   - All mistakes in names are reported at once, before the registry is asked.
   - Works on the controller, with any registry, without a container engine.
 author: the Desimages authors (@desimages)
@@ -45,15 +45,15 @@ options:
   manifests:
     description:
       - For each platform, such as V(linux/arm/v7), the tag or digest of its manifest in the same repository. At least
-        one. Any platform that Go names can be given, not only those that the farm builds for.
-      - If it names an index, such as C(docker buildx build --push) makes for a single platform, the platform's manifest
-        is taken out of it. An index with several that nothing tells apart (as for versions of Windows) is refused, and
-        so is an index in an index. An artifact says no platform, and is taken for the one that is given.
+        one. Any platform that Go knows can be given, not only those that the farm builds for.
+      - If it names an index, such as the one that C(docker buildx build --push) makes for a single platform, the
+        platform's manifest is taken out of it. An index with several manifests of the platform that nothing tells
+        apart (as for versions of Windows) is refused, and so is an index in an index. An artifact says no platform, and
+        is taken for the one that is given.
     type: dict
     required: true
   attestations:
-    description: Whether the attestations (provenance, SBOM) of manifests that are taken out of an index are carried
-      along.
+    description: Whether attestations (provenance, SBOM) are taken over with a manifest that is taken out of an index.
     type: bool
     default: false
   annotations:
@@ -90,7 +90,7 @@ digest:
   returned: success
   type: str
 taken:
-  description: What was taken out of other indexes, a line each.
+  description: What was taken out of other indexes, one line each.
   returned: success
   type: list
   elements: str

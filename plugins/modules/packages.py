@@ -13,17 +13,17 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Installs missing packages and their dependencies with apt-get, and changes nothing else on the machine. If apt would
-    remove an installed package, change its version, or finish an installation that something else began, the module
-    fails before it does anything, in check mode too, and names the packages.
+    remove an installed package, change its version, or finish another program's installation, the module fails before
+    it does anything, also in check mode, and names the packages.
   - Unlike M(ansible.builtin.apt) it does not need python3-apt, so it runs under any Python (also in a virtual
     environment), and check mode is right on a machine without python3-apt.
   - Waits for five minutes if another dpkg is working. If the module is killed, the installation continues to its end.
   - Services of the packages are not started during the installation, and no other service is stopped or restarted.
-    C(invoke-rc.d) and C(deb-systemd-invoke), which Debian's packages use for that, do nothing meanwhile. No
-    C(policy-rc.d) is needed or created; an existing one stays as it is.
+    C(invoke-rc.d) and C(deb-systemd-invoke), which Debian's packages use for that, do nothing during the installation.
+    No C(policy-rc.d) is needed or created; an existing one stays as it is.
   - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. If the
     installation fails, the mask is removed again, unless the unit was installed anyway. If a package was already
-    installed, its services are left as they are, also if another package of the same task is missing.
+    installed, its services are left as they are, even if another package of the same task is missing.
   - The package lists are fetched only if apt cannot say what it would do without them, or if a package is no longer
     where they say. In check mode they are fetched into a temporary folder.
 attributes:
@@ -50,7 +50,7 @@ options:
     elements: str
     default: []
   remedy:
-    description: What else a person can do if the packages cannot be installed. The message ends with it.
+    description: What else the user can do if the packages cannot be installed. The message ends with it.
     type: str
     default: ''
 """
@@ -77,7 +77,7 @@ new:
     libseccomp2: 2.5.4-1+deb12u1
     runc: 1.1.5+ds1-1+deb12u1
 versions:
-  description: The versions of all the packages. In check mode, of those that are installed.
+  description: The versions of all the packages. In check mode, only of those that are installed.
   type: dict
   returned: success
   sample:

@@ -17,7 +17,7 @@ author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]
 attributes:
-  check_mode: {support: full, description: Plans and resolves the same way but leaves no run and no lock behind.}
+  check_mode: {support: full, description: Plans and resolves in the same way but keeps no run and no lock.}
   diff_mode: {support: full, description: Shows for each unit what differs from its last build.}
   idempotent: {support: full, description: Reports a change if there is something to build.}
 options:
@@ -29,7 +29,7 @@ options:
   images:
     description:
       - Only these images, and what they need. V(all) means all images.
-      - If this and O(select) are empty, those that C(images) in the C(defaults.yml) of each catalog names, or all.
+      - If this and O(select) are empty, the C(images) in the C(defaults.yml) of each catalog, or all if it names none.
     type: list
     elements: str
     default: []
@@ -57,8 +57,8 @@ options:
     elements: str
     default: []
   complete:
-    description: Whether O(native) and O(emulated) are those of all nodes of the farm. If so, units that none of them
-      can build are refused. If not, they are wanted all the same, as they may exist already.
+    description: Whether O(native) and O(emulated) are those of all nodes of the farm. If they are, units that none of
+      the nodes can build are refused. If not, such units are not refused, because they may exist already.
     type: bool
     default: true
   busy:
@@ -74,13 +74,13 @@ options:
     description:
       - First check that the Debian packages of units that do not exist yet are still available. If one is neither in
         the store nor in the archive, and no origin has it, the packages of that image are resolved again for all
-        platforms. The plan uses the new lock as long as the tree has the lock that it was made from. The new lock is
-        kept in the state folder; the tree is not touched.
+        platforms. The plan uses the new lock until the lock in the tree changes. The new lock is kept in the state
+        folder; the tree is not touched.
       - A file with a different hash, or an origin that does not answer, is no reason to resolve again.
     type: bool
     default: false
   allow_missing_suites:
-    description: When packages are resolved again, as in M(desimages.farm.lock).
+    description: Used when packages are resolved again, as in M(desimages.farm.lock).
     type: bool
     default: false
   keyring:
@@ -95,15 +95,15 @@ options:
     default: []
   rebuild:
     description:
-      - Rebuild the chosen units without BuildKit's cache, even if they exist. The first result is kept; a different one
-        is reported.
+      - Rebuild the chosen units without BuildKit's cache, even if they exist. The first result is kept. A different
+        result is reported.
       - Their parents are not rebuilt unless they are chosen too.
     type: bool
     default: false
   adopt:
     description:
-      - First sign all tags in the namespace that units and unpacked packages are known by and that no accepted key has
-        signed, as they are. This takes the word of whoever pushed them; see docs/security.md.
+      - First sign the tags of units and of unpacked packages in the namespace that no accepted key has signed, as they
+        are. This trusts everybody who could push them; see docs/security.md.
     type: bool
     default: false
   damaged:
@@ -150,7 +150,7 @@ optional:
   elements: dict
   sample: [{unit: builder-go linux/arm64, id: 7f31..., sure: true, reasons: [new]}]
 unsigned:
-  description: The units that exist but are built, because no accepted key has signed their tags.
+  description: The units that exist but are built again, because no accepted key has signed their tags.
   returned: always
   type: list
   elements: str
@@ -161,7 +161,8 @@ adopted:
   type: dict
   sample: {"desimages/base:b-0d5c...": "sha256:b5bb9d80..."}
 counts:
-  description: How many units exist, will be built, and will be built unless a rebuilt parent comes out the same.
+  description: How many units exist, how many will be built, and how many will be built unless a rebuilt parent comes
+    out the same.
   returned: always
   type: dict
   sample: {exist: 40, build: 8, maybe: 0}

@@ -13,12 +13,12 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Reads what the last provisioning recorded (C(provisioned.json) in the state folder) and checks that it still holds.
-    The roles and variables (O(fingerprint)), the descriptions of the services and their programs must be the same as
-    then. The services must run, and their ports and sockets must accept connections.
+    The roles and variables (O(fingerprint)), the descriptions of the services and their programs must still be the
+    same. The services must run, and their ports and sockets must accept connections.
   - Programs that a service runs itself (O(desimages.farm.supervised#module:needs)), such as the C(runc) of a node, must
     exist. Their version may have changed, because their owner may upgrade them; provisioning checks the version.
   - A play that finds the host healthy can skip its roles.
-  - With O(record) it writes that file, as the last step of a provisioning.
+  - With O(record), it writes that file, as the last step of a provisioning.
   - If the runner of M(desimages.farm.build) is on the host, the runner answers, which is faster than an Ansible module.
 attributes:
   check_mode:
@@ -45,12 +45,12 @@ options:
     elements: str
     required: true
   controller_state:
-    description: The controller's own folder, which knows who it is.
+    description: The controller's own folder, which has its id.
     type: path
     default: ""
   controller:
-    description: Who asks; by default found in O(controller_state). The id tells whether the host works for another
-      controller now; the others are recorded.
+    description: The controller that asks; by default the one in O(controller_state). Its id shows whether the host
+      works for another controller now; name and version are recorded.
     type: dict
     default: {}
     suboptions:
@@ -101,7 +101,7 @@ other:
   returned: success
   sample: somebody on a laptop
 node:
-  description: What this node is, as C(etc/node.json) in its state folder says; empty if it is none.
+  description: What is known of this node, from C(etc/node.json) in its state folder. Empty if the host is not a node.
   type: dict
   returned: success
   sample: {native: [linux/arm64, linux/arm/v7], cores: 4}

@@ -10,16 +10,17 @@ DOCUMENTATION = r"""
 module: registry_certificate
 short_description: Make sure that the farm's registry has a TLS certificate
 description:
-  - Keeps a private CA and a certificate that it signed, on the controller. Both are made if they are missing, and again
-    30 days before they expire; the certificate also if O(hosts) change. A new CA has the key of the one before.
-  - With O(certificate) it makes nothing. It refuses a certificate that the farm's clients would refuse, and warns 30
-    days before it expires.
+  - Keeps a private CA and a certificate that it signed, on the controller. Both are made if they are missing, and
+    renewed 30 days before they expire. The certificate is also made again if O(hosts) change. A new CA keeps the key of
+    the previous one.
+  - With O(certificate), it makes nothing. It refuses a certificate that the farm's clients would refuse, and warns 30
+    days before the certificate expires.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode: {support: full, description: Says what would be made.}
   diff_mode: {support: full, description: "Shows names and expiry, and no key."}
-  idempotent: {support: full, description: What is valid stays.}
+  idempotent: {support: full, description: Valid certificates stay.}
 options:
   secrets:
     description: The farm's folder for secrets on the controller. Only the user who runs the playbook can enter it.
@@ -31,11 +32,11 @@ options:
     elements: str
     required: true
   certificate:
-    description: A file in PEM on the controller with another certificate, followed by the CAs in between.
+    description: A PEM file on the controller with another certificate, followed by the intermediate CAs.
     type: path
     default: ""
   key:
-    description: The file of its key, in PEM, without a passphrase.
+    description: The PEM file of its key, without a passphrase.
     type: path
     default: ""
   ca:
@@ -54,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reasons:
-  description: What was made, and why; empty if nothing was.
+  description: What was made, and why. Empty if nothing was made.
   returned: success
   type: list
   elements: str

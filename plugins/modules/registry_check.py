@@ -20,7 +20,7 @@ extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access
 attributes:
   check_mode:
     support: full
-    description: It changes nothing in any mode. With O(only) it reads nothing, because nothing was repaired.
+    description: It changes nothing in any mode. With O(only), it reads nothing, because nothing was repaired.
   diff_mode: {support: none, description: It changes nothing.}
   idempotent: {support: full, description: It changes nothing.}
 options:
@@ -38,12 +38,12 @@ options:
     type: bool
     default: false
   only:
-    description: What an earlier check found (RV(damages)); only this is read again.
+    description: What an earlier check found (RV(damages)). Only this is read again.
     type: list
     elements: dict
     default: []
   digests:
-    description: The digests of tags that O(only) does not have, as M(desimages.farm.registry_data) returns them.
+    description: The digests of tags that are missing in O(only), as M(desimages.farm.registry_data) returns them.
     type: dict
     default: {}
   fail:

@@ -15,9 +15,9 @@ description:
   - Docker-registry never overwrites a data file. If its bytes do not match its digest, the file must be removed before
     the same content can be pushed again.
   - Reads the data files of the given digests, and removes the damaged ones. Also removes a link of the given tags, or
-    of the digests in the given repositories, that has no digest in it; a power cut can leave one. Touches nothing else,
-    and follows no symbolic link. Stop the registry before this and start it afterwards, because it remembers which data
-    it has.
+    of the digests in the given repositories, if the link is empty; a power cut can leave such a link. Touches nothing
+    else, and follows no symbolic link. Stop the registry before this and start it afterwards, because it remembers
+    which data it has.
 attributes:
   check_mode:
     support: full
@@ -44,7 +44,7 @@ options:
     elements: str
     default: []
   places:
-    description: For digests, the repositories whose links to them are looked at.
+    description: For each digest, the repositories whose links to it are checked.
     type: dict
     default: {}
 """

@@ -47,9 +47,9 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description:
-    - The images, one row for each platform of the tag that was read, which is C(latest) if it exists, else those of
-      single platforms (C(latest-arm64)), else the one that was created last. The archive is not listed. C(tags) and
-      C(units) count the tags and units in the repository; C(size) is the size of the layers in bytes.
+    - The images, one row for each platform of the tag that was read. That is C(latest) if it exists; otherwise the tags
+      of single platforms (C(latest-arm64)); otherwise the tag that was created last. The archive is not listed. C(tags)
+      and C(units) count the tags and units in the repository; C(size) is the size of the layers in bytes.
     - An image that has only units is one row without a tag, a platform and a digest.
   returned: success
   type: list
@@ -63,8 +63,8 @@ images:
       digest: sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
       size: 23068672
 certificate_days:
-  description: How many days the certificate that the registry shows is valid, less than 0 if it has expired; nothing if
-    the registry has none or does not answer.
+  description: How many days the registry's certificate is valid; less than 0 if it has expired. Not set if the registry
+    has no certificate or does not answer.
   returned: success
   type: int
   sample: 396

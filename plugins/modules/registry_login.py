@@ -10,14 +10,14 @@ DOCUMENTATION = r"""
 module: registry_login
 short_description: Make sure that the farm's registry has a password
 description:
-  - Keeps a line of htpasswd with a bcrypt hash, on the controller, for the user and the password that are given.
+  - Keeps an htpasswd line with a bcrypt hash, on the controller, for the given user and password.
   - Without a password it makes one, once, and keeps it in the same folder.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
   check_mode: {support: full, description: Says what would be made.}
   diff_mode: {support: full, description: "Shows the user, and no password."}
-  idempotent: {support: full, description: The hash stays as long as it is the password's.}
+  idempotent: {support: full, description: The hash stays while it fits the password.}
 options:
   secrets:
     description: The farm's folder for secrets on the controller. Only the user who runs the playbook can enter it.
@@ -28,7 +28,7 @@ options:
     type: str
     required: true
   password:
-    description: The password, of at most 72 bytes. If empty, the one that was made is kept.
+    description: The password, at most 72 bytes. If empty, the password that was made before is kept.
     type: str
     default: ""
 """
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reasons:
-  description: What was made, and why; empty if nothing was.
+  description: What was made, and why. Empty if nothing was made.
   returned: success
   type: list
   elements: str

@@ -12,7 +12,7 @@ short_description: Copy all that a farm has from one registry to another
 description:
   - Copies every repository below O(namespace) with every tag, by digest, through the controller; each blob is checked
     on the way. Units, inputs and images keep their names and digests, so nothing is built again.
-  - What O(registry) has already is not copied. A tag that names something else there stays as it is, with a warning.
+  - What O(registry) already has is not copied. If a tag names something else there, it stays as it is, with a warning.
   - Changes nothing in the old registry.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
@@ -27,16 +27,16 @@ options:
     type: str
     required: true
   source_ca:
-    description: A PEM file on the controller. For O(source), its certificates alone are trusted; if empty, the CAs of
-      the system are.
+    description: A PEM file on the controller. For O(source), only its certificates are trusted. If empty, the CAs of
+      the system are trusted.
     type: path
     default: ""
   source_user:
-    description: Who asks O(source), if O(source_password) is given.
+    description: The user at O(source), if O(source_password) is given.
     type: str
     default: ""
   source_password:
-    description: The password of O(source_user). If empty, the credentials are the Docker client's.
+    description: The password of O(source_user). If empty, the Docker client's login is used.
     type: str
     default: ""
   registry:
@@ -44,7 +44,7 @@ options:
     type: str
     required: true
   namespace:
-    description: The first part of the images' names, in both.
+    description: The first part of the images' names, in both registries.
     type: str
     default: desimages
 """
@@ -66,12 +66,12 @@ copied:
   type: int
   sample: 412
 present:
-  description: How many tags the new registry had already.
+  description: How many tags the new registry already had.
   returned: always
   type: int
   sample: 0
 kept:
-  description: Tags that name something else in the new registry, and stay so.
+  description: Tags that name something else in the new registry, and were not changed.
   returned: always
   type: list
   elements: str

@@ -14,7 +14,7 @@ description:
     builds. Does not touch other images' tags or published copies.
   - Images that were built on them stay complete, because layers are shared; they are reported.
   - The registry's garbage collection frees the space. The module does not run it, because the registry must be stopped
-    or read-only meanwhile.
+    or read-only while it runs.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access]

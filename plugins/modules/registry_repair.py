@@ -11,8 +11,7 @@ module: registry_repair
 short_description: Put back what is damaged or missing in the farm's registry
 description:
   - Repairs what M(desimages.farm.registry_check) found. Inputs and context files come from the store, the catalog or
-    their origins; unpacked packages, artifacts and indexes are made again. Anything that would get another digest is
-    left alone.
+    their origins; unpacked packages, artifacts and indexes are made again. What would get another digest is left alone.
   - Layers and manifests of images need a build. The module returns the units to build; M(desimages.farm.plan) takes
     them as O(desimages.farm.plan#module:damaged).
   - Damaged data must be removed first (M(desimages.farm.registry_data)). If the farm does not run the registry itself,
@@ -23,7 +22,7 @@ extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access
 attributes:
   check_mode: {support: full, description: Says what would be put back.}
   diff_mode: {support: none, description: There is nothing to compare; content is named by its hash.}
-  idempotent: {support: full, description: What is already there is not put back again.}
+  idempotent: {support: full, description: What already exists is not put back again.}
 options:
   damages:
     description: What M(desimages.farm.registry_check) found.

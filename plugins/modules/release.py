@@ -12,7 +12,7 @@ short_description: Take programs out of a release archive that is pinned by its 
 description:
   - Fetches a C(tar.gz) with the controller's own proxies, CAs and credentials, checks its sha256 before anything is
     unpacked, and takes the files C(bin/NAME) out of it. They must be programs for O(platform).
-  - The programs are kept on the controller, and checked against their sha256 each time.
+  - The programs are kept on the controller. Their sha256 is checked each time.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -60,12 +60,12 @@ programs:
   type: dict
   sample: {buildctl: {path: /cache/buildctl, sha256: b5bb9d80, size: 23982242}}
 go:
-  description: Always empty, as nothing was compiled; see RV(desimages.farm.go_build#module:go).
+  description: Always empty, because nothing was compiled; see RV(desimages.farm.go_build#module:go).
   returned: success
   type: str
   sample: ""
 seconds:
-  description: Always 0, as nothing was compiled; see RV(desimages.farm.go_build#module:seconds).
+  description: Always 0, because nothing was compiled; see RV(desimages.farm.go_build#module:seconds).
   returned: success
   type: float
   sample: 0.0

@@ -32,7 +32,7 @@ options:
   path:
     description:
       - The program to use, whatever its name.
-      - The module then looks for no other, and fails if this one cannot be used.
+      - The module then does not look for another one, and fails if this one cannot be used.
     type: path
     default: ''
   minimum:

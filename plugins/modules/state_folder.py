@@ -14,16 +14,16 @@ author: the Desimages authors (@desimages)
 description:
   - With O(state=present), creates and marks the folder, and gives the parts that the controller writes to a user.
     Actions such as M(desimages.farm.fetch) run in the process of ansible-playbook, as the user who started it;
-    everything else in the folder belongs to root. Nothing that could belong to somebody else is given away. Links,
-    pipes, sockets, devices, files with several names and files of third users are removed from these parts; the farm
-    makes none there but the link C(runs/latest).
+    everything else in the folder belongs to root. Files that could belong to another user are not given away. Links,
+    pipes, sockets, devices, files with several names and files of third users are removed from these parts; the only
+    one that the farm makes there is the link C(runs/latest).
   - With O(state=absent), stops the services that are described in a farm's state folder, removes their descriptions
-    outside of it, unmounts what is mounted below it, and removes the folder. If the folder is a mount point, it stays,
-    empty.
+    outside it, unmounts what is mounted in it, and removes the folder. If the folder is a mount point, only its
+    contents are removed.
   - If the folder was moved, its services are stopped under the old name. If it is a copy of a farm's folder, it is
     removed, and the original farm keeps running.
-  - Refuses a folder that contains other things and has no mark of a farm. Refuses one that belongs to neither root nor
-    the user that the module runs as.
+  - Refuses a folder that contains other things and has no mark of a farm. Refuses a folder that belongs neither to root
+    nor to the user that the module runs as.
   - Debian packages that the roles installed stay.
 attributes:
   check_mode:
@@ -45,7 +45,7 @@ options:
     type: str
     default: absent
     choices:
-      absent: It does not exist, nor do its services.
+      absent: Neither the folder nor its services exist.
       present: It exists, and the controller's parts of it belong to O(owner).
   owner:
     description: The numeric id of the user who writes the controller's parts. Required for O(state=present).
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 size:
-  description: Bytes on disk that the folder takes, or took.
+  description: How many bytes on the disk the folder uses, or used.
   type: int
   returned: with O(state=absent)
   sample: 4831838208

@@ -17,8 +17,8 @@ description:
   - The service outlives the playbook, is restarted when it crashes, and has a log that is rotated.
   - Compares the recorded description with the wanted one, including the program itself. The service is restarted only
     if something differs.
-  - If something else holds a port, unix socket or data folder that the service claims, the module refuses to start the
-    service and names the holder. It refuses a unit of that name that something else made, or that is masked.
+  - If another process uses a port, unix socket or data folder that the service claims, the module refuses to start the
+    service and names that process. It refuses a unit of the same name that something else made, or that is masked.
   - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
 requirements:
   - runit, on machines without systemd
@@ -27,7 +27,7 @@ attributes:
     support: full
     description:
       - Can run in C(check_mode) and return changed status without changing anything.
-      - If something else holds a claim, the module fails in check mode too.
+      - If another process uses one of O(claims), the module fails in check mode too.
   diff_mode:
     support: full
     description:
@@ -49,9 +49,10 @@ options:
     choices:
       started: It runs as described, and answers.
       stopped: It does not run, neither now nor after a boot. Its description and data stay.
-      absent: It does not run, and its description, O(files), O(secret_files) and its log are gone. Its data stays.
+      absent: It does not run, and its description, O(files), O(secret_files) and log do not exist. Its data stay.
   state_dir:
-    description: The farm's state folder. The service is described in C(services/NAME) there, its log is in C(log/NAME).
+    description: The farm's state folder. The service is described in C(services/NAME) in it, and its log is in
+      C(log/NAME).
     type: path
     required: true
   supervisor:
@@ -59,7 +60,7 @@ options:
     type: str
     default: auto
     choices:
-      auto: systemd if it is PID 1, else runit.
+      auto: systemd if it is PID 1, otherwise runit.
       runit: Always runit.
       systemd: Always systemd.
   command:
@@ -83,7 +84,7 @@ options:
     default: []
   environment:
     description:
-      - Environment of the service. Besides, only PATH, HOME, LANG and a marker are set.
+      - The environment of the service. Apart from it, only PATH, HOME, LANG and a marker are set.
       - Values may be secrets. They are in a file that only root can read, not in arguments or in the unit, and are
         shown nowhere.
     type: dict
@@ -93,7 +94,7 @@ options:
     type: path
     default: /
   user:
-    description: The user it runs as. Without it, the user that runs the module.
+    description: The user that the service runs as. By default the user that runs the module.
     type: str
   limits:
     description: Soft resource limits. Without systemd they cannot exceed the existing hard limit.
@@ -138,21 +139,21 @@ options:
         type: list
         elements: str
       timeout:
-        description: How many seconds it may take. A service that crashes again and again is not waited for after half a
-          minute.
+        description: How many seconds it may take. If the service crashes again and again, the module stops waiting
+          after half a minute.
         type: int
         default: 30
   claims:
-    description: What only this service may hold.
+    description: What only this service may use.
     type: dict
     suboptions:
       ports:
-        description: Addresses it listens on, as C(ADDRESS:PORT).
+        description: Addresses that it listens on, as C(ADDRESS:PORT).
         type: list
         elements: str
         default: []
       sockets:
-        description: Unix sockets it listens on.
+        description: Unix sockets that it listens on.
         type: list
         elements: path
         default: []
@@ -167,9 +168,9 @@ options:
     default: false
   share:
     description:
-      - How much of the machine the service may take from others.
-      - Under systemd O(share.memory) and O(share.weight) are those of a slice of its own, C(desimages_NAME.slice); a
-        program that the service starts in other cgroups of that slice counts too.
+      - How much of the machine the service may use.
+      - Under systemd, O(share.memory) and O(share.weight) apply to a slice of its own, C(desimages_NAME.slice).
+        Programs that the service starts in other cgroups of that slice count too.
     type: dict
     suboptions:
       memory:
@@ -177,7 +178,7 @@ options:
         type: str
       weight:
         description:
-          - Its weight for processor time and disk, from 1 to 10000, where other services and users have 100 each.
+          - Its weight for processor time and disk, from 1 to 10000. Other services and users have 100 each.
           - Without systemd, a weight below 100 gives the service a nice value of 5 and the lowest priority at the disk.
         type: int
       oom:
@@ -189,9 +190,9 @@ options:
     type: str
     default: "no"
     choices:
-      "no": Nothing is taken from it.
+      "no": It is not confined.
       builder: It may mount, and start containers. It writes only to O(claims.data), the folders of O(claims.sockets),
-        and C(/run); it has no capability that build steps never have.
+        and C(/run); it has no capabilities that build steps never have.
       server: It has no privileges, and writes only to O(claims.data).
   stop_timeout:
     description: How many seconds the service may take to end before it is killed.
@@ -233,7 +234,7 @@ service:
     log: /var/lib/desimages/log/registry/current
     definition: 2cf24dba5fb0a30e
 reasons:
-  description: Why something was changed; empty if nothing was.
+  description: Why something was changed. Empty if nothing was changed.
   type: list
   elements: str
   returned: success

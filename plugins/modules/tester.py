@@ -12,18 +12,20 @@ short_description: Say which platforms a host can try images of
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Asks the Docker Engine or Podman on this host whether it answers, and tries which platforms' programs the host runs,
-    by itself or by an emulator.
-  - Fails if the engine does not answer, or does not see the processes of this host, as one in a container.
+  - Checks whether the Docker Engine or Podman on this host answers, and tries which platforms' programs the host runs,
+    natively or by an emulator.
+  - Fails if the engine does not answer, or if it does not see the processes of this host (such as an engine in a
+    container).
 requirements:
   - docker (the Python SDK), 5.0.3 or later
 attributes:
   check_mode: {support: full, description: Can run in C(check_mode) and return changed status without a change.}
-  diff_mode: {support: none, description: It changes nothing that is there.}
+  diff_mode: {support: none, description: It changes nothing that exists.}
   idempotent: {support: full, description: A second run changes nothing.}
 options:
   state_dir:
-    description: The farm's state folder, which is made if it is missing. What is tried is in C(tester) there meanwhile.
+    description: The farm's state folder, which is made if it is missing. While programs are tried, they are in
+      C(tester) in this folder.
     type: path
     required: true
   socket:
@@ -31,7 +33,7 @@ options:
     type: path
     required: true
   emulate:
-    description: The platforms that an emulator may run here. Others count only if the host runs them by itself,
+    description: The platforms that an emulator may run here. Other platforms count only if the host runs them natively,
       whatever emulators the kernel knows.
     type: list
     elements: str
@@ -47,7 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 runs:
-  description: Platforms, each with what runs its programs, V(native) or V(emulated). Others do not run.
+  description: The platforms whose programs run, each with V(native) or V(emulated).
   returned: success
   type: dict
   sample: {linux/amd64: native, linux/s390x: emulated}

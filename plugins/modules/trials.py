@@ -13,10 +13,11 @@ version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
   - Runs the contracts of images with M(desimages.farm.contract). All testers of the play take this task at the same
-    time and share the images, each image going to one of them. A tester takes the next image when it has none.
-  - An image goes to testers that run its platform by themselves. Only if there is none, those that emulate it get it.
-  - If a tester cannot be reached any more, or its engine does not answer, this is said, and its images go to others. An
-    image that could not be checked on one tester is tried on another.
+    time and share the images, each image going to one of them. A free tester takes the next image.
+  - An image goes to a tester that runs its platform natively. Only if there is none does it go to a tester that
+    emulates the platform.
+  - If a tester cannot be reached any more, or its engine does not answer, the run says so, and its images go to other
+    testers. An image that could not be checked on one tester is tried on another.
   - Does not fail. RV(lost) says why a tester ended early, and M(desimages.farm.verdict) fails if images were left.
 attributes:
   check_mode:
@@ -27,7 +28,7 @@ attributes:
     description: It changes nothing.
   idempotent:
     support: full
-    description: It changes nothing that stays.
+    description: It leaves no change behind.
 options:
   subjects:
     description: The images, as M(desimages.farm.verify) returned them.
@@ -52,12 +53,12 @@ options:
     type: bool
     default: false
   ca:
-    description: A file on the controller with PEM certificates that alone are trusted for the registry. If empty, the
-      CAs of the system are.
+    description: A file on the controller with PEM certificates. For the registry, only these are trusted. If empty, the
+      CAs of the system are trusted.
     type: str
     default: ""
   user:
-    description: Who asks the registry.
+    description: The user at the registry.
     type: str
     default: ""
   password:
@@ -87,7 +88,7 @@ results:
       ran_by: native
       findings: []
 lost:
-  description: Why this tester ended early, or an empty string.
+  description: Why this tester ended early; empty if it did not.
   returned: always
   type: str
   sample: the engine at /var/lib/desimages/tester/docker.sock does not answer

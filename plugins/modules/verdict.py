@@ -10,11 +10,11 @@ DOCUMENTATION = r"""
 module: verdict
 short_description: Say which images keep their contracts
 description:
-  - Puts together what M(desimages.farm.verify) found in the files of images, and M(desimages.farm.trials) when it ran
-    them, leaves out what their recipes except, and shows the rest. Fails if anything is left, or if images were not run
-    because their testers are lost.
-  - What is a known bug of an emulator is shown as such, and breaks no contract. A bug whose date has passed is one that
-    must be looked at again; where it could matter, this fails and says so.
+  - Takes what M(desimages.farm.verify) found in the files of images and what M(desimages.farm.trials) found when it ran
+    them, leaves out the exceptions of their recipes, and shows the rest. Fails if anything remains, or if images were
+    not run because their testers were lost.
+  - A known bug of an emulator is shown as such, and does not break a contract. A bug whose date has passed must be
+    examined again. If it would have mattered, the module fails and says so.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -28,7 +28,7 @@ options:
     elements: dict
     required: true
   missing:
-    description: The units that are not built, as it returned them.
+    description: The units that were not built, as M(desimages.farm.verify) returned them.
     type: list
     elements: str
     default: []
@@ -37,7 +37,7 @@ options:
     type: dict
     default: {}
   lost:
-    description: Testers that did not come so far, each with the reason.
+    description: Testers that were lost before they ran an image, each with the reason.
     type: dict
     default: {}
 """
@@ -61,7 +61,7 @@ images:
       ran_by: native
       findings: []
 held:
-  description: The images that break their contract on some platform, each with why.
+  description: The images that break their contract on some platform, each with the reason.
   returned: always
   type: dict
   sample: {tools: "tools linux/arm64 stops: it did not end within 10 s of SIGTERM"}

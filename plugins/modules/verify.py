@@ -10,10 +10,10 @@ DOCUMENTATION = r"""
 module: verify
 short_description: Read the images that are built, and what in their files breaks their contracts
 description:
-  - Finds the chosen images of the catalog in the farm's registry, by the build ids of their units. What is not built,
-    or not signed, is named and not checked.
-  - Reads their configuration and all their files, and checks what their contracts promise of these.
-    M(desimages.farm.contract) runs them, M(desimages.farm.verdict) puts both together.
+  - Finds the chosen images of the catalog in the farm's registry, by the build ids of their units. Images that are not
+    built, or not signed, are named and not checked.
+  - Reads their configuration and all their files, and checks what their contracts promise about these.
+    M(desimages.farm.contract) runs the images, and M(desimages.farm.verdict) combines both results.
   - Changes nothing.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0

@@ -11,9 +11,9 @@ module: versions_info
 short_description: Tell which inputs of images have newer versions upstream
 description:
   - Asks upstream, for each input of the chosen images, for the newest version of what the recipe names, and whether
-    upstream has withdrawn any version that is locked, also of what those need in turn.
-  - Each kind of input is asked with the clients and settings that lock it. An input that cannot be asked about is one
-    of RV(failures); the others are told all the same.
+    upstream has withdrawn any locked version, also of dependencies.
+  - Each kind of input is asked with the clients and settings that lock it. If it cannot find out about an input, the
+    input is one of RV(failures), and the others are still reported.
 author: the Desimages authors (@desimages)
 version_added: 0.1.0
 attributes:
@@ -70,8 +70,8 @@ EXAMPLES = r"""
 RETURN = r"""
 versions:
   description: >-
-    What each input is locked at, and the newest version upstream. What a recipe names is always there; what that needs
-    in turn is there if its locked version was withdrawn, and for Debian packages if it would move.
+    What each input is locked at, and the newest version upstream. What a recipe names is always listed. A dependency is
+    listed if its locked version was withdrawn, or, for Debian packages, if it would move.
   returned: always
   type: list
   elements: dict
