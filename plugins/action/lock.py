@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     summary,
     warnings,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class ActionModule(FarmAction):
@@ -74,6 +75,6 @@ class ActionModule(FarmAction):
             result["diff"] = [*differences, *({"prepared": difference(image)} for image in images if image["changed"])]
         if failures:
             result["failed"] = True
-            kept = "could not be locked; they keep their old lock"
-            result["msg"] = f"{len(failures)} of {len(recipes)} images {kept}:\n{failed(failures)}"
+            kept = "it keeps its old lock" if len(failures) == 1 else "they keep their old locks"
+            result["msg"] = f"{len(failures)} of {amount(len(recipes), 'image')} could not be locked; {kept}:\n{failed(failures)}"
         return result

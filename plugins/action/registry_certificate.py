@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.registry_certificate import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class ActionModule(FarmAction):
@@ -31,7 +32,7 @@ class ActionModule(FarmAction):
             expires = made.certificate.not_valid_after_utc
         days = (expires - now).days
         if given and days < keeping.RENEWED.days:
-            self.warn(f"the registry's certificate, {given}, expires in {days} days: have it renewed")
+            self.warn(f"the registry's certificate, {given}, expires in {amount(days, 'day')}: renew it")
         result = {"changed": bool(change.reasons), "reasons": change.reasons, "expires": f"{expires:%Y-%m-%d}",
                   "days": days}
         return {**result, "diff": change.diff(arguments["secrets"])} if self.diff else result

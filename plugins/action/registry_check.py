@@ -13,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.modules.registry_check import DO
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES, Check, Damage, resolved
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class ActionModule(FarmAction):
@@ -32,13 +33,14 @@ class ActionModule(FarmAction):
         if arguments["only"]:
             damages = resolved([Damage(**damage) for damage in arguments["only"]], arguments["digests"])
             left = damages if self.check else check.again(damages)  # in check mode nothing was repaired
-            said = f"{len(damages) - len(left)} of {len(damages)} are repaired"
+            said = f"repaired {len(damages) - len(left)} of {len(damages)}"
         else:
             left = check.run(images).damages
             read = check.report
-            said = f"read {read.tags} tags, {read.manifests} manifests, {read.blobs} blobs, {read.size / 1e6:.0f} MB"
-        self.say(f"{said} in {time.monotonic() - began:.0f} s; {len(left)} damaged or gone")
-        lines = [f"{len(left)} damaged or gone in {arguments['registry']}:", *(damage.words for damage in left)]
+            said = (f"read {amount(read.tags, 'tag')}, {amount(read.manifests, 'manifest')}, "
+                    f"{amount(read.blobs, 'blob')}, {read.size / 1e6:.0f} MB")
+        self.say(f"{said} in {time.monotonic() - began:.0f} s; {len(left)} damaged or missing")
+        lines = [f"{len(left)} damaged or missing in {arguments['registry']}:", *(damage.words for damage in left)]
         verdict = "\n".join(lines) if left else ""
         if left and not arguments["only"]:
             verdict += "\n  what to do: run playbooks/check.yml with `-e farm_repair=true`, which repairs what it can"

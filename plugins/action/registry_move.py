@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.modules.registry_move import DOCUMENTATION
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class ActionModule(FarmAction):
@@ -23,11 +24,13 @@ class ActionModule(FarmAction):
                              "user": arguments["source_user"], "password": arguments["source_password"]})
         moved = moving.Move(old, self.registry(arguments), arguments["namespace"], self.say, self.check).run()
         if moved.kept:
-            self.warn(f"{len(moved.kept)} tags name something else in {arguments['registry']} and stay so: "
+            tags = amount(len(moved.kept), "tag", "names", "name")
+            self.warn(f"{tags} something else in {arguments['registry']} and will not be changed: "
                       + ", ".join(moved.kept[:5]) + (" and others" if moved.kept[5:] else ""))
         found: dict[str, Any] = {"changed": moved.copied > 0, "copied": moved.copied, "present": moved.present,
                                  "kept": moved.kept}
         if moved.failed:
-            text = "\n".join([f"{len(moved.failed)} manifests were not copied:", *moved.failed[:20]])
-            return {**found, "failed": True, "msg": f"{text}\n  what to do: run it again; it goes on where it stopped"}
+            lacking = amount(len(moved.failed), "manifest", "was", "were")
+            text = "\n".join([f"{lacking} not copied:", *moved.failed[:20]])
+            return {**found, "failed": True, "msg": f"{text}\n  what to do: run it again: it copies what is missing"}
         return found

@@ -12,6 +12,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmA
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import PAUSES
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.removal import Removal, find, remove
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class ActionModule(FarmAction):
@@ -43,8 +44,8 @@ class ActionModule(FarmAction):
         if not removed:
             self.say(f"the registry has nothing for {names}")
             return
-        self.say(f"{'would remove' if self.check else 'removed'} {len(removed)} tags of {names}. "
-                 "The registry's garbage collection, which is not run here, frees the space")
+        self.say(f"{'would remove' if self.check else 'removed'} {amount(len(removed), 'tag')} of {names}. "
+                 "The registry's garbage collection frees the space; it is not run here")
         if removal.children:
             self.warn(f"these images are built on {names}: {', '.join(sorted(removal.children))}. They are kept and "
                       f"stay complete; when they are built again, {names} is built again as well")

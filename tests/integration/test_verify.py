@@ -60,5 +60,5 @@ def test_a_run_with_a_finding_fails_and_says_how_to_see_it(bad: tuple[Result, di
     done = bad[0]
     assert done.rc != 0
     said = done.task("Fail if a contract is broken")["msg"]
-    assert said.startswith(f"{len(bad_images.BAD)} of {len(bad_images.BAD) + 1} images break their contract:")
+    assert said.startswith(f"{len(bad_images.BAD)} of {len(bad_images.BAD) + 1} images break their contracts:")
     assert "by hand: docker run --rm --read-only --cap-drop=ALL --security-opt=no-new-privileges" in said

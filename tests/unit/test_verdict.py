@@ -43,7 +43,7 @@ def test_files_and_run_are_judged_together() -> None:
     assert kept.facts == {"healthy": 1.0, "read": 0.3}
     assert [one.check for one in broken.judged.findings] == ["setuid", "stops"]
     assert verdict.words([kept, broken], TODAY).splitlines() == [
-        "1 of 2 images break their contract:", "  b linux/amd64 setuid: su is setuid",
+        "1 of 2 images breaks its contract:", "  b linux/amd64 setuid: su is setuid",
         "  b linux/amd64 stops: it did not end", "      by hand: docker run it"]
     assert verdict.remarks([kept, broken], []) == ["b: nothing needs the exception to pie for /x"]
     assert verdict.words([kept], TODAY) == ""
@@ -82,7 +82,7 @@ def test_what_a_lost_tester_would_have_run_keeps_no_contract() -> None:
     kept, unrun, files = found(subjects, lost={"pi": "no route"}, t=[trial("a linux/amd64")])
     assert (kept.kept, unrun.kept, files.kept) == (True, False, True)
     assert verdict.words([kept, unrun, files], TODAY).splitlines() == [
-        "1 of 3 images break their contract:",
+        "1 of 3 images breaks its contract:",
         "  a linux/arm64 could not be checked: it was not run, and no tester that is left runs it: pi is lost: no "
         "route"]
     assert verdict.remarks([kept, unrun, files], []) == []

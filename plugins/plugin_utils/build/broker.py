@@ -31,6 +31,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LOG, LONGEST, socket_name
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 THREADS = 8  # that ask the registry
 PROGRESS = "progress.log"  # what people were told, and when
@@ -278,6 +279,6 @@ class _Broker:
             self._builder.keeper.trust.known.save()
         if left and self._errors:
             with contextlib.suppress(OSError, ValueError):
-                self._errors.write(f"stopped; {len(left)} units are not built, the next run continues with them: "
-                                   f"{', '.join(map(str, left))}\n")
+                rest = amount(len(left), "unit", "is", "are")
+                self._errors.write(f"stopped; {rest} not built, the next run continues: {', '.join(map(str, left))}\n")
                 self._errors.flush()

@@ -13,6 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import LEFT_OUT, Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states import GOOD, Outcome, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 SHOWN = 10  # failures that the verdict explains
 
@@ -37,15 +38,15 @@ def unsigned(tags: Mapping[Key, str]) -> list[str]:
         return []
     names = [str(key) for key in tags]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return [f"{len(names)} units are in the registry, but no key that this farm accepts signed their tags, so they are "
-            f"built: {', '.join(names[:SHOWN])}{more}. If they are your own, because they are older than the farm's "
-            "signing key or that key was lost, sign them as they are: run once with -e farm_adopt=true "
-            "(docs/security.md)"]
+    return [f"{amount(len(names), 'unit', 'is', 'are')} in the registry without a signature that this farm accepts, "
+            f"and will be built again: {', '.join(names[:SHOWN])}{more}. If they are your own (older than the farm's "
+            "signing key, or signed with a key that was lost), sign them as they are: run once with "
+            "-e farm_adopt=true (docs/security.md)"]
 
 
 def adopted(tags: Mapping[str, str], *, check: bool) -> list[str]:
     """What a person had signed without a check (`repository:tag` -> digest)."""
-    return [f"Adopted: {'would sign' if check else 'signed'} {len(tags)} tags as they are",
+    return [f"Adopted: {'would sign' if check else 'signed'} {amount(len(tags), 'tag')} without a check",
             *(f"  {name} {digest}" for name, digest in sorted(tags.items()))]
 
 
@@ -63,7 +64,7 @@ def own_platform(plan: Plan, outcomes: Mapping[Key, Outcome]) -> list[str]:
     if not built:
         return []
     count = sum(map(len, found.values()))
-    return [f"Ran code of their own platform: {count or 'none'} of {len(built)} units that were built",
+    return [f"Ran code of their own platform: {count or 'none'} of {amount(len(built), 'built unit')}",
             *(f"  {', '.join(names)}: {why}" for why, names in found.items())]
 
 
@@ -160,7 +161,7 @@ def verdict(bad: dict[Key, Outcome], run: Run) -> str:
     """Which units are missing, and why. Units that only lost a parent are named without a reason."""
     own = [f"{key}: {outcome.error}" for key, outcome in bad.items()
            if outcome.state not in (State.PARENT_FAILED, State.LEFT)]
-    text = f"{len(bad)} units are missing.\n" + "\n".join(own[:SHOWN])
+    text = f"{amount(len(bad), 'unit', 'is', 'are')} missing.\n" + "\n".join(own[:SHOWN])
     if len(own) > SHOWN:
         text += f"\nand {len(own) - SHOWN} more: see summary.json"
     for state in (State.PARENT_FAILED, State.LEFT):

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
+
 SOON = 30  # days before it expires a certificate of the farm's own is renewed (pki/certificates.py)
 LOOKED_AT = 50  # runs, the last ones
 COLUMNS = ("host", "is", "state", "runs", "emulates", "farm", "BuildKit", "runc", "engine", "load", "free", "cache",
@@ -73,7 +75,7 @@ def _row(host: Mapping[str, Any], size: Any) -> dict[str, str]:
         host["engine"].rpartition(":")[2][:12], "" if load is None else f"{load:.1f}" + (
             f"/{host['cores']:g}" if host["cores"] else ""),
         *("" if host[name] is None else size(host[name]) for name in ("free", "cache")),
-        "" if days is None else f"{days} days" if days >= 0 else "EXPIRED")
+        "" if days is None else amount(days, 'day') if days >= 0 else "EXPIRED")
     return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -94,7 +96,7 @@ def said(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
         found += [f"{host['host']} is away: {host['why']}"] if host["why"] else []
         found += [f"{host['host']}: {', '.join(bad)}"] if bad else []
         if days is not None and days < SOON:
-            when = "has expired" if days < 0 else f"expires in {days} days"
+            when = "has expired" if days < 0 else f"expires in {amount(days, 'day')}"
             found.append(f"{host['host']}: the registry's certificate {when}; provisioning makes a new one, unless you "
                          "gave it")
     return found

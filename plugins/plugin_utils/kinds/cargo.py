@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, is_there, read_text
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 MOST = 1 << 26  # bytes of a Cargo.lock
 LARGEST = 1 << 30  # bytes of all files of a program that is unpacked
@@ -158,7 +159,8 @@ def entries(name: str, crates: Mapping[Crate, int], file: str = CRATE) -> tuple[
 
 def told(desk: Desk, recipe: Recipe, found: Input, crates: Mapping[Crate, int], yanked: Sequence[str]) -> None:
     """Says what was locked. A yanked crate is still served, but its author advises against it."""
-    desk.say(f"lock {recipe.name}: {len(crates)} crates for {found.name}, {sum(crates.values()) / 1e6:.1f} MB")
+    size = f"{sum(crates.values()) / 1e6:.1f} MB"
+    desk.say(f"lock {recipe.name}: {amount(len(crates), 'crate')} for {found.name}, {size}")
     if yanked:
         desk.say(f"lock {recipe.name}: {found.name} has crates that their authors have yanked, as the Cargo.lock names "
                  f"them: {', '.join(yanked)}")

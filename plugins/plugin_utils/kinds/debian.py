@@ -39,6 +39,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import leaves_out
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 # Debian Policy 5.6.1; with a minus at the end apt would remove the package
 PACKAGE = r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+.]$"
@@ -174,7 +175,7 @@ class Packages(Resolver):
                 if isinstance(some, FarmError):
                     failures[index.platform] = some
                     continue
-                self.desk.say(f"lock {recipe.name}: {index.platform} {len(some)} packages for {found.name}")
+                self.desk.say(f"lock {recipe.name}: {index.platform} {amount(len(some), 'package')} for {found.name}")
                 entries += [KIND.entry(found.name, *package[:2], str(index.platform), package.facts)
                             for package in some]
         if failures:

@@ -35,6 +35,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 FILES = ("mod", "zip")
 MODULE = r"^[A-Za-z0-9][A-Za-z0-9._~+-]*(/[A-Za-z0-9_~][A-Za-z0-9._~+-]*)*$"  # https://go.dev/ref/mod#go-mod-file-ident
@@ -146,7 +147,7 @@ class _Programs(Resolver):
         else:
             some, wrapper = self.modules.module(recipe.name, found, platforms, Path(recipe.folder), recipe.lock)
             files = [(file, "") for file in some]
-        self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
+        self.desk.say(f"lock {recipe.name}: {amount(len(files), 'module file')} for {found.name}")
         return Resolved(entries(found.name, files), {f"go/{found.name}/{name}": text for name, text in wrapper.items()})
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:

@@ -24,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 class OwnGoKind(go.GoKind):
@@ -77,7 +78,7 @@ class _OwnPrograms(Resolver):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         files = self.modules.own(found.name, Path(recipe.folder) / str(found.spec["folder"]),
                                  str(found.spec["package"]), platforms, recipe.lock)
-        self.desk.say(f"lock {recipe.name}: {len(files)} module files for {found.name}")
+        self.desk.say(f"lock {recipe.name}: {amount(len(files), 'module file')} for {found.name}")
         return Resolved(go.entries(found.name, [(file, "") for file in files]))
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:

@@ -16,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 _Key = tuple[str, str, str, str]  # image, input, name, version
 
@@ -35,7 +36,7 @@ def licences(recipes: Iterable[Recipe], desk: Desk) -> Iterator[dict[str, Any]]:
                 chosen[key] = (entry, recipe.lock.snapshot)
     wanted = list(dict.fromkeys(chosen.values()))
     lacking = sum(not desk.store.holds(entry.sha256) for entry, _snapshot in wanted)
-    desk.say(f"licences: {len(wanted)} files are read, {lacking} of them fetched")
+    desk.say(f"licences: {amount(len(wanted), 'file', 'is', 'are')} read, {lacking} of them fetched")
     errors = fetch_entries(wanted, desk)
     once = {entry.sha256: entry for entry, _snapshot in wanted}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time goes into unpacking, which threads do at once

@@ -34,6 +34,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.finder import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import moved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Entry, Input, Lock, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class Locker:
         serves no more. A lock of them could not be fetched."""
         new = _debian(lock.entries) - _debian(old.entries)
         if absent := self.finder.lacking((entry, lock.snapshot) for entry in new):
-            raise FarmError(f"the index of the origin names {named(absent)}, but no origin that answers has it",
+            raise FarmError(f"the index of the origin names {named(absent)}, but no origin that answers has "
+                            f"{'it' if len(absent) == 1 else 'them'}",
                             hint="try again when the mirror is complete, name a farm_snapshot of another time, or add"
                                  " an origin to farm_origins.debian")
 
@@ -205,7 +207,7 @@ def _together(failed: Sequence[FarmError]) -> FarmError:
         error.where["input"] = ", ".join(whose[error.message])
     if len(each) == 1:
         return each[0]
-    return FarmError(f"{len(failed)} inputs cannot be locked:\n" + "\n".join(map(str, each)),
+    return FarmError(f"{amount(len(failed), 'input')} cannot be locked:\n" + "\n".join(map(str, each)),
                      input=", ".join(str(error.where["input"]) for error in each))
 
 

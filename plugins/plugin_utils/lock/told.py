@@ -17,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
@@ -64,7 +65,7 @@ def described(recipe: Recipe, locked: Locked, seconds: float, upgraded: tuple[st
 def difference(image: Mapping[str, Any]) -> str:
     """What moved in an image, as --diff shows it. For a first lock that is its size, not every line."""
     if image["new"]:
-        return f"{image['name']}: {image['lines']} files, locked for the first time\n"
+        return f"{image['name']}: {amount(image['lines'], 'file')}, locked for the first time\n"
     return f"{image['name']}:\n" + "".join(f"  {line}\n" for line in image["moved"]
                                            or ["no version; only its wrapper, or the format of its lock"])
 
@@ -74,7 +75,7 @@ def summary(image: Mapping[str, Any]) -> str:
     change = f"{len(image['moved'])} moved" if image["changed"] else "nothing moved"
     change = "locked for the first time" if image["new"] else change
     snapshot = f", Debian of {image['snapshot']}" if image["snapshot"] else ""
-    return f"{image['name']}: {image['lines']} files{snapshot}, {change} ({image['seconds']} s)"
+    return f"{image['name']}: {amount(image['lines'], 'file')}{snapshot}, {change} ({image['seconds']} s)"
 
 
 def failed(failures: Mapping[str, FarmError]) -> str:

@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, config, files
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, merged
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import Layers, packaged
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Reader:
         blobs = f"{self._registry.base}/v2/{repository}/blobs"
         findings += [replace(one, by_hand=by_hand.below(one, blobs, layer))
                      for one, layer in files.secrets_below(root.hidden)]
-        self._say(f"{key}: {len(found)} files read")
+        self._say(f"{key}: {amount(len(found), 'file')} read")
         return Subject(str(key), str(key.platform), reference, {
             "url": self._registry.base, "repository": repository, "config": _descriptor(content.config),
             "layers": list(map(_descriptor, layers)),

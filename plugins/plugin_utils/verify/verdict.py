@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import emulator_bugs
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, Judged, judge
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.subjects import OF_FILES, as_findings
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 READ = (*OF_FILES, "labels", "config", "root")  # checks for which nothing runs
 NOT, HOW = "not", {"native": "native", "emulated": "emulated", "not": "not run", "": "nothing to run"}
@@ -114,7 +115,8 @@ def words(found: Sequence[Verdict], today: date) -> str:
     """What is broken, finding by finding, and which bugs of emulators must be looked at again; '' if nothing is."""
     lines = [line for one in found for line in _broken(one)]
     broken = sum(not one.kept for one in found)
-    said = [f"{broken} of {len(found)} images break their contract:", *lines] if broken else []
+    how = "breaks its contract" if broken == 1 else "break their contracts"
+    said = [f"{broken} of {amount(len(found), 'image')} {how}:", *lines] if broken else []
     return "\n".join([*said, *emulator_bugs.expired([(one.emulator, one.platform) for one in found if one.emulator],
                                                     today)])
 
