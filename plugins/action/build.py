@@ -31,7 +31,7 @@ class ActionModule(FarmAction):
             planned = Run.of(scratch(), controller()).load(Planned)
             return {"changed": bool(planned.todo), **NOTHING}
         if arguments["slots"] < 0:
-            raise FarmError(f"slots is {arguments['slots']}, it must not be negative")
+            raise FarmError(f"slots is {arguments['slots']}, but must not be negative")
         run = Run.of(arguments["state"], controller())
         if not (run.folder / SOCKET).exists():  # there is nothing to build
             return {"changed": False, **NOTHING}

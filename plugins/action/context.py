@@ -61,7 +61,7 @@ class ActionModule(FarmAction):
                              for platform in unit.runs)
         given, here = arguments["build"], KERNEL.get(os.uname().machine)
         if given and runs and given not in map(str, runs):
-            raise BadInput([f"build_platform: {arguments['image']} is not built on {given!r}, but on "
+            raise BadInput([f"build_platform: {arguments['image']} is not built on {given!r}; it is built on "
                             f"{', '.join(map(str, runs))}"], what="the choice")
         troubles: list[FarmError] = []
         builds = [Platform.parse(given)] if given else sorted(runs, key=lambda platform: platform != here)

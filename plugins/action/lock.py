@@ -37,7 +37,7 @@ class ActionModule(FarmAction):
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
-            raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be a time like 20261123T112238Z"],
+            raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, but must be a time such as 20261123T112238Z"],
                            what="the choice")
         catalog = load_catalog(arguments["catalog"], need_locks=False)
         upgrades = versions.chosen(catalog, arguments["upgrade"])
@@ -76,5 +76,6 @@ class ActionModule(FarmAction):
         if failures:
             result["failed"] = True
             kept = "it keeps its old lock" if len(failures) == 1 else "they keep their old locks"
-            result["msg"] = f"{len(failures)} of {amount(len(recipes), 'image')} could not be locked; {kept}:\n{failed(failures)}"
+            few = f"{len(failures)} of {amount(len(recipes), 'image')} could not be locked"
+            result["msg"] = f"{few}; {kept}:\n{failed(failures)}"
         return result

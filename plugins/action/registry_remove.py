@@ -37,7 +37,7 @@ class ActionModule(FarmAction):
         result.update(changed=bool(removal) or bool(records), removed=removed, children=sorted(removal.children))
         if removal.unknown:
             text = f"the manifests of {', '.join(removal.unknown)} in {arguments['registry']} are damaged"
-            result.update(failed=True, msg=f"{text}\n  what to do: ask whoever runs that registry to remove these tags")
+            result.update(failed=True, msg=f"{text}\n  what to do: ask the owner of that registry to remove these tags")
         return {**result, "diff": removal.diff} if self.diff else result
 
     def _tell(self, names: str, removed: list[str], removal: Removal) -> None:
@@ -47,5 +47,5 @@ class ActionModule(FarmAction):
         self.say(f"{'would remove' if self.check else 'removed'} {amount(len(removed), 'tag')} of {names}. "
                  "The registry's garbage collection frees the space; it is not run here")
         if removal.children:
-            self.warn(f"these images are built on {names}: {', '.join(sorted(removal.children))}. They are kept and "
+            self.warn(f"these images are based on {names}: {', '.join(sorted(removal.children))}. They are kept and "
                       f"stay complete; when they are built again, {names} is built again as well")

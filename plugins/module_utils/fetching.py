@@ -110,9 +110,9 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
                 came += len(piece)
                 yield piece
                 if time.monotonic() > until:
-                    raise Unreachable(f"{url} arrives with less than {SLOWEST // 1000} kB a second", hint=_HINT)
+                    raise Unreachable(f"{url} arrives at less than {SLOWEST // 1000} kB a second", hint=_HINT)
             if said.isdigit() and came < int(said):  # read1 does not tell this from the end
-                raise Unreachable(f"{url} breaks off after {came} of {said} bytes", hint=_HINT)
+                raise Unreachable(f"{url} ends after {came} of {said} bytes", hint=_HINT)
     except HTTPError as error:
         kind = Unreachable if error.code in AGAIN else FarmError
         raise kind(f"{url}: {error}", hint=_REFUSED.get(error.code, _HINT)) from error

@@ -134,7 +134,7 @@ def private_folder(path: str) -> None:
     found = os.stat(path)
     if found.st_uid != os.geteuid():
         words = f"{path} belongs to user {found.st_uid}, not to this one ({os.geteuid()})"
-        raise FarmError(words, hint="remove it: it is then made again")
+        raise FarmError(words, hint="remove it, and it is made again")
     if found.st_mode & 0o077:
         os.chmod(path, 0o700)
 

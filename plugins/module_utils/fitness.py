@@ -126,7 +126,7 @@ def overlayfs(folder: str) -> str:
     if os.geteuid() != 0:
         return ""
     if missing := [name for name in ("mount", "unshare") if not shutil.which(name)]:
-        return (f"overlayfs cannot be tried, as {' and '.join(missing)} cannot be found: install the packages "
+        return (f"overlayfs cannot be tried because {' and '.join(missing)} cannot be found: install the packages "
                 "mount and util-linux")
     with tempfile.TemporaryDirectory(prefix=".overlay-", dir=folder) as inside:
         for name in ("lower", "upper", "work", "merged"):

@@ -71,7 +71,7 @@ class Plan:
         if finished:
             yield (
                 f"configure {', '.join(finished)}, whose installation something else began",
-                "finish that on that machine first: dpkg --configure -a",
+                "finish it on that machine first: dpkg --configure -a",
             )
 
 

@@ -121,7 +121,7 @@ class Progress:
         """Why the machine, and not the unit, is the cause of the failure; else ''. Then another node may do better."""
         error = self.failed[1]
         if _KILLED.search(error):
-            return "a step was killed, as the kernel does if memory runs out"
+            return "a step was killed, as the kernel does when memory runs out"
         if RAN in error:
             said = next((text for text in reversed(self.tail) if text.strip()), "")
             return "runc could not start a step" if _RUNTIME.match(said.strip()) else ""

@@ -164,7 +164,7 @@ def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
         if (state is None or state["state"] not in TERMINAL) and not _alive(folder):
             state = _state(folder) or {}  # it may have ended between the two checks
             if state.get("state") not in TERMINAL:
-                state = {**state, "state": "lost", "error": "the job's process is gone"}
+                state = {**state, "state": "lost", "error": "the job's process does not exist any more"}
         now = time.time()
         state = {"state": "running", "started": now, **(state or {})}  # an unreadable state is written again by its job
         # the clock may have been set back

@@ -167,7 +167,7 @@ class _Job:
         if beat != self.heard[0]:
             self.heard = beat, now
         if now - self.heard[1] > FORGOTTEN:
-            self.why = self.why or f"nothing polled this job for {FORGOTTEN // 60} minutes"
+            self.why = self.why or f"no controller asked about this job for {FORGOTTEN // 60} minutes"
         if not self.why:
             self.write("running", phase="build")
         return bool(self.why)

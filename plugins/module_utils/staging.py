@@ -51,7 +51,7 @@ class Contents:
                 raise FarmError(f"sha256:{wanted[0]} is not in {self.shared}", hint="run again: it is fetched first")
             self._fetch(wanted)
             if not self._from_own(target, wanted, mode, mtime):
-                raise HashMismatch(f"sha256:{wanted[0]} is damaged as soon as it is written", hint="check the disk")
+                raise HashMismatch(f"sha256:{wanted[0]} was damaged while it was written", hint="check the disk")
         except FarmError as error:
             error.message = "; ".join([error.message, *self.notes[before:]])
             raise

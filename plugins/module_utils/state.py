@@ -73,7 +73,7 @@ def refuse_foreign(path: str) -> None:
             raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
         return
     if whose := others(path):
-        raise FarmError(f"{path} {whose}: whoever can write there decides what user {os.geteuid()} runs",
+        raise FarmError(f"{path} {whose}: anyone who can write there decides what user {os.geteuid()} runs",
                         hint="choose another farm_state, or run as its owner. To take the right to write "
                              f"from others: `chmod go-w {path}`, and if it has an ACL `setfacl -bk {path}`")
     if os.path.exists(f"{path}/{MARK}"):
@@ -146,7 +146,7 @@ def refuse_open(folder: str, levels: int) -> None:
     found = [(path, others(path)) for path in reversed(last) if os.path.isdir(path)]
     found += [(path, "is writable for everyone") for path in open_above(folder)]
     if told := [f"{path} {whose}" for path, whose in found if whose]:
-        raise FarmError(f"{told[0]}: whoever can write there decides what runs as root",
+        raise FarmError(f"{told[0]}: anyone who can write there decides what runs as root",
                         hint="choose another folder for compiled programs (buildkitd_cache), or remove this one")
 
 
@@ -165,7 +165,7 @@ def claim(path: str) -> None:
         with contextlib.suppress(OSError):
             os.removexattr(path, "system.posix_acl_default")
     if not os.path.exists(f"{path}/{MARK}"):
-        write(f"{path}/{MARK}", "The state folder of a desimages farm: removed with all that is in it by clean.yml.\n",
+        write(f"{path}/{MARK}", "The state folder of a desimages farm: clean.yml removes it with everything in it.\n",
               0o644)
 
 

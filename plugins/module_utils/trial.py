@@ -246,7 +246,8 @@ class Trial:
         """Whether the health check notices that the service does not answer any more: its processes are stopped."""
         container.reload()
         if self._health(container) == "none":
-            self._found(not self._promises["health"], "unhealthy", "HEALTHCHECK", "the engine knows no health check")
+            self._found(not self._promises["health"], "unhealthy", "HEALTHCHECK",
+                        "the engine has no health check for it")
             return
         pids = list(processes(container.attrs["State"]["Pid"]))
         try:
@@ -259,7 +260,7 @@ class Trial:
         self._found(noticed, "unhealthy", "HEALTHCHECK", "its health check succeeds while the service is stopped")
         if noticed:
             self._found(self._becomes(container, "healthy"), "healthy", "again",
-                        "it does not become healthy again when the service goes on")
+                        "it does not become healthy again when the service continues")
 
     def _becomes(self, container: Any, state: str) -> bool:
         deadline = time.monotonic() + 4 * (PROBE + 1) * self._slower

@@ -33,9 +33,9 @@ def engine_process(socket: str) -> tuple[int, str]:
     except FileNotFoundError:  # it has ended
         same = False
     if not same:
-        raise FarmError(f"the engine at {socket} does not run beside the processes of this host",
-                        hint="it is down, or it runs in a container of its own, or this host is the container: let the "
-                             "machine be the tester on which the engine runs")
+        raise FarmError(f"the engine at {socket} does not run among the processes of this host",
+                        hint="it is down, or it runs in a container, or this host is a container: make the machine on "
+                             "which the engine runs the tester")
     return pid, proc.started(pid)
 
 

@@ -53,7 +53,7 @@ def holder_image(engine: Any, label: dict[str, str]) -> str:
         machine = os.uname().machine
         if machine not in platforms.KERNEL:
             raise FarmError(f"a network with multicast cannot be made on a machine of the architecture {machine}",
-                            hint=f"let a tester run it that is one of {', '.join(platforms.KERNEL)}")
+                            hint=f"use a tester whose architecture is one of {', '.join(platforms.KERNEL)}")
         found = program(platforms.KERNEL[machine])
         member = tarfile.TarInfo("holder")
         member.mode, member.size = 0o755, len(found)

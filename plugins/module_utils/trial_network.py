@@ -55,7 +55,7 @@ def inside(pid: int, call: Callable[[], Found], seconds: float = WHOLE) -> Found
     thread.start()
     thread.join(seconds)
     if not errors and not results:
-        raise NoAnswer(f"it was not answered in {seconds:.0f} s")
+        raise NoAnswer(f"it was not answered within {seconds:.0f} s")
     if errors:
         raise errors[0]
     return results[0]
@@ -112,7 +112,7 @@ def hidden(port: str) -> str:
     found = _bound(port)
     if not found or not all(map(loopback, found)):
         return ""
-    return f"it listens on {' and '.join(found)} alone, where only the container itself can reach it"
+    return f"it listens on {' and '.join(found)} only, where nothing outside the container can reach it"
 
 
 def _bound(port: str) -> list[str]:

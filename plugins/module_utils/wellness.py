@@ -44,7 +44,7 @@ class Host:
         if not self.recorded:
             return ["it was never provisioned"]
         found = [text for key, text in _MOVED.items() if self.recorded.get(key) != self.now[key]]
-        found += [] if self.proven else ["it was not proven that its BuildKit gives the right bytes"]
+        found += [] if self.proven else ["its BuildKit has not been proven to give the expected bytes"]
         return found + [f"it was provisioned by {self.by}"] if found and self.by else found
 
     @property

@@ -161,7 +161,7 @@ class Compiler:
             except OSError:  # missing, or not a file
                 right = False
             if not right:
-                return {}, f"{name} in the cache is not what was compiled"
+                return {}, f"{name} in the cache differs from what was compiled"
         return manifest, ""
 
     def go(self) -> tuple:
@@ -181,15 +181,15 @@ class Compiler:
                 if done.code == 0:
                     used = "go" + ".".join(map(str, gobuild.version(done.out)))
                     if used != need:
-                        self.module.warn(f"compiled with {used}, as {need} is not available here: the program works "
-                                         "the same, but its bytes may be others")
+                        self.module.warn(f"compiled with {used}, because {need} is not available here: the program "
+                                         "works the same, but its bytes may differ")
                     return go, setting, used
                 tried.append(f"{go} with GOTOOLCHAIN={setting}: {redacted(done.err.strip())}")
             tried.append(f"{go}: {here.strip()}")
         raise FarmError(
             f"this machine has no Go that can compile {gobuild.describe(self.module.params['packages'])} with {need}",
             hint="install Go 1.21 or later, which can download it (the Makefile does, from requirements-go.txt)",
-            tried="; ".join(tried) or "there is no program `go`",
+            tried="; ".join(tried) or "no program `go` was found",
         )
 
     def alone(self):

@@ -101,7 +101,7 @@ def main() -> None:
         before, after = look(folder, wanted)
         missing = sorted(set(wanted) - set(after))
         if missing and module.params["record"]:
-            raise HashMismatch(f"{', '.join(missing)} in {folder} is not what was copied there",
+            raise HashMismatch(f"{', '.join(missing)} in {folder} differs from what was copied there",
                                hint="run again; if it happens twice, check that host's disk and memory")
         if after != before and not module.check_mode:
             files.write(f"{folder}/installed.json", json.dumps(after, indent=1, sort_keys=True) + "\n")

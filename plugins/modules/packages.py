@@ -241,7 +241,7 @@ class Packages:
         """Raises FarmError if apt would do anything but install missing packages."""
         if interrupted():
             raise self.refusal(
-                "dpkg was interrupted earlier", "finish that on that machine first: dpkg --configure -a"
+                "dpkg was interrupted earlier", "finish it on that machine first: dpkg --configure -a"
             )
         problem = self.simulate([]) and self.simulate_anew()
         if problem:

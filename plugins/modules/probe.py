@@ -133,7 +133,7 @@ def main() -> None:
             module.exit_json(**host.as_result())
         if host.problems and not module.check_mode:
             said = "; ".join(host.problems)
-            raise FarmError(f"the host is provisioned, but not well: {said}",
+            raise FarmError(f"the host is provisioned, but unhealthy: {said}",
                             hint="check the logs (`make status` shows where they are)")
         changed = bool(host.moved())
         if changed and not module.check_mode:

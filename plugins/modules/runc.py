@@ -132,7 +132,7 @@ def find(path: str, minimum: str) -> tuple:
     Raises FarmError if `path` is given and cannot be used.
     """
     hint = (
-        f"set buildkitd_runc to a runc from {minimum} on, or leave it empty:"
+        f"set buildkitd_runc to a runc of version {minimum} or later, or leave it empty:"
         " then the role looks for one, and installs Debian's if there is none"
     )
     if path and not path.startswith("/"):
@@ -157,11 +157,11 @@ def main() -> None:
             raise FarmError(
                 "\n".join(
                     [
-                        f"BuildKit can use no runc in {supervision.PATH.replace(':', ', ')} or PATH",
+                        f"BuildKit cannot use any runc in {supervision.PATH.replace(':', ', ')} or PATH",
                         *refused,
                     ]
                 ),
-                hint=f"install a runc from {minimum} on, or set buildkitd_runc to one",
+                hint=f"install a runc of version {minimum} or later, or set buildkitd_runc to one",
             )
     except FarmError as error:
         module.fail_json(**error.as_result())

@@ -32,7 +32,7 @@ def _unread(path: str) -> str:
     try:
         Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        return (f"this file on the machine where ansible-playbook runs cannot be read "
+        return (f"this file on the machine on which ansible-playbook runs cannot be read "
                 f"({getattr(error, 'strerror', None) or error})")
     return ""
 
@@ -48,10 +48,11 @@ def _authority(path: str, now: datetime) -> Iterator[str]:
     try:
         context.load_verify_locations(path)
     except (OSError, ValueError):  # ssl.SSLError is an OSError
-        holds = "it has a private key" if b"PRIVATE KEY-" in Path(path).read_bytes() else "there is none in it"
+        holds = "it has a private key" if b"PRIVATE KEY-" in Path(path).read_bytes() else "there are none in it"
         yield begin + f"it must have certificates in PEM, and {holds}"
         return
     ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs() if "notAfter" in each]
     if ends and max(ends) < now.timestamp():
         day = datetime.fromtimestamp(max(ends), now.tzinfo).date()
-        yield begin + f"its certificates expired, the last one on {day}: give the CA that signs the registry's now"
+        yield begin + (f"its certificates expired, the last one on {day}: give the CA that signs the registry's "
+                       "certificate now")

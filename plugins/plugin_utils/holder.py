@@ -83,8 +83,8 @@ def _guard(state: str) -> Iterator[None]:
         with locked(f"{state}/{GUARD}", PATIENCE):
             yield
     except TimeoutError as error:
-        words = f"another process of this user has been taking the farm in {state} for {PATIENCE} seconds"
-        raise Busy(words, hint="look with `ps` whether it is stopped, and end it") from error
+        words = f"another process of this user has been trying to take the farm in {state} for {PATIENCE} seconds"
+        raise Busy(words, hint="check with `ps` whether it is stopped, and end it") from error
 
 
 def _write(state: str, value: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def _program(value: Any) -> str:
 
 def _socket(value: Any) -> str:
     good = not _path(value) and len(value) <= SOCKET_LENGTH
-    return "" if good else f"an absolute path of at most {SOCKET_LENGTH} bytes, as unix sockets allow no more"
+    return "" if good else f"an absolute path of at most {SOCKET_LENGTH} bytes, the limit of unix sockets"
 
 
 def _debug(value: Any) -> str:

@@ -41,7 +41,7 @@ def _state(value: Any) -> str:
     if said := _path(value):
         return said
     longest = len(f"{value}/buildkitd.sock".encode())
-    short = f"a path of at most {SOCKET_LENGTH - 15} bytes, as unix sockets in it allow no more"
+    short = f"a path of at most {SOCKET_LENGTH - 15} bytes, the limit of the unix sockets in it"
     return "" if longest <= SOCKET_LENGTH else short
 
 
@@ -89,8 +89,8 @@ def _user(value: Any) -> str:
 
 def _password(value: Any) -> str:
     good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
-    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes, as bcrypt takes "
-                            "no more")
+    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes (bcrypt's "
+                            "limit)")
 
 
 def _private_key(value: Any) -> str:
@@ -282,8 +282,8 @@ def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = ()) -> l
              f"{', '.join(TAGS)}"] if unknown else []
     if groups.get("registries"):
         return found
-    return found + [f"the group {name} is not used, as the farm's own registry runs in the group registries: rename "
-                    "it, unless farm_registry is a registry that exists" for name in _near("registries", groups)]
+    return found + [f"the group {name} is not used, because the farm's own registry runs in the group registries: "
+                    "rename it, unless farm_registry is an existing registry" for name in _near("registries", groups)]
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
@@ -317,7 +317,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
                      "the inventory, or leave farm_verify out")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
     if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
-        found.append("farm_rebuild builds again what you choose: set farm_images, farm_platforms or farm_select")
+        found.append("farm_rebuild builds again only what you choose: set farm_images, farm_platforms or farm_select")
     for name in sorted(values):
         if name not in KNOWN:
             near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.9)
@@ -337,12 +337,12 @@ def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[st
         return
     hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, ())))
     if references.loopback(name) and remote and len(hosts) > 1:
-        yield (f"farm_registry is {name!r}, which each host takes for itself, and the farm has several ("
+        yield (f"farm_registry is {name!r}, which each host takes for itself, but the farm has several ("
                f"{', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in group_vars/all.yml, to the "
                "name or address under which all of them and this machine reach the registry")
     if (not references.loopback(name) and not groups.get("registries") and user != "farm"
             and values.get("farm_registry_password") == ""):
-        yield (f"farm_registry_user is {_short(user)}, but farm_registry_password is empty, so that the Docker "
+        yield (f"farm_registry_user is {_short(user)}, but farm_registry_password is empty, so the Docker "
                "client's login would be used: set both, or neither")
 
 

@@ -319,7 +319,7 @@ def test_the_second_of_two_runs_says_who_holds_the_farm(own: Farm) -> None:
     for done in refused:
         assert done.rc != 0
         assert words in done.text
-    assert not refused[0].task("Provision | Check whether this host is well"), "no host is touched before"
+    assert not refused[0].task("Provision | Check whether this host is healthy"), "no host is touched before"
     assert own.run().rc == 0
 
 

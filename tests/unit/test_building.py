@@ -196,7 +196,7 @@ def test_a_run_without_a_usable_node_says_why(farm: Farm, monkeypatch: pytest.Mo
     monkeypatch.setattr(session._node, "prepare", broken)
     session.serve()
     built = farm.finish()
-    assert built.error == "no node is left: here: its python is gone"
+    assert built.error == "no node remains: here: its python is gone"
     assert {outcome.state for outcome in built.outcomes.values()} == {State.LEFT}
 
 

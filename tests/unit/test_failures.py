@@ -145,7 +145,7 @@ def test_a_unit_that_nobody_wants_any_more_is_let_go(nodes: Nodes) -> None:
 def test_a_node_that_says_nonsense_of_itself_is_out_and_the_run_goes_on(nodes: Nodes, node: dict[str, Any]) -> None:
     one = nodes.made.sit("one", {**ABOUT, "name": "one", "slots": 0})
     nodes.made.prepared(one, "x86_64", {**PROVEN, **node}, [])
-    assert one.out.startswith("what it says of itself cannot be used") and not one.joined
+    assert one.out.startswith("its own description cannot be used") and not one.joined
     two = nodes.made.sit("two", {**ABOUT, "name": "two"})
     nodes.made.prepared(two, "loongarch64", PROVEN, [])
     assert two.out
@@ -185,7 +185,7 @@ def test_a_node_that_fails_again_and_again_gets_no_more_work(nodes: Nodes) -> No
     for _count in range(failures.ILL):
         assert not one.out
         nodes.ends(one, nodes.starts(one)[0], state="failed", full=True)
-    assert one.out.startswith("3 builds in a row failed because of it, the last: no space left on one")
+    assert one.out.startswith("3 builds in a row failed because of it; the last one: no space left on one")
     assert not one.joined
     assert State.FAILED not in nodes.states()
 
@@ -253,4 +253,5 @@ def test_a_node_whose_job_stands_still_is_asked_whether_it_reaches_the_registry(
     assert one.joined
     judge.apart(one, "timed out")
     assert not one.joined and not one.out
-    assert any("one: does not reach the registry, which answers here: timed out" in line for line in nodes.said)
+    assert any("one: does not reach the registry, which answers the controller: timed out" in line
+               for line in nodes.said)

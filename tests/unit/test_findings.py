@@ -340,7 +340,7 @@ def test_layers_hide_and_replace_what_is_below() -> None:
 
 def test_a_layer_that_is_none_is_told() -> None:
     wrong = oci.Descriptor(oci.digest(b"nothing"), 7, "application/vnd.oci.image.layer.v1.tar+zstd")
-    with pytest.raises(FarmError, match="is not a layer that can be read"):
+    with pytest.raises(FarmError, match="is not a readable layer"):
         Layers(Shelf(b"nothing")).root("a/b", (wrong,))  # type: ignore[arg-type]
 
 

@@ -74,7 +74,7 @@ def mistakes(place: Path, now: datetime = NOW, **changes: str) -> list[str]:
 
 @pytest.mark.parametrize(("file", "said"), [
     ("nowhere.pem", "cannot be read (No such file or directory)"), ("folder", "cannot be read (Is a directory)"),
-    ("words.pem", "must have certificates in PEM, and there is none in it"), ("empty.pem", "there is none in it"),
+    ("words.pem", "must have certificates in PEM, and there are none in it"), ("empty.pem", "there are none in it"),
     ("key.pem", "it has a private key"),
 ])
 def test_a_ca_that_cannot_be_used_is_told(place: Path, file: str, said: str) -> None:

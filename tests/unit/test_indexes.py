@@ -316,7 +316,7 @@ def test_the_tags_of_an_image_that_breaks_its_contract_stay_and_others_move(faul
     lists = Lists(to(faulty), planned, outcomes, sizes, "desimages", ["latest"], held={"base": "  it does not stop"})
     lists.finish()
     assert lists.moved == ["desimages/debian:latest"] and lists.moving == {"debian"}
-    assert lists.problems == {"base": "the tags of base stay where they are, as it breaks its contract:\n"
+    assert lists.problems == {"base": "the tags of base stay where they are, because it breaks its contract:\n"
                                       "  it does not stop"}
     assert ("desimages/base", "latest") not in faulty.manifests
     again = Lists(to(faulty), planned, outcomes, sizes, "desimages", ["latest"], check=True)

@@ -151,8 +151,8 @@ GO = "example.com/a/v2@v2.0.0"
     ("git", tarred({"LICENSE": MIT, "src/LICENSE": "x"}), "MIT", ""),
     ("image", json.dumps({"config": {"Labels": {"org.opencontainers.image.licenses": "MIT"}}}).encode(), "MIT", ""),
     ("image", json.dumps({"config": {}}).encode(), "", "the image has no label for it"),
-    ("url", b"x", "", "an address says nothing about it"),
-    ("maven", b"x", "", "its file says nothing that can be relied on"),
+    ("url", b"x", "", "an address does not tell it"),
+    ("maven", b"x", "", "its file does not say it reliably"),
 ])
 def test_each_kind_says_what_its_files_say_and_guesses_nothing(tmp_path, kind, content, says, note):
     path = tmp_path / "file"

@@ -149,7 +149,7 @@ def test_a_program_of_the_images_own_needs_a_lock_only_if_it_needs_crates(own: C
         ("./tool", ("tool/Cargo.toml",), "./tool has no Cargo.lock; make it with `cargo generate-lockfile`"),
         ("./tool", ("tool/Cargo.lock",), "./tool has no Cargo.toml; make it with `cargo init`"),
         ("./tool", ("tool/Cargo.toml", "tool/Cargo.lock", "tool/target/CACHEDIR.TAG"),
-         "./tool/target is what builds on this machine left"),
+         "./tool/target was left by builds on this machine"),
     ],
 )
 def test_a_program_of_the_images_own_has_its_files(empty: Catalog, folder: str, files: tuple[str, ...],

@@ -164,7 +164,7 @@ def test_a_bad_line_is_named_by_its_number(line, said):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ('{"lock":1}', "the lock has format 1, this version reads format 2"),
+        ('{"lock":1}', "the lock has format 1, but this version reads format 2"),
         ('{"lock":true}', "format True"),
         ('{"lock":2.0}', "format 2.0"),
         ("{}", "format None"),

@@ -289,4 +289,4 @@ def test_of_an_address_nothing_newer_can_be_known(maven: Site, tmp_path: Path) -
     place = Place(tmp_path, {})
     given = {"url": f"{maven.url}/a.tar"}
     found, = place.newest(given, place.lock(given).lock)
-    assert (found.name, found.newest, found.note) == (given["url"], "", "an address does not say what is newer")
+    assert (found.name, found.newest, found.note) == (given["url"], "", "an address does not tell what is newer")

@@ -291,7 +291,7 @@ def test_programs_that_another_user_laid_into_the_cache_are_not_taken(tmp_path, 
     assert result(go_build.main, cache=str(cache), **params)["programs"]["a"]["path"] == str(kept / "a")
     spoil(cache, kept)
     found = result(go_build.main, cache=str(cache), **params)
-    assert found["failed"] and "whoever can write there decides what runs as root" in found["msg"]
+    assert found["failed"] and "anyone who can write there decides what runs as root" in found["msg"]
 
 
 def test_what_the_system_refuses_is_an_error_in_words(tmp_path):

@@ -167,6 +167,6 @@ def test_where_there_must_be_one_its_absence_fails(folders):
     found = look(required=True)
     assert (
         found["failed"]
-        and f"BuildKit can use no runc in {folders[0]}, {folders[1]} or PATH\n{crun} is not runc"
+        and f"BuildKit cannot use any runc in {folders[0]}, {folders[1]} or PATH\n{crun} is not runc"
         in found["msg"]
     )

@@ -253,7 +253,7 @@ def test_a_job_that_nobody_asks_for_ends_and_one_whose_clock_is_set_goes_on(tmp_
         clocks["monotonic"] += 899
     assert not job._look()
     clocks["monotonic"] += 901
-    assert job._look() and job.why == "nothing polled this job for 15 minutes"
+    assert job._look() and job.why == "no controller asked about this job for 15 minutes"
 
 
 def test_a_log_comes_in_pieces_that_a_slow_network_carries_in_time(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_an_archive_that_sends_a_byte_now_and_then_is_given_up(
         node: Place, dripping: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SILENCE", 0.3)
     node.contents.archive = dripping
-    with pytest.raises(FarmError, match="arrives with less than 5 kB a second"):
+    with pytest.raises(FarmError, match="arrives at less than 5 kB a second"):
         node.contents.lay(str(node.root / "x"), (SHA, 100), 0o644, 0)
 
 

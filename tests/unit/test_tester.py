@@ -212,7 +212,7 @@ def test_the_engine_is_asked_which_version_of_its_interface_it_has(
 
 
 def test_an_engine_that_is_down_is_no_process(tmp_path: Path) -> None:
-    with pytest.raises(FarmError, match="does not run beside the processes of this host"):
+    with pytest.raises(FarmError, match="does not run among the processes of this host"):
         trial_container.engine_process(str(tmp_path / "nothing"))
 
 
@@ -226,7 +226,7 @@ def test_an_engine_in_a_container_is_refused_as_its_processes_have_other_numbers
             while not _listens(path):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            with pytest.raises(FarmError, match="does not run beside the processes of this host"):
+            with pytest.raises(FarmError, match="does not run among the processes of this host"):
                 trial_container.engine_process(path)
         finally:
             outer.kill()

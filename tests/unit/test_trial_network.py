@@ -99,7 +99,7 @@ def test_what_is_not_http_or_is_cut_off_is_no_answer(said: bytes) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root enters a network")
 def test_what_is_answered_a_little_at_a_time_ends_too() -> None:
     done = threading.Event()
-    with pytest.raises(NoAnswer, match="it was not answered in 0 s"):
+    with pytest.raises(NoAnswer, match="it was not answered within 0 s"):
         trial_network.inside(os.getpid(), done.wait, 0.2)
     done.set()
 
@@ -136,7 +136,7 @@ def test_a_port_on_loopback_alone_is_for_nobody_else(addresses: list[str], said:
             if kind == "tcp":
                 one.listen()
         assert trial_network.hidden(f"{port}/{kind}") == (
-            f"it listens on {said} alone, where only the container itself can reach it" if said else "")
+            f"it listens on {said} only, where nothing outside the container can reach it" if said else "")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root enters a network")

@@ -57,7 +57,7 @@ def test_what_no_tester_runs_is_said_and_its_exceptions_are_not_called_unneeded(
     assert (one.ran_by, other.ran_by, third.ran_by) == ("not", "", "not")
     assert verdict.remarks([one, other, third], ["d linux/s390x"]) == [
         "not built, so not checked: d linux/s390x",
-        "not run, as no tester runs their platform (farm_emulation may allow it): a linux/amd64, c linux/amd64"]
+        "not run, because no tester runs their platform (farm_emulation may allow it): a linux/amd64, c linux/amd64"]
     assert one.kept
     assert [row["contract"] for row in verdict.table([one, other])] == ["files kept", "kept"]
 

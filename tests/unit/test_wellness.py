@@ -12,7 +12,7 @@ import yaml
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
 ROLES = Path(__file__).resolve().parents[2] / "playbooks/tasks/roles.yml"
-UNPROVEN = "it was not proven that its BuildKit gives the right bytes"
+UNPROVEN = "its BuildKit has not been proven to give the expected bytes"
 
 
 @pytest.mark.parametrize(("engine", "node", "proven"), [

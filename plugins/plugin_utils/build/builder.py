@@ -89,7 +89,7 @@ class Builder:
             self.heard = now
         everyone = complete(self.seats.values())
         if everyone and all(seat.out for seat in self.seats.values()):
-            return "no node is left: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
+            return "no node remains: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
         if now - self.heard > SILENCE:
             return f"no node has answered for {SILENCE // 60} minutes"
         self._refuse(now, everyone and all(seat.joined or seat.out for seat in self.seats.values()))
@@ -149,7 +149,7 @@ class Builder:
         try:
             worker = seat.worker(machine, node, self.speeds.get(seat.name, 0.0))
         except (FarmError, KeyError, ValueError, TypeError, AttributeError) as error:
-            self.missed(seat, f"what it says of itself cannot be used ({machine}, {type(error).__name__}: {error}): "
+            self.missed(seat, f"its own description cannot be used ({machine}, {type(error).__name__}: {error}): "
                         "provision it again", for_good=True)
             return
         seat.adopting = True
@@ -340,7 +340,7 @@ class Builder:
         """A batch is tagged, or could not be."""
         self.tagging -= 1
         if isinstance(kept, FarmError):
-            self.failures.unkept(seat, job, f"it was built, but could not be kept: {kept}", state,
+            self.failures.unkept(seat, job, f"it was built, but could not be tagged and archived: {kept}", state,
                                  bad=bool(kept.where.get("node")))
         else:
             seat.built += kept.manifests
@@ -392,4 +392,4 @@ class Builder:
 
 
 def _foreign(batch: Batch) -> str:
-    return f", under emulation of {batch.build}, which it does not run by itself" if batch.emulated else ""
+    return f", under emulation of {batch.build}, which it does not run natively" if batch.emulated else ""

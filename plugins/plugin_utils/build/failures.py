@@ -24,7 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler 
 ILL = 3  # failures of a node's own in a row after which it gets no more work
 CUT = 2  # failures in a row on a node's way to a registry that answers here: then the node does not reach it
 DOUBT = 30.0  # seconds without a step that begins or ends
-CUT_OFF = "does not reach the registry, which answers here"
+CUT_OFF = "does not reach the registry, which answers the controller"
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
 
@@ -92,7 +92,7 @@ class Failures:
         self.scheduler.put_back(job.batch, now)
         if seat.joined:
             why = state.get("error") or "lost"
-            self.missed(seat, f"{seat.losses} builds in a row were lost there, the last: {why}")
+            self.missed(seat, f"{seat.losses} builds in a row were lost there; the last one: {why}")
 
     def unkept(self, seat: Seat, job: Job, what: str, state: dict[str, Any], *, bad: bool) -> None:
         """What was built could not be tagged; `bad` if the node's result is the cause."""
@@ -149,7 +149,8 @@ class Failures:
         self.tell(f"{job.name}: {what}; tried on another node")
         self.scheduler.put_back(job.batch, time.monotonic(), fault=seat.name)
         if seat.faults >= ILL and seat.joined:
-            self.missed(seat, f"{seat.faults} builds in a row failed because of it, the last: {what}", for_good=True)
+            self.missed(seat, f"{seat.faults} builds in a row failed because of it; the last one: {what}",
+                        for_good=True)
 
     def fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
         """The units have failed, and what needs them cannot be built."""

@@ -71,7 +71,7 @@ class Lists:
 
     def _finish(self, image: str) -> None:
         if image in self.held:
-            self.problems[image] = (f"the tags of {image} stay where they are, as it breaks its contract:\n"
+            self.problems[image] = (f"the tags of {image} stay where they are, because it breaks its contract:\n"
                                     f"{self.held[image]}")
             return
         try:

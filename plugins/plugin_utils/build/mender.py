@@ -65,7 +65,7 @@ class Mender:
         for image in dict.fromkeys(key.image for key in keys):
             fetch.single(image, [key for key in keys if key.image == image], {_hex(digest)})
         if not fetch.store.has(_hex(digest)):
-            raise Missing("no unit of this tree has it, nor does the store, so its origin is not known")
+            raise Missing("neither a unit of this tree nor the store has it, so its origin is not known")
         fetch.archive.registry.put_blob(fetch.archive.repository, fetch.store.path(_hex(digest)), digest)
 
     def _sound(self, digest: str) -> None:

@@ -130,7 +130,7 @@ class Node:
 
     def _strange(self, answer: Any) -> FarmError:
         """A node may be anybody's by now: what it says of jobs that it was not given does not count."""
-        return FarmError(f"{self.name}: the runner gave an answer that does not fit what it was asked:"
+        return FarmError(f"{self.name}: the runner gave an answer that does not fit the question:"
                          f" {json.dumps(answer)[:200]}", node=self.name)
 
     def cancel(self, ids: list[str]) -> list[str]:
@@ -144,8 +144,8 @@ class Node:
     def _ask(self, verb: str, value: dict[str, Any], wait: float = 0.0) -> Any:
         answer = self._call(verb, value, CALL + wait)
         if answer is None:
-            raise FarmError(f"{self.name}: the runner {self._runner} is gone", node=self.name,
-                            hint="run again: it is then sent again")
+            raise FarmError(f"{self.name}: the runner {self._runner} does not exist any more", node=self.name,
+                            hint="run again: the runner is sent again")
         return answer
 
     def _call(self, verb: str, value: dict[str, Any], seconds: float) -> Any:
@@ -162,7 +162,7 @@ class Node:
             found = clean(json.loads(answer, parse_constant=_refuse))
         except (ValueError, RecursionError):
             raise FarmError(f"{self.name}: the runner's answer is not JSON: {answer[:200]!r}", node=self.name,
-                            hint=f"remove {self._runner} there: it is then sent again") from None
+                            hint=f"remove {self._runner} there, and it is sent again") from None
         if isinstance(found, dict) and "taken" in found:
             raise Busy(f"works for another controller, {found['taken']}" if found["taken"] else
                        "does not work for this controller any more", node=self.name)

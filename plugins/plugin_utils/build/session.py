@@ -105,7 +105,7 @@ class Session:
         try:
             while at is not None:
                 if time.monotonic() > until or at > LOG:
-                    return "\nthe rest of this log was not read: there is too much of it for this connection\n"
+                    return "\nthe rest of this log was not read: it is too long for this connection\n"
                 text, at = self._node.log(job, at)
                 log.write(text)
         except FarmError as error:  # the result counts all the same; the next turn says what became of the node

@@ -109,7 +109,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
     for name in _all(unit.unpacked for unit in units):
         if name not in unpacked:
             raise FarmError(f"{first.key}: its packages {name} were not unpacked for {build}",
-                            hint="run again: when this run was planned, no node was known to build on that platform")
+                            hint="run again: when this run was planned, no node was known that builds on that platform")
         options[f"context:{UNPACKED}{name}"] = f"{IMAGE}{registry}/{unpacked[name]}"
     trees = {
         INPUTS: {unit.key.platform: inputs_tree(plan, unit, names, unit.key.platform, sources)

@@ -143,7 +143,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
     problems += folder.problems
     containerfile = path.parent / "Dockerfile"
     if not is_there(containerfile):
-        problems.append(f"{_named(containerfile)}:1: missing; every image has a Dockerfile")
+        problems.append(f"{_named(containerfile)}:1: missing; every image needs a Dockerfile")
         return None, False
     try:
         parsed = dockerfile.parse(read_text(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))

@@ -143,7 +143,7 @@ def _whole(value: Any) -> bool:
 
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if not _whole(values.get("lock")) or values["lock"] != FORMAT:
-        yield f"the lock has format {values.get('lock')!r}, this version reads format {FORMAT}: {ANEW}"
+        yield f"the lock has format {values.get('lock')!r}, but this version reads format {FORMAT}: {ANEW}"
     known = {"lock": lambda value: True, "lines": _whole, "snapshot": _time, "releases": _releases,
              "left_out": _left_out, "older": _older, "made_for": _made_for, "above": _above}
     allowed = {"lines": "a number", "snapshot": "a time like 20261123T112238Z",

@@ -169,8 +169,9 @@ def defaults() -> dict[str, Any]:
                        "description": "The images of this folder that are built if nobody chooses any; by default "
                                       "all."},
             "compression": {"enum": list(COMPRESSIONS), "description": (
-                "How layers are compressed: zstd (the default), or gzip for engines that read no zstd, such as Docker "
-                "20.10 and skopeo of Debian 12. The layers of an image from another catalog are compressed again.")},
+                "How layers are compressed: zstd (the default), or gzip for engines that cannot read zstd, such as "
+                "Docker 20.10 and skopeo of Debian 12. The layers of an image from another catalog are compressed "
+                "again.")},
             "vendor": _text("org.opencontainers.image.vendor"),
             "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},
         },

@@ -39,7 +39,7 @@ def led(url: str, place: str) -> str:
     refuse_nowhere(to, url)
     if url.startswith("https:") and to.startswith("http:") and not loopback(urlsplit(to).netloc.rpartition("@")[2]):
         where = redact(to).partition("?")[0]
-        raise Unreachable(f"{redact(url)} redirects to {where}, out of TLS: the farm does not follow that",
+        raise Unreachable(f"{redact(url)} redirects to {where}, which is not TLS: the farm does not follow that",
                           url=redact(url), hint="use an address that stays in TLS, or another origin")
     return to
 

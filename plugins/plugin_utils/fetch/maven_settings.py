@@ -91,7 +91,7 @@ class Settings:
         user, password = self.servers[place.id]
         if re.fullmatch(r".*\{.+\}", password):
             raise FarmError(f"the password of the server {place.id} in Maven's settings is encrypted, or a variable"
-                            " that is not set", hint="only mvn can decrypt it: use ${env.NAME} there, or netrc")
+                            " that is not set", hint="only mvn can decrypt it: use ${env.NAME} instead, or netrc")
         parts = urlsplit(place.url)
         return Login(parts.netloc.rpartition("@")[2], parts.path, user, password, parts.scheme)
 

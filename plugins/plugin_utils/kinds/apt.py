@@ -78,7 +78,7 @@ class Mixed(FarmError):
 
 _FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"is expired|invalid since", Expired,
-     "the mirror is stale (or someone holds back updates): use another origin, or name a snapshot"),
+     "the mirror is stale (or someone withholds updates): use another origin, or name a snapshot"),
     (r"not valid yet", Expired, "this machine's clock is behind"),
     # words of gpgv, and of sqv, which apt uses since Debian 13
     (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed"

@@ -202,7 +202,7 @@ class _Programs(Resolver):
         source = self._unpacked(program)
         where = f"the Cargo.lock of {program}"
         if not is_there(source / "Cargo.lock"):
-            raise FarmError(f"{program} was published without a Cargo.lock, so nothing says what it is made of",
+            raise FarmError(f"{program} was published without a Cargo.lock, so its dependencies are not known",
                             hint=AS_FOLDER)
         text = lock_text(source / "Cargo.lock", where)
         lock = cargo_lock.parse(text, where, self.registry.name)

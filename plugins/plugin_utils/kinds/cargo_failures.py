@@ -36,13 +36,13 @@ RULES = (
     Rule(r"changed between lock files|failed to verify the checksum", HashMismatch, CHANGED),
     Rule(r"No space left on device|[Dd]isk quota exceeded|\(os error (28|122)\)", NoSpace, "make room and run again"),
     Rule(r"offline mode|--offline was specified|you may have used --offline", FarmError,
-         "cargo is told to stay offline here: unset net.offline in its config.toml, or CARGO_NET_OFFLINE"),
+         "cargo is configured to stay offline: unset net.offline in its config.toml, or CARGO_NET_OFFLINE"),
     Rule(r"SSL certificate problem|certificate verif|\[60\]|\[77\]", FarmError,
          "this machine does not trust the certificate of that server, or of a proxy in front of it: install its CA "
          "certificate, or name it in cargo's http.cainfo"),
     Rule(r"authenticated registries require|no token found|token rejected|got 40[137]\b|40[13] (Unauthorized|Forbidden)"
          r"|tunnel failed, response 407", FarmError,
-         "does it want a login? (cargo login; registries.NAME.credential-provider in cargo's config.toml)"),
+         "does it need a login? (cargo login; registries.NAME.credential-provider in cargo's config.toml)"),
     Rule(r"[Cc]ould(n't| not) (resolve|connect)|[Ff]ailed to connect|[Tt]imed? ?out|spurious network error"
          r"|[Cc]onnection (reset|refused|was closed)|got 5\d\d\b|got 429\b|tunnel failed|Recv failure|Send failure",
          Unreachable, REGISTRY),

@@ -25,7 +25,7 @@ FORMATS = (3, 4)  # 3 since cargo 1.53; formats 1 and 2 do not say which they ar
 _KNOWN = " and ".join(map(str, FORMATS))
 NEWER = (1, 78)  # the first cargo that reads format 4
 MARKERS = ("crate", "version", "prefix", "lowerprefix", "sha256-checksum")
-ANEW = "make it again with `cargo generate-lockfile`, of cargo 1.53 or later"
+ANEW = "make it again with `cargo generate-lockfile` of cargo 1.53 or later"
 
 
 class Crate(NamedTuple):
@@ -119,12 +119,12 @@ def _wrong(package: Mapping[str, Any], source: str, registry: str) -> Iterator[s
     if not source:
         return
     if source.startswith("git+"):
-        yield "it comes from git, and only crates of a registry can be locked: require a released version of it"
+        yield "it comes from git, but only crates of a registry can be locked: require a released version of it"
     elif not re.match(r"(registry|sparse)\+", source):
-        yield "it does not come from a registry, and only crates of a registry can be locked"
+        yield "it does not come from a registry, but only crates of a registry can be locked"
     elif source != registry:
-        yield ("it comes from another registry than the one that cargo uses by default, and only crates of that can be "
-               "locked: put it into the image's folder and require it by path")
+        yield ("it comes from another registry than the one that cargo uses by default, but only crates of that one "
+               "can be locked: put it into the image's folder and require it by path")
     elif not re.fullmatch(r"[0-9a-f]{64}", str(package.get("checksum", ""))):
         yield f"it has no sha256 as checksum; {ANEW}"
 

@@ -217,7 +217,7 @@ class Registry:
         """The registry's config.json. cargo has read it if it was asked for anything."""
         found = [json.loads(text) for text in self._configs()]
         if len(found) != 1 or not isinstance(found[0].get("dl"), str):
-            raise FarmError("cargo does not say where its registry has the files of crates",
+            raise FarmError("cargo does not say where its registry keeps the files of crates",
                             hint="if its settings replace the default registry by a folder (local-registry), name "
                                  "that in farm_origins: {cargo: file:///...}; a folder of sources (directory) has no "
                                  "crates")
@@ -256,7 +256,7 @@ class Registry:
             name = settings.registry(self.origin)
             token = settings.token(name)
             if not token:
-                raise FarmError(f"the registry {name or 'that cargo uses'} wants a token, and cargo's settings have "
+                raise FarmError(f"the registry {name or 'that cargo uses'} wants a token, but cargo's settings have "
                                 "none that the farm can read",
                                 hint=f"run `cargo login --registry {name or 'NAME'}` with {cargo_settings.PROVIDER} as "
                                      "its credential-provider, or set CARGO_REGISTRIES_<NAME>_TOKEN")

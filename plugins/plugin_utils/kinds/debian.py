@@ -56,8 +56,8 @@ class DebianKind(Kind):
                        "items": {"type": "string", "pattern": PACKAGE},
                        "description": "Package names; the lock has their closure."},
             "essential": {"type": "boolean", "description": "Adds Debian's essential packages to the closure."},
-            "dependencies": {"type": "boolean", "description": "false locks just these packages, and not what they "
-                                                               "depend on."},
+            "dependencies": {"type": "boolean", "description": "false locks only these packages, without what "
+                                                               "they depend on."},
             "for": FOR,
         },
     }

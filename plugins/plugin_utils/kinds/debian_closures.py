@@ -281,8 +281,8 @@ class Debian:
         found = _asked(name, index, apt, install, wanted)
         if moved := [f"{one.facts['name']} {one.facts['version']}, there {there[one.facts['name']].facts['version']}"
                      for one in found if one.facts["name"] in there]:
-            raise FarmError(f"{', '.join(wanted)} cannot be added to the image that this one descends from, as newer"
-                            f" versions are needed: {'; '.join(sorted(moved))}", platform=index.platform,
+            raise FarmError(f"{', '.join(wanted)} cannot be added to the image that this one descends from, because"
+                            f" newer versions are needed: {'; '.join(sorted(moved))}", platform=index.platform,
                             hint="lock both at the same time (farm_images), or name a farm_snapshot", input=name)
         return [*kept, *found]
 
@@ -374,7 +374,7 @@ def refuse_older(old: Lock, indexes: Iterable[Index]) -> None:
                                 f"lock was made from {before}")
     now = max(newest(indexes).values()).strftime(SNAPSHOT)
     if not problems and old.snapshot and not old.releases and now < old.snapshot:
-        problems.append(f"the newest suite is from {now}, the lock from {old.snapshot}")
+        problems.append(f"the newest suite is from {now}, but the lock from {old.snapshot}")
     if problems:
         raise Older("the origin is older than the lock: " + "; ".join(sorted(set(problems))),
                     hint="it is stale, or someone replays an old state: use another origin, or set farm_snapshot to "

@@ -67,14 +67,15 @@ RULES = (
     Rule(r"No space left on device|Disk quota exceeded", NoSpace, "make room there and run again"),
     Rule(r"could not read (Username|Password)|terminal prompts disabled|Authentication failed"
          r"|Permission denied|error: 40[13]|Host key verification failed", FarmError,
-         "does it need a login? Nobody is asked for one: it must come from a credential helper of git, netrc or ssh"
-         "; try `git ls-remote` with that address"),
+         "does it need a login? git does not ask for one here: it must come from a credential helper of git, netrc or"
+         " ssh; try `git ls-remote` with that address"),
     Rule(r"certificate (problem|verif)|certificate subject|server certificate", FarmError,
-         "this machine does not trust the certificate of that server, or of a proxy before it: install its CA"
+         "this machine does not trust the certificate of that server, or of a proxy in front of it: install its CA"
          " certificate"),
     Rule(r"dubious ownership", FarmError, "the repository belongs to another user: git config --global --add"
                                           " safe.directory with its folder"),
-    Rule(r"transport '.*' not allowed", FarmError, "it leads to a protocol that is not allowed, or out of TLS"),
+    Rule(r"transport '.*' not allowed", FarmError,
+         "it leads to a protocol that is not allowed, or from TLS to plain HTTP"),
     Rule(r"not our ref|couldn't find remote ref|unadvertised object|does not support shallow", Missing, ""),
     Rule(r"repository .* not found|does not appear to be a git repository|does not exist|error: 4(04|10)"
          r"|No such file or directory", Missing,
@@ -96,7 +97,7 @@ def failure(what: str, said: str, code: int) -> FarmError:
 def _git() -> str:
     found = shutil.which("git")
     if not found:
-        raise FarmError("this machine has no git, which inputs of the kind git need", hint="apt install git")
+        raise FarmError("this machine has no git, which git inputs need", hint="apt install git")
     return found
 
 
@@ -206,7 +207,7 @@ class Repository:
                 data += piece
                 if len(data) > MOST:  # a few folders that have each other again and again are millions of names
                     raise FarmError(f"{self.address}: the names in its tree have more than {MOST >> 20} MiB",
-                                    hint="this cannot be an input: take an archive of what you need of it (url)")
+                                    hint="this cannot be an input: take an archive of what you need from it (url)")
             said = cast(IO[bytes], process.stderr).read()
             code = process.wait(timeout=LONGEST)
         if code:

@@ -84,7 +84,7 @@ def nodes(data: bytes) -> list[Node]:
         found.append(Node(path, mode, object_))
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise FarmError("its tree has names that are not UTF-8, lead out of it, are there twice, or are too long: "
+        raise FarmError("its tree has names that are not UTF-8, lead out of it, occur twice, or are too long: "
                         f"{', '.join(bad[:NAMED])}{more}",
                         hint="this cannot be an input: ask its authors to rename them")
     return found

@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
 CERTIFICATES = ("this machine does not trust the certificate of that server, or of a proxy in front of it"
                 ": install its CA certificate")
-LOGIN = "does it want a login? (netrc; a proxy's in https_proxy)"
+LOGIN = "does it need a login? (netrc; a proxy's in https_proxy)"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
 # URLs, modules with versions, hashes: words in them mean nothing
 NAMES = re.compile(r"\w+://[^\s\"]+|\S+@v[^\s:]*|h1:\S+")
@@ -45,7 +45,7 @@ FIRST = (
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
     Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
     Rule(r"replaced by \.{0,2}/|replacement directory", FarmError,
-         "a folder that go.mod puts in the place of a module (replace) must be below that of the program"),
+         "a folder that replaces a module in go.mod (replace) must be inside the program's folder"),
     Rule(r"signal: killed", FarmError, "someone killed it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(

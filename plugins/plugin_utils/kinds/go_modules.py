@@ -179,7 +179,7 @@ class Modules:
         before = [_bytes(work / path) for path in ("go.mod", "go.sum")]
         self.go.must("mod", "tidy", folder=work)
         if [_bytes(work / path) for path in ("go.mod", "go.sum")] != before:
-            raise FarmError(f"go.mod or go.sum of {folder} is not tidy: `go mod tidy` changes it",
+            raise FarmError(f"go.mod or go.sum of {folder} is not tidy: `go mod tidy` would change it",
                             hint="run `go mod tidy` there and commit the result", input=name)
         return self._needed(name, work, "./..." if package == "." else package, platforms, old)
 

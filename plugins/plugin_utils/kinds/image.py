@@ -79,7 +79,7 @@ class ImageKind(Kind):
             return f"the recipe says image {found.spec['image']}, this line says {entry.fact['image']}"
         if wanted.digest and wanted.digest != entry.fact["digest"]:
             return f"the recipe says {wanted.digest}, this line says {entry.fact['digest']}"
-        return "" if entry.platform else "a line for all platforms, but an image is of one platform"
+        return "" if entry.platform else "a line for all platforms, but an image is for one platform"
 
     def lacking(self, found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> Iterator[str]:
         if len({entry.fact["digest"] for entry in entries}) > 1:

@@ -94,7 +94,7 @@ def unusable(manifest: dict[str, object], config: dict[str, object], platform: P
     given = manifest.get("layers")
     layers = [one for one in (given if isinstance(given, list) else ()) if isinstance(one, dict)]
     if any(one.get("urls") for one in layers):
-        return "it has layers that no registry keeps"
+        return "it has layers that registries do not keep"
     if odd := sorted({kind for one in layers if (kind := str(one.get("mediaType"))).startswith(NAMED)
                       and not re.fullmatch(UNPACKED, kind)}):
         return f"it has layers of {', '.join(odd)}, which no build can unpack"
@@ -109,7 +109,7 @@ def unusable(manifest: dict[str, object], config: dict[str, object], platform: P
         return f"it has {len(layers)} layers, but its config names {len(contents)}"
     inner = config.get("config")
     if isinstance(inner, dict) and inner.get("OnBuild"):
-        return "its ONBUILD would add steps to a build, which no plan knows of"
+        return "its ONBUILD would add steps to a build that the plan does not know"
     return ""
 
 

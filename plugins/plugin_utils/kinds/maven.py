@@ -87,7 +87,7 @@ class MavenKind(Kind):
                 yield f"{name} {fact[name]!r} is not valid for a Maven artifact"
 
     def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
-        return Licence(note="its file says nothing that can be relied on")
+        return Licence(note="its file does not say it reliably")
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Artifacts(desk)
@@ -189,8 +189,8 @@ class _Artifacts(Resolver):
                     got = hashlib.file_digest(file, SUMS[kind]).hexdigest()
                 if got != text:
                     raise HashMismatch(f"{label} is {got}, but {redact(url)}{kind} says {text}", url=redact(url),
-                                       hint="the repository is damaged, or in the middle of an update: try later, or "
-                                            "another origin")
+                                       hint="the repository is damaged or being updated: try later, or use another "
+                                            "origin")
             if not said:
                 self.desk.say(f"{label}: the repository has no hash of it to compare with")
             self.desk.store.put(kept, sha256)

@@ -21,11 +21,11 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 )
 
 REGISTRY = "is the registry reachable from here? (npm config get registry proxy https-proxy noproxy)"
-LOGIN = "does the registry want a login? (npm login, or _authToken in ~/.npmrc)"
+LOGIN = "does the registry need a login? (npm login, or _authToken in ~/.npmrc)"
 CERTIFICATES = ("this machine does not trust the certificate of the registry, or of a proxy in front of it: name its "
                 "CA certificate to npm (npm config set cafile)")
 GONE = ("does the registry have this package and version? (npm config get registry; farm_origins: {npm: ...}). A "
-        "registry may answer so as well if it wants a login")
+        "registry may also answer like this if it needs a login")
 KINDS: Mapping[str, tuple[type[FarmError], str]] = {
     "EINTEGRITY": (HashMismatch, CHANGED),
     **dict.fromkeys(("E404", "ETARGET", "ENOVERSIONS"), (Missing, GONE)),
@@ -39,9 +39,9 @@ KINDS: Mapping[str, tuple[type[FarmError], str]] = {
                      "ERR_TLS_CERT_ALTNAME_INVALID"), (FarmError, CERTIFICATES)),
     "ENOTCACHED": (FarmError, "npm is set to work offline: `npm config delete offline`"),
     "EJSONPARSE": (FarmError, "correct the JSON of the file that it names"),
-    "EBADPLATFORM": (FarmError, "a package is for other machines alone: choose another version or package"),
-    "ERESOLVE": (FarmError, "its packages ask for versions that exclude each other: choose another version, or settle "
-                            "it by `overrides` in package.json"),
+    "EBADPLATFORM": (FarmError, "a package is only for other machines: choose another version or package"),
+    "ERESOLVE": (FarmError, "its packages need versions that exclude each other: choose another version, or use "
+                            "`overrides` in package.json"),
 }
 
 

@@ -92,7 +92,7 @@ def packages(text: str, where: str) -> tuple[Package, ...]:
         if entry.get("link"):
             place = posixpath.normpath(entry.get("resolved") or "..")
             if place not in tree or place.startswith(("..", "/")):
-                problems.append(f"{name} is a link to {entry.get('resolved')!r}, outside of the folder")
+                problems.append(f"{name} is a link to {entry.get('resolved')!r}, outside the folder")
             continue
         try:
             found.add(_package(name, path, entry, tree))
@@ -232,7 +232,7 @@ def natives(found: Iterable[tuple[Package, str]], platforms: Sequence[Platform],
             words = "; ".join(f"{what} {', '.join(values)}" for what, values in package.only)
             yield f"{package.label} is only for {words}", lacking
         elif package.built:
-            yield (f"{package.label} has its native part in optional packages such as {package.built}",
+            yield (f"{package.label} has its native code in optional packages such as {package.built}",
                    tuple(platforms))
         elif said:
             yield f"{package.label} {said}", tuple(platforms)

@@ -41,7 +41,7 @@ MANIFEST = re.compile(_INSIDE + r"package\.json")
 MOST = 1 << 22  # bytes of a package.json
 RUN = ("preinstall", "install", "postinstall")  # by npm, when it installs a package of a registry
 REMEDY = ("choose a version or a package that needs none (`overrides` in package.json can replace it), name it in "
-          "`fallback` if it works without its native part or its install script, or leave the platform out of the "
+          "`fallback` if it works without its native code or its install script, or leave the platform out of the "
           "recipe")
 
 
@@ -189,5 +189,5 @@ def _json(path: Path) -> Mapping[str, Any]:
         said = None
     if not isinstance(said, dict):
         raise FarmError(f"{'/'.join(path.parts[-3:])} is not JSON",
-                        hint="correct it, or remove it: it is then made anew")
+                        hint="correct it, or remove it: then it is made again")
     return said

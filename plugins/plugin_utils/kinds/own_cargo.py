@@ -60,7 +60,7 @@ class OwnCargoKind(cargo.CargoKind):
         name = str(found.spec["folder"])
         yield from folder_mistakes(name, files, MADE)
         if posixpath.normpath(f"{name}/{MADE_BY_BUILDS}") in files:
-            yield (f"{name}/target is what builds on this machine left, and would be in the context: add it to "
+            yield (f"{name}/target was left by builds on this machine, and would be in the context: add it to "
                    ".dockerignore")
 
     def has_lines(self, found: Input, read: Read) -> bool:

@@ -110,7 +110,7 @@ class Closures:
             lines.update(lacking)
         if lines:
             said = "; ".join(f"{text} ({', '.join(dict.fromkeys(whose))})" for text, whose in sorted(lines.items()))
-            self.say(f"lock {image}: {name} does not bring what it needs, as `dependencies` is false: {said}")
+            self.say(f"lock {image}: {name} lacks what it needs, because `dependencies` is false: {said}")
 
 
 def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platform, object]) -> None:
@@ -154,8 +154,8 @@ def _compare(name: str, found: Mapping[Platform, Sequence[Wheel]]) -> None:
     if differ:
         lines = "".join(f"\n    {wheel} {version} for {', '.join(some)}" for wheel, said in sorted(differ.items())
                         for version, some in said.items())
-        raise FarmError(f"{name} would have other versions on some platforms than on others, as not all have wheels:"
-                        f"{lines}", input=name, platform=", ".join(map(str, found)),
+        raise FarmError(f"{name} would have other versions on some platforms than on others, because not all have "
+                        f"wheels:{lines}", input=name, platform=", ".join(map(str, found)),
                         hint=f"name a version of it in the recipe that all have; {REMEDY}")
 
 

@@ -34,17 +34,17 @@ RULES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"problem confirming the ssl certificate|SSLError|CERTIFICATE_VERIFY_FAILED", FarmError,
      "this machine does not trust the certificate of the index, or of a proxy in front of it: name its CA certificate "
      "to pip (pip config set global.cert)"),
-    (r"Proxy Authentication Required|\b407 Client Error", FarmError, "does the proxy want a login? (pip's `proxy`)"),
+    (r"Proxy Authentication Required|\b407 Client Error", FarmError, "does the proxy need a login? (pip's `proxy`)"),
     (r"Max retries exceeded|connection error|[Tt]imed out|too many \d{3} error|\b5\d\d Server Error"
      r"|\b4(08|25|29) Client Error|IncompleteRead|ProtocolError|Connection broken", Unreachable, INDEX),
     (r"\b40[13] (Client Error|Error)|HTTP error 40[13]", FarmError,
-     "does the index want a login? (netrc, or a keyring; pip config list)"),
+     "does the index need a login? (netrc, or a keyring; pip config list)"),
     (r"is not a trusted or secure host", FarmError,
-     "pip asks no index in plain HTTP, unless its `trusted-host` names it: use an https address"),
+     "pip does not use an index in plain HTTP unless `trusted-host` names it: use an https address"),
     (r"No matching distribution|Could not find a version|HTTP error 4(04|10)", Missing,
      "does the index have a wheel of this version? (pip config list; farm_origins: {pypi: ...})"),
     (r"ResolutionImpossible|conflicting dependencies", Conflict,
-     "its packages ask for versions that exclude each other: name other versions"),
+     "its packages need versions that exclude each other: name other versions"),
 )
 
 

@@ -79,7 +79,7 @@ class UrlKind(Kind):
             yield f"url {fact['url']!r} is not a valid address"
 
     def licence(self, fact: Mapping[str, str], path: Path) -> Licence:
-        return Licence(note="an address says nothing about it")
+        return Licence(note="an address does not tell it")
 
     def resolver(self, desk: Desk) -> Resolver:
         return _Addresses(desk)
@@ -116,7 +116,7 @@ class _Addresses(Resolver):
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
         addresses = dict.fromkeys(entry.fact["url"] for entry in recipe.lock.entries if entry.input == found.name)
-        return [Version(address, "", note="an address does not say what is newer") for address in addresses]
+        return [Version(address, "", note="an address does not tell what is newer") for address in addresses]
 
 
 KIND = UrlKind()

@@ -184,7 +184,7 @@ def _needs(wheel: Wheel, extras: Iterable[str], where: Mapping[str, str]) -> Ite
         try:
             counts = not need.marker or any(need.marker.evaluate({**where, "extra": extra}) for extra in extras)
         except (ValueError, KeyError, TypeError) as error:  # it compares what cannot be compared
-            raise FarmError(f"{wheel.name} {wheel.version} asks for {text!r}, whose marker means nothing: {error}",
+            raise FarmError(f"{wheel.name} {wheel.version} asks for {text!r}, whose marker is not valid: {error}",
                             hint="choose another version") from error
         if counts:
             yield need

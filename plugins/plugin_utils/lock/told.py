@@ -103,7 +103,7 @@ def warnings(images: list[dict[str, Any]]) -> list[str]:
         for platform, suites in image["older"].items():
             _note(lacks, ", ".join(f"{suite} only as of {time_}" for suite, time_ in suites.items()), image["name"],
                   platform)
-    return [f"locked {text}, as no index there matches its InRelease: {', '.join(sorted(names))} on "
+    return [f"locked {text}, because no index there matches its InRelease: {', '.join(sorted(names))} on "
             f"{', '.join(sorted(platforms))}"
             for text, (names, platforms) in sorted(lacks.items())]
 

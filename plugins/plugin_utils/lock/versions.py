@@ -79,8 +79,8 @@ def chosen(recipes: Mapping[str, Recipe], names: Iterable[str]) -> dict[str, set
 
 def _instead(found: Input | None) -> str:
     if found and KINDS[found.kind].own:
-        return f"raise it in {found.spec['folder']} of the image, and lock it"
-    return "lock it: packages, tags and what a program of its own needs move by that alone"
+        return f"upgrade it in {found.spec['folder']} of the image, and lock it"
+    return "lock it: packages, tags and the dependencies of a program of the image's own move by locking alone"
 
 
 def refuse_unchosen(upgrades: Iterable[str], recipes: Iterable[Recipe]) -> None:

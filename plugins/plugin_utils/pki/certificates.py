@@ -136,7 +136,7 @@ def old_server(pair: Pair | None, authority: Pair, wanted: Iterable[str], now: d
 def _due(pair: Pair, now: datetime) -> str:
     begins, ends = pair.certificate.not_valid_before_utc, pair.certificate.not_valid_after_utc
     if now < begins:
-        return f"it is valid from {begins:%Y-%m-%d} on only"
+        return f"it is valid only from {begins:%Y-%m-%d} on"
     return f"it expires on {ends:%Y-%m-%d}" if ends - now < RENEWED else ""
 
 

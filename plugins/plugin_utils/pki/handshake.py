@@ -13,10 +13,10 @@ from __future__ import annotations
 import ssl
 
 _HINTS = (  # what OpenSSL says, and what to do
-    ("expired", "have it renewed, and give the new one"),
+    ("expired", "renew it, and give the new one"),
     ("not yet valid", "check the clock of this machine"),
     ("mismatch", "farm_registry must be one of the names or addresses in the certificate"),
-    ("issuer", "set farm_registry_ca to the CA that signed it, and add the CAs in between to the certificate's file"),
+    ("issuer", "set farm_registry_ca to the CA that signed it, and add the intermediate CAs to the certificate's file"),
     ("self", "set farm_registry_ca to the CA that signed it"),
 )
 

@@ -65,7 +65,7 @@ def load(folder: str, given: str, trusted: Iterable[str], *, check: bool) -> Key
     if not private:
         if os.path.lexists(place):
             raise FarmError(f"{place} cannot be read as a key", hint="restore it from your backup, or remove it: then "
-                            "a new one is made, and what is there must be adopted (docs/security.md)")
+                            "a new one is made, and what the registry has must be adopted (docs/security.md)")
         if check:
             return Keys("", frozenset(others))
         files.private_folder(folder)
@@ -89,7 +89,7 @@ def _private(text: str) -> Any:
     except TypeError as error:  # it is encrypted
         raise ValueError(str(error)) from None
     if not isinstance(found, libraries.ed25519.Ed25519PrivateKey):
-        raise ValueError("it is a key of another kind")
+        raise ValueError("it is another kind of key")
     return found
 
 

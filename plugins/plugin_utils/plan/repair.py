@@ -13,10 +13,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Ke
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.damage import GONE, Damage
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import OWN, SIGNED
 
-ELSEWHERE = "it is not on a registry host of the farm: ask whoever runs that registry to remove it, then repair again"
-UNVERIFIED = "this controller never verified it: build again, or sign what is there (docs/security.md)"
+ELSEWHERE = "it is not on a registry host of the farm: ask the owner of that registry to remove it, then repair again"
+UNVERIFIED = "this controller never verified it: build again, or sign what the registry has (docs/security.md)"
 Unpacked = tuple[str, str, Platform]  # an input whose packages are unpacked: image, name, build platform
-OTHER = "this tree does not make it: check out the commit that did and repair again, or remove the image (remove.yml)"
+OTHER = ("this tree does not make it: check out the commit that made it and repair again, or remove the image "
+         "(remove.yml)")
 
 
 @dataclass

@@ -241,9 +241,9 @@ class Fleet:
                  for worker in self.some() for platform in worker.missing if platform in need.whole]
         if later:
             seconds, name, platform = min(later)
-            return (f"no node that is there runs {runs} natively; {name} emulates {platform} if none comes in "
+            return (f"no available node runs {runs} natively; {name} emulates {platform} if none comes in "
                     f"{max(seconds, 0):.0f} s")
-        return f"no node that is there runs {runs}, and none may emulate it"
+        return f"no available node runs {runs}, and none may emulate it"
 
     def served(self, need: Need, now: float) -> list[Platform]:
         """The build platforms on which the nodes that are there may build."""

@@ -44,8 +44,8 @@ def findings(config: Mapping[str, Any], contract: Contract, users: Mapping[str, 
             yield Finding("config", word, f"{word} has {_words(had)}, the recipe promises {_words(promised)}")
     check = (config.get("Healthcheck") or {}).get("Test") or ["NONE"]
     if (check[0] != "NONE") != bool(contract.health):
-        yield Finding("config", "HEALTHCHECK", "HEALTHCHECK is there, but the recipe promises no health"
-                      if check[0] != "NONE" else "the recipe promises health, but there is no HEALTHCHECK")
+        yield Finding("config", "HEALTHCHECK", "the image has a HEALTHCHECK, but the recipe promises no health"
+                      if check[0] != "NONE" else "the recipe promises health, but the image has no HEALTHCHECK")
     command = list(config.get("Cmd") or ())
     if contract.service and command and contract.command and command != list(contract.command):
         yield Finding("config", "CMD", f"CMD is {command}, the recipe promises {list(contract.command)}")

@@ -82,6 +82,6 @@ def expired(emulators: Iterable[tuple[str, str]], today: date,
             known: Iterable[Bug] | None = None) -> list[str]:
     """What must be looked at again, of all (emulator, platform) that ran something."""
     seen, bugs = set(emulators), KNOWN if known is None else known
-    return [f"the bug of {bug} was to be looked at again by {bug.expires}: see whether it still happens, and give it a "
-            f"later date or remove it, in {PLACE}"
+    return [f"the bug of {bug} was to be looked at again by {bug.expires}: check whether it still happens, and give it "
+            f"a later date or remove it in {PLACE}"
             for bug in bugs if today > bug.expires and any(bug.of(*pair) for pair in seen)]

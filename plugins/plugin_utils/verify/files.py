@@ -84,8 +84,9 @@ def secrets_below(hidden: Iterable[Hidden]) -> Iterator[tuple[Finding, Descripto
     """Secrets in what later layers hide, and the layer of each."""
     for one in hidden:
         path = one.file.path
-        yield from ((Finding("secret", path, f"{path} {secret}: a later layer hides it, but whoever has the image has "
-                                             f"it, in {one.layer.digest}"), one.layer) for secret in _secrets(one.file))
+        yield from ((Finding("secret", path, f"{path} {secret}: a later layer hides it, but everybody who has the "
+                                             f"image has it, in {one.layer.digest}"), one.layer)
+                    for secret in _secrets(one.file))
 
 
 def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Platform) -> tuple[str, ...]:
@@ -129,8 +130,8 @@ def _program(file: File, platform: Platform, names: frozenset[str], *, debian: b
     if found is None:
         return
     if found.loader and posixpath.basename(found.loader) not in names:
-        yield Finding("platform", file.path, f"{file.path} is not for this image: nothing in it is called "
-                                             f"{found.loader}, which would load it")
+        yield Finding("platform", file.path, f"{file.path} is not for this image: its loader, "
+                                             f"{found.loader}, is missing")
     safe = SAFE.get(found.language, ())
     yield from (Finding(check, file.path, f"{file.path} ({found.language}) {words}")
                 for check, words in _unhardened(found, posixpath.dirname(file.path)) if check not in safe)
@@ -142,7 +143,7 @@ def _unhardened(found: elf.Elf, folder: str) -> list[tuple[str, str]]:
         ("relro", found.relro or not found.dynamic, "has no RELRO segment"),
         ("bind-now", found.bind_now or not found.dynamic, "binds symbols when they are first used"),
         ("canary", found.canary, "has no stack protector"),
-        ("fortify", found.fortified, "uses the C library's unchecked functions alone"),
+        ("fortify", found.fortified, "uses only the C library's unchecked functions"),
         ("stack", not found.stack, "asks for an executable stack, or does not say that it needs none"),
         ("rpath", not any(_strays(part, folder) for part in found.rpath),
          f"looks for libraries in {':'.join(found.rpath)}"),

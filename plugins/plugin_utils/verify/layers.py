@@ -154,7 +154,7 @@ class Layers:
                 for member in archive:
                     yield _member(archive, member)
         except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-            raise FarmError(f"{where} is not a layer that can be read: {error}") from error
+            raise FarmError(f"{where} is not a readable layer: {error}") from error
         for _rest in iter(lambda: raw.read(1 << 20), b""):  # to its end, where the digest is checked
             pass
 

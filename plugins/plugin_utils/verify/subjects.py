@@ -60,7 +60,7 @@ class Reader:
         """The digest of a unit's manifest: what BuildKit pushed may be an index of one."""
         content = self._registry.content(f"{self._namespace}/{key.image}", digest)
         if content is None:
-            raise FarmError(f"{key} is gone from the registry: {digest}",
+            raise FarmError(f"{key} is missing in the registry: {digest}",
                             hint="playbooks/check.yml says what is damaged, and repairs it")
         return digest if content[1].config else content[1].manifests[0].digest
 
@@ -68,7 +68,7 @@ class Reader:
         began, repository = time.monotonic(), f"{self._namespace}/{key.image}"
         _data, content = self._registry.content(repository, digest) or (b"", None)
         if content is None or content.config is None:
-            raise FarmError(f"{key}: {repository}@{digest} is not an image that can be read")
+            raise FarmError(f"{key}: {repository}@{digest} is not a readable image")
         layers = content.blobs[1:]
         said = json.loads(b"".join(self._registry.blob(repository, content.config.digest, content.config.size)))
         root = self._layers.root(repository, layers)

@@ -81,7 +81,7 @@ def work(shared: Board, tester: str, subjects: Sequence[Mapping[str, Any]], run:
             with shared.open() as state:
                 last = state.end(unit, tester, good=not failed)
             if failed and not last:
-                say(f"{tester}: {unit} could not be checked here, another tester tries: {found.get('msg', '')}")
+                say(f"{tester}: {unit} could not be checked here; another tester tries it: {found.get('msg', '')}")
             if more := metrics.added(found.get("facts", {}), by_unit[unit]["promises"]):
                 found["findings"] += more
             if last:
@@ -100,14 +100,14 @@ def heard(answer: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = clean(dict(answer))
     except ValueError as error:
-        raise FarmError(f"its answer does not fit what it was asked: {error}") from error
+        raise FarmError(f"its answer does not fit the question: {error}") from error
     findings, facts = found.get("findings", []), found.get("facts", {})
     texts = [found.get(name, "") for name in ("msg", "emulator")]
     if not (isinstance(findings, list) and isinstance(facts, dict) and found.get("ran_by", abilities.NOT) in WAYS
             and all(isinstance(one, dict) and all(isinstance(one.get(name), str) for name in FINDING)
                     for one in findings)
             and all(isinstance(text, str) for text in (*texts, facts.get("metrics", "")))):
-        raise FarmError(f"its answer does not fit what it was asked: {str(found)[:200]}")
+        raise FarmError(f"its answer does not fit the question: {str(found)[:200]}")
     return found
 
 

@@ -143,7 +143,7 @@ def remarks(found: Sequence[Verdict], missing: Sequence[str]) -> list[str]:
              for one in found for finding, bug in one.judged.emulators]
     unrun = [one.unit for one in found if one.ran_by == NOT and not one.error]
     if unrun:
-        said.append(f"not run, as no tester runs their platform (farm_emulation may allow it): {', '.join(unrun)}")
+        said.append(f"not run, because no tester runs their platform (farm_emulation may allow it): {', '.join(unrun)}")
     unused: dict[tuple[str, str, str], list[str]] = {}
     for one in found:
         image, _space, platform = one.unit.partition(" ")
@@ -151,5 +151,5 @@ def remarks(found: Sequence[Verdict], missing: Sequence[str]) -> list[str]:
             unused.setdefault((image, check, subject), []).append(platform)
     for (image, check, subject), platforms in unused.items():
         if len(platforms) == sum(one.unit.startswith(image + " ") and one.ran_by != NOT for one in found):
-            said.append(f"{image}: nothing needs the exception to {check} for {subject}")
+            said.append(f"{image}: the exception to {check} for {subject} is not needed")
     return said
