@@ -57,10 +57,10 @@ verify: setup ## run the images, and check that they keep what their recipes pro
 remove: setup ## remove an image from the registry: ARGS='-e image=NAME'
 	$(playbook) playbooks/remove.yml $(ARGS)
 
-stop: setup ## stop the services of the farm; everything stays
+stop: setup ## stop the services of the farm; all data stays
 	$(playbook) playbooks/stop.yml $(ARGS)
 
-clean: setup ## stop the farm and remove everything that it made, and say how much that was
+clean: setup ## stop the farm and remove everything that it made, and say how much it was
 	$(playbook) playbooks/clean.yml $(ARGS)
 
 # the code that is sent to nodes must run under the oldest Python that a node may have
@@ -123,7 +123,7 @@ schemas: setup-dev ## regenerate docs/*.schema.json from the kinds of input
 readmes: setup-dev ## regenerate images/*/README.md and docs/catalog.md from the recipes, and docs/map.md from the files
 	python scripts/readmes.py
 
-bench: setup-dev ## measure; figures and ratios with the machine's load
+bench: setup-dev ## run the measurements, and print each with the machine's load
 	for name in plan simulate sizes debian bake repeat first fleet provision memory verify; do \
 		python tests/bench/$$name.py $(ARGS) || exit 1; \
 	done

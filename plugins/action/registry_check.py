@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads everything that the tags of the farm's namespace name, and reports what is damaged or gone."""
+"""Reads everything that the tags of the farm's namespace name, and reports what is damaged or missing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restores what is damaged or gone in the archive, and indexes; returns the units to build again."""
+"""Restores what is damaged or missing in the archive, and indexes. Returns the units to build again."""
 
 from __future__ import annotations
 

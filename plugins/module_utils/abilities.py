@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine can run, and how much of it: platforms as tried, cores and memory that it may use, and how fast a core
-is. This file does I/O."""
+"""What a machine can do: the platforms that it runs, as tried, the cores and memory that it may use, and how fast a
+core is. This file does I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Lays contexts out from files that are known by their hash, which is computed from the very bytes that go in. I/O."""
+"""Lays contexts out from files that are known by their hash, which is computed from the bytes that are laid out.
+I/O."""
 
 from __future__ import annotations
 

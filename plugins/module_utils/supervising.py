@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a service what it should be: compares once, acts once. This file does I/O."""
+"""Brings a service into the wanted state: compares once, acts once. This file does I/O."""
 
 from __future__ import annotations
 

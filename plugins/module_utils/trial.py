@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an image as its contract says it runs, and finds what it does not keep. I/O.
+"""Runs an image as its contract promises, and finds the promises that it breaks. I/O.
 
 It runs on a read-only root, without capabilities, without new privileges, and in a network of its own, where only its
 own loopback is. Checks are named as in docs/contract.md.

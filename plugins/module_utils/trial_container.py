@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""What can be seen of a container on this machine, and asked of its engine, a Docker Engine or Podman. I/O."""
+"""Looks at a container on this machine, through the kernel and through its engine, a Docker Engine or Podman. I/O."""
 
 from __future__ import annotations
 

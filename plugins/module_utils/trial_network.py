@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a service from inside its own network, in which nobody else is: requests and connections. I/O."""
+"""Sends requests to a service, and opens connections, from inside its own network, which nothing else uses. I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: the Desimages authors
 # SPDX-License-Identifier: Apache-2.0
-"""Checks whether a host's part of the farm is as it was provisioned, and runs. This file does I/O."""
+"""Checks whether a host's part of the farm is healthy: as it was provisioned, and running. This file does I/O."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run an image as its contract promises, and report what it does not keep."""
+"""Run an image as its contract promises, and report the promises that it breaks."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: contract
-short_description: Run an image as its contract promises, and report what it does not keep
+short_description: Run an image as its contract promises, and report the promises that it breaks
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:

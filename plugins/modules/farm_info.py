@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell what runs on a host of the farm, and how much disk it uses."""
+"""Report what runs on a host of the farm, and how much disk it uses."""
 
 from __future__ import annotations
 

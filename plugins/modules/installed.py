@@ -2,13 +2,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell which programs must be copied to a host, without hashing those that were."""
+"""Report which programs must be copied to a host, without hashing those that were copied."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: installed
-short_description: Tell which programs must be copied to a host, without hashing those that were copied
+short_description: Report which programs must be copied to a host, without hashing those that were copied
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: licences_info
-short_description: Tell the licences of what enters images
+short_description: Report the licences of everything that enters images
 description:
   - Reads, in the locked files of the chosen images, what each says about its own licence. Nothing is guessed. If a
     licence is not known, the reason is reported, or the file to read.

@@ -2,7 +2,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell in one quick call whether this host's part of the farm is as it was provisioned, and runs."""
+"""Report in one quick call whether this host's part of the farm is healthy."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Say which platforms a host can try images of, and whether its engine answers."""
+"""Report for which platforms a host can try images, and whether its engine answers."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tester
-short_description: Say which platforms a host can try images of
+short_description: Report for which platforms a host can try images
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:

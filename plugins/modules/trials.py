@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: trials
-short_description: Run images on several testers, and report what they do not keep
+short_description: Run images on several testers, and report the promises that they break
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: versions_info
-short_description: Tell which inputs of images have newer versions upstream
+short_description: Report which inputs of images have newer versions upstream
 description:
   - Asks upstream, for each input of the chosen images, for the newest version of what the recipe names, and whether
     upstream has withdrawn any locked version, also of dependencies.

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys (ed25519) as people give them. No library: a run that changes nothing loads none for them."""
+"""Keys (ed25519) as users give them. No library, because a run that changes nothing loads none for them."""
 
 from __future__ import annotations
 

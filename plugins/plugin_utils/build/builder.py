@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3 of a run, on the controller: which orders each node gets, and what becomes of what it reports.
+"""Step 3 of a run, on the controller: which orders each node gets, and what its reports lead to.
 
 It waits for nothing: the broker calls it when a node asks, and runs what it submits in threads.
 """

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The wire between a run's broker and those who ask it: a unix socket in the run's folder; one JSON object in a line
+"""The connection between a run's broker and its sessions: a unix socket in the run's folder; one JSON object in a line
 each way."""
 
 from __future__ import annotations

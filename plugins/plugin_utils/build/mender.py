@@ -1,7 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restores what is damaged or gone in the registry and needs no build: files, artifacts, unpacked packages, indexes."""
+"""Restores what is damaged or missing in the registry and needs no build: files, artifacts, unpacked packages,
+indexes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long units are tried again that failed through no fault of theirs. No I/O and no clock."""
+"""How long units are tried again that failed through no fault of their own. No I/O and no clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the broker knows of each node: who asks for orders, and what it works on."""
+"""What the broker knows about each node: which session asks for its orders, and what it works on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts of a farm at a glance: what each is, whether it is there, what it did last."""
+"""The hosts of a farm at a glance: what each is, whether it answers, what it did last."""
 
 from __future__ import annotations
 

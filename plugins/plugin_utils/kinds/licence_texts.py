@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which licence a text is, where that is certain: it is that licence and nothing else. No I/O."""
+"""Which licence a text is, if that is certain: it is that licence and nothing else. No I/O."""
 
 from __future__ import annotations
 

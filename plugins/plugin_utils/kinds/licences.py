@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a locked file says about its own licence: archives are read, nothing in them is run. I/O."""
+"""What a locked file says about its own licence. Archives are read, and nothing in them runs. I/O."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Debian packages that an image has from those that it descends from. No I/O."""
+"""The Debian packages that an image has from the images that it descends from. No I/O."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of certificates and passwords decides how a host is provisioned, as hashes that tell nothing. This file reads
-certificates."""
+"""Hashes of the certificates and passwords that decide how a host is provisioned. The hashes do not reveal them. This
+file reads certificates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be done about damage in the farm's registry, according to the plan of the tree now. No I/O."""
+"""What can be done about damage in the farm's registry, according to the plan of the current tree. No I/O."""
 
 from __future__ import annotations
 

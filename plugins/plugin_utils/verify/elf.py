@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an ELF file says of how it was built. No I/O.
+"""What an ELF file says about how it was built. No I/O.
 
 Sources: elf(5), https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html
 """

@@ -1,7 +1,7 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict over all images: what each keeps, in a table and in words. No I/O."""
+"""The verdict over all images: whether each keeps its contract, in a table and in words. No I/O."""
 
 from __future__ import annotations
 
