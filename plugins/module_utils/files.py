@@ -32,8 +32,8 @@ class Unfit(OSError):
 def open_file(path: str, folder: int | None = None, *, follow: bool = False) -> int:
     """A descriptor for reading a regular file; `path` may be relative to the descriptor `folder`.
 
-    With `follow` the path may be a link: use that only where nobody else can write. Raises FileNotFoundError, or Unfit
-    for anything but a regular file: opening a FIFO would wait, and a device may not end.
+    With `follow`, the path may be a link: use that only where no other user can write. Raises FileNotFoundError, or
+    Unfit for anything but a regular file: opening a FIFO would wait, and a device may not end.
     """
     flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:

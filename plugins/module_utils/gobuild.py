@@ -36,7 +36,7 @@ class Program:
 
     @property
     def key(self) -> str:
-        """The name of the result: the same inputs give the same bytes, whoever compiles."""
+        """The name of the result: the same inputs give the same bytes on every machine."""
         found = {
             "format": 1,
             "packages": dict(self.packages),

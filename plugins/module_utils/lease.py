@@ -18,7 +18,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def take(jobs: str, who: dict[str, str], *, anew: bool = True) -> str | None:
     """Takes the node for a controller, `{"id": ..., "name": ...}`, or renews that. Returns None, or the name of another
-    controller that has it and was heard of lately; '' if nobody has it, and it is not to be taken `anew`."""
+    controller that has it and asked recently; '' if no controller has it and `anew` does not allow taking it."""
     if other := held(jobs, who["id"]):
         return other
     found = _read(jobs)
@@ -59,7 +59,7 @@ def _boot() -> str:
 
 
 def _read(jobs: str) -> dict[str, Any] | None:
-    """What the file says; None if nobody has the node."""
+    """What the file says; None if no controller has the node."""
     try:
         found = json.loads(Path(_path(jobs)).read_text())
         right = isinstance(found["time"], (int, float)) and all(isinstance(found[name], str)

@@ -80,7 +80,7 @@ def started(pid: int) -> str:
 
 
 def age(pid: int) -> float:
-    """For how many seconds a process has run; 0 if it is gone."""
+    """For how many seconds a process has run; 0 if it does not exist."""
     ticks = started(pid)
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
@@ -122,7 +122,8 @@ class Proc:
         return not fields or fields[0] in _ENDED
 
     def same_space(self, pid: int) -> list[int]:
-        """The processes in the same PID namespace as a process, itself included; [] if it is gone. pid_namespaces(7)"""
+        """The processes in the same PID namespace as a process, itself included; [] if it does not exist.
+        pid_namespaces(7)"""
         space = self._link(str(pid), "ns", "pid")
         return [each for each in self.pids() if space and self._link(str(each), "ns", "pid") == space]
 

@@ -149,7 +149,7 @@ def _shown(registry: dict[str, str] | None) -> dict[str, str]:
 
 
 def poll(jobs: str, ids: list[str]) -> list[dict[str, Any]]:
-    """The state of each job, in order, with how long it ran and how long ago it began (seconds). If its process is gone
+    """The state of each job, in order, with how long it ran and how long ago it began (seconds). If its process ended
     without a result, it is `lost`."""
     found = []
     for name in ids:
@@ -235,7 +235,7 @@ def _drop(folder: Path, own: str) -> None:
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """What a job gave that nobody has asked for; None if it gave nothing."""
+    """The result of a job that no controller has asked for; None if it has none."""
     state = _state(folder) or {}
     if state.get("state") != "done" or "digest" not in state:
         return None
@@ -243,7 +243,7 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _apart(registry: dict[str, str] | None) -> str:
-    """Why this node does not reach the registry that it is to push to; '' if it does, or nobody asks."""
+    """Why this node does not reach the registry that it must push to; '' if it does, or if no registry is given."""
     if not registry:
         return ""
     from .fetching import reached  # slow to load

@@ -105,8 +105,8 @@ def socket_folders(service: Service) -> list[str]:
 def slice_text(service: Service) -> str:
     """A slice with the service's share.
 
-    The service's own unit would not do: runc makes the cgroups of containers beside it, or where it is told to. At the
-    top of the tree, it is weighed against all other services and all users.
+    A limit of the service's own unit would not work: runc makes the cgroups of containers beside it, or where it is
+    told to. At the top of the tree, it is weighed against all other services and all users.
     """
     share = service.share
     lines = [

@@ -101,7 +101,7 @@ def others_above(path: str) -> list[str]:
 
 
 def others(path: str) -> str:
-    """Who else can write to a folder, or to what will be created in it; '' if nobody can."""
+    """Which others can write to a folder, or to what will be created in it; '' if none can."""
     found = os.stat(path)
     if found.st_mode & stat.S_IWOTH:
         return "is writable for everyone"

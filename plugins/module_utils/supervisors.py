@@ -128,7 +128,7 @@ class Supervisor:
         raise NotImplementedError
 
     def foreign(self) -> str:
-        """Who else uses the service's name with this supervisor; '' if nobody does."""
+        """What else uses the service's name with this supervisor; '' if nothing does."""
         return ""
 
     def call(self, *words: str) -> str:

@@ -72,8 +72,8 @@ def remove_orphans(engine: Any) -> None:
 def health(engine: Any, container: Any, *, podman: bool, seconds: float) -> str:
     """What the engine says of a running container: `healthy`, `unhealthy`, `starting`; `none` without a health check.
 
-    Podman checks by timers of systemd, and not at all without one, so it is told to do it now. It gives a check of its
-    own no end, so it has `seconds` here.
+    Podman checks by systemd's timers, and not at all without systemd, so it is told to check now. It sets no time limit
+    for such a check, so it gets `seconds` here.
     """
     found = (container.attrs["State"].get("Health") or {}).get("Status") or "none"
     if not podman or not (container.attrs["Config"].get("Healthcheck") or {}).get("Test"):

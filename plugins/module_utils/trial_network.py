@@ -64,7 +64,7 @@ def inside(pid: int, call: Callable[[], Found], seconds: float = WHOLE) -> Found
 def request(url: str, method: str = "GET", body: str = "", patience: float = PATIENCE) -> tuple[int, str]:
     """(status, text) of an answer. Raises NoAnswer.
 
-    Certificates are not verified: nobody else is in that network, and none is for its loopback.
+    Certificates are not verified: nothing else is in that network, and no certificate is for its loopback.
     """
     asked = urllib.request.Request(url, data=body.encode() if body else None, method=method)
     anybody = ssl.create_default_context()

@@ -70,7 +70,7 @@ class Host:
                 "other": lease.held(f"{self.state_dir}/jobs", self.controller.get("id", ""))}
 
     def _look_at(self, name: str) -> str:
-        """'' if the service is well, else why not."""
+        """'' if the service is healthy, otherwise the reason."""
         found, text = supervisors.definition_of(self.state_dir, name)
         if not found:
             return f"{name} is missing"

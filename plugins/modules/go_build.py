@@ -193,7 +193,7 @@ class Compiler:
         )
 
     def alone(self):
-        """Waits until nobody else compiles for this cache: several farms may share one."""
+        """Waits until no other run compiles for this cache: several farms may share one."""
         parent = os.path.dirname(self.folder)
         os.makedirs(parent, exist_ok=True)
         return files.locked(os.path.join(parent, "lock"), LONGEST)

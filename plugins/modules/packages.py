@@ -188,7 +188,7 @@ class Packages:
         self.missing = [name for name in self.names if name not in self.before]
 
     def versions(self) -> dict:
-        """Package -> version, for the names that are installed. Raises FarmError if there is no dpkg."""
+        """Package -> version, for the names that are installed. Raises FarmError if dpkg is missing."""
         if not self.names:
             return {}
         query = ["dpkg-query", "-W", "-f", "${Package}\\t${db:Status-Abbrev}\\t${Version}\\n", *self.names]

@@ -184,8 +184,8 @@ class Builder:
         self._adopt(seat, rest, worker)
 
     def _ready(self, key: Key) -> bool:
-        """Whether a unit is not there yet, whoever builds it now, and its run-time parents exist, so that its content
-        id is known."""
+        """Whether a unit does not exist yet (even if a node builds it now) and its run-time parents exist, so its
+        content id is known."""
         outcomes, parents = self.scheduler.outcomes, self.planned.plan.units[key].parents
         above = [Key(parent.image, parent.target, key.platform) for parent in parents if not parent.build]
         return key in outcomes and outcomes[key].state in (State.WAITING, State.RUNNING) and all(
@@ -236,7 +236,7 @@ class Builder:
                 "wait": SOON if hurry else WAIT, "slots": seat.slots}
 
     def _needless(self, seat: Seat) -> list[str]:
-        """Jobs of units that another node has built meanwhile, or that nobody wants any more."""
+        """Jobs of units that another node has built in the meantime, or that are not wanted any more."""
         sent = [job for job in seat.jobs.values() if job.began]
         return [job.id for job in (*seat.lost.values(), *sent) if not any(map(self._open, job.batch.keys))]
 

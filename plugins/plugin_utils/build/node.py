@@ -97,7 +97,7 @@ class Node:
                   base64.b64encode(self._content).decode(), CALL)
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
-        """Whether the host is well (wellness.py); None if the runner is missing. Writes nothing."""
+        """Whether the host is healthy (wellness.py); None if the runner is missing. Writes nothing."""
         found: dict[str, Any] | None = self._call("probe", value, PROBE)
         return found
 

@@ -60,7 +60,7 @@ def facts(name: str, groups: Iterable[str], read: Mapping[str, Any], run: Mappin
 
 
 def rows(hosts: Iterable[Mapping[str, Any]], size: Any) -> list[dict[str, str]]:
-    """The hosts as a table's rows, without columns that nobody has; `size` formats bytes."""
+    """The hosts as a table's rows, without empty columns; `size` formats bytes."""
     found = [_row(host, size) for host in hosts]
     shown = [column for column in COLUMNS if any(row[column] for row in found)]
     return [{column: row[column] for column in shown} for row in found]
@@ -87,7 +87,7 @@ def services(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def said(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What each node built last, why hosts are away, and what is wrong with those that are there."""
+    """What each node built last, why hosts are away, and what is wrong with those that answer."""
     found = []
     for host in hosts:
         bad = [f"{service['service']} {service['state']}" for service in host["services"] if service["state"] != "runs"]

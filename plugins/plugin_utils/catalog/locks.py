@@ -34,7 +34,7 @@ def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
 
 def check(recipe: Recipe, where: str, problems: list[str]) -> None:
     """Checks that every input has lines for each platform that needs it, that the recipe says the same about it as when
-    it was locked, and that no line is for an input that is gone."""
+    it was locked, and that no line is for an input that does not exist any more."""
     if any(problem.startswith(f"{where}:") for problem in problems):
         return  # it is bad, which has been reported
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}

@@ -26,7 +26,7 @@ def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
 
 
 def read_sources(recipe: Recipe) -> Sources:
-    """Hashes the files of an image. Raises FarmError if one is gone since the catalog was read."""
+    """Hashes the files of an image. Raises FarmError if one was removed since the catalog was read."""
     files = {path: (mode, *_hash(recipe, file)) for path, (file, mode) in context_files(recipe).items()}
     wrappers: dict[str, dict[str, tuple[int, str, int]]] = {}
     for name, folder in _wrappers(recipe).items():

@@ -72,7 +72,8 @@ class Store:
             yield
 
     def scratch(self) -> IO[bytes]:
-        """A file without a name on the store's file system: nobody else writes to it, and a kill leaves nothing."""
+        """A file without a name on the store's file system: no other process can write to it, and a kill leaves nothing
+        behind."""
         folder = self.root / "partial"
         folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder)
@@ -126,8 +127,8 @@ class Store:
         return HashMismatch(words, hint="run again: it is fetched again. If it happens again, check the disk")
 
     def put(self, temporary: str | Path, sha256: str) -> Path:
-        """Moves a file into the store (on the same file system). The hash is checked here once more, whoever checked it
-        before."""
+        """Moves a file into the store (on the same file system). The hash is checked here once more, even if it was
+        checked before."""
         temporary = Path(temporary)
         file = open_file(str(temporary))
         try:

@@ -26,8 +26,8 @@ AT_ONCE = 200  # files that one command is asked for
 
 def in_batches(entries: Sequence[Entry], get: Callable[[Sequence[Entry]], FarmError | None],
                enter: Callable[[Entry], FarmError | None]) -> Iterator[tuple[Entry, FarmError | None]]:
-    """Gets files together. If that fails, each half is tried alone, so that a failure is found to be that of one file.
-    What is not about single files (the network, a login, a full disk) counts for all of them at once.
+    """Gets files together. If that fails, each half is tried alone, to find the file that fails. A failure that is not
+    about single files (the network, a login, a full disk) counts for all of them at once.
 
     `get` downloads files and returns its error, `enter` checks one that was downloaded and puts it into the store.
     """

@@ -101,7 +101,7 @@ class Registry:
 
     @cached_property
     def _home(self) -> Path:
-        """A CARGO_HOME of our own: its index is read anew, and the person's credentials are linked."""
+        """A CARGO_HOME of our own: its index is read again, and the user's credentials are linked."""
         shutil.rmtree(self.folder, ignore_errors=True)
         home = self.folder / "home"
         home.mkdir(parents=True)

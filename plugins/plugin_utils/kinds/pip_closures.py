@@ -129,7 +129,7 @@ def _refuse(name: str, errors: Mapping[Platform, FarmError], all_: Mapping[Platf
 
 
 def _others(name: str, errors: Mapping[Platform, FarmError]) -> FarmError:
-    """The errors of some platforms as one. What is not about the wheels (the network, a full disk) is told once."""
+    """The errors of some platforms as one. What is not about the wheels (the network, a full disk) is reported once."""
     first = next((error for error in errors.values() if error.__class__ != FarmError), None)
     if not first:
         where: dict[str, list[str]] = {}

@@ -40,7 +40,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amou
 @dataclass(frozen=True)
 class Locked:
     """The result of the lock step for an image. `files` are the wrappers (path in the image's folder -> text); `gone`
-    are the folders of wrappers whose input is gone."""
+    are the folders of wrappers whose input does not exist any more."""
 
     name: str
     folder: str
@@ -198,7 +198,7 @@ def alone(state: Path) -> Iterator[None]:
 
 
 def _together(failed: Sequence[FarmError]) -> FarmError:
-    """The errors of an image's inputs as one; the same error of several, such as of an index, is told once."""
+    """The errors of an image's inputs as one; the same error of several, such as of an index, is reported once."""
     whose: dict[str, list[str]] = {}
     for error in failed:
         whose.setdefault(error.message, []).append(str(error.where["input"]))
@@ -229,8 +229,8 @@ def _wrapper(recipe: Recipe, found: Input) -> dict[str, str]:
 
 
 def stale_wrappers(folder: Path, wanted: set[str]) -> tuple[str, ...]:
-    """The wrappers that a lock step made and that are not `wanted`, as their input is gone. Anything else is not
-    touched."""
+    """The wrappers that a lock step made and that are not `wanted`, because their input does not exist any more.
+    Anything else is not touched."""
     found = [path.parent for name, kind in KINDS.items() if kind.wrapper
              for path in sorted(folder.glob(f"{name}/*/{kind.wrapper.marked}"))
              if kind.wrapper.mark in (read(path) or "")]

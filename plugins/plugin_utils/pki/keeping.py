@@ -123,7 +123,7 @@ def accept(certificate: str, key: str, ca: str, host: str) -> datetime:
 
 
 def refuse_other(ca: str, own: str) -> None:
-    """Raises FarmError if clients are told to trust another CA than the farm's, which signs the certificate."""
+    """Raises FarmError if clients would trust another CA than the farm's, which signs the certificate."""
     if ca != own:
         raise FarmError(f"farm_registry_ca is {ca or 'empty'}, but the farm's own CA, {own}, signs the registry's"
                         " certificate", hint="give registry_certificate and registry_key of that CA, or leave"

@@ -330,7 +330,8 @@ def identity(entry: Entry) -> list[object]:
     """What a lock line contributes to a build id: path in the context, sha256 (even if a Go module's h1 would do), and
     size.
 
-    If one of these did not count, a lock that someone altered would find its unit built, and nobody would notice.
+    If one of these did not count, someone could alter it in a lock without being noticed: the unit would count as
+    built.
     """
     return [entry.path, entry.sha256, entry.size]
 

@@ -76,7 +76,7 @@ def _archived(found: Work, damage: Damage, keys: list[Key], inputs: list[Unpacke
 
 
 def _signatures(found: Work, damage: Damage, names: list[str], signed: Mapping[str, tuple[str, str]]) -> None:
-    """They are made anew, with another digest, so it does not matter what the registry keeps of the old ones."""
+    """They are made again, with another digest, so it does not matter what the registry keeps of the old ones."""
     found.signatures += [signed[name] for name in names if name in signed]
     if not all(name in signed for name in names):
         found.left.append((damage, UNVERIFIED))

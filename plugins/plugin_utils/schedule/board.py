@@ -43,8 +43,8 @@ class Board:
         return not self._left
 
     def asking(self) -> list[Key]:
-        """The units whose run-time parents exist and of which nobody has said whether their content does. They are not
-        handed out before `asked` or `done`."""
+        """The units whose run-time parents exist, but of which it is not known yet whether their content exists. They
+        are not handed out before `asked` or `done`."""
         return sorted(self._asking, key=lambda key: self._tasks[key].order)
 
     def asked(self, keys: Iterable[Key]) -> None:

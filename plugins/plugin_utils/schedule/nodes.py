@@ -80,7 +80,7 @@ class Node:
     spoke: float = 0.0
 
     def look(self, now: float) -> None:
-        """Estimates anew when it will be free. Called before and after its batches change.
+        """Estimates again when it will be free. Called before and after its batches change.
 
         Its slots are shared by the batches that run; the units of a batch run side by side. One that takes longer than
         expected is expected to take half as long again.
@@ -233,7 +233,7 @@ class Fleet:
             platform in worker.missing and now - self._since(platform, now) >= self._patience))
 
     def why_not(self, need: Need, now: float) -> str:
-        """Why nobody may build it now, in words."""
+        """Why no node may build it now, in words."""
         if not need.ways:
             return "the plan lacks what it needs on each build platform"
         runs = " or ".join(map(str, need.runs))

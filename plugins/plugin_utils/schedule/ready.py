@@ -104,7 +104,7 @@ class Ready:
         return max((-found[0][0][0] for found in self._lists.values() if found), default=0.0)
 
     def sort(self) -> None:
-        """Takes the paths of all units anew."""
+        """Computes the paths of all units again."""
         for found in self._lists.values():
             found.clear()
         for pools in self._needs.values():

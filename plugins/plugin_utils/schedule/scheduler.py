@@ -137,7 +137,7 @@ class Scheduler(Board):
 
     def ran(self, batch: Batch, seconds: float, *, learn: bool = True) -> None:
         """A node has worked on a batch for so long, by its own clock, and its slot is free again. Estimates `learn`
-        from it; the outcome of its units is told by the other methods."""
+        from it; the other methods report the outcome of its units."""
         node = self._fleet.nodes.get(batch.node)
         held = node.held.get(batch.number) if node else None
         if not node or not held:
@@ -151,7 +151,7 @@ class Scheduler(Board):
             self._measure()
 
     def done(self, key: Key, digest: str, state: State = State.BUILT) -> None:
-        """Marks a unit as existing and tagged, whoever built it: its descendants may start."""
+        """Marks a unit as existing and tagged, no matter which node built it: its descendants may start."""
         task, before = self._tasks[key], self.outcomes.get(key)
         if before and before.state in GOOD:
             return

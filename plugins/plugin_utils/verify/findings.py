@@ -34,8 +34,8 @@ GIVEN = ("capabilities", "privileges")  # their exceptions are given to a run, w
 
 @dataclass(frozen=True)
 class Judged:
-    """Findings that count, those that are excepted with the reason, exceptions that nothing needs, and findings that an
-    emulator's bug explains, with its description."""
+    """Findings that count, those that are excepted with the reason, exceptions that are not needed, and findings that
+    an emulator's bug explains, with its description."""
 
     findings: tuple[Finding, ...]
     excepted: tuple[tuple[Finding, str], ...] = ()

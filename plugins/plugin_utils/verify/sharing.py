@@ -47,7 +47,7 @@ class Sharing:
         return unit in self.done
 
     def lose(self, tester: str, why: str) -> None:
-        """A tester is gone: what it held is for others."""
+        """A tester is lost: others get what it held."""
         self.lost[tester] = why
         self.held = {unit: holder for unit, holder in self.held.items() if holder != tester}
 
@@ -62,7 +62,8 @@ class Sharing:
         return self.tried.get(unit, [])
 
     def _for(self, unit: str) -> list[str]:
-        """Who may run a unit: the testers that run its platform by themselves; without any, those that emulate it."""
+        """Which testers may run a unit: those that run its platform natively; if there are none, those that emulate
+        it."""
         if unit in self.done:
             return []
         there = {name: runs[self.units[unit]] for name, runs in self.testers.items()

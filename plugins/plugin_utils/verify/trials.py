@@ -31,7 +31,8 @@ Call = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Board:
-    """What the testers of one run share, in a file of the controller. `begin` makes it for whoever comes first."""
+    """What the testers of one run share, in a file on the controller. `begin` makes it for the tester that comes
+    first."""
 
     def __init__(self, path: Path, begin: Callable[[], Sharing]) -> None:
         self._path, self._begin = path, begin

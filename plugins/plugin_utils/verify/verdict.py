@@ -62,7 +62,7 @@ class Verdict:
 def verdicts(subjects: Iterable[Mapping[str, Any]], trials: Mapping[str, Mapping[str, Any]], lost: Mapping[str, str],
              today: date) -> list[Verdict]:
     """`subjects` are as subjects.Subject; `trials` has the result of module `contract` for each unit that was run, and
-    the `tester` that ran it; `lost` says why testers are gone. What these would have run is nothing that keeps its
+    the `tester` that ran it; `lost` says why testers were lost. What these would have run does not count as keeping its
     contract."""
     found = []
     for subject in subjects:
