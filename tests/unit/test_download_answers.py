@@ -66,7 +66,7 @@ def test_a_length_that_is_no_number_is_passed_over(tmp_path: Path, length: str) 
 
 
 def test_a_redirect_out_of_tls_is_not_followed() -> None:
-    with pytest.raises(Unreachable, match="out of TLS"):
+    with pytest.raises(Unreachable, match="which is not TLS"):
         addresses.led("https://upstream.example/f", "http://elsewhere.example/f")
     assert addresses.led("https://upstream.example/f", "/g") == "https://upstream.example/g"
     assert addresses.led("http://mirror.example/f", "http://other.example/f") == "http://other.example/f"

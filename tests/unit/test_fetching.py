@@ -196,7 +196,7 @@ def test_the_login_does_not_follow_a_redirect(
 def test_what_breaks_off_is_no_damage(certificates: tuple[Path, Path]) -> None:
     with served(certificates[0], asks=False) as server:
         server.promises = 20
-        with pytest.raises(Unreachable, match="breaks off after 7 of 20 bytes"):
+        with pytest.raises(Unreachable, match="ends after 7 of 20 bytes"):
             read(server.url, url=server.url, ca=str(certificates[0]))
 
 

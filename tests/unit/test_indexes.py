@@ -259,8 +259,8 @@ def test_a_template_that_gives_no_tag_for_some_image_is_refused_before_anything_
     tags.check([], {"a": ("trixie", 1), "b": ("trixie", 0)})  # a repair tags nothing
     with pytest.raises(BadInput) as error:
         tags.check(["{suite}-{date}", "{suite}"], {"a": ("trixie", 1), "b": ("trixie", 0), "c": ("trixie", 1)})
-    assert error.value.problems == ["farm_tags gives b no tag, as it has no Debian packages and so no suite and no "
-                                    "date: add a tag such as latest or {id}"]
+    assert error.value.problems == ["farm_tags gives b no tag, because it has no Debian packages, and so no suite "
+                                    "and no date: add a tag such as latest or {id}"]
     with pytest.raises(BadInput) as error:
         tags.check(["{suite}-{date}", "{suite}", "latest"], {"a": ("trixie", 1), "b": ("x" * 125, 1)})
     assert len(error.value.problems) == 2

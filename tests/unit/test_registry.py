@@ -366,7 +366,7 @@ def test_a_blob_may_lie_elsewhere(faulty: Faulty, other: Faulty) -> None:
 )
 def test_nothing_is_sent_out_of_tls(faulty: Faulty, location: str) -> None:
     faulty.answers["POST"] = [Reply(202, {"Location": location})]
-    with pytest.raises(RegistryError, match="out of TLS: nothing is sent there"):
+    with pytest.raises(RegistryError, match="which is not TLS: nothing is sent there"):
         to(faulty).put_blob("a/b", DATA, TO)
 
 

@@ -151,7 +151,7 @@ def test_where_a_registry_leads_to_the_cas_of_the_system_are_trusted(
 def test_what_trying_again_does_not_change_is_told_at_once(tmp_path: Path, cas: dict[str, str]) -> None:
     began = time.monotonic()
     with served(tmp_path, MINE, now=NOW - timedelta(days=400)) as address:
-        with pytest.raises(RegistryError, match="have the certificate renewed"):
+        with pytest.raises(RegistryError, match="renew the certificate"):
             Registry(address, access=Access(cas["mine"])).digest("a/b", "v1")
         with pytest.raises(Unreachable, match="check farm_registry_ca"):
             Registry(address, access=Access(str(tmp_path / "none.pem"))).digest("a/b", "v1")

@@ -118,7 +118,7 @@ def test_a_password_is_sent_to_no_token_service_outside_of_tls(
 ) -> None:
     log_in(faulty)
     faulty.guard = wants("nobody", f'Bearer realm="{realm}",service="s"')
-    with pytest.raises(RegistryError, match="which is not in TLS: nothing is sent there"):
+    with pytest.raises(RegistryError, match="which does not use TLS: nothing is sent there"):
         to(faulty).manifest("a/b", "v1")
     assert {asked.authorization for asked in faulty.asked} == {""}
 

@@ -277,7 +277,7 @@ def test_a_registry_is_left_alone_as_long_as_it_asks(faulty: Faulty, clock: Cloc
     registry.on_trouble(told.append)
     assert registry.manifest("a/b", "v1")
     assert len(clock.slept) == 1 and 98 <= clock.slept[0] <= 101
-    assert told == [f"the registry http://{faulty.address} fails: HTTP {status}; it is tried for up to 180 s"]
+    assert told == [f"the registry http://{faulty.address} fails: HTTP {status}; trying again for up to 180 s"]
 
 
 @pytest.mark.parametrize("asks", [None, "0", "-5", "soon", "1.5", "", "NaN", "1e3", "1, 2", "a date in the past"])

@@ -56,5 +56,5 @@ def test_what_breaks_off_with_exit_code_0_is_no_layer(package: Path, tmp_path: P
     (folder / "dpkg-deb").write_text(f'#!/bin/sh\n{shutil.which("dpkg-deb")} "$@" | {cut}\nexit 0\n')
     (folder / "dpkg-deb").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    with pytest.raises(FarmError, match=r"the output of dpkg-deb for .*a\.deb breaks off"):
+    with pytest.raises(FarmError, match=r"the output of dpkg-deb for .*a\.deb ends early"):
         merge([package.open("rb")], io.BytesIO(), 0)

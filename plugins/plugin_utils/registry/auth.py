@@ -124,6 +124,6 @@ class Keys:
             raise RegistryError(f"{self.host} wants a token, and does not say whose (realm)",
                                 hint="correct auth.token.realm in the registry's configuration")
         if not trusted(realm, self.host):
-            text = f"{self.host} names {realm!r} as its token service, which is not in TLS: nothing is sent there"
+            text = f"{self.host} names {realm!r} as its token service, which does not use TLS: nothing is sent there"
             raise RegistryError(text, hint="correct auth.token.realm in the registry's configuration")
         return urlunsplit(urlsplit(realm)._replace(fragment=""))

@@ -41,7 +41,7 @@ ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
 _NO_USE = (  # what OpenSSL says where retrying is no use, and what to do: at the farm's registry, and elsewhere
     (re.compile("certificate has expired"),
-     "have the certificate renewed; playbooks/provision.yml renews that of the farm's own registry",
+     "renew the certificate; playbooks/provision.yml renews that of the farm's own registry",
      "have the certificate there renewed, or check the clock of this machine"),
     (re.compile("certificate is not yet valid"), "check the clock of this machine", ""),
     (re.compile("ostname mismatch|IP address mismatch|doesn't match"),
@@ -97,7 +97,7 @@ class Answer:
         except zlib.error as error:
             raise Unreachable(f"{self.shown}: the answer is not {self.packed}, as it says: {error}") from error
         if some and not unpacker.eof:  # there is nothing in an answer to HEAD
-            raise Unreachable(f"{self.shown}: the answer broke off, and cannot be unpacked")
+            raise Unreachable(f"{self.shown}: the answer ended early, and cannot be unpacked")
 
     def pieces(self) -> Iterator[bytes]:
         """Raises Unreachable if it breaks off, or arrives slower than SLOWEST."""
@@ -106,7 +106,7 @@ class Answer:
             yield from self._response.stream(1 << 20, decode_content=False)
             whole = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError for a negative chunk size
-            raise Unreachable(f"{self.shown}: the answer broke off: {error}") from error
+            raise Unreachable(f"{self.shown}: the answer ended early: {error}") from error
         finally:
             if whole:
                 self._response.release_conn()
@@ -168,7 +168,7 @@ class Wire:
             if not self._told and max(past, asked(answer)) > QUIET:
                 self._told = True
                 why = f"HTTP {answer.status}" if answer else getattr(trouble, "reason", None) or trouble
-                self.tell(f"the registry {origin(url)} fails: {why}; it is tried for up to {sum(self._pauses):.0f} s")
+                self.tell(f"the registry {origin(url)} fails: {why}; trying again for up to {sum(self._pauses):.0f} s")
             time.sleep(wait)
         if answer is not None:
             return answer

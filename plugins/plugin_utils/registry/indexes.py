@@ -78,7 +78,7 @@ def choose(registry: Registry, repository: str, names: Mapping[Platform, str], *
         also = f", {'with' if attestations else 'without'} its attestations ({len(beside)})" if beside else ""
         taken.append(f"{platform}: {name} is an index, {best.digest} was taken out of it{also}")
     if problems:
-        raise FarmError("the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems),
+        raise FarmError("the index cannot be made, because it needs all its manifests:\n" + "\n".join(problems),
                         hint="build or push what is missing first")
     return Chosen(found, tuple(carried), tuple(taken))
 
@@ -118,7 +118,7 @@ def describe(registry: Registry, repository: str, names: Mapping[Platform, str])
             found.append(oci.Manifest(oci.digest(data), len(data), content.media_type, platform,
                                       said.get("os.version", "")))
     if problems:
-        text = "the index cannot be made, as it needs all its manifests:\n" + "\n".join(problems)
+        text = "the index cannot be made, because it needs all its manifests:\n" + "\n".join(problems)
         raise FarmError(text, hint="build or push what is missing first")
     return found
 

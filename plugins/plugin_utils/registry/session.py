@@ -137,8 +137,9 @@ class Session:
         if not good or "@" in parts.netloc:
             raise RegistryError(f"{answer.shown}: HTTP {answer.status} leads to {shown(given)!r}, not a valid address")
         if parts.scheme == "http" and (answer.url.startswith("https:") or not references.loopback(parts.netloc)):
-            text = f"{answer.shown}: HTTP {answer.status} leads to {shown(url)}, out of TLS: nothing is sent there"
-            raise RegistryError(text, hint="tell a registry behind a proxy its own address (http.host)")
+            where = f"{answer.shown}: HTTP {answer.status} leads to {shown(url)}"
+            raise RegistryError(f"{where}, which is not TLS: nothing is sent there",
+                                hint="tell a registry behind a proxy its own address (http.host)")
         return url
 
     def refusal(self, method: str, answer: Answer, hint: Callable[[], str] | None = None) -> FarmError:

@@ -134,5 +134,5 @@ class Trust:
         found = self.registry.digest(repository, tag)
         if found is None or self.known.signer(repository, tag, found[0]) not in self.keys.accepted:
             raise FarmError("its signature was never verified by this controller",
-                            hint="build again, or sign what is there (docs/security.md)")
+                            hint="build again, or sign what the registry has (docs/security.md)")
         self.sign(repository, tag, found[0], again="true")

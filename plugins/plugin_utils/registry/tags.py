@@ -59,7 +59,7 @@ def check(templates: Sequence[str], images: Mapping[str, tuple[str, int]]) -> No
             problems.update(dict.fromkeys(error.problems))
             continue
         if templates and not found:
-            problems[f"farm_tags gives {name} no tag, as it has no Debian packages and so no suite and no date: add a "
-                     "tag such as latest or {id}"] = None
+            problems[f"farm_tags gives {name} no tag, because it has no Debian packages, and so no suite and no date: "
+                     "add a tag such as latest or {id}"] = None
     if problems:
         raise BadInput(list(problems), what="the inventory")

@@ -31,7 +31,7 @@ def merge(packages: Iterable[BinaryIO], out: IO[bytes], epoch: int) -> None:
                 if process.wait() != 0:
                     raise FarmError(f"dpkg-deb cannot read {package.name}: {said}")
                 if problem:
-                    raise FarmError(f"the output of dpkg-deb for {package.name} breaks off: {problem}",
+                    raise FarmError(f"the output of dpkg-deb for {package.name} ends early: {problem}",
                                     hint="run again; if it happens again, check the disk")
 
 
