@@ -187,7 +187,7 @@ def test_what_cannot_be_mended_is_told_and_left(own: Farm, elsewhere: Farm, smal
     done = elsewhere.run("playbooks/check.yml", farm_repair=True)
     assert done.rc != 0
     assert done.built == {"child linux/amd64"}
-    assert f"not repaired: damaged: blob {layer}" in flat(done.text) and "whoever runs that registry" in done.text
+    assert f"not repaired: damaged: blob {layer}" in flat(done.text) and "the owner of that registry" in done.text
     assert f"not repaired: gone: blob {old}" in flat(done.text) and "this tree does not make it" in done.text
     left = done.task("Check that everything is repaired")["damages"]
     assert {one["digest"] for one in left} == {layer, old}

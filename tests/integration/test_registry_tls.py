@@ -191,7 +191,7 @@ def test_a_certificate_for_other_names_is_made_again(secure: Farm) -> None:
 
 
 @pytest.mark.parametrize(("kind", "said", "remedy"), [
-    ("expired", "certificate has expired", "have it renewed"),
+    ("expired", "certificate has expired", "renew it"),
     ("foreign", "issuer", "set farm_registry_ca"),
     ("other name", "mismatch", "farm_registry must be one of the names"),
 ])

@@ -74,7 +74,7 @@ def test_the_first_guess_of_a_nodes_speed_is_what_was_measured(
 
 def test_a_node_that_names_more_jobs_than_a_run_leaves_is_refused() -> None:
     found = {"machine": "x86_64", "node": {}, "finished": (FINISHED + 1) * [{"id": "a", "digest": "b"}], "apart": ""}
-    with pytest.raises(FarmError, match="does not fit what it was asked"):
+    with pytest.raises(FarmError, match="does not fit the question"):
         node(json.dumps(found)).prepare()
 
 

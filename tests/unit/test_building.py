@@ -308,7 +308,7 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     made.prepared(made.sit("pi", about), "armv6l", PROVEN, [])
     assert made.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
-        "no node that is there runs linux/amd64 or linux/arm64, and none may emulate it"}
+        "no available node runs linux/amd64 or linux/arm64, and none may emulate it"}
 
 
 DONE = """#!/bin/sh
@@ -392,12 +392,12 @@ def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(far
                                     {"machine": "x86_64", "node": {}, "finished": [{"id": 1, "digest": "x"}]}])
 def test_a_node_whose_answer_fits_nothing_gets_no_work(answer: object) -> None:
     node = Node("pi", lambda command, stdin, seconds: (0, json.dumps(answer), ""), lambda: "python3", "/x")
-    with pytest.raises(FarmError, match="does not fit what it was asked"):
+    with pytest.raises(FarmError, match="does not fit the question"):
         node.prepare()
 
 
 @pytest.mark.parametrize("state", [{"id": "other.1", "state": "done", "elapsed": 1, "age": 1}, {"id": "own.1"}, 1])
 def test_a_state_of_a_job_that_a_node_was_not_given_is_refused(state: object) -> None:
     node = Node("pi", lambda command, stdin, seconds: (0, json.dumps([state]), ""), lambda: "python3", "/x")
-    with pytest.raises(FarmError, match="does not fit what it was asked"):
+    with pytest.raises(FarmError, match="does not fit the question"):
         node.turn([], ["own.1"], [], 0, 1)

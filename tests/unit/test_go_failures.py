@@ -50,7 +50,7 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("write /x: disk quota exceeded", NoSpace, "room"),
         ("go: compile: signal: killed", FarmError, "memory"),
         ("go: a.example/x@v1.0.0 (replaced by ../x): reading ../x/go.mod: open /x/go.mod: no such file or directory",
-         FarmError, "below that of the program"),
+         FarmError, "inside the program's folder"),
         # the proxy
         ("go: a@v1.0.0: reading http://p/a/@v/v1.0.0.zip: 404 Not Found", Missing, "GOPROXY"),
         ("reading https://p/x/@v/v1.zip: 410 Gone", Missing, "GOPROXY"),

@@ -123,7 +123,7 @@ def test_who_may_only_look_cannot_hold_anybody_up(public: Path) -> None:
 def test_a_process_that_stops_while_it_takes_the_farm_is_not_awaited_for_ever(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holder, "PATIENCE", 0.2)
-    with locked(str(tmp_path / "holder.lock"), 0), pytest.raises(Busy, match="has been taking the farm"):
+    with locked(str(tmp_path / "holder.lock"), 0), pytest.raises(Busy, match="has been trying to take the farm"):
         hold(str(tmp_path), wait=True, tell=print, pid=os.getpid())
 
 

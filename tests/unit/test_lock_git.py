@@ -309,7 +309,7 @@ def test_a_server_that_is_down_is_unreachable_and_nobody_is_asked_for_a_password
 
 def test_without_git_it_is_said_what_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FarmError, match="inputs of the kind git need") as error:
+    with pytest.raises(FarmError, match="which git inputs need") as error:
         Here(tmp_path, {}).lock(git=f"{UPSTREAM}x", ref="v1")
     assert error.value.hint == "apt install git"
 
@@ -367,6 +367,6 @@ def test_a_login_in_a_submodules_address_is_not_shown(root: Path, here: Here) ->
     made.git("submodule", "--quiet", "add", "../b.git", "b")
     made.git("config", "--file", ".gitmodules", "submodule.b.url", "https://me:s3cret@upstream.example/b.git")
     made.commit()
-    with pytest.raises(FarmError, match="with no login in the address") as error:
+    with pytest.raises(FarmError, match="without a login in the address") as error:
         here.lock(git=made.address, ref="main", submodules=True)
     assert "s3cret" not in str(error.value)

@@ -204,7 +204,7 @@ def pointed(registry: Faulty, **children: str) -> None:
     [
         ({"OnBuild": None}, {}, ""),
         ({"OnBuild": ["COPY . /"]}, {}, "its ONBUILD would add steps"),
-        ({}, {"urls": ["https://elsewhere.example/layer"]}, "layers that no registry keeps"),
+        ({}, {"urls": ["https://elsewhere.example/layer"]}, "layers that registries do not keep"),
         *(({}, {"mediaType": f"application/vnd.{kind}"}, "") for kind in (
             "docker.image.rootfs.diff.tar.gzip", "docker.image.rootfs.diff.tar", "oci.image.layer.v1.tar",
             "oci.image.layer.v1.tar+gzip", "oci.image.layer.v1.tar+zstd",

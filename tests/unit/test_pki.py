@@ -58,7 +58,7 @@ def test_only_the_user_can_read_it(folder: Path) -> None:
     (timedelta(days=368), ["the registry's certificate: it expires on"]),
     (timedelta(days=3619), ["the registry's certificate: it expires on"]),
     (timedelta(days=3621), ["the farm's CA: it expires on", "the registry's certificate: it expires on"]),
-    (-timedelta(days=2), ["the farm's CA: it is valid from", "the registry's certificate: it is valid from"]),
+    (-timedelta(days=2), ["the farm's CA: it is valid only from", "the registry's certificate: it is valid only from"]),
 ])
 def test_it_is_renewed_in_time(folder: Path, later: timedelta, said: list[str]) -> None:
     made(folder)
@@ -175,7 +175,7 @@ def test_a_good_certificate_is_accepted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "said", "hint"), [
-    ("expired", "certificate has expired", "have it renewed"),
+    ("expired", "certificate has expired", "renew it"),
     ("future", "not yet valid", "check the clock"),
     ("foreign", "issuer", "set farm_registry_ca"),
     ("name", "ostname mismatch", "farm_registry must be one of the names"),

@@ -68,11 +68,11 @@ def test_a_unit_that_runs_its_own_code_goes_to_a_node_of_its_platform_and_is_bui
 
 
 @pytest.mark.parametrize(("workers", "takes", "why"), [
-    ([FAST], False, "no node that is there runs linux/s390x, and none may emulate it"),
+    ([FAST], False, "no available node runs linux/s390x, and none may emulate it"),
     ([Worker("fast", (AMD64,), emulated=(S390X,))], True, ""),
     ([Worker("fast", (AMD64,), emulated=(S390X,)), Worker("ibm", (S390X,))], False, ""),
     ([Worker("fast", (AMD64,), missing=(S390X,))], False,
-     "no node that is there runs linux/s390x natively; fast emulates linux/s390x if none comes in 300 s"),
+     "no available node runs linux/s390x natively; fast emulates linux/s390x if none comes in 300 s"),
 ])
 def test_nothing_is_emulated_that_a_node_runs_natively_or_the_inventory_does_not_allow(
         workers: list[Worker], takes: bool, why: str) -> None:

@@ -191,4 +191,4 @@ def test_a_tester_whose_answer_does_not_fit_is_lost(tmp_path: Path, answer: dict
     board = trials.board(str(tmp_path), "t", units(a=AMD64), {"x": {AMD64: "native"}})
     done = trials.work(board, "x", [{"unit": "a linux/amd64", "promises": {"metrics": ""}}], lambda _one: answer, str,
                        lambda _text: None)
-    assert done["results"] == [] and "does not fit what it was asked" in done["lost"]
+    assert done["results"] == [] and "does not fit the question" in done["lost"]

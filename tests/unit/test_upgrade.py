@@ -65,7 +65,7 @@ def test_all_names_that_mean_nothing_are_told_at_once(recipes):
         versions.chosen(recipes, ["wep", "web.libs", "web.file", "web.own", "deb"])
     assert len(raised.value.problems) == 5
     for text, said in zip(raised.value.problems, ("did you mean 'web'", "did you mean 'lib'", "no version to move",
-                                                  "raise it in ./own", "lock it"), strict=True):
+                                                  "upgrade it in ./own", "lock it"), strict=True):
         assert said in text
 
 

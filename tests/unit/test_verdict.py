@@ -45,7 +45,7 @@ def test_files_and_run_are_judged_together() -> None:
     assert verdict.words([kept, broken], TODAY).splitlines() == [
         "1 of 2 images breaks its contract:", "  b linux/amd64 setuid: su is setuid",
         "  b linux/amd64 stops: it did not end", "      by hand: docker run it"]
-    assert verdict.remarks([kept, broken], []) == ["b: nothing needs the exception to pie for /x"]
+    assert verdict.remarks([kept, broken], []) == ["b: the exception to pie for /x is not needed"]
     assert verdict.words([kept], TODAY) == ""
     assert [row["contract"] for row in verdict.table([kept, broken])] == ["kept", "broken"]
 
@@ -65,7 +65,7 @@ def test_what_no_tester_runs_is_said_and_its_exceptions_are_not_called_unneeded(
 def test_an_exception_to_a_check_that_was_not_made_as_it_did_not_come_up_is_not_called_unneeded() -> None:
     one = subject("a linux/amd64", processes={"x": "why"}, pie={"/x": "why"}, config={"CMD": "why"})
     never = {**trial("a linux/amd64", {**BROKEN, "check": "starts"}), "facts": {}}
-    assert verdict.remarks(found([one], t=[never]), []) == [f"a: nothing needs the exception to {check}" for check in (
+    assert verdict.remarks(found([one], t=[never]), []) == [f"a: the exception to {check} is not needed" for check in (
         "pie for /x", "config for CMD")]
     assert len(verdict.remarks(found([one], t=[trial("a linux/amd64", BROKEN)]), [])) == 3
 
@@ -132,8 +132,8 @@ def test_a_bug_counts_to_its_last_day_and_then_must_be_looked_at_again() -> None
     assert of(BUG.expires) == (True, [])
     explained, said = of(BUG.expires + timedelta(days=1))
     assert not explained
-    assert said == ["the bug of qemu-arm 7.2 on linux/arm/v7 (it hangs) was to be looked at again by 2026-12-31: see "
-                    "whether it still happens, and give it a later date or remove it, in "
+    assert said == ["the bug of qemu-arm 7.2 on linux/arm/v7 (it hangs) was to be looked at again by 2026-12-31: "
+                    "check whether it still happens, and give it a later date or remove it in "
                     "plugins/plugin_utils/verify/emulator_bugs.py"]
     assert emulator_bugs.expired([("qemu-arm 10.0", "linux/arm/v7"), ("", "linux/amd64")], date.max, [BUG]) == []
 
