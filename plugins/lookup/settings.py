@@ -55,6 +55,7 @@ from ansible.utils.display import Display
 from ansible_collections.desimages.farm.plugins.module_utils import references, state
 from ansible_collections.desimages.farm.plugins.plugin_utils import given, settings, travels
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 
 try:
     from ansible._internal._datatag._tags import Origin
@@ -94,18 +95,18 @@ class LookupModule(LookupBase):
         plain, without = self._values(variables)
         wrong = list(without.values())
         groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
-        for text in settings.warnings(groups, variables.get("ansible_run_tags") or []):
-            display.warning(text)
+        for text in settings.warnings(groups, variables.get("ansible_run_tags") or [], plain):
+            display.warning(texts.told(text))
         user = os.geteuid()
         wrong += settings.mistakes(
             plain, groups, self._workers(variables), places=places(variables, plain),
             remote=self._remote(variables), without=without)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
-            return [{"mistakes": wrong, "fingerprint": "", "user": user, "owned": False, "alone": False,
+            return [{"mistakes": list(map(texts.told, wrong)), "fingerprint": "", "user": user, "owned": False, "alone": False,
                      "emulated": []}]
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
-        own = "registries" in (variables.get("group_names") or [])
+        own = variables.get("inventory_hostname") in groups.get("registries", ())
         decisive.update(fingerprints.decisive(plain, own=own, now=datetime.now(timezone.utc)))
         own = str(plain.get("farm_controller_state") or plain.get("farm_state", ""))
         # a host's folder is root's, and on one machine that is this one too
@@ -128,13 +129,16 @@ class LookupModule(LookupBase):
 
     def _remote(self, variables) -> bool:
         told = variables.get("ansible_connection") or context.CLIARGS.get("connection") or "ssh"
-        return self._templar.template(told) != "local"
+        try:
+            return self._templar.template(told) != "local"
+        except AnsibleError:  # which Ansible tells when it connects
+            return True
 
     def _values(self, variables):
         """The farm's variables without templates and tags; and name -> why it has no value."""
         found, wrong = {}, {}
-        names = [name for name in variables
-                 if name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name)]
+        names = [name for name in variables if isinstance(name, str) and
+                 (name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name))]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
             if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there
@@ -143,7 +147,13 @@ class LookupModule(LookupBase):
                 value = self._templar.template(variables[name])
                 found[name] = json.loads(json.dumps(value, cls=get_encoder("tagless")))
             except AnsibleError as error:  # a variable or file that is missing, a vault that is locked
-                at = place(variables[name])
-                wrong[name] = f"{name}{f' ({at})' if at else ''} cannot be worked out: {' '.join(str(error).split())}"
+                wrong[name] = self._why(name, variables, f"cannot be worked out: {' '.join(str(error).split())}")
+            except (TypeError, ValueError, RecursionError):  # a date as a key, bytes
+                wrong[name] = self._why(name, variables, "has a part that JSON has not, such as !!binary, or a date as "
+                                                         "a key: put it in quotes")
             here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
         return found, wrong
+
+    def _why(self, name, variables, said) -> str:
+        at = place(variables[name])
+        return f"{name}{f' ({at})' if at else ''} {said}"

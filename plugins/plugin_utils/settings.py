@@ -9,187 +9,26 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
-from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH, parse_port
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import parse_port
 from ansible_collections.desimages.farm.plugins.plugin_utils import role_settings
-from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key, public_key
+from ansible_collections.desimages.farm.plugins.plugin_utils import setting_checks as checks
 
-PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
-LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
-TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
-BASES = ("debian", "debian-security", "maven")
-PREFIXES = ("url", "git", "image")
-YES = ("true", "yes", "on")
-WORDS = (*YES, "false", "no", "off")
 ROLES = ("binfmt", "buildkitd", "registry")
 OF_HOSTS = ("farm_state", "farm_registry", "farm_native", "farm_emulation")  # what decides how a host is provisioned
-
-
-def _path(value: Any) -> str:
-    good = isinstance(value, str) and PATH.match(value)
-    return "" if good else ("an absolute path of at least two parts, with letters, digits and . _ + @ -, and no slash "
-                            "at its end, such as /var/lib/desimages")
-
-
-def _state(value: Any) -> str:
-    if said := _path(value):
-        return said
-    longest = len(f"{value}/buildkitd.sock".encode())
-    short = f"a path of at most {SOCKET_LENGTH - 15} bytes, the limit of the unix sockets in it"
-    return "" if longest <= SOCKET_LENGTH else short
-
-
-def _registry(value: Any) -> str:
-    """Each host and the controller take it for the same machine, or for itself: 0.0.0.0 is neither."""
-    allowed = references.address(value)
-    unspecified = not allowed and re.match(r"(0\.0\.0\.0|\[[0:.]+\])(:|\Z)", value)
-    return "the name or address under which all hosts and this machine reach it" if unspecified else allowed
-
-
-def _namespace(value: Any) -> str:
-    """The first part of a repository's name, which leaves room for an image's name."""
-    good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
-    return "" if good else f"lower case letters and digits, with . _ __ - / between them, at most {LONGEST_NAMESPACE}"
-
-
-def _publish(value: Any) -> str:
-    host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
-    good = value == "" or (not references.address(host) and (not slash or not _namespace(path)))
-    if good and references.hub(host) and (not path or "/" in path):
-        return f"{host}/NAME with the name of an account there: Docker Hub has no other paths"
-    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, where PATH has {_namespace('')}"
-
-
-def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else "a string"
 
 
 def _short(value: Any) -> str:
     """A value for a message, without what may be secret: a login before a host name, a private key."""
     if "PRIVATE KEY" in repr(value):
         return "(not shown: it has a private key)"
-    text = re.sub(r"""(?<=['"/])[^\s/'"@]*:[^\s/'"]*@""", "...@", repr(value))
+    text = re.sub(r"""(?<=['"/])[^\s/'":@]*:[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
-
-
-def _file(value: Any) -> str:
-    return "" if value == "" or not _path(value) else f"'' or {_path(None)}"
-
-
-def _user(value: Any) -> str:
-    good = isinstance(value, str) and re.fullmatch(r"[!-9;-~]{1,255}", value)
-    return "" if good else "letters, digits and signs, without a space or a colon"
-
-
-def _password(value: Any) -> str:
-    good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
-    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes (bcrypt's "
-                            "limit)")
-
-
-def _private_key(value: Any) -> str:
-    good = isinstance(value, str) and (value == "" or is_private_key(value))
-    return "" if good else ("an ed25519 private key itself (no path), in PEM without a passphrase, as `openssl genpkey "
-                            "-algorithm ed25519` writes it")
-
-
-def _public_keys(value: Any) -> str:
-    good = not _texts(value) and not isinstance(value, str) and all(public_key(one) for one in value)
-    return "" if good else "a list of ed25519 public keys, each in base64 or PEM"
-
-
-def _flag(value: Any) -> str:
-    """A word counts too: `-e name=true` gives one, and Ansible itself accepts these."""
-    return "" if isinstance(value, bool) or (isinstance(value, str) and value.lower() in WORDS) else "true or false"
-
-
-def _texts(value: Any) -> str:
-    good = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
-    return "" if good else "a list of strings"
-
-
-def _folders(value: Any) -> str:
-    """An empty name would be the folder in which the run was started."""
-    return _texts(value) or ("" if value and all(value) else "a list of folders")
-
-
-def _platforms(value: Any) -> str:
-    known = [str(platform) for platform in ALL]
-    given = [one for one in value.split(",") if one] if isinstance(value, str) else value
-    good = not _texts(value) and all(one in known for one in given)
-    return "" if good else f"a list of platforms out of {', '.join(known)}"
-
-
-def _emulation(value: Any) -> str:
-    """One word for all platforms, or a mapping of platforms to words; `-e name=value` gives a text."""
-    known = [str(platform) for platform in ALL]
-    good = value in EMULATION if isinstance(value, str) else (
-        isinstance(value, Mapping) and all(name in known and word in EMULATION for name, word in value.items()))
-    words = ", ".join(EMULATION)
-    return "" if good else f"one of {words}, or a mapping of platforms to these, such as {{linux/s390x: allowed}}"
-
-
-def _count(value: Any) -> str:
-    good = not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,3}", str(value))
-    return "" if good else "a number from 0 to 999"
-
-
-def _mapping(value: Any) -> str:
-    return "" if isinstance(value, Mapping) else "a mapping"
-
-
-def _origins(value: Any) -> str:
-    """See fetch/origins.py."""
-    if _mapping(value):
-        return _mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "cargo", "go", "npm", "pypi"}):
-        shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, cargo, go, npm and pypi; it has {shown}"
-    wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and _texts(value[name])]
-    wrong += ["go: a string, such as https://proxy.example.org"] if _text(value.get("go", "")) else []
-    crates = value.get("cargo", "file:///")
-    if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
-        wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
-    wrong += ["npm: the address of a registry, such as https://registry.example.org"] if not re.fullmatch(
-        r"(https?://\S+)?", str(value.get("npm", ""))) else []
-    wrong += ["pypi: the address of an index, or a folder of wheels as file:///srv/wheels"] if not re.fullmatch(
-        r"(https?://\S+|file:///\S+)?", str(value.get("pypi", ""))) else []
-    for name in PREFIXES:
-        rules = value.get(name, {})
-        if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):
-            wrong.append(f"{name}: a mapping of one prefix to another")
-    return "; ".join(wrong)
-
-
-def _templates(value: Any) -> str:
-    """Templates of tags, as registry/tags.py renders them."""
-    if said := _texts(value):
-        return said
-    given = value.split(",") if isinstance(value, str) else value
-    try:
-        fields = {(name, spec, conversion) for text in given
-                  for _text, name, spec, conversion in Formatter().parse(text) if name is not None}
-        good = (bool(given) and fields <= {(name, "", None) for name in ("suite", "date", "id")}
-                and not any(_no_tag(text) for text in given))
-    except (ValueError, KeyError, IndexError):
-        good = False
-    return "" if good else "a list of tags, with no fields but {suite}, {date} and {id}"
-
-
-def _no_tag(template: str) -> bool:
-    """Whether the result of a template is not a valid tag, or too long for one."""
-    text = template.format(suite="s", date="20260101", id="0")
-    return bool(references.tag(text)) or len(text) > TEMPLATE
-
-
-def _choice(*allowed: str) -> Callable[[Any], str]:
-    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
 
 
 @dataclass(frozen=True)
@@ -202,42 +41,53 @@ class Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "farm_state": Setting(_state, required=True),
-    "farm_controller_state": Setting(_path),
-    "farm_native": Setting(_platforms),
-    "farm_emulation": Setting(_emulation),
-    "farm_slots": Setting(_count),
-    "farm_registry": Setting(_registry, required=True),
-    "farm_secrets": Setting(_path),
-    "farm_registry_ca": Setting(_file),
-    "farm_registry_user": Setting(_user),
-    "farm_registry_password": Setting(_password, secret=True),
-    "farm_signing_key": Setting(_private_key, secret=True),
-    "farm_trusted_keys": Setting(_public_keys),
-    "farm_namespace": Setting(_namespace, required=True),
-    "farm_catalog": Setting(_folders, required=True),
-    "farm_images": Setting(_texts),
-    "farm_platforms": Setting(_platforms),
-    "farm_select": Setting(_text),
-    "farm_publish": Setting(_publish),
-    "farm_verify": Setting(_choice("never", "before_tag")),
-    "farm_tags": Setting(_templates),
-    "farm_origins": Setting(_origins),
-    "farm_keyring": Setting(_path),
-    "farm_relock_missing": Setting(_flag),
-    "farm_allow_missing_suites": Setting(_flag),
-    "farm_partial": Setting(_flag),
-    "farm_rebuild": Setting(_flag),
-    "farm_busy": Setting(_choice("wait", "stop")),
+    "farm_state": Setting(checks.state, required=True),
+    "farm_controller_state": Setting(checks.path),
+    "farm_native": Setting(checks.platforms),
+    "farm_emulation": Setting(checks.emulation),
+    "farm_slots": Setting(checks.count),
+    "farm_registry": Setting(checks.registry, required=True),
+    "farm_secrets": Setting(checks.path),
+    "farm_registry_ca": Setting(checks.file),
+    "farm_registry_user": Setting(checks.user),
+    "farm_registry_password": Setting(checks.password, secret=True),
+    "farm_signing_key": Setting(checks.private_key, secret=True),
+    "farm_trusted_keys": Setting(checks.public_keys),
+    "farm_namespace": Setting(checks.namespace, required=True),
+    "farm_catalog": Setting(checks.folders, required=True),
+    "farm_images": Setting(checks.texts),
+    "farm_platforms": Setting(checks.platforms),
+    "farm_select": Setting(checks.text),
+    "farm_publish": Setting(checks.publish),
+    "farm_verify": Setting(checks.choice("never", "before_tag")),
+    "farm_tags": Setting(checks.templates),
+    "farm_origins": Setting(checks.origins),
+    "farm_keyring": Setting(checks.path),
+    "farm_relock_missing": Setting(checks.flag),
+    "farm_allow_missing_suites": Setting(checks.flag),
+    "farm_partial": Setting(checks.flag),
+    "farm_rebuild": Setting(checks.flag),
+    "farm_busy": Setting(checks.choice("wait", "stop")),
 }
 
 
 # how a registry is reached that is not on loopback
 OF_ACCESS = ("farm_secrets", "farm_registry_ca", "farm_registry_user", "farm_registry_password")
-OF_PLAYBOOKS = (  # variables of a single playbook
-    "farm_snapshot", "farm_lock_select", "farm_plan_json", "farm_status_json", "farm_provision_always", "farm_repair",
-    "farm_check_json", "farm_adopt", "farm_verify_json", "farm_upgrade", "farm_outdated_json", "farm_licences_json",
-    "farm_from", "farm_from_ca", "farm_from_user", "farm_from_password", "farm_from_state")
+OF_PLAYBOOKS: Mapping[str, Setting] = {  # variables of a single playbook
+    "farm_provision_always": Setting(checks.flag),
+    "farm_adopt": Setting(checks.flag),
+    "farm_repair": Setting(checks.flag),
+    "farm_snapshot": Setting(checks.time),
+    "farm_lock_select": Setting(checks.text),
+    "farm_upgrade": Setting(checks.texts),
+    **dict.fromkeys(("farm_plan_json", "farm_status_json", "farm_check_json", "farm_verify_json", "farm_outdated_json",
+                     "farm_licences_json"), Setting(checks.written)),
+    "farm_from": Setting(references.address),
+    "farm_from_ca": Setting(checks.file),
+    "farm_from_user": Setting(lambda value: "" if value == "" else checks.user(value)),
+    "farm_from_password": Setting(checks.password, secret=True),
+    "farm_from_state": Setting(checks.path),
+}
 
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 
@@ -274,16 +124,30 @@ def _near(wanted: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
                   and difflib.get_close_matches(name.lower(), words, n=1, cutoff=0.88))
 
 
-def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = ()) -> list[str]:
-    """What may be a mistake, but need not: of the inventory's groups, and of the tags that were chosen (`-t`), which
-    another playbook may have that imports ours."""
+def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = (), names: Iterable[str] = ()) -> list[str]:
+    """What may be a mistake, but need not: of the inventory's groups; of the tags that were chosen (`-t`), which
+    another playbook may have that imports ours; of the variables' names, as one may serve to work out another."""
     unknown = [tag for tag in tags if tag not in (*TAGS, *ANY_TAG)]
     found = [f"no task of the farm has the tag {', '.join(unknown)} (-t), so none is run for it; there are "
              f"{', '.join(TAGS)}"] if unknown else []
+    found += [f"{name} is not a variable of the farm{near}, which by itself does not use it; roles/*/README.md have all"
+              for name in sorted(names) if name not in KNOWN and not _nearly(name)
+              for near in [_like(name)]]
     if groups.get("registries"):
         return found
     return found + [f"the group {name} is not used, because the farm's own registry runs in the group registries: "
                     "rename it, unless farm_registry is an existing registry" for name in _near("registries", groups)]
+
+
+def _nearly(name: str) -> str:
+    """The variable that must be meant by a name that is nearly its own."""
+    return next(iter(difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.9)), "")
+
+
+def _like(name: str) -> str:
+    """Variables that may be meant."""
+    close = difflib.get_close_matches(name, KNOWN, n=2, cutoff=0.7)
+    return f" ({' or '.join(close)}?)" if close else ""
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
@@ -293,7 +157,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine; `without`,
     which variables are set but have no value, as their templates have a mistake."""
     found, places = list(_group_mistakes(groups, forks)), places or {}
-    for name, setting in SETTINGS.items():
+    for name, setting in {**SETTINGS, **OF_PLAYBOOKS}.items():
         if name not in values:
             if setting.required and name not in without:
                 found.append(f"{name} is not set: set it in the inventory")
@@ -316,13 +180,10 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
         found.append("farm_verify is before_tag, but the group testers has no host that could run images: add one in "
                      "the inventory, or leave farm_verify out")
     chosen = any(values.get(name) for name in ("farm_images", "farm_platforms", "farm_select"))
-    if str(values.get("farm_rebuild", "")).lower() in YES and not chosen:
+    if str(values.get("farm_rebuild", "")).lower() in checks.YES and not chosen:
         found.append("farm_rebuild builds again only what you choose: set farm_images, farm_platforms or farm_select")
-    for name in sorted(values):
-        if name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.9)
-            if near:
-                found.append(f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near[0]}?")
+    found += [f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near}?"
+              for name in sorted(values) if name not in KNOWN and (near := _nearly(name))]
     return found
 
 

@@ -4,6 +4,7 @@ host."""
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,50 @@ def test_each_tester_needs_a_worker():
     assert settings.mistakes(GOOD, groups, 3) == []
     (found,) = settings.mistakes(GOOD, groups, 2)
     assert found.startswith("forks is 2, but the group testers has 3 hosts") and "--forks 3" in found
+
+
+@pytest.mark.parametrize("name", ["farm_registry", "farm_registry_user", "farm_state", "farm_publish"])
+@pytest.mark.parametrize("value", [":" * 100_000, "a:" * 50_000, "a@" * 50_000, "/:" * 50_000])
+def test_a_long_text_is_judged_at_once(name, value):
+    began = time.process_time()
+    (found,) = settings.mistakes({**GOOD, name: value}, {"nodes": ["localhost"]})
+    assert found.startswith(f"{name} is ") and len(found) < 1000
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("farm_adopt", "maybe", "true or false"), ("farm_repair", "", "true or false"),
+    ("farm_provision_always", 3, "true or false"), ("farm_snapshot", "yesterday", "a time such as 20261123T112238Z"),
+    ("farm_snapshot", 20261123, "a time such as"), ("farm_lock_select", ["a"], "a string"),
+    ("farm_upgrade", {"a": 1}, "a list of strings"), ("farm_plan_json", "", "the path of a file"),
+    ("farm_status_json", "/srv/", "the path of a file"), ("farm_from", "http://x", "HOST:PORT"),
+    ("farm_from_ca", "ca.pem", "'' or an absolute path"), ("farm_from_user", "a b", "letters, digits and signs"),
+    ("farm_from_state", "x", "an absolute path"),
+])
+def test_variables_of_one_playbook_are_checked_with_all_others(name, value, said):
+    (found,) = settings.mistakes({**GOOD, name: value}, ALONE)
+    assert found.startswith(f"{name} is {value!r}, it must be ") and said in found
+
+
+def test_a_password_of_one_playbook_is_not_shown():
+    (found,) = settings.mistakes({**GOOD, "farm_from_password": ["secret"]}, ALONE)
+    assert found.startswith("farm_from_password is (not shown)")
+
+
+@pytest.mark.parametrize("values", [
+    {"farm_adopt": "yes", "farm_repair": True, "farm_snapshot": "20261123T112238Z", "farm_upgrade": "caddy,base"},
+    {"farm_plan_json": "plan.json", "farm_from": "127.0.0.1:5000", "farm_from_user": "", "farm_snapshot": ""},
+])
+def test_good_variables_of_one_playbook_are_taken(values):
+    assert settings.mistakes({**GOOD, **values}, ALONE) == []
+
+
+def test_a_variable_that_the_farm_does_not_have_is_told():
+    """It may serve to work out another one, so it is no mistake."""
+    assert settings.warnings(ALONE, (), [*GOOD, "farm_adopt", "buildkitd_memory"]) == []
+    assert [text.split(", which")[0] for text in settings.warnings(ALONE, (), ["farm_arch", "registry_password"])] == [
+        "farm_arch is not a variable of the farm",
+        "registry_password is not a variable of the farm (farm_registry_password or registry_user?)"]
+    assert settings.warnings(ALONE, (), ["farm_image"]) == []  # that is a mistake
+    (found,) = settings.mistakes({**GOOD, "farm_image": "x"}, ALONE)
+    assert "did you mean farm_images?" in found

@@ -1,0 +1,195 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What values of the farm's public variables may be: each check returns '' for a good one, else what is allowed. No
+I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from string import Formatter
+from typing import Any
+
+from ansible_collections.desimages.farm.plugins.module_utils import references
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, EMULATION
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import SOCKET_LENGTH
+from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import is_private_key, public_key
+
+PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
+LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
+TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
+BASES = ("debian", "debian-security", "maven")
+PREFIXES = ("url", "git", "image")
+YES = ("true", "yes", "on")
+WORDS = (*YES, "false", "no", "off")
+SNAPSHOT = "%Y%m%dT%H%M%SZ"
+
+
+def path(value: Any) -> str:
+    good = isinstance(value, str) and PATH.match(value)
+    return "" if good else ("an absolute path of at least two parts, with letters, digits and . _ + @ -, and no slash "
+                            "at its end, such as /var/lib/desimages")
+
+
+def state(value: Any) -> str:
+    if said := path(value):
+        return said
+    longest = len(f"{value}/buildkitd.sock".encode())
+    short = f"a path of at most {SOCKET_LENGTH - 15} bytes, the limit of the unix sockets in it"
+    return "" if longest <= SOCKET_LENGTH else short
+
+
+def registry(value: Any) -> str:
+    """Each host and the controller take it for the same machine, or for itself: 0.0.0.0 is neither."""
+    allowed = references.address(value)
+    unspecified = not allowed and re.match(r"(0\.0\.0\.0|\[[0:.]+\])(:|\Z)", value)
+    return "the name or address under which all hosts and this machine reach it" if unspecified else allowed
+
+
+def namespace(value: Any) -> str:
+    """The first part of a repository's name, which leaves room for an image's name."""
+    good = not references.repository(value) and len(value) <= LONGEST_NAMESPACE
+    return "" if good else f"lower case letters and digits, with . _ __ - / between them, at most {LONGEST_NAMESPACE}"
+
+
+def publish(value: Any) -> str:
+    host, slash, path = value.partition("/") if isinstance(value, str) else ("", "", "")
+    good = value == "" or (not references.address(host) and (not slash or not namespace(path)))
+    if good and references.hub(host) and (not path or "/" in path):
+        return f"{host}/NAME with the name of an account there: Docker Hub has no other paths"
+    return "" if good else f"'' or HOST[:PORT][/PATH] without a scheme, where PATH has {namespace('')}"
+
+
+def text(value: Any) -> str:
+    return "" if isinstance(value, str) else "a string"
+
+
+def file(value: Any) -> str:
+    return "" if value == "" or not path(value) else f"'' or {path(None)}"
+
+
+def user(value: Any) -> str:
+    good = isinstance(value, str) and re.fullmatch(r"[!-9;-~]{1,255}", value)
+    return "" if good else "letters, digits and signs, without a space or a colon"
+
+
+def password(value: Any) -> str:
+    good = isinstance(value, str) and (value == "" or value.isprintable()) and len(value.encode(errors="replace")) <= 72
+    return "" if good else ("a string (a number in quotes) without line breaks, of at most 72 bytes (bcrypt's "
+                            "limit)")
+
+
+def private_key(value: Any) -> str:
+    good = isinstance(value, str) and (value == "" or is_private_key(value))
+    return "" if good else ("an ed25519 private key itself (no path), in PEM without a passphrase, as `openssl genpkey "
+                            "-algorithm ed25519` writes it")
+
+
+def public_keys(value: Any) -> str:
+    good = not texts(value) and not isinstance(value, str) and all(public_key(one) for one in value)
+    return "" if good else "a list of ed25519 public keys, each in base64 or PEM"
+
+
+def flag(value: Any) -> str:
+    """A word counts too: `-e name=true` gives one, and Ansible itself accepts these."""
+    return "" if isinstance(value, bool) or (isinstance(value, str) and value.lower() in WORDS) else "true or false"
+
+
+def texts(value: Any) -> str:
+    good = isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value))
+    return "" if good else "a list of strings"
+
+
+def folders(value: Any) -> str:
+    """An empty name would be the folder in which the run was started."""
+    return texts(value) or ("" if value and all(value) else "a list of folders")
+
+
+def platforms(value: Any) -> str:
+    known = [str(platform) for platform in ALL]
+    given = [one for one in value.split(",") if one] if isinstance(value, str) else value
+    good = not texts(value) and all(one in known for one in given)
+    return "" if good else f"a list of platforms out of {', '.join(known)}"
+
+
+def emulation(value: Any) -> str:
+    """One word for all platforms, or a mapping of platforms to words; `-e name=value` gives a text."""
+    known = [str(platform) for platform in ALL]
+    good = value in EMULATION if isinstance(value, str) else (
+        isinstance(value, Mapping) and all(name in known and word in EMULATION for name, word in value.items()))
+    words = ", ".join(EMULATION)
+    return "" if good else f"one of {words}, or a mapping of platforms to these, such as {{linux/s390x: allowed}}"
+
+
+def count(value: Any) -> str:
+    good = not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,3}", str(value))
+    return "" if good else "a number from 0 to 999"
+
+
+def mapping(value: Any) -> str:
+    return "" if isinstance(value, Mapping) else "a mapping"
+
+
+def origins(value: Any) -> str:
+    """See fetch/origins.py."""
+    if mapping(value):
+        return mapping(value)
+    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "cargo", "go", "npm", "pypi"}):
+        shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
+        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, cargo, go, npm and pypi; it has {shown}"
+    wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and texts(value[name])]
+    wrong += ["go: a string, such as https://proxy.example.org"] if text(value.get("go", "")) else []
+    crates = value.get("cargo", "file:///")
+    if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
+        wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
+    wrong += ["npm: the address of a registry, such as https://registry.example.org"] if not re.fullmatch(
+        r"(https?://\S+)?", str(value.get("npm", ""))) else []
+    wrong += ["pypi: the address of an index, or a folder of wheels as file:///srv/wheels"] if not re.fullmatch(
+        r"(https?://\S+|file:///\S+)?", str(value.get("pypi", ""))) else []
+    for name in PREFIXES:
+        rules = value.get(name, {})
+        if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):
+            wrong.append(f"{name}: a mapping of one prefix to another")
+    return "; ".join(wrong)
+
+
+def templates(value: Any) -> str:
+    """Templates of tags, as registry/tags.py renders them."""
+    if said := texts(value):
+        return said
+    given = value.split(",") if isinstance(value, str) else value
+    try:
+        fields = {(name, spec, conversion) for text in given
+                  for _text, name, spec, conversion in Formatter().parse(text) if name is not None}
+        good = (bool(given) and fields <= {(name, "", None) for name in ("suite", "date", "id")}
+                and not any(_no_tag(text) for text in given))
+    except (ValueError, KeyError, IndexError):
+        good = False
+    return "" if good else "a list of tags, with no fields but {suite}, {date} and {id}"
+
+
+def _no_tag(template: str) -> bool:
+    """Whether the result of a template is not a valid tag, or too long for one."""
+    text = template.format(suite="s", date="20260101", id="0")
+    return bool(references.tag(text)) or len(text) > TEMPLATE
+
+
+def choice(*allowed: str) -> Callable[[Any], str]:
+    return lambda value: "" if value in allowed else f"one of {', '.join(allowed)}"
+
+
+def time(value: Any) -> str:
+    """A time as snapshot.debian.org writes it."""
+    try:
+        good = value == "" or (isinstance(value, str) and bool(datetime.strptime(value, SNAPSHOT)))
+    except ValueError:
+        good = False
+    return "" if good else "'' or a time such as 20261123T112238Z"
+
+
+def written(value: Any) -> str:
+    """The name of a file that a playbook writes."""
+    good = isinstance(value, str) and re.fullmatch(r"[^\0\n]*[^\0\n/]", value)
+    return "" if good else "the path of a file on the machine where ansible-playbook runs"
