@@ -134,8 +134,3 @@ def check(*, first: bool = False) -> None:
             hint=f"{sys.executable} -m pip install -r {shlex.quote(str(NEEDS))} (or your distribution's packages of "
                  "them)",
         )
-
-
-# What a jmespath expression may raise: its own errors (all ValueErrors), and Python's for a result that is not a list
-# of units, for `ceil` of infinity, and for a thousand brackets.
-WRONG_EXPRESSION = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)

@@ -101,9 +101,14 @@ def test_a_lock_step_takes_all_images_unless_some_are_named(chain: Catalog) -> N
         "linux/amd64, linux/arm64",
         "farm_select: '[?' does not choose units: "]),
     ([], [], "[].image", ["farm_select: '[].image' does not choose units: "]),
-    ([], [], "length(@)", ["farm_select: 'length(@)' does not choose units: "]),
-    ([], [], "[].{image: image}", ["farm_select: '[].{image: image}' does not choose units: 'unit'; an example: "
-                                   "[?image=='registry' && platform.variant=='v6']"]),
+    ([], [], "length(@)", ["farm_select: 'length(@)' does not choose units: it gives a number, not a list of these"]),
+    ([], [], "image", ["farm_select: 'image' does not choose units: it gives nothing, not a list of these"]),
+    ([], [], "[0]", ["farm_select: '[0]' does not choose units: it gives a mapping, not a list of these"]),
+    ([], [], "ceil(`1e999`)", ["farm_select: 'ceil(`1e999`)' does not choose units: jmespath cannot evaluate it ("]),
+    ([], [], "[" * 600, [f"farm_select: '{'[' * 600}"]),
+    ([], [], "[].{image: image}", ["farm_select: '[].{image: image}' does not choose units: it gives a list of "
+                                   "something else, not a list of these; an example: [?image=='registry' && "
+                                   "platform.variant=='v6']"]),
     (["x"], [], "", ["farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static"]),
     (["app"], [], "[?image=='base']", ["farm_images, farm_platforms and farm_select together choose no unit"]),
 ])

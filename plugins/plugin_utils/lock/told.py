@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils import expressions
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
-from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
@@ -29,11 +29,10 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
     kept = set(recipes)
     if expression:
         try:
-            kept = {image["image"] for image in jmespath.search(expression,
-                                                                [view(recipe) for recipe in recipes.values()])}
-        except WRONG_EXPRESSION as error:
-            problems.append(f"select: {expression!r} does not choose images: {error}; an example: [?contains(kinds, "
-                            "'go')]")
+            kept = expressions.chosen(expression, [view(recipe) for recipe in recipes.values()], "image")
+        except ValueError as error:
+            problems.append(f"farm_lock_select: {expression!r} does not choose images: {error}; an example: "
+                            "[?contains(kinds, 'go')]")
     if problems:
         raise BadInput(list(map(texts.told, problems)), what="the choice")
     return [recipe for name, recipe in sorted(recipes.items())

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils import expressions
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
-from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import WRONG_EXPRESSION, jmespath
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
@@ -37,9 +37,8 @@ def select(plan: Plan, native: list[Platform] | None, images: list[str], platfor
     kept: set[str] | None = None
     if expression:
         try:
-            found = jmespath.search(expression, [describe(plan, key) for key in plan.units])
-            kept = {unit["unit"] for unit in found}
-        except WRONG_EXPRESSION as error:
+            kept = expressions.chosen(expression, [describe(plan, key) for key in plan.units], "unit")
+        except ValueError as error:
             problems.append(f"farm_select: {expression!r} does not choose units: {error}; an example: "
                             "[?image=='registry' && platform.variant=='v6']")
     chosen = [
