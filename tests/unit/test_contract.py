@@ -279,3 +279,9 @@ def test_a_contract_holds_what_its_recipe_says() -> None:
         ("-x",), {"A": "b"}, 0, {"a": "1/tcp"}, {"http": "http://a/"}, "http://a/m", ("/a",), ("/run",), True,
         (Request(command=("ask", "it"), says="yes", again=True),), (Refusal(("-y",)),), {"pie": {"/a": "why"}})
     assert Contract.parse({}) == Contract()
+
+
+def test_a_volume_without_a_folder_is_none(chain: Catalog) -> None:
+    chain.image("box", "FROM static\nVOLUME []\n", "contract: {volumes: [/data]}\n")
+    assert chain.problems() == [
+        "images/box/image.yml:5: contract: volumes has /data, but no VOLUME of the Dockerfile names it"]

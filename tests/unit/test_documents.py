@@ -79,7 +79,8 @@ def test_a_value_that_cannot_be_used_hides_no_other_mistake(tmp_path: Path, bad:
     document = read(tmp_path, f"{HEAD}{bad}\nfoo: 1\nhome: x\n")
     last = len(bad.split("\n")) + 3
     assert [problem.partition(";")[0] for problem in document.problems[1:]] == [
-        f"f:{last}: 'foo' is not known here", f"f:{last + 1}: home is 'x', it must match ^https?://"]
+        f"f:{last}: 'foo' is not known here",
+        f"f:{last + 1}: home is 'x', it must match ^https?://, such as https://example.org"]
     assert document.bad >= {"title", "home"}
 
 
@@ -123,3 +124,41 @@ def test_a_byte_order_mark_is_taken_in_every_file(empty: Catalog) -> None:
     assert {unit.id for unit in empty.plan().units.values()} == before
     empty.write("a/.dockerignore", "\ufeffsecret\n")
     assert set(empty.sources("a").files) == {".dockerignore"}
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("title: 3\n", "title is the number 3, it must be a string, so put it in quotes"),
+    ("title: true\n", "title is true, it must be a string, so put it in quotes"),
+    ("title:\n", "title is empty, it must be a string"), ("title: [a]\n", "title is a list ['a'], it must be a string"),
+    ("contract: {ports: {a: 99999/tcp}}\n",
+     "contract.ports.a is '99999/tcp', it must be a port from 1 to 65535 with its"
+                                            " protocol, tcp or udp, such as 8080/tcp"),
+    ("contract: {user: x}\n", "contract.user is a string 'x', it must be a whole number"),
+    ("contract: {exceptions: {pei: {a: b}}}\n", "a key of contract.exceptions is 'pei', did you mean 'pie'?"),
+    ("args: {TARGETARCH: x}\n", "a key of args is 'TARGETARCH', it must be letters, digits and _, and no name"),
+    ("suites: [null]\n", "suites.0 is empty, it must be a string"),
+    ("platforms: [null]\n", "platforms.0 is null; allowed"),
+    ("inputs: {a: {url: https://x, go: y}}\n",
+     "inputs.a must have exactly one of cargo, debian, git, go, image, maven, npm, "
+                                       "pypi, url, and has go and url"),
+    ("inputs: {a: null}\n", "inputs.a is empty, it must be a mapping"),
+    ("inputs: {a: {go: x.org/y, version: v1, packages: z}}\n", "'packages' is not known here, did you mean 'package'?; "
+                                                               "allowed: for, go, package, version"),
+    ("inputs: {a: {npm: x, version: ^1}}\n", "inputs.a.version is '^1', it must be one version, such as 1.2.3"),
+])
+def test_a_mistake_is_told_once_in_words(tmp_path: Path, text: str, said: str) -> None:
+    (found,) = read(tmp_path, HEAD + text).problems
+    assert found.startswith(f"f:3: {said}")
+
+
+@pytest.mark.parametrize("text", ["---", "a: &a [*a]\n---", "description: x\n---\nlicense: y\n"])
+def test_a_line_is_one_that_the_file_has(tmp_path: Path, text: str) -> None:
+    problems = read(tmp_path, text).problems
+    assert problems and all(int(problem.split(":")[1]) <= len(text.splitlines()) for problem in problems)
+
+
+@pytest.mark.parametrize("key", ["inputs", "contract", "args", "targets", "suites"])
+def test_what_stands_before_a_second_document_is_not_used(empty: Catalog, key: str) -> None:
+    empty.image("a", "FROM scratch\n", f"{key}:\n---\n  x: y\n")
+    (found,) = empty.problems()
+    assert found == "images/a/image.yml:6: a second document begins here; a file must have only one"

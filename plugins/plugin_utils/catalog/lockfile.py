@@ -119,12 +119,24 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
         try:
             values = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            problems.append(f"{name}:{number}: not JSON: {str(error).partition(';')[0]}")
+            problems.append(f"{name}:{number}: {_not_json(line, error)}")
             continue
         if isinstance(values, dict):
             yield number, values
         else:
             problems.append(f"{name}:{number}: not a JSON object")
+
+
+def _not_json(line: str, error: Exception) -> str:
+    """What is wrong with a line, in words that fit a file of many lines."""
+    if re.match(r"(<{7}|={7}|>{7}|\|{7})( |\Z)", line):
+        return f"git left a conflict here: {ANEW}"
+    if not line.strip():
+        return f"not JSON: the line is empty; {ANEW}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg}, at character {error.colno}"
+    return "not JSON: " + ("it is nested too deep" if isinstance(error, RecursionError)
+                           else str(error).partition(";")[0])
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,12 +212,15 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
     """Everything that is wrong with a line."""
     kind = LINES.get(values["kind"]) if isinstance(values.get("kind"), str) else None
     if kind is None:
-        yield f"kind is {_short(values.get('kind'))}, it must be one of {', '.join(LINES)}"
+        said = f"kind is {_short(values['kind'])}, it" if "kind" in values else "it has no kind, which"
+        yield f"{said} must be one of {', '.join(LINES)}"
         return
     wanted = {*COMMON, *kind.fields}
     missing, unknown = wanted - values.keys(), values.keys() - wanted - {*OPTIONAL}
-    yield from (f"{what} {', '.join(sorted(names))}" for what, names in (("it has no", missing), ("unknown", unknown))
-                if names)
+    if missing:
+        yield f"it has no {', '.join(sorted(missing))}"
+    if unknown:
+        yield f"unknown {', '.join(map(_short, sorted(unknown)))}; allowed: {', '.join(sorted({*wanted, *OPTIONAL}))}"
     odd = sorted(key for key, value in values.items() if key not in unknown and key != "size"
                  and not (isinstance(value, str) and plain(value)))
     yield from (f"{key} is {_short(values[key])}, it must be a string without spaces and control characters"

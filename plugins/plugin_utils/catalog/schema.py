@@ -17,7 +17,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLATFORM = {"enum": list(map(str, ALL))}
 _PLATFORMS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"$ref": "#/$defs/platform"}}
 _SUITES = {"type": "array", "minItems": 1, "uniqueItems": True,
-           "items": {"type": "string", "pattern": "^[a-z][a-z-]*$"},
+           "items": {"type": "string", "pattern": "^[a-z][a-z-]*$", "examples": ["trixie"]},
            "description": "Debian suites, the release first."}
 
 
@@ -38,8 +38,8 @@ def _input() -> dict[str, Any]:
 _WORDS = {"type": "array", "items": {"type": "string"}}
 _VALUES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
            "additionalProperties": {"type": "string"}}
-_FOLDERS = {"type": "array", "uniqueItems": True, "items": {"type": "string", "pattern": "^/."}}
-_URL = {"type": "string", "pattern": "^https?://"}
+_FOLDERS = {"type": "array", "uniqueItems": True, "items": {"type": "string", "pattern": "^/.", "examples": ["/data"]}}
+_URL = {"type": "string", "pattern": "^https?://", "examples": ["http://127.0.0.1:8080/health"]}
 _PORT = ("^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})/(tcp|udp)$")
 _CONTRACT = {
     "type": "object", "additionalProperties": False,
@@ -49,7 +49,9 @@ _CONTRACT = {
         "environment": {**_VALUES, "description": "The environment of the example run."},
         "user": {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 2,
                  "description": "The number of the user that it runs as."},
-        "ports": {"type": "object", "additionalProperties": {"type": "string", "pattern": _PORT},
+        "ports": {"type": "object",
+                  "additionalProperties": {"type": "string", "pattern": _PORT, "examples": ["8080/tcp"],
+                                           "$comment": "be a port from 1 to 65535 with its protocol, tcp or udp"},
                   "description": "A name for each port in EXPOSE: `{http: 8080/tcp}`."},
         "health": {
             "type": "object", "additionalProperties": False, "description": "How to check health.",
@@ -114,7 +116,7 @@ def recipe() -> dict[str, Any]:
         "properties": {
             "description": _text("One line for people; becomes org.opencontainers.image.description."),
             "title": _text("The image's title; by default its name."),
-            "home": {"type": "string", "pattern": "^https?://", "description":
+            "home": {"type": "string", "pattern": "^https?://", "examples": ["https://example.org"], "description":
                      "The home page of the packaged software; becomes org.opencontainers.image.url."},
             "license": _text("An SPDX licence expression."),
             "version": _text("The version of the packaged software; by default that of the input with the image's "
@@ -145,7 +147,9 @@ def recipe() -> dict[str, Any]:
                 "type": "object",
                 "description": "Build arguments; those that the farm and BuildKit set themselves, and proxies, are "
                                "refused.",
-                "propertyNames": {"pattern": automatic}, "additionalProperties": {"type": "string"},
+                "propertyNames": {"pattern": automatic, "$comment": (
+                    "be letters, digits and _, and no name that the farm, BuildKit or a proxy uses")},
+                "additionalProperties": {"type": "string"},
             },
             "contract": {"$ref": "#/$defs/contract"},
         },
@@ -173,7 +177,8 @@ def defaults() -> dict[str, Any]:
                 "Docker 20.10 and skopeo of Debian 12. The layers of an image from another catalog are compressed "
                 "again.")},
             "vendor": _text("org.opencontainers.image.vendor"),
-            "source": {"type": "string", "pattern": "^https?://", "description": "org.opencontainers.image.source"},
+            "source": {"type": "string", "pattern": "^https?://", "examples": ["https://example.org/images.git"],
+                       "description": "org.opencontainers.image.source"},
         },
         "$defs": {"platform": _PLATFORM},
     }

@@ -50,9 +50,11 @@ class CargoKind(Kind):
     schema = {
         "type": "object", "required": ["cargo", "version"], "additionalProperties": False,
         "properties": {
-            "cargo": {"type": "string", "pattern": f"^{cargo_lock.NAME}$",
+            "cargo": {"type": "string", "pattern": f"^{cargo_lock.NAME}$", "examples": ["librespot"],
+                      "$comment": "be the name of a crate",
                       "description": "A crate with a program; its own Cargo.lock says what it is made of."},
-            "version": {"type": "string", "pattern": f"^{cargo_lock.VERSION}$",
+            "version": {"type": "string", "pattern": f"^{cargo_lock.VERSION}$", "examples": ["0.8.0"],
+                        "$comment": "be a whole version",
                         "description": "The crate's version, whole: 0.8.0."},
             "for": FOR,
         },

@@ -48,8 +48,12 @@ class CargoLock(NamedTuple):
 
 
 def needs_crates(text: str) -> bool:
-    """Whether a Cargo.lock names anything that is not beside it."""
-    return bool(re.search(r"^\s*source\s*=", text, re.M))
+    """Whether a Cargo.lock names anything that is not beside it; also if it cannot be read, which the lock step
+    reports."""
+    try:
+        return bool(re.search(r"^\s*source\s*=", text, re.M)) or not isinstance(tomllib.loads(text), dict)
+    except (ValueError, RecursionError):
+        return True
 
 
 def parse(text: str, where: str, registry: str) -> CargoLock:

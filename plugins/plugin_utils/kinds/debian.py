@@ -53,7 +53,8 @@ class DebianKind(Kind):
         "type": "object", "required": ["debian"], "additionalProperties": False,
         "properties": {
             "debian": {"type": "array", "minItems": 1, "uniqueItems": True,
-                       "items": {"type": "string", "pattern": PACKAGE},
+                       "items": {"type": "string", "pattern": PACKAGE, "examples": ["nginx"],
+                                 "$comment": "be the name of a Debian package"},
                        "description": "Package names; the lock has their closure."},
             "essential": {"type": "boolean", "description": "Adds Debian's essential packages to the closure."},
             "dependencies": {"type": "boolean", "description": "false locks only these packages, without what "

@@ -47,8 +47,11 @@ class GitKind(Kind):
     schema = {
         "type": "object", "required": ["git", "ref"], "additionalProperties": False,
         "properties": {
-            "git": {"type": "string", "pattern": ADDRESS, "description": "The address of a repository: https or ssh."},
-            "ref": {"type": "string", "pattern": REF, "description": "A tag, a branch, or a full commit id."},
+            "git": {"type": "string", "pattern": ADDRESS, "examples": ["https://example.org/project.git"],
+                    "$comment": "be the address of a repository, by https or ssh",
+                    "description": "The address of a repository: https or ssh."},
+            "ref": {"type": "string", "pattern": REF, "examples": ["v1.2.3"], "$comment": "be a name that git allows",
+                    "description": "A tag, a branch, or a full commit id."},
             "submodules": {"type": "boolean", "description": "Whether submodules are included; by default they are "
                                                              "empty folders."},
             "for": FOR,
@@ -165,7 +168,7 @@ class _Refs(Resolver):
         """The commit that a tag or branch names now."""
         commit = git_trees.pick(_git(self.desk).listed(address, ref), ref, address)
         if not commit:
-            raise Missing(f"{address} has no tag and no branch {ref}", hint="a commit id must have all its digits")
+            raise Missing(f"{address} has no tag and no branch {ref}", hint="a commit is written with all its digits")
         return commit
 
     def _made(self, address: str, commit: str, included: bool) -> tuple[str, str, int]:
@@ -217,10 +220,10 @@ def _gather(git: Git, opened: ExitStack, scratch: Path, address: str, commit: st
             at = git_trees.joined(place, addresses.get(node.path, ""))
             if not re.match(ADDRESS, at):
                 raise FarmError(f"{place} has a submodule {node.path} at {redacted(at) or 'no address'!r}: the farm "
-                                "fetches only from https, http and ssh, and without a login in the address",
+                                "fetches from https, http and ssh alone, and with no login in the address",
                                 hint="leave submodules out (submodules: false)")
             if depth == DEEPEST:
-                raise FarmError(f"{place} has a submodule {node.path} inside {DEEPEST} others, which is too deep",
+                raise FarmError(f"{place} has a submodule {node.path} inside {DEEPEST} others: that is too deep",
                                 hint="leave submodules out (submodules: false)")
             queue.append((f"{prefix}/{node.path}".lstrip("/"), at, node.id, depth + 1))
     return tree, members

@@ -54,10 +54,14 @@ class GoKind(Kind):
     schema = {
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
-            "go": {"type": "string", "pattern": MODULE, "description": "A module path."},
+            "go": {"type": "string", "pattern": MODULE, "examples": ["github.com/coredns/coredns"],
+                   "$comment": "be the path of a module",
+                   "description": "A module path."},
             "version": {"type": "string", "pattern": r"^v([A-Za-z0-9.+-]|\{goarch\}|\{goos\})+$",
+                        "examples": ["v1.2.3"], "$comment": "be a version of Go, which begins with v",
                         "description": "The module's version. `{goarch}` becomes the platform's."},
-            "package": {"type": "string", "pattern": PACKAGE,
+            "package": {"type": "string", "pattern": PACKAGE, "examples": ["./cmd/server"],
+                        "$comment": "be a folder of the module, without ..",
                         "description": "The package of the module that is built."},
             "for": FOR,
         },

@@ -216,8 +216,8 @@ def proxy_path(fact: Mapping[str, str]) -> str:
 
 
 def needs_modules(text: str) -> bool:
-    """Whether a go.mod requires modules."""
-    return bool(re.search(r"^\s*require\b", text, re.M))
+    """Whether a go.mod requires modules; also if it is none, which the go command reports in the lock step."""
+    return bool(re.search(r"^\s*require\b", text, re.M)) or not re.search(r"^\s*module\b", text, re.M)
 
 
 def _bytes(path: Path) -> bytes:

@@ -57,7 +57,8 @@ class ImageKind(Kind):
     schema = {
         "type": "object", "required": ["image"], "additionalProperties": False,
         "properties": {
-            "image": {"type": "string", "pattern": REFERENCE,
+            "image": {"type": "string", "pattern": REFERENCE, "examples": ["registry.example.org/name:tag"],
+                      "$comment": "name the registry, the image, and its tag or digest",
                       "description": "`registry/name:tag` or `registry/name@sha256:...`; used as `FROM <input>`."},
             "for": {"enum": ["build", "target"],
                     "description": "`build`: for stages with `--platform=$BUILDPLATFORM`; by default `target`."},

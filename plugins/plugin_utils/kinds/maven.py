@@ -48,7 +48,9 @@ class MavenKind(Kind):
     schema = {
         "type": "object", "required": ["maven"], "additionalProperties": False,
         "properties": {
-            "maven": {"type": "string", "pattern": COORDINATES, "description": "`group:artifact:version`."},
+            "maven": {"type": "string", "pattern": COORDINATES, "examples": ["org.example:server:1.2.3"],
+                      "$comment": "be group:artifact:version, and no version that changes (LATEST, RELEASE, SNAPSHOT)",
+                      "description": "`group:artifact:version`."},
             "type": {"type": "string", "pattern": r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$",
                      "description": "The extension of the file; by default `jar`."},
             "classifier": {"type": "string", "pattern": FILE,

@@ -54,8 +54,11 @@ class NpmKind(Kind):
     schema = {
         "type": "object", "required": ["npm", "version"], "additionalProperties": False,
         "properties": {
-            "npm": {"type": "string", "pattern": NAME, "description": "A package of an npm registry."},
-            "version": {"type": "string", "pattern": VERSION, "description": "The package's version, an exact one."},
+            "npm": {"type": "string", "pattern": NAME, "examples": ["@scope/name"],
+                    "$comment": "be the name of a package",
+                    "description": "A package of an npm registry."},
+            "version": {"type": "string", "pattern": VERSION, "examples": ["1.2.3"], "$comment": "be one version",
+                        "description": "The package's version, an exact one."},
             "fallback": FALLBACK,
             "for": FOR,
         },

@@ -36,7 +36,8 @@ class OwnGoKind(go.GoKind):
         "type": "object", "required": ["go"], "additionalProperties": False,
         "properties": {
             "go": {"type": "string", "pattern": r"^\./", "description": "`./folder`: a program of the image's own."},
-            "package": {"type": "string", "pattern": go.PACKAGE,
+            "package": {"type": "string", "pattern": go.PACKAGE, "examples": ["./cmd/server"],
+                        "$comment": "be a folder of the module, without ..",
                         "description": "The package of the folder's module that is built."},
             "for": FOR,
         },

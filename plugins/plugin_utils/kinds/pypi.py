@@ -38,7 +38,8 @@ class PypiKind(Kind):
         "type": "object", "required": ["pypi"], "additionalProperties": False,
         "properties": {
             "pypi": {"type": "array", "minItems": 1, "uniqueItems": True,
-                     "items": {"type": "string", "pattern": wheels.REQUIREMENT},
+                     "items": {"type": "string", "pattern": wheels.REQUIREMENT, "examples": ["name==1.2.3"],
+                               "$comment": "be a package at one version"},
                      "description": "Python packages, each at an exact version: `name==1.2.3`."},
             "dependencies": {"type": "boolean",
                              "description": "Whether to lock what they need as well; by default true."},

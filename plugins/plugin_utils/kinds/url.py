@@ -28,6 +28,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 # No credentials, as a recipe is shared; no fragment, as no server sees it; nothing that must be percent-encoded.
 ADDRESS = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22\x24-~]*)?$"
+_ADDRESS = {"type": "string", "pattern": ADDRESS, "examples": ["https://example.org/project-1.2.3.tar.gz"],
+            "$comment": "be an address by http or https, without spaces and #"}
 
 
 class UrlKind(Kind):
@@ -38,9 +40,9 @@ class UrlKind(Kind):
         "properties": {
             "url": {
                 "oneOf": [
-                    {"type": "string", "pattern": ADDRESS},
+                    _ADDRESS,
                     {"type": "object", "minProperties": 1, "propertyNames": {"enum": list(map(str, ALL))},
-                     "additionalProperties": {"type": "string", "pattern": ADDRESS}},
+                     "additionalProperties": _ADDRESS},
                 ],
                 "description": "One address for all platforms, or one per platform.",
             },

@@ -175,7 +175,9 @@ def _ports(steps: Iterable[Instruction], escape: str) -> set[str] | None:
 
 def _volumes(steps: Iterable[Instruction], escape: str) -> set[str] | None:
     """The folders of VOLUME; None if a variable decides."""
-    found = {_plain(word, escape) for step in steps for word in array(step.rest) or plain_words(step.rest)}
+    listed = [(step, array(step.rest)) for step in steps]
+    found = {_plain(word, escape) for step, words in listed
+             for word in (plain_words(step.rest) if words is None else words)}
     return None if None in found else {word for word in found if word is not None}
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Document:
 
     `value` is plain Python, `lines` maps a path to its line, `problems` are `file:line: message`, and `bad` has the
     top-level keys in which `check` found mistakes. A value that cannot be used becomes an empty string, and `check`
-    reports nothing more about it. `whole` is false if the file could not be read to its end; then nothing is checked.
+    reports nothing more about it. `whole` is false if the file could not be read to its end; then it has no value.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -54,8 +54,10 @@ class Document:
         self._lost: set[_Path] = set()  # paths of values that cannot be used
         self._known: dict[str, tuple[Any, int]] = {}  # anchor -> its value, and how many values that counts as
         self._count = 0
+        self._last = 1  # the number of lines
         try:
             text = read_text(path, MOST)
+            self._last += text.rstrip("\n").count("\n")
             for number, line in enumerate(text.split("\n"), 1):
                 if wrong := _control(line, "\t\r\x85"):
                     self.problems.append(f"{name}:{number}: not YAML: it contains the control character {wrong}")
@@ -66,10 +68,12 @@ class Document:
             self.problems.append(f"{name}:{error.line}: {error.reason}")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            self.problems.append(f"{name}:{mark.line + 1 if mark else 1}: not YAML: "
+            self.problems.append(f"{name}:{min(self._last, mark.line + 1) if mark else 1}: not YAML: "
                                  f"{getattr(error, 'problem', None) or error}")
         except _Stop:
             pass
+        if not self.whole:
+            self.value = None  # what there is of it has not been checked
 
     def _read(self, events: Iterator[Any]) -> None:
         for event in events:
@@ -84,7 +88,7 @@ class Document:
         if len(path) > DEEPEST:
             self._mistake(event, path, f"values are nested more than {DEEPEST} deep")
             raise _Stop
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, self._line(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
         before = self._count
@@ -114,7 +118,7 @@ class Document:
                 continue
             if key in found:
                 self._mistake(event, (*path, key), f"the key {_short(key)} appears twice")
-            self.lines[(*path, key)] = event.start_mark.line + 1
+            self.lines[(*path, key)] = self._line(event)
             found[key] = self._node(events, inner, (*path, key))
         return found
 
@@ -196,7 +200,11 @@ class Document:
 
     def _mistake(self, event: Any, path: _Path, message: str) -> None:
         self._lost.add(path)
-        self.problems.append(f"{self.name}:{event.start_mark.line + 1}: {message}")
+        self.problems.append(f"{self.name}:{self._line(event)}: {message}")
+
+    def _line(self, event: Any) -> int:
+        """Where it begins. What is empty may begin where the file has ended, behind its last line."""
+        return min(self._last, int(event.start_mark.line) + 1)
 
     def line(self, path: _Path) -> int:
         """The line of a path, or of the nearest one above it."""
@@ -212,7 +220,7 @@ class Document:
         self.bad.update(str(path[0]) for path in self._lost if path)
         if not self.whole:
             return
-        errors = list(_Validator(schema).iter_errors(self.value))
+        errors = _once(_Validator(schema).iter_errors(self.value))
         for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
             path = tuple(error.absolute_path)
             if not any(path[:length] in self._lost for length in range(len(path) + 1)):
@@ -222,13 +230,17 @@ class Document:
     def _tell(self, error: Any) -> None:
         path = tuple(error.absolute_path)
         where = _dotted(path)
+        if "propertyNames" in error.schema_path:  # such a mistake is one of the mapping
+            path, where = (*path, error.instance), f"a key of {where}"
         choice = error.validator in ("oneOf", "anyOf") and error.context
         if choice and all(_unlike(found, path) for found in _branches(error).values()):
             kinds = " or ".join(filter(None, (_meant(branch) for branch in error.validator_value)))
-            self.say(path, f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be {kinds}")
+            self.say(path, f"{where} is {_kind(error.instance)}, it must be {kinds}")
         elif error.validator == "oneOf" and all(list(branch) == ["required"] for branch in error.validator_value):
             named = [branch["required"][0] for branch in error.validator_value]
-            self.say(path, f"{where} must have exactly one of {', '.join(named)}")
+            there = [name for name in named if name in error.instance]
+            self.say(path, f"{where} must have exactly one of {', '.join(named)}, and has "
+                           f"{' and '.join(there) or 'none of them'}")
         elif error.validator in ("oneOf", "anyOf") and error.context:
             for inner in _likeliest(error):
                 self._tell(inner)
@@ -238,21 +250,41 @@ class Document:
                 near = nearest(name, allowed)
                 self.say((*path, name), f"{_short(name)} is not known here{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "required":
+            known = list(error.schema.get("properties", {}))
+            meant = "".join(nearest(name, known) for name in error.instance if name not in known)
             missing = [name for name in error.validator_value if name not in error.instance]
             self.problems += [f"{self.name}:{self.line(path)}: {where} has no {name!r}" for name in missing
-                              if f"'{name}'" in error.message]
+                              if f"'{name}'" in error.message and f"{name!r}?" not in meant]  # that is said already
         elif error.validator == "enum":
             allowed = [str(value) for value in error.validator_value]
             near = nearest(str(error.instance), allowed)
             self.say(path, f"{where} is {_short(error.instance)}{near}; allowed: {', '.join(allowed)}")
         elif error.validator == "type":
-            self.say(path,
-                     f"{where} is {_kind(error.instance)} ({_short(error.instance)}), it must be "
-                     f"{error.validator_value}")
+            quotes = error.validator_value == "string" and isinstance(error.instance, int)
+            self.say(path, f"{where} is {_kind(error.instance)}, it must be {_WORDS[error.validator_value]}"
+                           f"{', so put it in quotes' if quotes else ''}")
         elif error.validator == "pattern":
-            self.say(path, f"{where} is {_short(error.instance)}, it must match {error.validator_value}")
+            allowed = error.schema.get("$comment", f"match {error.validator_value}")
+            example = f", such as {error.schema['examples'][0]}" if "examples" in error.schema else ""
+            self.say(path, f"{where} is {_short(error.instance)}, it must {allowed}{example}")
         else:
             self.say(path, f"{where}: {error.message[:200]}")
+
+
+def _once(errors: Iterable[Any]) -> list[Any]:
+    """Without what another mistake says as well: a mapping that is of several kinds fits the schema of none, what is no
+    mapping has no keys, and a key that is not known to one schema may not be known to another one."""
+    found = list(errors)
+    kinds = {tuple(error.absolute_path): error for error in found if error.validator == "oneOf" and error.schema.get(
+        "properties") and all(list(branch) == ["required"] for branch in error.validator_value)}
+    several = {path for path, error in kinds.items() if error.context == []}
+    unlike = {path for path, error in kinds.items() if not isinstance(error.instance, dict)}
+    last: dict[tuple[Any, ...], Any] = {tuple(error.absolute_path): error for error in found
+                                        if error.validator == "additionalProperties"}
+    return [error for error in found for path in [tuple(error.absolute_path)] if not (
+        path in unlike and error.validator == "oneOf" or path in several and "then" in error.schema_path
+        or error.validator == "additionalProperties" and last[path] is not error
+        and "then" in last[path].schema_path)]
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
@@ -304,13 +336,15 @@ def _meant(branch: dict[str, Any]) -> str:
     return repr(branch["const"]) if "const" in branch else _WORDS.get(branch.get("type", ""), "")
 
 
-_WORDS = {"object": "a mapping", "array": "a list", "string": "a string"}
+_WORDS = {"object": "a mapping", "array": "a list", "string": "a string", "integer": "a whole number",
+          "boolean": "true or false"}
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "a string", bool: "true or false", int: "a number",
-             float: "a number", type(None): "empty"}
-    return names.get(type(value), type(value).__name__)
+    """What a value is, and as much of it as a message can show."""
+    if value is None or isinstance(value, bool):
+        return "empty" if value is None else _short(value)
+    return f"{ {dict: 'a mapping', list: 'a list', str: 'a string', int: 'the number'}[type(value)]} {_short(value)}"
 
 
 def _control(text: str, allowed: str) -> str:
@@ -324,5 +358,7 @@ def _dotted(path: _Path) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """As YAML has it, where Python has other words."""
+    words = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
