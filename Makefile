@@ -76,6 +76,8 @@ test: may-test lint ## lint, and run the tests: unit, integration on two farms o
 
 test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too
 	pytest -n $(WORKERS) tests/unit $(ARGS)
+	DESIMAGES_TEST_EXAMPLES=350 pytest -n $(WORKERS) tests/unit/test_bad_recipes.py tests/unit/test_bad_locks.py \
+	    tests/unit/test_bad_settings.py $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	scripts/integration.sh 'not catalog' --durations 30 $(ARGS)
 	scripts/test-under.sh 3.11 'requirements.txt requirements-dev.txt' tests/unit tests/integration/test_runs.py
