@@ -103,8 +103,8 @@ class LookupModule(LookupBase):
             remote=self._remote(variables), without=without)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
-            return [{"mistakes": list(map(texts.told, wrong)), "fingerprint": "", "user": user, "owned": False, "alone": False,
-                     "emulated": []}]
+            return [{"mistakes": list(map(texts.told, wrong)), "fingerprint": "", "user": user, "owned": False,
+                     "alone": False, "emulated": []}]
         decisive = {name: value for name, value in plain.items() if settings.decides_provisioning(name)}
         own = variables.get("inventory_hostname") in groups.get("registries", ())
         decisive.update(fingerprints.decisive(plain, own=own, now=datetime.now(timezone.utc)))
