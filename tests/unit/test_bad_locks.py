@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,17 @@ FRAGMENTS = ["", "{}", "[]", "null", "1", '""', "NaN", "{", "}", '{"lock":2}', '
              '{"input":"a","input":"b"}', "[" * 100_000, '{"a":' * 100_000, '{"lock":' + "9" * 5000 + "}", "\u2028",
              "\ufeff", "// x", "{'a': 1}",
              *(json.dumps(line) for line in KINDS)]
-scalars = mutations.scalars | st.sampled_from(mutations.SURROGATES) | st.sampled_from([900, 940, 960, 980, 985, 990,
-    3000]).map(
-    lambda levels: mutations.deep(levels, True))
+
+
+@dataclass(frozen=True)
+class Deep:
+    """A list in a list in a list: as a value it would be too deep for the tests themselves."""
+
+    levels: int
+
+
+scalars = mutations.scalars | st.sampled_from(mutations.SURROGATES) | st.builds(
+    Deep, st.sampled_from([900, 940, 960, 980, 985, 990, 3000]))
 
 
 def lines_of() -> list[dict[str, Any]]:
@@ -59,15 +68,12 @@ def text_of(lines: list[Any]) -> str:
 
 
 def written(value: Any) -> str:
-    """As JSON, of any depth."""
-    levels = 0
-    while isinstance(value, list) and len(value) == 1:
-        value, levels = value[0], levels + 1
-    if levels:
-        return "[" * levels + written(value) + "]" * levels
+    """As JSON."""
+    if isinstance(value, Deep):
+        return "[" * value.levels + "]" * value.levels
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(key)}:{written(each)}" for key, each in value.items()) + "}"
-    return json.dumps(value) if not isinstance(value, list) else "[" + ",".join(map(written, value)) + "]"
+    return "[" + ",".join(map(written, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 def refused(data: bytes | str) -> bool:
@@ -95,7 +101,7 @@ def test_a_lock_that_says_something_else_is_refused_or_read_as_it_is(data: st.Da
     number = data.draw(st.integers(0, len(lines) - 1))
     lines[number] = data.draw(mutations.mutated(lines[number], KEYS, scalars))
     text = text_of(lines)
-    if not refused(text):
+    if not refused(text) and "[" * 900 not in text:
         again = [json.loads(line) for line in lockfile.dump(lockfile.parse(text, "x")).splitlines()]
         wanted = [{**lines[0], "lines": len(lines) - 1}, *lines[1:]]
         empty = ({}, [], "")  # the header leaves these out
