@@ -146,7 +146,7 @@ def test_what_an_image_of_the_catalog_says_counts_for_those_that_are_from_it(emp
     empty.plan()
     empty.image("a", "FROM between\nEXPOSE 8\n", CHILD.replace("its: 9", "its: 1").replace("[y]", "[z]"))
     assert empty.problems() == [
-        "images/a/image.yml:6: contract: command is ['z'], but an image that it is FROM says CMD [\"y\"]",
+        "images/a/image.yml:6: contract: command is ['z'], but an image that it is based on says CMD [\"y\"]",
         "images/a/image.yml:7: contract: ports has 1/tcp, but no EXPOSE of the Dockerfile names it"]
     empty.image("a", 'FROM between\nEXPOSE 8\nENTRYPOINT ["z"]\n', CHILD.replace("[y]", "[z]"))
     empty.plan()
@@ -240,11 +240,11 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
             "ports: none"]),
         ({"ports": {"a": "443/tcp"}, "metrics": "https://127.0.0.1/"}, []),
         ({"ports": {"a": "1/tcp"}, "answers": [{"command": ["a"], "again": True}]}, [
-            "answers.0.again asks whether data were kept, but there are no volumes in which they could be: leave it "
+            "answers.0.again asks whether data were kept, but the image has no volumes that could keep them: leave it "
             "out, or name the volumes"]),
         ({"ports": {"a": "1/tcp"}, "volumes": ["/a"], "answers": [{"command": ["a"], "again": True}]}, []),
         ({"command": ["a"], "answers": [{"command": ["a"]}]}, [
-            "answers are of a service, and this image has neither ports nor health"]),
+            "answers belong to a service, but this image has neither ports nor health"]),
         ({"exceptions": {"privileges": {"seccomp": "why"}}}, []),
         ({"exceptions": {"privileges": {"all": "why"}}}, [
             "exceptions.privileges.all must be one of no-new-privileges, seccomp, apparmor"]),

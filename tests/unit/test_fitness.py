@@ -92,7 +92,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_host_without_mount_is_told_so_beside_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unshare").symlink_to("/usr/bin/unshare")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "as mount cannot be found: install the packages mount and util-linux" in fitness.overlayfs(str(tmp_path))
+    said = fitness.overlayfs(str(tmp_path))
+    assert "because mount cannot be found: install the packages mount and util-linux" in said
 
 
 def record(tmp_path: Path, **params: object) -> dict[str, object]:

@@ -136,7 +136,7 @@ def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole
     if contract.service and contract.command and command and not _same(contract.command, command.rest):
         mine = any(command is step for stage in stages for step in stage.promises)
         where = (f"the Dockerfile says CMD {command.rest[:120]} (line {command.line})" if mine else
-                 f"an image that it is FROM says CMD {command.rest[:120]}")
+                 f"an image that it is based on says CMD {command.rest[:120]}")
         yield "command", f"command is {list(contract.command)}, but {where}"
 
 
@@ -219,7 +219,7 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     if not contract.service:
         for part in ("answers", "metrics"):
             if getattr(contract, part):
-                yield (part,), f"{part} are of a service, and this image has neither ports nor health"
+                yield (part,), f"{part} belong to a service, but this image has neither ports nor health"
     for number, answer in enumerate(contract.answers):
         for key, said in _meaningless(answer, kept=bool(contract.volumes)):
             yield ("answers", number, key), f"answers.{number}.{key} {said}"
@@ -243,7 +243,7 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
 def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[str, str]]:
     """Keys that mean nothing in an answer, and why. `kept`: whether there is a volume."""
     if answer.again and not kept:
-        yield "again", ("asks whether data were kept, but there are no volumes in which they could be: leave it out, "
+        yield "again", ("asks whether data were kept, but the image has no volumes that could keep them: leave it out, "
                         "or name the volumes")
     for key, usual in (("method", "GET"), ("body", ""), ("status", 200)):
         if answer.command and getattr(answer, key) != usual:
