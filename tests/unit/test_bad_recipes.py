@@ -75,11 +75,14 @@ OWN_FILES = ["garbage", "}{", "[[package]]", "module x", "require (", 'name = "x
              "require a b c", "replace a => ./b", "go 99"]
 
 
-# image -> files of its own programs that say what these need
-OWN_PROGRAMS = {image: found for image in IMAGES if (found := sorted(
-    str(path.relative_to(OWN / image)) for name in ("go.mod", "go.sum", "Cargo.toml", "Cargo.lock", "package.json",
-                                                    "package-lock.json") for path in (OWN / image).rglob(name)
-    if path.relative_to(OWN / image).parts[0] not in ("go", "npm")))}
+def _own_programs(image: str) -> list[str]:
+    """The files of an image's own programs that say what these need."""
+    names = ("go.mod", "go.sum", "Cargo.toml", "Cargo.lock", "package.json", "package-lock.json")
+    paths = [path.relative_to(OWN / image) for name in names for path in (OWN / image).rglob(name)]
+    return sorted(str(path) for path in paths if path.parts[0] not in ("go", "npm"))
+
+
+OWN_PROGRAMS = {image: _own_programs(image) for image in IMAGES if _own_programs(image)}
 
 
 @pytest.fixture(scope="module")

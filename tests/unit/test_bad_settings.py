@@ -43,8 +43,8 @@ GROUPS = {
 }
 GOOD: dict[str, Any] = {
     "farm_registry": "registry.example.org:5000", "farm_emulation": {"linux/s390x": "allowed", "linux/386": "missing"},
-    "farm_namespace": "desimages", "farm_catalog": ["desimages.farm", "/srv/images"], "farm_images": ["registry",
-        "base"],
+    "farm_namespace": "desimages", "farm_catalog": ["desimages.farm", "/srv/images"],
+    "farm_images": ["registry", "base"],
     "farm_platforms": ["linux/amd64"], "farm_select": "[?image=='registry']", "farm_publish": "hub.example.org/me",
     "farm_verify": "before_tag", "farm_tags": ["{suite}-{date}", "latest"], "farm_relock_missing": True,
     "farm_busy": "stop",
@@ -212,7 +212,7 @@ def test_what_a_command_line_says_is_refused_by_name(inventory: Inventory, data:
     if data.draw(st.booleans()):
         extra = f"{name}={data.draw(mutations.texts)}"
     else:
-        values = data.draw(mutations.mutated({name: GOOD.get(name, "x")}, NAMES,
-            mutations.scalars | st.sampled_from(mutations.SURROGATES)))
+        odd = mutations.scalars | st.sampled_from(mutations.SURROGATES)
+        values = data.draw(mutations.mutated({name: GOOD.get(name, "x")}, NAMES, odd))
         extra = json.dumps(values)
     inventory.mistakes((extra,))

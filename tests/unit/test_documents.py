@@ -131,16 +131,15 @@ def test_a_byte_order_mark_is_taken_in_every_file(empty: Catalog) -> None:
     ("title: true\n", "title is true, it must be a string, so put it in quotes"),
     ("title:\n", "title is empty, it must be a string"), ("title: [a]\n", "title is a list ['a'], it must be a string"),
     ("contract: {ports: {a: 99999/tcp}}\n",
-     "contract.ports.a is '99999/tcp', it must be a port from 1 to 65535 with its"
-                                            " protocol, tcp or udp, such as 8080/tcp"),
+     "contract.ports.a is '99999/tcp', it must be a port from 1 to 65535 with its protocol, tcp or udp, such as "
+     "8080/tcp"),
     ("contract: {user: x}\n", "contract.user is a string 'x', it must be a whole number"),
     ("contract: {exceptions: {pei: {a: b}}}\n", "a key of contract.exceptions is 'pei', did you mean 'pie'?"),
     ("args: {TARGETARCH: x}\n", "a key of args is 'TARGETARCH', it must be letters, digits and _, and no name"),
     ("suites: [null]\n", "suites.0 is empty, it must be a string"),
     ("platforms: [null]\n", "platforms.0 is null; allowed"),
     ("inputs: {a: {url: https://x, go: y}}\n",
-     "inputs.a must have exactly one of cargo, debian, git, go, image, maven, npm, "
-                                       "pypi, url, and has go and url"),
+     "inputs.a must have exactly one of cargo, debian, git, go, image, maven, npm, pypi, url, and has go and url"),
     ("inputs: {a: null}\n", "inputs.a is empty, it must be a mapping"),
     ("inputs: {a: {go: x.org/y, version: v1, packages: z}}\n", "'packages' is not known here, did you mean 'package'?; "
                                                                "allowed: for, go, package, version"),

@@ -131,5 +131,5 @@ def test_a_line_is_checked() -> None:
     found = KIND.input("os", {"image": f"{IMAGE}@sha256:{'2' * 64}"})
     entry = KIND.entry("os", "0" * 64, 1, "linux/amd64", {**fact, "image": f"{IMAGE}@sha256:{'2' * 64}"})
     assert "this line says sha256:111" in KIND.foreign(found, entry)
-    assert "an image is for one platform" in KIND.foreign(KIND.input("os", {"image": IMAGE}),
-                                                         KIND.entry("os", "0" * 64, 1, "", fact))
+    everywhere = KIND.entry("os", "0" * 64, 1, "", fact)
+    assert "an image is for one platform" in KIND.foreign(KIND.input("os", {"image": IMAGE}), everywhere)

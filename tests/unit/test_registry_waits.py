@@ -356,7 +356,11 @@ def test_an_answer_that_is_cut_short_is_no_answer(talk: Callable[[socket.socket]
 
 def test_what_broke_off_is_asked_for_again() -> None:
     answers = iter([answer(BODY, 99), answer(BODY, len(BODY))])
-    with talker(lambda peer: talks(next(answers))(peer)) as address:
+
+    def one(peer: socket.socket) -> None:
+        talks(next(answers))(peer)
+
+    with talker(one) as address:
         assert Registry(address, pauses=(0,)).tags("a/b") == ["v1"]
 
 

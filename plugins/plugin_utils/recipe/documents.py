@@ -344,7 +344,8 @@ def _kind(value: Any) -> str:
     """What a value is, and as much of it as a message can show."""
     if value is None or isinstance(value, bool):
         return "empty" if value is None else _short(value)
-    return f"{ {dict: 'a mapping', list: 'a list', str: 'a string', int: 'the number'}[type(value)]} {_short(value)}"
+    names = {dict: "a mapping", list: "a list", str: "a string", int: "the number", float: "the number"}
+    return f"{names.get(type(value), 'a value')} {_short(value)}"
 
 
 def _control(text: str, allowed: str) -> str:

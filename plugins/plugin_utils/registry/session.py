@@ -182,4 +182,3 @@ def refuse(what: str, allowed: str) -> None:
     """Raises RegistryError if `allowed`, which says what would be allowed, is not empty."""
     if allowed:
         raise RegistryError(f"{what} is not valid: it must be {allowed}")
-
