@@ -110,7 +110,7 @@ def test_a_recipe_that_says_something_else_is_refused(program: Catalog, old: str
         ('"version":"1.0.0"', '"version":"1.0.0/../.."', "version '1.0.0/../..' is not valid for a crate"),
         ('"name":"leaf"', '"name":"le.af"', "name 'le.af' is not valid for a crate"),
         ('"version":"1.0.0"', '"version":"1.0"', "version '1.0' is not valid for a crate"),
-        ('"file":"crate"', '"file":"crate","source":"x"', "unknown source"),
+        ('"file":"crate"', '"file":"crate","source":"x"', "unknown 'source'"),
     ],
 )
 def test_lines_that_are_not_of_this_program_are_refused(program: Catalog, old: str, new: str, said: str) -> None:

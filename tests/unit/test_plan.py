@@ -415,7 +415,7 @@ def test_an_expression_that_chooses_no_units_is_told(chain: Catalog, expression:
         with pytest.raises(BadInput) as error:
             choose_()
         (found,) = error.value.problems
-        assert found.startswith(("farm_select: ", "select: ", "farm_images, "))
+        assert found.startswith(("farm_select: ", "farm_lock_select: ", "farm_images, "))
         assert found.isprintable()
         assert len(found) <= 1500
 
