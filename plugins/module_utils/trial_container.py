@@ -20,6 +20,8 @@ LABEL = "org.desimages.trial"  # of containers, with the mark of their trial
 PREFIX = "desimages-"  # of volumes: desimages-MARK-...
 MARK = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{12}")
 LOG = re.compile(r"(\.log([.-][0-9]+)*(\.gz)?|/logs?/[^/]+)\Z")
+# with its flag P, Debian's wrappers pass the program's path and then its first word, which is its name for itself
+EMULATOR = re.compile(r"\A\S*/(\S+-binfmt-P \S+|qemu-\S+) ")
 PODMAN = "Podman"  # how its version begins to name itself
 
 
@@ -114,8 +116,22 @@ def processes(own: int) -> dict[int, str]:
     started there, such as a health check that runs at this moment, is not the image's."""
     machine = proc.Proc()
     inside = set(machine.same_space(own))
-    return {pid: machine.command(pid) for pid in sorted(inside)
-            if own in itertools.takewhile(inside.__contains__, machine.ancestors(pid))}
+    found = {pid: machine.command(pid) for pid in sorted(inside)
+             if own in itertools.takewhile(inside.__contains__, machine.ancestors(pid))}
+    return {pid: _emulated(command, found.get(machine.parent(pid))) for pid, command in found.items()}
+
+
+def _emulated(command: str, parents: str | None) -> str:
+    """A command without the emulator of its platform, which the kernel starts with the program's path and its words.
+
+    A program that gives itself a title, as nginx's workers do, is seen with its own words under an emulator. So one that
+    has the words of its parent gets its name before them, as titles have: `nginx: nginx -c /etc/nginx.conf`.
+    """
+    without = EMULATOR.sub("", command)
+    if without == command:
+        return command
+    name = without.partition(" ")[0].rpartition("/")[2]
+    return f"{name}: {without}" if command == parents else without
 
 
 def users_of(pid: int) -> list[int]:

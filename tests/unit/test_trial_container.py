@@ -45,6 +45,20 @@ def test_what_an_image_started_is_its_own_and_what_the_engine_started_beside_it_
     assert trial_container.processes(1 << 30) == {}
 
 
+WRAPPER = "/usr/libexec/qemu-binfmt/ppc64le-binfmt-P /usr/sbin/nginx nginx -c /a"
+
+
+@pytest.mark.parametrize(
+    ("command", "parents", "shown"),
+    [("nginx: worker process", "nginx -c /a", "nginx: worker process"), ("nginx -c /a", "nginx -c /a", "nginx -c /a"),
+     (WRAPPER, None, "nginx -c /a"), (WRAPPER, WRAPPER, "nginx: nginx -c /a"),
+     (WRAPPER.replace("nginx -c", "dbus -c"), WRAPPER, "dbus -c /a"),
+     ("/usr/bin/qemu-aarch64-static /usr/sbin/nginx -c /a", None, "/usr/sbin/nginx -c /a")],
+)
+def test_an_emulated_command_is_shown_as_a_native_one(command: str, parents: str | None, shown: str) -> None:
+    assert trial_container._emulated(command, parents) == shown
+
+
 def _below(pid: int) -> dict[int, str]:
     machine = proc.Proc()
     return {each: machine.command(each) for each in machine.pids() if pid in machine.ancestors(each)}
