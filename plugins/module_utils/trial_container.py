@@ -124,8 +124,8 @@ def processes(own: int) -> dict[int, str]:
 def _emulated(command: str, parents: str | None) -> str:
     """A command without the emulator of its platform, which the kernel starts with the program's path and its words.
 
-    A program that gives itself a title, as nginx's workers do, is seen with its own words under an emulator. So one that
-    has the words of its parent gets its name before them, as titles have: `nginx: nginx -c /etc/nginx.conf`.
+    A program that gives itself a title, as nginx's workers do, is seen with its own words under an emulator. So one
+    that has the words of its parent gets its name before them, as titles have: `nginx: nginx -c /etc/nginx.conf`.
     """
     without = EMULATOR.sub("", command)
     if without == command:

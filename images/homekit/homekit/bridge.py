@@ -169,7 +169,8 @@ def main(key: str, example: str, thing: Callable[[str], Thing]) -> None:
     except OSError as error:
         sys.exit(f"cannot start: {error}")
     paired.set_function(lambda: float(driver.state.paired))
-    signal.signal(signal.SIGTERM, driver.signal_handler)
+    # the kernel may give the signal to any thread, and only a handler of the loop's own then wakes the loop
+    driver.loop.add_signal_handler(signal.SIGTERM, driver.stop)
     driver.start()
 
 
