@@ -166,12 +166,18 @@ def main(key: str, example: str, thing: Callable[[str], Thing]) -> None:
             home.add_accessory(Lamp(driver, name, one))
         driver.add_accessory(home)
         prometheus_client.start_http_server(METRICS)
+        # awaited here, because `driver.start` would go on after an error, as a bridge that nobody can find
+        starting = driver.loop.create_task(driver.async_start())
+        # the kernel may give the signal to any thread, and only a handler of the loop's own then wakes the loop
+        driver.loop.add_signal_handler(signal.SIGTERM, starting.cancel)
+        driver.loop.run_until_complete(starting)
     except OSError as error:
         sys.exit(f"cannot start: {error}")
+    except asyncio.CancelledError:
+        return
     paired.set_function(lambda: float(driver.state.paired))
-    # the kernel may give the signal to any thread, and only a handler of the loop's own then wakes the loop
     driver.loop.add_signal_handler(signal.SIGTERM, driver.stop)
-    driver.start()
+    driver.loop.run_forever()
 
 
 def own_address() -> str:

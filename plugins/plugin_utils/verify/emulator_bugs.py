@@ -25,7 +25,8 @@ class Bug:
     """A bug of the emulator that calls itself `emulator`, from version `since` on, and no more in `before`.
 
     A finding is its own if it is of one of `checks` (all of them are seen when an image runs), on one of `platforms`,
-    and the image has programs in `language`. `reason` says what was seen; it counts to the day `expires`.
+    the image has programs in `language` (in any if it is ''), and the finding has the words `says`. `reason` says what
+    was seen; it counts to the day `expires`.
     """
 
     emulator: str
@@ -36,6 +37,7 @@ class Bug:
     checks: tuple[str, ...]
     reason: str
     expires: date
+    says: str = ""
 
     def of(self, emulator: str, platform: str) -> bool:
         """Whether an emulator (`qemu-arm 7.2.22`) has this bug where it runs a platform."""
@@ -47,6 +49,8 @@ class Bug:
         return f"{self.emulator} {self.since} on {', '.join(self.platforms)} ({self.reason})"
 
 
+_EMULATORS = {"qemu-aarch64": "linux/arm64", "qemu-arm": "linux/arm/v7", "qemu-s390x": "linux/s390x",
+              "qemu-ppc64le": "linux/ppc64le", "qemu-riscv64": "linux/riscv64"}
 KNOWN: tuple[Bug, ...] = (
     Bug(
         emulator="qemu-arm", since="7.2", before="8", platforms=("linux/arm/v7",), language=elf.GO,
@@ -62,6 +66,13 @@ KNOWN: tuple[Bug, ...] = (
         reason="every Go program ends with `fatal: bad g in signal handler`",
         expires=date(2027, 5, 31),
     ),
+    *(Bug(
+        emulator=emulator, since="7.2", before="8", language="", says="Protocol not available",
+        platforms=(platform, "linux/arm/v6") if emulator == "qemu-arm" else (platform,),
+        checks=("starts", "any-user", "healthy", "restarts", "refuses"),
+        reason="it does not know IP_MULTICAST_IF, so nothing announces itself by mDNS with zeroconf of Python",
+        expires=date(2027, 5, 31),
+    ) for emulator, platform in _EMULATORS.items()),
 )
 
 
@@ -75,7 +86,8 @@ def cause(finding: Finding, emulator: str, platform: str, languages: Sequence[st
     """The bug that a finding under an emulator comes from; None if it is the image's."""
     bugs = KNOWN if known is None else known
     return next((bug for bug in bugs if bug.of(emulator, platform) and finding.check in bug.checks
-                 and bug.language in languages and today <= bug.expires), None)
+                 and (not bug.language or bug.language in languages) and bug.says in finding.words
+                 and today <= bug.expires), None)
 
 
 def expired(emulators: Iterable[tuple[str, str]], today: date,
