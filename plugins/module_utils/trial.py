@@ -27,7 +27,7 @@ from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 RUNS = 60.0  # seconds that a command may take
 STOP = 10  # seconds from SIGTERM to the end
 KILLED = 5.0  # seconds from SIGKILL to the end of the output
-REFUSAL = 10.0  # seconds within which a wrong configuration is refused
+REFUSAL = 30.0  # seconds within which a wrong configuration is refused; a busy machine starts a program late
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
