@@ -1,4 +1,4 @@
-"""A registry that answers otherwise than it should, in a process of its own: ansible-runner forks, threads do not."""
+"""A registry that answers incorrectly, in a process of its own: ansible-runner forks, threads do not."""
 
 from __future__ import annotations
 

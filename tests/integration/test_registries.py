@@ -49,7 +49,7 @@ class Place:
     service: Service | None = None
 
     def by(self, name: str = "ann", password: str = "") -> Registry:
-        """The client of a person; of nobody, if the name is empty."""
+        """The client of a user, or an anonymous one if the name is empty."""
         access = Access(self.ca, name, password or PEOPLE.get(name, ""))
         return Registry(self.address, access=access, pauses=(0, 0))
 

@@ -1,4 +1,4 @@
-"""A registry in memory on loopback that can be told to answer otherwise than a registry should."""
+"""A registry in memory on loopback that can be told to answer incorrectly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a locked .deb can be had anywhere: real HTTP on loopback."""
+"""Whether a locked .deb is available anywhere: real HTTP on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry's client, on registries that answer otherwise than they should; integration tests try the real one."""
+"""The registry's client, on registries that answer incorrectly; integration tests try the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lock of which a .deb can be had nowhere: real apt on an archive made on the spot, real HTTP on loopback."""
+"""A lock with a .deb that is available nowhere: real apt on an archive made on the spot, real HTTP on loopback."""
 
 from __future__ import annotations
 
