@@ -1,9 +1,11 @@
-"""Small catalogs made on the spot."""
+"""Small catalogs, a faulty registry and a login, made on the spot."""
 
 from __future__ import annotations
 
+import base64
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,3 +111,18 @@ def faulty() -> Iterator[Faulty]:
 
 
 other = faulty
+
+
+@pytest.fixture
+def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Logs the person in at registries, as the Docker client does; returns what goes there."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def write(*registries: Faulty, **more: object) -> str:
+        word = base64.b64encode(b"me:secret").decode()
+        auths = {registry.address: {"auth": word, **more} for registry in registries}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+        return f"Basic {word}"
+
+    write()
+    return write

@@ -159,3 +159,7 @@ def served(registry: Faulty) -> Iterator[Faulty]:
 def to(faulty: Faulty) -> Registry:
     """A client of the farm's registry that tries nothing again."""
     return Registry(faulty.address, access=Access(), pauses=())
+
+
+def wants(authorization: str, challenge: str = 'Basic realm="x"') -> Callable[[Asked], Reply | None]:
+    return lambda asked: None if asked.authorization == authorization else Reply(401, {"WWW-Authenticate": challenge})
