@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,20 @@ def logs(container: Any) -> tuple[list[str], list[str]]:
     out, err = (container.logs(**{name: True, other: False}).decode().splitlines()
                 for name, other in (("stdout", "stderr"), ("stderr", "stdout")))
     return out, err
+
+
+def requests(container: Any, port: int) -> list[dict[str, Any]]:
+    """What a server with one worker, which logs requests as JSON, has logged of all that was asked before. It logs a
+    request only when it has answered, so a client may be done before the line is there."""
+    mark = f"/mark{time.monotonic_ns()}"
+    ask(container, port, mark)
+    until("the last request is logged", 30, lambda: any(mark in line for line in logs(container)[0]))
+    return [json.loads(line) for line in logs(container)[0] if mark not in line]
+
+
+def await_line(container: Any, text: str) -> None:
+    """Waits for a text in a line of the log on stdout of a container that runs."""
+    until(f"the log says {text!r}", 30, lambda: any(text in line for line in logs(container)[0]))
 
 
 def within(container: Any, *words: str) -> list[str]:

@@ -3,7 +3,6 @@ the origin is away. The origin is a small repository, signed with a key made on 
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 
 from .apt_repository import Repository
 from .conftest import Chain, Farm
-from .containers import ask, await_health, bring, inside, start, within
+from .containers import ask, await_health, bring, inside, requests, start, within
 from .docker_host import ROOT, run, until
 from .unpacked import NATIVE, Unpacked
 
@@ -117,8 +116,7 @@ class Served:
 
     def told(self) -> dict[str, str]:
         """path -> what the cache said of the last request for it."""
-        text = self.container.logs(stdout=True, stderr=False).decode()
-        return {line["path"]: line["cache"] for line in map(json.loads, text.splitlines())}
+        return {line["path"]: line["cache"] for line in requests(self.container, 8080)}
 
     def kinds(self) -> dict[str, set[str]]:
         """The same, by what a file is."""

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .conftest import PROJECT, Chain, Farm
-from .containers import bring, inside
+from .containers import bring, inside, requests
 from .docker_host import ROOT, run, until
 from .test_images import skopeo
 from .unpacked import NATIVE, Unpacked
@@ -209,7 +209,7 @@ class Served:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log on stdout."""
-        return [json.loads(line) for line in self.container.logs(stdout=True, stderr=False).decode().splitlines()]
+        return requests(self.container, 8080)
 
     def told(self) -> dict[str, str]:
         """path -> what the cache said of the last request for it."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from .conftest import PROJECT, Chain, Farm, sh
-from .containers import ask, await_health, bring, inside, logs, start, within
+from .containers import ask, await_health, await_line, bring, inside, logs, start, within
 from .docker_host import ROOT, until
 from .unpacked import NATIVE
 
@@ -234,8 +234,7 @@ def test_a_controller_turns_the_volume(docker: Any, images: dict[str, str], home
         assert client.do("put", *changes) == {}
         until("the control is set", 30, lambda kept=kept: (shared / "state/now").read_text() == kept)
     assert client.do("get", accessories["None"]["on"])[0]["status"] == REFUSED
-    assert any("None does not answer: amixer: Unable to find simple control 'Line',0" in line
-               for line in logs(container)[0])
+    await_line(container, "None does not answer: amixer: Unable to find simple control 'Line',0")
     client.end()
     end(container)
 
@@ -246,6 +245,6 @@ def test_without_a_card_the_real_amixer_says_so_and_the_service_goes_on(docker: 
                       environment={"CONTROLS": "Speaker=hw:7:Master", "CODE": CODE})
     await_health(container)
     until("it has asked", 30, lambda: metric(home, 'homekit_failures_total{accessory="Speaker"}') >= 1)
-    assert any("Speaker does not answer: amixer:" in line for line in logs(container)[0])
+    await_line(container, "Speaker does not answer: amixer:")
     await_health(container)
     end(container)
