@@ -173,7 +173,9 @@ def test_all_that_a_registry_is_asked_for_is_had_there(open_: Callable[..., Plac
     assert b"".join(registry.blob("team/app", digest(LARGE))) == LARGE
     for number in range(5):
         registry.tag("team/app", made, f"t{number}")
-    registry.copy("team/app", made, registry, "team/copied", ["v1"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "put_blob", lambda *_given: pytest.fail("what is there is sent again"))
+        registry.copy("team/app", made, registry, "team/copied", ["v1"])
     assert registry.repositories("team") == ["team/app", "team/copied"]
     assert registry.tags("team/app") == ["t0", "t1", "t2", "t3", "t4", "v1"]
     assert registry.delete_manifest("team/app", made) and not registry.delete_manifest("team/app", made)

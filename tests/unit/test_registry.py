@@ -294,31 +294,6 @@ def test_a_file_is_sent_whole_and_a_failed_upload_begins_anew(faulty: Faulty, tm
     assert (faulty.count("POST"), faulty.count("PUT")) == (2, 2)
 
 
-def test_a_copy_has_what_its_index_names_and_its_tags_come_last(faulty: Faulty, other: Faulty) -> None:
-    child = faulty.image("a/b", "x", annotations={"a": "b"})
-    size = len(faulty.manifests["a/b", child][0])
-    data = json.dumps(
-        {"schemaVersion": 2, "manifests": [{"mediaType": oci.MANIFEST, "digest": child, "size": size}]}
-    ).encode()
-    faulty.hold("a/b", "v1", data, oci.INDEX)  # its media type stands in no manifest: that is optional
-    to(faulty).copy("a/b", digest(data), to(other), "c/d", ["v1", "v2"])
-    assert other.manifests["c/d", "v2"] == (data, oci.INDEX)
-    pushed = [
-        asked.path.rpartition("/")[2] for asked in other.asked if asked.method == "PUT" and "manifests" in asked.path
-    ]
-    assert pushed == [child, digest(data), "v1", "v2"]
-    assert len(other.blobs) == 2
-
-
-def test_indexes_in_indexes_end(faulty: Faulty, other: Faulty) -> None:
-    made = faulty.image("a/b", "x")
-    for _time in range(8):
-        data = index({"mediaType": oci.INDEX, "digest": made, "size": 1})
-        made = faulty.hold("a/b", "y", data, oci.INDEX)
-    with pytest.raises(RegistryError, match="nested 5 indexes deep"):
-        to(faulty).copy("a/b", made, to(other), "c/d", [])
-
-
 # --- redirects ---
 
 

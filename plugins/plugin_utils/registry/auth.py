@@ -25,10 +25,11 @@ Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, UR
 
 
 class Scope(NamedTuple):
-    """What a request is for: reading or writing a repository ('' for none)."""
+    """What a request is for: reading or writing a repository ('' for none), with a blob of the repository `source`."""
 
     repository: str
     write: bool
+    source: str = ""
 
 
 class Keys:
@@ -96,7 +97,9 @@ class Keys:
         usual = f"repository:{scope.repository}:{'pull,push' if scope.write else 'pull'}" if scope.repository else ""
         said = asked.get("scope", "")
         # who may write may read a repository that is not there yet, so such a token is asked for even by a read
-        scopes = [text for text in ((said, usual) if scope.write and "push" not in said else (said or usual,)) if text]
+        scopes = [said or usual, usual if scope.write and said and "push" not in said else "",
+                  f"repository:{scope.source}:pull" if scope.source and f":{scope.source}:" not in said else ""]
+        scopes = [text for text in scopes if text]
         query = [("service", asked["service"])] if asked.get("service") else []
         if known and known.identity:
             form = [("grant_type", "refresh_token"), ("client_id", "desimages"), ("refresh_token", known.identity)]

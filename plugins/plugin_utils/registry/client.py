@@ -53,6 +53,7 @@ class Registry:
         self.access = access or Access(farms=False)
         self._session = Session(address, self.access, pauses=pauses, threads=threads)
         self.address, self.base, self._pauses, self._writes = address, self._session.base, pauses, writes
+        self._holders: dict[str, str] = {}  # digest of a blob -> a repository that has it
         self.tell: Callable[[str], None] = lambda text: None
         self._damaged = DAMAGED if self.access.farms else CHANGED
 
@@ -168,7 +169,7 @@ class Registry:
         Other errors are ignored.
         """
         with contextlib.suppress(Unreachable, RegistryError):
-            self._ask("DELETE", self._begin(repository, once=True), repository, 200, 202, 204, once=True)
+            self._cancel(repository, self._begin(repository, once=True))
 
     def tags(self, repository: str) -> list[str]:
         """All tags of a repository, sorted."""
@@ -180,7 +181,10 @@ class Registry:
         return [name for name in found if name.startswith(f"{namespace}/")]
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        return self._ask("HEAD", _blob(repository, digest), repository, 200, 404).status == 200
+        found = self._ask("HEAD", _blob(repository, digest), repository, 200, 404).status == 200
+        if found:
+            self._holders.setdefault(digest, repository)
+        return found
 
     def blob(self, repository: str, digest: str, size: int | None = None) -> Iterator[bytes]:
         """The bytes of a blob, piece by piece; at most `size` of them, if that is known.
@@ -219,7 +223,23 @@ class Registry:
         sure = answer.status == 201 and said == digest and self._session.own(answer.url)
         if not sure and not _soon(lambda: self.has_blob(repository, digest) or None):
             raise self._lost(repository, digest, answer)
+        self._holders.setdefault(digest, repository)
         return True
+
+    def mount_blob(self, repository: str, digest: str) -> bool:
+        """Takes a blob from another repository of this registry that is known to have it, so that it need not be sent;
+        False if there is none, or if the registry does not do that."""
+        source = self._holders.get(digest, repository)
+        if source == repository:
+            return False
+        path = f"{_root(repository)}/blobs/uploads/?{urlencode({'mount': digest, 'from': source})}"
+        scope = Scope(repository, True, source)
+        with contextlib.suppress(Unreachable, RegistryError):  # a push tells what is wrong
+            answer = self._session.request("POST", path, scope, (201, 202), once=True, headers={"Content-Length": "0"})
+            if answer.status == 201:
+                return self.has_blob(repository, digest)
+            self._cancel(repository, self._session.leads(answer, answer.url))  # it has begun an upload instead
+        return False
 
     def delete_manifest(self, repository: str, digest: str) -> bool:
         """Removes a manifest from a repository, with every tag that names it there; False if it was not there."""
@@ -242,7 +262,8 @@ class Registry:
         for child in dict.fromkeys(child.digest for child in content.manifests):
             self.copy(repository, child, other, name, [], depth + 1)
         for blob in content.blobs:
-            if not other.has_blob(name, blob.digest):
+            self._holders.setdefault(blob.digest, repository)
+            if not (other.has_blob(name, blob.digest) or other.mount_blob(name, blob.digest)):
                 with tempfile.NamedTemporaryFile() as file:
                     for piece in self.blob(repository, blob.digest, blob.size):
                         file.write(piece)
@@ -256,6 +277,9 @@ class Registry:
         path = f"{_root(repository)}/blobs/uploads/"
         answer = self._ask("POST", path, repository, 202, headers={"Content-Length": "0"}, once=once)
         return self._session.leads(answer, answer.url)
+
+    def _cancel(self, repository: str, location: str) -> None:
+        self._ask("DELETE", location, repository, 200, 202, 204, once=True)
 
     def _holds(self, repository: str, name: str, digest: str) -> bool:
         found = self.digest(repository, name)
