@@ -160,8 +160,8 @@ def test_it_is_found_over_mdns_and_plays_what_another_host_sends(docker: Any, im
     run("cp", str(tmp_path / "tone.wav"), str(root / "tmp/tone.wav"))
     with reading(pipe, tmp_path / "heard"):
         visitor.exec_run(["sh", "-c", PULSEAUDIO], detach=True)
-        until("PulseAudio plays", 60, lambda: bool(visitor.exec_run(
-            ["paplay", "--server=unix:/tmp/pulse", "--device=kitchen", "/tmp/tone.wav"])[0] == 0))
+        until("PulseAudio plays", 120, lambda: bool(visitor.exec_run(
+            ["timeout", "30", "paplay", "--server=unix:/tmp/pulse", "--device=kitchen", "/tmp/tone.wav"])[0] == 0))
         until("the tone is heard", 60, lambda: len(loud(tmp_path / "heard")) >= 4 * RATE)
         speaker.stop(timeout=20)
     speaker.reload()
