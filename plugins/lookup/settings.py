@@ -52,8 +52,9 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 from ansible_collections.desimages.farm.plugins.module_utils import references, state
-from ansible_collections.desimages.farm.plugins.plugin_utils import given, settings, travels
+from ansible_collections.desimages.farm.plugins.plugin_utils import command_line, given, settings, travels
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 
@@ -95,9 +96,13 @@ class LookupModule(LookupBase):
         plain, without = self._values(variables)
         wrong = list(without.values())
         groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
-        for text in settings.warnings(groups, variables.get("ansible_run_tags") or [], plain):
+        extra = load_extra_vars(self._loader)  # which Ansible has read before
+        said = settings.warnings(groups, variables.get("ansible_run_tags") or [], plain)
+        said += command_line.warnings(extra, settings.KNOWN, context.CLIARGS.get("args") or ())
+        for text in said:
             display.warning(texts.told(text))
         user = os.geteuid()
+        wrong += command_line.mistakes(extra, settings.KNOWN)
         wrong += settings.mistakes(
             plain, groups, self._workers(variables), places=places(variables, plain),
             remote=self._remote(variables), without=without)

@@ -20,8 +20,21 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.public_keys import 
 PATH = re.compile(r"(/(?!\.\.?(?:/|\Z))[A-Za-z0-9._+@-]+){2,}\Z")
 LONGEST_NAMESPACE = 126  # characters: a registry allows 255 for a repository, and an image's name may have 128
 TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platform's name may be added
+FETCHED = r"(https?://[^/\s]|file:///)"
 BASES = ("debian", "debian-security", "maven")
-PREFIXES = ("url", "git", "image")
+PREFIXES: Mapping[str, tuple[str, str]] = {  # what an address may become, and in words
+    "url": (FETCHED, "another, as https://mirror.example/ or file:///srv/files/"),
+    "git": (r"((https?|ssh)://[^/\s]|file:///)", "another, as https://git.example/ or file:///srv/git/"),
+    "image": (r"(?![a-z+]*://)\S", "another without a scheme, as mirror.example/hub/"),
+}
+ADDRESSES: Mapping[str, tuple[str, str]] = {
+    "cargo": (r"(sparse\+https?://|file:///).*",
+              "sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"),
+    "go": (r"(|(off|direct|https?://\S+|file:///\S+)([,|](off|direct|https?://[^,|\s]+|file:///[^,|\s]+))*)",
+           "a GOPROXY, as https://proxy.example.org"),
+    "npm": (r"(https?://\S+)?", "the address of a registry, as https://registry.example.org"),
+    "pypi": (r"(https?://\S+|file:///\S+)?", "the address of an index, or a folder of wheels as file:///srv/wheels"),
+}
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
 SNAPSHOT = "%Y%m%dT%H%M%SZ"
@@ -102,6 +115,12 @@ def texts(value: Any) -> str:
     return "" if good else "a list of strings"
 
 
+def names(value: Any) -> str:
+    """Names that choose. None at all choose everything, which commas alone cannot mean."""
+    good = not isinstance(value, str) or not value or value.strip(", ")
+    return texts(value) or ("" if good else "a list of names")
+
+
 def folders(value: Any) -> str:
     """An empty name would be the folder in which the run was started."""
     return texts(value) or ("" if value and all(value) else "a list of folders")
@@ -111,6 +130,7 @@ def platforms(value: Any) -> str:
     known = [str(platform) for platform in ALL]
     given = [one for one in value.split(",") if one] if isinstance(value, str) else value
     good = not texts(value) and all(one in known for one in given)
+    good = good and (bool(given) or not value)  # commas alone are no choice
     return "" if good else f"a list of platforms out of {', '.join(known)}"
 
 
@@ -136,23 +156,25 @@ def origins(value: Any) -> str:
     """See fetch/origins.py."""
     if mapping(value):
         return mapping(value)
-    if unknown := sorted(set(map(str, value)) - {*BASES, *PREFIXES, "cargo", "go", "npm", "pypi"}):
+    allowed = (*BASES, *PREFIXES, *ADDRESSES)
+    if unknown := sorted(set(map(str, value)) - {*allowed}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
-        return f"a mapping with {', '.join((*BASES, *PREFIXES))}, cargo, go, npm and pypi; it has {shown}"
-    wrong = [f"{name}: a list of base URLs" for name in BASES if name in value and texts(value[name])]
-    wrong += ["go: a string, such as https://proxy.example.org"] if text(value.get("go", "")) else []
-    crates = value.get("cargo", "file:///")
-    if not isinstance(crates, str) or not re.match(r"(sparse\+https?://|file:///)", crates):
-        wrong += ["cargo: sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"]
-    wrong += ["npm: the address of a registry, such as https://registry.example.org"] if not re.fullmatch(
-        r"(https?://\S+)?", str(value.get("npm", ""))) else []
-    wrong += ["pypi: the address of an index, or a folder of wheels as file:///srv/wheels"] if not re.fullmatch(
-        r"(https?://\S+|file:///\S+)?", str(value.get("pypi", ""))) else []
-    for name in PREFIXES:
+        return f"a mapping with {', '.join(allowed)}; it has {shown}"
+    wrong = [f"{name} is a list of base URLs, as [https://mirror.example/debian]" for name in BASES if name in value
+             and (texts(value[name]) or not all(re.match(FETCHED, one) for one in _listed(value[name])))]
+    wrong += [f"{name} is {words}" for name, (pattern, words) in ADDRESSES.items()
+              if name in value and not (isinstance(value[name], str) and re.fullmatch(pattern, value[name]))]
+    for name, (pattern, words) in PREFIXES.items():
         rules = value.get(name, {})
-        if not isinstance(rules, Mapping) or not all(isinstance(text, str) for pair in rules.items() for text in pair):
-            wrong.append(f"{name}: a mapping of one prefix to another")
-    return "; ".join(wrong)
+        if not isinstance(rules, Mapping) or not all(
+                isinstance(before, str) and isinstance(after, str) and re.match(pattern, after)
+                for before, after in rules.items()):
+            wrong.append(f"{name} is a mapping of the beginning of an address to {words}")
+    return f"a mapping in which {', '.join(wrong)}" if wrong else ""
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def templates(value: Any) -> str:
@@ -167,7 +189,8 @@ def templates(value: Any) -> str:
                 and not any(_no_tag(text) for text in given))
     except (ValueError, KeyError, IndexError):
         good = False
-    return "" if good else "a list of tags, with no fields but {suite}, {date} and {id}"
+    return "" if good else (f"a list of tags, each of at most {TEMPLATE} letters, digits and . _ -, which does not "
+                            "begin with . or -, and in which only {suite}, {date} and {id} are fields")
 
 
 def _no_tag(template: str) -> bool:

@@ -55,7 +55,7 @@ SETTINGS: Mapping[str, Setting] = {
     "farm_trusted_keys": Setting(checks.public_keys),
     "farm_namespace": Setting(checks.namespace, required=True),
     "farm_catalog": Setting(checks.folders, required=True),
-    "farm_images": Setting(checks.texts),
+    "farm_images": Setting(checks.names),
     "farm_platforms": Setting(checks.platforms),
     "farm_select": Setting(checks.text),
     "farm_publish": Setting(checks.publish),
@@ -163,12 +163,16 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
                 found.append(f"{name} is not set: set it in the inventory")
             continue
         allowed = setting.check(values[name])
+        if name == "farm_controller_state" and values[name] == values.get("farm_state"):
+            continue  # it follows from that one
         if allowed:
             shown = "(not shown)" if setting.secret else _short(values[name])
-            found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}")
+            found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}"
+                         f"{_as_text(name, values[name], allowed)}")
     for name, check in role_settings.CHECKS.items():
         if name in values and (allowed := check(values[name])):
-            found.append(f"{name} is {_short(values[name])}{_at(name, places)}, it must be {allowed}")
+            found.append(f"{name} is {_short(values[name])}{_at(name, places)}, it must be {allowed}"
+                         f"{_as_text(name, values[name], allowed)}")
     found += _access_mistakes(values, groups, remote=remote)
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
         found += _registry_mistakes(values)
@@ -185,6 +189,13 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     found += [f"{name}{_at(name, places)} is not a variable of the farm: did you mean {near}?"
               for name in sorted(values) if name not in KNOWN and (near := _nearly(name))]
     return found
+
+
+def _as_text(name: str, value: Any, allowed: str) -> str:
+    """How to give a list or a mapping with `-e`, to somebody who gave it as a text."""
+    if not isinstance(value, str) or not value.startswith(("[", "{")) or not re.search("list|mapping", allowed):
+        return ""
+    return f"; -e {name}=... gives a text, -e '{{\"{name}\": ...}}' a list or a mapping"
 
 
 def _at(name: str, places: Mapping[str, str]) -> str:

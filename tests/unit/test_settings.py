@@ -192,14 +192,22 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_catalog", [""], "a list of folders"),
         ("farm_catalog", [], "a list of folders"),
         ("farm_origins", {"gem": []}, "it has gem"),
-        ("farm_origins", {"npm": "file:///srv/npm"}, "npm: the address of a registry"),
-        ("farm_origins", {"pypi": "/srv/wheels"}, "pypi: the address of an index"),
-        ("farm_origins", {"debian": 5}, "debian: a list of base URLs"),
-        ("farm_origins", {"go": ["https://p"]}, "go: a string"),
-        ("farm_origins", {"cargo": "https://index.example/"}, "cargo: sparse+https://"),
-        ("farm_origins", {"cargo": ["file:///srv/crates"]}, "cargo: sparse+https://"),
-        ("farm_origins", {"url": "file:///srv"}, "url: a mapping"),
-        ("farm_origins", {"url": {"https://a/": 5}, "debian": {"a": 1}}, "debian: a list of base URLs; url: a mapping"),
+        ("farm_origins", {"npm": "file:///srv/npm"}, "npm is the address of a registry"),
+        ("farm_origins", {"pypi": "/srv/wheels"}, "pypi is the address of an index"),
+        ("farm_origins", {"debian": 5}, "debian is a list of base URLs"),
+        ("farm_origins", {"go": ["https://p"]}, "go is a GOPROXY"),
+        ("farm_origins", {"cargo": "https://index.example/"}, "cargo is sparse+https://"),
+        ("farm_origins", {"cargo": ["file:///srv/crates"]}, "cargo is sparse+https://"),
+        ("farm_origins", {"url": "file:///srv"}, "url is a mapping"),
+        ("farm_origins", {"url": {"https://a/": 5}}, "in which url is a mapping of the beginning of an address to"),
+        ("farm_origins", {"url": {"https://a/": "mirror"}, "debian": ["mirror"], "git": {"https://a/": "mirror"}},
+         "in which debian is a list of base URLs, as [https://mirror.example/debian], url is a mapping"),
+        ("farm_origins", {"maven": "ftp://mirror.example"}, "maven is a list of base URLs"),
+        ("farm_origins", {"image": {"docker.io/": "https://mirror.example/"}}, "another without a scheme"),
+        ("farm_origins", {"go": "proxy.example.org"}, "go is a GOPROXY, as https://proxy.example.org"),
+        ("farm_images", ",", "a list of names"), ("farm_platforms", ", ", "a list of platforms out of"),
+        ("farm_tags", ["-x"], "which does not begin with . or -"),
+        ("farm_tags", "[latest]", """; -e farm_tags=... gives a text, -e '{"farm_tags": ...}' a list or a mapping"""),
     ],
 )
 def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
@@ -221,7 +229,7 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_registry", "[2001:db8::1]:5000"), ("registry_address", "0.0.0.0:5000"), ("farm_registry_ca", ""),
         ("farm_registry_password", "a long pass phrase"), ("farm_snapshot", "20261101T081513Z"),
         ("farm_origins", {"debian": "file:///a", "go": "off", "npm": "https://r.example/", "pypi": "file:///b",
-                          "url": {"a": "b"}}),
+                          "url": {"http://a/": "file:///b/"}, "image": {"docker.io/": "mirror.example/hub/"}}),
         ("farm_origins", {"cargo": "file:///srv/crates"}), ("farm_origins", {"cargo": "sparse+http://index.example/"}),
     ],
 )
@@ -326,6 +334,16 @@ def test_a_long_text_is_judged_at_once(name, value):
 def test_variables_of_one_playbook_are_checked_with_all_others(name, value, said):
     (found,) = settings.mistakes({**GOOD, name: value}, ALONE)
     assert found.startswith(f"{name} is {value!r}, it must be ") and said in found
+
+
+def test_a_folder_that_follows_from_another_one_is_told_once():
+    (found,) = settings.mistakes({**GOOD, "farm_state": "x", "farm_controller_state": "x"}, ALONE)
+    assert found.startswith("farm_state is 'x'")
+
+
+def test_a_text_that_may_not_be_a_list_has_no_advice_about_lists():
+    (found,) = settings.mistakes({**GOOD, "farm_registry": "[::1%lo]:5000"}, ALONE)
+    assert "gives a text" not in found
 
 
 def test_a_password_of_one_playbook_is_not_shown():

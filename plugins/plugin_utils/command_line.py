@@ -1,0 +1,55 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What somebody gives with `-e` for one run, and what of it Ansible or the playbook would ignore. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+LOST = "_raw_params"  # here Ansible puts the words of an -e that are not NAME=VALUE
+PLAYBOOKS = ("build", "check", "clean", "context", "licences", "lock", "move", "outdated", "provision", "remove",
+             "status", "stop", "verify")
+# variables that choose for one run -> the playbooks that use them
+USED_BY: Mapping[str, tuple[str, ...]] = {
+    "farm_images": ("build", "verify", "lock", "outdated", "licences"),
+    "farm_platforms": ("build", "verify", "context"),
+    "farm_select": ("build", "verify"),
+    **dict.fromkeys(("farm_adopt", "farm_partial", "farm_publish", "farm_rebuild", "farm_tags", "farm_plan_json"),
+                    ("build",)),
+    "farm_lock_select": ("lock", "outdated", "licences"),
+    **dict.fromkeys(("farm_snapshot", "farm_upgrade"), ("lock",)),
+    **dict.fromkeys(("farm_repair", "farm_check_json"), ("check",)),
+    **{f"farm_{name}_json": (name,) for name in ("status", "verify", "outdated", "licences")},
+    **dict.fromkeys(("farm_from", "farm_from_ca", "farm_from_user", "farm_from_password", "farm_from_state"),
+                    ("move",)),
+    "image": ("remove", "context"), "to": ("context",), "build_platform": ("context",),
+}
+
+
+def mistakes(extra: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """What is wrong with the variables that `-e` gives; `known` are those of the farm."""
+    found = [f"-e has {extra[LOST]!r}, which sets nothing: write a list without spaces, as in "
+             "-e farm_images=registry,base, and a value with spaces in quotes of its own, as in "
+             "-e \"name='a b'\""] if extra.get(LOST) else []
+    return found + [f"{name} is not a variable of the farm: did you mean {_usual(name)}?"
+                    for name in sorted(map(str, extra)) if name not in known and _usual(name) in known]
+
+
+def warnings(extra: Iterable[str], known: Collection[str], playbooks: Iterable[str]) -> list[str]:
+    """What is not used, by these playbooks (paths). Somebody's own playbook may use anything."""
+    names = {PurePath(path).stem for path in playbooks}
+    if not names or not names <= set(PLAYBOOKS):
+        return []
+    found = [f"{name} (-e) is not a variable of the farm: did you mean farm_{_usual(name)}?"
+             for name in sorted(extra) if name not in known and name not in USED_BY and f"farm_{_usual(name)}" in known]
+    return found + [f"{name} (-e) is not used here; {' and '.join(f'{one}.yml' for one in USED_BY[name])} "
+                    f"use{'s' if len(USED_BY[name]) == 1 else ''} it"
+                    for name in sorted(extra) if name in USED_BY and not names & set(USED_BY[name])]
+
+
+def _usual(name: str) -> str:
+    """A name as the farm writes names: `FARM-Images` -> `farm_images`."""
+    return name.lower().replace("-", "_")

@@ -1,0 +1,60 @@
+"""What `-e` gives and nobody would use is told: words that Ansible drops, names that are nearly the farm's, and
+variables of another playbook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils import command_line, settings
+
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+
+
+def test_words_that_ansible_drops_are_a_mistake():
+    (found,) = command_line.mistakes({"farm_images": "registry,", "_raw_params": "base"}, settings.KNOWN)
+    assert found.startswith("-e has 'base', which sets nothing: write a list without spaces")
+
+
+@pytest.mark.parametrize("name", ["FARM_IMAGES", "Farm_images", "farm-images", "buildkitd-memory"])
+def test_a_name_in_another_spelling_is_a_mistake(name):
+    (found,) = command_line.mistakes({name: "x"}, settings.KNOWN)
+    assert found == f"{name} is not a variable of the farm: did you mean {name.lower().replace('-', '_')}?"
+
+
+def test_what_is_right_is_not_told():
+    extra = {"farm_images": "x", "mine": 1, "buildkitd_memory": "3G"}
+    assert command_line.mistakes(extra, settings.KNOWN) == []
+    assert command_line.warnings(extra, settings.KNOWN, ["build.yml"]) == []
+
+
+@pytest.mark.parametrize(("playbook", "name", "said"), [
+    ("build.yml", "images", "images (-e) is not a variable of the farm: did you mean farm_images?"),
+    ("build.yml", "image", "image (-e) is not used here; remove.yml and context.yml use it"),
+    ("playbooks/build.yml", "farm_snapshot", "farm_snapshot (-e) is not used here; lock.yml uses it"),
+    ("/srv/playbooks/lock.yml", "farm_platforms", "farm_platforms (-e) is not used here; build.yml and "),
+    ("playbooks/stop.yml", "farm_images", "farm_images (-e) is not used here; "),
+])
+def test_what_a_playbook_does_not_use_is_told(playbook, name, said):
+    (found,) = command_line.warnings({name: "x"}, settings.KNOWN, [playbook])
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize("playbooks", [["mine.yml"], ["mine.yml", "build.yml"], ["lock.yml", "build.yml"], []])
+def test_a_playbook_of_somebodys_own_may_use_anything(playbooks):
+    assert command_line.warnings({"farm_snapshot": "x"}, settings.KNOWN, playbooks) == []
+
+
+def used(name: str, text: str) -> bool:
+    return bool(re.search(rf"\b{name}\b", re.sub(r"(?m)(^| )#.*", "", text)))
+
+
+def test_the_table_names_the_playbooks_that_use_a_variable():
+    texts = {path.stem: path.read_text() for path in PLAYBOOKS.glob("*.yml")}
+    assert set(texts) == set(command_line.PLAYBOOKS)
+    for name, playbooks in command_line.USED_BY.items():
+        if name.startswith("farm_"):
+            assert {one for one, text in texts.items() if used(name, text)} == set(playbooks), name
+        else:
+            assert {one for one, text in texts.items() if f"-e {name}=" in text} == set(playbooks), name
