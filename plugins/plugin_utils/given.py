@@ -13,13 +13,18 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
 
+WRITTEN = tuple(f"farm_{name}_json" for name in ("plan", "status", "check", "verify", "outdated", "licences"))
+
 
 def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
     """From a host's public variables, which are right but for this."""
+    unwritable = [f"{name} is {path!r}: the machine on which ansible-playbook runs has no folder {Path(path).parent}"
+                  for name in WRITTEN for path in [values.get(name)] if path and not Path(path).expanduser().parent.is_dir()]
     if references.loopback(str(values.get("farm_registry", ""))):
-        return []
+        return unwritable
     ca, made = values.get("farm_registry_ca", ""), f"{values.get('farm_secrets', '')}/registry-ca.pem"
-    found = list(_authority(ca, now)) if ca and ca != made else []  # what the farm makes may be missing yet
+    found = unwritable
+    found += _authority(ca, now) if ca and ca != made else []  # what the farm makes may be missing yet
     for name in ("registry_certificate", "registry_key"):
         path = values.get(name)
         if path and isinstance(path, str) and (said := _unread(path)):

@@ -213,6 +213,6 @@ def time(value: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """The name of a file that a playbook writes."""
-    good = isinstance(value, str) and re.fullmatch(r"[^\0\n]*[^\0\n/]", value)
-    return "" if good else "the path of a file on the machine where ansible-playbook runs"
+    """The name of a file that a playbook writes. A relative one would be beside the playbook."""
+    good = isinstance(value, str) and re.fullmatch(r"~?/([^\0\n]*[^\0\n/])", value)
+    return "" if good else "the absolute path of a file on the machine where ansible-playbook runs"

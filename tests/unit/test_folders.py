@@ -98,7 +98,7 @@ def test_a_folder_that_was_made_in_a_setgid_folder_is_fine(empty: Catalog, a: Pa
     assert [problem[:38] for problem in told(empty)] == ["images/a/file:1: it has the setgid bit"]
 
 
-@pytest.mark.parametrize("name", ["image.yml", "Dockerfile", "lock.jsonl", ".dockerignore"])
+@pytest.mark.parametrize("name", ["image.yml", "Dockerfile", "lock.jsonl"])
 def test_nothing_waits_for_a_fifo_where_a_file_is_read(empty: Catalog, a: Path, name: str) -> None:
     (a / name).unlink(missing_ok=True)
     os.mkfifo(a / name)
@@ -213,6 +213,14 @@ def test_an_image_whose_folder_is_a_link_is_told(empty: Catalog, a: Path, tmp_pa
         ("x/Dockerfile", "images/x/Dockerfile:1: there is no image.yml beside it; write one, or move the folder away"),
         ("defaults.yaml", "images/defaults.yaml:1: a catalog's defaults must be named defaults.yml; rename it"),
         ("Defaults.yml", "images/Defaults.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
+        ("default.yml", "images/default.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
+        ("image.yml", "images/image.yml:1: an image has a folder of its own: move its files into one, such as images/NAME,"
+                      " or let farm_catalog name the folder above this one"),
+        ("a/.Dockerignore", "images/a/.Dockerignore:1: an ignore file must be named .dockerignore; rename it"),
+        ("a/dockerignore", "images/a/dockerignore:1: an ignore file must be named .dockerignore; rename it"),
+        ("a/.containerignore", "images/a/.containerignore:1: an ignore file must be named .dockerignore; rename it"),
+        ("a/README.md/x", "images/a/README.md:1: a folder; this name is for a page about the image, and is not in its "
+                          "context"),
     ],
 )
 def test_what_was_meant_to_be_an_image_is_told(empty: Catalog, a: Path, path: str, said: str) -> None:
@@ -220,8 +228,42 @@ def test_what_was_meant_to_be_an_image_is_told(empty: Catalog, a: Path, path: st
     assert told(empty) == [said]
 
 
+def test_an_image_in_a_folder_of_folders_is_told(empty: Catalog, a: Path) -> None:
+    empty.write("group/x/image.yml", "")
+    assert told(empty) == ["images/group/x/image.yml:1: images are looked for only right in images: move this one there,"
+                           f" or add {empty.root}/group to farm_catalog"]
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "dockerfile", "Dockerfile.txt"])
+def test_a_dockerfile_of_another_name_is_named(empty: Catalog, a: Path, name: str) -> None:
+    (a / "Dockerfile").rename(a / name)
+    assert told(empty) == [
+        f"images/a/Dockerfile:1: missing; every image needs a Dockerfile: rename {name}"]
+
+
+@pytest.mark.parametrize("name", ["image.yml", "Dockerfile", "lock.jsonl", ".dockerignore"])
+def test_a_link_is_told_once_and_not_read(empty: Catalog, a: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "words").write_text("what\na: [\n")
+    (a / name).unlink(missing_ok=True)
+    (a / name).symlink_to(tmp_path / "words")
+    (said,) = told(empty)
+    assert said.startswith(f"images/a/{name}:1: a symbolic link")
+
+
+def test_a_fifo_of_patterns_is_told_once(empty: Catalog, a: Path) -> None:
+    os.mkfifo(a / ".dockerignore")
+    (said,) = told(empty)
+    assert said.startswith("images/a/.dockerignore:1: a FIFO")
+
+
+def test_more_patterns_than_a_person_writes_are_refused(empty: Catalog, a: Path) -> None:
+    empty.write("a/.dockerignore", "".join(f"**/x{number}*y\n" for number in range(2000)))
+    assert told(empty) == ["images/a/.dockerignore:1001: more than 1000 patterns, and each is compared with each file"]
+
+
 def test_what_is_no_image_is_let_be(empty: Catalog, a: Path) -> None:
-    for path in ("README.md", "scripts/x.sh", ".git/HEAD", ".devcontainer/Dockerfile", "image.yml", "Dockerfile"):
+    for path in ("README.md", "scripts/x.sh", ".git/HEAD", ".devcontainer/Dockerfile", "Dockerfile",
+                 ".old/x/image.yml"):
         empty.write(path, "")
     (empty.root / "nothing").mkdir()
     (empty.root / ".#lock").symlink_to("somebody@somewhere")

@@ -97,3 +97,16 @@ def test_a_certificate_of_ones_own_is_there_with_its_key(place: Path) -> None:
     found = mistakes(place, registry_certificate="nowhere.pem", registry_key="folder")
     assert [text.split()[0] for text in found] == ["registry_certificate", "registry_key"]
     assert mistakes(place, registry_certificate="ca.pem", registry_key="key.pem") == []
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    """Or what took an hour would be lost at the end."""
+    values = {"farm_registry": "127.0.0.1:5000", "farm_verify_json": str(tmp_path / "no" / "x.json")}
+    assert given.mistakes(values, NOW) == [
+        f"farm_verify_json is '{tmp_path}/no/x.json': the machine on which ansible-playbook runs has no folder "
+        f"{tmp_path}/no"]
+    assert given.mistakes({**values, "farm_verify_json": str(tmp_path / "x.json")}, NOW) == []
+
+
+def test_each_file_that_a_playbook_writes_is_looked_at() -> None:
+    assert set(given.WRITTEN) == {name for name in settings.OF_PLAYBOOKS if name.endswith("_json")}

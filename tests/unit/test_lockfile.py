@@ -113,7 +113,7 @@ def test_a_line_may_say_what_is_possible(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (GOOD.replace('"size":1', f'"size":{1 << 50}'), "size 1125899906842624 is not a number of bytes"),
+        (GOOD.replace('"size":1', f'"size":{1 << 50}'), "size is 1125899906842624, it must be a whole number of bytes"),
         (GOOD.replace('"plex"', '""'), "input is '', it must be a string"),
         (GOOD.replace('"plex"', '"a b"'), "input is 'a b', it must be a string without spaces"),
         (GOOD.replace('"plex"', '"a\\n"'), "input is 'a\\n', it must be a string without spaces"),
@@ -127,8 +127,8 @@ def test_a_line_may_say_what_is_possible(line: str) -> None:
         (GO.replace("example.org/g", "a/./g"), "is not a valid path in a context"),
         (GO.replace("example.org/g", "a//g"), "is not a valid path in a context"),
         (GOOD.replace('"plex"', '"plex","kind":"go","input":"x"'), "a key appears twice: input, kind"),
-        (GOOD.replace("a" * 64, "a" * 63), "64 hex digits"),
-        (GOOD.replace("a" * 64, "A" * 64), "64 hex digits"),
+        (GOOD.replace("a" * 64, "a" * 63), "is not 64 hexadecimal digits in lower case"),
+        (GOOD.replace("a" * 64, "A" * 64), "is not 64 hexadecimal digits in lower case"),
         (GOOD.replace("url", "urn"), "kind"),
         (GOOD.replace('"size":1', '"size":-1'), "size"),
         (GOOD.replace('"size":1', '"size":true'), "size"),
@@ -171,9 +171,9 @@ def test_a_bad_line_is_named_by_its_number(line, said):
     ("header", "said"),
     [
         ('{"lock":1}', "the lock has format 1, but this version reads format 2"),
-        ('{"lock":true}', "format True"),
+        ('{"lock":true}', "format true"),
         ('{"lock":2.0}', "format 2.0"),
-        ("{}", "format None"),
+        ("{}", 'there is no header, which must be the first line, as {"lock":2,...}: run `make lock` again'),
         ('{"lock":2,"snapshot":"yesterday"}', "snapshot is 'yesterday', it must be a time like"),
         ('{"lock":2,"snapshot":"19691231T235959Z"}', "snapshot is '19691231T235959Z'"),
         ('{"lock":2,"snapshot":"\u0662\u0660261123T112238Z"}', "snapshot is"),
@@ -182,7 +182,7 @@ def test_a_bad_line_is_named_by_its_number(line, said):
         ('{"lock":2,"older":{"moon":{}}}', "older is {'moon': {}}, it must be a mapping of platforms to suites"),
         ('{"lock":2,"made_for":[]}', "made_for is [], it must be a mapping of inputs"),
         ('{"lock":2,"made_for":{"A":{}}}', "made_for is {'A': {}}"),
-        ('{"lock":2,"snapshot":false}', "snapshot is False, it must be a time like"),
+        ('{"lock":2,"snapshot":false}', "snapshot is false, it must be a time like"),
         ('{"lock":2,"snapshot":"20261399T000000Z"}', "snapshot is '20261399T000000Z'"),
         ('{"lock":2,"left_out":[]}', "left_out is [], it must be a mapping of platforms to lists of suites"),
         ('{"lock":2,"left_out":{"linux/amd64":[1]}}', "left_out is {'linux/amd64': [1]}"),
@@ -207,6 +207,27 @@ def test_a_bad_header_is_refused(header, said):
         lockfile.parse(header, "lock.jsonl")
     assert error.value.problems[0].startswith("lock.jsonl:1: ")
     assert said in error.value.problems[0]
+
+
+@pytest.mark.parametrize("text", ["{}\n{}\n{}\n", "x\n" * 5, '{"lock":3}\n{"input":"a"}\n', "\n" * 1_000_000, "[]\n[]\n"])
+def test_what_follows_a_header_that_is_none_is_not_judged(text):
+    with pytest.raises(BadInput) as error:
+        lockfile.parse(text, "lock.jsonl")
+    (said,) = error.value.problems
+    assert said.startswith("lock.jsonl:1: ") and "run `make lock` again" in said
+
+
+@pytest.mark.parametrize("line", ['{"kind":"gem"}', "x"])
+def test_a_file_in_which_everything_is_wrong_is_not_read_to_its_end(line):
+    with pytest.raises(BadInput) as error:
+        lockfile.parse('{"lock":2}\n' + f"{line}\n" * 200_000, "lock.jsonl")
+    assert len(error.value.problems) <= lockfile.MOST_WRONG + 1
+    assert "what follows was not read: run `make lock` again" in error.value.problems[-1]
+
+
+def test_two_locks_in_one_file_are_told_as_that():
+    with pytest.raises(BadInput, match="lock.jsonl:2: a second header: two locks were merged into one file"):
+        lockfile.parse('{"lock":2}\n{"lock":2,"lines":0}\n', "lock.jsonl")
 
 
 def test_all_mistakes_of_a_header_are_told():
@@ -245,7 +266,7 @@ PACKAGE = {"input": "x", "kind": "debian", "archive": "debian", "platform": "lin
         ([{"lock": 2, "snapshot": "99991231T235959Z"}], "f:1: snapshot is '99991231T235959Z'"),
         ([{"lock": 2, "lines": 2}, ONE], "f:1: 2 lines should follow, but 1 do: the file was cut off"),
         ([{"lock": 2, "lines": 0}, ONE], "f:1: 0 lines should follow, but 1 do"),
-        ([{"lock": 2, "lines": True}, ONE], "f:1: lines is True, it must be a number"),
+        ([{"lock": 2, "lines": True}, ONE], "f:1: lines is true, it must be a number"),
     ],
 )
 def test_what_no_lock_step_writes_is_refused_by_line(lines: list[dict[str, object]], said: str) -> None:

@@ -205,6 +205,7 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_origins", {"maven": "ftp://mirror.example"}, "maven is a list of base URLs"),
         ("farm_origins", {"image": {"docker.io/": "https://mirror.example/"}}, "another without a scheme"),
         ("farm_origins", {"go": "proxy.example.org"}, "go is a GOPROXY, as https://proxy.example.org"),
+        ("farm_plan_json", "plan.json", "the absolute path of a file"),
         ("farm_images", ",", "a list of names"), ("farm_platforms", ", ", "a list of platforms out of"),
         ("farm_tags", ["-x"], "which does not begin with . or -"),
         ("farm_tags", "[latest]", """; -e farm_tags=... gives a text, -e '{"farm_tags": ...}' a list or a mapping"""),
@@ -353,7 +354,7 @@ def test_a_password_of_one_playbook_is_not_shown():
 
 @pytest.mark.parametrize("values", [
     {"farm_adopt": "yes", "farm_repair": True, "farm_snapshot": "20261123T112238Z", "farm_upgrade": "caddy,base"},
-    {"farm_plan_json": "plan.json", "farm_from": "127.0.0.1:5000", "farm_from_user": "", "farm_snapshot": ""},
+    {"farm_plan_json": "/srv/plan.json", "farm_status_json": "~/x", "farm_from": "127.0.0.1:5000", "farm_from_user": "", "farm_snapshot": ""},
 ])
 def test_good_variables_of_one_playbook_are_taken(values):
     assert settings.mistakes({**GOOD, **values}, ALONE) == []

@@ -33,6 +33,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import
 HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
+CONTAINERFILE = re.compile(r"(docker|container)file(\.txt)?", re.I)
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 ALL_IMAGES = "all"  # how farm_images names all images
 # what these names mean in a Dockerfile, in the registry, or in a choice
@@ -57,10 +58,18 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     paths: dict[str, Path] = {}
     documents: dict[str, Document] = {}
     recipe_schema = schema.recipe()
-    for folder in (OWN if text == NAME else Path(text) for text in catalog):
+    seen: set[Path] = set()
+    for text in catalog:
+        folder = OWN if text == NAME else Path(text)
         if not os.path.isdir(folder):
-            problems.append(f"{folder}: no such folder; farm_catalog lists the folders of images")
+            what = "is not a folder" if is_there(folder) else "does not exist"
+            problems.append(f"farm_catalog: {text!r} {what}{nearest(text, [NAME])}; it lists folders of images, each by "
+                            f"its absolute path or as {NAME}")
             continue
+        if folder.resolve() in seen:
+            problems.append(f"farm_catalog: {text!r} is a folder that it has already; remove one")
+            continue
+        seen.add(folder.resolve())
         own = defaults if folder.resolve() == OWN else _defaults(folder, defaults, problems)
         there = images(folder)
         problems += there.problems
@@ -78,7 +87,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
             else:
                 broken[name] = recipe
     if not recipes and not problems:
-        problems.append("no image.yml in any folder of farm_catalog")
+        problems.append(f"no image in any folder of farm_catalog ({', '.join(map(str, sorted(seen)))}): one is a "
+                        "folder with an image.yml, right in one of these")
     _check_folders(paths, recipes, problems)
     _check_names(recipes, broken, problems)
     _check_contracts(recipes, broken, documents, problems)
@@ -119,7 +129,7 @@ def _by_place(problem: str) -> tuple[str, int, str]:
 def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     path = folder / DEFAULTS
     base = {key: value for key, value in base.items() if key not in OWNED}
-    if not is_there(path):
+    if not is_there(path) or os.path.islink(path):  # a link is told as such
         return base
     document = Document(path, folders.shown(path, 2))
     document.check(schema.defaults())
@@ -136,14 +146,17 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
             documents: dict[str, Document], problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole. If it has mistakes, the rest is still read, so that those in its Dockerfile
     are reported as well. Its document goes into `documents` if its contract can be compared."""
-    document = Document(path, _named(path))
-    document.check(recipe_schema)
-    problems += document.problems
     folder = look(path.parent)
     problems += folder.problems
     containerfile = path.parent / "Dockerfile"
+    if os.path.islink(path) or os.path.islink(containerfile):  # which has been told
+        return None, False
+    document = Document(path, _named(path))
+    document.check(recipe_schema)
+    problems += document.problems
     if not is_there(containerfile):
-        problems.append(f"{_named(containerfile)}:1: missing; every image needs a Dockerfile")
+        near = next((f": rename {name}" for name in sorted(folder.files) if CONTAINERFILE.fullmatch(name)), "")
+        problems.append(f"{_named(containerfile)}:1: missing; every image needs a Dockerfile{near}")
         return None, False
     try:
         parsed = dockerfile.parse(read_text(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))
@@ -172,7 +185,8 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         compression=defaults.get("compression", "zstd"),
         usual=path.parent.name in defaults.get(IMAGES, [path.parent.name]),
         contract=contract.Contract.parse(value.get("contract", {})),
-        lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK), need_locks, problems),
+        lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK),
+                        need_locks and not os.path.islink(path.parent / LOCK), problems),
     )
     _check_evaluated(recipe, problems)
     if "inputs" not in document.bad:

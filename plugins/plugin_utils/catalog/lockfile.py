@@ -39,6 +39,7 @@ ANEW = "run `make lock` again"
 COMMON = ("input", "kind", "sha256", "size")
 OPTIONAL = ("platform",)
 LARGEST = 1 << 50  # bytes of a file that a line names
+MOST_WRONG = 100  # lines that are named: a file of another form has a mistake in each
 LONGEST = 2048  # bytes of a path in a context, as in recipe/folders.py
 SUITE = re.compile(r"[a-z][a-z0-9./-]*\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -84,6 +85,9 @@ def parse(data: bytes | str, name: str) -> Lock:
     seen: dict[tuple[str, str], dict[str, Entry]] = {}  # (input, path) -> platform -> its line
     sizes: dict[str, Entry] = {}
     for number, values in _lines(data, name, problems):
+        if len(problems) >= MOST_WRONG:
+            problems.append(f"{name}:{number}: what follows was not read: {ANEW}")
+            break
         said = list(_wrong_header(values) if number == 1 else _wrong(values))
         if number == 1:
             header = values
@@ -97,6 +101,8 @@ def parse(data: bytes | str, name: str) -> Lock:
             said += [f"size is {entry.size}, but line {other.line} says {other.size} for the same content"
                      for other in [sizes.setdefault(entry.sha256, entry)] if other.size != entry.size]
         problems += [f"{name}:{number}: {text}" for text in said]
+        if number == 1 and values.get("lock") != FORMAT:
+            break  # what its lines mean is not known
     if not problems and header.get("lines", len(entries)) != len(entries):
         problems = [f"{name}:1: {header['lines']} lines should follow, but {len(entries)} do: the file was cut off, or "
                     f"merged; {ANEW}"]
@@ -116,15 +122,19 @@ def _lines(data: bytes | str, name: str, problems: list[str]) -> Iterator[tuple[
         problems.append(f"{name}:{before + 1}: not UTF-8: {error.reason}")
         return
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        values: Any = None
         try:
             values = json.loads(line, object_pairs_hook=_once)
+            said = "" if isinstance(values, dict) else "not a JSON object"
         except (ValueError, RecursionError) as error:
-            problems.append(f"{name}:{number}: {_not_json(line, error)}")
-            continue
-        if isinstance(values, dict):
+            said = _not_json(line, error)
+        if not said:
             yield number, values
-        else:
-            problems.append(f"{name}:{number}: not a JSON object")
+            continue
+        problems.append(f"{name}:{number}: {said}")
+        if number == 1 or len(problems) >= MOST_WRONG:  # without its header, a file need not be a lock at all
+            problems[-1] += "; what follows was not read" + ("" if ANEW in said else f": {ANEW}")
+            return
 
 
 def _not_json(line: str, error: Exception) -> str:
@@ -154,8 +164,11 @@ def _whole(value: Any) -> bool:
 
 
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
-    if not _whole(values.get("lock")) or values["lock"] != FORMAT:
-        yield f"the lock has format {values.get('lock')!r}, but this version reads format {FORMAT}: {ANEW}"
+    if "lock" not in values:
+        yield f"there is no header, which must be the first line, as {{\"lock\":{FORMAT},...}}: {ANEW}"
+        return
+    if not _whole(values["lock"]) or values["lock"] != FORMAT:
+        yield f"the lock has format {_short(values['lock'])}, but this version reads format {FORMAT}: {ANEW}"
     known = {"lock": lambda value: True, "lines": _whole, "snapshot": _time, "releases": _releases,
              "left_out": _left_out, "older": _older, "made_for": _made_for, "above": _above}
     allowed = {"lines": "a number", "snapshot": "a time like 20261123T112238Z",
@@ -211,6 +224,9 @@ def _above(value: Any) -> bool:
 def _wrong(values: dict[str, Any]) -> Iterator[str]:
     """Everything that is wrong with a line."""
     kind = LINES.get(values["kind"]) if isinstance(values.get("kind"), str) else None
+    if "lock" in values and "kind" not in values:
+        yield f"a second header: two locks were merged into one file; {ANEW}"
+        return
     if kind is None:
         said = f"kind is {_short(values['kind'])}, it" if "kind" in values else "it has no kind, which"
         yield f"{said} must be one of {', '.join(LINES)}"
@@ -230,9 +246,9 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
     if not INPUT.match(values["input"]):
         yield f"input is {values['input']!r}, which is not a valid name of an input"
     if not SHA256.match(values["sha256"]):
-        yield f"sha256 {values['sha256']!r} is not 64 hex digits"
+        yield f"sha256 {values['sha256']!r} is not 64 hexadecimal digits in lower case"
     if not _whole(values["size"]) or not 0 <= values["size"] < LARGEST:
-        yield f"size {_short(values['size'])} is not a number of bytes"
+        yield f"size is {_short(values['size'])}, it must be a whole number of bytes, at most {LARGEST - 1}"
     if "platform" in values and values["platform"] not in NAMED:
         yield f"platform is {values['platform']!r}, it must be one of {', '.join(NAMED)}"
     yield from kind.wrong(values)
@@ -248,5 +264,6 @@ def _entry(values: dict[str, Any], line: int) -> Entry:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    words = value is None or isinstance(value, (bool, float))  # as JSON writes them, not Python
+    text = json.dumps(value) if words else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

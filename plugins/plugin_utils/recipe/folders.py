@@ -20,7 +20,11 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
 WRAPPERS, GIT = ("go", "npm"), ".git"  # a folder for each kind of input that has wrappers, named like the kind
-OWN = {RECIPE, LOCK, DOCKERFILE, "README.md", *WRAPPERS}  # in an image's folder, but not in its context
+README = "README.md"
+OWN = {RECIPE, LOCK, DOCKERFILE, README, *WRAPPERS}  # in an image's folder, but not in its context
+NEAR_DEFAULTS = ("default.yml", "default.yaml", DEFAULTS, "defaults.yaml", "defaults.json")  # in any case
+NEAR_IGNORES = ("dockerignore", ".dockerignore", ".dockerignore.txt", ".containerignore",
+                f"{DOCKERFILE}.dockerignore".lower())
 IGNORES = (f"{DOCKERFILE}.dockerignore", ".dockerignore")  # the first one that exists counts
 NO_IGNORES = b"# What is ignored has been left out already.\n"  # a Dockerfile.dockerignore without a pattern
 MOST_IGNORES = 1 << 18  # bytes
@@ -52,7 +56,10 @@ def images(catalog: Path) -> Images:
     for entry in entries:
         name = entry.name
         where = shown(catalog / name, 2)
-        if name.lower() in (DEFAULTS, "defaults.yaml") and name != DEFAULTS:
+        if name == RECIPE:
+            found.problems.append(f"{where}:1: an image has a folder of its own: move its files into one, such as "
+                                  f"{shown(catalog, 1)}/NAME, or let farm_catalog name the folder above this one")
+        elif name.lower() in NEAR_DEFAULTS and name != DEFAULTS:
             found.problems.append(f"{where}:1: a catalog's defaults must be named {DEFAULTS}; rename it")
         elif entry.is_symlink():
             nowhere = not os.path.exists(entry.path)
@@ -79,6 +86,10 @@ def _image(folder: Path, found: Images) -> None:
         found.problems.append(f"{shown(folder / file, 3)}:1: a recipe must be named {RECIPE}; {what}")
     if RECIPE in files:
         found.recipes.append(folder / RECIPE)
+    elif not near and not hidden and DOCKERFILE not in files:
+        found.problems += [f"{shown(folder / name / RECIPE, 4)}:1: images are looked for only right in "
+                           f"{shown(folder.parent, 1)}: move this one there, or add {visible(str(folder))} to "
+                           "farm_catalog" for name in sorted(files) if os.path.isfile(folder / name / RECIPE)]
     elif near:
         found.broken.append(folder.name)
     elif DOCKERFILE in files and not hidden:
@@ -117,6 +128,9 @@ def look(root: Path) -> Folder:
             if not folder and (path in OWN or path.startswith(f".{LOCK}.")):  # the latter is a temporary file
                 _own(found, entry)
                 continue
+            if not folder and path.lower() in NEAR_IGNORES and path not in IGNORES:
+                found.say(path, f"an ignore file must be named {IGNORES[1]}; rename it")
+                continue
             out, seen = ignore.look(path, above)
             if entry.is_dir(follow_symlinks=False):
                 if ignore.may_bring_back(path) if out else _good(found, path, entry, inherited):
@@ -138,7 +152,7 @@ def _ignores(root: Path) -> str:
 
 def _ignore(found: Folder) -> ignorefile.Ignore:
     name = _ignores(found.root)
-    if not name:
+    if not name or not os.path.isdir(found.root / name) and not _regular(found.root / name):  # which is told below
         return ignorefile.Ignore()
     try:
         ignore = ignorefile.parse(read_text(found.root / name, MOST_IGNORES))
@@ -148,6 +162,10 @@ def _ignore(found: Folder) -> ignorefile.Ignore:
     for line, reason in ignore.refused:
         found.say(name, reason, line)
     return ignore
+
+
+def _regular(path: Path) -> bool:
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def _entries(found: Folder, folder: str) -> list[os.DirEntry[str]] | None:
@@ -166,6 +184,8 @@ def _own(found: Folder, entry: os.DirEntry[str]) -> None:
         found.say(entry.name, f"{LINK}; put the file itself here")
         return
     if entry.name not in WRAPPERS:
+        if entry.name == README and entry.is_dir():
+            found.say(entry.name, "a folder; this name is for a page about the image, and is not in its context")
         return
     why = NO_WRAPPER.format(kind=entry.name)
     if not entry.is_dir():

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
 _ODD = re.compile(r"\||\{[0-9]+(?:,[0-9]*)?\}")  # what BuildKit fails to escape in an expression
 LONGEST = 4096  # characters of a pattern, as no path is longer
+MOST = 1000  # patterns in a file; no person writes so many
 
 _Step = Callable[[str, "set[int]"], "set[int]"]  # part of a pattern: path, places where it begins -> where it may end
 
@@ -76,11 +77,14 @@ class Ignore:
 
 def parse(text: str) -> Ignore:
     """Reads an ignore file, without its byte order mark."""
-    patterns = []
+    patterns: list[Pattern] = []
     refused = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("#") or not line.strip(SPACE):
             continue
+        if len(patterns) + len(refused) == MOST:
+            refused.append((number, f"more than {MOST} patterns, and each is compared with each file"))
+            break
         try:
             pattern = _pattern(line.strip(SPACE), number)
         except ValueError as error:

@@ -47,9 +47,18 @@ def read_lines(path: Path, most: int) -> str:
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """`, did you mean 'x'?`, or '' if nothing is close. A name that is far too long is not compared."""
-    close = difflib.get_close_matches(name, allowed, 1, 0.5) if len(name) <= LONGEST_NAME else []
-    return f", did you mean {close[0]!r}?" if close else ""
+    """`, did you mean 'x'?`, or '' if nothing is close. A name that is far too long is not compared.
+
+    Case does not matter. What is no ASCII is named, as it may look like a letter that is.
+    """
+    if len(name) > LONGEST_NAME:
+        return ""
+    close = difflib.get_close_matches(name.lower(), [one.lower() for one in allowed], 1,
+                                      0.5 if len(name) < 4 else 0.55)
+    meant = next((one for one in allowed if close and one.lower() == close[0]), "")
+    odd = "".join(dict.fromkeys(sign for sign in name if not sign.isascii()))
+    other = f" (not with {ascii(odd)[1:-1]}, which is no ASCII)" if odd else ""
+    return f", did you mean {meant!r}{other}?" if meant else ""
 
 
 def is_there(path: Path) -> bool:
@@ -58,7 +67,7 @@ def is_there(path: Path) -> bool:
         path.lstat()
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, ValueError):  # the latter for a NUL
         pass
     return True
 
