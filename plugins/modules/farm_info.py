@@ -104,6 +104,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import programs, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils.errors import system_error
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 
@@ -184,13 +185,17 @@ class Info:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    info = Info(module)
-    services, disk = info.services(), info.disk()
-    sizes = {part["part"]: part["size"] for part in disk}
-    module.exit_json(changed=False, services=services, disk=disk, engine=info.read("engine.json").get("id", ""),
-                     node=info.read("etc", "node.json"), runc=info.runc(), load=os.getloadavg()[0],
-                     farm=str((info.read("provisioned.json").get("by") or {}).get("version", "")),
-                     free=sizes.get("(free)"), cache=sizes.get("buildkit"))
+    try:
+        info = Info(module)
+        services, disk = info.services(), info.disk()
+        sizes = {part["part"]: part["size"] for part in disk}
+        found = {"services": services, "disk": disk, "engine": info.read("engine.json").get("id", ""),
+                 "node": info.read("etc", "node.json"), "runc": info.runc(), "load": os.getloadavg()[0],
+                 "farm": str((info.read("provisioned.json").get("by") or {}).get("version", "")),
+                 "free": sizes.get("(free)"), "cache": sizes.get("buildkit")}
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ node:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import programs, state
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 
 ARGUMENTS = {
@@ -140,6 +140,8 @@ def main() -> None:
             host.record()
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(changed=changed, well=not host.problems, reasons=host.problems, engine=host.engine,
                      node=host.node, diff={"before": host.recorded, "after": host.now})
 

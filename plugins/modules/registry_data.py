@@ -85,7 +85,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import references
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, system_error
 
 ARGUMENTS = {
     "root": {"type": "path", "required": True},
@@ -230,7 +230,7 @@ def main() -> None:
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
-        module.fail_json(msg=f"cannot read {given['root']}: {error}")
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(**result)
 
 

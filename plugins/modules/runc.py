@@ -75,7 +75,7 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import programs, supervision
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 
 ARGUMENTS = {
     "path": {"type": "path", "default": ""},
@@ -165,6 +165,8 @@ def main() -> None:
             )
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(changed=False, path=path, version=version, refused=refused)
 
 

@@ -94,7 +94,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.desimages.farm.plugins.module_utils import files, programs, state, supervisors
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 UMOUNT_NOFOLLOW = 8  # umount(2)
@@ -261,7 +261,7 @@ def main() -> None:
     except FarmError as error:
         module.fail_json(**error.as_result())
     except OSError as error:
-        module.fail_json(msg=f"cannot change {module.params['path']}: {error}")
+        module.fail_json(**system_error(error).as_result())
     module.exit_json(**result)
 
 

@@ -17,6 +17,8 @@ def chosen(expression: str, things: list[dict[str, Any]], key: str) -> set[str]:
         found = jmespath.search(expression, things)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except jmespath.exceptions.JMESPathError as error:  # the lines after the first one draw where it is
+        raise ValueError(str(error).partition("\n")[0].removesuffix(":")) from None
     except (TypeError, KeyError, AttributeError, ArithmeticError) as error:  # such as `ceil` of infinity
         raise ValueError(f"jmespath cannot evaluate it ({error})") from None
     if not isinstance(found, list) or not all(isinstance(one, dict) and isinstance(one.get(key), str) for one in found):

@@ -18,8 +18,8 @@ WRITTEN = tuple(f"farm_{name}_json" for name in ("plan", "status", "check", "ver
 
 def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
     """From a host's public variables, which are right but for this."""
-    unwritable = [f"{name} is {path!r}: the machine on which ansible-playbook runs has no folder {Path(path).parent}"
-                  for name in WRITTEN for path in [values.get(name)] if path and not Path(path).expanduser().parent.is_dir()]
+    unwritable = [f"{name} is {path!r}: {said}" for name in WRITTEN
+                  for path in [values.get(name)] if path and (said := _unwritten(Path(path).expanduser()))]
     if references.loopback(str(values.get("farm_registry", ""))):
         return unwritable
     ca, made = values.get("farm_registry_ca", ""), f"{values.get('farm_secrets', '')}/registry-ca.pem"
@@ -30,6 +30,15 @@ def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
         if path and isinstance(path, str) and (said := _unread(path)):
             found.append(f"{name} is {path!r}: {said}")
     return found
+
+
+def _unwritten(path: Path) -> str:
+    """Why a file cannot be written; '' if it can. It replaces what has its name, which must not be a device."""
+    if not path.parent.is_dir():
+        return f"the machine on which ansible-playbook runs has no folder {path.parent}"
+    if path.is_symlink() or path.exists() and not path.is_file():
+        return "this is not a file, and would be replaced by one: name another"
+    return ""
 
 
 def _unread(path: str) -> str:

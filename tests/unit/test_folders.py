@@ -214,8 +214,8 @@ def test_an_image_whose_folder_is_a_link_is_told(empty: Catalog, a: Path, tmp_pa
         ("defaults.yaml", "images/defaults.yaml:1: a catalog's defaults must be named defaults.yml; rename it"),
         ("Defaults.yml", "images/Defaults.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
         ("default.yml", "images/default.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
-        ("image.yml", "images/image.yml:1: an image has a folder of its own: move its files into one, such as images/NAME,"
-                      " or let farm_catalog name the folder above this one"),
+        ("image.yml", "images/image.yml:1: an image has a folder of its own: move its files into one, such as "
+                      "images/NAME, or let farm_catalog name the folder above this one"),
         ("a/.Dockerignore", "images/a/.Dockerignore:1: an ignore file must be named .dockerignore; rename it"),
         ("a/dockerignore", "images/a/dockerignore:1: an ignore file must be named .dockerignore; rename it"),
         ("a/.containerignore", "images/a/.containerignore:1: an ignore file must be named .dockerignore; rename it"),
@@ -230,8 +230,8 @@ def test_what_was_meant_to_be_an_image_is_told(empty: Catalog, a: Path, path: st
 
 def test_an_image_in_a_folder_of_folders_is_told(empty: Catalog, a: Path) -> None:
     empty.write("group/x/image.yml", "")
-    assert told(empty) == ["images/group/x/image.yml:1: images are looked for only right in images: move this one there,"
-                           f" or add {empty.root}/group to farm_catalog"]
+    assert told(empty) == ["images/group/x/image.yml:1: images are looked for only right in images: move this one "
+                           f"there, or add {empty.root}/group to farm_catalog"]
 
 
 @pytest.mark.parametrize("name", ["Containerfile", "dockerfile", "Dockerfile.txt"])

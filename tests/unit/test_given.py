@@ -108,5 +108,12 @@ def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -
     assert given.mistakes({**values, "farm_verify_json": str(tmp_path / "x.json")}, NOW) == []
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/"])
+def test_a_device_is_not_replaced_by_a_file(path: str) -> None:
+    """As root, it would be, for the whole machine."""
+    assert given.mistakes({"farm_registry": "127.0.0.1:5000", "farm_plan_json": path}, NOW) == [
+        f"farm_plan_json is '{path}': this is not a file, and would be replaced by one: name another"]
+
+
 def test_each_file_that_a_playbook_writes_is_looked_at() -> None:
     assert set(given.WRITTEN) == {name for name in settings.OF_PLAYBOOKS if name.endswith("_json")}

@@ -209,7 +209,9 @@ def test_a_bad_header_is_refused(header, said):
     assert said in error.value.problems[0]
 
 
-@pytest.mark.parametrize("text", ["{}\n{}\n{}\n", "x\n" * 5, '{"lock":3}\n{"input":"a"}\n', "\n" * 1_000_000, "[]\n[]\n"])
+@pytest.mark.parametrize("text", [
+    "{}\n{}\n{}\n", "x\n" * 5, '{"lock":3}\n{"input":"a"}\n', "\n" * 1_000_000, "[]\n[]\n",
+])
 def test_what_follows_a_header_that_is_none_is_not_judged(text):
     with pytest.raises(BadInput) as error:
         lockfile.parse(text, "lock.jsonl")

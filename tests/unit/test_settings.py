@@ -327,8 +327,8 @@ def test_a_long_text_is_judged_at_once(name, value):
     ("farm_adopt", "maybe", "true or false"), ("farm_repair", "", "true or false"),
     ("farm_provision_always", 3, "true or false"), ("farm_snapshot", "yesterday", "a time such as 20261123T112238Z"),
     ("farm_snapshot", 20261123, "a time such as"), ("farm_lock_select", ["a"], "a string"),
-    ("farm_upgrade", {"a": 1}, "a list of strings"), ("farm_plan_json", "", "the path of a file"),
-    ("farm_status_json", "/srv/", "the path of a file"), ("farm_from", "http://x", "HOST:PORT"),
+    ("farm_upgrade", {"a": 1}, "a list of strings"), ("farm_plan_json", "", "the absolute path of a file"),
+    ("farm_status_json", "/srv/", "the absolute path of a file"), ("farm_from", "http://x", "HOST:PORT"),
     ("farm_from_ca", "ca.pem", "'' or an absolute path"), ("farm_from_user", "a b", "letters, digits and signs"),
     ("farm_from_state", "x", "an absolute path"),
 ])
@@ -354,7 +354,8 @@ def test_a_password_of_one_playbook_is_not_shown():
 
 @pytest.mark.parametrize("values", [
     {"farm_adopt": "yes", "farm_repair": True, "farm_snapshot": "20261123T112238Z", "farm_upgrade": "caddy,base"},
-    {"farm_plan_json": "/srv/plan.json", "farm_status_json": "~/x", "farm_from": "127.0.0.1:5000", "farm_from_user": "", "farm_snapshot": ""},
+    {"farm_plan_json": "/srv/plan.json", "farm_status_json": "~/x",
+     "farm_from": "127.0.0.1:5000", "farm_from_user": "", "farm_snapshot": ""},
 ])
 def test_good_variables_of_one_playbook_are_taken(values):
     assert settings.mistakes({**GOOD, **values}, ALONE) == []

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
+from ansible_collections.desimages.farm.plugins.modules import probe
+
+from .modules import result
 
 ROLES = Path(__file__).resolve().parents[2] / "playbooks/tasks/roles.yml"
 UNPROVEN = "its BuildKit has not been proven to give the expected bytes"
@@ -48,3 +51,17 @@ def test_a_host_of_which_tags_left_something_out_is_not_recorded_as_provisioned(
     done = subprocess.run([str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local",
                            *words, str(tmp_path / "play.yml")], check=False, capture_output=True, text=True)
     assert "ok=1" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("name", [
+    path.stem for path in sorted((ROLES.parents[2] / "plugins/modules").glob("*.py")) if "def main" in path.read_text()
+])
+def test_a_module_tells_an_error_of_the_system_as_one_of_the_farm(name: str) -> None:
+    """And not as Python's own, such as [Errno 20]."""
+    text = (ROLES.parents[2] / f"plugins/modules/{name}.py").read_text()
+    assert "module.fail_json(**system_error(error).as_result())" in text
+
+
+def test_a_state_folder_below_a_file_is_told_in_words() -> None:
+    said = result(probe.main, state_dir="/dev/null/x", fingerprint="f", services=[])
+    assert said["msg"].startswith("a folder in the path /dev/null/x/provisioned.json is a file")

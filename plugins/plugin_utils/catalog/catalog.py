@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import graphlib
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, schema
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, naming, schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import contract, dockerfile, folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.descent import above
@@ -63,8 +62,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
         folder = OWN if text == NAME else Path(text)
         if not os.path.isdir(folder):
             what = "is not a folder" if is_there(folder) else "does not exist"
-            problems.append(f"farm_catalog: {text!r} {what}{nearest(text, [NAME])}; it lists folders of images, each by "
-                            f"its absolute path or as {NAME}")
+            problems.append(f"farm_catalog: {text!r} {what}{nearest(text, [NAME])}; it lists folders of images, each "
+                            f"by its absolute path or as {NAME}")
             continue
         if folder.resolve() in seen:
             problems.append(f"farm_catalog: {text!r} is a folder that it has already; remove one")
@@ -90,34 +89,22 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
         problems.append(f"no image in any folder of farm_catalog ({', '.join(map(str, sorted(seen)))}): one is a "
                         "folder with an image.yml, right in one of these")
     _check_folders(paths, recipes, problems)
-    _check_names(recipes, broken, problems)
+    naming.check_names(recipes, broken, documents, problems)
     _check_contracts(recipes, broken, documents, problems)
-    _check_cycles(recipes, problems)
+    naming.check_cycles(recipes, problems)
     if need_locks:
         for recipe in recipes.values():
-            locks.check(recipe, _at(recipe, LOCK), problems)
+            locks.check(recipe, naming.at(recipe, LOCK), problems)
         if not problems:  # or nobody knows what images descend from
             problems += [said for recipe in recipes.values()
-                         for said in locks.moved_above(recipes, recipe, _at(recipe, LOCK))]
+                         for said in locks.moved_above(recipes, recipe, naming.at(recipe, LOCK))]
     if problems:
         raise BadInput(sorted(dict.fromkeys(map(told, problems)), key=_by_place))
     return recipes
 
 
-def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
-    """`debian` -> (debian, ""), `builder-go` -> (builder, go); None if it is not an image."""
-    if name in recipes and not recipes[name].targets:
-        return name, ""
-    return next(((image, target) for image, recipe in recipes.items() for target in recipe.targets
-                 if name == f"{image}-{target}"), None)
-
-
 def _named(path: Path) -> str:
     return folders.shown(path, 3)
-
-
-def _at(recipe: Recipe, file: str) -> str:
-    return _named(Path(recipe.folder) / file)
 
 
 def _by_place(problem: str) -> tuple[str, int, str]:
@@ -145,7 +132,7 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
 def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
             documents: dict[str, Document], problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole. If it has mistakes, the rest is still read, so that those in its Dockerfile
-    are reported as well. Its document goes into `documents` if its contract can be compared."""
+    are reported as well. Its document goes into `documents`."""
     folder = look(path.parent)
     problems += folder.problems
     containerfile = path.parent / "Dockerfile"
@@ -189,8 +176,8 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
                         need_locks and not os.path.islink(path.parent / LOCK), problems),
     )
     _check_evaluated(recipe, problems)
+    documents[recipe.name] = document
     if "inputs" not in document.bad:
-        documents[recipe.name] = document
         _check_recipe(recipe, document, set(folder.files), problems)
     return recipe, whole
 
@@ -219,7 +206,7 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
 
     `files` are those of the main context.
     """
-    named = _at(recipe, "Dockerfile")
+    named = naming.at(recipe, "Dockerfile")
     known, bases = {found.name: found for found in recipe.inputs}, recipe.bases
     used: set[str] = set()
     paths: tuple[str, ...]
@@ -248,11 +235,16 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
                 continue
             if wanted and wanted in known and known[wanted].kind != "debian":
                 problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} "
-                                f"from {BUILD_INPUTS}")
+                                f"from {BUILD_INPUTS if known[wanted].build else INPUTS}")
+                continue
+            if not name or set("$*?[") & set(name):
+                problems.append(f"{named}:{use.line}: {path} of {context} names no input: write the name of one out, "
+                                f"as in /{next(iter(known), 'NAME')}; inputs: {', '.join(sorted(known)) or 'none'}")
+                continue
             if name not in known:
                 where = f"{named}:{use.line}: "
                 near = nearest(name, sorted(known))
-                problems.append(f"{where}{(name or context)!r} is not an input of image.yml{near}"
+                problems.append(f"{where}{name!r} is not an input of image.yml{near}"
                                 f"; inputs: {', '.join(sorted(known)) or 'none'}")
             elif known[name].build != (context == BUILD_INPUTS):
                 right = BUILD_INPUTS if known[name].build else INPUTS
@@ -297,70 +289,26 @@ def _check_folders(found: dict[str, Path], recipes: dict[str, Recipe], problems:
         for target in recipe.targets:
             whole = f"{name}-{target}"
             if len(whole) > LONGEST >= len(name):
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
+                problems.append(f"{naming.at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which has"
                                 f" {len(whole)} characters; at most {LONGEST} are allowed")
             if whole in TAKEN or whole.startswith(UNPACKED):
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is "
+                problems.append(f"{naming.at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is "
                                 "reserved; rename the stage")
             if whole in recipes:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is also "
-                                "an image; rename one")
+                problems.append(f"{naming.at(recipe, 'image.yml')}:1: its target {target} is named {whole}, which is "
+                                "also an image; rename one")
             elif whole in owners:
-                problems.append(f"{_at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is a target "
-                                f"of {owners[whole]}; rename one")
+                problems.append(f"{naming.at(recipe, 'image.yml')}:1: its target {target} is named {whole}, as is a "
+                                f"target of {owners[whole]}; rename one")
             owners.setdefault(whole, name)
         if not recipe.platforms:
-            problems.append(f"{_at(recipe, 'image.yml')}:1: it has no platform; see `platforms`")
+            problems.append(f"{naming.at(recipe, 'image.yml')}:1: it has no platform; see `platforms`")
 
 
 def _check_evaluated(recipe: Recipe, problems: list[str]) -> None:
     """Reports what BuildKit would refuse on some platform."""
     for (line, reason), seen in gathered(recipe, lambda view: view.refused).items():
-        problems.append(f"{_at(recipe, 'Dockerfile')}:{line}: {reason}{shown(seen)}")
-
-
-def _check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], problems: list[str]) -> None:
-    """Checks that every FROM and --from names a stage, an input, or an image of the catalog that has the platforms
-    needed.
-
-    Uses of an image whose own recipe is broken are not checked.
-    """
-    known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
-    known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
-    for recipe in (*recipes.values(), *filter(None, broken.values())):
-        for use, seen in gathered(recipe, lambda view: view.outside).items():
-            where = f"{_at(recipe, 'Dockerfile')}:{use.line}: "
-            told = shown(seen, use.written if use.written != use.name else "")
-            if use.base and use.name in (INPUTS, BUILD_INPUTS):
-                problems.append(f"{where}{use.name} is not an image{told}; take from it with COPY --from={use.name} "
-                                "or a mount")
-            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
-                continue
-            found = reference(use.name, recipes)
-            if use.name in recipe.bases:
-                if found:
-                    problems.append(f"{where}{use.name} is an input of image.yml and an image of the catalog; rename"
-                                    " the input")
-                there = recipe.platforms_of(recipe.bases[use.name])
-            elif any(use.name in (name, f"{name}-{use.name[len(name) + 1:]}") for name in broken):
-                continue
-            elif found:
-                there = recipes[found[0]].platforms
-            else:
-                problems.append(f"{where}{use.name!r} is not an image of the catalog{told}{nearest(use.name, known)}"
-                                f"; images: {', '.join(known)}")
-                continue
-            wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
-            if use.build and use.name in recipe.bases and seen.view.foreign:  # its own machines build it
-                wanted.update(dict.fromkeys(platform for platform, _build in seen.pairs))
-            lacking = [str(platform) for platform in wanted if platform not in there]
-            if lacking:
-                words = "locked" if use.name in recipe.bases else "built"
-                problems.append(f"{where}{use.name} is not {words} for {', '.join(lacking)}{told}")
-            elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _build in seen.all):
-                problems.append(f"{where}{use.name} is needed only on some machines{told}: the content of an image"
-                                " must not depend on the machine that builds it; for a stage that only makes files use"
-                                " FROM --platform=$BUILDPLATFORM")
+        problems.append(f"{naming.at(recipe, 'Dockerfile')}:{line}: {reason}{shown(seen)}")
 
 
 def _check_contracts(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], documents: dict[str, Document],
@@ -368,33 +316,10 @@ def _check_contracts(recipes: dict[str, Recipe], broken: dict[str, Recipe | None
     """Reports where contracts contradict Dockerfiles: their own, and those of the images that they descend from."""
     for recipe in (*recipes.values(), *filter(None, broken.values())):
         document = documents.get(recipe.name)
-        if document is None or recipe.contract == contract.Contract():
+        if document is None or "inputs" in document.bad or recipe.contract == contract.Contract():
             continue
         lines = dict.fromkeys((seen.view, *above(recipes, seen.view, platform)) for seen in distinct(recipe)
                               for platform in dict.fromkeys(pair[0] for pair in seen.pairs) or (None,))
         for part, said in dict.fromkeys(pair for view, stages, whole in lines
                                         for pair in contract.differences(recipe.contract, view, stages, whole=whole)):
             problems.append(f"{document.name}:{document.line(('contract', part))}: contract: {said}")
-
-
-def _check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
-    """Reports images (or targets, such as `builder-go`) that cannot be built because they need themselves. Each is
-    named in one cycle."""
-    graph: dict[str, set[str]] = {}
-    owner: dict[str, Recipe] = {}
-    for name, recipe in recipes.items():
-        for target in recipe.targets or ("",):
-            node = f"{name}-{target}" if target else name
-            owner[node] = recipe
-            views = [seen.view for seen in distinct(recipe) if seen.view.target == target]
-            graph[node] = {use.name for view in views for use in view.outside if reference(use.name, recipes)}
-    while True:
-        try:
-            graphlib.TopologicalSorter(graph).prepare()
-            return
-        except graphlib.CycleError as error:
-            cycle = list(reversed(error.args[1]))
-            problems.append(f"{_at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: "
-                            f"{' -> '.join(cycle)}")
-            for node in cycle:
-                graph.pop(node, None)

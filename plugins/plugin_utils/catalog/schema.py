@@ -17,12 +17,23 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLATFORM = {"enum": list(map(str, ALL))}
 _PLATFORMS = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"$ref": "#/$defs/platform"}}
 _SUITES = {"type": "array", "minItems": 1, "uniqueItems": True,
-           "items": {"type": "string", "pattern": "^[a-z][a-z-]*$", "examples": ["trixie"]},
+           "items": {"type": "string", "pattern": "^[a-z][a-z-]*$", "examples": ["trixie"],
+                     "$comment": "be the name of a suite"},
            "description": "Debian suites, the release first."}
 
 
-def _text(description: str, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "description": description, **more}
+# Characters that a reader does not see, some of which turn the order of those that he does.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": rf"^(?!\s)[^{_UNSEEN}]+(?<!\s)$", "description": description, "$comment": (
+        "be one line, without spaces or a line break around it, and without invisible characters")}
+
+
+def _address(*examples: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": r"^https?://[^\s/?#]\S*$", "examples": list(examples),
+            "$comment": "be an address by http or https, without spaces", **more}
 
 
 def _input() -> dict[str, Any]:
@@ -36,11 +47,17 @@ def _input() -> dict[str, Any]:
 
 
 _WORDS = {"type": "array", "items": {"type": "string"}}
-_VALUES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+_VALUES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+                                               "$comment": "be letters, digits and _, and begin with no digit"},
            "additionalProperties": {"type": "string"}}
-_FOLDERS = {"type": "array", "uniqueItems": True, "items": {"type": "string", "pattern": "^/.", "examples": ["/data"]}}
-_URL = {"type": "string", "pattern": "^https?://", "examples": ["http://127.0.0.1:8080/health"]}
+_FOLDERS = {"type": "array", "uniqueItems": True, "items": {
+    "type": "string", "pattern": r"^(/(?!\.{1,2}(/|$))[^/\s:,]+)+$", "examples": ["/data"],
+    "$comment": "be an absolute path without . and .., spaces, : and a comma, and no / at its end"}}
+_URL = _address("http://127.0.0.1:8080/health")
+_NAME = {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,99}$",
+         "$comment": "be at most 100 lower case letters, digits and -, and not begin with -"}
 _PORT = ("^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})/(tcp|udp)$")
+_PAIR = {"type": "string", "pattern": r"^\S+:[0-9]{1,5}$", "examples": ["127.0.0.1:8080"], "$comment": "be HOST:PORT"}
 _CONTRACT = {
     "type": "object", "additionalProperties": False,
     "description": "What the image promises at run time.",
@@ -57,7 +74,7 @@ _CONTRACT = {
             "type": "object", "additionalProperties": False, "description": "How to check health.",
             "oneOf": [{"required": [name]} for name in ("http", "tcp", "dns", "rtsp", "command")],
             "properties": {
-                "http": _URL, "tcp": {"type": "string"}, "dns": {"type": "string"}, "rtsp": {"type": "string"},
+                "http": _URL, "tcp": _PAIR, "dns": {"type": "string"}, "rtsp": {"type": "string"},
                 "command": {"type": "string", "description": "A part of the HEALTHCHECK's command."},
                 "status": {"type": "integer", "minimum": 100, "maximum": 599},
                 "within": {"type": "integer", "minimum": 1, "maximum": 600,
@@ -116,14 +133,14 @@ def recipe() -> dict[str, Any]:
         "properties": {
             "description": _text("One line for people; becomes org.opencontainers.image.description."),
             "title": _text("The image's title; by default its name."),
-            "home": {"type": "string", "pattern": "^https?://", "examples": ["https://example.org"], "description":
-                     "The home page of the packaged software; becomes org.opencontainers.image.url."},
+            "home": _address("https://example.org", description=(
+                "The home page of the packaged software; becomes org.opencontainers.image.url.")),
             "license": _text("An SPDX licence expression."),
             "version": _text("The version of the packaged software; by default that of the input with the image's "
                              "name."),
             "inputs": {
                 "type": "object", "description": "What enters the build, by name: `COPY --from=inputs /<name>`.",
-                "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
+                "propertyNames": _NAME,
                 "additionalProperties": {"$ref": "#/$defs/input"},
             },
             "platforms": {
@@ -139,7 +156,7 @@ def recipe() -> dict[str, Any]:
             "suites": {"$ref": "#/$defs/suites"},
             "targets": {
                 "type": "array", "minItems": 1, "uniqueItems": True,
-                "items": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$"},
+                "items": _NAME,
                 "description": "Stages that are units of their own, used as `<image>-<target>`. Such an image has no "
                                "index.",
             },
@@ -177,8 +194,7 @@ def defaults() -> dict[str, Any]:
                 "Docker 20.10 and skopeo of Debian 12. The layers of an image from another catalog are compressed "
                 "again.")},
             "vendor": _text("org.opencontainers.image.vendor"),
-            "source": {"type": "string", "pattern": "^https?://", "examples": ["https://example.org/images.git"],
-                       "description": "org.opencontainers.image.source"},
+            "source": _address("https://example.org/images.git", description="org.opencontainers.image.source"),
         },
         "$defs": {"platform": _PLATFORM},
     }

@@ -55,7 +55,7 @@ class GoKind(Kind):
         "type": "object", "required": ["go", "version"], "additionalProperties": False,
         "properties": {
             "go": {"type": "string", "pattern": MODULE, "examples": ["github.com/coredns/coredns"],
-                   "$comment": "be the path of a module",
+                   "$comment": "be the path of a module (a program of the image's own: ./folder)",
                    "description": "A module path."},
             "version": {"type": "string", "pattern": r"^v([A-Za-z0-9.+-]|\{goarch\}|\{goos\})+$",
                         "examples": ["v1.2.3"], "$comment": "be a version of Go, which begins with v",

@@ -51,9 +51,10 @@ class MavenKind(Kind):
             "maven": {"type": "string", "pattern": COORDINATES, "examples": ["org.example:server:1.2.3"],
                       "$comment": "be group:artifact:version, and no version that changes (LATEST, RELEASE, SNAPSHOT)",
                       "description": "`group:artifact:version`."},
-            "type": {"type": "string", "pattern": r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$",
+            "type": {"type": "string", "pattern": r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)*$", "examples": ["jar"],
+                     "$comment": "be the extension of a file",
                      "description": "The extension of the file; by default `jar`."},
-            "classifier": {"type": "string", "pattern": FILE,
+            "classifier": {"type": "string", "pattern": FILE, "$comment": "be letters, digits and _ . + -",
                            "description": "Which of the artifact's files it is, such as `linux-x86_64`; by default the "
                                           "main one."},
             "for": FOR,

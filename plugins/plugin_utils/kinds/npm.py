@@ -40,7 +40,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 OWN: Mapping[str, Any] = {"required": ["npm"], "properties": {"npm": {"type": "string", "pattern": r"^\./"}}}
 FALLBACK: Mapping[str, Any] = {
-    "type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "pattern": NAME},
+    "type": "array", "minItems": 1, "uniqueItems": True, "items": {
+        "type": "string", "pattern": NAME, "examples": ["@scope/name"], "$comment": "be the name of a package"},
     "description": "Packages that work without their native code and their install scripts.",
 }
 

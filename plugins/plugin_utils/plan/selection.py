@@ -49,7 +49,12 @@ def select(plan: Plan, native: list[Platform] | None, images: list[str], platfor
         and (kept is None or str(key) in kept)
     ]
     if not chosen and not problems:
-        problems.append("farm_images, farm_platforms and farm_select together choose no unit: correct one of them")
+        given = [name for name, value in (("farm_images", images), ("farm_platforms", platforms),
+                                          ("farm_select", expression)) if value]
+        problems.append(f"{' and '.join(given)}{' together' * (len(given) > 1)} choose no unit: correct "
+                        f"{'one of them' if len(given) > 1 else 'it'}" if given else
+                        "there is nothing to build: every image of the catalog has targets, which are built only if "
+                        "another image needs them, or if farm_images names it")
     guilty = _guilty(plan, native) if native is not None else {}
     problems += [f"{key}: the steps of {guilty[key]} run code of "
                  f"{' or '.join(map(str, plan.units[guilty[key]].runs))}, but no node runs that natively: leave the "

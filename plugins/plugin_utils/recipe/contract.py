@@ -122,6 +122,8 @@ def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole
         user = "0" if name == "root" else name
         if _NUMBER.fullmatch(user) and int(user) != contract.user:  # who has another name is in a file of the image
             yield "user", f"user is {contract.user}, but the Dockerfile says USER {said['user'][-1].rest}"
+    elif contract.user and whole and not over["user"]:
+        yield "user", f"user is {contract.user}, but the Dockerfile has no USER, so it runs as root"
     if contract.health and said["health"]:
         check = said["health"][-1].rest
         words = f"{check} {' '.join(array(check[3:].strip()) or ())}"  # after CMD
@@ -236,6 +238,9 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
         if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
             yield ("refuses", number), (f"refuses.{number} is the example run itself: give it a wrong command or "
                                         "environment")
+    for folder in contract.tmpfs:
+        if folder in contract.volumes:
+            yield ("tmpfs",), f"tmpfs has {folder}, which is in volumes too: its data are kept, or they are not"
     if "status" in contract.health and not {"http", "rtsp"} & set(contract.health):
         yield ("health", "status"), "health.status needs http or rtsp, and health has neither"
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import instructions
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 IMAGE = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # https://github.com/distribution/reference
 PROMISES = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
@@ -27,6 +28,9 @@ _REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
 STAGES = 500  # in a file: each is evaluated for each pair of platform and build platform
 _SAME = {"src": "source"}  # keys of a mount that mean the same; the last one counts
 ARGUMENTS = 1000  # before the first FROM
+OPTIONS = ("type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw", "id",
+           "sharing", "required", "size", "mode", "uid", "gid", "env")  # of a mount
+KINDS = ("bind", "cache", "tmpfs", "secret", "ssh")
 MOUNTS = {"secret": "the farm gives a build no secrets", "ssh": "the farm gives a build no ssh agent"}
 
 
@@ -131,9 +135,11 @@ def parse(text: str) -> Dockerfile:
     refused += early if bodies else []
     if not bodies:
         refused.append((1, "there is no FROM, so this is not a Dockerfile"))
-    if len(bodies) > STAGES or len(arguments) > ARGUMENTS:
-        line = bodies[STAGES][0].line if len(bodies) > STAGES else arguments[ARGUMENTS].line
-        refused.append((line, f"more than {STAGES} stages, or {ARGUMENTS} arguments before the first FROM"))
+    many = [(bodies[STAGES][0].line, f"more than {STAGES} stages")] if len(bodies) > STAGES else []
+    many += [(arguments[ARGUMENTS].line, f"more than {ARGUMENTS} arguments before the first FROM")
+             ] if len(arguments) > ARGUMENTS else []
+    if many:
+        refused += many
         return Dockerfile((), tuple(sorted(refused)), (), frozenset(), text, read.escape)
     names = [_name(body[0], refused) for body in bodies]
     numbers = {name: number for number, name in enumerate(names)}
@@ -202,7 +208,8 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
         sources = _sources(step)
         file.refused += [(step.line, f"ADD {source}: a build step has no network; make it an input (url) of the recipe")
                          for source in sources if step.keyword == "ADD" and _REMOTE.match(source)]
-        return [use for flag, value in step.flags if flag == "from" and value for use in file.use(value, step, sources)]
+        return [use for flag, value in step.flags if flag == "from" and value and step.keyword == "COPY"
+                for use in file.use(value, step, sources)]
     if step.keyword != "RUN":
         return []
     found: list[Use] = []
@@ -220,8 +227,12 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
                 file.refused.append((step.line, f"RUN --mount={value}: {error}"))
                 continue
             options = {_SAME.get(name.lower(), name.lower()): value for name, _sign, value in parts}
-            if why := MOUNTS.get(options.get("type", "").lower()):
-                file.refused.append((step.line, f"RUN --mount={value}: {why}"))
+            kind = options.get("type", KINDS[0]).lower()
+            whys = [MOUNTS[kind]] if kind in MOUNTS else []
+            whys += [f"type is {options['type']!r}, it must be {' or '.join(KINDS[:3])}"] if kind not in KINDS else []
+            whys += [f"{name!r} is no option of a mount{nearest(name, list(OPTIONS))}; options: {', '.join(OPTIONS)}"
+                     for name in options if name not in OPTIONS]
+            file.refused += [(step.line, f"RUN --mount={value}: {why}") for why in whys]
             if options.get("from"):
                 found += file.use(options["from"], step, (options.get("source") or "/",))
     return found

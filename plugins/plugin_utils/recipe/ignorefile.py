@@ -78,7 +78,7 @@ class Ignore:
 def parse(text: str) -> Ignore:
     """Reads an ignore file, without its byte order mark."""
     patterns: list[Pattern] = []
-    refused = []
+    refused: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("#") or not line.strip(SPACE):
             continue

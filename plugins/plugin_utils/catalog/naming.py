@@ -1,0 +1,112 @@
+# Copyright: the Desimages authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the names in FROM and --from mean in a catalog: images and their targets, and circles among them. No I/O."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Collection
+from pathlib import Path
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import folders
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
+
+
+def at(recipe: Recipe, file: str) -> str:
+    """A file of an image, as messages name it."""
+    return folders.shown(Path(recipe.folder) / file, 3)
+
+
+def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
+    """`debian` -> (debian, ""), `builder-go` -> (builder, go); None if it is not an image."""
+    if name in recipes and not recipes[name].targets:
+        return name, ""
+    return next(((image, target) for image, recipe in recipes.items() for target in recipe.targets
+                 if name == f"{image}-{target}"), None)
+
+
+def check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], documents: dict[str, Document],
+                 problems: list[str]) -> None:
+    """Checks that every FROM and --from names a stage, an input, or an image of the catalog that has the platforms
+    needed.
+
+    Uses of an image whose own recipe is broken are not checked, nor those of an input with a mistake.
+    """
+    known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
+    known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
+    for recipe in (*recipes.values(), *filter(None, broken.values())):
+        for use, seen in gathered(recipe, lambda view: view.outside).items():
+            where = f"{at(recipe, 'Dockerfile')}:{use.line}: "
+            told = shown(seen, use.written if use.written != use.name else "")
+            if use.base and use.name in (INPUTS, BUILD_INPUTS):
+                problems.append(f"{where}{use.name} is not an image{told}; take from it with COPY --from={use.name} "
+                                "or a mount")
+            if use.name in (INPUTS, BUILD_INPUTS) or use.name.startswith(UNPACKED):
+                continue
+            found = reference(use.name, recipes)
+            if use.name in recipe.bases:
+                if found:
+                    problems.append(f"{where}{use.name} is an input of image.yml and an image of the catalog; rename"
+                                    " the input")
+                there = recipe.platforms_of(recipe.bases[use.name])
+            elif any(use.name in (name, f"{name}-{use.name[len(name) + 1:]}") for name in broken):
+                continue
+            elif found:
+                there = recipes[found[0]].platforms
+            elif recipe.name in documents and use.name in _inputs(documents[recipe.name]):
+                continue  # an input with a mistake, which has been told
+            else:
+                problems.append(f"{where}{use.name!r} is not an image of the catalog{told}"
+                                f"{nearest(use.name, [*known, 'scratch'])}{_elsewhere(use.name)}"
+                                f"; images: {', '.join(known) or 'none'}")
+                continue
+            wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
+            if use.build and use.name in recipe.bases and seen.view.foreign:  # its own machines build it
+                wanted.update(dict.fromkeys(platform for platform, _build in seen.pairs))
+            lacking = [str(platform) for platform in wanted if platform not in there]
+            if lacking:
+                words = "locked" if use.name in recipe.bases else "built"
+                problems.append(f"{where}{use.name} is not {words} for {', '.join(lacking)}{told}")
+            elif not use.build and len(seen.pairs) < sum(platform in wanted for platform, _build in seen.all):
+                problems.append(f"{where}{use.name} is needed only on some machines{told}: the content of an image"
+                                " must not depend on the machine that builds it; for a stage that only makes files use"
+                                " FROM --platform=$BUILDPLATFORM")
+
+
+def _inputs(document: Document) -> Collection[str]:
+    """The names of a recipe's inputs, with their mistakes or without."""
+    given = document.value.get("inputs")
+    return given if isinstance(given, dict) else ()
+
+
+def _elsewhere(name: str) -> str:
+    """What to do with a name that has a registry, a tag or a digest."""
+    return ("; names in the catalog have no tag, and an image of another registry must be an input (image) of the "
+            "recipe" if set("/:@") & set(name) else "")
+
+
+def check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:
+    """Reports images (or targets, such as `builder-go`) that cannot be built because they need themselves. Each is
+    named in one cycle."""
+    graph: dict[str, set[str]] = {}
+    owner: dict[str, Recipe] = {}
+    for name, recipe in recipes.items():
+        for target in recipe.targets or ("",):
+            node = f"{name}-{target}" if target else name
+            owner[node] = recipe
+            views = [seen.view for seen in distinct(recipe) if seen.view.target == target]
+            graph[node] = {use.name for view in views for use in view.outside if reference(use.name, recipes)}
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+            return
+        except graphlib.CycleError as error:
+            cycle = list(reversed(error.args[1]))
+            problems.append(f"{at(owner[cycle[0]], 'Dockerfile')}:1: images that need each other: "
+                            f"{' -> '.join(cycle)}")
+            for node in cycle:
+                graph.pop(node, None)
