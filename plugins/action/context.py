@@ -67,7 +67,7 @@ class ActionModule(FarmAction):
         builds = [Platform.parse(given)] if given else sorted(runs, key=lambda platform: platform != here)
         for build in builds or [here or AMD64]:  # an image that is not in the catalog has none, and is refused
             try:
-                keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "")
+                keys = select(plan, [build], [arguments["image"]], arguments["platforms"], "", called="image")
                 return build, keys, scripts.parents(trust, plan, keys, build, arguments["namespace"])
             except FarmError as error:
                 troubles.append(error)

@@ -45,8 +45,7 @@ def warnings(extra: Iterable[str], known: Collection[str], playbooks: Iterable[s
         return []
     found = [f"{name} (-e) is not a variable of the farm: did you mean farm_{_usual(name)}?"
              for name in sorted(extra) if name not in known and name not in USED_BY and f"farm_{_usual(name)}" in known]
-    return found + [f"{name} (-e) is not used here; {' and '.join(f'{one}.yml' for one in USED_BY[name])} "
-                    f"use{'s' if len(USED_BY[name]) == 1 else ''} it"
+    return found + [f"{name} (-e) is not used here, but by {', '.join(f'{one}.yml' for one in USED_BY[name])}"
                     for name in sorted(extra) if name in USED_BY and not names & set(USED_BY[name])]
 
 

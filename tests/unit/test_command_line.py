@@ -31,10 +31,10 @@ def test_what_is_right_is_not_told():
 
 @pytest.mark.parametrize(("playbook", "name", "said"), [
     ("build.yml", "images", "images (-e) is not a variable of the farm: did you mean farm_images?"),
-    ("build.yml", "image", "image (-e) is not used here; remove.yml and context.yml use it"),
-    ("playbooks/build.yml", "farm_snapshot", "farm_snapshot (-e) is not used here; lock.yml uses it"),
-    ("/srv/playbooks/lock.yml", "farm_platforms", "farm_platforms (-e) is not used here; build.yml and "),
-    ("playbooks/stop.yml", "farm_images", "farm_images (-e) is not used here; "),
+    ("build.yml", "image", "image (-e) is not used here, but by remove.yml, context.yml"),
+    ("playbooks/build.yml", "farm_snapshot", "farm_snapshot (-e) is not used here, but by lock.yml"),
+    ("/srv/playbooks/lock.yml", "farm_platforms", "farm_platforms (-e) is not used here, but by build.yml, verify.yml"),
+    ("playbooks/stop.yml", "farm_images", "farm_images (-e) is not used here, but by "),
 ])
 def test_what_a_playbook_does_not_use_is_told(playbook, name, said):
     (found,) = command_line.warnings({name: "x"}, settings.KNOWN, [playbook])

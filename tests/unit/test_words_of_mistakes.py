@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import why
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
@@ -166,6 +167,25 @@ def test_a_catalog_of_targets_has_nothing_to_build(empty: Catalog) -> None:
         select(empty.plan(), None, [], [], "")
     (found,) = error.value.problems
     assert found.startswith("there is nothing to build: every image of the catalog has targets")
+
+
+def test_a_name_is_told_with_the_variable_that_has_it(chain: Catalog) -> None:
+    with pytest.raises(BadInput) as error:
+        select(chain.plan(), None, ["x"], [], "", called="image")
+    assert error.value.problems[0].startswith("image: 'x' is not an image of the catalog")
+
+
+@pytest.mark.parametrize(("reason", "said"), [
+    ("_Connection(host='127.0.0.1', port=1): Failed to connect", "Failed to connect"),
+    ("<urllib3.connection.HTTPConnection object at 0x7f>: Failed to connect", "Failed to connect"),
+    ("Read timed out", "Read timed out"),
+])
+def test_a_trouble_of_the_network_is_told_without_objects_of_python(reason: str, said: str) -> None:
+    error = OSError(reason)
+    assert why(error) == said
+    outer = OSError("x")
+    outer.reason = error  # type: ignore[attr-defined]
+    assert why(outer) == said
 
 
 def refused(*catalog: str) -> list[str]:

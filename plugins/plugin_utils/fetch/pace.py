@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import http.client
 import io
+import re
 import socket
 import time
 from typing import Any
@@ -83,3 +84,8 @@ def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     tls = type("_TlsConnection", (urllib3.connection.HTTPSConnection,), {"response_class": response})
     return {"http": type("_Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("_TlsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls})}
+
+
+def why(error: object) -> str:
+    """What urllib3 says of an error, without its objects (`<...>` before version 2.4, then `Connection(host=...)`)."""
+    return re.sub(r"^(<[^>]*>|\w+\(host=[^)]*\)): ", "", str(getattr(error, "reason", None) or error))

@@ -17,17 +17,18 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 
 def select(plan: Plan, native: list[Platform] | None, images: list[str], platforms: list[str],
-           expression: str) -> list[Key]:
+           expression: str, *, called: str = "farm_images") -> list[Key]:
     """The chosen units that nodes of the platforms `native` can build; all that are chosen if that is None, because not
     all nodes are known. Raises BadInput with every wrong name.
 
     Helper images (those with targets) are chosen only by name; otherwise they are built if something needs them. If
-    neither names nor an expression choose, it is what the catalogs' defaults name.
+    neither names nor an expression choose, it is what the catalogs' defaults name. `called` is the variable that has
+    the names of images.
     """
     everything = ALL_IMAGES in images
     named = [name for name in images if name != ALL_IMAGES]
     usual = not (named or everything or expression)
-    problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(plan.recipes))}; images: "
+    problems = [f"{called}: {name!r} is not an image of the catalog{nearest(name, list(plan.recipes))}; images: "
                 f"{', '.join(sorted(plan.recipes))}"
                 for name in named if name not in plan.recipes]
     known = sorted({str(key.platform) for key in plan.units})
