@@ -57,7 +57,7 @@ class Bench:
             if (image in needed or targets) and image not in names:
                 said = f"targets: [{', '.join(targets)}]\n" if targets else ""
                 self.write(f"{image}/image.yml", f"description: {image}\nlicense: MIT\n{said}".encode())
-                stages = "".join(f"FROM scratch AS {target}\n" for target in targets or ["x"])
+                stages = "".join(f"FROM scratch AS {target}\nUSER 2000\n" for target in targets or ["x"])
                 self.write(f"{image}/Dockerfile", stages.encode())
 
     def write(self, path: str, data: bytes) -> None:
