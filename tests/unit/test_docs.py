@@ -49,6 +49,23 @@ def of(language: str, *words: str) -> list[Any]:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("page", [*PAGES, *sorted((PROJECT / "images").glob("*/README.md"))],
+                         ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_a_fence_has_its_line_for_itself_and_an_end(page: Path) -> None:
+    """Otherwise a command is shown as text. What filled the lines of a paragraph once made such fences."""
+    fences = [line for line in page.read_text(encoding="utf-8").splitlines() if "```" in line]
+    assert [line for line in fences if not re.fullmatch(r" *```([a-z]+( [a-z]+(=\S+)?)*)?", line)] == []
+    assert all(line.strip() == "```" for line in fences[1::2])
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.file) for block in BLOCKS if block.file])
+def test_the_text_above_an_example_file_names_it(block: Block) -> None:
+    """The name behind the language is not shown."""
+    above = block.page.read_text(encoding="utf-8").partition(f"file={block.file}\n")[0]
+    paragraph = above.rpartition("\n```")[0].rpartition("```\n")[2]
+    assert f"`{block.file}`" in paragraph
+
+
 def test_every_yaml_example_says_what_it_is() -> None:
     kinds = ("recipe", "defaults", "inventory", "tasks")
     assert [f"{b.page.name}:{b.line}" for b in BLOCKS if b.language == "yaml"
