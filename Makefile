@@ -13,6 +13,15 @@ export LC_ALL := C.UTF-8
 # Ansible asks for the password if sudo needs one; having given it to another command does not help Ansible
 playbook = ansible-playbook $(shell [ "$$(id -u)" = 0 ] || sudo -k -n true 2>/dev/null || echo --ask-become-pass)
 
+# Without this, `make build farm_images=base` and `make build --check` (an option of make itself) would build as usual.
+stray := $(foreach name,$(filter-out ARGS WORKERS,$(.VARIABLES)),\
+    $(if $(filter command,$(firstword $(origin $(name)))),$(name)=))
+stray += $(if $(findstring L,$(firstword -$(MAKEFLAGS))),--check)
+ifneq ($(strip $(stray)),)
+$(error $(strip $(stray)): this is not for make. Give it to ansible-playbook by ARGS: \
+    make build ARGS='--check -e farm_images=base')
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove \
 	stop clean test test-full test-catalog test-faults test-fleet lint changelog docs schemas readmes bench requirements
@@ -26,7 +35,7 @@ setup: ## install Ansible, as pinned, into .venv
 setup-dev:
 	@scripts/setup.sh dev
 
-build: setup ## make this machine a farm and build the chain and the registry; ARGS='-e farm_images=all': everything
+build: setup ## make this machine a farm and build the usual images; ARGS='-e farm_images=all': everything
 	$(playbook) build.yml $(ARGS)
 
 catalog: setup ## build all images, also those that `make build` leaves out, and verify them
