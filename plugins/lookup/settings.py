@@ -146,8 +146,8 @@ class LookupModule(LookupBase):
                  (name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name))]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
-            if here and name in settings.OF_ACCESS:  # each takes some ms, and nothing uses them there
-                continue
+            if here and name in settings.OF_ACCESS and self._default(variables[name]):
+                continue  # each takes some ms, and nothing uses them there
             try:
                 value = self._templar.template(variables[name])
                 found[name] = json.loads(json.dumps(value, cls=get_encoder("tagless")))
@@ -158,6 +158,11 @@ class LookupModule(LookupBase):
                                                          "a key: put it in quotes")
             here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
         return found, wrong
+
+    def _default(self, value) -> bool:
+        """Whether it is the role's own. One that a person gave may have no value, such as one of a locked vault, and a
+        later step would say so less clearly."""
+        return "/roles/farm/defaults/main.yml" in place(value)
 
     def _why(self, name, variables, said) -> str:
         at = place(variables[name])

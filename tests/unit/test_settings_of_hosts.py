@@ -37,7 +37,7 @@ def told(folder: Path, variables: str) -> tuple[dict[str, list[str]], str]:
     found = {}
     for part in done.stdout.split("fatal: [")[1:]:
         host, _sign, rest = part.partition("]: FAILED! => ")
-        found[host] = json.JSONDecoder().raw_decode(rest)[0]["msg"][1:]
+        found[host] = json.JSONDecoder().raw_decode(rest)[0]["msg"].splitlines()[1:]
     return found, done.stdout + done.stderr
 
 
@@ -117,3 +117,9 @@ def test_an_inventory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
                            "playbooks/provision.yml"], cwd=PROJECT, capture_output=True, text=True, check=False,
                           env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "LC_ALL": "C.UTF-8"})
     assert done.returncode != 0 and "rak" in done.stderr
+
+
+def test_a_password_that_cannot_be_read_is_told_also_for_a_registry_on_loopback(tmp_path: Path) -> None:
+    found, _text = told(tmp_path, "farm_registry_password: '{{ vault_password_of_mine }}'\nansible_connection: local\n")
+    (text,) = found["pi2"]
+    assert text.startswith("farm_registry_password (") and "'vault_password_of_mine' is undefined" in text
