@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built, planning
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.forecast import Forecast, table
@@ -41,6 +41,22 @@ def test_the_registry_is_asked_what_it_has_and_what_is_built_again_counts_as_not
     again = planning.ask(to(faulty), plan, [BASE], [AMD64], "desimages", again=[BASE], trust=own)
     assert again.todo == [BASE]
     assert planning.ask(None, plan, [BASE], [AMD64], "desimages", trust=own).existing == {}
+
+
+def test_a_registry_that_is_down_is_waited_for_once_however_many_units_there_are(
+    chain: Catalog, faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question waits three minutes before it fails."""
+    plan, down, asked = chain.plan(), to(faulty), []
+
+    def digest(repository: str, tag: str) -> None:
+        asked.append((repository, tag))
+        raise Unreachable("the registry cannot be reached")
+
+    monkeypatch.setattr(down, "digest", digest)
+    with pytest.raises(Unreachable):
+        planning.ask(down, plan, list(plan.units), [AMD64], "desimages", trust=trust(faulty, tmp_path))
+    assert len(plan.units) > 4 and len(asked) == 1
 
 
 def test_a_unit_is_built_surely_unless_one_of_the_same_content_is_there(

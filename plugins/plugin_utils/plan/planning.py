@@ -85,8 +85,11 @@ def ask(registry: Registry | None, plan: Plan, wanted: list[Key], builds: list[P
             return None
         return found
 
+    # one alone first: while the first ones wait for a registry that is down, the pool would begin as many again
+    found = list(map(look, keys[:1]))
     with ThreadPoolExecutor(ASKERS) as pool:
-        answers = {key: answer for key, answer in zip(keys, pool.map(look, keys)) if answer}
+        found += pool.map(look, keys[1:])
+    answers = {key: answer for key, answer in zip(keys, found) if answer}
     existing = {key: digest for key, (digest, _size, _kind) in answers.items()}
     todo = [key for key in plan.closure(wanted, builds[0], existing) if key not in existing]
     optional = set(plan.closure_of(wanted, builds, existing)).difference(existing, todo) if len(builds) > 1 else ()
