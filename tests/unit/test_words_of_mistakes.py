@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import why
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import cause
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.selection import select
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
@@ -182,10 +182,10 @@ def test_a_name_is_told_with_the_variable_that_has_it(chain: Catalog) -> None:
 ])
 def test_a_trouble_of_the_network_is_told_without_objects_of_python(reason: str, said: str) -> None:
     error = OSError(reason)
-    assert why(error) == said
+    assert cause(error) == said
     outer = OSError("x")
     outer.reason = error  # type: ignore[attr-defined]
-    assert why(outer) == said
+    assert cause(outer) == said
 
 
 def refused(*catalog: str) -> list[str]:

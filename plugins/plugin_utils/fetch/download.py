@@ -34,7 +34,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.addresses import led, opened, refuse_nowhere
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import paced, why
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import cause, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
@@ -260,8 +260,7 @@ def _length(path: Path) -> int:
 
 def _plain(error: Exception) -> str:
     """The reason, without urllib3's objects and the URL."""
-    reason = getattr(error, "reason", None) or error
-    return f"{type(reason).__name__}: {why(error)}"
+    return f"{type(getattr(error, 'reason', None) or error).__name__}: {cause(error)}"
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:

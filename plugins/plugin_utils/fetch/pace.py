@@ -77,6 +77,12 @@ class _Response(http.client.HTTPResponse):
         self._paced.head = None
 
 
+def cause(error: Exception | None) -> str:
+    """What urllib3 says, without the object that it begins with: `_Connection(host='127.0.0.1', port=5000): `, or in
+    older versions `<... object at 0x...>: `."""
+    return re.sub(r"^(\w+\([^()]*\)|<[^<>]*>): ", "", str(getattr(error, "reason", None) or error))
+
+
 def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """Scheme -> class of connection pools that give up on less than `slowest` bytes a second."""
     response = type("_Response", (_Response,), {"slowest": slowest})
@@ -84,8 +90,3 @@ def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     tls = type("_TlsConnection", (urllib3.connection.HTTPSConnection,), {"response_class": response})
     return {"http": type("_Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("_TlsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls})}
-
-
-def why(error: object) -> str:
-    """What urllib3 says of an error, without its objects (`<...>` before version 2.4, then `Connection(host=...)`)."""
-    return re.sub(r"^(<[^>]*>|\w+\(host=[^)]*\)): ", "", str(getattr(error, "reason", None) or error))

@@ -23,6 +23,7 @@ PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
 CERTIFICATES = ("this machine does not trust the certificate of that server, or of a proxy in front of it"
                 ": install its CA certificate")
 LOGIN = "does it need a login? (netrc; a proxy's in https_proxy)"
+DENIED = f"is the module's name right, and {LOGIN}"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
 # URLs, modules with versions, hashes: words in them mean nothing
 NAMES = re.compile(r"\w+://[^\s\"]+|\S+@v[^\s:]*|h1:\S+")
@@ -93,5 +94,5 @@ def judged(output: str) -> tuple[type[FarmError], str]:
     if statuses & GONE:
         return Missing, LAST[1].hint
     if statuses & {"401", "403", "407"}:
-        return FarmError, LOGIN
+        return FarmError, DENIED
     return next(((rule.kind, rule.hint) for rule in LAST if re.search(rule.pattern, said, re.M)), (FarmError, ""))

@@ -27,7 +27,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, paced, why
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, cause, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
 PAUSES = (0, 1, 2, 4, 8, *[15] * 11)  # seconds between attempts at a request: three minutes in all
@@ -167,8 +167,8 @@ class Wire:
                 break
             if not self._told and max(past, asked(answer)) > QUIET:
                 self._told = True
-                said = f"HTTP {answer.status}" if answer else why(trouble)
-                self.tell(f"the registry {origin(url)} fails: {said}; trying again for up to {sum(self._pauses):.0f} s")
+                why = f"HTTP {answer.status}" if answer else cause(trouble)
+                self.tell(f"the registry {origin(url)} fails: {why}; trying again for up to {sum(self._pauses):.0f} s")
             time.sleep(wait)
         if answer is not None:
             return answer
@@ -180,7 +180,7 @@ class Wire:
         what = f"the registry {shown(self._base)}"
         if origin(url) != self._base:
             what = f"{origin(url)}, where {what} leads,"
-        text = f"{what} cannot be reached: {why(error)}"
+        text = f"{what} cannot be reached: {cause(error)}"
         if hint := self._remedy(url, error):
             return RegistryError(text, hint=hint)
         there = "is it running, and is that its address?"
