@@ -69,7 +69,7 @@ class ActionModule(FarmAction):
         for text in (*warnings(images), *apart(catalog, locks, {recipe.name for recipe in recipes})):
             self.warn(text)
         result: dict[str, Any] = {"changed": any(image["changed"] for image in images), "images": images,
-                                  "failures": [{"name": name, **error.as_result()} for name, error in failures.items()],
+                                  "failures": [{"name": name, "msg": str(error)} for name, error in failures.items()],
                                   "summary": [summary(image) for image in images]}
         if self.diff:
             result["diff"] = [*differences, *({"prepared": difference(image)} for image in images if image["changed"])]

@@ -39,9 +39,9 @@ class FarmError(Exception):
         return text
 
     def as_result(self) -> dict[str, object]:
-        """The keyword arguments of `fail_json`: `msg`, `error` (the class), `hint` and the circumstances."""
-        return {"msg": str(self), "error": type(self).__name__, "hint": self.hint,
-                **{k: str(v) for k, v in self.where.items()}}
+        """The keyword arguments of `fail_json`: `msg`, `error` (the class) and the circumstances. Ansible prints all of
+        them, so what `msg` says is not in them again."""
+        return {"msg": str(self), "error": type(self).__name__, **{k: str(v) for k, v in self.where.items()}}
 
 
 class BadInput(FarmError):
@@ -51,9 +51,6 @@ class BadInput(FarmError):
         self.problems = list(problems)
         count = len(self.problems)
         super().__init__(f"{count} mistake{'s' if count != 1 else ''} in {what}:\n" + "\n".join(self.problems))
-
-    def as_result(self) -> dict[str, object]:
-        return {**super().as_result(), "problems": self.problems}
 
 
 class HashMismatch(FarmError):

@@ -104,7 +104,7 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator
     nodes, registries = (groups.get(name, ()) for name in GROUPS)
     if not nodes:
         yield ("the group nodes has no host: add one in the inventory, such as this machine (localhost)"
-               + "".join(f"; did you mean nodes by the group {name}?" for name in _near("nodes", groups)))
+               + "".join(f"; should the group {name} be called nodes?" for name in _near("nodes", groups)))
     if len(registries) > 1:
         yield f"the group registries has {len(registries)} hosts ({', '.join(registries)}): a farm has one registry"
     testers = groups.get("testers", ())

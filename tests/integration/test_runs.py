@@ -331,7 +331,7 @@ def test_ten_mistakes_of_a_recipe_are_ten_messages_and_no_host_is_touched(own: F
     done = own.run(farm_provision_always=True)
     assert done.rc != 0
     found = re.findall(r"(?:box|child)/(?:image.yml|Dockerfile):\d+: .*",
-                       json.dumps(done.task("Roles | Check the catalog first")["problems"], indent=1))
+                       done.task("Roles | Check the catalog first")["msg"])
     assert len(found) >= 10, found
     assert not done.task("Roles | Run a registry")
 
@@ -339,7 +339,7 @@ def test_ten_mistakes_of_a_recipe_are_ten_messages_and_no_host_is_touched(own: F
 def test_a_wrong_choice_is_refused_before_a_host_is_provisioned(own: Farm) -> None:
     done = own.run(farm_provision_always=True, farm_images=["bocks"], farm_platforms=["linux/s390x"], farm_select="[")
     assert done.rc != 0
-    assert len(done.task("Roles | Check the catalog first").get("problems", [])) == 3, done.text[-3000:]
+    assert done.task("Roles | Check the catalog first")["msg"].startswith("3 mistakes in "), done.text[-3000:]
     assert not done.task("Roles | Run a registry")
 
 
@@ -348,7 +348,7 @@ def test_a_mistake_in_every_recipe_is_told_before_anything_starts(own: Farm, sma
         small.edit(f"{image}/image.yml", "license", "licence")
     done = own.run(buildkitd_parallelism=3)  # the host is not well with this
     assert done.rc != 0
-    assert done.text.count("'licence' is not known here, did you mean 'license'?") >= 4
+    assert done.text.count("'licence' is not known here (did you mean 'license'?)") >= 4
     assert not done.task("Roles | Gather the facts that the roles need"), "no host is touched before"
     well = own.run()
     assert well.text.count("did you mean 'license'?") >= 4

@@ -7,6 +7,7 @@ import json
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import NO_LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
 from .conftest import RECIPE, Catalog
@@ -26,13 +27,13 @@ def test_ten_mistakes_give_ten_messages_with_file_and_line(chain: Catalog) -> No
     found = problems(chain)
     text = "\n".join(found)
     assert len(found) >= 10
-    assert "images/app/image.yml:1: 'descripton' is not known here, did you mean 'description'?" in text
+    assert "images/app/image.yml:1: 'descripton' is not known here (did you mean 'description'?)" in text
     assert "has no 'description'" not in text  # that is said already
     assert "images/app/image.yml:2: home is 'example.org'" in text
     assert "images/app/image.yml:3: license is the number 3, it must be a string, so put it in quotes" in text
-    assert "images/app/image.yml:4: platforms.0 is 'linux/amd46', did you mean 'linux/amd64'?" in text
-    assert "images/app/image.yml:6: 'debain' is not known here, did you mean 'debian'?" in text
-    assert "images/base/Dockerfile:1: 'debain' is not an image of the catalog, did you mean 'debian'?" in text
+    assert "images/app/image.yml:4: platforms.0 is 'linux/amd46' (did you mean 'linux/amd64'?)" in text
+    assert "images/app/image.yml:6: 'debain' is not known here (did you mean 'debian'?)" in text
+    assert "images/base/Dockerfile:1: 'debain' is not an image of the catalog (did you mean 'debian'?)" in text
     assert "images/base/Dockerfile:2: 'b' is not an input of image.yml" in text
     assert "images/base/Dockerfile:3: ADD https://example.org/x" in text
     assert "images/base/image.yml:6: c is an input that the Dockerfile does not use" in text
@@ -84,7 +85,7 @@ def test_a_platform_that_a_parent_lacks_is_a_mistake(empty: Catalog) -> None:
 
 def test_an_input_without_lines_in_the_lock_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", "inputs:\n  x: {url: 'https://example.org/x'}\n")
-    assert problems(empty) == ["images/a/lock.jsonl:1: missing; run `make lock`"]
+    assert problems(empty) == [f"images/a/lock.jsonl:1: {NO_LOCK}"]
     line = ('{"input":"x","kind":"url","platform":"linux/amd64","url":"https://example.org/x","sha256":"'
             + 64 * "a" + '","size":1}\n')
     empty.write("a/lock.jsonl", '{"lock":2}\n' + line)
@@ -115,8 +116,15 @@ def test_arguments_that_the_farm_pins_are_refused(empty: Catalog, name: str) -> 
 
 def test_an_argument_that_no_arg_takes_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nARG FLAVOR=large\n", "args:\n  FLAVOR: small\n  FLAVOUR: small\n")
-    assert problems(empty) == ["images/a/image.yml:7: the Dockerfile has no ARG FLAVOUR, did you mean 'FLAVOR'?"
+    assert problems(empty) == ["images/a/image.yml:7: the Dockerfile has no ARG FLAVOUR (did you mean 'FLAVOR'?)"
                                "; write `ARG FLAVOUR` where it is used"]
+
+
+def test_an_image_of_another_registry_must_be_an_input(empty: Catalog) -> None:
+    empty.image("a", "FROM ubuntu:24.04\n")
+    assert problems(empty) == ["images/a/Dockerfile:1: 'ubuntu:24.04' is not an image of the catalog; names in the "
+                               "catalog have no tag: make an image of another registry an `image` input, and name "
+                               "that here"]
 
 
 def test_an_argument_may_choose_the_parent(empty: Catalog) -> None:
@@ -133,14 +141,14 @@ def test_a_name_is_looked_for_on_the_platforms_where_it_stands(empty: Catalog) -
     empty.write("leaf-arm64/Dockerfile", "FROM scratch\n")
     empty.image("a", "FROM leaf-${TARGETARCH}\n")
     assert problems(empty) == ["images/a/Dockerfile:1: 'leaf-amd64' is not an image of the catalog (FROM"
-                               " leaf-${TARGETARCH} for linux/amd64), did you mean 'leaf-arm64'?; images: a,"
+                               " leaf-${TARGETARCH} for linux/amd64) (did you mean 'leaf-arm64'?); images: a,"
                                " leaf-arm64"]
     empty.image("leaf-amd64", "FROM scratch\n")
     plan = empty.plan()
     assert {str(key.platform): [parent.name for parent in plan.units[key].parents] for key in plan.units
             if key.image == "a"} == {"linux/amd64": ["leaf-amd64"], "linux/arm64": ["leaf-arm64"]}
     empty.image("a", "FROM leaf-${TARGETARCH#amd64}arm64\n")
-    assert [text.partition(", did")[0] for text in problems(empty)] == [
+    assert [text.partition(" (did")[0] for text in problems(empty)] == [
         "images/a/Dockerfile:1: 'leaf-arm64arm64' is not an image of the catalog (FROM leaf-${TARGETARCH#amd64}arm64"
         " for linux/arm64)",
         "images/a/Dockerfile:1: leaf-arm64 is not built for linux/amd64 (FROM leaf-${TARGETARCH#amd64}arm64"
@@ -240,8 +248,8 @@ def test_keys_that_yaml_takes_for_something_else_hide_no_other_mistake(empty: Ca
     [
         ("linux/arm64", "platforms is a string 'linux/arm64', it must be 'all' or a list or a mapping"),
         ("3", "platforms is the number 3, it must be 'all' or a list or a mapping"),
-        ("{exept: {linux/386: x}}", "'exept' is not known here, did you mean 'except'?; allowed: except"),
-        ("[linux/arm]", "platforms.0 is 'linux/arm', did you mean 'linux/arm64'?"),
+        ("{exept: {linux/386: x}}", "'exept' is not known here (did you mean 'except'?); allowed: except"),
+        ("[linux/arm]", "platforms.0 is 'linux/arm' (did you mean 'linux/arm64'?)"),
     ],
 )
 def test_wrong_platforms_are_told_with_what_they_may_be(empty: Catalog, value: str, said: str) -> None:
@@ -290,7 +298,7 @@ def test_a_lock_cannot_reach_out_of_its_context(empty: Catalog) -> None:
 
 def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
     empty.image("a", "FROM scratch AS go\n", "targets: [gp]\n")
-    said = "images/a/image.yml:5: 'gp' is not a stage of the Dockerfile, did you mean 'go'?; stages: go"
+    said = "images/a/image.yml:5: 'gp' is not a stage of the Dockerfile (did you mean 'go'?); stages: go"
     assert said in problems(empty)
 
 
@@ -361,7 +369,7 @@ def test_an_address_or_a_module_that_a_lock_could_not_hold_is_refused_in_the_rec
 )
 def test_what_a_lock_can_hold_is_not(empty: Catalog, given: str) -> None:
     empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
-    assert problems(empty) == ["images/a/lock.jsonl:1: missing; run `make lock`"]
+    assert problems(empty) == [f"images/a/lock.jsonl:1: {NO_LOCK}"]
 
 
 @pytest.mark.parametrize(("image", "target"), [("build", "inputs"), ("unpacked", "seed")])

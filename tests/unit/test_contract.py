@@ -249,7 +249,7 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
             "exceptions.privileges.all must be one of no-new-privileges, seccomp, apparmor"]),
         ({"exceptions": {"capabilities": {"SETUID": "why", "CAP_NET_RAW": "why", "chown": "why", "ALL": "why"}}}, []),
         ({"exceptions": {"capabilities": {"SETUIDS": "why", "*": "why"}}}, [
-            "exceptions.capabilities.SETUIDS is no capability, did you mean 'SETUID'?; see capabilities(7)",
+            "exceptions.capabilities.SETUIDS is no capability (did you mean 'SETUID'?); see capabilities(7)",
             "exceptions.capabilities.* is no capability; see capabilities(7)"]),
         ({"health": {"tcp": "127.0.0.1:1", "status": 200}}, [
             "health.status needs http or rtsp, and health has neither"]),

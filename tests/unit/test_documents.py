@@ -46,6 +46,7 @@ def read(tmp_path: Path, text: str | bytes, schema: str = "recipe") -> Document:
         ('args: {"A\\0": x}\n', "f:3: it contains the control character U+0000"),
         ("title: a\x07b\n", "f:3: not YAML: it contains the control character U+0007"),
         ('title: "\\ud800"\n', "f:3: not YAML: "),
+        ("args:\n\tA: x\n", "f:4: not YAML: found character that cannot start any token; the line begins with a tab"),
         ("title: " + "x" * 4001 + "\n", "f:3: it has 4001 characters; at most 4000"),
         ("---\ntitle: x\n", "f:3: a second document begins here"),
         ("a: " + "[" * 50000, "f:3: "),
@@ -62,7 +63,7 @@ def read(tmp_path: Path, text: str | bytes, schema: str = "recipe") -> Document:
         ('args: {"A\\n": x}\n', "f:3: 'A\\n': a key must be one line"),
         ("? [a, b]\n: x\n", "f:3: a key must be a string"),
     ],
-    ids=range(31),
+    ids=range(32),
 )
 def test_what_no_recipe_has_is_told_in_a_second(tmp_path: Path, text: str, said: str) -> None:
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -102,7 +103,7 @@ def test_what_changes_nothing_is_allowed(tmp_path: Path, text: str) -> None:
 def test_defaults_are_read_alike(tmp_path: Path) -> None:
     assert read(tmp_path, "suites: [a]\nvendor: !!timestamp x\nplatform: [x]\n", "defaults").problems == [
         "f:2: !!timestamp: tags are not supported; remove it, and put strings in quotes",
-        "f:3: 'platform' is not known here, did you mean 'platforms'?; allowed: build_platforms, compression, images,"
+        "f:3: 'platform' is not known here (did you mean 'platforms'?); allowed: build_platforms, compression, images,"
         " platforms, source, suites, vendor"]
 
 
@@ -135,15 +136,15 @@ def test_a_byte_order_mark_is_taken_in_every_file(empty: Catalog) -> None:
      "contract.ports.a is '99999/tcp', it must be a port from 1 to 65535 with its protocol, tcp or udp, such as "
      "8080/tcp"),
     ("contract: {user: x}\n", "contract.user is a string 'x', it must be a whole number"),
-    ("contract: {exceptions: {pei: {a: b}}}\n", "a key of contract.exceptions is 'pei', did you mean 'pie'?"),
+    ("contract: {exceptions: {pei: {a: b}}}\n", "a key of contract.exceptions is 'pei' (did you mean 'pie'?)"),
     ("args: {TARGETARCH: x}\n", "a key of args is 'TARGETARCH', it must be letters, digits and _, and no name"),
     ("suites: [null]\n", "suites.0 is empty, it must be a string"),
     ("platforms: [null]\n", "platforms.0 is null; allowed"),
     ("inputs: {a: {url: https://x, go: y}}\n",
      "inputs.a must have exactly one of cargo, debian, git, go, image, maven, npm, pypi, url, and has go and url"),
     ("inputs: {a: null}\n", "inputs.a is empty, it must be a mapping"),
-    ("inputs: {a: {go: x.org/y, version: v1, packages: z}}\n", "'packages' is not known here, did you mean 'package'?; "
-                                                               "allowed: for, go, package, version"),
+    ("inputs: {a: {go: x.org/y, version: v1, packages: z}}\n", "'packages' is not known here (did you mean 'package'?)"
+                                                               "; allowed: for, go, package, version"),
     ("inputs: {a: {npm: x, version: ^1}}\n", "inputs.a.version is '^1', it must be one version, such as 1.2.3"),
 ])
 def test_a_mistake_is_told_once_in_words(tmp_path: Path, text: str, said: str) -> None:

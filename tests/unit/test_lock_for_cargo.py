@@ -11,7 +11,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import BadIn
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import NO_LOCK, reader
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
@@ -135,7 +135,7 @@ def test_a_program_of_a_registry_is_not_the_images_own(own: Catalog) -> None:
 
 def test_a_program_of_the_images_own_needs_a_lock_only_if_it_needs_crates(own: Catalog) -> None:
     (own.root / "a/lock.jsonl").unlink()
-    assert problems(own) == ["images/a/lock.jsonl:1: missing; run `make lock`"]
+    assert problems(own) == [f"images/a/lock.jsonl:1: {NO_LOCK}"]
     own.write("a/tool/Cargo.lock", 'version = 4\n\n[[package]]\nname = "tool"\nversion = "0.1.0"\n')
     own.plan()
 

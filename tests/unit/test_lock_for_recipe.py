@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
-from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import reader
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import NO_LOCK, reader
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.below import over
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -140,9 +140,9 @@ OWN = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY app /src\nFROM scrat
     [
         ("module app\n\ngo 1.21\n", ""),
         ("module app\n\n// require nothing\n", ""),
-        ("module app\n\nrequire example.org/lib v1.0.0\n", "images/a/lock.jsonl:1: missing; run `make lock`"),
+        ("module app\n\nrequire example.org/lib v1.0.0\n", f"images/a/lock.jsonl:1: {NO_LOCK}"),
         ("module app\n\nrequire (\n\texample.org/lib v1.0.0\n)\n",
-         "images/a/lock.jsonl:1: missing; run `make lock`"),
+         f"images/a/lock.jsonl:1: {NO_LOCK}"),
     ],
 )
 def test_a_program_of_the_images_own_with_dependencies_needs_a_lock(empty: Catalog, mod: str, said: str) -> None:

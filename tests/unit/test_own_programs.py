@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import NO_LOCK
 
 from .conftest import Catalog
 
@@ -33,4 +34,4 @@ def test_what_cannot_be_read_needs_the_lock_step_which_tells_it(
     chain.image("own", "FROM static\nCOPY . /x\n", f"inputs: {{own: {{{kind}: ./prog}}}}\n")
     for name, text in files.items():
         chain.write(f"own/prog/{name}", text)
-    assert chain.problems() == ["images/own/lock.jsonl:1: missing; run `make lock`"]
+    assert chain.problems() == [f"images/own/lock.jsonl:1: {NO_LOCK}"]

@@ -74,7 +74,7 @@ def test_defaults_that_name_no_image_are_told_with_the_nearest_name(chain: Catal
     with pytest.raises(BadInput) as error:
         chain.plan()
     assert str(error.value).splitlines()[1:] == [
-        "images/defaults.yml:5: 'bass' is not an image of this folder, did you mean 'base'?",
+        "images/defaults.yml:5: 'bass' is not an image of this folder (did you mean 'base'?)",
         "images/defaults.yml:7: 'inputs' is not an image of this folder"]
 
 
@@ -94,10 +94,10 @@ def test_a_lock_step_takes_all_images_unless_some_are_named(chain: Catalog) -> N
 
 @pytest.mark.parametrize(("images", "platforms", "expression", "said"), [
     (["ap", "app", "x"], ["linux/arm", "linux/amd64"], "[?", [
-        "farm_images: 'ap' is not an image of the catalog, did you mean 'app'?; images: app, base, builder, debian,"
+        "farm_images: 'ap' is not an image of the catalog (did you mean 'app'?); images: app, base, builder, debian,"
         " static",
         "farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static",
-        "farm_platforms: 'linux/arm' is not a platform of the catalog, did you mean 'linux/arm64'?; platforms: "
+        "farm_platforms: 'linux/arm' is not a platform of the catalog (did you mean 'linux/arm64'?); platforms: "
         "linux/amd64, linux/arm64",
         "farm_select: '[?' does not choose units: "]),
     ([], [], "[].image", ["farm_select: '[].image' does not choose units: "]),

@@ -62,7 +62,7 @@ def test_groups_that_are_no_farm_are_refused_by_name(groups, said):
 ])
 def test_a_group_that_is_nearly_nodes_is_told(name, near):
     (found,) = settings.mistakes(GOOD, {"registries": ["localhost"], name: ["pi"]})
-    assert (f"did you mean nodes by the group {name}?" in found) is near
+    assert (f"should the group {name} be called nodes?" in found) is near
 
 
 @pytest.mark.parametrize(("groups", "told"), [

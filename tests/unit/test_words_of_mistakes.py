@@ -92,10 +92,10 @@ def test_an_address_of_tcp_has_a_port(empty: Catalog) -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("debian:trixie", "; names in the catalog have no tag, and an image of another registry must be an input (image)"),
-    ("ghcr.io/x/y", "an image of another registry must be an input (image) of the recipe"),
-    ("scrach", ", did you mean 'scratch'?"), ("SCRATCH", ", did you mean 'scratch'?"), ("A", ", did you mean 'a'?"),
-    ("scr\u0430tch", ", did you mean 'scratch' (not with \\u0430, which is no ASCII)?"),
+    ("debian:trixie", "; names in the catalog have no tag: make an image of another registry an `image` input"),
+    ("ghcr.io/x/y", "make an image of another registry an `image` input, and name that here"),
+    ("scrach", " (did you mean 'scratch'?)"), ("SCRATCH", " (did you mean 'scratch'?)"), ("A", " (did you mean 'a'?)"),
+    ("scr\u0430tch", " (did you mean 'scratch', without \\u0430, which is not ASCII?)"),
 ])
 def test_what_was_meant_by_a_name_in_from_is_told(empty: Catalog, name: str, words: str) -> None:
     empty.image("a", f"FROM {name}\n")
@@ -109,7 +109,7 @@ def test_what_was_meant_by_a_name_in_from_is_told(empty: Catalog, name: str, wor
 ])
 def test_only_what_is_near_is_said_to_be_meant(name: str, near: str) -> None:
     allowed = ["license", "inputs", "home", "go", "c", "linux/arm64"]
-    assert nearest(name, allowed) == (f", did you mean '{near}'?" if near else "")
+    assert nearest(name, allowed) == (f" (did you mean '{near}'?)" if near else "")
 
 
 def test_an_input_with_a_mistake_is_told_once(empty: Catalog) -> None:
@@ -133,7 +133,7 @@ def test_an_input_is_named(empty: Catalog, use: str) -> None:
     ("type=bnd,target=/x", "type is 'bnd', it must be bind or cache or tmpfs"),
     ("type=$X,id=x", "type is '$X', it must be bind or cache or tmpfs"),
     ("bind,target=/x", "'bind' is no option of a mount"),
-    ("type=cache,targt=/x", "'targt' is no option of a mount, did you mean 'target'?; options: type, from, "),
+    ("type=cache,targt=/x", "'targt' is no option of a mount (did you mean 'target'?); options: type, from, "),
 ])
 def test_a_mount_is_checked_before_the_build(empty: Catalog, mount: str, words: str) -> None:
     empty.image("a", f"FROM scratch\nARG X=secret\nRUN --mount={mount} true\n")
@@ -200,7 +200,7 @@ def test_a_folder_of_farm_catalog_that_is_none_is_told(empty: Catalog, tmp_path:
     allowed = "; it lists folders of images, each by its absolute path or as desimages.farm"
     assert refused(str(empty.root), "/nowhere", file, "Desimages.farm", "/a\0b") == sorted([
         f"farm_catalog: '/nowhere' does not exist{allowed}", f"farm_catalog: '{file}' is not a folder{allowed}",
-        f"farm_catalog: 'Desimages.farm' does not exist, did you mean 'desimages.farm'?{allowed}",
+        f"farm_catalog: 'Desimages.farm' does not exist (did you mean 'desimages.farm'?){allowed}",
         f"farm_catalog: '/a\\x00b' is not a folder{allowed}"])
 
 

@@ -64,7 +64,7 @@ def own_platform(plan: Plan, outcomes: Mapping[Key, Outcome]) -> list[str]:
     if not built:
         return []
     count = sum(map(len, found.values()))
-    return [f"Ran code of their own platform: {count or 'none'} of {amount(len(built), 'built unit')}",
+    return [f"Not cross-built: {count or 'none'} of {amount(len(built), 'built unit')}",
             *(f"  {', '.join(names)}: {why}" for why, names in found.items())]
 
 

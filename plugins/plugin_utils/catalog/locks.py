@@ -19,6 +19,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
 
 MOST = 1 << 26  # bytes
 
+NO_LOCK = "missing; run `make lock` with the same ARGS, or without make the playbook desimages.farm.lock"
+
 
 def read(path: Path, name: str, strict: bool, problems: list[str]) -> Lock:
     """The lock in a file; `name` is the file's name in messages. A missing lock counts as empty, and so does a bad one;
@@ -51,7 +53,7 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
         if not kind.has_lines(found, read):
             continue
         if not (Path(recipe.folder) / LOCK).exists():
-            problems.append(f"{where}:1: missing; run `make lock`")
+            problems.append(f"{where}:1: {NO_LOCK}")
             return
         lacking = [str(platform) for platform in recipe.platforms_of(found)
                    if (found.name, str(platform)) not in have and (found.name, "") not in have]

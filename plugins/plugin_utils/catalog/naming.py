@@ -60,9 +60,9 @@ def check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], do
             elif recipe.name in documents and use.name in _inputs(documents[recipe.name]):
                 continue  # an input with a mistake, which has been told
             else:
-                problems.append(f"{where}{use.name!r} is not an image of the catalog{told}"
-                                f"{nearest(use.name, [*known, 'scratch'])}{_elsewhere(use.name)}"
-                                f"; images: {', '.join(known) or 'none'}")
+                problems.append(f"{where}{use.name!r} is not an image of the catalog{told}" + (
+                    _elsewhere(use.name) or f"{nearest(use.name, [*known, 'scratch'])}; images: "
+                                            f"{', '.join(known) or 'none'}"))
                 continue
             wanted = dict.fromkeys(build if use.build else platform for platform, build in seen.pairs)
             if use.build and use.name in recipe.bases and seen.view.foreign:  # its own machines build it
@@ -85,8 +85,8 @@ def _inputs(document: Document) -> Collection[str]:
 
 def _elsewhere(name: str) -> str:
     """What to do with a name that has a registry, a tag or a digest."""
-    return ("; names in the catalog have no tag, and an image of another registry must be an input (image) of the "
-            "recipe" if set("/:@") & set(name) else "")
+    return ("; names in the catalog have no tag: make an image of another registry an `image` input, and name that here"
+            if set("/:@") & set(name) else "")
 
 
 def check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:

@@ -85,4 +85,4 @@ def table(build: list[dict[str, Any]], optional: list[dict[str, Any]]) -> str:
     lines = [f"  {name:<{width}}  {verdict:<{wide}}  {' '.join(platforms)}: {why}"
              for (name, verdict, why), platforms in rows.items()]
     also = f"; {NEEDED}: only if a node of that platform builds what needs it" if optional else ""
-    return "\n".join([f"To build (maybe: unless its rebuilt parents come out the same{also}):", *lines])
+    return "\n".join([f"To build (maybe: only if a rebuilt parent comes out different{also}):", *lines])

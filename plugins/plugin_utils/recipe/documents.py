@@ -68,8 +68,11 @@ class Document:
             self.problems.append(f"{name}:{error.line}: {error.reason}")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            self.problems.append(f"{name}:{min(self._last, mark.line + 1) if mark else 1}: not YAML: "
-                                 f"{getattr(error, 'problem', None) or error}")
+            number = min(self._last, mark.line + 1) if mark else 1
+            line = text.split("\n")[number - 1]
+            tab = "\t" in line[:len(line) - len(line.lstrip())]
+            self.problems.append(f"{name}:{number}: not YAML: {getattr(error, 'problem', None) or error}"
+                                 + "; the line begins with a tab, indent it with spaces" * tab)
         except _Stop:
             pass
         if not self.whole:

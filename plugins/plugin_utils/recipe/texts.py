@@ -47,7 +47,7 @@ def read_lines(path: Path, most: int) -> str:
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """`, did you mean 'x'?`, or '' if nothing is close. A name that is far too long is not compared.
+    """` (did you mean 'x'?)`, or '' if nothing is close. A name that is far too long is not compared.
 
     Case does not matter. What is no ASCII is named, as it may look like a letter that is.
     """
@@ -57,8 +57,8 @@ def nearest(name: str, allowed: list[str]) -> str:
                                       0.5 if len(name) < 4 else 0.55)
     meant = next((one for one in allowed if close and one.lower() == close[0]), "")
     odd = "".join(dict.fromkeys(sign for sign in name if not sign.isascii()))
-    other = f" (not with {ascii(odd)[1:-1]}, which is no ASCII)" if odd else ""
-    return f", did you mean {meant!r}{other}?" if meant else ""
+    other = f", without {ascii(odd)[1:-1]}, which is not ASCII" if odd else ""
+    return f" (did you mean {meant!r}{other}?)" if meant else ""
 
 
 def is_there(path: Path) -> bool:
