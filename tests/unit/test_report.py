@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import report
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
@@ -77,3 +78,21 @@ def test_units_that_ran_code_of_their_own_platform_are_counted_and_named_with_th
         "Not cross-built: 2 of 4 built units",
         f"  box linux/amd64, box linux/arm64: a stage with RUN is not FROM --platform=$BUILDPLATFORM "
         f"({empty.root}/box/Dockerfile:4)"]
+
+
+REF = "failed to calculate checksum of ref 8vct3hxr::ch8h5dm6: "
+
+
+@pytest.mark.parametrize(("error", "tail", "first", "hint"), [
+    (REF + '"/a": not found', ["   2 | >>> COPY a /x", f'error: failed to solve: failed to compute: {REF}"/a"'],
+     '"/a": not found', "the image's folder without what an ignore file names"),
+    ("exit code: 100", ["W: Failed to fetch http://a/InRelease  Temporary failure resolving 'a'", "E: no package x"],
+     "exit code: 100", "build steps have no network"),
+    ("exit code: 6", ["curl: (6) Could not resolve host: example.org"], "exit code: 6", "build steps have no network"),
+    ("exit code: 1", ["make: *** [x] Error 1"], "exit code: 1", ""),
+])
+def test_a_failed_step_has_advice_where_its_cause_is_known(error: str, tail: list[str], first: str, hint: str) -> None:
+    state = {"error": error, "tail": tail}
+    said = report.failure(error, report.advice(state), state, Path("/log"))
+    assert said.splitlines()[0] == first and "failed to solve" not in said and f"  | {tail[0]}" in said
+    assert hint in said and ("what to do" in said) is bool(hint)

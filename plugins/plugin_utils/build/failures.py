@@ -16,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build import patien
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience import Patience
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import advice, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler
@@ -65,7 +65,7 @@ class Failures:
             self.tell(f"{job.name}: failed; each platform is now built alone, to see which one fails")
             self.scheduler.split(job.batch)
         else:
-            self.fail(seat, job, state.get("error") or "failed", "", state)
+            self.fail(seat, job, state.get("error") or "failed", advice(state), state)
 
     def _asked(self, job: Job) -> bool:
         """Whether the registry answers this machine. Raises NoSpace."""

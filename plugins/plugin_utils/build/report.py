@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.states imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 SHOWN = 10  # failures that the verdict explains
+OFFLINE = re.compile(  # apt, curl and git, npm, Go, Python
+    r"Temporary failure (in name resolution|resolving)|Could not resolve|EAI_AGAIN|dial (tcp|udp)"
+    r"|Network is unreachable|Name or service not known", re.I)
+NOT_THERE = re.compile(r'failed to calculate checksum of ref \S+ (?="[^"]*": not found)')
 
 
 def summary(plan: Plan, outcomes: dict[Key, Outcome], moved: list[str], published: list[str],
@@ -149,10 +154,23 @@ def step(state: dict[str, Any]) -> str:
     return far + (f", {name[:100]}" if name else "")
 
 
+def advice(state: dict[str, Any]) -> str:
+    """What to do about a step that failed by itself, from its job's state; '' if nobody but its author knows."""
+    if any(OFFLINE.search(line) for line in state.get("tail", [])):
+        return "build steps have no network: make what the step downloads an input in image.yml"
+    if NOT_THERE.search(state.get("error") or ""):
+        return ("look where COPY or ADD takes it from: the stage or image after --from, or the image's folder without "
+                "what an ignore file names")
+    return ""
+
+
 def failure(error: str, hint: str, state: dict[str, Any], log: Path) -> str:
     """Why a solve failed, from its job's state: the step, its last lines, where the whole log is, what to do."""
-    text = f"{error}\n  step: {state['failed_step']}" if state.get("failed_step") else error
-    tail = "\n".join(f"  | {line}" for line in state.get("tail", [])[-8:])
+    text = NOT_THERE.sub("", error)
+    text += f"\n  step: {state['failed_step']}" if state.get("failed_step") else ""
+    # the last one is `error` once more
+    lines = [line for line in state.get("tail", []) if not line.startswith("error: failed to solve: ")]
+    tail = "\n".join(f"  | {line}" for line in lines[-8:])
     return (text + (f"\n{tail}" if tail else "") + f"\n  whole log: {log}"
             + (f"\n  what to do: {hint}" if hint else ""))
 
