@@ -314,13 +314,13 @@ def test_a_target_that_is_no_stage_is_a_mistake(empty: Catalog) -> None:
     ],
 )
 def test_an_image_cannot_be_named_anything(chain: Catalog, name: str, said: str) -> None:
-    chain.image(name, "FROM scratch\nCOPY a /a\n")
+    chain.image(name, "FROM scratch\nCOPY . /a\n")
     (problem,) = problems(chain)
     assert said in problem
 
 
 def test_an_image_is_for_some_platform(chain: Catalog) -> None:
-    chain.image("none", "FROM scratch\nCOPY a /a\n", "")
+    chain.image("none", "FROM scratch\nCOPY . /a\n", "")
     chain.write("none/image.yml",
                 "description: none\nhome: https://example.org\nlicense: MIT\nplatforms: {except: {linux/amd64: no, "
                 "linux/arm64: no}}\n")

@@ -17,7 +17,7 @@ EXPOSE 5000 5001/TCP
 VOLUME ["/data"]
 USER 0
 FROM first
-COPY a /a
+COPY . /a
 EXPOSE 53/udp
 VOLUME /certs /more
 USER 2000:2000
@@ -72,9 +72,10 @@ def test_a_contract_that_says_something_else_is_told_with_its_line(empty: Catalo
         (SERVICE.replace("5000 5001/TCP", "$PORT"), ""),
         (SERVICE.replace("USER 2000:2000", "USER $WHO"), ""),
         (SERVICE.replace("127.0.0.1:5000/v2/", "$HOST/"), ""),
-        (SERVICE.replace("FROM first\nCOPY a /a", "EXPOSE 5000 5001/tcp\nVOLUME /data\nCOPY --from=other /a /a"), ""),
+        (SERVICE.replace("FROM first\nCOPY . /a", "EXPOSE 5000 5001/tcp\nVOLUME /data\nCOPY --from=other /a /a"), ""),
         (SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), "is promised, but the Dockerfile has no HEALTHCHECK"),
-        (SERVICE.replace('CMD ["/health"', "none  # CMD"), "promises a check, but the Dockerfile says HEALTHCHECK"),
+        (f"{SERVICE[:SERVICE.index('HEALTHCHECK')]}HEALTHCHECK none\n",
+         "promises http://127.0.0.1:5000/v2/, but the Dockerfile says HEALTHCHECK none"),
     ],
 )
 def test_what_a_variable_decides_is_not_compared_and_what_is_promised_must_be_asked_for(empty: Catalog,

@@ -31,7 +31,7 @@ def said(found: Unit) -> dict[str, Any]:
 
 
 def test_the_images_of_another_catalog_are_not_said_to_be_ours(empty: Catalog, foreign: Catalog) -> None:
-    foreign.image("theirs", "FROM scratch\nCOPY a /a\n")
+    foreign.image("theirs", "FROM scratch\nCOPY . /a\n")
     for defaults in (DEFAULTS, ""):
         foreign.write("defaults.yml", defaults or "{}")
         assert not {"vendor", "source"} & said(unit(foreign, image="theirs")).keys()
@@ -44,10 +44,10 @@ def test_the_images_of_another_catalog_are_not_said_to_be_ours(empty: Catalog, f
 def test_what_a_parent_says_of_itself_is_not_said_of_its_child(empty: Catalog, foreign: Catalog) -> None:
     """An image's configuration has its parent's labels, as far as it has none of that name."""
     empty.write("defaults.yml", f"{DEFAULTS}vendor: Us\nsource: https://git.example.org/ours\n")
-    empty.image("ours", "FROM scratch\nCOPY a /a\n", "version: '1'\n")
-    foreign.image("theirs", "FROM ours\nCOPY a /a\n")
+    empty.image("ours", "FROM scratch\nCOPY . /a\n", "version: '1'\n")
+    foreign.image("theirs", "FROM ours\nCOPY . /a\n")
     foreign.write("theirs/image.yml", "description: it\nlicense: MIT\nplatforms: [linux/amd64]\nversion: '2'\n")
-    foreign.image("more", "FROM theirs\nCOPY a /a\n")
+    foreign.image("more", "FROM theirs\nCOPY . /a\n")
     foreign.write("more/image.yml", "description: it\nlicense: MIT\nplatforms: [linux/amd64]\n"
                                     "home: https://more.example.org\n")
     child, grandchild = unit(empty, foreign, image="theirs"), unit(empty, foreign, image="more")

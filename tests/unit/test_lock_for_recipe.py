@@ -280,7 +280,7 @@ def test_a_lock_that_leaves_out_the_packages_of_other_ancestors_is_refused(empty
     debian = "FROM --platform=$BUILDPLATFORM scratch AS made\nCOPY --from=inputs /{0} /\nFROM {1}\nCOPY --from=made / /"
     for name, base in (("lowest", "scratch"), ("lower", "lowest"), ("own", "lower")):
         empty.image(name, debian.format(name, base), f"inputs:\n  {name}: {{debian: [apt]}}\n")
-    empty.image("plain", "FROM lower\nCOPY file /\n")
+    empty.image("plain", "FROM lower\nCOPY . /\n")
     empty.write("plain/file", "")
     recipes = load_catalog([str(empty.root)], need_locks=False)
     for name, recipe in recipes.items():

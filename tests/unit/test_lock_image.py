@@ -388,7 +388,7 @@ def test_the_fetch_step_brings_bases_for_the_units_that_need_them(faulty: Faulty
     publish(faulty)
     inputs = f"inputs:\n  os: {{image: '{faulty.address}/team/os:1'}}\n"
     entries = Here(tmp_path / "first").lock(f"{faulty.address}/team/os:1")
-    plan = locked(empty, entries, "FROM os\nCOPY a /a\n", inputs)
+    plan = locked(empty, entries, "FROM os\nCOPY . /a\n", inputs)
     empty.write("app/a", "a\n")
     plan = empty.plan()
     arguments = {"state": str(tmp_path / "state"), "origins": {}, "registry": faulty.address, "namespace": "farm",

@@ -112,19 +112,19 @@ def test_the_content_id_looks_at_digests_of_run_time_parents_only(chain: Catalog
 
 PER_ARCH = """FROM static AS x
 FROM x AS xamd64
-COPY a /v1
+COPY . /v1
 FROM debian AS xarm64
-COPY a /v1
+COPY . /v1
 FROM x$TARGETARCH AS go
-COPY a /common
+COPY . /common
 """
 
 
 @pytest.mark.parametrize(
     ("old", "new", "rebuilt"),
     [
-        ("xamd64\nCOPY a /v1", "xamd64\nCOPY a /v2", {"many-go linux/amd64", "user linux/amd64"}),
-        ("xarm64\nCOPY a /v1", "xarm64\nCOPY a /v2", {"many-go linux/arm64", "user linux/arm64"}),
+        ("xamd64\nCOPY . /v1", "xamd64\nCOPY . /v2", {"many-go linux/amd64", "user linux/amd64"}),
+        ("xarm64\nCOPY . /v1", "xarm64\nCOPY . /v2", {"many-go linux/arm64", "user linux/arm64"}),
         ("/common", "/other", {"many-go linux/amd64", "many-go linux/arm64", "user linux/amd64", "user linux/arm64"}),
         ("FROM debian AS xarm64", "FROM x AS xarm64", {"many-go linux/arm64", "user linux/arm64"}),
     ],
@@ -152,12 +152,12 @@ def test_each_platform_has_its_own_parents(chain: Catalog) -> None:
 
 def test_stages_of_the_machine_that_builds_count_whichever_builds(chain: Catalog) -> None:
     """Two stages that are alike but for the machine: a change in either is another id, since either node may build."""
-    text = ("FROM scratch AS t-amd64\nCOPY a /a\nFROM scratch AS t-arm64\nCOPY a /a\nFROM t-$BUILDARCH AS tool\n"
+    text = ("FROM scratch AS t-amd64\nCOPY . /a\nFROM scratch AS t-arm64\nCOPY . /a\nFROM t-$BUILDARCH AS tool\n"
             "FROM scratch AS out\nCOPY --from=tool /a /a\n")
     chain.image("many", text, "targets: [out]\n")
     before = chain.plan()
     for name in ("t-amd64", "t-arm64"):
-        chain.image("many", text.replace(f"{name}\nCOPY a /a", f"{name}\nCOPY a /b"), "targets: [out]\n")
+        chain.image("many", text.replace(f"{name}\nCOPY . /a", f"{name}\nCOPY . /b"), "targets: [out]\n")
         assert changed(before, chain.plan()) == {"many-out"}
     chain.image("many", "FROM scratch AS other\n" + text, "targets: [out]\n")
     assert changed(before, chain.plan()) == set()
@@ -332,7 +332,7 @@ def test_machines_of_the_units_own_platform_count_where_its_own_code_runs(empty:
     everywhere = "platforms: [linux/amd64, linux/s390x]\n"
     empty.write("leaf/Dockerfile", "FROM --platform=$BUILDPLATFORM tool AS t\nRUN x\n"
                 "FROM scratch\nCOPY --from=t / /\nRUN x\n")
-    empty.write("tool/Dockerfile", "FROM scratch AS x-amd64\nCOPY a /\nFROM scratch AS x-s390x\nCOPY b /\n"
+    empty.write("tool/Dockerfile", "FROM scratch AS x-amd64\nCOPY a /\nFROM scratch AS x-s390x\nCOPY . /\n"
                 "FROM x-$TARGETARCH\n")
     for name in ("tool", "leaf"):
         empty.write(f"{name}/image.yml", RECIPE.format(name=name).replace("arm64", "s390x"))

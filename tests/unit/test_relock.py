@@ -281,7 +281,7 @@ def test_where_it_is_not_allowed_nothing_is_asked_and_no_overlay_used(farm):
 @needs_apt
 def test_only_images_that_were_chosen_or_descended_from_are_told(farm):
     farm.mirror.publish(NEW)
-    farm.catalog.image("other", "FROM scratch\nCOPY a /a\n")
+    farm.catalog.image("other", "FROM scratch\nCOPY . /a\n")
     farm.catalog.write("other/a", "a")
     found, _said = farm.plan()
     assert set(found.relocked([Key("child", "", ARM64)], AMD64)) == {"app"}

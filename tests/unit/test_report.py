@@ -65,7 +65,7 @@ def test_units_that_are_there_and_lack_suites_are_told_in_words_and_in_json(chai
 
 
 def test_units_that_ran_code_of_their_own_platform_are_counted_and_named_with_the_reason(empty: Catalog) -> None:
-    empty.image("shell", "FROM scratch\nCOPY x /x\n")
+    empty.image("shell", "FROM scratch\nCOPY . /x\n")
     empty.write("shell/x", "x")
     empty.image("box", "FROM --platform=$BUILDPLATFORM shell AS made\nRUN x\n\nFROM shell\nRUN y\n"
                        "COPY --from=made /x /y\n")

@@ -124,7 +124,7 @@ def test_all_that_is_wrong_with_a_choice_is_told_at_once(
 def test_what_no_node_runs_natively_is_told_with_the_step_that_would(chain: Catalog) -> None:
     """A parent may be the reason. Targets that nobody needs there are left out: they come along where they can."""
     chain.image("runs", "FROM debian\nRUN x\n")
-    chain.image("child", "FROM runs\nCOPY a /a\n")
+    chain.image("child", "FROM runs\nCOPY . /a\n")
     chain.write("child/a", "")
     plan = chain.plan()
     why = ("the steps of runs linux/arm64 run code of linux/arm64, but no node runs that natively: leave the platform"

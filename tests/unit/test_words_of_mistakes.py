@@ -215,3 +215,36 @@ def test_a_catalog_without_an_image_says_where_one_would_be(tmp_path: Path) -> N
     assert refused(str(tmp_path)) == [
         f"no image in any folder of farm_catalog ({tmp_path}): one is a folder with an image.yml, right in one of "
         "these"]
+
+
+@pytest.mark.parametrize(("step", "words"), [
+    ("COPY confg /etc/", "the image's folder has no 'confg' (did you mean 'config'?)"),
+    ("ADD config/nginx.cnf config/nginx.conf /etc/", "the image's folder has no 'config/nginx.cnf' (did you mean "
+                                                     "'config/nginx.conf'?)"),
+    ('COPY ["./gone file", "/"]', "the image's folder has no 'gone file'"),
+    ("COPY secret.env /", "'secret.env' is left out of the context: by an ignore file, or because it is the farm's "
+                          "own"),
+    ("COPY /image.yml /", "'image.yml' is left out of the context: by an ignore file, or because it is the farm's "
+                          "own"),
+])
+def test_what_copy_does_not_find_is_told_before_the_build(empty: Catalog, step: str, words: str) -> None:
+    empty.write("a/config/nginx.conf", "x")
+    empty.write("a/secret.env", "x")
+    empty.write("a/.dockerignore", "*.env\n")
+    empty.image("a", f"FROM scratch\n{step}\n")
+    assert said(empty) == [f"Dockerfile:2: {words}"]
+
+
+@pytest.mark.parametrize("step", [
+    "COPY . /", "COPY / /", "COPY config/ ./config/../config/nginx.conf ../config /x", "COPY c*g /", "COPY $X /",
+    "COPY --parents config/./nginx.conf /", "COPY <<a /x\nhello\na", "COPY --from=used /gone /",
+])
+def test_what_copy_finds_or_may_find_is_not_told(empty: Catalog, step: str) -> None:
+    empty.write("a/config/nginx.conf", "x")
+    empty.image("a", f"FROM scratch AS unused\nCOPY gone /\nFROM scratch AS used\nFROM scratch\nARG X\n{step}\n")
+    empty.plan()
+
+
+def test_what_copy_does_not_find_on_some_platforms_is_told_for_these(empty: Catalog) -> None:
+    empty.image("a", "FROM scratch AS of-amd64\nFROM scratch AS of-arm64\nCOPY gone /\nFROM of-$TARGETARCH\n")
+    assert said(empty) == ["Dockerfile:3: the image's folder has no 'gone' (for linux/arm64)"]

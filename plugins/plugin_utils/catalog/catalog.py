@@ -176,6 +176,8 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
                         need_locks and not os.path.islink(path.parent / LOCK), problems),
     )
     _check_evaluated(recipe, problems)
+    if not folder.problems:  # else it is not known what is in the context
+        naming.check_files(recipe, folder.files, lambda name: is_there(path.parent / name), problems)
     documents[recipe.name] = document
     if "inputs" not in document.bad:
         _check_recipe(recipe, document, set(folder.files), problems)

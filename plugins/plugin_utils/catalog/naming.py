@@ -1,13 +1,15 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the names in FROM and --from mean in a catalog: images and their targets, and circles among them. No I/O."""
+"""What the names in a Dockerfile mean: those in FROM and --from, which are images and their targets, and circles among
+them; those in COPY, which are files of the image's folder. No I/O."""
 
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Collection
-from pathlib import Path
+import posixpath
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
@@ -30,7 +32,7 @@ def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:
 
 
 def check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], documents: dict[str, Document],
-                 problems: list[str]) -> None:
+                problems: list[str]) -> None:
     """Checks that every FROM and --from names a stage, an input, or an image of the catalog that has the platforms
     needed.
 
@@ -87,6 +89,22 @@ def _elsewhere(name: str) -> str:
     """What to do with a name that has a registry, a tag or a digest."""
     return ("; names in the catalog have no tag: make an image of another registry an `image` input, and name that here"
             if set("/:@") & set(name) else "")
+
+
+def check_files(recipe: Recipe, files: Collection[str], left_out: Callable[[str], bool], problems: list[str]) -> None:
+    """Checks that what COPY and ADD take is in the main context, which has these files. Words that BuildKit expands are
+    not checked.
+
+    `left_out` says whether the image's folder has a path that its context lacks.
+    """
+    there = {"", *files, *(str(folder) for file in files for folder in PurePosixPath(file).parents)}
+    for (line, written), seen in gathered(recipe, lambda view: view.local).items():
+        path = posixpath.normpath("/" + written.lstrip("/"))[1:]
+        if path in there or set("$*?[\\") & set(written):
+            continue
+        why = (f"{path!r} is left out of the context: by an ignore file, or because it is the farm's own"
+               if left_out(path) else f"the image's folder has no {path!r}{nearest(path, sorted(there))}")
+        problems.append(f"{at(recipe, 'Dockerfile')}:{line}: {why}{shown(seen)}")
 
 
 def check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:

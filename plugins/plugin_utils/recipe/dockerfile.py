@@ -63,7 +63,8 @@ class Argument:
 @dataclass(frozen=True)
 class Stage:
     """One stage as written: its name in lower case (or ''), its FROM and --platform as written, whether it runs
-    commands, what else it takes from, and the instructions that say how the image is run."""
+    commands, what else it takes from, the instructions that say how the image is run, and what it takes from the main
+    context: (line, path as written)."""
 
     name: str
     number: int
@@ -73,6 +74,7 @@ class Stage:
     runs: bool
     takes: tuple[Use, ...]
     promises: tuple[Instruction, ...] = ()
+    local: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,15 @@ def _stage(number: int, body: list[Instruction], file: _Names) -> Stage:
     platform = dict(first.flags).get("platform", "")
     runs = any(step.keyword == "RUN" for step in body)
     promises = tuple(step for step in body if step.keyword in PROMISES)
-    return Stage(file.names[number], number, first.line, base, platform, runs, tuple(uses), promises)
+    local = tuple((step.line, path) for step in body for path in _local(step))
+    return Stage(file.names[number], number, first.line, base, platform, runs, tuple(uses), promises, local)
+
+
+def _local(step: Instruction) -> tuple[str, ...]:
+    """What COPY or ADD takes from the main context; what is elsewhere is refused anyway."""
+    if step.keyword not in ("COPY", "ADD") or any(flag == "from" for flag, _value in step.flags):
+        return ()
+    return tuple(path for path in _sources(step) if step.keyword == "COPY" or not _REMOTE.match(path))
 
 
 def _uses(step: Instruction, file: _Names) -> list[Use]:

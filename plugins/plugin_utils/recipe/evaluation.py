@@ -85,6 +85,11 @@ class View:
         return [use for stage in self.file.stages for use in self._outside(stage.number)]
 
     @property
+    def local(self) -> list[tuple[int, str]]:
+        """What the target takes from the main context: (line, path as written)."""
+        return [each for number in self.reach for each in self.file.stages[number].local]
+
+    @property
     def base(self) -> str:
         """The image that the target descends from, through any stages in between; or `scratch`; '' if there is no such
         target."""

@@ -21,6 +21,9 @@ _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=[\t\f\r ]*(.+?)[\t\f\
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
 _NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
+_BARE = ("CMD", "ENTRYPOINT", "FROM", "ONBUILD", "RUN")  # BuildKit takes these without words, or another check tells
+_COUNT = re.compile("[0-9]{1,9}")
+_DURATION = re.compile(r"0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\xb5s|\u03bcs|ms|s|m|h))+")  # Go's time.ParseDuration
 MOST = 5000  # instructions in a file; no person writes so many
 MOST_FLAGS = 500  # in an instruction
 FLAGS = {  # of each instruction, from BuildKit's frontend/dockerfile/instructions/parse.go
@@ -81,7 +84,7 @@ def read(text: str) -> Text:
         if joined.strip(SPACE):
             number = _add(joined, first + 1, lines, number, found)
     found.refused += [(step.line, reason) for step in found.instructions if step.line not in said
-                      for reason in _unknown(step)]
+                      for reason in (*_unknown(step), *_misshapen(step))]
     return found
 
 
@@ -157,6 +160,25 @@ def _unknown(step: Instruction) -> Iterable[str]:
     for flag in dict.fromkeys(name for name, _value in step.flags if name not in known):
         near = nearest(flag, list(known))
         yield f"{step.keyword} --{flag}: there is no such flag{near}; allowed: {', '.join(known) or 'none'}"
+
+
+def _misshapen(step: Instruction) -> Iterable[str]:
+    """What BuildKit refuses in the words of an instruction, before it expands them."""
+    words_, listed = plain_words(step.rest), array(step.rest)
+    first = words_[0].upper() if words_ else ""
+    if step.keyword in FLAGS and step.keyword not in _BARE and not words_:
+        yield f"{step.keyword} has no words: say what it is for"
+    elif step.keyword in ("ADD", "COPY") and len(words_ if listed is None else listed) < 2:
+        yield f"{step.keyword} {step.rest}: it needs what it copies and where to, as in COPY config/ /config/"
+    elif step.keyword == "SHELL" and not listed:
+        yield f'SHELL {step.rest}: it must be a JSON array, as in SHELL ["/bin/sh", "-c"]'
+    elif step.keyword == "HEALTHCHECK" and (first not in ("CMD", "NONE") or (first == "NONE") != (len(words_) == 1)):
+        yield f"HEALTHCHECK {step.rest}: it must be NONE, or CMD and a command"
+    if step.keyword == "HEALTHCHECK" and first != "NONE":
+        for name, value in step.flags:
+            if value and not (_COUNT if name == "retries" else _DURATION).fullmatch(value):
+                yield (f"HEALTHCHECK --{name}={value}: it must be "
+                       + ("a whole number" if name == "retries" else "a time with its unit, as 30s"))
 
 
 def _flags(text: str, escape: str) -> tuple[list[str], str]:
