@@ -33,7 +33,10 @@ class ActionModule(FarmAction):
             for path in records:
                 path.unlink(missing_ok=True)
         removed = [line for repository in removal.tags for line in removal.lines(repository)]
-        self._tell(", ".join(images), removed, removal)
+        empty = [image for image in images if not removal.tags.get(f"{arguments['namespace']}/{image}")]
+        self._tell(", ".join([image for image in images if image not in empty] or images), removed, removal)
+        if removed and 0 < len(empty) < len(images):
+            self.warn(f"the registry has nothing for {', '.join(empty)}")
         result.update(changed=bool(removal) or bool(records), removed=removed, children=sorted(removal.children))
         if removal.unknown:
             text = f"the manifests of {', '.join(removal.unknown)} in {arguments['registry']} are damaged"

@@ -27,8 +27,9 @@ def test_an_image_that_is_removed_is_gone_and_its_children_stay_whole(own: Farm,
     assert f"-{namespace}/child:latest sha256:" in check.text
     assert kept(own) == before
 
-    done = own.run("playbooks/remove.yml", image="child")
+    done = own.run("playbooks/remove.yml", image="child,gone")
     assert (done.rc, done.changed) == (0, 1), done.text[-3000:]
+    assert " of child. " in done.text and "the registry has nothing for gone" in done.text
     assert done.task("Remove")["children"] == ["grand"]
     assert done.task("Remove")["removed"] == check.task("Remove")["removed"]
     after = kept(own)

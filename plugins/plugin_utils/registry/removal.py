@@ -73,12 +73,12 @@ class Removal:
 
 def check(images: list[str], namespace: str) -> None:
     """Raises BadInput with every name that is not valid for an image."""
-    problems = [f"images: {name!r} must be {allowed}" for name in images
+    problems = [f"image: {name!r} must be {allowed}" for name in images
                 if (allowed := references.repository(f"{namespace}/{name}" if name else ""))]
-    problems += [f"images: {name!r} is not an image: it keeps what images are built from" for name in images
+    problems += [f"image: {name!r} is not an image: it keeps what images are built from" for name in images
                  if name == ARCHIVE]
     if problems or not images:
-        raise BadInput(problems or ["images is empty: name the images to remove"], what="the choice")
+        raise BadInput(problems or ["image is empty: name the images to remove"], what="the choice")
 
 
 def find(registry: Registry, namespace: str, images: list[str], digests: Mapping[str, str]) -> Removal:
