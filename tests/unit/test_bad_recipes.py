@@ -62,7 +62,8 @@ WORDS = [  # of a Dockerfile
 ]
 USUAL = [("platforms", "all"), ("method", "GET"), ("body", ""), ("status", 200), ("says", ""), ("again", False),
          ("multicast", False), ("package", "."), ("for", "target"), ("submodules", False), ("dependencies", True),
-         ("essential", False), ("metrics", ""), ("http", "")]
+         ("essential", False), ("metrics", ""), ("http", ""),
+         ("platforms", ["linux/amd64", "linux/arm64"])]  # of an image with targets: those that builds run on
 PATTERNS = ["*", "**", "!*", "!", "/", "a/b", "!a/b", "**/x", "[", "[]", "[^]", "[a-", "\\", "a\\", "#", " ", "..",
             "../x", "!../x", "a//b", "[z-a]", "x/**/y/**/z",
             "**/" * 300 + "x", "?" * 300, "*" * 300, "image.yml", "Dockerfile", "!Dockerfile", "registry",
