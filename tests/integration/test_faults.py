@@ -40,7 +40,7 @@ def through(farm: Farm, wire: Forwarder) -> Farm:
     return Farm(farm.folder, {**farm.defaults, "farm_registry": wire.address, "registry_address": REGISTRY})
 
 
-@pytest.mark.parametrize(("mode", "times"), [("503", 12), ("drop", 3)])
+@pytest.mark.parametrize(("mode", "times"), [pytest.param("503", 12, marks=pytest.mark.full), ("drop", 3)])
 def test_a_registry_that_fails_for_a_while_is_tried_again(own: Farm, wire: Forwarder, mode: str, times: int) -> None:
     farm = through(own, wire)
     assert farm.run(farm_images=["other"], farm_platforms=["linux/amd64"]).rc == 0  # provisioned for this address

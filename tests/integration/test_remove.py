@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import signature_tag
 
@@ -47,6 +48,7 @@ def test_an_image_that_is_removed_is_gone_and_its_children_stay_whole(own: Farm,
     assert (again.rc, again.built) == (0, units("child")), again.text[-3000:]
 
 
+@pytest.mark.full
 def test_an_image_whose_manifests_are_damaged_can_be_removed(own: Farm, small: Small) -> None:
     assert own.run(farm_images=["other"]).rc == 0
     for digest in own.index("other").values():

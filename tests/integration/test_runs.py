@@ -75,6 +75,7 @@ def test_a_rebuilt_parent_that_comes_out_the_same_spares_its_children(own: Farm,
     assert own.run().changed == 0
 
 
+@pytest.mark.full
 def test_a_tree_that_went_back_is_planned_by_what_it_is_now(own: Farm, small: Small) -> None:
     assert own.run().rc == 0
     small.edit("child/child.txt", "child", "other")

@@ -123,7 +123,7 @@ def test_only_a_build_needs_a_worker_for_each_node(own: Farm, inventory: Path) -
     assert (provision.rc, provision.changed) == (0, 0), provision.text[-3000:]
 
 
-@pytest.mark.parametrize("variable", ["LC_ALL", "LANG"])
+@pytest.mark.parametrize("variable", ["LC_ALL", pytest.param("LANG", marks=pytest.mark.full)])
 def test_make_works_in_a_locale_that_nobody_generated(own: Farm, variable: str, tmp_path: Path) -> None:
     extra = tmp_path / "extra.json"
     extra.write_text(json.dumps({"farm_state": str(STATE), "farm_registry": REGISTRY, **own.defaults}))
