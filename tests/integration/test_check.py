@@ -171,6 +171,7 @@ def elsewhere(own: Farm, tmp_path: Path) -> Farm:
     return replace(own, inventory=tmp_path / "hosts.yml")
 
 
+@pytest.mark.full
 def test_what_cannot_be_mended_is_told_and_left(own: Farm, elsewhere: Farm, small: Small) -> None:
     """Damaged data in somebody else's registry, and what another state of the tree made. What is gone is pushed."""
     assert own.run(farm_images=["box", "child", "other"]).rc == 0

@@ -123,6 +123,7 @@ def test_images_that_no_tester_is_left_for_are_an_error(testers: Farm, tmp_path:
     assert "second is lost: it takes no part in this run" in unrun[0]["error"]
 
 
+@pytest.mark.full
 def test_a_foreign_platform_is_emulated_only_where_the_inventory_allows_it(farm: Farm, tmp_path: Path) -> None:
     foreign = "linux/s390x"
     catalog(tmp_path / "images", "kept")
