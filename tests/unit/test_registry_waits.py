@@ -148,7 +148,7 @@ def test_a_registry_that_wants_to_be_left_alone_for_hours_is_told_at_once(faulty
 
 def test_a_registry_in_the_clear_where_tls_is_spoken_is_told_at_once() -> None:
     def talk(peer: socket.socket) -> None:
-        peer.recv(100)
+        peer.recv(65536)  # all of it: closing with unread bytes resets the connection, and may take the answer along
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     wire = http.Wire("https://127.0.0.1", direct=True, pauses=http.PAUSES, threads=1)
@@ -401,8 +401,9 @@ def test_a_token_that_ends_in_the_middle_of_an_upload_is_replaced(tmp_path: Path
                          + body)
 
         if asked.startswith(b"GET /token"):
-            say("200 OK", body=b'{"token": "t%d"}' % (number := next(tokens)))
-            valid[0] = max(valid[0], number)
+            number = next(tokens)
+            valid[0] = max(valid[0], number)  # before the answer: the client may use it at once
+            say("200 OK", body=b'{"token": "t%d"}' % number)
         elif b"Bearer t%d" % valid[0] not in asked:
             say("401 No", f'WWW-Authenticate: Bearer realm="http://{here}/token"\r\n')
         elif asked.startswith(b"PUT") and valid[0] < 3:
