@@ -4,7 +4,8 @@
 """Fetches files over HTTP (or from a disk) into the store. Downloads resume, and are checked before they enter it.
 
 Transport errors, 429 and 5xx are retried for about a minute in all, with backoff and the server's Retry-After. A
-missing file, a wrong hash and a full disk are never retried.
+missing file, a wrong hash, a full disk, a host that does not exist and a certificate that is not accepted are never
+retried.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.addresses import led, opened, refuse_nowhere
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import remedy
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import cause, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK, Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
@@ -78,7 +80,7 @@ class Client:
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._guard = threading.Lock()
         self._heard: dict[str, float] = {}  # host -> when it last sent something
-        self._silent: dict[str, str] = {}  # host that is not asked any more -> the last error
+        self._silent: dict[str, tuple[str, str]] = {}  # host that is not asked any more -> the last error, its remedy
         self.plain: Client = Client(self.here, apt=False, patience=patience, sleep=sleep, clock=clock) if apt else self
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
@@ -168,6 +170,9 @@ class Client:
             with self.get(url, have) as response:
                 self._body(response, url, path, have, size)
         except (urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError for a negative chunk size
+            host = urlsplit(url).netloc
+            if hint := remedy(error, url, farms=False, met=host in self._heard):
+                self._silent[host] = (_plain(error), hint)
             raise _Again(_plain(error)) from error
 
     def _body(self, response: urllib3.BaseHTTPResponse, url: str, path: Path, have: int, size: int | None) -> None:
@@ -212,16 +217,16 @@ class Client:
         self._silent.pop(host, None)
 
     def patiently(self, url: str, path: Path, size: int | None) -> None:
-        """Retries `into` until it succeeds or `patience` is over. Raises Unreachable then, or at once if the host is
-        not asked any more."""
+        """Retries `into` until it succeeds or `patience` is over. Raises Unreachable then, or at once if retrying is no
+        use or the host is not asked any more."""
         started = self.clock()
         attempts = had = 0
         refuse_nowhere(url)
         host = urlsplit(url).netloc
         while True:
             if host in self._silent:
-                raise Unreachable(f"{redact(url)}: its host is not asked any more: {self._silent[host]}",
-                                  url=redact(url), hint=DOWN)
+                said, hint = self._silent[host]
+                raise Unreachable(f"{redact(url)}: its host is not asked any more: {said}", url=redact(url), hint=hint)
             if size is None:  # not locked yet: start again, as the rest might be of another state of the file
                 path.unlink(missing_ok=True)
             else:
@@ -234,6 +239,8 @@ class Client:
                 self._hear(host)
                 raise
             except _Again as error:
+                if found := self._silent.get(host):
+                    raise Unreachable(f"{redact(url)}: {error}", url=redact(url), hint=found[1]) from error
                 attempts += 1
                 if (grown := _length(path) - had) > 0:
                     had += grown
@@ -244,7 +251,7 @@ class Client:
                 if self.clock() - started + pause > self.patience:
                     said = f"{error}, {attempts} times in {self.clock() - started:.0f} s"
                     if self._heard.get(host, -math.inf) < started - self.patience:
-                        self._silent[host] = said
+                        self._silent[host] = (said, DOWN)
                     raise Unreachable(f"{redact(url)}: {said}", url=redact(url), hint=DOWN) from error
                 self.sleep(pause)
             except OSError as error:

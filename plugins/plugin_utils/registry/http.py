@@ -27,6 +27,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import remedy
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, cause, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
@@ -39,25 +40,6 @@ _SAID = ("message", "detail", "details", "error_description", "error", "code")  
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
-_NO_USE = (  # what OpenSSL says where retrying is no use, and what to do: at the farm's registry, and elsewhere
-    (re.compile("certificate has expired"),
-     "renew the certificate; playbooks/provision.yml renews that of the farm's own registry",
-     "have the certificate there renewed, or check the clock of this machine"),
-    (re.compile("certificate is not yet valid"), "check the clock of this machine", ""),
-    (re.compile("ostname mismatch|IP address mismatch|doesn't match"),
-     "farm_registry must be one of the names or addresses in the certificate",
-     "use one of the names or addresses in the certificate"),
-    (re.compile("CERTIFICATE_VERIFY_FAILED"), "set farm_registry_ca to the CA that signed its certificate",
-     "let this machine trust the CA that signed its certificate: put it into /usr/local/share/ca-certificates/NAME.crt"
-     " and run update-ca-certificates"),
-    (re.compile("NO_CERTIFICATE_OR_CRL_FOUND"), "farm_registry_ca must be a file of certificates in PEM",
-     "SSL_CERT_FILE must be a file of certificates in PEM"),
-    (re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE"),
-     "the farm uses plain HTTP on loopback, and TLS elsewhere: does it speak TLS?", ""),
-    (re.compile("HANDSHAKE_FAILURE|PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|CERTIFICATE_REQUIRED|UNRECOGNIZED_NAME"
-                "|KEY_TOO_SMALL|MD_TOO_WEAK"),
-     "it must speak TLS 1.2 or later, under that name, and ask for no certificate of its clients", ""),
-)
 
 
 class Answer:
@@ -126,6 +108,7 @@ class Wire:
         self._farms = farms
         self.tell: Callable[[str], None] = lambda text: None  # people, of a trouble that lasts
         self._told = False
+        self._met: set[str] = set()  # origins that have answered
         self._proxy = "" if direct else Machine(environment=os.environ).proxy(base)
         self._others = self._new_pool()
         self._own = self._new_pool(ca_certs=ca) if ca else self._others
@@ -139,8 +122,8 @@ class Wire:
             whole: bool = True, once: bool = False) -> Answer:
         """One exchange, retried if the server fails or cannot be reached. With `whole`, the data is read here too.
 
-        Returns the last answer, whatever it says. Raises Unreachable if there is none, RegistryError if the two sides
-        do not agree on TLS, NoSpace for a full disk.
+        Returns the last answer, whatever it says. Raises Unreachable if there is none, RegistryError if its name does
+        not exist or the two sides do not agree on TLS, NoSpace for a full disk.
         """
         if self._ca and not os.access(self._ca, os.R_OK):
             raise Unreachable(f"the CA of the registry {shown(self._base)} cannot be read: {self._ca}",
@@ -156,6 +139,7 @@ class Wire:
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, Unreachable) as error:
                 answer, trouble = None, error
             if answer is not None:
+                self._met.add(origin(url))
                 if answer.status >= 500 and method not in ("GET", "HEAD"):
                     refuse_full(url, answer.data)
                 if answer.status not in AGAIN or asked(answer) > LONGEST:
@@ -187,9 +171,9 @@ class Wire:
         return Unreachable(text, hint=f"{there} `make status` shows the farm's own registry" if self._farms else there)
 
     def _remedy(self, url: str, error: Exception | None) -> str:
-        """What to do if the two sides cannot agree on TLS; '' for any other trouble."""
-        here, there = next((hints for sign, *hints in _NO_USE if sign.search(str(error))), ("", ""))
-        return here if self._farms and origin(url) == self._base else there or here
+        """What to do if trying again is no use; '' if it may be."""
+        where = origin(url)
+        return remedy(error, url, farms=self._farms and where == self._base, met=where in self._met)
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
         options: dict[str, Any] = dict.fromkeys(("redirect", "retries", "preload_content", "decode_content"), False)
