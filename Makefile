@@ -23,7 +23,7 @@ $(error $(strip $(stray)): this is not for make. Give it to ansible-playbook by 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test build catalog check lock outdated licences status check-registry verify remove \
+.PHONY: help setup setup-dev may-test unit build catalog check lock outdated licences status check-registry verify remove \
 	stop clean test test-full test-catalog test-faults test-fleet lint changelog docs schemas readmes bench requirements
 
 help: ## show this
@@ -77,14 +77,18 @@ travels := $(foreach name,child fetching gobuild golden programs runner staging 
     trial_container trial_network,\
     tests/unit/test_$(name).py)
 
-test: may-test lint ## lint, and run the tests: unit, integration on two farms of their own, a molecule scenario
-	pytest -n $(WORKERS) tests/unit $(ARGS)
+# lint uses one processor, so the unit tests run beside it
+test: may-test setup-dev ## lint, and run the tests: unit, integration on two farms of their own, a molecule scenario
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint unit
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)
 	scripts/integration.sh 'not full and not catalog' --durations 30 $(ARGS)
 	molecule test
 
-test-full: may-test lint ## run all tests, for all platforms, and the important ones under the oldest Ansible too
+unit: setup-dev
 	pytest -n $(WORKERS) tests/unit $(ARGS)
+
+test-full: may-test setup-dev ## run all tests, for all platforms, and the important ones under the oldest Ansible too
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint unit
 	DESIMAGES_TEST_EXAMPLES=350 pytest -n $(WORKERS) tests/unit/test_bad_recipes.py tests/unit/test_bad_locks.py \
 	    tests/unit/test_bad_settings.py $(ARGS)
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)

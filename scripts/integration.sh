@@ -8,7 +8,7 @@ set -u
 chosen=$1
 shift
 first='' others=''
-for name in chain check compiled farm images locks node podman python registries testers verify; do
+for name in chain compiled farm images locks node podman python registries testers verify; do
     first="$first tests/integration/test_$name.py"
     others="$others --ignore=tests/integration/test_$name.py"
 done

@@ -30,11 +30,10 @@ def catalog(root: Path, *names: str) -> None:
 
 @pytest.fixture(scope="module")
 def four(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Farm:
-    """Four images that keep their contracts, built."""
+    """Four images that keep their contracts, built. Their parents are there if the chain is."""
     folder = tmp_path_factory.mktemp("four")
     catalog(folder / "images", *SOME)
-    own = farm.on(PROJECT / "images", folder / "images", farm_images=list(SOME), farm_platforms=[NATIVE],
-                  farm_namespace="testers")
+    own = farm.on(PROJECT / "images", folder / "images", farm_images=list(SOME), farm_platforms=[NATIVE])
     built = own.run()
     assert built.rc == 0, built.text[-4000:]
     return own
@@ -146,7 +145,7 @@ def test_a_build_moves_the_tags_of_an_image_only_if_it_keeps_its_contract(farm: 
     folder = tmp_path / "images"
     catalog(folder, "whole", "spoilt")
     own = farm.on(PROJECT / "images", folder, farm_images=["whole", "spoilt"], farm_platforms=[NATIVE],
-                  farm_namespace="before", farm_verify="before_tag")
+                  farm_namespace="desimages", farm_verify="before_tag")
     first = own.run()
     assert first.rc == 0, first.text[-4000:]
     kept = own.index("spoilt")
@@ -161,7 +160,7 @@ def test_a_build_moves_the_tags_of_an_image_only_if_it_keeps_its_contract(farm: 
     said = broken.task("Index")
     assert "the tags of spoilt stay where they are" in said["msg"] and "by hand: docker run" in said["msg"]
     assert "stops: it did not end within 10 s of SIGTERM" in said["msg"]
-    assert {name.partition(":")[0] for name in said["moved"]} == {"before/whole"}
+    assert {name.partition(":")[0] for name in said["moved"]} == {"desimages/whole"}
     assert own.index("spoilt") == kept
     assert broken.built == {f"{name} {NATIVE}" for name in ("whole", "spoilt")}
     summary = json.loads((STATE / "runs/latest/summary.json").read_text())
