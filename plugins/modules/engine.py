@@ -168,7 +168,7 @@ class Engine:
         if self.params["version"] not in reported:
             raise FarmError(f"buildkitd reports {' '.join(reported)}, not {self.params['version']}",
                             hint="install it again")
-        parent = tempfile.mkdtemp(prefix="desimages-golden-")
+        parent = tempfile.mkdtemp(prefix=".golden-", dir=self.params["state_dir"])  # clean.yml finds what a kill leaves
         try:
             folder, output, metadata = (os.path.join(parent, name)
                                         for name in ("context", "image.tar", "metadata.json"))

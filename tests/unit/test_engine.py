@@ -115,3 +115,12 @@ def test_a_proof_of_something_else_does_not_count(buildkit: BuildKit, changed: d
     buildkit.stamp.write_text(json.dumps({**written, **changed}) if changed else "{")
     assert (buildkit.prove()["changed"], buildkit.builds) == (True, 2)
     assert json.loads(buildkit.stamp.read_text()) == written
+
+
+def test_a_proof_that_was_killed_leaves_nothing_outside_the_state_folder(buildkit: BuildKit, temporary: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it goes with the farm."""
+    monkeypatch.setattr(engine.shutil, "rmtree", lambda *_given, **_more: None)
+    assert buildkit.prove()["changed"]
+    assert list(temporary.rglob("Dockerfile")) == []
+    assert len(list(buildkit.root.glob(".golden-*/context/Dockerfile"))) == 1
