@@ -21,9 +21,10 @@ description:
   - Services of the packages are not started during the installation, and no other service is stopped or restarted.
     C(invoke-rc.d) and C(deb-systemd-invoke), which Debian's packages use for that, do nothing during the installation.
     No C(policy-rc.d) is needed or created; an existing one stays as it is.
-  - Units in O(quiet) are masked before the installation, so that they do not start at the next boot either. If the
+  - Units in O(quiet) are masked just before dpkg starts, so that they do not start at the next boot either. If the
     installation fails, the mask is removed again, unless the unit was installed anyway. If a package was already
     installed, its services are left as they are, even if another package of the same task is missing.
+  - Settings in C(/etc) that a removed package left, and that somebody changed, stay as they are.
   - The package lists are fetched only if apt cannot say what it would do without them, or if a package is no longer
     where they say. In check mode they are fetched into a temporary folder.
 attributes:
@@ -85,6 +86,7 @@ versions:
 """
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -108,7 +110,9 @@ SCRIPT = "/etc/init.d/"  # a script there stays when its package is removed
 STARTERS = ("deb-systemd-invoke", "invoke-rc.d")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # apt's default for dpkg
 NO_MORE = ["-o", "APT::Get::AutomaticRemove=false", "--no-install-recommends"]
-APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *NO_MORE]
+# of a file in /etc that its owner changed, and that a removed package left, dpkg would ask which one to take
+OWNERS = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", *OWNERS, *NO_MORE]
 # without the caches and the log, which even a simulation would write
 SIMULATE = ["--simulate", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Dir::Log::Planner="]
 # needrestart, if installed, restarts services after apt ran: here it may only list them
@@ -136,21 +140,23 @@ def quiet_path() -> Iterator[str]:
 
 
 @contextmanager
-def masked(units: list) -> Iterator[None]:
-    """Masks the units that have no file yet, neither an admin's nor an installed package's: such a service may run. If
-    the installation fails, only units that were installed stay masked."""
-    made = []
+def masked(units: list) -> Iterator[list]:
+    """Options of apt that mask the units which have no file yet, neither an admin's nor an installed package's: such a
+    service may run. If the installation fails, only units that were installed stay masked.
+
+    apt itself makes the masks, just before it starts dpkg. If the module was killed earlier, and apt gets no package,
+    a mask would stay without one, and the service be off if its owner installed it one day.
+    """
+    paths = {unit: f"{UNITS}/{unit}" for unit in units
+             if not os.path.lexists(f"{UNITS}/{unit}") and not brought(unit, scripts=False)}
+    makes = [f"test -e {path} -o -L {path} || ln -s /dev/null {path}" for path in map(shlex.quote, paths.values())]
+    before = "; ".join(["set -e", f"mkdir -p {shlex.quote(UNITS)}", *makes])
     try:
-        for unit in units:
-            os.makedirs(UNITS, exist_ok=True)
-            if not os.path.lexists(f"{UNITS}/{unit}") and not brought(unit, scripts=False):
-                os.symlink("/dev/null", f"{UNITS}/{unit}")
-                made.append(unit)
-        yield
+        yield ["-o", f"DPkg::Pre-Invoke::={before}"] if paths else []
     except BaseException:
-        for unit in made:
-            if not brought(unit, scripts=True):
-                os.unlink(f"{UNITS}/{unit}")
+        for unit, path in paths.items():
+            if not brought(unit, scripts=True) and os.path.islink(path) and os.readlink(path) == "/dev/null":
+                os.unlink(path)
         raise
 
 
@@ -254,8 +260,8 @@ class Packages:
 
     def install(self) -> None:
         """Installs them without starting services. Raises FarmError if that fails, or would do harm."""
-        with masked(self.quiet), quiet_path() as path:
-            words, options = ["install", *self.missing], ["--no-remove", "-o", f"DPkg::Path={path}"]
+        with masked(self.quiet) as masking, quiet_path() as path:
+            words, options = ["install", *self.missing], ["--no-remove", "-o", f"DPkg::Path={path}", *masking]
             problem = self.apt(words, options)[1]
             if installation.stale(problem):
                 self.apt(["update"], [])

@@ -60,14 +60,26 @@ class DpkgRoot:
         (self.root / "apt.conf").write_text(CONFIGURATION.format(root=self.root) + more)
 
     def deb(
-        self, name: str, version: str = "1", *, files: tuple[str, ...] = (), postinst: str = "", **fields: str
+        self,
+        name: str,
+        version: str = "1",
+        *,
+        files: tuple[str, ...] = (),
+        settings: dict[str, str] | None = None,
+        postinst: str = "",
+        **fields: str,
     ) -> Path:
-        """A package; apt wants two letters at least. `fields` go into its control file, `files` are empty."""
+        """A package; apt wants two letters at least. `fields` go into its control file, `files` are empty, `settings`
+        are its conffiles."""
         tree = self.root / "trees" / f"{name}_{version}"
         (tree / "DEBIAN").mkdir(parents=True)
         for path in files:
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).touch()
+        for path, text in (settings or {}).items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        (tree / "DEBIAN/conffiles").write_text("".join(f"/{path}\n" for path in settings or {}))
         said = {
             "Package": name,
             "Version": version,

@@ -271,7 +271,7 @@ import sys
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.desimages.farm.plugins.modules import packages
 packages.RUN, packages.UNITS = sys.argv[1:3]
-with patch_module_args({"names": ["server"]}):
+with patch_module_args({"names": ["server"], "quiet": sys.argv[3:]}):
     packages.main()
 """
 
@@ -382,6 +382,52 @@ def test_a_killed_installation_leaves_nothing_that_keeps_a_service_from_starting
         host.dpkg("--configure", "-a")
     assert host.states() == {"server": "ii 1"}
     assert not install("server")["changed"]
+
+
+BLOCKS = """#!/bin/sh
+case "$*" in *--simulate*) exec {apt} "$@" ;; esac
+echo "$*" >"{root}/asked"
+cat "{root}/gate"
+exit 100
+"""
+
+
+@needs_apt
+def test_a_mask_is_not_made_before_the_package_is_there_to_install(host, monkeypatch):
+    """apt waits for a mirror, the module is killed, and then the mirror has no package."""
+    host.publish(host.deb("server", files=("usr/lib/systemd/system/server.service",)))
+    os.mkfifo(host.root / "gate")
+    programs = host.root / "programs"
+    programs.mkdir()
+    (programs / "apt-get").write_text(BLOCKS.format(apt=shutil.which("apt-get"), root=host.root))
+    (programs / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, f"{host.root}/run", f"{host.root}/units", "server.service"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    until((host.root / "asked").exists)
+    process.kill()
+    process.wait()
+    (host.root / "gate").write_text("")
+    until(lambda: not started_by(host))
+    assert list((host.root / "units").iterdir()) == []
+
+
+@needs_apt
+def test_settings_that_a_removed_package_left_are_the_owners_and_hinder_nothing(host):
+    """dpkg asks what to do with a file that somebody changed, and there is nobody to answer."""
+    old = host.deb("server", "1", settings={"etc/server.conf": "old"})
+    host.install(old)
+    (host.root / "etc/server.conf").write_text("the owner's")
+    host.dpkg("--remove", "server")
+    host.publish(host.deb("server", "2", settings={"etc/server.conf": "new"}))
+    found = install("server")
+    assert not found.get("failed"), found
+    assert host.states() == {"server": "ii 2"}
+    assert (host.root / "etc/server.conf").read_text() == "the owner's"
 
 
 @pytest.mark.timeout(60)
