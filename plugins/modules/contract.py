@@ -173,7 +173,8 @@ NOTHING = {"changed": False, "findings": [], "facts": {}, "ran_by": abilities.NO
 PATIENCE = 660  # seconds for an answer of the engine: a command may say nothing for ten minutes under emulation
 TURN = 1800.0  # seconds to wait for the trial of another controller
 FOLDER = "trial-"  # how the names of folders begin in which images are unpacked
-BROUGHT = "image"  # the file there with the id of the image, if the engine had it not before
+BROUGHT = "image"  # the file there with the ids of the image, if the engine had it not before
+NAMELESS = ("<none>@", "moby-dangling@")  # what engines say of an image that has no name
 
 
 def main() -> None:
@@ -213,7 +214,7 @@ def unpacked(params: dict, place: str, *, emulated: bool) -> Trial:
     for name in os.listdir(place):
         if name.startswith(FOLDER):
             with suppress(FileNotFoundError), open(os.path.join(place, name, BROUGHT), encoding="ascii") as file:
-                brought.append(file.read())
+                brought += file.read().split()
             shutil.rmtree(os.path.join(place, name))
     folder = tempfile.mkdtemp(prefix=FOLDER, dir=place)
     try:
@@ -234,30 +235,44 @@ def tried(params: dict, folder: str, brought: list, *, emulated: bool) -> Trial:
     try:
         remove_orphans(engine)  # first: the image of a container that runs cannot be removed
         for other in brought:
-            with suppress(docker.errors.APIError):  # it is gone, or a person runs it by hand
-                if not engine.images.get(other).tags:  # else a person has named it meanwhile
-                    engine.images.remove(other, force=True)
+            take_back(engine, other)
         known = {image.id for image in engine.images.list(all=True)}
         for other in known - set(params["keep"]) if params["keep"] else ():
             with suppress(docker.errors.APIError):  # a person runs it by hand: it takes room, and nothing else
                 engine.images.remove(other, force=True)
+        expected = params["image"]["config"]["digest"]  # the image's id in most engines
+        write_down(folder, {expected} - known if not params["keep"] else ())  # a kill may come before its id
         image = load(engine, params["image"], access, folder,
                      lambda packed: zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True),
                      known=bool(params["keep"]))
-        new = image not in known and not params["keep"]
-        if new:
-            with open(os.path.join(folder, BROUGHT), "w", encoding="ascii") as file:
-                file.write(image)
+        new = {image} - known if not params["keep"] else set()
+        write_down(folder, new)
         try:
             trial = Trial(engine, image, params["promises"], refused=docker.errors.APIError,
                           shown=params["reference"], emulated=emulated)
             trial.run()
             return trial
         finally:
-            if new:
-                engine.images.remove(image, force=True)
+            for brought_now in new:
+                take_back(engine, brought_now)
     finally:
         engine.close()
+
+
+def write_down(folder: str, images) -> None:
+    """Says which images go when the trial ends, or if it is killed, when the next one begins."""
+    with open(os.path.join(folder, BROUGHT), "w", encoding="ascii") as file:
+        file.write("".join(f"{image}\n" for image in images))
+
+
+def take_back(engine, image: str) -> None:
+    """Removes an image that a trial brought, unless a person uses it meanwhile: has named it, pulled it by its digest,
+    or has a container of it."""
+    with suppress(docker.errors.APIError):
+        found = engine.images.get(image)
+        pulled = [name for name in found.attrs.get("RepoDigests") or () if not name.startswith(NAMELESS)]
+        if not found.tags and not pulled:
+            engine.images.remove(image, force=False)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class Engine:
     def __init__(self, *images: str, left: str = "", held: str = "") -> None:
         self.there, self.used = list(images), {left, held}
         self.tags: dict[str, list[str]] = {}
+        self.digests: dict[str, list[str]] = {}
         self.trials, self.asked = list[str](), list[dict[str, Any]]()
         self.images, self.volumes = self, SimpleNamespace(list=list)
         self.containers = SimpleNamespace(list=lambda **_more: [SimpleNamespace(
@@ -66,7 +67,7 @@ class Engine:
     def get(self, image: str) -> Any:
         if image not in self.there:
             raise contract.docker.errors.ImageNotFound(f"No such image: {image}")
-        return SimpleNamespace(tags=self.tags.get(image, []))
+        return SimpleNamespace(tags=self.tags.get(image, []), attrs={"RepoDigests": self.digests.get(image, [])})
 
     def remove(self, image: str, force: bool) -> None:
         if image in self.used:
@@ -88,18 +89,25 @@ def engine_socket(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def run(tmp_path: Path, engine_socket: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Tries an image whose trial finds nothing on an engine, with the state folder `farm`."""
-    def made(engine: Engine, keep: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    def made(engine: Engine, keep: tuple[str, ...] = (), *, brought: Callable[[], None] = lambda: None,
+             tried: Callable[[], None] = lambda: None, **more: Any) -> dict[str, Any]:
         def bring(*_given: Any, **_more: Any) -> str:
-            engine.there.append("tried")
+            engine.there += ["tried"] if "tried" not in engine.there else []
+            brought()
             return "tried"
+
+        def trial() -> None:
+            engine.trials.append("tried")
+            tried()
 
         monkeypatch.setattr(abilities, "run_by", lambda platform, folder: (abilities.NATIVE, ""))
         monkeypatch.setattr(contract, "load", bring)
         monkeypatch.setattr(contract, "Trial", lambda *_given, **_more: SimpleNamespace(
-            run=lambda: engine.trials.append("tried"), findings=[], facts={}))
+            run=trial, findings=[], facts={}))
         monkeypatch.setattr(contract.docker, "DockerClient", lambda **given: engine.asked.append(given) or engine)
         return result(contract.main, state_dir=str(tmp_path / "farm"), socket=engine_socket, unit="a", reference="a",
-                      platform="linux/amd64", image={"url": "http://127.0.0.1:1"}, promises={}, keep=list(keep), **more)
+                      platform="linux/amd64", image={"url": "http://127.0.0.1:1", "config": {"digest": "tried"}},
+                      promises={}, keep=list(keep), **more)
 
     return made
 
@@ -147,10 +155,45 @@ def test_the_image_of_a_killed_trial_goes_unless_a_person_has_named_it_meanwhile
     assert engine.there == ["theirs", "named", "held"]
 
 
+@pytest.mark.parametrize("use", [
+    lambda engine: engine.tags.update(tried=["mine:1"]), lambda engine: engine.digests.update(tried=["mine@sha256:1"]),
+    lambda engine: engine.used.add("tried"),
+])
+def test_an_image_that_a_person_takes_into_use_while_it_is_tried_stays(
+        run: Callable[..., dict[str, Any]], use: Callable[[Engine], None]) -> None:
+    engine = Engine("theirs")
+    assert run(engine, tried=lambda: use(engine)).get("msg") is None
+    assert engine.there == ["theirs", "tried"]
+
+
+def test_an_image_without_a_name_is_not_taken_for_one_that_was_pulled(run: Callable[..., dict[str, Any]]) -> None:
+    engine = Engine("theirs")
+    engine.digests["tried"] = ["<none>@sha256:1", "moby-dangling@sha256:1"]
+    assert run(engine).get("msg") is None
+    assert engine.there == ["theirs"]
+
+
+@pytest.mark.parametrize("before", [(), ("tried",)])
+def test_an_image_that_was_brought_just_before_a_kill_goes_unless_it_was_there(
+        run: Callable[..., dict[str, Any]], before: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine may have it before it tells its id."""
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    engine = Engine("theirs", *before)
+    with monkeypatch.context() as dead, pytest.raises(KeyboardInterrupt):
+        dead.setattr(contract.shutil, "rmtree", lambda path: None)
+        run(engine, brought=killed)
+    assert engine.there == ["theirs", "tried"]
+    assert run(engine).get("msg") is None
+    assert engine.there == ["theirs", *before]
+
+
 def test_only_one_image_is_tried_at_a_time(
         run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two controllers may share a tester, and each removes the other's images."""
     (tmp_path / "farm/tester").mkdir(parents=True)
+    (tmp_path / "farm" / state.MARK).touch()
     monkeypatch.setattr(contract, "TURN", 0.1)
     engine = Engine("other's")
     with files.locked(str(tmp_path / "farm/tester/lock"), 1):
