@@ -25,7 +25,9 @@ Run = Callable[[list[str]], "tuple[int, str, str]"]  # programs.call's shape
 Files = Mapping[str, Text]
 
 
-_READ = {"supervisor": str, "state_dir": str, "after": list, "environment": dict, "files": dict}  # in service.json
+# in service.json
+_READ = {"supervisor": str, "state_dir": str, "command": list, "after": list, "needs": list, "environment": dict,
+         "files": dict, "claims": dict}
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def definition_of(state_dir: str, name: str) -> tuple[dict[str, Any], str]:
     except (ValueError, RecursionError):
         return {}, ""
     right = isinstance(found, dict) and all(isinstance(found.get(key, kind()), kind) for key, kind in _READ.items())
+    right = right and found.get("supervisor", "runit") in KINDS
     return (found, text) if right else ({}, "")
 
 

@@ -59,9 +59,13 @@ class Host:
     def _me(self) -> dict[str, str]:
         return {key: self.controller[key] for key in ("name", "version") if key in self.controller}
 
+    @property
+    def due(self) -> dict[str, Any]:
+        """What is to be recorded."""
+        return {**self.now, "by": self._me}
+
     def record(self) -> None:
-        value = {**self.now, "by": self._me}
-        files.write(self.path, json.dumps(value, indent=1, sort_keys=True) + "\n", 0o644)
+        files.write(self.path, json.dumps(self.due, indent=1, sort_keys=True) + "\n", 0o644)
 
     def as_result(self) -> dict[str, Any]:
         """What M(desimages.farm.probe) returns."""
@@ -74,7 +78,7 @@ class Host:
         found, text = supervisors.definition_of(self.state_dir, name)
         if not found:
             return f"{name} is missing"
-        if found.get("format") != FORMAT:
+        if found.get("format") != FORMAT or "supervisor" not in found:
             return f"the definition of {name} has another format"
         self.now["services"][name] = digest(text)
         path = found["command"][0] if found.get("command") else ""
@@ -88,14 +92,14 @@ class Host:
             return f"the last change of {name} was not completed"
         if not supervisors.KINDS[found["supervisor"]](service, self.run, Proc()).status().running:
             return f"{name} is not running"
-        claims = found["claims"]
-        problem = readiness.claims_answer(Claims(ports=tuple(claims["ports"]), sockets=tuple(claims["sockets"])))
+        claims = found.get("claims", {})
+        problem = readiness.claims_answer(Claims(**{key: tuple(claims.get(key, ())) for key in ("ports", "sockets")}))
         return f"{name} does not answer: {problem}" if problem else ""
 
 
 def _load(path: str) -> dict[str, Any]:
     try:
         found = json.loads(supervisors.read(path) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

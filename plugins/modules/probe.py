@@ -143,7 +143,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(**system_error(error).as_result())
     module.exit_json(changed=changed, well=not host.problems, reasons=host.problems, engine=host.engine,
-                     node=host.node, diff={"before": host.recorded, "after": host.now})
+                     node=host.node, diff={"before": host.recorded, "after": host.due})
 
 
 if __name__ == "__main__":

@@ -65,3 +65,26 @@ def test_a_module_tells_an_error_of_the_system_as_one_of_the_farm(name: str) -> 
 def test_a_state_folder_below_a_file_is_told_in_words() -> None:
     said = result(probe.main, state_dir="/dev/null/x", fingerprint="f", services=[])
     assert said["msg"].startswith("a folder in the path /dev/null/x/provisioned.json is a file")
+
+
+def test_a_diff_of_what_is_recorded_says_what_is_written(tmp_path: Path) -> None:
+    given = {"state_dir": str(tmp_path), "fingerprint": "f", "services": [], "record": True,
+             "controller": {"id": "1", "name": "her", "version": "2"}}
+    for fingerprint in ("f", "g"):
+        before = json.loads((tmp_path / "provisioned.json").read_text()) if fingerprint == "g" else {}
+        looked = result(probe.main, check=True, **{**given, "fingerprint": fingerprint})
+        found = result(probe.main, **{**given, "fingerprint": fingerprint})
+        assert looked["diff"] == found["diff"]
+        assert found["diff"]["before"] == before
+        assert found["diff"]["after"] == json.loads((tmp_path / "provisioned.json").read_text())
+
+
+@pytest.mark.parametrize("text", [
+    '{"format": 2, "program": {}}', '{"format": 2, "program": {}, "supervisor": "x"}',
+    '{"format": 2, "program": {}, "supervisor": "runit", "claims": 7}',
+    '{"format": 2, "program": {}, "supervisor": "runit", "claims": {}}'])
+def test_a_host_whose_services_are_described_by_half_is_not_well(tmp_path: Path, text: str) -> None:
+    """The next run provisions it."""
+    (tmp_path / "services/x").mkdir(parents=True)
+    (tmp_path / "services/x/service.json").write_text(text)
+    assert not result(probe.main, state_dir=str(tmp_path), fingerprint="f", services=["x"])["well"]
