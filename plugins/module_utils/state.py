@@ -22,9 +22,11 @@ MARK = ".desimages"  # the file that makes a folder a farm's state folder
 # started it.
 CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "secrets", "store")
 # What modules and the runner make there, as root.
-HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lock", "log", "node",
+HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lease", "jobs.lock", "log", "node",
         "provisioned.json", "registry", "services", "tester")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
+# Names that others hardly give: somebody's folder may well have the others, as `bin`, `etc` and `log`.
+TELLING = frozenset(("holder.json", "holder.lock", "engine.json", "provisioned.json"))
 _FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # with their modes; the others are folders
 _DEEPEST = 200  # levels of folders; nothing that the farm makes comes near
 _LAST = 1 << 22  # process ids are smaller, proc_sys_kernel(5)
@@ -68,6 +70,10 @@ def refuse_foreign(path: str) -> None:
     if loose := open_above(path):
         raise FarmError(f"everyone may write to {loose[0]}, so anyone could replace {path}",
                         hint=f"choose another farm_state, or `chmod o-w {loose[0]}`")
+    if os.geteuid() == 0 and (theirs := _owned_above(path)):
+        raise FarmError(f"{theirs[0]} belongs to user {os.stat(theirs[0]).st_uid}, who could replace {path} and what "
+                        "root runs from it",
+                        hint=f"choose another farm_state, run this as that user with sudo, or `chown root {theirs[0]}`")
     if not os.path.isdir(path):
         if os.path.lexists(path):
             raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
@@ -78,7 +84,8 @@ def refuse_foreign(path: str) -> None:
                              f"from others: `chmod go-w {path}`, and if it has an ACL `setfacl -bk {path}`")
     if os.path.exists(f"{path}/{MARK}"):
         return
-    foreign = sorted(set(os.listdir(path)) - OWN)
+    found = set(os.listdir(path)) - {"lost+found"}
+    foreign = sorted(found - OWN if found & TELLING else found)
     if foreign:
         raise FarmError(
             f"{path} is not empty and not a farm's state folder: it has {', '.join(foreign[:5])}",
@@ -95,9 +102,14 @@ def open_above(path: str) -> list[str]:
 
 def others_above(path: str) -> list[str]:
     """The folders above a path in which another user can replace the next one. Who called sudo counts as root."""
+    return sorted({*_owned_above(path), *(folder for folder, seen in _all_above(path).items() if (
+        seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))})
+
+
+def _owned_above(path: str) -> list[str]:
+    """The folders above a path that belong to another user, who counts as root if he called sudo."""
     mine = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
-    return sorted(folder for folder, seen in _all_above(path).items() if str(seen.st_uid) not in mine or (
-        seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))
+    return sorted(folder for folder, seen in _all_above(path).items() if str(seen.st_uid) not in mine)
 
 
 def others(path: str) -> str:

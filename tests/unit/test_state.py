@@ -31,9 +31,18 @@ def test_a_folder_with_other_things_in_it_does_not_become_a_state_folder(tmp_pat
 
 @pytest.mark.parametrize("name", sorted(state.OWN))
 def test_a_folder_that_holds_what_the_farm_makes_becomes_a_state_folder(tmp_path, name):
-    (tmp_path / name).touch()
+    for each in {name, "holder.json"}:
+        (tmp_path / each).touch()
     state.claim(str(tmp_path))
     assert (tmp_path / state.MARK).exists()
+
+
+def test_a_folder_whose_names_the_farm_uses_too_does_not_become_a_state_folder(tmp_path):
+    """It would be removed with the farm."""
+    for name in ("bin", "etc", "log"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(FarmError, match="is not empty and not a farm's state folder: it has bin, etc, log"):
+        state.claim(str(tmp_path))
 
 
 def test_every_name_that_the_code_makes_in_the_state_folder_is_one_of_its_own():
@@ -343,6 +352,19 @@ def test_a_state_folder_that_everybody_can_exchange_is_refused(tmp_path, mode):
                 state.refuse_foreign(str(tmp_path / path))
     if mode == 0o1777:
         state.claim(str(tmp_path / "above/farm"))
+
+
+@needs_root
+@pytest.mark.parametrize("path", ["theirs/farm", "theirs/inner/farm", "link"])
+def test_root_keeps_no_state_folder_where_another_user_can_replace_it(public, monkeypatch, path):
+    (public / "theirs").mkdir()
+    os.chown(public / "theirs", OTHER, OTHER)
+    (public / "link").symlink_to("theirs/farm")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    with pytest.raises(FarmError, match=f"theirs belongs to user {OTHER}, who could replace"):
+        state.claim(str(public / path))
+    monkeypatch.setenv("SUDO_UID", str(OTHER))
+    state.claim(str(public / "theirs/farm"))
 
 
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("nowhere"), os.mkfifo])
