@@ -135,6 +135,10 @@ class Proc:
         """The live processes that were started with `NAME=value`."""
         return [pid for pid in self.pids() if self.has_variable(pid, assignment) and not self.zombie(pid)]
 
+    def errors(self, pid: int) -> str:
+        """The file that a process writes its errors to, by its present name; '' if that is not known."""
+        return self._link(str(pid), "fd", "2")
+
     def ancestors(self, pid: int) -> Iterator[int]:
         """The process itself, its parent, and so on."""
         while pid > 0:

@@ -35,7 +35,10 @@ class Cancelled(Exception):
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replaces the state atomically. It is not synced: that happens several times a second."""
+    """Replaces the state atomically. It is not synced: that happens several times a second. Raises FileNotFoundError if
+    the job's folder was removed: it is not made again, and the farm with it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     files.write(str(folder / STATE), json.dumps(state), sync=False)
 
 

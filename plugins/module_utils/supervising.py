@@ -113,7 +113,7 @@ class Supervised:
         """Raises FarmError if somebody else made a unit of that name, or masked ours."""
         if foreign := self.supervisor.foreign():
             raise FarmError(
-                f"{self.service.name} cannot be a unit of systemd: {foreign}",
+                f"{self.service.name} cannot be a unit of systemd: {'; '.join(foreign.values())}",
                 hint=f"see `systemctl cat {self.service.unit}`; unmask it, or remove it if nobody needs it",
                 service=self.service.name,
             )
@@ -171,8 +171,9 @@ class Supervised:
     def absent(self) -> dict[str, Any]:
         """Stops it and removes its files."""
         result = self.stopped()
-        foreign = [next(iter(self.supervisor.files()))] if self.supervisor.foreign() else []
-        owned = [*self.supervisor.files(), *(self.old.get("files") or {}), *own_files(self.service, -1)]
+        foreign = self.supervisor.foreign()
+        described = {} if self.is_copy() else self.old.get("files") or {}
+        owned = [*self.supervisor.files(), *described, *own_files(self.service, -1)]
         folders = [self.service.folder, self.service.log_folder]
         there = [path for path in (*owned, *folders) if os.path.lexists(path) and path not in foreign]
         if there and not self.check:
@@ -186,6 +187,11 @@ class Supervised:
         result["changed"] = bool(result["reasons"])
         result["diff"].append({"before": "".join(f"{path}\n" for path in there), "after": ""})
         return result
+
+    def is_copy(self) -> bool:
+        """Whether the folder is a copy of another farm's: then the files that are described in it are that farm's."""
+        here, named = self.service.state_dir, self.old.get("state_dir", "")
+        return os.path.isdir(here) and os.path.isdir(named) and not os.path.samefile(here, named)
 
     def run_diff(self, before: str, after: str) -> dict[str, str]:
         header = f"service {self.service.name}"

@@ -130,9 +130,9 @@ class Supervisor:
     def last_lines(self, count: int = 20) -> str:
         raise NotImplementedError
 
-    def foreign(self) -> str:
-        """What else uses the service's name with this supervisor; '' if nothing does."""
-        return ""
+    def foreign(self) -> dict[str, str]:
+        """Files of its names that something else made: path -> what it is, in words."""
+        return {}
 
     def call(self, *words: str) -> str:
         code, out, err = self.run(list(words))
@@ -289,20 +289,32 @@ class Systemd(Supervisor):
         self.call("systemctl", "restart", self.service.unit)
 
     def stop(self) -> None:
-        if os.path.exists(next(iter(self.files()))) and not self.foreign():
+        if not os.path.lexists(self._path):
+            self._forget_removed()
+        elif not _foreign(self._path):
             self.call("systemctl", "disable", "--now", self.service.unit)
             # buildkitd ends with 1 when it is asked to; else it counts as failed, even when its unit is gone
             self.run(["systemctl", "reset-failed", self.service.unit])
         self.end_leftovers()
 
+    def _forget_removed(self) -> None:
+        """Somebody removed the unit's file. systemd may run the unit all the same, and start it whenever it ends."""
+        out = self.run(["systemctl", "show", "-p", "FragmentPath", self.service.unit])[1]
+        if out.strip().partition("=")[2] in ("", self._path):  # else it has a file elsewhere, which is not ours
+            self.run(["systemctl", "stop", self.service.unit])
+        wanted = f"{supervision.UNITS}/multi-user.target.wants/{self.service.unit}"
+        if os.path.islink(wanted) and not os.path.exists(wanted):
+            os.unlink(wanted)
+        self.run(["systemctl", "daemon-reload"])
+
     def retire(self) -> None:
         self.stop()
-        path = next(iter(self.files()))
-        for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # from a killed write
-            os.unlink(left)
-        mine = os.path.exists(path) and not self.foreign()
+        for path in (self._path, self._slice):
+            for left in glob.glob(f"{os.path.dirname(path)}/.{os.path.basename(path)}.*"):  # from a killed write
+                os.unlink(left)
+        mine = os.path.lexists(self._path) and not _foreign(self._path)
         if mine:
-            os.unlink(path)
+            os.unlink(self._path)
         if mine or self.has_slice():
             self.forget()
 
@@ -314,21 +326,33 @@ class Systemd(Supervisor):
         """Removes the slice that has the service's share, if this farm made it."""
         if self.has_slice():
             self.run(["systemctl", "stop", self.service.slice])  # else it stays, with its cgroup, until the next boot
-            os.unlink(f"{supervision.UNITS}/{self.service.slice}")
+            os.unlink(self._slice)
 
     def has_slice(self) -> bool:
-        text = read(f"{supervision.UNITS}/{self.service.slice}")
-        return text.startswith(f"{WRITTEN}{self.service.state_dir}:")
+        return read(self._slice).startswith(f"{WRITTEN}{self.service.state_dir}:")
 
-    def foreign(self) -> str:
-        path = next(iter(self.files()))
-        if os.path.islink(path):
-            return f"{path} is a link to {os.readlink(path)}, as of `systemctl mask`"
-        text = read(path)
-        return f"{path} exists, and this farm did not make it" if text and not text.startswith(WRITTEN) else ""
+    def foreign(self) -> dict[str, str]:
+        own = (self._path, self._slice) if self.service.share else (self._path,)
+        return {path: said for path in own if (said := _foreign(path))}
+
+    @property
+    def _path(self) -> str:
+        return f"{supervision.UNITS}/{self.service.unit}"
+
+    @property
+    def _slice(self) -> str:
+        return f"{supervision.UNITS}/{self.service.slice}"
 
     def last_lines(self, count: int = 20) -> str:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
+
+
+def _foreign(path: str) -> str:
+    """What a file of systemd's is, if no farm made it; else ''. An empty one masks the unit, systemd.unit(5)."""
+    if os.path.islink(path):
+        return f"{path} is a link to {os.readlink(path)}, as of `systemctl mask`"
+    known = not os.path.exists(path) or read(path).startswith(WRITTEN)
+    return "" if known else f"{path} exists, and this farm did not make it"
 
 
 KINDS: dict[str, type[Supervisor]] = {"runit": Runit, "systemd": Systemd}
@@ -346,6 +370,17 @@ def of_folder(path: str, name: str, run: Run, proc: Proc) -> list[Supervisor]:
     copy = os.path.isdir(f"{named}/services/{name}") and not os.path.samefile(named, path)
     return [kind(Service(name=name, state_dir=each), run, proc)
             for each in dict.fromkeys([path] if copy else [path, named])]
+
+
+def left_over(path: str, run: Run, proc: Proc) -> list[Supervisor]:
+    """The units that a farm in this folder made, even if the folder does not say so any more."""
+    found: list[Supervisor] = []
+    before, after = Service(name="*", state_dir=path).unit.split("*")
+    for unit in sorted(glob.glob(f"{supervision.UNITS}/{before}*{after}")):
+        if not os.path.islink(unit) and read(unit).startswith(f"{WRITTEN}{path}:"):
+            name = os.path.basename(unit)[len(before) : -len(after)]
+            found.append(Systemd(Service(name=name, state_dir=path), run, proc))
+    return found
 
 
 def supervisor_of_this_machine() -> str:

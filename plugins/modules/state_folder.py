@@ -18,12 +18,14 @@ description:
     pipes, sockets, devices, files with several names and files of third users are removed from these parts; the only
     one that the farm makes there is the link C(runs/latest).
   - With O(state=absent), stops the services that are described in a farm's state folder, removes their descriptions
-    outside it, unmounts what is mounted in it, and removes the folder. If the folder is a mount point, only its
-    contents are removed.
+    outside it, ends jobs that still run, unmounts what is mounted in the folder, and removes it. If the folder is a
+    mount point, only its contents are removed, without C(lost+found).
+  - Units of systemd that the farm made are removed even if the folder, or what describes them there, is gone.
   - If the folder was moved, its services are stopped under the old name. If it is a copy of a farm's folder, it is
     removed, and the original farm keeps running.
   - Refuses a folder that contains other things and has no mark of a farm. Refuses a folder that belongs neither to root
-    nor to the user that the module runs as.
+    nor to the user that the module runs as. As root, refuses a folder below one of another user, except the user who
+    called sudo.
   - Debian packages that the roles installed stay.
 attributes:
   check_mode:
@@ -87,17 +89,21 @@ services:
   sample: [buildkitd, registry]
 """
 
+import contextlib
 import ctypes
 import os
 import pwd
+import signal
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.desimages.farm.plugins.module_utils import files, programs, state, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, programs, readiness, state, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 UMOUNT_NOFOLLOW = 8  # umount(2)
+TURN = 60.0  # seconds to wait for a turn of the runner, whose controller died
+ENDS, KILLED = 30.0, 5.0  # seconds that a job may take to end, with its buildctl, and then when it was killed
 ARGUMENTS = {
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "default": "absent", "choices": ["absent", "present"]},
@@ -158,7 +164,8 @@ class StateFolder:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.path = os.path.realpath(module.params["path"])
-        self.there = os.path.isdir(self.path) and bool(os.listdir(self.path))
+        # a disk that is mounted here has a folder of its own
+        self.there = os.path.isdir(self.path) and bool({*os.listdir(self.path)} - self.kept())
         if self.there and not os.path.exists(os.path.join(self.path, state.MARK)):
             raise FarmError(
                 f"{self.path} is not the state folder of a farm: it has no file {state.MARK}",
@@ -177,22 +184,57 @@ class StateFolder:
                                   else 0)
         return found
 
-    def services(self) -> list:
+    def kept(self) -> set:
+        """What is here and not the farm's: a file system has such a folder at its top."""
+        return {"lost+found"} if os.path.ismount(self.path) else set()
+
+    def described(self) -> list:
+        """The services that are described in the folder."""
         folder = os.path.join(self.path, "services")
         return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
-    def remove(self) -> None:
-        for name in self.services():
+    def left_over(self) -> list:
+        """The units that the farm made under either name of the folder."""
+        names = dict.fromkeys((self.path, os.path.abspath(self.module.params["path"])))
+        return [found for name in names for found in supervisors.left_over(name, programs.call, Proc())]
+
+    def services(self) -> list:
+        return sorted({*self.described(), *(found.service.name for found in self.left_over())})
+
+    def retire(self) -> None:
+        """Stops its services, and removes their descriptions outside it."""
+        for name in self.described():
             for supervisor in supervisors.of_folder(self.path, name, programs.call, Proc()):
                 supervisor.retire()
+        for supervisor in self.left_over():
+            supervisor.retire()
+
+    def remove(self) -> None:
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self.empty(folder)
+            with files.locked(f"{self.path}/jobs.lock", TURN):  # so that no turn of the runner starts other jobs
+                self.end_jobs()
+                self.empty(folder)
         finally:
             os.close(folder)
         # keep the target of a link
         if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):
             os.rmdir(self.path)
+
+    def end_jobs(self) -> None:
+        """Ends the jobs of a controller that died: each would make its folder again when it writes its state."""
+        for number, seconds in ((signal.SIGTERM, ENDS), (signal.SIGKILL, KILLED)):
+            for pid in self.jobs():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if not readiness.until(lambda: " ".join(map(str, self.jobs())), seconds):
+                return
+
+    def jobs(self) -> list:
+        """The processes of jobs. Whatever name the folder had when it began, each writes its errors to a file in it."""
+        proc, below = Proc(), f"{self.path}/jobs/"
+        found = {pid: proc.errors(pid) for pid in proc.pids()}
+        return [pid for pid, path in found.items() if path.startswith(below) and path.endswith("/runner.err")]
 
     def empty(self, folder: int) -> None:
         """Removes everything in the open folder, and nothing else, even if someone replaces the folder meanwhile."""
@@ -205,14 +247,21 @@ class StateFolder:
             except OSError as error:
                 hint = "something still uses it: check with `fuser -vm`, or reboot"
                 raise FarmError(f"cannot unmount {point}: {error.strerror}", hint=hint) from error
+        kept = {*self.kept(), state.MARK}
+        for name in sorted({*os.listdir(folder)} - kept):
+            self.unlink(folder, name)
+        if left := sorted({*os.listdir(folder)} - kept):
+            raise FarmError(f"something wrote to {self.path} while it was removed: {', '.join(left[:5])} came back",
+                            hint="find out what it is (`fuser -v`), end it, and run again")
+        self.unlink(folder, state.MARK)  # last, so that what fails half-way can be repeated
+
+    def unlink(self, folder: int, name: str) -> None:
         here = f"/proc/self/fd/{folder}"
-        # the mark last, so that what fails half-way can be repeated
-        for name in sorted(os.listdir(folder), key=lambda name: name == state.MARK):
-            words = ["rm", "--recursive", "--force", "--one-file-system", "--", f"{here}/{name}"]
-            code, out, err = self.module.run_command(words, pass_fds=[folder])
-            if code != 0:
-                said = (err or out).strip()[-500:].replace(here, self.path)
-                raise FarmError(f"cannot remove {self.path}/{name}: {said}")
+        words = ["rm", "--recursive", "--force", "--one-file-system", "--", f"{here}/{name}"]
+        code, out, err = self.module.run_command(words, pass_fds=[folder])
+        if code != 0:
+            said = (err or out).strip()[-500:].replace(here, self.path)
+            raise FarmError(f"cannot remove {self.path}/{name}: {said}")
 
 
 def absent(module: AnsibleModule) -> dict:
@@ -220,11 +269,13 @@ def absent(module: AnsibleModule) -> dict:
     folder = StateFolder(module)
     if folder.there and (holder := state.at_work(folder.path)):
         raise Busy(f"the farm in {folder.path} is held by {holder}", hint="wait for it to end; nothing was removed")
-    parts, services = folder.parts(), folder.services() if folder.there else []
-    if folder.there and not module.check_mode:
-        folder.remove()
+    parts, services = folder.parts(), folder.services()
+    if not module.check_mode:
+        folder.retire()
+        if folder.there:
+            folder.remove()
     return {
-        "changed": folder.there,
+        "changed": folder.there or bool(services),
         "size": sum(parts.values()),
         "parts": parts,
         "services": services,

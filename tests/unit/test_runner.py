@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import runner, runner_job
+from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
 
 from .local_node import BAD, GOOD, PROVEN, SLOW, Local
@@ -333,9 +333,12 @@ def test_whatever_mask_a_host_has_nobody_else_writes_what_root_runs(tmp_path: Pa
 def test_a_job_whose_folder_vanishes_is_lost_and_its_buildctl_ended(local: Local) -> None:
     local.start("a", DEAF, {})
     until(lambda: running(str(local.root / "jobs/a")))
-    shutil.rmtree(local.root / "jobs/a")
+    pid = int((local.root / "jobs/a/pid").read_text())
+    (local.root / "jobs").rename(local.root / "removed")  # at once, as the job writes into it
     assert local.end("a")["state"] == "lost"
     until(lambda: not running(str(local.root / "jobs/a")))
+    until(lambda: not started(pid))
+    assert not (local.root / "jobs/a").exists(), "else a farm that was removed would come back"
 
 
 def test_a_state_that_cannot_be_read_is_that_of_a_job_which_runs_or_is_lost(local: Local) -> None:

@@ -6,14 +6,18 @@ import os
 import shutil
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import files, state, supervision
-from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc, started
+from ansible_collections.desimages.farm.plugins.module_utils.supervision import Service
 from ansible_collections.desimages.farm.plugins.module_utils.supervisors import Runit
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 from ansible_collections.desimages.farm.plugins.modules import state_folder, supervised
 
+from .local_node import SLOW, Local
 from .modules import module_of, result, run_command
 
 needs_runit = pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
@@ -88,6 +92,100 @@ def test_a_copy_of_a_farm_is_removed_and_the_farm_runs_on(sleeping, tmp_path):
     assert not (tmp_path / "after").exists()
 
 
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>"$(dirname "$0")/calls"
+case $* in
+    show*FragmentPath*) echo FragmentPath= ;;
+    show*) echo ActiveState=active; echo MainPID=$$; echo UnitFileState=enabled ;;
+esac
+"""
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """A folder of units, with a systemctl that writes down what it is told in `programs/calls`."""
+    units, programs = tmp_path / "units", tmp_path / "programs"
+    units.mkdir()
+    programs.mkdir()
+    monkeypatch.setattr(supervision, "UNITS", str(units))
+    files.write(str(programs / "systemctl"), SYSTEMCTL, 0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return units
+
+
+def told(systemd):
+    return (systemd.parent / "programs/calls").read_text().splitlines()
+
+
+SHARING = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep", "600"], "share": {"weight": 20}}
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda farm: shutil.rmtree(farm), lambda farm: (farm / "services/sleeper/service.json").write_text("{"),
+    lambda farm: shutil.rmtree(farm / "services"),
+])
+@pytest.mark.parametrize("link", [True, False])
+def test_units_of_a_farm_go_though_its_folder_does_not_describe_them_any_more(systemd, tmp_path, spoil, link):
+    farm = tmp_path / "farm"
+    if link:
+        (tmp_path / "disk").mkdir()
+        farm.symlink_to("disk")
+    assert result(supervised.main, **SHARING, state_dir=str(farm))["changed"]
+    (systemd / "other.service").write_text("[Service]\n")
+    others = Service("sleeper", str(tmp_path / "other"))
+    files.write(f"{systemd}/{others.unit}", f"{supervision.WRITTEN}{others.state_dir}: changes are lost.\n")
+    unit = Service("sleeper", str(farm)).unit
+    spoil(farm.resolve())
+    module = module_of(farm)
+    module.check_mode = True
+    assert (state_folder.absent(module)["changed"], (systemd / unit).exists()) == (True, True)
+    module.check_mode = False
+    found = state_folder.absent(module)
+    assert (found["changed"], found["services"]) == (True, ["sleeper"])
+    assert sorted(path.name for path in systemd.iterdir()) == [others.unit, "other.service"]
+    assert f"disable --now {unit}" in told(systemd)
+    assert not state_folder.absent(module)["changed"]
+
+
+def test_a_unit_whose_file_somebody_removed_is_stopped_and_does_not_start_at_boot(systemd, tmp_path):
+    """systemd would start it again whenever it ends, for ever."""
+    assert result(supervised.main, **SHARING, state_dir=str(tmp_path / "farm"))["changed"]
+    unit = Service("sleeper", str(tmp_path / "farm")).unit
+    wanted = systemd / "multi-user.target.wants" / unit
+    wanted.parent.mkdir()
+    wanted.symlink_to(systemd / unit)
+    (systemd / unit).unlink()
+    assert state_folder.absent(module_of(tmp_path / "farm"))["changed"]
+    assert f"stop {unit}" in told(systemd)
+    assert not wanted.is_symlink()
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: path.write_text("[Slice]\nMemoryMax=1G\n"), lambda path: path.symlink_to("/dev/null"),
+    lambda path: path.touch(),
+])
+@pytest.mark.parametrize("name", ["unit", "slice"])
+def test_a_unit_or_slice_of_somebody_else_is_not_overwritten(systemd, tmp_path, make, name):
+    path = systemd / getattr(Service("sleeper", str(tmp_path / "farm")), name)
+    make(path)
+    before = (path.lstat().st_ino, path.lstat().st_mtime_ns)
+    for params in ({"state": "started"}, {"state": "absent"}):
+        result(supervised.main, **SHARING, **params, state_dir=str(tmp_path / "farm"))
+    assert "failed" in result(supervised.main, **SHARING, state_dir=str(tmp_path / "farm"))
+    assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == before
+
+
+@needs_runit
+def test_a_service_of_a_copy_is_removed_and_the_files_of_the_farm_stay(sleeping, tmp_path):
+    params = {**sleeping, "files": {f"{tmp_path}/farm/etc/settings": "one"}}
+    assert pid(params)
+    subprocess.run(["cp", "-a", str(tmp_path / "farm"), str(tmp_path / "copy")], check=True)
+    found = result(supervised.main, name="sleeper", supervisor="runit", state="absent",
+                   state_dir=str(tmp_path / "copy"))
+    assert found["changed"] and not (tmp_path / "copy/services/sleeper").exists()
+    assert (tmp_path / "farm/etc/settings").read_text() == "one"
+
+
 @pytest.mark.parametrize(("make", "said"), [
     (lambda path: path.write_text("[Service]\nExecStart=/bin/hers\n"), "exists, and this farm did not make it"),
     (lambda path: path.symlink_to("/dev/null"), "is a link to /dev/null, as of `systemctl mask`"),
@@ -114,24 +212,15 @@ def test_a_unit_that_somebody_else_made_or_masked_is_refused_and_stays(tmp_path,
     assert (os.readlink(unit) if unit.is_symlink() else unit.read_text()) == before
 
 
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >>"$(dirname "$0")/calls"
-case $1 in show) echo ActiveState=active; echo MainPID=$$; echo UnitFileState=enabled ;; esac
-"""
-
-
-def test_the_unit_of_a_farm_that_was_moved_does_not_stay(tmp_path, monkeypatch):
+def test_the_unit_of_a_farm_that_was_moved_does_not_stay(systemd, tmp_path):
     """systemd would try to start it for ever."""
-    units, programs = tmp_path / "units", tmp_path / "programs"
-    programs.mkdir()
-    monkeypatch.setattr(supervision, "UNITS", str(units))
-    files.write(str(programs / "systemctl"), SYSTEMCTL, 0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    units, programs = systemd, tmp_path / "programs"
     state.claim(str(tmp_path / "farm"))
     params = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep", "600"]}
     assert result(supervised.main, **params, state_dir=str(tmp_path / "farm"))["changed"]
     (old,) = units.iterdir()
-    (units / f".{old.name}.0123456789ab").touch()  # as a kill leaves it
+    for name in (old.name, supervision.Service("sleeper", str(tmp_path / "farm")).slice):
+        (units / f".{name}.0123456789ab").touch()  # as a kill leaves it
     (tmp_path / "farm").rename(tmp_path / "moved")
     (programs / "calls").unlink()
     assert result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
@@ -139,3 +228,37 @@ def test_the_unit_of_a_farm_that_was_moved_does_not_stay(tmp_path, monkeypatch):
     assert new.name != old.name
     assert f"disable --now {old.name}" in (programs / "calls").read_text().splitlines()
     assert not result(supervised.main, **params, state_dir=str(tmp_path / "moved"))["changed"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_farm_is_not_made_again_by_a_job_that_runs_while_it_is_removed(tmp_path, moved):
+    """Its controller died. A job writes its state several times a second."""
+    local = Local(tmp_path)
+    (tmp_path / state.MARK).touch()
+    local.start("a", SLOW, {})
+    local.engine.close()
+    pid = int((tmp_path / "jobs/a/pid").read_text())
+    farm = tmp_path.with_name(f"{tmp_path.name}-moved") if moved else tmp_path
+    if moved:
+        tmp_path.rename(farm)
+    assert state_folder.absent(module_of(farm))["changed"]
+    assert started(pid) == ""
+    assert not farm.exists() and not tmp_path.exists()
+
+
+def test_what_is_written_to_a_farm_while_it_is_removed_is_told_and_the_next_run_removes_it(tmp_path):
+    farm = tmp_path / "farm"
+    state.claim(str(farm))
+    (farm / "log").mkdir()
+    module = module_of(farm)
+
+    def late(words, **options):
+        done = run_command(words, **options)
+        if words[-1].endswith("/log"):
+            (farm / "jobs").mkdir()
+        return done
+
+    with pytest.raises(FarmError, match="something wrote to .* while it was removed: jobs came back"):
+        state_folder.absent(SimpleNamespace(params=module.params, check_mode=False, run_command=late))
+    assert state_folder.absent(module)["changed"] and not farm.exists()
