@@ -20,6 +20,18 @@ KEY = "PRIVATE KEY-----"  # of PEM, RFC 7468
 STARTS = 5  # seconds in which a supervisor must say that it runs
 
 
+def give_empty(folder: str, account: pwd.struct_passwd) -> None:
+    """Gives a service's user a folder that is this user's and has nothing in it: it was just made, by this run or by
+    one that was killed, or a new disk is mounted there. A link is followed only if nobody else can have made it."""
+    safe = not (state.others(os.path.dirname(folder)) or state.open_above(folder))
+    opened = files.open_folder(os.path.realpath(folder) if safe else folder)
+    try:
+        if os.fstat(opened).st_uid == os.geteuid() and not {*os.listdir(opened)} - {"lost+found"}:
+            os.fchown(opened, account.pw_uid, account.pw_gid)
+    finally:
+        os.close(opened)
+
+
 class Supervised:
     """One service: compare once, act once."""
 
@@ -127,12 +139,8 @@ class Supervised:
         for folder in service.claims.data:
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode=0o700)
-                made = files.open_folder(folder)
-                try:
-                    if account:
-                        os.fchown(made, account.pw_uid, account.pw_gid)
-                finally:
-                    os.close(made)
+            if account:
+                give_empty(folder, account)
 
     def not_running(self) -> str:
         """'' if its supervisor says that it runs. (A service without a readiness check may only just have started.)"""

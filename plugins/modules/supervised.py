@@ -158,7 +158,8 @@ options:
         elements: path
         default: []
       data:
-        description: Its data folders. Missing ones are created, for O(user) only.
+        description: Its data folders. Missing ones are created, for O(user) only. An empty one of the user that runs
+          the module, such as a disk that was just mounted there, is given to O(user).
         type: list
         elements: path
         default: []

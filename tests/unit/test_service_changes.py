@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import time
@@ -262,3 +263,23 @@ def test_what_is_written_to_a_farm_while_it_is_removed_is_told_and_the_next_run_
     with pytest.raises(FarmError, match="something wrote to .* while it was removed: jobs came back"):
         state_folder.absent(SimpleNamespace(params=module.params, check_mode=False, run_command=late))
     assert state_folder.absent(module)["changed"] and not farm.exists()
+
+
+@needs_runit
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_a_data_folder_that_a_killed_run_made_is_given_to_the_services_user(sleeping, public):
+    """Or one on which a new disk is mounted. Else the service could not write there."""
+    public.joinpath("outside").mkdir()
+    nobody = pwd.getpwnam("nobody").pw_uid
+    folders = {"begun": nobody, "disk": nobody, "full": 0, "link": nobody, "planted": 0}
+    for name in ("begun", "disk/lost+found", "full/data", "target", "outside/target", "outside/theirs"):
+        public.joinpath(name).mkdir(parents=True)
+    public.joinpath("outside/theirs").chmod(0o1777)
+    public.joinpath("link").symlink_to("target")
+    public.joinpath("outside/theirs/planted").symlink_to(public / "outside/target")
+    data = [str(public / ("outside/theirs" if name == "planted" else "") / name) for name in folders]
+    found = result(supervised.main, **{**sleeping, "user": "nobody", "claims": {"data": data}})
+    assert found.get("failed") and "planted" in found["msg"], found
+    found = result(supervised.main, **{**sleeping, "user": "nobody", "claims": {"data": data[:-1]}})
+    assert not found.get("failed"), found
+    assert [os.stat(path).st_uid for path in data] == list(folders.values())
