@@ -124,6 +124,13 @@ def others(path: str) -> str:
     return "has an ACL that lets others write to what is created there" if _acl(path, "default") else ""
 
 
+def open_to_others(path: str) -> str:
+    """Who else could put something under this name, such as a socket of their own; '' if nobody can."""
+    folder = next(_above(path), "/")
+    said = others(folder)
+    return f"{folder} {said}" if said else "".join(f"{each} is writable for everyone" for each in open_above(path)[:1])
+
+
 def _acl(path: str, kind: str) -> bool:
     """Whether an ACL of a folder, acl(5), lets a user or group that it names write (tags 2 and 8); for a default ACL,
     anybody but the owner. Source of the layout: include/uapi/linux/posix_acl_xattr.h"""

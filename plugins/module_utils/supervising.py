@@ -112,7 +112,14 @@ class Supervised:
         return "".join(f"{name}\n" for name in sorted(old)), after
 
     def refuse_strangers(self) -> None:
-        """Raises FarmError, which names the processes, if others use the service's port, socket or data folder."""
+        """Raises FarmError, which names the processes, if others use the service's port, socket or data folder, or if
+        another user could listen in its place: whoever speaks to it, and gives it a password, would not notice."""
+        for path in self.service.claims.sockets:
+            inside = path.startswith(f"{self.service.state_dir}/")  # state.claim sees to that folder
+            if not inside and (said := state.open_to_others(path)):
+                raise FarmError(f"{self.service.name} cannot listen on {path}: {said}",
+                                hint="choose a path in a folder that only root can write to",
+                                service=self.service.name)
         strangers = self.supervisor.strangers()
         if strangers:
             raise FarmError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import supervision
 from .errors import FarmError
+from .files import KINDS as KINDS_OF_FILES
 from .proc import Proc, listener, same_address
 from .service_files import quote, runit_files, systemd_files
 from .supervision import MARKER, WRITTEN, Service, Text, parse_port
@@ -199,6 +200,7 @@ class Supervisor:
         for path in self.service.claims.sockets:
             if pid := listener(path):
                 told(f"socket {path}", foreign([pid]))
+            found += _in_the_way(path)
         for folder in self.service.claims.data:
             if os.path.isdir(folder):
                 told(f"folder {folder}", foreign(proc.users(folder)))
@@ -345,6 +347,15 @@ class Systemd(Supervisor):
 
     def last_lines(self, count: int = 20) -> str:
         return self.run(["journalctl", "--no-pager", "-o", "cat", "-n", str(count), "-u", self.service.unit])[1]
+
+
+def _in_the_way(path: str) -> list[str]:
+    """What is under the name of a socket and is none: a service that listens there would remove it."""
+    try:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+    except OSError:
+        return []
+    return [] if kind == stat.S_IFSOCK else [f"socket {path} is {KINDS_OF_FILES.get(kind, 'a file')}"]
 
 
 def _foreign(path: str) -> str:

@@ -18,7 +18,8 @@ description:
   - Compares the recorded description with the wanted one, including the program itself. The service is restarted only
     if something differs.
   - If another process uses a port, unix socket or data folder that the service claims, the module refuses to start the
-    service and names that process. It refuses a unit of the same name that something else made, or that is masked.
+    service and names that process. It refuses a unit or slice of the same name that something else made, or that is
+    masked, and a socket in a folder that other users can write to.
   - Under systemd the service also starts at boot. Without systemd nothing starts at boot; run the provisioning again.
 requirements:
   - runit, on machines without systemd

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -283,3 +284,27 @@ def test_a_data_folder_that_a_killed_run_made_is_given_to_the_services_user(slee
     found = result(supervised.main, **{**sleeping, "user": "nobody", "claims": {"data": data[:-1]}})
     assert not found.get("failed"), found
     assert [os.stat(path).st_uid for path in data] == list(folders.values())
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(("mode", "said"), [(0o1777, "is writable for everyone"), (0o755, "")])
+def test_no_service_listens_where_another_user_could_listen_in_its_place(public, check, mode, said):
+    """They would be given what is meant for the service, such as a login."""
+    (public / "open").mkdir()
+    (public / "open").chmod(mode)
+    path = public / "open/made/later/a.sock"
+    params = {"name": "sleeper", "state_dir": str(public / "farm"), "supervisor": "systemd", "command": ["/bin/true"],
+              "claims": {"sockets": [str(path)]}}
+    found = result(supervised.main, check=check, **params)
+    assert (f"cannot listen on {path}: {public}/open {said}" in found.get("msg", "")) is bool(said), found
+    assert not said or os.listdir(public) == ["open"]
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("elsewhere")])
+def test_what_lies_in_the_place_of_a_socket_is_named_and_stays(tmp_path, make):
+    make(tmp_path / "a.sock")
+    params = {"name": "sleeper", "state_dir": str(tmp_path / "farm"), "supervisor": "runit", "command": ["/bin/true"],
+              "claims": {"sockets": [str(tmp_path / "a.sock")]}}
+    found = result(supervised.main, **params)
+    assert found["failed"] and f"socket {tmp_path}/a.sock is a" in found["msg"]
+    assert os.listdir(tmp_path) == ["a.sock"]
