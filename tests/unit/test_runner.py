@@ -105,6 +105,21 @@ def test_a_host_is_probed_through_the_runner_where_that_lies(local: Local) -> No
     assert not (local.root / "new").exists()
 
 
+def test_what_lies_where_a_login_begins_is_no_part_of_python(tmp_path: Path) -> None:
+    """Root runs it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "base64.py").write_text("raise SystemExit('planted')\n")
+
+    def execute(command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
+        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False, cwd=home)
+        return done.returncode, done.stdout, done.stderr
+
+    node = Node("here", execute, lambda: sys.executable, str(tmp_path / "farm"))
+    node.install()
+    assert node.prepare()["machine"] == os.uname().machine
+
+
 def test_a_failed_job_says_which_step_and_why(local: Local) -> None:
     local.start("a", BAD, {})
     state = local.end("a")

@@ -93,7 +93,8 @@ class Node:
             self._send()
 
     def _send(self) -> None:
-        self._run(f"{shlex.quote(self._python)} -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
+        # -I: with -c, Python would look for modules in the folder in which a login begins, and root runs this
+        self._run(f"{shlex.quote(self._python)} -I -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
                   base64.b64encode(self._content).decode(), CALL)
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,0 +1,33 @@
+"""What the roles' own scripts and tasks do on a host: real shells, real mounts, and plays in check mode."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str] | None = None) -> str:
+    """What Ansible says of a play on this machine."""
+    made = {"hosts": "localhost", "gather_facts": False, "tasks": tasks, "vars_files": files or []}
+    (folder / "play.yml").write_text(json.dumps([made]))
+    done = subprocess.run([str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local",
+                           "-e", f"ansible_python_interpreter={sys.executable}", *words, str(folder / "play.yml")],
+                          cwd=PROJECT, check=False, capture_output=True, text=True,
+                          env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
+    return done.stdout + done.stderr
+
+
+def test_what_lies_where_a_play_begins_is_not_taken_for_a_library(tmp_path: Path) -> None:
+    (tmp_path / "docker.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w').close()\n")
+    tasks = [{"ansible.builtin.include_role": {"name": "desimages.farm.tester", "tasks_from": "install"},
+              "vars": {"tester_socket": "/run/docker.sock", "tester_state": str(tmp_path / "farm")}}]
+    said = play(tmp_path, tasks, "--check")
+    assert "TASK [desimages.farm.tester : Install | Look whether Python has the Docker SDK]" in said, said
+    assert not (tmp_path / "planted").exists()
