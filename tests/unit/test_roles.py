@@ -24,6 +24,16 @@ def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str
     return done.stdout + done.stderr
 
 
+def test_a_registry_is_started_again_though_its_damaged_data_could_not_be_removed(tmp_path: Path) -> None:
+    given = {"farm_state": str(tmp_path / "farm"), "farm_registry": "127.0.0.1:1", "__farm_digests": [],
+             "__farm_tags": []}
+    tasks = [{"ansible.builtin.include_tasks": str(PROJECT / "playbooks/tasks/damaged.yml"), "vars": given}]
+    said = play(tmp_path, tasks, "--check")
+    assert f"{tmp_path}/farm/registry is not a folder" in said, said
+    assert "TASK [desimages.farm.registry : Run | Run the registry]" in said.partition("is not a folder")[2], said
+    assert "failed=1" in said or "failed=2" in said
+
+
 def test_what_lies_where_a_play_begins_is_not_taken_for_a_library(tmp_path: Path) -> None:
     (tmp_path / "docker.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w').close()\n")
     tasks = [{"ansible.builtin.include_role": {"name": "desimages.farm.tester", "tasks_from": "install"},
