@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+BUILDKITD = PROJECT / "roles/buildkitd"
 
 
 def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str] | None = None) -> str:
@@ -22,6 +24,21 @@ def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str
                           cwd=PROJECT, check=False, capture_output=True, text=True,
                           env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("words", "missing", "renewed"), [
+    (("--check",), ["buildkitd"], True), (("--check",), ["buildctl"], False), (("--check",), None, False),
+    ((), ["buildkitd"], False),
+])
+def test_check_mode_says_that_a_new_buildkit_would_be_started_and_proven(
+        tmp_path: Path, words: tuple[str, ...], missing: list[str] | None, renewed: bool) -> None:
+    """Its program is not there yet, so the modules find the old one."""
+    checked = {"ansible.builtin.assert": {"that": f"__buildkitd_renewed is {str(renewed).lower()}"}, "vars": {
+        "__buildkitd_there": {"missing": missing}} if missing is not None else {}}
+    said = play(tmp_path, [checked], *words, files=[str(BUILDKITD / "vars/main.yml")])
+    assert "ok=1" in said, said
+    for name in ("run", "prove"):
+        assert (BUILDKITD / f"tasks/{name}.yml").read_text().count("or __buildkitd_renewed") == 1
 
 
 def test_a_registry_is_started_again_though_its_damaged_data_could_not_be_removed(tmp_path: Path) -> None:
