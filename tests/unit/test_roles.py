@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 PROJECT = Path(__file__).resolve().parents[2]
 BUILDKITD = PROJECT / "roles/buildkitd"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 
 
 def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str] | None = None) -> str:
@@ -24,6 +27,44 @@ def play(folder: Path, tasks: list[dict[str, Any]], *words: str, files: list[str
                           cwd=PROJECT, check=False, capture_output=True, text=True,
                           env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
     return done.stdout + done.stderr
+
+
+# a step that outlived its buildkitd, another program whose root is elsewhere, and a mount that was left
+LEFT = """
+set -e
+mount -t tmpfs none "$1"
+cd "$1"
+for root in "$2" other; do
+    mkdir -p "$root/upper" "$root/work" "$root/merged"
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$1/$root/upper,workdir=$1/$root/work" "$root/merged"
+done
+mkdir -p "$2/runc-overlayfs/executor/a b" "other/runc-overlayfs/executor/a"
+mount -t tmpfs none "$2/runc-overlayfs/executor/a b"
+mount -t tmpfs none "other/runc-overlayfs/executor/a"
+chroot "$2/merged" sleep 600 & ours=$!
+chroot other/merged sleep 600 & theirs=$!
+until [ "$(cat /proc/$ours/comm /proc/$theirs/comm | sort -u)" = sleep ]; do :; done
+sh "$3"
+kill $ours 2>/dev/null && echo "ours runs"
+wait $ours || echo "ours $?"
+kill $theirs && echo "theirs runs"
+awk '$5 ~ /executor/ { print $5 }' /proc/self/mountinfo
+"""
+
+
+@needs_root
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["root", "USB disk", "a.b(c)[d]{e}+f?$g^h|i*", "m\u00fcll's"])
+def test_what_outlives_a_buildkitd_is_ended_whatever_the_name_of_its_disk_is(tmp_path: Path, name: str) -> None:
+    """farm_state may be a link to a folder on it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    text = trust_as_template((BUILDKITD / "templates/after.sh.j2").read_text())
+    variables = {"__buildkitd_root": f"{disk}/{name}"}
+    (tmp_path / "after.sh").write_text(Templar(loader=DataLoader(), variables=variables).template(text))
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", LEFT, "sh", str(disk), name, str(tmp_path / "after.sh")],
+                          capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["ours 137", "theirs runs", f"{disk}/other/runc-overlayfs/executor/a"], done
 
 
 @pytest.mark.parametrize(("words", "missing", "renewed"), [
