@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     seen: set[Path] = set()
     for text in catalog:
         folder = OWN if text == NAME else Path(text)
-        if not os.path.isdir(folder):
-            what = "is not a folder" if is_there(folder) else "does not exist"
-            problems.append(f"farm_catalog: {text!r} {what}{nearest(text, [NAME])}; it lists folders of images, each "
-                            f"by its absolute path or as {NAME}")
+        if said := _unusable(folder):
+            problems.append(f"farm_catalog: {text!r} {said}")
             continue
         if folder.resolve() in seen:
             problems.append(f"farm_catalog: {text!r} is a folder that it has already; remove one")
@@ -101,6 +100,19 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     if problems:
         raise BadInput(sorted(dict.fromkeys(map(told, problems)), key=_by_place))
     return recipes
+
+
+def _unusable(folder: Path) -> str:
+    """Why there is no folder of images, or none that this user can read; '' if there is."""
+    try:
+        if stat.S_ISDIR(folder.stat().st_mode):
+            return "" if os.access(folder, os.R_OK | os.X_OK) else "cannot be read: Permission denied"
+    except PermissionError:
+        return "cannot be read: Permission denied"
+    except (OSError, ValueError):  # the latter for a NUL
+        pass
+    return (f"{'is not a folder' if is_there(folder) else 'does not exist'}{nearest(str(folder), [NAME])}; it lists "
+            f"folders of images, each by its absolute path or as {NAME}")
 
 
 def _named(path: Path) -> str:
