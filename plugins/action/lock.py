@@ -24,6 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import (
     described,
     difference,
     failed,
+    refuse_sealed,
     summary,
     warnings,
 )
@@ -44,6 +45,8 @@ class ActionModule(FarmAction):
         named = arguments["images"] or sorted(upgrades)  # who moves a version means that image alone
         recipes = parents_first(catalog, choose(catalog, named, arguments["select"]))
         versions.refuse_unchosen(upgrades, recipes)
+        if not self.check:
+            refuse_sealed(recipes)
         locks = {name: recipe.lock for name, recipe in catalog.items()}
         with workplace(Path(arguments["state"]), self.check) as state, alone(state):
             locker = Locker(Origins(arguments["origins"]), state, snapshot=arguments["snapshot"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -28,6 +31,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 from .entries import address, deb, module
 from .locking import Place
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def lock(*entries: Entry, **header: object) -> Lock:
@@ -218,6 +223,31 @@ def catalog(tmp_path: Path) -> dict[str, Recipe]:
 )
 def test_images_are_chosen_by_name_and_by_expression(tmp_path, images, expression, chosen):
     assert [found.name for found in choose(catalog(tmp_path), images, expression)] == chosen
+
+
+SEALED = """
+import sys
+from types import SimpleNamespace
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.lock.told import refuse_sealed
+try:
+    refuse_sealed([SimpleNamespace(folder=folder) for folder in sys.argv[1:]])
+except BadInput as error:
+    print("\\n".join(error.problems))
+"""
+
+
+def test_locks_that_cannot_be_written_are_told_before_any_is_made(tmp_path):
+    """By a process that modes bind. (Root's may write everything by a capability.)"""
+    names = {name: tmp_path / name for name in ("good", "bad", "worse")}
+    for name, folder in names.items():
+        folder.mkdir()
+        folder.chmod(0o755 if name == "good" else 0o555)
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run([*without, sys.executable, "-c", SEALED, *map(str, names.values())], capture_output=True,
+                          text=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "collections")})
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [str(names["bad"]), str(names["worse"])]
+    assert "this user may not write here" in done.stdout
 
 
 class Broken:

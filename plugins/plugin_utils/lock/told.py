@@ -1,12 +1,13 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chooses the images to lock, and describes the result of a lock step: for people, for --diff, and as the module's
-result."""
+"""Chooses the images to lock, refuses those whose locks cannot be written, and describes the result of a lock step: for
+people, for --diff, and as the module's result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
@@ -15,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.lock.locker import Locked
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
@@ -38,6 +40,13 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
     return [recipe for name, recipe in sorted(recipes.items())
             if name in kept and (not named or name in named or ALL_IMAGES in images)
             and (recipe.inputs or recipe.lock != Lock())]
+
+
+def refuse_sealed(recipes: Iterable[Recipe]) -> None:
+    """Raises BadInput with all images in whose folders this user cannot write locks, which are made in minutes."""
+    if sealed := [recipe.folder for recipe in recipes if not os.access(recipe.folder, os.W_OK)]:
+        raise BadInput([f"{texts.visible(folder)}: this user may not write here, so {LOCK} cannot be replaced: run as "
+                        "its owner, or with --check" for folder in sealed], what="the choice")
 
 
 def view(recipe: Recipe) -> dict[str, Any]:
