@@ -111,6 +111,16 @@ def test_a_run_whose_every_node_is_lost_ends_well_if_all_is_there(own: Farm, inv
     assert re.search(r"^other +0 +0:00 +0 +0 +0 +lost: ", there.text, re.M), there.text[-3000:]
 
 
+def test_for_mistakes_of_the_catalog_no_host_is_blamed(own: Farm, tmp_path: Path) -> None:
+    """The host is new, so its roles would be run first."""
+    (tmp_path / "images/x").mkdir(parents=True)
+    (tmp_path / "images/x/image.yml").write_text("description: x\n")
+    done = own.run("build.yml", "--check", farm_state=str(tmp_path / "farm"), farm_catalog=[str(tmp_path / "images")])
+    assert done.rc == 2 and "images/x/image.yml:1: the file has no 'license'" in done.text, done.text[-3000:]
+    assert "nothing was provisioned or built, because of the mistakes that are said above" in done.text
+    assert "cannot do without" not in done.text and not done.task("Plan")
+
+
 def test_only_a_build_needs_a_worker_for_each_node(own: Farm, inventory: Path) -> None:
     """A large fleet is provisioned some hosts at a time."""
     groups, sign, hosts = INVENTORY.partition("all:\n")
