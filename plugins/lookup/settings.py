@@ -51,8 +51,10 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.json import get_encoder
 from ansible.plugins.lookup import LookupBase
+from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
+from ansible.vars.hostvars import HostVars
 from ansible_collections.desimages.farm.plugins.module_utils import references, state
 from ansible_collections.desimages.farm.plugins.plugin_utils import command_line, given, settings, travels
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
@@ -63,7 +65,19 @@ try:
 except ImportError:  # it is not public, and another version may have none: then messages name no file
     Origin = None
 
+SSH = ("ssh", "smart", "ansible.builtin.ssh")
+CONTROLLER = "localhost"  # so the playbooks call the machine on which ansible-playbook runs
+DEFAULTS = travels.PLUGINS.parent / "roles" / "farm" / "defaults" / "main.yml"
 display = Display()
+
+
+def plain_of(value):
+    """The value without templates and tags. Raises TypeError and ValueError for what JSON has not."""
+    return json.loads(json.dumps(value, cls=get_encoder("tagless")))
+
+
+def _templated(value) -> bool:
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def place(value) -> str:
@@ -75,9 +89,15 @@ def place(value) -> str:
     return f"{found.path}:{found.line_num}" if found.line_num else found.path
 
 
+def default(value) -> bool:
+    """Whether it is the role's own. One that a person gave may have no value, such as one of a locked vault, and a
+    later step would say so less clearly."""
+    return "/roles/farm/defaults/main.yml" in place(value)
+
+
 def places(variables, names) -> dict:
-    """name -> where it was written."""
-    return {name: place(variables[name]) for name in names}
+    """name -> where a person wrote it."""
+    return {name: place(variables[name]) for name in names if not default(variables[name])}
 
 
 def files() -> dict:
@@ -97,15 +117,20 @@ class LookupModule(LookupBase):
         wrong = list(without.values())
         groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
         extra = load_extra_vars(self._loader)  # which Ansible has read before
-        said = settings.warnings(groups, variables.get("ansible_run_tags") or [], plain)
-        said += command_line.warnings(extra, settings.KNOWN, context.CLIARGS.get("args") or ())
+        playbooks, tags = context.CLIARGS.get("args") or (), variables.get("ansible_run_tags") or ["all"]
+        said = command_line.left_out(tags, playbooks)
+        said += settings.warnings(groups, [] if said else tags, plain, skipped=variables.get("ansible_skip_tags") or [])
+        said += command_line.warnings(extra, settings.KNOWN, playbooks)
+        said += given.unread(str(variables.get("inventory_dir") or os.devnull), groups, groups.get("all", ()))
         for text in said:
             display.warning(texts.told(text))
         user = os.geteuid()
         wrong += command_line.mistakes(extra, settings.KNOWN)
+        remote, address = self._reached(variables, groups)
         wrong += settings.mistakes(
-            plain, groups, self._workers(variables), places=places(variables, plain),
-            remote=self._remote(variables), without=without)
+            plain, groups, self._workers(variables), places=places(variables, plain), remote=remote, address=address,
+            without=without)
+        wrong += self._divided(variables, plain)
         wrong += [] if wrong else given.mistakes(plain, datetime.now(timezone.utc))
         if wrong:  # the rest needs values that are right, and nothing uses it
             return [{"mistakes": list(map(texts.told, wrong)), "fingerprint": "", "user": user, "owned": False,
@@ -128,16 +153,45 @@ class LookupModule(LookupBase):
             }
         ]
 
+    def _divided(self, variables, plain):
+        """What is wrong with settings that hold for the whole farm, and of which the controller has others."""
+        hostvars, host = variables.get("hostvars"), variables.get("inventory_hostname")
+        if host == CONTROLLER or not isinstance(hostvars, HostVars) or host not in hostvars:
+            return []
+        own, theirs = hostvars.raw_get(host), hostvars.raw_get(CONTROLLER)
+        known, names = {}, []
+        for name in settings.SETTINGS:
+            if name not in plain or (name not in own and name not in theirs):
+                continue
+            try:  # also to compare, which decrypts what is in a vault
+                if own.get(name) == theirs.get(name) and not _templated(own.get(name)):
+                    continue
+                if name in theirs:
+                    known[name] = plain_of(Templar(self._loader, theirs).template(theirs[name]))
+                names.append(name)
+            except (AnsibleError, TypeError, ValueError, RecursionError):  # the controller's steps say it
+                continue
+        defaults = {} if set(names) <= set(theirs) else self._loader.load_from_file(str(DEFAULTS), cache="all")
+        defaults = {name: value for name, value in defaults.items() if not _templated(value)}
+        return settings.divided(
+            set(names).intersection(own), known, {name: plain[name] for name in names},
+            places=places(variables, plain), defaults=defaults)
+
     def _workers(self, variables) -> int:
         """How many hosts a playbook has at the same time, if it needs that they are all at work; otherwise 0."""
         return int(variables.get("ansible_forks") or 0) if variables.get("__farm_side_by_side") else 0
 
-    def _remote(self, variables) -> bool:
+    def _reached(self, variables, groups):
+        """Whether the host is another machine; and the address to which ssh connects, if a host of the farm is reached
+        by that. Under a --limit, any other may take the controller's steps, and nothing connects to it."""
+        of_farm = any(variables.get("inventory_hostname") in groups.get(name, ()) for name in settings.GROUPS)
         told = variables.get("ansible_connection") or context.CLIARGS.get("connection") or "ssh"
         try:
-            return self._templar.template(told) != "local"
+            how = self._templar.template(told)
+            address = variables.get("ansible_host") or variables.get("inventory_hostname") or ""
+            return how != "local", str(self._templar.template(address)) if how in SSH and of_farm else ""
         except AnsibleError:  # which Ansible tells when it connects
-            return True
+            return True, ""
 
     def _values(self, variables):
         """The farm's variables without templates and tags; and name -> why it has no value."""
@@ -146,11 +200,10 @@ class LookupModule(LookupBase):
                  (name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name))]
         here = False
         for name in sorted(names, key=lambda name: name != "farm_registry"):
-            if here and name in settings.OF_ACCESS and self._default(variables[name]):
+            if here and name in settings.OF_ACCESS and default(variables[name]):
                 continue  # each takes some ms, and nothing uses them there
             try:
-                value = self._templar.template(variables[name])
-                found[name] = json.loads(json.dumps(value, cls=get_encoder("tagless")))
+                found[name] = plain_of(self._templar.template(variables[name]))
             except AnsibleError as error:  # a variable or file that is missing, a vault that is locked
                 wrong[name] = self._why(name, variables, f"cannot be worked out: {' '.join(str(error).split())}")
             except (TypeError, ValueError, RecursionError):  # a date as a key, bytes
@@ -158,11 +211,6 @@ class LookupModule(LookupBase):
                                                          "a key: put it in quotes")
             here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
         return found, wrong
-
-    def _default(self, value) -> bool:
-        """Whether it is the role's own. One that a person gave may have no value, such as one of a locked vault, and a
-        later step would say so less clearly."""
-        return "/roles/farm/defaults/main.yml" in place(value)
 
     def _why(self, name, variables, said) -> str:
         at = place(variables[name])

@@ -27,6 +27,8 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
                     ("move",)),
     "image": ("remove", "context"), "to": ("context",), "build_platform": ("context",),
 }
+# those that run no roles: what else has tags is always run
+UNTAGGED = ("clean", "context", "licences", "lock", "outdated", "remove", "status", "stop", "verify")
 
 
 def mistakes(extra: Mapping[str, Any], known: Collection[str]) -> list[str]:
@@ -47,6 +49,15 @@ def warnings(extra: Iterable[str], known: Collection[str], playbooks: Iterable[s
              for name in sorted(extra) if name not in known and name not in USED_BY and f"farm_{_usual(name)}" in known]
     return found + [f"{name} (-e) is not used here, but by {', '.join(f'{one}.yml' for one in USED_BY[name])}"
                     for name in sorted(extra) if name in USED_BY and not names & set(USED_BY[name])]
+
+
+def left_out(tags: Collection[str], playbooks: Iterable[str]) -> list[str]:
+    """What to say of the tags that were chosen if these playbooks (paths) do nothing for any tag."""
+    names = {PurePath(path).stem for path in playbooks}
+    if not names or not names <= set(UNTAGGED) or {"all", "untagged"} & set(tags):
+        return []
+    return [f"no task of {', '.join(f'{name}.yml' for name in sorted(names))} has a tag, so -t {','.join(tags)} leaves "
+            "out all that it does"]
 
 
 def _usual(name: str) -> str:

@@ -1,12 +1,14 @@
 # Copyright: the Desimages authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files on the controller that settings name: what is wrong with them, before anything starts. This file reads
-them. Everything else about a certificate of one's own is checked where it is used: pki/keeping.py."""
+"""The files on the controller that settings name, or come from: what is wrong with them, before anything starts. This
+file reads them. Everything else about a certificate of one's own is checked where it is used: pki/keeping.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 from ansible_collections.desimages.farm.plugins.module_utils import references
 
 WRITTEN = tuple(f"farm_{name}_json" for name in ("plan", "status", "check", "verify", "outdated", "licences"))
+READ = (".yml", ".yaml", ".json")  # what Ansible reads there, besides names without a suffix
+USUAL = ("all", "nodes", "registries", "testers")
 
 
 def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
@@ -30,6 +34,28 @@ def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
         if path and isinstance(path, str) and (said := _unread(path)):
             found.append(f"{name} is {path!r}: {said}")
     return found
+
+
+def unread(folder: str, groups: Mapping[str, Sequence[str]], hosts: Iterable[str]) -> list[str]:
+    """What to say of files and folders of variables beside an inventory whose names are nearly those of a group or
+    host that has none: nobody reads them."""
+    found = []
+    for kind, of, known in (("group_vars", "group", {*groups, *USUAL}), ("host_vars", "host", {*hosts, "localhost"})):
+        try:
+            paths = [Path(entry.name) for entry in os.scandir(Path(folder) / kind) if not entry.name.startswith(".")]
+        except OSError:
+            continue
+        names = {path.stem if path.suffix in READ else path.name for path in paths}
+        for name in sorted(names - known):
+            # pi2 and pi3 are two machines, one of which was removed
+            lacking = sorted(other for other in known - names if _letters(other) != _letters(name))
+            found += [f"{folder}/{kind}/{name} is for no {of} of this inventory, so nothing in it is used: is it for "
+                      f"{near}?" for near in difflib.get_close_matches(name, lacking, n=1, cutoff=0.77)]
+    return found
+
+
+def _letters(name: str) -> str:
+    return name.strip("0123456789")
 
 
 def _unwritten(path: Path) -> str:

@@ -25,6 +25,8 @@ OF_HOSTS = ("farm_state", "farm_registry", "farm_native", "farm_emulation")  # w
 
 def _short(value: Any) -> str:
     """A value for a message, without what may be secret: a login before a host name, a private key."""
+    if value is None:
+        return "null"
     if "PRIVATE KEY" in repr(value):
         return "(not shown: it has a private key)"
     text = re.sub(r"""(?<=['"/])[^\s/'":@]*:[^\s/'"]*@""", "...@", repr(value))
@@ -89,6 +91,11 @@ OF_PLAYBOOKS: Mapping[str, Setting] = {  # variables of a single playbook
     "farm_from_state": Setting(checks.path),
 }
 
+# each host may have its own; the others hold for the whole farm
+PER_HOST = ("farm_state", "farm_native", "farm_emulation", "farm_slots")
+# of the whole farm's, those that are read on hosts too
+ON_HOSTS = ("farm_registry", "farm_controller_state", *OF_ACCESS)
+
 KNOWN = (*SETTINGS, *OF_PLAYBOOKS, *role_settings.CHECKS, *role_settings.OTHERS)
 
 GROUPS = ("nodes", "registries")
@@ -119,24 +126,31 @@ def _group_mistakes(groups: Mapping[str, Sequence[str]], forks: int) -> Iterator
 
 def _near(wanted: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Groups with hosts whose names are nearly the wanted one, such as node, Nodes and registry."""
-    words = (wanted, {"nodes": "node", "registries": "registry"}[wanted])
+    words = (wanted, OTHERS[wanted])
     return sorted(name for name, hosts in groups.items() if hosts and name != wanted
                   and difflib.get_close_matches(name.lower(), words, n=1, cutoff=0.88))
 
 
-def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = (), names: Iterable[str] = ()) -> list[str]:
-    """What may be a mistake, but need not: of the inventory's groups; of the tags that were chosen (`-t`), which
-    another playbook may have that imports ours; of the variables' names, as one may serve to work out another."""
-    unknown = [tag for tag in tags if tag not in (*TAGS, *ANY_TAG)]
-    found = [f"no task of the farm has the tag {', '.join(unknown)} (-t), so none is run for it; there are "
-             f"{', '.join(TAGS)}"] if unknown else []
+OTHERS = {"nodes": "node", "registries": "registry", "testers": "tester"}  # what each may be called by mistake
+
+
+def warnings(groups: Mapping[str, Sequence[str]], tags: Sequence[str] = (), names: Iterable[str] = (), *,
+             skipped: Sequence[str] = ()) -> list[str]:
+    """What may be a mistake, but need not: of the inventory's groups; of the tags that were chosen (`-t`) or `skipped`,
+    which another playbook may have that imports ours; of the variables' names, as one may serve to work out another."""
+    found = [f"no task of the farm has the tag {', '.join(unknown)} ({option}), so none is {what} for it; there are "
+             f"{', '.join(TAGS)}" for option, given, what in (("-t", tags, "run"), ("--skip-tags", skipped, "left out"))
+             if (unknown := [tag for tag in given if tag not in (*TAGS, *ANY_TAG)])]
     found += [f"{name} is not a variable of the farm{near}, which by itself does not use it; roles/*/README.md have all"
               for name in sorted(names) if name not in KNOWN and not _nearly(name)
               for near in [_like(name)]]
-    if groups.get("registries"):
-        return found
-    return found + [f"the group {name} is not used, because the farm's own registry runs in the group registries: "
-                    "rename it, unless farm_registry is an existing registry" for name in _near("registries", groups)]
+    if not groups.get("registries"):
+        found += [f"the group {name} is not used, because the farm's own registry runs in the group registries: "
+                  "rename it, unless farm_registry is an existing registry" for name in _near("registries", groups)]
+    if not groups.get("testers"):
+        found += [f"the group {name} is not used, because images are run on the hosts of the group testers: rename it, "
+                  "unless it is for something else" for name in _near("testers", groups)]
+    return found
 
 
 def _nearly(name: str) -> str:
@@ -151,11 +165,13 @@ def _like(name: str) -> str:
 
 
 def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], forks: int = 0, *,
-             places: Mapping[str, str] | None = None, remote: bool = False, without: Container[str] = ()) -> list[str]:
+             places: Mapping[str, str] | None = None, remote: bool = False, address: str = "",
+             without: Container[str] = ()) -> list[str]:
     """Everything wrong with the inventory's groups and one host's public variables: bad and missing values, and names
     that are nearly right. `forks` is how many workers Ansible has; 0 if that is not known. `places` says where a
-    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine; `without`,
-    which variables are set but have no value, as their templates have a mistake."""
+    variable is set (FILE:LINE), as far as that is known; `remote`, whether the host is another machine; `address`,
+    where ssh connects to, if the host is reached by it; `without`, which variables are set but have no value, as their
+    templates have a mistake."""
     found, places = list(_group_mistakes(groups, forks)), places or {}
     for name, setting in {**SETTINGS, **OF_PLAYBOOKS}.items():
         if name not in values:
@@ -168,17 +184,17 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
         if allowed:
             shown = "(not shown)" if setting.secret else _short(values[name])
             found.append(f"{name} is {shown}{_at(name, places)}, it must be {allowed}"
-                         f"{_as_text(name, values[name], allowed)}")
+                         f"{_as_text(name, values[name], allowed, places)}")
     for name, check in role_settings.CHECKS.items():
         if name in values and (allowed := check(values[name])):
             found.append(f"{name} is {_short(values[name])}{_at(name, places)}, it must be {allowed}"
-                         f"{_as_text(name, values[name], allowed)}")
-    found += _access_mistakes(values, groups, remote=remote)
+                         f"{_as_text(name, values[name], allowed, places)}")
+    found += _access_mistakes(values, groups, places, remote=remote, address=address)
     if groups.get("registries") and not references.address(values.get("farm_registry", "")):
-        found += _registry_mistakes(values)
+        found += _registry_mistakes(values, places)
     here = values.get("farm_state")
-    found += [f"{name} is {_short(values[name])}, and farm_state {_short(here)}: a host has one such folder; "
-              "set farm_state for this host, or mount a larger disk in it"
+    found += [f"{name} is {_short(values[name])}{_at(name, places)}, and farm_state {_short(here)}: a host has one "
+              "such folder; set farm_state for this host, or mount a larger disk in it"
               for name in STATES if here and values.get(name, here) != here]
     if values.get("farm_verify") == "before_tag" and not groups.get("testers"):
         found.append("farm_verify is before_tag, but the group testers has no host that could run images: add one in "
@@ -191,10 +207,34 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     return found
 
 
-def _as_text(name: str, value: Any, allowed: str) -> str:
-    """How to give a list or a mapping with `-e`, to somebody who gave it as a text."""
+def divided(own: Container[str], controllers: Mapping[str, Any], values: Mapping[str, Any], *,
+            places: Mapping[str, str], defaults: Mapping[str, Any]) -> list[str]:
+    """Settings of the whole farm of which a host and the controller, whose steps read its own, have different values.
+    `own` are the names that the inventory gives the host, `controllers` the values that it gives the controller;
+    `values` are the host's, with what has a default; `defaults` those that are no templates."""
+    found = []
+    for name, setting in SETTINGS.items():
+        if name in PER_HOST or name not in values or (name not in own and name not in ON_HOSTS):
+            continue  # the controller may have a setting alone that only its steps read
+        if name not in own and name not in controllers:
+            continue
+        theirs = controllers.get(name, defaults.get(name))
+        if theirs == values[name]:
+            continue
+        here, there = ("(not shown)" if setting.secret else _short(value) for value in (values[name], theirs))
+        found.append(f"{name} is {here}{_at(name, places) if name in own else ', its default'}, but "
+                     f"{there if name in controllers else 'not set'} for the controller (localhost), and it holds for "
+                     "the whole farm: set it once, in group_vars/all.yml")
+    return found
+
+
+def _as_text(name: str, value: Any, allowed: str, places: Mapping[str, str]) -> str:
+    """How to give a list or a mapping, to somebody who gave it as a text."""
     if not isinstance(value, str) or not value.startswith(("[", "{")) or not re.search("list|mapping", allowed):
         return ""
+    if places.get(name):  # else it is most likely from the command line
+        return ("; this is a text, as in quotes or in an INI file: write a list or a mapping without quotes around it, "
+                "in a file of group_vars or host_vars")
     return f"; -e {name}=... gives a text, -e '{{\"{name}\": ...}}' a list or a mapping"
 
 
@@ -202,20 +242,25 @@ def _at(name: str, places: Mapping[str, str]) -> str:
     return f" ({places[name]})" if places.get(name) else ""
 
 
-def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], *, remote: bool) -> Iterator[str]:
+def _access_mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], places: Mapping[str, str], *,
+                     remote: bool, address: str) -> Iterator[str]:
     """What does not fit together in how the hosts reach the registry, the farm's own or another."""
     name, user = values.get("farm_registry", ""), values.get("farm_registry_user", "farm")
     if references.address(name):
         return
     hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, ())))
     if references.loopback(name) and remote and len(hosts) > 1:
-        yield (f"farm_registry is {name!r}, which each host takes for itself, but the farm has several ("
-               f"{', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in group_vars/all.yml, to the "
-               "name or address under which all of them and this machine reach the registry")
+        yield (f"farm_registry is {name!r}{_at('farm_registry', places)}, which each host takes for itself, but the "
+               f"farm has several ({', '.join(hosts[:3])}{', ...' if len(hosts) > 3 else ''}): set it, in "
+               "group_vars/all.yml, to the name or address under which all of them and this machine reach the registry")
+    elif references.loopback(name) and address and not references.loopback(address):
+        yield (f"farm_registry is {name!r}{_at('farm_registry', places)}, which this host takes for itself, as does "
+               f"the controller, but the host is another machine ({_short(address)}): set it, in group_vars/all.yml, "
+               "to the name or address under which both reach the registry")
     if (not references.loopback(name) and not groups.get("registries") and user != "farm"
             and values.get("farm_registry_password") == ""):
-        yield (f"farm_registry_user is {_short(user)}, but farm_registry_password is empty, so the Docker "
-               "client's login would be used: set both, or neither")
+        yield (f"farm_registry_user is {_short(user)}{_at('farm_registry_user', places)}, but farm_registry_password "
+               "is empty, so the Docker client's login would be used: set both, or neither")
 
 
 def emulation(value: Any) -> dict[str, str]:
@@ -224,21 +269,23 @@ def emulation(value: Any) -> dict[str, str]:
     return {str(platform): str(given.get(str(platform), EMULATION[0])) for platform in ALL}
 
 
-def _registry_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
+def _registry_mistakes(values: Mapping[str, Any], places: Mapping[str, str]) -> Iterator[str]:
     """What does not fit together where the farm runs its own registry. Off loopback that has TLS and a password."""
     name, listens = values["farm_registry"], values.get("registry_address")
     if listens is not None and not _listener(listens):
-        yield f"registry_address is {_short(listens)}, it must be ADDRESS:PORT with a numeric address, as 0.0.0.0:5000"
+        yield (f"registry_address is {_short(listens)}{_at('registry_address', places)}, it must be ADDRESS:PORT with "
+               "a numeric address, as 0.0.0.0:5000")
+    at = _at("farm_registry", places)
     if references.loopback(name):
         if not references.listener_on_loopback(name):
-            yield (f"farm_registry is {name!r}: on loopback the farm's own registry (group registries) needs a numeric "
-                   "address and a port, as 127.0.0.1:5000; to use another registry, leave that group empty")
+            yield (f"farm_registry is {name!r}{at}: on loopback the farm's own registry (group registries) needs a "
+                   "numeric address and a port, as 127.0.0.1:5000; to use another registry, leave that group empty")
         return
     if listens is None and not re.search(r":[0-9]+\Z", name):
-        yield f"farm_registry is {name!r}: the farm's own registry (group registries) needs a port, as {name}:5000"
+        yield f"farm_registry is {name!r}{at}: the farm's own registry (group registries) needs a port, as {name}:5000"
     pair = [each for each in ("registry_certificate", "registry_key") if values.get(each)]
     if len(pair) == 1:
-        yield f"{pair[0]} is set alone: registry_certificate and registry_key belong together"
+        yield f"{pair[0]}{_at(pair[0], places)} is set alone: registry_certificate and registry_key belong together"
 
 
 def _listener(value: Any) -> bool:

@@ -46,6 +46,30 @@ def test_a_playbook_of_somebodys_own_may_use_anything(playbooks):
     assert command_line.warnings({"farm_snapshot": "x"}, settings.KNOWN, playbooks) == []
 
 
+@pytest.mark.parametrize(("tags", "playbooks", "told"), [
+    (["buildkitd_run"], ["playbooks/clean.yml"], True), (["x", "y"], ["status.yml", "stop.yml"], True),
+    (["always"], ["lock.yml"], True), (["all"], ["clean.yml"], False), (["untagged"], ["clean.yml"], False),
+    (["buildkitd_run"], ["playbooks/provision.yml"], False), (["buildkitd_run"], ["mine.yml"], False),
+    (["buildkitd_run"], ["stop.yml", "mine.yml"], False), (["buildkitd_run"], [], False),
+])
+def test_tags_for_a_playbook_without_any_are_told(tags, playbooks, told):
+    """It would do nothing, and end well."""
+    found = command_line.left_out(tags, playbooks)
+    assert [text.partition(" has a tag, so -t ")[2] for text in found] == (
+        [f"{','.join(tags)} leaves out all that it does"] if told else [])
+
+
+def test_the_playbooks_without_tags_run_no_role_that_has_some():
+    def tagged(text: str) -> bool:
+        """Whether a task in it, or in a file that it imports, has another tag than `always`. An include is a task."""
+        inner = [(PLAYBOOKS / name).read_text() for name in re.findall(r"import_tasks: (tasks/[a-z]+\.yml)", text)]
+        inner += [(PLAYBOOKS / "tasks" / name).read_text() for name in re.findall(r"import_tasks: ([a-z]+\.yml)", text)]
+        return "roles.yml" in text or any(map(tagged, inner))
+
+    for path in PLAYBOOKS.glob("*.yml"):
+        assert tagged(path.read_text()) is (path.stem not in command_line.UNTAGGED), path.stem
+
+
 def used(name: str, text: str) -> bool:
     return bool(re.search(rf"\b{name}\b", re.sub(r"(?m)(^| )#.*", "", text)))
 

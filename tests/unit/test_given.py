@@ -117,3 +117,20 @@ def test_a_device_is_not_replaced_by_a_file(path: str) -> None:
 
 def test_each_file_that_a_playbook_writes_is_looked_at() -> None:
     assert set(given.WRITTEN) == {name for name in settings.OF_PLAYBOOKS if name.endswith("_json")}
+
+
+@pytest.mark.parametrize(("files", "said"), [
+    (["group_vars/node.yml"], ["group_vars/node is for no group of this inventory, so nothing in it is used: is it for"
+                               " nodes?"]),
+    (["group_vars/registry/all.yml", "host_vars/pi-zer"], ["group_vars/registry is for", "host_vars/pi-zer is for"]),
+    (["group_vars/node.yml", "group_vars/nodes.yml"], []), (["group_vars/web.yml", "host_vars/pi3.yml"], []),
+    (["group_vars/all.yml", "group_vars/testers", "host_vars/localhost.json", "host_vars/pi2.example.org"], []),
+    (["group_vars/.node.yml.swp", "hosts.yml"], []),
+])
+def test_a_file_for_a_group_that_is_misspelt_is_told(tmp_path: Path, files: list[str], said: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    hosts = ["pi2", "pi-zero", "pi2.example.org"]
+    found = given.unread(str(tmp_path), {"all": hosts, "nodes": hosts, "registries": ["pi2"]}, hosts)
+    assert [text.removeprefix(f"{tmp_path}/")[:len(start)] for text, start in zip(found, said, strict=True)] == said

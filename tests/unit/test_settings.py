@@ -76,11 +76,38 @@ def test_a_group_that_is_nearly_registries_is_warned_of(groups, told):
     assert [text.split()[2] for text in found] == ([told] if told else [])
 
 
+@pytest.mark.parametrize(("groups", "told"), [
+    ({"tester": ["pi"]}, "tester"), ({"Testers": ["pi"]}, "Testers"), ({"tester": ["pi"], "testers": ["pi"]}, ""),
+    ({"tests": ["pi"]}, ""),
+])
+def test_a_group_that_is_nearly_testers_is_warned_of(groups, told):
+    found = settings.warnings({**ALONE, **groups})
+    assert [text.split()[2] for text in found] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(("own", "controllers", "said"), [
+    ({"farm_registry"}, {}, "farm_registry is 'a:1' (x:1), but not set for"),
+    ({"farm_registry"}, {"farm_registry": "b:1"}, "farm_registry is 'a:1' (x:1), but 'b:1' for the controller"),
+    (set(), {"farm_registry": "b:1"}, "farm_registry is 'a:1', its default, but 'b:1' for the controller"),
+    (set(), {"farm_registry_password": "c"}, "farm_registry_password is (not shown), its default, but (not shown) for"),
+    (set(), {"farm_busy": "stop"}, ""), ({"farm_busy"}, {"farm_busy": "stop"}, "farm_busy is 'wait', but 'stop' for"),
+    ({"farm_busy"}, {}, ""), ({"farm_registry"}, {"farm_registry": "a:1"}, ""), (set(), {}, ""),
+    ({"farm_state", "farm_slots", "farm_native", "farm_emulation"}, {"farm_state": "/srv/x"}, ""),
+])
+def test_a_host_has_what_holds_for_the_whole_farm_as_the_controller_has_it(own, controllers, said):
+    values = {"farm_registry": "a:1", "farm_busy": "wait", "farm_registry_password": "b", "farm_state": "/srv/farm",
+              "farm_slots": 2, "farm_native": [], "farm_emulation": "never"}
+    found = settings.divided(own, controllers, values, places={"farm_registry": "x:1"}, defaults={"farm_busy": "wait"})
+    assert [text[:len(said)] for text in found] == ([said] if said else [])
+
+
 def test_a_tag_that_no_task_has_is_warned_of():
     """Nothing would run, and nothing would say so."""
     assert settings.warnings({}, ["all"]) == settings.warnings({}, ["buildkitd_prove", "untagged"]) == []
     (found,) = settings.warnings(ALONE, ["build", "registry_run", "nothere"])
     assert found.startswith("no task of the farm has the tag build, nothere (-t), so none is run for it; there")
+    (found,) = settings.warnings(ALONE, ["all"], skipped=["registry_run", "buildkitd"])
+    assert found.startswith("no task of the farm has the tag buildkitd (--skip-tags), so none is left out for it; ")
 
 
 def test_the_tags_that_are_known_are_those_of_the_roles():
@@ -96,6 +123,16 @@ def test_other_machines_do_not_reach_a_registry_on_loopback():
     assert found.startswith("farm_registry is '127.0.0.1:5000', which each host takes for itself")
     assert "pi, rack" in found
     assert settings.mistakes({**GOOD, "farm_registry": "registry.example.org:5000"}, two, remote=True) == []
+
+
+@pytest.mark.parametrize(("address", "told"), [
+    ("192.168.1.22", True), ("pi2.example.org", True), ("2001:db8::1", True), ("127.0.0.1", False), ("::1", False),
+    ("localhost", False), ("", False),
+])
+def test_a_single_machine_elsewhere_does_not_share_its_loopback_with_the_controller(address, told):
+    """A container on this machine may: ssh reaches it on loopback."""
+    found = settings.mistakes(GOOD, {"nodes": ["pi"], "registries": ["pi"]}, remote=True, address=address)
+    assert [f"the host is another machine ({address!r})" in text for text in found] == [True] * told
 
 
 def test_a_user_without_a_password_is_not_dropped_in_silence():
@@ -340,6 +377,12 @@ def test_variables_of_one_playbook_are_checked_with_all_others(name, value, said
 def test_a_folder_that_follows_from_another_one_is_told_once():
     (found,) = settings.mistakes({**GOOD, "farm_state": "x", "farm_controller_state": "x"}, ALONE)
     assert found.startswith("farm_state is 'x'")
+
+
+def test_a_list_that_a_file_gives_as_a_text_has_advice_for_files():
+    at = {"farm_native": "/srv/hosts.ini:2"}
+    (found,) = settings.mistakes({**GOOD, "farm_native": "[linux/arm/v7]"}, ALONE, places=at)
+    assert "in a file of group_vars or host_vars" in found and "-e" not in found.split()
 
 
 def test_a_text_that_may_not_be_a_list_has_no_advice_about_lists():

@@ -23,14 +23,14 @@ registry:
 """
 
 
-def told(folder: Path, variables: str) -> tuple[dict[str, list[str]], str]:
+def told(folder: Path, variables: str, hosts: str = HOSTS, *words: str) -> tuple[dict[str, list[str]], str]:
     """host -> what it is told; and everything that Ansible printed beside that."""
     (folder / "group_vars").mkdir()
-    (folder / "hosts.yml").write_text(HOSTS, encoding="utf-8")
+    (folder / "hosts.yml").write_text(hosts, encoding="utf-8")
     (folder / "group_vars/all.yml").write_text(variables, encoding="utf-8")
     own = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
     program = str(Path(sys.executable).parent / "ansible-playbook")
-    done = subprocess.run([program, "-i", str(folder), "playbooks/provision.yml", "--check"], cwd=PROJECT,
+    done = subprocess.run([program, "-i", str(folder), "playbooks/provision.yml", "--check", *words], cwd=PROJECT,
                           env={**os.environ, **own, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -60,11 +60,12 @@ tester_socket: docker.sock
     return found, text, folder
 
 
-def test_every_host_is_told_all_mistakes_and_none_is_connected_to(
+def test_all_mistakes_are_told_once_and_no_host_is_connected_to(
     wrong: tuple[dict[str, list[str]], str, Path]
 ) -> None:
     found, text, _folder = wrong
-    assert set(found) == {"pi2", "pi4"} and found["pi2"] == found["pi4"]
+    assert set(found) == {"pi2", "pi4"} and found["pi4"] == []
+    assert "the settings of pi4 cannot be used, for the same reasons as those of pi2" in " ".join(text.split())
     assert sorted(line.split()[0] for line in found["pi2"]) == [
         "buildkit_weight", "buildkitd_memory", "farm_registry_ca", "farm_registry_password", "farm_signing_key",
         "farm_slots", "farm_state", "tester_socket"]
@@ -109,7 +110,8 @@ def test_the_variables_of_testers_are_looked_at_too(tmp_path: Path) -> None:
     found, _text = told(tmp_path, "farm_registry: r.example.org:5000\ntester_state: /srv/x\ntester_socket: a.sock\n")
     socket, state = sorted(found["pi2"])
     assert socket.startswith("tester_socket is 'a.sock'") and "an absolute path" in socket
-    assert state.startswith("tester_state is '/srv/x', and farm_state '/var/lib/desimages'")
+    at = f"{tmp_path}/group_vars/all.yml:2"
+    assert state.startswith(f"tester_state is '/srv/x' ({at}), and farm_state '/var/lib/desimages': a host")
 
 
 def test_an_inventory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -123,3 +125,54 @@ def test_a_password_that_cannot_be_read_is_told_also_for_a_registry_on_loopback(
     found, _text = told(tmp_path, "farm_registry_password: '{{ vault_password_of_mine }}'\nansible_connection: local\n")
     (text,) = found["pi2"]
     assert text.startswith("farm_registry_password (") and "'vault_password_of_mine' is undefined" in text
+
+
+NODES = """
+nodes:
+  hosts:
+    pi2: {ansible_host: 127.0.0.2, ansible_port: 1}
+    pi4: {ansible_host: 127.0.0.2, ansible_port: 1, farm_slots: many}
+  vars:
+    farm_registry: registry.example.org:5000
+    farm_publish: hub.example.org/me
+    farm_busy: wait
+    farm_state: /srv/farm
+"""
+
+
+def test_what_holds_for_the_whole_farm_is_not_set_for_some_hosts_alone(tmp_path: Path) -> None:
+    """The controller, which plans and tags, would use another registry, and publish nowhere."""
+    found, _text = told(tmp_path, "farm_registry_user: me\nfarm_registry_password: secret\n", NODES)
+    registry, publish = found["pi2"]
+    ends = "but not set for the controller (localhost), and it holds for the whole farm: set it once, in group_vars/"
+    assert registry.startswith(f"farm_registry is 'registry.example.org:5000' ({tmp_path}/hosts.yml:7), {ends}")
+    assert publish.startswith(f"farm_publish is 'hub.example.org/me' ({tmp_path}/hosts.yml:8), {ends}")
+    assert len(found["pi4"]) == 3  # not those of another host
+
+
+def test_a_setting_that_each_host_works_out_for_itself_is_told(tmp_path: Path) -> None:
+    found, _text = told(tmp_path, "farm_registry: '{{ inventory_hostname }}:5000'\n"
+                                  "farm_controller_state: '{{ [\"/srv\", \"farm\"] | join(\"/\") }}'\n")
+    assert found["pi2"][0].startswith("farm_registry is 'pi2:5000' (")
+    assert "but 'localhost:5000' for the controller (localhost)" in found["pi2"][0]
+    assert len(found["pi2"]) == len(found["pi4"]) == 1
+
+
+def test_the_controller_may_have_settings_that_only_its_steps_read(tmp_path: Path) -> None:
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/localhost.yml").write_text(
+        "farm_catalog: [/srv/images]\nfarm_secrets: /srv/secrets\nfarm_signing_key: '{{ nothing }}'\n")
+    found, _text = told(tmp_path, "farm_registry: registry.example.org:5000\n")
+    (text,) = found["pi2"]
+    assert text.startswith("farm_secrets is '/var/lib/desimages/secrets', its default, but '/srv/secrets' for the cont")
+
+
+@pytest.mark.parametrize(("hosts", "said"), [
+    ("node: {hosts: {pi2: }}\n", "; should the group node be called nodes?"),
+    ("testers: {hosts: {pi2: }}\n", "such as this machine (localhost)"),
+    ("nodes: {hosts: {pi2: }}\nall: {hosts: {web: }}\n", "nothing was done: change --limit"),
+])
+def test_a_run_without_a_host_of_the_farm_says_why(tmp_path: Path, hosts: str, said: str) -> None:
+    limit = ["--limit=web"] if "web" in hosts else []
+    found, text = told(tmp_path, "", hosts, *limit)
+    assert set(found) == {"web" if limit else "localhost"} and said in " ".join(text.split())
