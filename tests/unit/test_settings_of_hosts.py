@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOSTS = """
@@ -176,3 +178,22 @@ def test_a_run_without_a_host_of_the_farm_says_why(tmp_path: Path, hosts: str, s
     limit = ["--limit=web"] if "web" in hosts else []
     found, text = told(tmp_path, "", hosts, *limit)
     assert set(found) == {"web" if limit else "localhost"} and said in " ".join(text.split())
+
+
+def test_what_the_nodes_may_emulate_follows_from_the_settings_of_each() -> None:
+    """One that has no foreign machine beside it may be the only one that emulates, whatever the controller's say."""
+    def host(native: list[str], emulated: list[str], allowed: list[str]) -> dict[str, object]:
+        return {"__farm_probe": {"node": {"native": native, "emulated": emulated}},
+                "__farm_settings": {"emulated": allowed}}
+
+    hosts = {"one": host(["linux/amd64"], ["linux/s390x", "linux/riscv64"], ["linux/s390x", "linux/ppc64le"]),
+             "two": host(["linux/arm64"], ["linux/riscv64"], []),
+             "lost": {**host(["linux/386"], ["linux/ppc64le"], ["linux/ppc64le"]), "__farm_lost": "no answer"},
+             "new": {"__farm_probe": {"node": {}}, "__farm_settings": {"emulated": ["linux/386"]}}, "away": {}}
+    loader = DataLoader()
+    roles = loader.load_from_file(str(PROJECT / "roles/farm/vars/main.yml"), trusted_as_template=True)
+    templar = Templar(loader, {**roles, "hostvars": hosts, "ansible_play_hosts": list(hosts),
+                               "groups": {"nodes": list(hosts)}, "farm_emulation": "never"})
+    assert templar.template(roles["__farm_emulated"]) == ["linux/s390x"]
+    assert templar.template(roles["__farm_native"]) == ["linux/amd64", "linux/arm64"]
+    assert templar.template(roles["__farm_complete"]) is False
