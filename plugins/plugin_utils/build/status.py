@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amou
 
 SOON = 30  # days before it expires a certificate of the farm's own is renewed (pki/certificates.py)
 LOOKED_AT = 50  # runs, the last ones
+AROUND = re.compile(r"^Task failed: (Failed to connect to the host via ssh: )?")  # what Ansible says before ssh's words
 COLUMNS = ("host", "is", "state", "runs", "emulates", "farm", "BuildKit", "runc", "engine", "load", "free", "cache",
            "certificate")
 
@@ -49,7 +51,7 @@ def facts(name: str, groups: Iterable[str], read: Mapping[str, Any], run: Mappin
     """A host: `read` is what the module farm_info returned, or why it could not; `run` what it did last; `days` how
     long its registry's certificate is valid."""
     node = read.get("node") or {}
-    away = "" if "services" in read else " ".join(str(read.get("msg") or "it cannot be read").split())
+    away = "" if "services" in read else AROUND.sub("", " ".join(str(read.get("msg") or "it cannot be read").split()))
     state = "away" if away else "there" if read["services"] else "not provisioned"
     return {"host": name, "groups": list(groups), "state": state, "why": away,
             "native": node.get("native", []), "emulated": node.get("emulated", []), "farm": read.get("farm", ""),
