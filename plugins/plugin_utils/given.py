@@ -23,7 +23,7 @@ USUAL = ("all", "nodes", "registries", "testers")
 def mistakes(values: Mapping[str, Any], now: datetime) -> list[str]:
     """From a host's public variables, which are right but for this."""
     unwritable = [f"{name} is {path!r}: {said}" for name in WRITTEN
-                  for path in [values.get(name)] if path and (said := _unwritten(Path(path).expanduser()))]
+                  for path in [values.get(name)] if path and (said := _unwritten(os.path.expanduser(path)))]
     if references.loopback(str(values.get("farm_registry", ""))):
         return unwritable
     ca, made = values.get("farm_registry_ca", ""), f"{values.get('farm_secrets', '')}/registry-ca.pem"
@@ -58,11 +58,20 @@ def _letters(name: str) -> str:
     return name.strip("0123456789")
 
 
-def _unwritten(path: Path) -> str:
+def _unwritten(path: str) -> str:
     """Why a file cannot be written; '' if it can. It replaces what has its name, which must not be a device."""
-    if not path.parent.is_dir():
-        return f"the machine on which ansible-playbook runs has no folder {path.parent}"
-    if path.is_symlink() or path.exists() and not path.is_file():
+    folder = os.path.dirname(path)
+    try:
+        os.stat(folder)
+    except PermissionError:
+        return f"this user may not look into the folder {folder}"
+    except OSError:
+        pass
+    if not os.path.isdir(folder):
+        return f"the machine on which ansible-playbook runs has no folder {folder}"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user may not write to the folder {folder}"
+    if os.path.islink(path) or os.path.exists(path) and not os.path.isfile(path):
         return "this is not a file, and would be replaced by one: name another"
     return ""
 

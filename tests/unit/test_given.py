@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+PROJECT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 29, tzinfo=timezone.utc)
 KEY = ed25519.Ed25519PrivateKey.generate()
 
@@ -134,3 +138,31 @@ def test_a_file_for_a_group_that_is_misspelt_is_told(tmp_path: Path, files: list
     hosts = ["pi2", "pi-zero", "pi2.example.org"]
     found = given.unread(str(tmp_path), {"all": hosts, "nodes": hosts, "registries": ["pi2"]}, hosts)
     assert [text.removeprefix(f"{tmp_path}/")[:len(start)] for text, start in zip(found, said, strict=True)] == said
+
+
+JUDGED = """
+import sys
+from datetime import datetime, timezone
+from ansible_collections.desimages.farm.plugins.plugin_utils import given
+for path in sys.argv[1:]:
+    (said,) = given.mistakes({"farm_registry": "127.0.0.1:1", "farm_plan_json": path}, datetime.now(timezone.utc))
+    print(said)
+"""
+
+
+def test_a_file_that_this_user_may_not_write_is_told(tmp_path: Path) -> None:
+    """By a process that modes bind. (Root's may write everything by a capability.)"""
+    for name, mode in (("closed/inner", 0o755), ("sealed", 0o555)):
+        (tmp_path / name).mkdir(parents=True, mode=mode)
+    (tmp_path / "closed").chmod(0)
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    paths = [str(tmp_path / name) for name in ("closed/inner/x.json", "closed/x.json", "sealed/x.json")]
+    try:
+        done = subprocess.run([*without, sys.executable, "-c", JUDGED, *paths], capture_output=True, text=True,
+                              check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "collections")})
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines()] == [
+        f"this user may not look into the folder {tmp_path}/closed/inner",
+        f"this user may not write to the folder {tmp_path}/closed",
+        f"this user may not write to the folder {tmp_path}/sealed"]
