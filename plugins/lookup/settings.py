@@ -80,6 +80,12 @@ def _templated(value) -> bool:
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
+def _by_host(value) -> bool:
+    """Whether a template may give each host another value. A lookup may ask a program for a password, and hardly gives
+    another one for the next host."""
+    return _templated(value) and "lookup(" not in value and "query(" not in value
+
+
 def place(value) -> str:
     """Where a value of the inventory was written, as FILE:LINE; '' if that is not known, as of numbers and booleans in
     some versions of Ansible."""
@@ -164,7 +170,7 @@ class LookupModule(LookupBase):
             if name not in plain or (name not in own and name not in theirs):
                 continue
             try:  # also to compare, which decrypts what is in a vault
-                if own.get(name) == theirs.get(name) and not _templated(own.get(name)):
+                if own.get(name) == theirs.get(name) and not _by_host(own.get(name)):
                     continue
                 if name in theirs:
                     known[name] = plain_of(Templar(self._loader, theirs).template(theirs[name]))
