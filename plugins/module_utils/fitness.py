@@ -105,6 +105,9 @@ def writable(folder: str) -> str:
         with tempfile.TemporaryDirectory(prefix=".written-", dir=folder):
             return ""
     except OSError as error:
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            return (f"user {os.geteuid()} may not write in {folder}: only root can make a node, so leave "
+                    "ansible_become as the playbooks have it, or log in as root")
         return (f"nothing can be written in {folder} ({error.strerror}): mount its file system so that it can, or set "
                 "farm_state to a folder on another one")
 

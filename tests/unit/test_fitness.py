@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ansible_collections.desimages.farm.plugins.modules import installed, node
 
 from .modules import result
 
+PROJECT = Path(__file__).resolve().parents[2]
 OWN = str(KERNEL[os.uname().machine])
 HOUR = 3600.0
 
@@ -72,6 +75,21 @@ def test_farm_native_with_a_platform_of_other_machines_first_is_refused(
 def test_a_folder_that_cannot_be_written_to_is_told_once() -> None:
     found = result(node.main, state_dir="/proc/farm", platform=OWN)
     assert found["failed"] and found["msg"].count("nothing can be written in /proc (") == 1, found["msg"]
+
+
+def test_who_is_not_root_is_told_that_only_root_makes_a_node(tmp_path: Path) -> None:
+    """And not that the disk is mounted read-only."""
+    (tmp_path / "sealed").mkdir(mode=0o555)
+    mine = os.geteuid() != 0
+    code = ("import sys; from ansible_collections.desimages.farm.plugins.module_utils import fitness; "
+            "print(fitness.writable(sys.argv[1]))")
+    other = [] if mine else ["setpriv", "--reuid=65534", "--inh-caps=+dac_read_search",
+                             "--ambient-caps=+dac_read_search", "--"]  # this Python may be in root's home
+    done = subprocess.run([*other, sys.executable, "-c", code, str(tmp_path / "sealed")], capture_output=True,
+                          text=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT / "collections")})
+    user = os.geteuid() if mine else 65534
+    assert done.stdout.startswith(f"user {user} may not write in {tmp_path}/sealed: only root can make a node")
+
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
