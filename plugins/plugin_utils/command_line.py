@@ -27,8 +27,8 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
                     ("move",)),
     "image": ("remove", "context"), "to": ("context",), "build_platform": ("context",),
 }
-# those that run no roles: what else has tags is always run
-UNTAGGED = ("clean", "context", "licences", "lock", "outdated", "remove", "status", "stop", "verify")
+# those that do nothing for any tag: they run no roles, or only for what a task without a tag has found
+UNTAGGED = ("check", "clean", "context", "licences", "lock", "outdated", "remove", "status", "stop", "verify")
 
 
 def mistakes(extra: Mapping[str, Any], known: Collection[str]) -> list[str]:

@@ -180,6 +180,17 @@ def test_a_run_without_a_host_of_the_farm_says_why(tmp_path: Path, hosts: str, s
     assert set(found) == {"web" if limit else "localhost"} and said in " ".join(text.split())
 
 
+@pytest.mark.parametrize("playbook", ["check", "clean", "status", "stop"])
+def test_a_playbook_without_tags_does_nothing_for_one_and_says_so(tmp_path: Path, playbook: str) -> None:
+    (tmp_path / "hosts.yml").write_text(HOSTS.replace("registry:", "registries:"), encoding="utf-8")
+    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "hosts.yml"),
+                           f"playbooks/{playbook}.yml", "--tags", "buildkitd_run",
+                           "-efarm_registry=r.example.org:5000"], capture_output=True, text=True, check=False,
+                          env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "LC_ALL": "C.UTF-8"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"no task of {playbook}.yml has a tag, so -t buildkitd_run leaves out" in " ".join(done.stderr.split())
+
+
 def test_what_the_nodes_may_emulate_follows_from_the_settings_of_each() -> None:
     """One that has no foreign machine beside it may be the only one that emulates, whatever the controller's say."""
     def host(native: list[str], emulated: list[str], allowed: list[str]) -> dict[str, object]:
