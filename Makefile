@@ -23,8 +23,9 @@ $(error $(strip $(stray)): this is not for make. Give it to ansible-playbook by 
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev may-test unit build catalog check lock outdated licences status check-registry verify remove \
-	stop clean test test-full test-catalog test-faults test-fleet lint changelog docs schemas readmes bench requirements
+.PHONY: help setup setup-dev may-test unit build catalog check lock outdated licences status check-registry verify \
+	remove stop clean test test-full test-catalog test-faults test-fleet lint changelog docs schemas readmes bench \
+	requirements
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
