@@ -132,8 +132,11 @@ class Proc:
         return assignment.encode() in self._read(str(pid), "environ").split(b"\0")
 
     def marked(self, assignment: str) -> list[int]:
-        """The live processes that were started with `NAME=value`."""
-        return [pid for pid in self.pids() if self.has_variable(pid, assignment) and not self.zombie(pid)]
+        """The live processes that were started with `NAME=value`; not those in containers, which may have a farm of
+        their own at the same place."""
+        space = self._link("self", "ns", "pid")
+        return [pid for pid in self.pids() if self.has_variable(pid, assignment) and not self.zombie(pid)
+                and self._link(str(pid), "ns", "pid") == space]
 
     def errors(self, pid: int) -> str:
         """The file that a process writes its errors to, by its present name; '' if that is not known."""

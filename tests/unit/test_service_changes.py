@@ -308,3 +308,18 @@ def test_what_lies_in_the_place_of_a_socket_is_named_and_stays(tmp_path, make):
     found = result(supervised.main, **params)
     assert found["failed"] and f"socket {tmp_path}/a.sock is a" in found["msg"]
     assert os.listdir(tmp_path) == ["a.sock"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a PID namespace")
+def test_a_farm_at_the_same_place_in_a_container_is_another_one(tmp_path):
+    """Its services have the same mark in their environment, and are not ended with those of this one."""
+    mark = f"DESIMAGES_SERVICE={tmp_path}/services/x"
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "env", mark, "sleep", "600"]) as container:
+        try:
+            proc, inner, deadline = Proc(), 0, time.monotonic() + 20
+            while proc.command(inner) != "sleep 600":
+                inner = next((pid for pid in proc.pids() if proc.has_variable(pid, mark)), 0)
+                assert time.monotonic() < deadline
+            assert proc.marked(mark) == []
+        finally:
+            container.kill()
