@@ -23,7 +23,7 @@ MARK = ".desimages"  # the file that makes a folder a farm's state folder
 CONTROLLER = ("cache", "holder.json", "holder.lock", "known", "lock", "relocked", "runs", "secrets", "store")
 # What modules and the runner make there, as root.
 HOST = ("bin", "buildkit", "buildkitd.sock", "engine.json", "etc", "jobs", "jobs.lease", "jobs.lock", "log", "node",
-        "provisioned.json", "registry", "services", "tester")
+        "otel.sock", "provisioned.json", "registry", "services", "tester")
 OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
 # Names that others hardly give: somebody's folder may well have the others, as `bin`, `etc` and `log`.
 TELLING = frozenset(("holder.json", "holder.lock", "engine.json", "provisioned.json"))

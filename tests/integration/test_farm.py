@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.supervision import PATH
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
@@ -103,6 +105,15 @@ def stranger() -> Iterator[tuple[int, str]]:
     yield process.pid, address
     process.kill()
     process.wait()
+
+
+def test_buildkit_has_sockets_in_its_state_folder_alone(farm: Farm) -> None:
+    """Two farms on one machine, and the machine's own BuildKit, do not take each other's."""
+    (pid,) = [pid for pid in Proc().pids() if Proc().command(pid).startswith(f"{STATE}/bin/buildkitd ")]
+    own = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    listens = {line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in own}
+    assert listens == {f"{STATE}/buildkitd.sock", f"{STATE}/otel.sock"}
 
 
 def test_a_registry_is_not_started_on_a_port_that_a_stranger_holds(farm: Farm, stranger: tuple[int, str]) -> None:

@@ -43,11 +43,17 @@ mount -t tmpfs none "$2/runc-overlayfs/executor/a b"
 mount -t tmpfs none "other/runc-overlayfs/executor/a"
 chroot "$2/merged" sleep 600 & ours=$!
 chroot other/merged sleep 600 & theirs=$!
+# in a container with a farm at the same place
+unshare --pid --fork --kill-child sh -c 'chroot "$0" sleep 500 & wait' "$2/merged" & container=$!
+inner() { pgrep -P "$(pgrep -P $container)" -x sleep; }
+until inner >/dev/null 2>&1; do :; done
 until [ "$(cat /proc/$ours/comm /proc/$theirs/comm | sort -u)" = sleep ]; do :; done
 sh "$3"
 kill $ours 2>/dev/null && echo "ours runs"
 wait $ours || echo "ours $?"
 kill $theirs && echo "theirs runs"
+inner >/dev/null && echo "the container's runs"
+kill -9 $container
 awk '$5 ~ /executor/ { print $5 }' /proc/self/mountinfo
 """
 
@@ -64,7 +70,8 @@ def test_what_outlives_a_buildkitd_is_ended_whatever_the_name_of_its_disk_is(tmp
     (tmp_path / "after.sh").write_text(Templar(loader=DataLoader(), variables=variables).template(text))
     done = subprocess.run(["unshare", "--mount", "sh", "-c", LEFT, "sh", str(disk), name, str(tmp_path / "after.sh")],
                           capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["ours 137", "theirs runs", f"{disk}/other/runc-overlayfs/executor/a"], done
+    assert done.stdout.splitlines() == ["ours 137", "theirs runs", "the container's runs",
+                                        f"{disk}/other/runc-overlayfs/executor/a"], done
 
 
 @pytest.mark.parametrize(("words", "missing", "renewed"), [
@@ -99,3 +106,18 @@ def test_what_lies_where_a_play_begins_is_not_taken_for_a_library(tmp_path: Path
     said = play(tmp_path, tasks, "--check")
     assert "TASK [desimages.farm.tester : Install | Look whether Python has the Docker SDK]" in said, said
     assert not (tmp_path / "planted").exists()
+
+
+def test_buildkit_and_an_old_docker_make_nothing_outside_the_state_folder(tmp_path: Path) -> None:
+    """Else a trace socket in /run/buildkit, which the host's own BuildKit may have, and a key in /etc/docker."""
+    toml = (BUILDKITD / "templates/buildkitd.toml.j2").read_text()
+    assert "[otel]\n  socketPath = {{ __buildkitd_traces | to_json }}\n" in toml
+    versions = {"Docker version 20.10.24+dfsg1, build 5d6db84": True, "Docker version 26.1.5, build a72d7cd": False,
+                "": False}
+    tasks = [{"ansible.builtin.assert": {"that": [
+        "__buildkitd_traces == '/farm/otel.sock'",
+        f"(__tester_settings['deprecated-key-path'] | default('') == '/farm/tester/key.json') is {str(old).lower()}"]},
+        "vars": {"__tester_version": {"stdout": said}, "tester_state": "/farm", "buildkitd_state": "/farm"}}
+        for said, old in versions.items()]
+    said = play(tmp_path, tasks, files=[str(BUILDKITD / "vars/main.yml"), str(PROJECT / "roles/tester/vars/main.yml")])
+    assert "ok=3" in said, said

@@ -293,4 +293,7 @@ def test_the_engine_does_not_read_the_settings_of_the_hosts_own_docker(tmp_path:
     assert f"--config-file={file}" in done.stdout
     text = done.stdout.partition(f"+++ after: {file}\n")[2]
     (said,) = [line[1:] for line in text.partition("\n\n")[0].splitlines() if line.startswith("+")]
-    assert json.loads(said) == {"features": {"containerd-snapshotter": False}}  # its images stay in its own folder
+    told = json.loads(said)
+    assert told["features"] == {"containerd-snapshotter": False}  # its images stay in its own folder
+    # and its key too, which old versions make
+    assert told.get("deprecated-key-path", f"{tmp_path}/farm/tester/key.json") == f"{tmp_path}/farm/tester/key.json"
