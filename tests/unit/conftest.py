@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import supervision
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 
 if TYPE_CHECKING:  # these need libraries, and what travels is tested without any
@@ -92,6 +93,12 @@ def chain(empty: Catalog) -> Catalog:
     empty.write("debian/etc/motd", "hello\n")
     empty.write("app/README.md", "about\n")
     return empty
+
+
+@pytest.fixture(autouse=True)
+def units(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unit test makes a unit of systemd on this machine."""
+    monkeypatch.setattr(supervision, "UNITS", str(tmp_path_factory.getbasetemp() / "units"))
 
 
 @pytest.fixture

@@ -286,9 +286,9 @@ def test_a_data_folder_that_a_killed_run_made_is_given_to_the_services_user(slee
     assert [os.stat(path).st_uid for path in data] == list(folders.values())
 
 
-@pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize(("mode", "said"), [(0o1777, "is writable for everyone"), (0o755, "")])
-def test_no_service_listens_where_another_user_could_listen_in_its_place(public, check, mode, said):
+@pytest.mark.parametrize(("mode", "check", "said"), [
+    (0o1777, True, "is writable for everyone"), (0o1777, False, "is writable for everyone"), (0o755, True, "")])
+def test_no_service_listens_where_another_user_could_listen_in_its_place(public, mode, check, said):
     """They would be given what is meant for the service, such as a login."""
     (public / "open").mkdir()
     (public / "open").chmod(mode)

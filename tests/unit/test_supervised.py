@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, supervisors
+from ansible_collections.desimages.farm.plugins.module_utils import files, readiness, supervision, supervisors
 from ansible_collections.desimages.farm.plugins.module_utils.proc import (
     Proc,
     decode_address,
@@ -120,7 +120,7 @@ def test_a_unit_says_all_that_was_asked_for():
     wanted = {"LimitNOFILE=7", "User=nobody", "Delegate=yes", "TimeoutStopSec=5", "Restart=always",
               "EnvironmentFile=/srv/a %%x/services/registry/environment"}
     assert wanted <= set(unit.text.splitlines())
-    assert next(iter(systemd_files(one))) == f"/etc/systemd/system/{one.unit}"
+    assert next(iter(systemd_files(one))) == f"{supervision.UNITS}/{one.unit}"
     assert 'A="b c"\n' in environment.text
 
 

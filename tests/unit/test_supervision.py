@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils import supervision
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
 from ansible_collections.desimages.farm.plugins.module_utils.service_files import (
     runit_files,
@@ -290,21 +291,26 @@ MemoryMax=1G
 CPUWeight=20
 IOWeight=20
 """
+UNITS = supervision.UNITS
 OPTIONAL = ("ExecStopPost=", "User=", "Limit", "Delegate=", "OOM", "Slice=", "Protect", "Restrict", "Capability",
             "Read", 'RequiresMountsFor="/d"')
+
+
+def test_units_are_where_an_administrator_puts_them() -> None:
+    assert UNITS == "/etc/systemd/system"  # as it is before a test gets another folder (conftest.py)
 
 
 def test_systemd_gets_a_unit_of_words_that_stay_as_they_are() -> None:
     service = Service.from_params(WHOLE)
     assert systemd_files(service) == {
-        f"/etc/systemd/system/{service.unit}": Text(UNIT.replace("c0ffee00", service.unit.split("-")[1]), 0o644),
-        f"/etc/systemd/system/{service.slice}": Text(SLICE, 0o644),
+        f"{supervision.UNITS}/{service.unit}": Text(UNIT.replace("c0ffee00", service.unit.split("-")[1]), 0o644),
+        f"{supervision.UNITS}/{service.slice}": Text(SLICE, 0o644),
         "/srv/it's %n/services/registry-2/environment": Text(ENVIRONMENT, 0o600)}
 
 
 def test_systemd_changes_nothing_of_a_service_that_asks_for_nothing() -> None:
     service = Service.from_params({**LEAST, "command": ["/bin/x"], "state_dir": "/var/lib/desimages"})
-    lines = systemd_files(service)["/etc/systemd/system/desimages-a.service"].text.splitlines()
+    lines = systemd_files(service)[f"{supervision.UNITS}/desimages-a.service"].text.splitlines()
     usual = [line.partition("=")[0] for line in UNIT.splitlines() if not line.startswith(OPTIONAL)]
     assert [line.partition("=")[0] for line in lines[1:]] == usual[1:]
     core = Service.from_params({**LEAST, "limits": {"core": 0}})
