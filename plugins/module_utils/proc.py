@@ -138,10 +138,6 @@ class Proc:
         return [pid for pid in self.pids() if self.has_variable(pid, assignment) and not self.zombie(pid)
                 and self._link(str(pid), "ns", "pid") == space]
 
-    def errors(self, pid: int) -> str:
-        """The file that a process writes its errors to, by its present name; '' if that is not known."""
-        return self._link(str(pid), "fd", "2")
-
     def ancestors(self, pid: int) -> Iterator[int]:
         """The process itself, its parent, and so on."""
         while pid > 0:
@@ -150,11 +146,7 @@ class Proc:
 
     def _descriptors(self) -> Iterator[tuple[int, str]]:
         for pid in self.pids():
-            try:
-                numbers = os.listdir(os.path.join(self.root, str(pid), "fd"))
-            except OSError:
-                continue
-            for number in numbers:
+            for number in _listed(os.path.join(self.root, str(pid), "fd")):
                 yield pid, self._link(str(pid), "fd", number)
 
     def listening(self) -> list[Listening]:
@@ -168,11 +160,37 @@ class Proc:
 
     def users(self, folder: str) -> list[int]:
         """The processes that have a file in the folder open, or have their working directory in it."""
+        return sorted({pid for which in ("fd", "cwd") for pid, _path in self.opened(folder, which)})
+
+    def opened(self, folder: str, which: str) -> Iterator[tuple[int, str]]:
+        """The processes that have something in a folder open, and what: with all their descriptors (`fd`), one of
+        them (`fd/2`), or as their working directory (`cwd`).
+
+        A container's files may have names as if they were in the folder: the kernel writes each name as the container
+        sees it.
+        """
         folder = os.path.realpath(folder)
+        for pid in self.pids():
+            link = os.path.join(self.root, str(pid), which)
+            for each in [f"{link}/{number}" for number in _listed(link)] if which == "fd" else [link]:
+                path = self._link(each)
+                if (path == folder or path.startswith(f"{folder}/")) and _is_here(each, path, folder):
+                    yield pid, path
 
-        def below(path: str) -> bool:
-            return path == folder or path.startswith(folder + "/")
 
-        found = {pid for pid, target in self._descriptors() if below(target)}
-        found |= {pid for pid in self.pids() if below(self._link(str(pid), "cwd"))}
-        return sorted(found)
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # the process has ended, or is another user's
+        return []
+
+
+def _is_here(link: str, path: str, folder: str) -> bool:
+    """Whether what a process has open (its link in /proc) is what has that path for this process, or, if nothing has it
+    any more, is in the folder's file system."""
+    try:
+        opened = os.stat(link)
+        return os.path.samestat(opened, os.stat(path)) if os.path.exists(path) else (
+            opened.st_dev == os.stat(folder).st_dev)
+    except OSError:
+        return False

@@ -224,17 +224,11 @@ class StateFolder:
     def end_jobs(self) -> None:
         """Ends the jobs of a controller that died: each would make its folder again when it writes its state."""
         for number, seconds in ((signal.SIGTERM, ENDS), (signal.SIGKILL, KILLED)):
-            for pid in self.jobs():
+            for pid in jobs(self.path):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            if not readiness.until(lambda: " ".join(map(str, self.jobs())), seconds):
+            if not readiness.until(lambda: " ".join(map(str, jobs(self.path))), seconds):
                 return
-
-    def jobs(self) -> list:
-        """The processes of jobs. Whatever name the folder had when it began, each writes its errors to a file in it."""
-        proc, below = Proc(), f"{self.path}/jobs/"
-        found = {pid: proc.errors(pid) for pid in proc.pids()}
-        return [pid for pid, path in found.items() if path.startswith(below) and path.endswith("/runner.err")]
 
     def empty(self, folder: int) -> None:
         """Removes everything in the open folder, and nothing else, even if someone replaces the folder meanwhile."""
@@ -262,6 +256,13 @@ class StateFolder:
         if code != 0:
             said = (err or out).strip()[-500:].replace(here, self.path)
             raise FarmError(f"cannot remove {self.path}/{name}: {said}")
+
+
+def jobs(path: str) -> list:
+    """The processes of a farm's jobs. Whatever name its folder had when a job began, it writes its errors to a file
+    there."""
+    found = Proc().opened(f"{path}/jobs", "fd/2")
+    return [pid for pid, file in found if file.endswith("/runner.err")]
 
 
 def absent(module: AnsibleModule) -> dict:

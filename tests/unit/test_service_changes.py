@@ -310,6 +310,29 @@ def test_what_lies_in_the_place_of_a_socket_is_named_and_stays(tmp_path, make):
     assert os.listdir(tmp_path) == ["a.sock"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_a_container_has_open_at_the_same_place_is_not_in_this_farm(tmp_path):
+    """The kernel names its files as it sees them, so the names are the same. Its jobs are not ended, either."""
+    job = tmp_path / "jobs/1"
+    job.mkdir(parents=True)
+    words = f"mount -t tmpfs none {tmp_path} && mkdir -p {job} && cd {job} && exec 2> runner.err && echo begun && " \
+            "exec sleep 600"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", words], stdout=subprocess.PIPE, text=True) as container:
+        try:
+            assert container.stdout.readline() == "begun\n"
+            assert os.readlink(f"/proc/{container.pid}/fd/2") == f"{job}/runner.err"
+            assert Proc().users(str(tmp_path)) == [] == state_folder.jobs(str(tmp_path))
+        finally:
+            container.kill()
+    with subprocess.Popen(["sleep", "600"], cwd=job, stderr=(job / "runner.err").open("w")) as own:
+        try:
+            assert Proc().users(str(tmp_path)) == [own.pid] == state_folder.jobs(str(tmp_path))
+            (job / "runner.err").unlink()
+            assert own.pid in Proc().users(str(tmp_path))
+        finally:
+            own.kill()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a PID namespace")
 def test_a_farm_at_the_same_place_in_a_container_is_another_one(tmp_path):
     """Its services have the same mark in their environment, and are not ended with those of this one."""
