@@ -123,7 +123,7 @@ SHARING = {"name": "sleeper", "supervisor": "systemd", "command": ["/bin/sleep",
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda farm: shutil.rmtree(farm), lambda farm: (farm / "services/sleeper/service.json").write_text("{"),
+    shutil.rmtree, lambda farm: (farm / "services/sleeper/service.json").write_text("{"),
     lambda farm: shutil.rmtree(farm / "services"),
 ])
 @pytest.mark.parametrize("link", [True, False])

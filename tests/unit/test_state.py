@@ -31,7 +31,7 @@ def test_a_folder_with_other_things_in_it_does_not_become_a_state_folder(tmp_pat
 
 @pytest.mark.parametrize("name", sorted(state.OWN))
 def test_a_folder_that_holds_what_the_farm_makes_becomes_a_state_folder(tmp_path, name):
-    for each in {name, "holder.json"}:
+    for each in (name, "holder.json"):
         (tmp_path / each).touch()
     state.claim(str(tmp_path))
     assert (tmp_path / state.MARK).exists()

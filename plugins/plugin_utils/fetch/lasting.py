@@ -29,7 +29,7 @@ _TLS = (  # what OpenSSL says, and what to do: at the farm's own registry, and e
                 "|KEY_TOO_SMALL|MD_TOO_WEAK"),
      "it must speak TLS 1.2 or later, under that name, and ask for no certificate of its clients", ""),
 )
-_NO_SUCH_HOST = {number for name in ("EAI_NONAME", "EAI_NODATA") if (number := getattr(socket, name, None))}
+_NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 def remedy(error: BaseException | None, url: str, *, farms: bool, met: bool) -> str:
