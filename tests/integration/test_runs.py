@@ -28,6 +28,18 @@ def test_a_first_run_builds_everything_and_a_second_one_nothing(own: Farm) -> No
     assert (second.rc, second.changed, second.states()) == (0, 0, {})
 
 
+def test_a_run_whose_output_nobody_reads_any_more_ends(own: Farm) -> None:
+    """As in `ansible-playbook build.yml | head`."""
+    with subprocess.Popen(own.words(), cwd=PROJECT, stdout=subprocess.PIPE) as running:
+        assert running.stdout and running.stdout.readline()
+        running.stdout.close()
+        try:
+            running.wait(300)
+        finally:
+            running.kill()
+    assert own.run("build.yml", "--check").planned == set()
+
+
 def test_check_mode_lists_exactly_what_the_real_run_builds(own: Farm, small: Small) -> None:
     first = own.run("build.yml", "--check")
     assert first.rc == 0, first.text[-3000:]
