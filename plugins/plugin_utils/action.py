@@ -7,13 +7,10 @@ place."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import os
-import select
 import signal
-import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +26,7 @@ from ansible_collections.desimages.farm.plugins.doc_fragments.farm import Module
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Late, deadline, end_children
+from ansible_collections.desimages.farm.plugins.plugin_utils.output import heard
 
 if TYPE_CHECKING:
     from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -137,32 +135,6 @@ class FarmAction(ActionBase):
     def warn(self, text: str) -> None:
         if heard(2):
             display.warning(text)
-
-
-def heard(descriptor: int, pid: int = 0) -> bool:
-    """Whether ansible-playbook (process `pid`, by default this worker's parent) can write to its output or errors.
-
-    If it cannot, as the program that reads them has ended or the disk of a log is full, a line from a worker would end
-    the thread that takes the workers' results, and ansible-playbook would wait for them for ever.
-    Source: results_thread_main() in ansible/plugins/strategy/__init__.py
-    """
-    path = f"/proc/{pid or os.getppid()}/fd/{descriptor}"
-    try:
-        kind = os.stat(path).st_mode
-        if stat.S_ISREG(kind):
-            return os.statvfs(path).f_bavail > 0
-        if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-            opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-            try:
-                os.write(opened, b"")  # a device says what it would say of more
-                asked = select.poll()
-                asked.register(opened, 0)
-                return not asked.poll(0)  # a pipe without a reader is an error
-            finally:
-                os.close(opened)
-    except OSError as error:
-        return error.errno not in (errno.ENXIO, errno.ENOSPC, errno.EPIPE, errno.EIO)
-    return True
 
 
 @contextlib.contextmanager
