@@ -29,7 +29,7 @@ def test_what_has_a_reader_or_room_is_printed_to(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     ours, theirs = socket.socketpair()
     leader, terminal = os.openpty()
-    with (open(writer, "wb") as pipe, ours, theirs, (tmp_path / "log").open("wb") as log,
+    with (ours, theirs, open(writer, "wb") as pipe, (tmp_path / "log").open("wb") as log,
           open("/dev/null", "wb") as null):
         for output in (pipe, theirs, log, null, terminal):
             with printing(output) as pid:
