@@ -91,7 +91,6 @@ def test_who_is_not_root_is_told_that_only_root_makes_a_node(tmp_path: Path) -> 
     assert done.stdout.startswith(f"user {user} may not write in {tmp_path}/sealed: only root can make a node")
 
 
-
 def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abilities, "memory", lambda: 1)
     monkeypatch.setattr(fitness, "DISK_NEW", 1 << 60)
