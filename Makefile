@@ -78,7 +78,7 @@ travels := $(foreach name,child fetching gobuild golden programs runner staging 
     trial_container trial_network,\
     tests/unit/test_$(name).py)
 
-# lint uses one processor, so the unit tests run beside it
+# much of lint uses one processor, so the unit tests run beside it
 test: may-test setup-dev ## lint, and run the tests: unit, integration on two farms of their own, a molecule scenario
 	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint unit
 	scripts/test-under.sh 3.9 requirements-py39.txt $(travels)

@@ -131,7 +131,8 @@ def test_the_second_of_two_runs_waits_until_the_first_has_ended(own: Farm, small
 
 @pytest.mark.parametrize("stop", [
     pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="ctrl-c"),
-    pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="sigterm"),  # as a service manager or a CI does
+    # as a service manager or a CI does
+    pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="sigterm", marks=pytest.mark.full),
 ])
 def test_what_stops_a_run_stops_what_was_started_and_says_what_is_left(
         own: Farm, small: Small, tmp_path: Path, stop: Callable[[int], None]) -> None:
