@@ -57,7 +57,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible.vars.hostvars import HostVars
 from ansible_collections.desimages.farm.plugins.module_utils import references, state
 from ansible_collections.desimages.farm.plugins.plugin_utils import command_line, given, settings, travels
-from ansible_collections.desimages.farm.plugins.plugin_utils.output import heard
+from ansible_collections.desimages.farm.plugins.plugin_utils.output import can_print
 from ansible_collections.desimages.farm.plugins.plugin_utils.pki import fingerprints
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import texts
 
@@ -129,7 +129,7 @@ class LookupModule(LookupBase):
         said += settings.warnings(groups, [] if said else tags, plain, skipped=variables.get("ansible_skip_tags") or [])
         said += command_line.warnings(extra, settings.KNOWN, playbooks)
         said += given.unread(str(variables.get("inventory_dir") or os.devnull), groups, groups.get("all", ()))
-        for text in said if heard(2) else ():
+        for text in said if can_print(2) else ():
             display.warning(texts.told(text))
         user = os.geteuid()
         wrong += command_line.mistakes(extra, settings.KNOWN)

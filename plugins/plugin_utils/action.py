@@ -26,7 +26,7 @@ from ansible_collections.desimages.farm.plugins.doc_fragments.farm import Module
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils import libraries
 from ansible_collections.desimages.farm.plugins.plugin_utils.deadline import Late, deadline, end_children
-from ansible_collections.desimages.farm.plugins.plugin_utils.output import heard
+from ansible_collections.desimages.farm.plugins.plugin_utils.output import can_print
 
 if TYPE_CHECKING:
     from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -129,11 +129,11 @@ class FarmAction(ActionBase):
 
     def say(self, text: str) -> None:
         """Prints a line at once."""
-        if heard(1):
+        if can_print(1):
             display.display(text)
 
     def warn(self, text: str) -> None:
-        if heard(2):
+        if can_print(2):
             display.warning(text)
 
 

@@ -18,7 +18,7 @@ import stat
 _DEAF = (errno.ENXIO, errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 
-def heard(descriptor: int, pid: int = 0) -> bool:
+def can_print(descriptor: int, pid: int = 0) -> bool:
     """Whether a process, by default the ansible-playbook that this is or belongs to, can write to its output (1) or its
     errors (2): whether the program that reads them still runs, the terminal is there, the disk of a log has room. True
     if that is not known.

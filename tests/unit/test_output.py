@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.plugin_utils.output import heard
+from ansible_collections.desimages.farm.plugins.plugin_utils.output import can_print
 
 
 @contextmanager
@@ -33,29 +33,29 @@ def test_what_has_a_reader_or_room_is_printed_to(tmp_path: Path) -> None:
           open("/dev/null", "wb") as null):
         for output in (pipe, theirs, log, null, terminal):
             with printing(output) as pid:
-                assert heard(1, pid), output
+                assert can_print(1, pid), output
     os.write(leader, b"")
     for each in (reader, leader, terminal):
         os.close(each)
-    assert heard(1, 1 << 30), "nothing is known of it"
+    assert can_print(1, 1 << 30), "nothing is known of it"
 
 
 def test_nothing_is_printed_to_a_pipe_without_a_reader() -> None:
     """As of `ansible-playbook build.yml | head`: ansible-playbook would never end."""
     reader, writer = os.pipe()
     with open(writer, "wb") as pipe, printing(pipe) as pid:
-        assert heard(1, pid)
+        assert can_print(1, pid)
         os.close(reader)
-        assert not heard(1, pid)
+        assert not can_print(1, pid)
 
 
 def test_nothing_is_printed_to_a_device_that_takes_nothing() -> None:
     with open("/dev/full", "wb") as full, printing(full) as pid:
-        assert not heard(1, pid)
+        assert not can_print(1, pid)
     leader, terminal = os.openpty()
     with printing(terminal) as pid:
         os.close(leader)
-        assert not heard(1, pid)
+        assert not can_print(1, pid)
     os.close(terminal)
 
 
@@ -64,9 +64,9 @@ def test_nothing_is_printed_to_a_log_on_a_full_disk(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=True)
     try:
         with (tmp_path / "log").open("wb") as log, printing(log) as pid:
-            assert heard(1, pid)
+            assert can_print(1, pid)
             (tmp_path / "rest").write_bytes(b"x" * (os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize))
-            assert not heard(1, pid)
+            assert not can_print(1, pid)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -76,17 +76,17 @@ def test_a_worker_asks_for_its_ansible_playbook() -> None:
     reader, writer = os.pipe()
     code = f"""
 import multiprocessing, os
-from {heard.__module__} import heard
+from {can_print.__module__} import can_print
 def asked(answers):
     os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
-    answers.put(heard(1))
+    answers.put(can_print(1))
 context = multiprocessing.get_context("fork")
 answers = context.SimpleQueue()
 def ask():
     worker = context.Process(target=asked, args=(answers,))
     worker.start()
     worker.join()
-    return [heard(1), answers.get()]
+    return [can_print(1), answers.get()]
 before = ask()
 os.close(int(input()))
 assert [before, ask()] == [[True, True], [False, False]], before

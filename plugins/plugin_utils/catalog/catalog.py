@@ -103,7 +103,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
 
 
 def _unusable(folder: Path) -> str:
-    """Why there is no folder of images, or none that this user can read; '' if there is."""
+    """Why a folder of images cannot be used: it does not exist, or this user cannot read it. '' if it can."""
     try:
         if stat.S_ISDIR(folder.stat().st_mode):
             return "" if os.access(folder, os.R_OK | os.X_OK) else "cannot be read: Permission denied"
