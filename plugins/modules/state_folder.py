@@ -103,7 +103,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 
 UMOUNT_NOFOLLOW = 8  # umount(2)
 TURN = 60.0  # seconds to wait for a turn of the runner, whose controller died
-ENDS, KILLED = 30.0, 5.0  # seconds that a job may take to end, with its buildctl, and then when it was killed
+ENDS = 30.0  # seconds that a job may take to end, with its buildctl
+KILLED = 5.0  # seconds that it may take when it was killed
 ARGUMENTS = {
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "default": "absent", "choices": ["absent", "present"]},

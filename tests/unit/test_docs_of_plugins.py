@@ -60,6 +60,18 @@ def test_a_module_is_documented(path: Path) -> None:
         assert said.get("description") and said.get("type"), name
 
 
+DOCUMENTED = MODULES + sorted(path for kind in ("filter", "lookup", "test")
+                              for path in (PROJECT / "plugins" / kind).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_ansible_doc_reads_a_plugin_without_a_warning(path: Path) -> None:
+    """It takes the target of every assignment of a plugin's file for one name."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign):
+            assert all(isinstance(target, ast.Name) for target in node.targets), ast.unparse(node)
+
+
 def _returned(path: Path) -> Iterator[str]:
     """The keys of a module's or action's results, as far as they are literals."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -74,7 +74,7 @@ def test_a_name_that_may_come_back_is_asked_for_again(monkeypatch: pytest.Monkey
 def test_the_name_of_a_registry_that_has_answered_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     assert remedy(GONE, "https://registry.example", farms=True, met=True) == ""
     body = b'{"tags": ["v1"]}'
-    with talker(talks(answer(body, len(body)))) as address:
+    with talker(talks(answer(body, len(body), "Connection: close\r\n"))) as address:  # each attempt connects anew
         registry = Registry(address, pauses=(0, 0))
         assert registry.tags("a/b") == ["v1"]
         asked = []
