@@ -17,7 +17,9 @@ def test_what_was_learned_stays_beside_what_was_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"durations": [1]}', '{"durations": {"a": "b", "c": true}}',
-                                  '{"durations": {"a": -1, "b": 0, "c": NaN, "d": Infinity}, "speeds": null}'])
+                                  '{"durations": {"a": -1, "b": 0, "c": NaN, "d": Infinity}, "speeds": null}',
+                                  '{"durations": {"a": 1e300, "b": 1e-300}, "speeds": {"a": 1e300, "b": 1e-300}}',
+                                  '{"durations": {"a": 1' + "0" * 400 + '}}'])
 def test_what_cannot_be_used_is_not_known(tmp_path: Path, text: str) -> None:
     (tmp_path / "known").mkdir()
     (tmp_path / "known/durations.json").write_text(text)

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import files
 
-KINDS = ("durations", "speeds")  # seconds of a slot of speed 1, by a unit's name; speed, by a node's name
+# seconds of a slot of speed 1, by a unit's name; speed, by a node's name: each with what is believed. With numbers that
+# are out of all proportion nobody could calculate
+KINDS = {"durations": (1e-3, 1e7), "speeds": (1e-6, 1e6)}
 
 
 def read(state: str) -> dict[str, dict[str, float]]:
@@ -22,8 +23,8 @@ def read(state: str) -> dict[str, dict[str, float]]:
         found = json.loads(_path(state).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         found = {}
-    return {kind: {str(name): float(value) for name, value in found[kind].items() if _usable(value)}
-            if isinstance(found, dict) and isinstance(found.get(kind), dict) else {} for kind in KINDS}
+    return {kind: {str(name): float(value) for name, value in found[kind].items() if _usable(value, *limits)}
+            if isinstance(found, dict) and isinstance(found.get(kind), dict) else {} for kind, limits in KINDS.items()}
 
 
 def write(state: str, learned: Mapping[str, Mapping[str, float]]) -> None:
@@ -38,5 +39,5 @@ def _path(state: str) -> Path:
     return Path(state) / "known" / "durations.json"
 
 
-def _usable(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _usable(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
