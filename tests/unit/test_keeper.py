@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 
 from .conftest import Catalog
-from .faulty import Faulty, to
+from .faulty import Faulty, Reply, to
 from .trusting import trust
 
 KEY = Key("base", "", ARM64)
@@ -72,6 +73,35 @@ def test_the_first_signed_result_is_kept(keeper: Keeper, faulty: Faulty) -> None
     second, other = push(faulty, annotations={"x": "y"})
     kept = keeper.take([KEY], second, {KEY: ""}, **TAKE)
     assert kept.differs == {KEY: (digest, other)} and kept.manifests[KEY][0] == digest
+
+
+def test_the_first_of_two_results_that_come_together_is_kept_and_signed(
+        keeper: Keeper, faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, digest = push(faulty)
+    second, _other = push(faulty, annotations={"x": "y"})
+    kept, sign = [], keeper.trust.sign
+    late = threading.Thread(target=lambda: kept.append(keeper.take([KEY], second, {KEY: ""}, **TAKE)))
+
+    def signing(*place: str, **about: str) -> None:
+        sign(*place, **about)
+        if late.ident is None:
+            late.start()
+            late.join(0.5)  # what it may do meanwhile, it does
+
+    monkeypatch.setattr(keeper.trust, "sign", signing)
+    kept.append(keeper.take([KEY], first, {KEY: ""}, **TAKE))
+    late.join()
+    found = keeper.trust.find(REPOSITORY, tags(keeper)[1])
+    assert found and {one.manifests[KEY][0] for one in kept} == {found[0]} == {digest}
+
+
+def test_how_large_a_kept_unit_is_is_read_and_not_believed(keeper: Keeper, faulty: Faulty) -> None:
+    index, digest = push(faulty)
+    keeper.take([KEY], index, {KEY: ""}, **TAKE)
+    said = {"Docker-Content-Digest": digest, "Content-Type": oci.SINGLES[1], "Content-Length": "7"}
+    faulty.answers["HEAD .*/manifests/b-"] = [Reply(200, dict(said)), Reply(200, dict(said))]
+    kept = keeper.take([KEY], index, {KEY: ""}, **TAKE)
+    assert kept.manifests[KEY] == (digest, len(faulty.manifests[REPOSITORY, digest][0]), oci.MANIFEST)
 
 
 def test_early_cutoff_takes_what_is_signed(keeper: Keeper, faulty: Faulty) -> None:

@@ -4,13 +4,15 @@
 """Keeps what nodes have pushed: archives what a unit was made of, and tags it. Only this code, on the controller, ever
 tags units.
 
-Everything here asks the registry, so the broker calls it in threads: it changes nothing that they share.
+Everything here asks the registry, so the broker calls it in threads. What they share is the registry alone, and there
+each unit is one thread's at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -35,7 +37,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Keeper:
-    """`trees` has all files of each unit."""
+    """`trees` has all files of each unit. A unit has a lock: of two results that come together, one is the first."""
 
     registry: Registry
     namespace: str
@@ -43,6 +45,7 @@ class Keeper:
     trust: Trust
     plan: Plan
     trees: Mapping[Key, Mapping[str, File]]
+    locks: dict[Key, Lock] = field(default_factory=dict, repr=False)
 
     def repository(self, key: Key) -> str:
         return f"{self.namespace}/{key.image}"
@@ -79,6 +82,10 @@ class Keeper:
 
         The first result is kept, if it is believed; a different one is reported.
         """
+        with self.locks.setdefault(key, Lock()):
+            self._tag_alone(key, manifest, tags, kept, about)
+
+    def _tag_alone(self, key: Key, manifest: Manifest, tags: Iterable[str], kept: Kept, about: dict[str, str]) -> None:
         unit, repository = self.plan.units[key], self.repository(key)
         digest, size, kind = manifest
         data = b""  # of the manifest, once it was needed
@@ -93,7 +100,7 @@ class Keeper:
                                       " reproducible; the first one is kept")
                     kept.differs[key] = held[0], digest
                     data, about = b"", {"like": tag}
-                digest, size, kind = held
+                digest = held[0]
                 continue
             if held and held[0] != digest:
                 kept.notes.append(f"{key}: {tag} was {held[0]}, which is not signed by this farm: now it is {digest}")
@@ -102,6 +109,8 @@ class Keeper:
             self.trust.sign(repository, tag, digest, **about)  # first: what is tagged is signed
             if held is None or held[0] != digest:
                 self.registry.put_manifest(repository, tag, data, kind)
+        if not data:  # an index will say how large it is: that is not taken from a header, or from what a node pushed
+            data, size, kind = self._manifest(key, digest, {})
         kept.manifests[key] = digest, size, kind
 
     def _manifest(self, key: Key, digest: str, about: Mapping[str, str]) -> tuple[bytes, int, str]:
