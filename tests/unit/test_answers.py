@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import LONGEST
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import FINISHED, LARGEST, SLOWEST, Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import MOST, slots, speed
 
@@ -70,6 +71,13 @@ def test_a_node_cannot_have_all_slots_of_the_world() -> None:
 def test_the_first_guess_of_a_nodes_speed_is_what_was_measured(
         found: dict[str, Any], its_slots: int, guess: float) -> None:
     assert speed(found, its_slots) == pytest.approx(guess)
+
+
+def test_the_largest_answer_fits_into_a_line_for_the_broker() -> None:
+    """A character that is replaced becomes the longest."""
+    answer = json.dumps([{**GOOD, "notes": ["\x7f" * (LARGEST - 500)]}], ensure_ascii=False)
+    node = Node("pi", lambda command, stdin, seconds: (0, answer, ""), lambda: "python3", "/x")
+    assert LARGEST < len(json.dumps(node.turn([], [GOOD["id"]], [], 0, 1))) < LONGEST
 
 
 def test_a_node_that_names_more_jobs_than_a_run_leaves_is_refused() -> None:

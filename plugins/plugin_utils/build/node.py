@@ -50,7 +50,9 @@ PROBE = 180.0  # the same for a probe, which asks each service
 REACH = 30.0  # seconds in which a node may reach the registry
 CALL = 30.0  # seconds that a call may take besides what it is told to wait, over a bad network too
 SLOWEST = 20_000  # bytes a second at which what is sent may arrive: jobs share the network with it
-LARGEST = 16 << 20  # bytes of an answer; as JSON of ASCII, three times that fits into a line for the broker (link.py)
+# bytes of an answer. What is passed on is checked and written anew, in at most six times as many (\x7f becomes \ufffd),
+# which fits into a line for the broker (link.py)
+LARGEST = 10 << 20
 HIGHEST = 1e18  # of numbers in an answer: bytes of a disk, seconds
 FINISHED = 1000  # jobs that a run that died may have left on a node
 
