@@ -22,7 +22,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned, Share
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import clock, step
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, answered, complete
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat, answered
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.waiting import Waiting
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan import last_built
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import (
@@ -41,7 +42,6 @@ AHEAD = 2
 SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
 BUSY = 5.0  # the same for one that works for another controller
-SILENCE = 300  # seconds without any node after which a run ends
 GATHER = 5.0  # seconds from when a node is there that work waits for others: the first need not be the fastest
 OUT = 3  # so many times in a row: then a node counts as lost
 
@@ -71,40 +71,20 @@ class Builder:
     stopping: bool = False
     count: int = 0
     began: float = field(default_factory=time.monotonic)
-    unable: dict[Key, float] = field(default_factory=dict)  # since when no node can build it
-    heard: float = field(default_factory=time.monotonic)  # when a node was there last
     gathered: float = math.inf  # from when on work is given out although some nodes have not answered
 
     def __post_init__(self) -> None:
         self.failures = Failures(self.scheduler, self.keeper, self.run, self.seats, self.tell, self.submit,
                                  self.missed)
 
+        self.waiting = Waiting(self.scheduler, self.seats, self.tell)
     @property
     def finished(self) -> bool:
         return (self.scheduler.finished or self.stopping) and not self.tagging
 
     def stuck(self, now: float) -> str:
         """Why nothing can go on; '' if something may."""
-        if any(seat.joined for seat in self.seats.values()):
-            self.heard = now
-        everyone = complete(self.seats.values())
-        if everyone and all(seat.out for seat in self.seats.values()):
-            return "no node remains: " + "; ".join(f"{seat.name}: {seat.out}" for seat in self.seats.values())
-        if now - self.heard > SILENCE:
-            return f"no node has answered for {SILENCE // 60} minutes"
-        self._refuse(now, everyone and all(seat.joined or seat.out for seat in self.seats.values()))
-        return ""
-
-    def _refuse(self, now: float, settled: bool) -> None:
-        """Fails units that no node can build: at once if all nodes are there or lost for good (`settled`), else after a
-        while."""
-        unable = self.scheduler.unable(now)
-        self.unable = {key: self.unable.get(key, now) for key in unable}
-        hopeless = [key for key, since in self.unable.items() if settled or now - since > SILENCE]
-        for reason in dict.fromkeys(unable[key] for key in hopeless):
-            keys = [key for key in hopeless if unable[key] == reason]
-            self.scheduler.fail(keys, reason)
-            self.tell(f"cannot be built: {', '.join(map(str, keys))}: {reason}")
+        return self.waiting.stuck(now)
 
     def summed(self, seat: Seat) -> dict[str, Any]:
         """What a node did, and what its runner must do before its session ends."""
@@ -170,7 +150,8 @@ class Builder:
                 return
         if not seat.adopting:  # its session has ended meanwhile
             return
-        seat.adopting, seat.joined = False, True
+        seat.adopting, seat.joined, seat.busy = False, True, False
+        seat.forget += [left["id"] for left in finished]  # nobody needs them
         self.scheduler.join(worker, time.monotonic())
         self.gathered = min(self.gathered, time.monotonic() + GATHER)
         self.look()
@@ -198,11 +179,12 @@ class Builder:
         seat.misses += 1
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
         if for_good:
+        waited, seat.busy = seat.busy, alive and not for_good
             seat.out = why
             self.tell(f"{seat.name}: gets no more work: {why}")
         elif alive:
-            self.heard, again = time.monotonic(), BUSY
-            if seat.misses == 1:
+            self.waiting.heard, again = time.monotonic(), BUSY
+            if not waited:
                 self.tell(f"{seat.name}: {why}; waiting for it")
         elif seat.misses <= OUT:
             what = "it counts as lost, and is" if seat.misses == OUT else "it is"
@@ -212,7 +194,7 @@ class Builder:
     def rise(self, seat: Seat) -> None:
         """A session has ended."""
         self._leave(seat)
-        seat.out = seat.out or "its session has ended"
+        seat.busy, seat.out = False, seat.out or "its session has ended"
 
     def _leave(self, seat: Seat) -> None:
         if seat.joined:

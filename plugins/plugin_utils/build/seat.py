@@ -54,6 +54,7 @@ class Seat:
     losses: int = 0  # jobs in a row that ended without a word
     doubted: float = 0.0  # by time.monotonic(): before, it is not asked whether it reaches the registry
     cuts: int = 0  # failures in a row on its way to a registry that the controller reaches
+    busy: bool = False  # whether it answers, but works for another controller
     out: str = ""  # why it gets no more work
     built: list[Key] = field(default_factory=list)
     failed: list[Key] = field(default_factory=list)

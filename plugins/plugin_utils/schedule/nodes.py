@@ -232,18 +232,21 @@ class Fleet:
         return not strict and (platform in worker.emulated or (
             platform in worker.missing and now - self._since(platform, now) >= self._patience))
 
-    def why_not(self, need: Need, now: float) -> str:
-        """Why no node may build it now, in words."""
+    def why_not(self, need: Need) -> str:
+        """Why no node may build it, in words."""
         if not need.ways:
             return "the plan lacks what it needs on each build platform"
-        runs = " or ".join(map(str, need.runs))
-        later = [(self._since(platform, now) + self._patience - now, worker.name, platform)
-                 for worker in self.some() for platform in worker.missing if platform in need.whole]
-        if later:
-            seconds, name, platform = min(later)
-            return (f"no available node runs {runs} natively; {name} emulates {platform} if none comes in "
-                    f"{max(seconds, 0):.0f} s")
-        return f"no available node runs {runs}, and none may emulate it"
+        return f"no available node runs {' or '.join(map(str, need.runs))}, and none may emulate it"
+
+    def later(self, need: Need, now: float) -> str:
+        """Which node may build it if it goes on to lack a native one, and from when on, in words; '' if none."""
+        some = [(self._since(platform, now) + self._patience - now, worker.name, platform)
+                for worker in self.some() for platform in worker.missing if platform in need.whole]
+        if not some:
+            return ""
+        seconds, name, platform = min(some)
+        return (f"no available node runs {' or '.join(map(str, need.runs))} natively; {name} emulates {platform} if "
+                f"none comes in {max(seconds, 0):.0f} s")
 
     def served(self, need: Need, now: float) -> list[Platform]:
         """The build platforms on which the nodes that are there may build."""

@@ -180,18 +180,28 @@ class Scheduler(Board):
         return self._lose(lost)
 
     def unable(self, now: float) -> dict[Key, str]:
-        """The waiting units that no node that is there can build now, and why."""
+        """The waiting units that no node that is there can build, now or later, and why."""
         self._tick(now)
         found = {}
-        for need in self._needs:
-            if need.left and not self._fleet.served(need, now):
-                why = self._fleet.why_not(need, now)
+        for need in self._unserved(now):
+            if not self._fleet.later(need, now):
+                why = self._fleet.why_not(need)
                 found.update({task.key: why for task in need.tasks if task.waits})
         for task in self._faulty:
             nodes = self._fleet.on(task.need, task.need.open, now)
             if task.waits and nodes and all(node.worker.name in task.faults for node in nodes):
                 found[task.key] = f"it failed on {', '.join(task.faults)}, and no other node may build it"
         return found
+
+    def delayed(self, now: float) -> dict[Key, str]:
+        """The waiting units that a node will emulate if no native one comes, and when."""
+        self._tick(now)
+        return {task.key: why for need in self._unserved(now) if (why := self._fleet.later(need, now))
+                for task in need.tasks if task.waits}
+
+    def _unserved(self, now: float) -> list[Need]:
+        """The needs of waiting units that no node that is there may build now."""
+        return [need for need in self._needs if need.left and not self._fleet.served(need, now)]
 
     def leave_rest(self) -> list[Key]:
         """Gives up units that have not ended."""
