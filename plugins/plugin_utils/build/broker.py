@@ -94,7 +94,7 @@ class _Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._builder = make(self._tell, self._submit)
         self._stopped = ""
-        self._saved = False
+        self._saved, self._unsaved = False, ""  # why what became of the units could not be saved
         self._leaving: asyncio.Task[None] | None = None
         self._errors: TextIO | None = None
 
@@ -149,9 +149,10 @@ class _Broker:
             self._crash(error)
 
     def _crash(self, error: BaseException) -> None:
-        """A mistake of ours: the run ends, and says so."""
+        """A mistake of ours, or a disk that is full: the run ends, and says so."""
         traceback.print_exception(error)
-        self._stop(f"{type(error).__name__}: {error} (see {self._run.folder / LOG})")
+        what = system_error(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        self._stop(f"{what} (see {self._run.folder / LOG})")
 
     # sessions
 
@@ -251,8 +252,10 @@ class _Broker:
     def _orphaned(self) -> None:
         """ansible-playbook has ended, maybe without a word."""
         async def last() -> None:
-            await self._end()
-            self._over.set()
+            try:
+                await self._end()
+            finally:  # whatever happened: nobody else ends this process now
+                self._over.set()
 
         self._loop.remove_reader(self._life)
         self._last = self._loop.create_task(last())
@@ -264,7 +267,7 @@ class _Broker:
         if self._leaving:
             await self._leaving
         self._save()
-        return {}
+        return {"unsaved": self._unsaved} if self._unsaved else {}
 
     def _save(self) -> None:
         if self._saved:
@@ -272,9 +275,12 @@ class _Broker:
         self._saved = True
         left = self._builder.scheduler.leave_rest()
         built = self._builder.built(self._stopped)
-        self._run.save(built)
-        self._run.show("timings", built.timings)
-        with contextlib.suppress(OSError):  # on a full disk later runs know less
+        try:
+            self._run.save(built)
+        except OSError as error:
+            self._unsaved = str(system_error(error))
+        with contextlib.suppress(OSError):  # on a full disk people and later runs know less
+            self._run.show("timings", built.timings)
             durations.write(self._builder.state, self._builder.scheduler.learned)
             self._builder.keeper.trust.known.save()
         if left and self._errors:

@@ -37,13 +37,17 @@ def _end_broker(run: Run, say: Callable[[str], None]) -> None:
     try:
         link = Link(run.folder)
         try:
-            for line in link.ask({"finish": True}, GRACE)["lines"]:
+            answer = link.ask({"finish": True}, GRACE)
+            for line in answer["lines"]:
                 say(line)
         finally:
             link.close()
     except FarmError:
         if not run.has(Built):  # it ended before it knew what became of the units
             raise
+        return
+    if "unsaved" in answer:
+        raise FarmError(f"what became of the units could not be written down: {answer['unsaved']}")
 
 
 def outcomes(planned: Planned, done: Built) -> dict[Key, Outcome]:

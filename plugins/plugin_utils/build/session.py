@@ -6,18 +6,19 @@ reports what came of them. It decides nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable, system_error
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
 GRACE = 10.0  # seconds in which the broker must hear that the run is stopped
 LOGS = 60.0  # seconds that may be spent on logs that are too long for one answer: results do not wait for longer
-LOG = 80 << 20  # bytes of a log, at most; runner_job.py cuts it off before
+LOG = 80 << 20  # characters of a log, at most; runner_job.py cuts it off before
 
 
 class Session:
@@ -94,19 +95,28 @@ class Session:
         until = time.monotonic() + LOGS
         for state in states:
             if "log" in state:
-                with open(self._logs[state["id"]], "a", encoding="utf-8") as log:  # an earlier attempt is in it
-                    log.write(state.pop("log"))
-                    log.write(self._rest(log, state["id"], state.pop("rest", None), until))
+                self._keep_log(state["id"], state.pop("log"), state.pop("rest", None), until)
         self._running = {state["id"] for state in states if state["state"] == "running"}
         return {"states": states, "sent": [spec["id"] for spec in specs]}
 
-    def _rest(self, log: TextIO, job: str, at: int | None, until: float) -> str:
-        """Reads the rest of a log, piece by piece; returns what there is to say of what is missing then."""
+    def _keep_log(self, job: str, text: str, at: int | None, until: float) -> None:
+        """Writes a job's log, which begins with `text`. The result counts even if no disk has room for that."""
+        try:
+            with open(self._logs[job], "a", encoding="utf-8") as log:  # an earlier attempt is in it
+                log.write(text)
+                log.write(self._rest(log, job, at, len(text), until))
+        except OSError as error:
+            self._say(f"{self._about['name']}: a log could not be kept: {system_error(error)}")
+
+    def _rest(self, log: TextIO, job: str, at: int | None, had: int, until: float) -> str:
+        """Reads the rest of a log, of which there are `had` characters, piece by piece; returns what there is to say of
+        what is missing then."""
         try:
             while at is not None:
-                if time.monotonic() > until or at > LOG:
+                if time.monotonic() > until or had > LOG:  # by what came: a node may say anything of how far that is
                     return "\nthe rest of this log was not read: it is too long for this connection\n"
                 text, at = self._node.log(job, at)
+                had += len(text)
                 log.write(text)
         except FarmError as error:  # the result counts all the same; the next turn says what became of the node
             return f"\nthe rest of this log could not be read: {error}\n"
@@ -132,8 +142,9 @@ class Session:
             pass
 
     def _stop(self) -> None:
-        link = Link(self._run)  # another one: this session's may be in the middle of an answer
-        try:
-            self._told(link.ask({"stopping": True}, GRACE))
-        finally:
-            link.close()
+        with contextlib.suppress(FarmError):  # the broker has ended: it has nothing to stop
+            link = Link(self._run)  # another one: this session's may be in the middle of an answer
+            try:
+                self._told(link.ask({"stopping": True}, GRACE))
+            finally:
+                link.close()
