@@ -255,3 +255,32 @@ def test_a_node_whose_job_stands_still_is_asked_whether_it_reaches_the_registry(
     assert not one.joined and not one.out
     assert any("one: does not reach the registry, which answers the controller: timed out" in line
                for line in nodes.said)
+
+
+def test_units_that_were_tried_elsewhere_do_not_cost_others_of_their_batch_that_chance(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    first = nodes.starts(one)[0]
+    tried, other = one.jobs[first].batch.keys
+    nodes.made.failures.elsewhere.add(tried)
+    nodes.ends(one, first, state="failed", full=True)
+    assert State.FAILED not in nodes.states()
+    while one.joined and (jobs := nodes.starts(one)):
+        for job in jobs:
+            mine = set(one.jobs[job].batch.keys) & {tried, other} if job in one.jobs else set()
+            nodes.ends(one, job, state="failed", full=bool(mine), error="exit code: 1")
+    outcomes = nodes.made.scheduler.outcomes
+    assert (outcomes[tried].state, outcomes[other].state) == (State.FAILED, State.WAITING)
+
+
+def test_what_a_lost_node_still_builds_keeps_its_slots_and_nothing_waits_for_them(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    nodes.sit("two")
+    first = nodes.starts(one)[0]
+    nodes.ends(one, first, state="running")
+    nodes.made.missed(one, "no answer")
+    nodes.made.prepared(one, "x86_64", PROVEN, [])
+    orders = nodes.made.orders(one)
+    assert orders and (orders["ids"], orders["specs"]) == ([first], [])
+    nodes.ends(one, first, state="cancelled")
+    assert nodes.starts(one)

@@ -138,8 +138,11 @@ class Failures:
     def _blame(self, seat: Seat, job: Job, state: dict[str, Any], what: str, hint: str) -> None:
         """The node is the cause: its units are tried once on another, if there is one."""
         seat.faults += 1
-        if self.elsewhere.intersection(job.batch.keys) or not self.scheduler.elsewhere(job.batch, time.monotonic()):
-            if len(job.batch.keys) > 1 and not state.get("full"):  # side by side they may need too much
+        tried = self.elsewhere.intersection(job.batch.keys)
+        if tried or not self.scheduler.elsewhere(job.batch, time.monotonic()):
+            # side by side they may need too much; and others may not have been tried on another node yet
+            apart = len(tried) not in (0, len(job.batch.keys)) if state.get("full") else len(job.batch.keys) > 1
+            if apart:
                 self.tell(f"{job.name}: {what}; each platform is now built alone")
                 self.scheduler.split(job.batch)
             else:
