@@ -206,15 +206,17 @@ def cancel(jobs: str, ids: list[str]) -> list[str]:
 
 
 def clear(jobs: str, keep: str = "") -> list[dict[str, Any]]:
-    """Tells all jobs to end but those of the run `keep`, and forgets those that have ended.
+    """Tells all jobs to end but those of the run `keep`, and forgets those that have ended without a result.
 
-    Returns what had succeeded: the `id` of the job, and the `digest`. It also trims the node's own store, once a run.
+    Returns what had succeeded: the `id` of the job, and the `digest`. These stay until a turn forgets them: the answer
+    may be lost. It also trims the node's own store, once a run.
     """
     from .staging import trim  # here, as only this verb needs it
 
     names = [path.name for path in Path(jobs).glob("*")
              if path.is_dir() and not (keep and path.name.startswith(f"{keep}."))]
     finished = [found for found in map(_finished, (Path(jobs) / name for name in names)) if found]
+    names = sorted({*names} - {found["id"] for found in finished})
     cancel(jobs, names)
     for name in names:
         if not _alive(Path(jobs) / name):

@@ -3,6 +3,7 @@ is a script, so that each fails."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,12 +21,12 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, builder
+from ansible_collections.desimages.farm.plugins.plugin_utils.build import broker, builder, ending, session
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Submit
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Built, Fetched, Planned
-from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper, Kept
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.link import Link
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
@@ -295,6 +296,68 @@ def test_the_broker_ends_with_its_run(farm: Farm) -> None:
             link.ask({}, 20)
 
 
+def full(self: Run, value: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+
+def test_a_run_whose_result_no_disk_has_room_for_says_so(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "save", full)
+    farm.start()
+    assert farm.session().serve()["failures"] == 12
+    with pytest.raises(FarmError, match="what became of the units could not be written down: no space left for /"):
+        ending.built(farm.run, farm.planned, {}, farm.said.append)
+
+
+def test_a_broker_ends_after_ansible_playbook_even_if_it_can_save_nothing(
+        farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "save", full)
+    with subprocess.Popen(["sleep", "300"]) as controller:
+        farm.controller = controller.pid
+        farm.start()
+        link, until = Link(farm.run.folder), time.monotonic() + 30
+        os.kill(controller.pid, signal.SIGKILL)
+        with pytest.raises(FarmError, match="the broker of this run does not answer"):
+            while time.monotonic() < until:
+                link.ask({}, 20)
+
+
+def test_a_session_that_is_stopped_after_its_broker_ends_like_any_other(farm: Farm) -> None:
+    farm.start()
+    session = farm.session()
+
+    def stopped(**_named: object) -> dict[str, Any]:
+        farm.finish()
+        raise KeyboardInterrupt
+
+    session._node.prepare = stopped  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        session.serve()
+
+
+class Chatty:
+    """A node that says that its log goes on, from the same place for ever."""
+
+    def turn(self, *_arguments: object) -> list[dict[str, Any]]:
+        return [{"id": "a.1", "state": "done", "elapsed": 1, "age": 1, "log": "x" * 400, "rest": 1}]
+
+    def log(self, job: str, at: int) -> tuple[str, int]:
+        return "y" * 400, 1
+
+
+@pytest.mark.parametrize("name", ["log", "gone/log"])
+def test_a_log_that_does_not_end_or_fit_costs_no_result(
+        farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(session, "LOG", 1000)
+    made = Session(farm.run.folder, Chatty(), {"name": "pi"}, farm.said.append)  # type: ignore[arg-type]
+    found = made._turn([{"id": "a.1", "log": str(tmp_path / name)}], [], [], [], 0, 1)
+    assert found == {"states": [{"id": "a.1", "state": "done", "elapsed": 1, "age": 1}], "sent": ["a.1"]}
+    if name == "log":
+        text = (tmp_path / name).read_text()
+        assert text.count("\n") == 2 and "was not read" in text and len(text) < 2000
+    else:
+        assert farm.said[-1].startswith("pi: a log could not be kept: ")
+
+
 def test_units_are_not_given_up_before_the_nodes_are_there(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
     assert made.stuck(time.monotonic()) == ""
@@ -370,6 +433,33 @@ def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: F
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
     pending[-1](FarmError("the registry does not have it"))
     assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}
+
+
+def test_a_result_that_comes_twice_counts_once_and_its_node_keeps_it_until_then(farm: Farm) -> None:
+    pending: list[Callable[[object], None]] = []
+    said: list[str] = []
+    made = farm.make(said.append, lambda work, then: pending.append(then))
+    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+             "busy": "wait", "emulation": {}}
+    one, two = made.sit("one", {**about, "name": "one"}), made.sit("two", {**about, "name": "two"})
+    made.prepared(one, "x86_64", PROVEN, [])
+    orders = made.orders(one)
+    assert orders
+    first = orders["specs"][0]["id"]
+    keys = one.jobs[first].batch.keys
+    made.missed(one, "no answer")
+    made.prepared(two, "x86_64", PROVEN, [])
+    while not (jobs := [name for name, job in two.jobs.items() if job.batch.keys == keys]):
+        assert made.orders(two)
+    made.prepared(one, "x86_64", PROVEN, [])
+    for seat, name in ((one, first), (two, jobs[0])):
+        made.reported(seat, [], [{"id": name, "state": "done", "digest": "sha256:1", "elapsed": 1.0, "age": 1.0}])
+        assert name not in seat.forget
+    for then in pending:
+        then(Kept(dict.fromkeys(keys, ("sha256:1", 1, ""))))
+    assert (one.forget, two.forget, two.built) == ([first], jobs, [])
+    assert sorted(one.built) == sorted(keys)
+    assert sum(": built in " in line for line in said) == 1
 
 
 def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(farm: Farm) -> None:

@@ -441,4 +441,6 @@ def test_what_a_run_that_died_had_finished_is_told_to_the_next(local: Local) -> 
     local.node.turn([spec], [], [], 30, 1)
     found = local.node.prepare(keep="new")
     assert found["finished"] == [{"id": "old.1", "digest": "sha256:abc"}]
+    assert local.node.prepare(keep="new")["finished"] == found["finished"], "the answer may have been lost"
+    local.node.turn([], [], ["old.1"], 0, 1)
     assert not (local.root / "jobs/old.1").exists()

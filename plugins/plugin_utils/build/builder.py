@@ -8,6 +8,7 @@ It waits for nothing: the broker calls it when a node asks, and runs what it sub
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.evidence import Run
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.failures import Failures, Submit
@@ -76,8 +77,8 @@ class Builder:
     def __post_init__(self) -> None:
         self.failures = Failures(self.scheduler, self.keeper, self.run, self.seats, self.tell, self.submit,
                                  self.missed)
-
         self.waiting = Waiting(self.scheduler, self.seats, self.tell)
+
     @property
     def finished(self) -> bool:
         return (self.scheduler.finished or self.stopping) and not self.tagging
@@ -146,7 +147,7 @@ class Builder:
                 contents = {key: self._content(key) for key in keys}
                 self.submit(partial(self.keeper.take, keys, left["digest"], contents, name=str(keys[0]),
                                     node=seat.name),
-                            partial(self._adopted, seat, keys, rest, worker))
+                            partial(self._adopted, seat, left["id"], rest, worker))
                 return
         if not seat.adopting:  # its session has ended meanwhile
             return
@@ -156,12 +157,13 @@ class Builder:
         self.gathered = min(self.gathered, time.monotonic() + GATHER)
         self.look()
 
-    def _adopted(self, seat: Seat, keys: list[Key], rest: list[dict[str, Any]], worker: Worker,
+    def _adopted(self, seat: Seat, job: str, rest: list[dict[str, Any]], worker: Worker,
                  kept: Kept | FarmError) -> None:
-        if isinstance(kept, Kept):
-            seat.built += kept.manifests
-            self._keep(kept, State.BUILT)
+        if isinstance(kept, Kept) and (keys := self._keep(kept, State.BUILT)):
+            seat.built += keys
             self.tell(f"{', '.join(map(str, keys))}: built on {seat.name} before the last run ended")
+        if not isinstance(kept, Unreachable):  # then the next run may take it
+            seat.forget.append(job)
         self._adopt(seat, rest, worker)
 
     def _ready(self, key: Key) -> bool:
@@ -177,9 +179,9 @@ class Builder:
         unless that is `for_good`. `alive`: it answers, but will not work for this run now."""
         self._leave(seat)
         seat.misses += 1
+        waited, seat.busy = seat.busy, alive and not for_good
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
         if for_good:
-        waited, seat.busy = seat.busy, alive and not for_good
             seat.out = why
             self.tell(f"{seat.name}: gets no more work: {why}")
         elif alive:
@@ -229,9 +231,13 @@ class Builder:
 
     def _offer(self, seat: Seat) -> list[dict[str, Any]]:
         """One batch for each slot, and some more if builds end quickly and no other node could have them. (If they are
-        long, sending more would be wasted.)"""
+        long, sending more would be wasted.) What a node began before it was lost still has its slots."""
         alone = sum(each.joined for each in self.seats.values()) == 1
         room = seat.slots * (1 + AHEAD * seat.brisk) if alone else seat.slots + 1
+        if seat.lost:
+            room = seat.slots - len(seat.lost)
+            if room <= 0:
+                return []  # a node that does not ask is not counted on
         batches = self.scheduler.claim(seat.name, time.monotonic(), room - len(seat.jobs))
         try:
             return [self._begin(seat, batch) for batch in batches]
@@ -286,12 +292,12 @@ class Builder:
                     self.tell(f"{job.name}: {step(state)}")
                 continue
             del (seat.jobs if known else seat.lost)[job.id]
-            seat.forget.append(job.id)
             self._time(seat, job, state)
             for note in state.get("notes", []):  # damage that was repaired
                 self.tell(f"{job.name}: {note}")
-            if known or state["state"] == "done":  # what a lost node could not do is somebody else's by now
-                self._end(seat, job, state)
+            # what a lost node could not do is somebody else's by now
+            if not ((known or state["state"] == "done") and self._end(seat, job, state)):
+                seat.forget.append(job.id)
         seat.brisk = any(state["state"] != "running" for state in states)
         self.look()
 
@@ -305,33 +311,39 @@ class Builder:
                              "steps": state.get("steps"), "cached": state.get("cached"),
                              "emulated": job.batch.emulated})
 
-    def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+    def _end(self, seat: Seat, job: Job, state: dict[str, Any]) -> bool:
+        """Whether a result is being tagged: its node keeps it until then, for the next run if this one dies."""
         keys = list(filter(self._open, job.batch.keys))
         if not keys:
-            return  # another node was sooner
+            return False  # another node was sooner
         if state["state"] != "done":
             self.failures.failed(seat, job, state)
-            return
+            return False
         self.failures.succeeded(seat, job)
         self.tagging += 1
         contents, digest = {key: self._content(key) for key in keys}, str(state.get("digest"))
         self.submit(partial(self.keeper.take, keys, digest, contents, name=job.name, node=seat.name),
                     partial(self._taken, seat, job, state))
+        return True
 
     def _taken(self, seat: Seat, job: Job, state: dict[str, Any], kept: Kept | FarmError) -> None:
         """A batch is tagged, or could not be."""
         self.tagging -= 1
+        seat.forget.append(job.id)
         if isinstance(kept, FarmError):
             self.failures.unkept(seat, job, f"it was built, but could not be tagged and archived: {kept}", state,
                                  bad=bool(kept.where.get("node")))
         else:
-            seat.built += kept.manifests
-            seat.emulated += len(kept.manifests) * job.batch.emulated
-            self._keep(kept, State.BUILT)
-            self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
+            keys = self._keep(kept, State.BUILT)
+            seat.built += keys
+            seat.emulated += len(keys) * job.batch.emulated
+            if keys:  # no other node's result came first
+                self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
         self.look()
 
-    def _keep(self, kept: Kept, state: State) -> None:
+    def _keep(self, kept: Kept, state: State) -> list[Key]:
+        """Counts what is tagged now; returns the units that were not there before."""
+        new = list(filter(self._open, kept.manifests))
         for note in kept.notes:
             self.tell(note)
         self.differs.update(kept.differs)
@@ -340,7 +352,9 @@ class Builder:
         for key, (digest, size, kind) in kept.manifests.items():
             self.sizes[digest] = size, kind
             self.scheduler.done(key, digest, state)
-            last_built.write(place, plan.units[key], plan.entries(plan.units[key], self.planned.build))
+            with contextlib.suppress(OSError):  # on a full disk the next plan knows fewer reasons
+                last_built.write(place, plan.units[key], plan.entries(plan.units[key], self.planned.build))
+        return new
 
     # early cutoff
 
