@@ -360,7 +360,7 @@ def test_a_log_that_does_not_end_or_fit_costs_no_result(
 
 def test_units_are_not_given_up_before_the_nodes_are_there(farm: Farm) -> None:
     made = farm.make(print, lambda work, then: None)
-    assert made.stuck(time.monotonic()) == ""
+    assert made.waiting.stuck(time.monotonic()) == ""
     assert {outcome.state for outcome in made.scheduler.outcomes.values()} == {State.WAITING}
 
 
@@ -369,7 +369,7 @@ def test_units_that_no_node_can_build_fail_and_the_others_go_on(farm: Farm) -> N
     about = {"name": "pi", "state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 1,
              "lost": "", "busy": "wait", "emulation": {}}
     made.prepared(made.sit("pi", about), "armv6l", PROVEN, [])
-    assert made.stuck(time.monotonic()) == ""
+    assert made.waiting.stuck(time.monotonic()) == ""
     assert {outcome.error for outcome in made.scheduler.outcomes.values()} == {
         "no available node runs linux/amd64 or linux/arm64, and none may emulate it"}
 

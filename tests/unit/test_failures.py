@@ -284,3 +284,49 @@ def test_what_a_lost_node_still_builds_keeps_its_slots_and_nothing_waits_for_the
     assert orders and (orders["ids"], orders["specs"]) == ([first], [])
     nodes.ends(one, first, state="cancelled")
     assert nodes.starts(one)
+
+
+def test_a_unit_that_ends_each_node_that_builds_it_fails_in_the_end_and_costs_no_other(nodes: Nodes) -> None:
+    seats = [nodes.sit("one"), nodes.sit("two")]
+    bad = nodes.made.planned.todo[0]
+    for turn in range(100):
+        seat, other = seats[turn % 2], seats[1 - turn % 2]
+        for job in nodes.starts(seat):
+            if bad not in seat.jobs[job].batch.keys:
+                nodes.ends(seat, job, state="failed", error="exit code: 1")
+                continue
+            nodes.ends(seat, job, state="running")
+            nodes.made.missed(seat, "no answer")  # its machine starts again
+            assert other.joined
+            nodes.made.prepared(seat, "x86_64", PROVEN, [])
+            nodes.ends(seat, job, state="lost", started=1.0, error="the job's process does not exist any more")
+    outcomes = nodes.made.scheduler.outcomes
+    assert f"it ended {failures.LOST} times" in outcomes[bad].error
+    assert [key for key, outcome in outcomes.items() if "it ended" in outcome.error] == [bad]
+    assert not any(seat.out for seat in seats) and nodes.states() == {State.FAILED}
+
+
+def test_a_node_that_answers_only_while_it_has_no_work_gets_none_in_the_end(nodes: Nodes) -> None:
+    """Such as one whose network carries no large packet."""
+    one = nodes.sit("one")
+    for _time in range(builder.FRUITLESS):
+        assert one.joined
+        (first, *_others) = nodes.starts(one)
+        nodes.made.missed(one, "no answer within 40 s")
+        assert not any(line.endswith("building on one") for line in nodes.said)
+        if one.out:
+            break
+        nodes.made.prepared(one, "x86_64", PROVEN, [])
+        for job in list(one.lost):
+            nodes.ends(one, job, state="lost", error="the node does not know this job")
+    assert one.out == "no answer within 40 s; so it was 6 times in a row as soon as it had work"
+
+
+def test_a_bad_network_puts_no_node_out_that_works(nodes: Nodes) -> None:
+    one = nodes.sit("one")
+    (first, *_others) = nodes.starts(one)
+    for _time in range(3 * builder.FRUITLESS):
+        nodes.ends(one, first, state="running")
+        nodes.made.missed(one, "no answer within 40 s")
+        nodes.made.prepared(one, "x86_64", PROVEN, [])
+    assert one.joined and not one.out

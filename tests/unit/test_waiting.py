@@ -34,7 +34,7 @@ def passes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def passing() -> str:
         times[0] += 1
-        return nodes.made.stuck(times[0])
+        return nodes.made.waiting.stuck(times[0])
 
     return passing
 

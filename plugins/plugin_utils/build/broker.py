@@ -230,7 +230,7 @@ class _Broker:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK)  # nothing tells when nothing happens
-            if why := self._builder.stuck(time.monotonic()):
+            if why := self._builder.waiting.stuck(time.monotonic()):
                 self._stop(why)
             self._wake()  # units that were put back may be tried again by now
 

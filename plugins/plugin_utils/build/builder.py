@@ -45,6 +45,7 @@ PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be
 BUSY = 5.0  # the same for one that works for another controller
 GATHER = 5.0  # seconds from when a node is there that work waits for others: the first need not be the fastest
 OUT = 3  # so many times in a row: then a node counts as lost
+FRUITLESS = 6  # so many times in a row one that answers may lose its work before it has answered with it
 
 
 @dataclass
@@ -82,10 +83,6 @@ class Builder:
     @property
     def finished(self) -> bool:
         return (self.scheduler.finished or self.stopping) and not self.tagging
-
-    def stuck(self, now: float) -> str:
-        """Why nothing can go on; '' if something may."""
-        return self.waiting.stuck(now)
 
     def summed(self, seat: Seat) -> dict[str, Any]:
         """What a node did, and what its runner must do before its session ends."""
@@ -177,8 +174,11 @@ class Builder:
     def missed(self, seat: Seat, why: str, *, for_good: bool = False, alive: bool = False) -> None:
         """A node could not be reached, or cannot be used: its work goes to others at once, and it is tried again later,
         unless that is `for_good`. `alive`: it answers, but will not work for this run now."""
+        seat.fruitless += seat.joined and not alive
+        if seat.fruitless >= FRUITLESS and not for_good:
+            why, for_good = f"{why}; so it was {FRUITLESS} times in a row as soon as it had work", True
         self._leave(seat)
-        seat.misses += 1
+        seat.misses, seat.why = seat.misses + 1, why
         waited, seat.busy = seat.busy, alive and not for_good
         again = PAUSES[min(seat.misses, len(PAUSES)) - 1]
         if for_good:
@@ -270,6 +270,7 @@ class Builder:
     def reported(self, seat: Seat, sent: list[str], states: list[dict[str, Any]]) -> None:
         """The states after a turn, in which the runner could start the jobs `sent`; those without a slot wait again."""
         now = time.monotonic()
+        seat.fruitless *= all(state["state"] == "lost" for state in states)
         for name in set(sent) - {state["id"] for state in states}:
             if name in seat.jobs:
                 self.scheduler.put_back(seat.jobs.pop(name).batch, now)
@@ -278,6 +279,9 @@ class Builder:
         for state in states:
             known = state["id"] in seat.jobs
             job = (seat.jobs if known else seat.lost)[state["id"]]
+            if not (known or job.began or "started" in state) and state["state"] == "lost":
+                del seat.lost[job.id]  # it never came there
+                continue
             # no longer than it has been there: a node's clock may be set while it builds, and a node may lie
             state.update((name, min(max(state[name], 0.0), now - job.sent)) for name in ("elapsed", "age"))
             if not job.began:
@@ -298,6 +302,8 @@ class Builder:
             # what a lost node could not do is somebody else's by now
             if not ((known or state["state"] == "done") and self._end(seat, job, state)):
                 seat.forget.append(job.id)
+            if not known and state["state"] == "lost":  # with the node
+                self.failures.gone(seat, job, state)
         seat.brisk = any(state["state"] != "running" for state in states)
         self.look()
 

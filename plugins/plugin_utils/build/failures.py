@@ -7,6 +7,7 @@ again, and for how long."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +20,16 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.patience impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.report import advice, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Job, Seat
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch, Scheduler, State
 
 ILL = 3  # failures of a node's own in a row after which it gets no more work
 CUT = 2  # failures in a row on a node's way to a registry that answers here: then the node does not reach it
+LOST = 6  # times that a unit may be lost with its node, or with BuildKit there, and go to another: it may be the cause
+ALONE = 3  # such times after which it shares no batch, to see whether it is
 DOUBT = 30.0  # seconds without a step that begins or ends
 CUT_OFF = "does not reach the registry, which answers the controller"
+
+UNDECIDED = (State.WAITING, State.RUNNING)
 
 Submit = Callable[[Callable[[], Any], Callable[[Any], None]], None]  # runs the first in a thread, then the second
 
@@ -42,6 +47,7 @@ class Failures:
     missed: Callable[..., None]
     patience: Patience = field(default_factory=Patience)
     elsewhere: set[Key] = field(default_factory=set)  # units for whose failure a node was the cause
+    lost: Counter[Key] = field(default_factory=Counter)  # how often units were lost
 
     def succeeded(self, seat: Seat, job: Job) -> None:
         seat.faults = seat.cuts = seat.losses = seat.misses = 0
@@ -90,9 +96,21 @@ class Failures:
             self.again(seat, job, state)
             return
         self.scheduler.put_back(job.batch, now)
+        self.gone(seat, job, state)
         if seat.joined:
             why = state.get("error") or "lost"
             self.missed(seat, f"{seat.losses} builds in a row were lost there; the last one: {why}")
+
+    def gone(self, seat: Seat, job: Job, state: dict[str, Any]) -> None:
+        """Units were lost, and wait or are built elsewhere. They fail if that has happened too often: one may be what
+        ends each node that it goes to."""
+        outcomes = self.scheduler.outcomes
+        keys = [key for key in job.batch.keys if key in outcomes and outcomes[key].state in UNDECIDED]
+        self.lost.update(keys)
+        self.scheduler.alone(key for key in keys if self.lost[key] >= ALONE)
+        if bad := [key for key in keys if self.lost[key] >= LOST]:
+            what = f"{state.get('error') or 'lost'}; so it ended {LOST} times, and may be the cause of it"
+            self._failed(seat, job, bad, what, "check the memory and the logs of the nodes that built it", state)
 
     def unkept(self, seat: Seat, job: Job, what: str, state: dict[str, Any], *, bad: bool) -> None:
         """What was built could not be tagged; `bad` if the node's result is the cause."""
@@ -156,9 +174,13 @@ class Failures:
                         for_good=True)
 
     def fail(self, seat: Seat, job: Job, error: str, hint: str, state: dict[str, Any]) -> None:
-        """The units have failed, and what needs them cannot be built."""
+        """The units that this node still has have failed, and what needs them cannot be built."""
+        self._failed(seat, job, job.batch, error, hint, state)
+
+    def _failed(self, seat: Seat, job: Job, what: Batch | list[Key], error: str, hint: str,
+                state: dict[str, Any]) -> None:
         message = failure(error, hint, state, self.run.log(job.name))
-        after = self.scheduler.fail(job.batch, message)  # only what this node still has: others may build the rest
+        after = self.scheduler.fail(what, message)
         outcomes = self.scheduler.outcomes
         seat.failed += [key for key in job.batch.keys if key in outcomes and outcomes[key].error == message]
         self.tell(f"{job.name}: failed on {seat.name}: {message}"

@@ -49,6 +49,8 @@ class Seat:
     slots: int = 1
     brisk: bool = True  # whether something ended in the last turn
     misses: int = 0
+    fruitless: int = 0  # times in a row that it had work, and did not answer once while it had it
+    why: str = ""  # it was missed last
     again: float = 0.0  # by time.monotonic(): it is not tried before
     faults: int = 0  # failures in a row of which it is the cause
     losses: int = 0  # jobs in a row that ended without a word

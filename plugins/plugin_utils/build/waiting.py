@@ -37,7 +37,8 @@ class Waiting:
         if everyone and all(seat.out for seat in seats):
             return "no node remains: " + "; ".join(f"{seat.name}: {seat.out}" for seat in seats)
         if now - self.heard > SILENCE:
-            return f"no node has answered for {SILENCE // 60} minutes"
+            said = [f"{seat.name}: {seat.out or seat.why}" for seat in seats if seat.out or seat.why]
+            return ": ".join(filter(None, (f"no node has answered for {SILENCE // 60} minutes", "; ".join(said))))
         if answered(seats):
             self._say_what_waits(now)
         self._refuse(now, everyone and all(seat.joined or seat.out for seat in seats))

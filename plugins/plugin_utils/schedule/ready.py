@@ -56,11 +56,11 @@ class Ready:
         pool.tasks[task.order] = task
         task.need.ready += task.seconds
 
-    def remove(self, task: Task) -> None:
-        """Takes a unit out, if it is in."""
+    def remove(self, task: Task) -> bool:
+        """Takes a unit out; whether it was in."""
         pool = self._pools.get(task.group, {}).get(task.need)
         if pool is None or task.order not in pool.tasks:
-            return
+            return False
         del pool.tasks[task.order]
         task.need.ready = max(task.need.ready - task.seconds, 0.0)
         if not pool.tasks:
@@ -68,6 +68,7 @@ class Ready:
             del self._needs[pool.need][pool.group], self._pools[pool.group][pool.need]
             if not self._pools[pool.group]:
                 del self._pools[pool.group]
+        return True
 
     def opened(self, need: Need, platform: Platform) -> None:
         """All build-time parents of a need exist now on a platform."""

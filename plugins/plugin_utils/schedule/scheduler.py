@@ -135,6 +135,14 @@ class Scheduler(Board):
             task.group = str(task.key)
             self._wait(task)
 
+    def alone(self, keys: Iterable[Key]) -> None:
+        """Each of these units is built alone the next time."""
+        for task in map(self._tasks.__getitem__, keys):
+            waits = self._ready.remove(task)
+            task.group = str(task.key)
+            if waits:
+                self._ready.add(task)
+
     def ran(self, batch: Batch, seconds: float, *, learn: bool = True) -> None:
         """A node has worked on a batch for so long, by its own clock, and its slot is free again. Estimates `learn`
         from it; the other methods report the outcome of its units."""
