@@ -25,6 +25,11 @@ KINDS = {  # what is not a regular file, in words
 }
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or this user's part of it, has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class Unfit(OSError):
     """It is not a regular file, or cannot be read; `strerror` says why."""
 

@@ -25,7 +25,11 @@ def take(jobs: str, who: dict[str, str], *, anew: bool = True) -> str | None:
     if not anew and (found is None or found["id"] != who["id"]):
         return ""
     os.makedirs(os.path.dirname(jobs), exist_ok=True)
-    files.write(_path(jobs), json.dumps({**who, **_now()}), sync=False)
+    try:
+        files.write(_path(jobs), json.dumps({**who, **_now()}), sync=False)
+    except OSError as error:
+        if not (files.is_full(error) and found and found["id"] == who["id"]):
+            raise  # else the controller has it already, and must learn what the full disk did
     return None
 
 

@@ -58,17 +58,20 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
     """
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
-    names, waiting = list(ids), list(specs)
+    names, waiting, refused = list(ids), list(specs), []
     deadline, pause = time.monotonic() + wait, TICK
     while True:
-        states = poll(jobs, names)
+        states = poll(jobs, names) + refused
         ended = [state for state in states if state["state"] in TERMINAL]
         free = max(slots - len(states) + len(ended), 0)
         if waiting[:free]:
             for spec in waiting[:free]:
-                start({**spec, "jobs": jobs})
-            pause = TICK
-            names, waiting = names + [spec["id"] for spec in waiting[:free]], waiting[free:]
+                try:
+                    start({**spec, "jobs": jobs})
+                    names.append(spec["id"])
+                except OSError as error:
+                    refused.append(_refused(spec["id"], error))
+            pause, waiting = TICK, waiting[free:]
             continue
         if ended:
             deadline = min(deadline, time.monotonic() + (LINGER if waiting else SETTLE))
@@ -82,6 +85,13 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
         state.update(log(jobs, state["id"], 0, room))
         room = max(room - len(state["log"]), 0)
     return states
+
+
+def _refused(name: str, error: OSError) -> dict[str, Any]:
+    """The state of a job that this node's system does not let begin. Others go on, and this one is told like them."""
+    from .runner_job import of_node
+
+    return {"id": name, **of_node(error), "started": time.time(), "elapsed": 0, "age": 0}
 
 
 def log(jobs: str, name: str, at: int, most: int = PIECE) -> dict[str, Any]:

@@ -62,9 +62,8 @@ def run(folder: Path, spec: dict[str, Any]) -> None:
         ended = {"state": "failed", "error": str(error), "transport": True}
     except FarmError as error:
         ended = {"state": "failed", "error": str(error)}
-    except OSError as error:  # this node is the cause
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        ended = {"state": "failed", "error": _said(error), "full": full, "fault": "" if full else _said(error)}
+    except OSError as error:
+        ended = of_node(error)
     except MemoryError:
         ended = {"state": "failed", "error": "out of memory", "fault": "out of memory"}
     except Exception as error:  # the state must say how a job ended, whatever happened
@@ -182,6 +181,8 @@ def _full(folder: str) -> bool:
     return status.f_bavail * status.f_frsize < 64 << 20
 
 
-def _said(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror}{where}" if error.strerror else f"{type(error).__name__}: {error}"
+def of_node(error: OSError) -> dict[str, Any]:
+    """How a job ended of which this node's system is the cause."""
+    full, where = files.is_full(error), f": {error.filename}" if error.filename else ""
+    said = f"{error.strerror}{where}" if error.strerror else f"{type(error).__name__}: {error}"
+    return {"state": "failed", "error": said, "full": full, "fault": "" if full else said}

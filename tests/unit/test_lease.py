@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +70,19 @@ def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
 def test_a_lease_that_cannot_be_read_is_nobodys(local: Local, text: str) -> None:
     Path(f"{local.node.jobs}.lease").write_text(text)
     assert lease.take(local.node.jobs, {"id": "me", "name": "me"}) is None
+
+
+def test_a_full_disk_takes_no_node_from_its_controller(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, *_data: object, **_how: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    first, second = {"id": "first", "name": "first there"}, {"id": "second", "name": "second there"}
+    lease.take(local.node.jobs, first)
+    monkeypatch.setattr(lease.files, "write", full)
+    assert lease.take(local.node.jobs, first, anew=False) is None
+    lease.give_back(local.node.jobs, first)
+    with pytest.raises(OSError, match="No space left"):
+        lease.take(local.node.jobs, second)
 
 
 def probed(root: Path, name: str) -> dict[str, Any]:

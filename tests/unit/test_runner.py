@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -86,6 +87,25 @@ def test_what_a_node_had_no_slot_for_is_not_started(local: Local) -> None:
     states = local.node.turn([local.spec(name, SLOW, {}) for name in "abc"], [], [], 0, 2)
     assert [state["id"] for state in states] == ["a", "b"]
     assert not (local.root / "jobs/c").exists()
+
+
+def test_a_job_that_a_full_disk_lets_not_begin_is_told_and_others_go_on(
+        local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def start(spec: dict[str, Any]) -> None:
+        if spec["id"] == "b":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "spec.json")
+        begun.append(spec["id"])
+
+    local.start("a", SLOW, {})
+    monkeypatch.setattr(runner, "start", start)
+    states = {state["id"]: state for state in runner.turn(local.node.jobs, [{"id": "b"}, {"id": "c"}], ["a"], [], 0, 3)}
+    assert (states["a"]["state"], begun) == ("running", ["c"])
+    assert [states["b"][name] for name in ("state", "full", "error", "log")] == [
+        "failed", True, "No space left on device: spec.json", ""]
+    local.node.cancel(["a"])
+    local.end("a")
 
 
 def test_what_has_ended_is_told_soon_although_others_wait_for_its_slot(local: Local) -> None:
