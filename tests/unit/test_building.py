@@ -431,7 +431,10 @@ def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: F
     made.missed(late, "no answer")
     made.prepared(late, "x86_64", PROVEN, [])
     made.reported(late, [], [{"id": first, "state": "done", "digest": "sha256:2", "elapsed": 1.0, "age": 3.0}])
+    pending[-1](Unreachable("no registry answers"))
+    assert first not in late.forget, "the next run may take it"
     pending[-1](FarmError("the registry does not have it"))
+    assert first in late.forget
     assert {made.scheduler.outcomes[key].state for key in keys} <= {State.WAITING, State.RUNNING}
 
 

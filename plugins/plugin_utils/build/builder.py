@@ -159,8 +159,7 @@ class Builder:
         if isinstance(kept, Kept) and (keys := self._keep(kept, State.BUILT)):
             seat.built += keys
             self.tell(f"{', '.join(map(str, keys))}: built on {seat.name} before the last run ended")
-        if not isinstance(kept, Unreachable):  # then the next run may take it
-            seat.forget.append(job)
+        self._forget(seat, job, kept)
         self._adopt(seat, rest, worker)
 
     def _ready(self, key: Key) -> bool:
@@ -335,7 +334,7 @@ class Builder:
     def _taken(self, seat: Seat, job: Job, state: dict[str, Any], kept: Kept | FarmError) -> None:
         """A batch is tagged, or could not be."""
         self.tagging -= 1
-        seat.forget.append(job.id)
+        self._forget(seat, job.id, kept)
         if isinstance(kept, FarmError):
             self.failures.unkept(seat, job, f"it was built, but could not be tagged and archived: {kept}", state,
                                  bad=bool(kept.where.get("node")))
@@ -346,6 +345,10 @@ class Builder:
             if keys:  # no other node's result came first
                 self.tell(f"{job.name}: built in {clock(state['elapsed'])}")
         self.look()
+
+    def _forget(self, seat: Seat, job: str, kept: Kept | FarmError) -> None:
+        if not isinstance(kept, Unreachable):  # else the next run may take it
+            seat.forget.append(job)
 
     def _keep(self, kept: Kept, state: State) -> list[Key]:
         """Counts what is tagged now; returns the units that were not there before."""
