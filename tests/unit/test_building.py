@@ -35,6 +35,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.build.solve import 
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.contexts import read_sources
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Scheduler, State
@@ -294,6 +295,36 @@ def test_the_broker_ends_with_its_run(farm: Farm) -> None:
     with pytest.raises(FarmError, match="does not answer"):
         while True:
             link.ask({}, 20)
+
+
+def test_what_is_being_tagged_is_kept_although_no_node_remains(
+        farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICK", "GRACE"):
+        monkeypatch.setattr(broker, name, 0.05)
+    told = farm.run.folder / broker.PROGRESS
+
+    def take(self: Keeper, keys: list[Key], digest: str, contents: object, **_about: str) -> Kept:
+        while "gets no more work" not in told.read_text():
+            time.sleep(0.01)
+        time.sleep(0.5)  # the registry is slow
+        return Kept(dict.fromkeys(keys, (digest, 1, "")))
+
+    monkeypatch.setattr(Keeper, "take", take)
+    farm.start()
+    here = farm.session(buildctl=program(tmp_path, DONE))
+    here._about["slots"] = 1  # else it gets all in its first turn
+    turn = here._node.turn
+
+    def once(*arguments: Any) -> list[dict[str, Any]]:
+        if any("building on" in line for line in farm.said):
+            raise FarmError("its python is gone")
+        return turn(*arguments)
+
+    monkeypatch.setattr(here._node, "turn", once)
+    here.serve()
+    built = farm.finish()
+    assert built.error == "no node remains: here: its python is gone"
+    assert {outcome.state for outcome in built.outcomes.values()} == {State.BUILT, State.LEFT}
 
 
 def full(self: Run, value: object) -> None:

@@ -230,7 +230,8 @@ class _Broker:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK)  # nothing tells when nothing happens
-            if why := self._builder.waiting.stuck(time.monotonic()):
+            # what is being tagged needs no node, and may be all that is left
+            if (why := self._builder.waiting.stuck(time.monotonic())) and not self._builder.tagging:
                 self._stop(why)
             self._wake()  # units that were put back may be tried again by now
 
