@@ -43,6 +43,7 @@ TICK, SLOWEST = 0.05, 0.3
 LINGER = 0.4  # seconds that an answer is delayed after a job ended, if others can be started in its place
 OLD = 7 * 86400  # seconds after which a runner that another version of the farm has sent goes
 PATIENCE = 60  # seconds to wait for another turn, or for a program
+LATER = 75  # exit code if that was too short: EX_TEMPFAIL of sysexits.h
 PIECE = 256 << 10  # bytes of logs in one answer, for which there are some seconds over a network that may be slow
 SETTLE = 0.05  # seconds that the answer waits for other jobs to end as well
 
@@ -303,7 +304,7 @@ def main(arguments: list[str]) -> int:
         return _main(arguments, json.load(sys.stdin))
     except OSError as error:
         sys.stderr.write(": ".join(filter(None, (error.strerror or str(error), error.filename))) + "\n")
-        return 1
+        return LATER if isinstance(error, TimeoutError) else 1
 
 
 def _main(arguments: list[str], value: dict[str, Any]) -> int:

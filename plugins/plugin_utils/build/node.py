@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.runner import LATER
 from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
 _MISSING = 97  # exit code of a call if this version of the runner is missing
@@ -177,6 +178,8 @@ class Node:
             return None
         if code == 255:
             raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
+        if code == LATER:
+            raise Unreachable(f"{self.name} is too slow: {errors.strip()[-600:]}", node=self.name)
         if code > 128:  # as the kernel does if memory runs out
             raise Unreachable(f"{self.name}: the runner was killed by signal {code - 128}", node=self.name)
         if code != 0:
