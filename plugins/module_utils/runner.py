@@ -59,7 +59,8 @@ def turn(jobs: str, specs: list[dict[str, Any]], ids: list[str], forget: list[st
     """
     for name in forget:
         shutil.rmtree(Path(jobs) / name, ignore_errors=True)
-    names, waiting, refused = list(ids), list(specs), []
+    names, waiting = list(ids), list(specs)
+    refused: list[dict[str, Any]] = []
     deadline, pause = time.monotonic() + wait, TICK
     while True:
         states = poll(jobs, names) + refused
