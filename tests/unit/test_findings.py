@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import stat
 import struct
@@ -17,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import elf as small
 from ansible_collections.desimages.farm.plugins.module_utils import platforms
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import ALL, AMD64, ARM64
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import elffile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.checks import CHECKS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
@@ -115,6 +117,9 @@ SOURCE = ('#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { 
         ((*HARD, "-Wl,-z,execstack"), {"stack"}),
         ((*HARD, "-Wl,-rpath,/build/lib:$ORIGIN/../lib"), {"rpath"}),
         ((*HARD, "-s"), set()),
+        ((*(flag for flag in HARD if flag != "-Wl,-z,now"), "-static-pie"), set()),  # binds by itself
+        (("-static", *(flag for flag in HARD if flag not in ("-fPIE", "-pie"))), {"pie"}),
+        ((*HARD, "-Wl,-dynamic-linker,lib/ld.so"), {"rpath"}),
     ],
 )
 def test_a_program_that_is_not_hardened_is_found(tmp_path: Path, flags: tuple[str, ...], checks: set[str]) -> None:
@@ -163,6 +168,27 @@ def test_sections_that_cannot_be_read_hide_nothing(tmp_path: Path) -> None:
         assert {"pie", "relro", "bind-now"} <= seen(file("/a", 0o755, content=spoilt)), place
 
 
+@pytest.mark.parametrize(("name", "checks"), [("libx.so", set()), ("./libx.so", {"rpath"}), ("/tmp/libx.so", {"rpath"}),
+                                              ("/usr/lib/libx.so", set())])
+def test_a_library_that_is_named_with_a_folder_is_looked_for_there_alone(tmp_path: Path, name: str,
+                                                                         checks: set[str]) -> None:
+    library = tmp_path / "x.so"
+    subprocess.run(["gcc", "-shared", "-o", library, f"-Wl,-soname,{name}", "-x", "c", os.devnull], check=True)
+    assert seen(file("/a", 0o755, content=compiled(tmp_path, *HARD, "-Wl,--no-as-needed", str(library)))) == checks
+
+
+def test_a_section_that_is_compressed_is_not_unpacked(hard: bytes) -> None:
+    """It may be broken, or much larger than the file."""
+    there = elffile.ELFFile(io.BytesIO(hard))
+    number = next(number for number, section in enumerate(there.iter_sections()) if section.name == ".comment")
+    at = there["e_shoff"] + number * there["e_shentsize"] + 8  # sh_flags
+    spoilt = bytearray(hard)
+    spoilt[at:at + 8] = struct.pack("<Q", 0x800)  # SHF_COMPRESSED
+    begin = there.get_section(number)["sh_offset"]
+    spoilt[begin:begin + 4] = struct.pack("<I", 1)  # ELFCOMPRESS_ZLIB
+    assert seen(file("/a", 0o755, content=bytes(spoilt))) == set()
+
+
 def test_no_damage_to_a_program_ends_the_reading(hard: bytes) -> None:
     chance = random.Random(1)
     for _try in range(300):
@@ -188,6 +214,7 @@ def test_a_program_for_musl_has_no_checked_functions_to_use(tmp_path: Path) -> N
         ("/a", "$ORIGIN", False),
         ("/usr/bin/a", "/usr/lib", False),
         ("/usr/bin/a", "/lib/x86_64-linux-gnu", False),
+        ("/usr/bin/a", "/lib64:/usr/lib64/x", False),
         ("/usr/bin/a", "", False),  # ld.so takes it for none
         ("/usr/bin/a", "/usr/lib/x:", True),  # the current folder
         ("/usr/bin/a", "lib", True),

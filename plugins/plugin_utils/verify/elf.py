@@ -9,6 +9,7 @@ Sources: elf(5), https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import struct
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ GO_MARK = b"\xff Go buildinf:"  # how the section .go.buildinfo begins
 # where a program that says nothing of its stack has one that is not executable: DEFAULT_STACK_PERMS of the C library
 NOT_EXECUTABLE = ("EM_AARCH64", "EM_PPC64", "EM_RISCV")
 MUSL = ("ld-musl-", "libc.musl-")  # its loader and library; it has no checked functions
+PIE = 0x08000000  # DF_1_PIE in DT_FLAGS_1: a program and not a library
 # e_shoff, e_shnum and e_shstrndx (place, bytes) by ELF's class: where the sections are, which nothing needs to run
 SECTIONS = {1: ((32, 4), (48, 2), (50, 2)), 2: ((40, 8), (60, 2), (62, 2))}
 # functions of the C library that have a checked variant, see https://www.gnu.org/software/libc/manual/html_node/
@@ -51,7 +53,8 @@ def machine(content: bytes) -> tuple[int, str, int]:
 @dataclass(frozen=True)
 class Elf:
     """What matters of one file. A `dynamic` one has symbols that are bound when it is loaded; `loader` is the program
-    that does so, if it names one."""
+    that does so, if it names one. `rpath` has the folders in which it looks for libraries before the system's, also
+    those of libraries that it names with their folder."""
 
     language: str
     dynamic: bool
@@ -106,6 +109,10 @@ def _read(file: elffile.ELFFile, content: bytes) -> Elf | None:
         if table:
             names |= {symbol.name.partition("@")[0] for symbol in table.iter_symbols()}
     values = dict(tags)
+    for name in needed:  # with a slash in it, nothing looks for it elsewhere
+        if "/" in name and not (name == loader and name.startswith("/")):
+            rpath.append(posixpath.dirname(name) or "/")
+    alone = bool(values.get("DT_FLAGS_1", 0) & PIE) and not any(needed)  # nothing binds its symbols later (static-pie)
     stack = segments.get("PT_GNU_STACK")
     plain = {name for name in names if FORTIFIED.match(name)}
     return Elf(
@@ -113,7 +120,8 @@ def _read(file: elffile.ELFFile, content: bytes) -> Elf | None:
         dynamic=bool(tags),
         pie=kind == "ET_DYN",
         relro="PT_GNU_RELRO" in segments,
-        bind_now="DT_BIND_NOW" in values or bool(values.get("DT_FLAGS", 0) & 8 or values.get("DT_FLAGS_1", 0) & 1),
+        bind_now=(alone or "DT_BIND_NOW" in values
+                  or bool(values.get("DT_FLAGS", 0) & 8 or values.get("DT_FLAGS_1", 0) & 1)),
         canary=bool(names & {"__stack_chk_fail", "__stack_chk_fail_local", "__stack_chk_guard"}),
         fortified=(not plain or any(name.endswith("_chk") for name in names)
                    or any(mark in name for mark in MUSL for name in needed)),
@@ -127,4 +135,5 @@ def _language(file: elffile.ELFFile, content: bytes) -> str:
     if file.get_section_by_name(".go.buildinfo") or not file.num_sections() and GO_MARK in content:
         return GO
     comment = file.get_section_by_name(".comment")
-    return RUST if comment and b"rustc" in comment.data() else C
+    # no compiler compresses it, and what is compressed may be broken, or huge
+    return RUST if comment and not comment.compressed and b"rustc" in comment.data() else C

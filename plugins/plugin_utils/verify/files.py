@@ -54,6 +54,7 @@ SECRETS: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash
     "gshadow-": HASHED,
     "etc/passwd": re.compile(rb"^[^:#\n]+:(?!x:)[^:*!\n]", re.M),
 }
+LIBRARIES = ("/usr/lib/", "/lib/", "/usr/lib64/", "/lib64/")
 ORIGIN = re.compile(r"\$(ORIGIN\b|\{ORIGIN\})")  # the folder of a program, see ld.so(8)
 # C's rules are not those of every language
 SAFE = {
@@ -152,8 +153,8 @@ def _unhardened(found: elf.Elf, folder: str) -> list[tuple[str, str]]:
 
 
 def _strays(part: str, folder: str) -> bool:
-    """Whether a program of a folder looks for libraries in another place than /usr/lib, its own folder, and what is
-    installed beside that."""
+    """Whether a program of a folder looks for libraries in another place than the system's folders for them, its own
+    folder, and what is installed beside that."""
     path = posixpath.normpath(ORIGIN.sub(lambda _found: folder, part) or ".") + "/"
     own = "/".join(folder.split("/")[:2]) + "/" if ORIGIN.search(part) else "/usr/lib/"
-    return "$" in path or not path.startswith(("/usr/lib/", "/lib/", own))
+    return "$" in path or not path.startswith((*LIBRARIES, own))
