@@ -50,7 +50,8 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/etc/shadow", content=b"root:*:20000::::::\ndaemon:!:\n"), set()),
         (file("/etc/shadow", content=b"root:*:20000::::::\nme:$y$j9T$x:20000\n"), {"secret"}),
         (file("/root/.npmrc", content=b"//r/:_authToken=abc\n"), {"secret"}),
-        (file("/etc/npmrc", content=b"//r/:_authToken=abc\n"), set()),
+        (file("/etc/not.npmrc", content=b"//r/:_authToken=abc\n"), set()),
+        (file("/usr/etc/npmrc", content=b"//r/:_authToken=abc\n"), {"secret"}),
         (file("/usr/bin/x86_64-linux-gnu-gcc-14", 0o755), {"compiler"}),
         (file("/usr/bin/cc", 0o777, stat.S_IFLNK, target="gcc"), {"compiler"}),
         (file("/usr/local/go/bin/go", 0o755), {"compiler"}),
@@ -67,7 +68,7 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/srv/pem.js", content=rb"x = '-----BEGIN PRIVATE KEY-----\n' + lines"), set()),
         (file("/root/x.ppk", content=b"PuTTY-User-Key-File-3: ssh-ed25519\n"), {"secret"}),
         (file("/etc/shadow-", content=b"me:$y$j9T$x:20000\n"), {"secret"}),
-        (file("/etc/passwd", content=b"root:x:0:0::/:\ndaemon:*:1:1:::\nopen::2:2:::\n"), set()),
+        (file("/etc/passwd", content=b"root:x:0:0::/:\ndaemon:*:1:1:::\n+::::\n-::::\n"), set()),
         (file("/etc/passwd", content=b"root:$1$x$y:0:0::/:\n"), {"secret"}),
         (file("/etc/pam.d/passwd", content=b"auth: required\n"), set()),
         (file("/root/.cargo/credentials.toml", content=b"token = \"x\"\n"), {"secret"}),
@@ -237,11 +238,12 @@ def test_what_is_called_elf_but_is_none_is_no_error() -> None:
         assert elf.read(content) is None
 
 
-LABELS = {f"org.opencontainers.image.{name}": "x" for name in config.LABELS}
-SERVICE = Contract(command=("serve",), user=2000, ports={"a": "1/tcp"}, health={"http": "http://a/"},
+CREATED = "org.opencontainers.image.created"
+LABELS = {**{f"org.opencontainers.image.{name}": "x" for name in config.LABELS}, CREATED: "2026-08-01T00:00:00Z"}
+SERVICE = Contract(command=("serve",), user=2000, ports={"a": "1/tcp"}, health={"http": "http://a/", "within": 5},
                    volumes=("/data",))
 GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "Volumes": {"/data": {}},
-        "Cmd": ["serve"], "Healthcheck": {"Test": ["CMD", "/health"]}}
+        "Cmd": ["serve"], "Healthcheck": {"Test": ["CMD", "/health", "http://a/"]}}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,21 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
         ({"User": ":2000"}, {("root", "root")}),
         ({"User": "00"}, {("root", "00")}),
         ({"User": "toor"}, {("root", "toor")}),
+        ({"User": "+0"}, {("root", "+0")}),
+        ({"User": "2001"}, {("root", "2001")}),  # a name of root, which engines take for it
+        ({"User": "twice"}, set()),
+        ({"Labels": {**LABELS, "org.opencontainers.image.title": " "}}, {("labels", "title")}),
+        ({"Labels": {**LABELS, CREATED: "yesterday"}}, {("labels", "created")}),
+        ({"Labels": {**LABELS, CREATED: "2026-13-01T00:00:00Z"}}, {("labels", "created")}),
+        ({"Labels": {**LABELS, CREATED: "2026-08-01T00:00:00.5+02:00"}}, set()),
+        ({"Healthcheck": {"Test": ["CMD", "/health", "http://b/"]}}, {("config", "HEALTHCHECK")}),
+        ({"Healthcheck": {"Test": ["CMD-SHELL", "/health http://$WHERE/"]}}, set()),
+        ({"Env": ["PATH=/usr/bin:/bin", "LD_LIBRARY_PATH="]}, set()),
+        ({"Env": ["PATH=/usr/bin:bin"]}, {("config", "ENV PATH")}),
+        ({"Env": ["PATH=:/usr/bin"]}, {("config", "ENV PATH")}),
+        ({"Env": ["PATH=/usr/bin:/usr/../tmp/bin"]}, {("config", "ENV PATH")}),
+        ({"Env": ["LD_LIBRARY_PATH=/data/lib"]}, {("config", "ENV LD_LIBRARY_PATH")}),
+        ({"Env": ["LD_LIBRARY_PATH=/database/lib"]}, set()),
         ({"User": "app"}, set()),
         ({"User": "other"}, {("config", "USER")}),
         ({"User": "nobody-knows"}, {("config", "USER")}),
@@ -270,8 +287,16 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
 )
 def test_a_configuration_that_is_not_the_promised_one_is_found(changed: dict[str, Any],
                                                                found: set[tuple[str, str]]) -> None:
-    users = config.users("root:x:0:0::/:/bin/sh\ntoor:x:0:0:::\napp:x:2000:2000:::\nother:x:2001:1:::\nbroken\n+::::\n")
-    assert {(one.check, one.subject) for one in config.findings({**GOOD, **changed}, SERVICE, users)} == found
+    users = config.users("root:x:0:0::/:/bin/sh\ntoor:x:0:0:::\napp:x:2000:2000:::\nother:x:2001:1:::\nbroken\n+::::\n"
+                         "2001:x:0:0:::\ntwice:x:2000:1:::\ntwice:x:0:0:::\n")
+    seen = {(one.check, one.subject) for one in config.findings({**GOOD, **changed}, SERVICE, users)}
+    assert seen == found | {("root", "/etc/passwd")}  # toor
+
+
+def test_root_has_one_name() -> None:
+    for passwd, found in (("root:*:0:0::/:/bin/sh\napp:*:2000:0:::\n", []), ("", []),
+                          ("root:*:0:0:::\ntoor:*:0:0:::\n", ["root"])):
+        assert [one.check for one in config.findings(GOOD, SERVICE, config.users(passwd))] == found
 
 
 @pytest.mark.parametrize(

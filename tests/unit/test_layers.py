@@ -146,4 +146,7 @@ def test_the_commands_for_people_show_what_was_read() -> None:
     assert shown["pie", "/opt/it's"] == (
         'docker cp "$(docker create r/a@sha256:1 -)":\'/opt/it\'"\'"\'s\' /tmp/seen && readelf -hW /tmp/seen')
     assert shown["secret", "/etc/key"] == 'docker cp "$(docker create r/a@sha256:1 -)":/etc/key - | tar -xO'
+    assert by_hand.of(files.Finding("root", "/etc/passwd", ""), "r/a") == (
+        'docker cp "$(docker create r/a -)":/etc/passwd - | tar -xO')
+    assert by_hand.of(files.Finding("secret", "history TOKEN", ""), "r/a").endswith(" && docker history --no-trunc r/a")
     assert by_hand.of(files.Finding("root", "0", ""), "r/a") == "docker pull -q r/a && docker image inspect r/a"

@@ -23,12 +23,14 @@ SHOWN_BY = {  # check -> what shows it of the file in COPY
 
 def of(finding: Finding, reference: str) -> str:
     """For a finding in the configuration or in the files of the image that is called `reference`."""
-    if not finding.subject.startswith("/") or finding.check in ("labels", "config", "root"):
-        return f"docker pull -q {reference} && docker image inspect {reference}"
+    if not finding.subject.startswith("/") or finding.check in ("labels", "config"):
+        look = f"docker pull -q {reference} && docker image inspect {reference}"
+        made = finding.check == "secret" and not finding.subject.startswith("ENV ")
+        return f"{look} && docker history --no-trunc {reference}" if made else look
     file = f'"$(docker create {reference} -)":{shlex.quote(finding.subject)}'
     if finding.check in SHOWN_BY:
         return f"docker cp {file} {COPY} && {SHOWN_BY[finding.check]} {COPY}"
-    if finding.check == "secret":
+    if finding.check in ("secret", "root"):
         return f"docker cp {file} - | tar -xO"
     return f"docker cp {file} - | tar --xattrs -tvv | head -n 3"  # three lines: file capabilities are on the second
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify import elf
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import elf, secret
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import SMALL, File, Hidden
 
@@ -29,31 +29,6 @@ MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "apk.static", "opkg", "
             "conda", "mamba", "micromamba", "luarocks", "cpanm", "pecl")
 MODULES = ("/pip/__main__.py", "/npm/bin/npm-cli.js")  # what an interpreter runs, so that no program need be there
 PROGRAMS = ("/bin/", "/sbin/", "/libexec/", "/lib/gcc/")
-KEY = re.compile(  # the second form is that of a quoted text, such as in JSON
-    rb"-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY( BLOCK)?-----(\s+[A-Za-z0-9+/=]|(\\+r)?\\+n[A-Za-z0-9+/=]{32})"
-    rb"|^PuTTY-User-Key-File-[0-9]+: |\bAGE-SECRET-KEY-1[A-Z0-9]{32}", re.M)
-CREDENTIALS = re.compile(rb"(aws_secret_access_key|_key|token)\s*=")
-HASHED = re.compile(rb"^[^:\n]+:[^:*!\n]", re.M)
-SECRETS: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -> what makes it a secret
-    ".netrc": re.compile(rb"\bpassword\b"),
-    ".npmrc": re.compile(rb"_(auth|authToken|password)\s*="),
-    ".pypirc": re.compile(rb"\bpassword\b"),
-    ".git-credentials": re.compile(rb"://[^/\s]+:[^/\s]+@"),
-    ".dockercfg": re.compile(rb'"auth"'),
-    "config.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/=]'),
-    "containers/auth.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/=]'),
-    "credentials": CREDENTIALS,
-    "credentials.toml": CREDENTIALS,
-    "pip.conf": re.compile(rb"://[^/\s:]+:[^/\s]+@"),
-    ".yarnrc.yml": re.compile(rb"npmAuth(Token|Ident)\s*:\s*[^\s#]"),
-    ".pgpass": re.compile(rb"^[^#\n]+:[^:\n]+$", re.M),
-    ".kube/config": re.compile(rb"^\s*(token|password|client-key-data)\s*:\s*\S", re.M),
-    "shadow": HASHED,
-    "shadow-": HASHED,
-    "gshadow": HASHED,
-    "gshadow-": HASHED,
-    "etc/passwd": re.compile(rb"^[^:#\n]+:(?!x:)[^:*!\n]", re.M),
-}
 LIBRARIES = ("/usr/lib/", "/lib/", "/usr/lib64/", "/lib64/")
 ORIGIN = re.compile(r"\$(ORIGIN\b|\{ORIGIN\})")  # the folder of a program, see ld.so(8)
 # C's rules are not those of every language
@@ -75,7 +50,8 @@ def findings(files: Mapping[str, File], packaged: frozenset[str], platform: Plat
         sticky = stat.S_ISDIR(file.mode) and file.mode & stat.S_ISVTX
         if file.mode & stat.S_IWOTH and not stat.S_ISLNK(file.mode) and not sticky:
             yield Finding("world-writable", path, f"everybody may write to {shown}")
-        yield from (Finding("secret", path, f"{path} {secret}") for secret in _secrets(file))
+        if said := _secret(file):
+            yield Finding("secret", path, f"{path} {said}")
         yield from _tools(file)
         if file.elf:
             yield from _program(file, platform, names, debian=path in packaged)
@@ -85,9 +61,9 @@ def secrets_below(hidden: Iterable[Hidden]) -> Iterator[tuple[Finding, Descripto
     """Secrets in what later layers hide, and the layer of each."""
     for one in hidden:
         path = one.file.path
-        yield from ((Finding("secret", path, f"{path} {secret}: a later layer hides it, but everybody who has the "
-                                             f"image has it, in {one.layer.digest}"), one.layer)
-                    for secret in _secrets(one.file))
+        if said := _secret(one.file):
+            yield Finding("secret", path, f"{path} {said}: a later layer hides it, but everybody who has the image has "
+                                          f"it, in {one.layer.digest}"), one.layer
 
 
 def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Platform) -> tuple[str, ...]:
@@ -97,13 +73,9 @@ def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Pla
     return tuple(sorted({program.language for program in programs if program}))
 
 
-def _secrets(file: File) -> Iterator[str]:
-    if not file.regular or len(file.content) > SMALL or file.elf:
-        return
-    if KEY.search(file.content):
-        yield "is a private key"
-    elif any(file.path.endswith("/" + end) and pattern.search(file.content) for end, pattern in SECRETS.items()):
-        yield "has a password or token"
+def _secret(file: File) -> str:
+    read = file.regular and len(file.content) <= SMALL and not file.elf
+    return secret.of_file(file.path, file.content) if read else ""
 
 
 def _tools(file: File) -> Iterator[Finding]:

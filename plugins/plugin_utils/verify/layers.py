@@ -96,6 +96,10 @@ class Root:
             self._layers[path] = layer
             own.add(path)
 
+    def at(self, path: str) -> File | None:
+        """The file at a path, or the one to which links there lead."""
+        return self.files.get(self._real(f"{path}/")[:-1])
+
     def _real(self, path: str) -> str:
         """Where a path of an archive is, if folders on its way are links. The slash at its end stays, and then the last
         one counts too."""

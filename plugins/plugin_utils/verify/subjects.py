@@ -17,7 +17,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, config, files
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, merged
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import Layers, packaged
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, packaged
 from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 
@@ -70,12 +70,16 @@ class Reader:
         if content is None or content.config is None:
             raise FarmError(f"{key}: {repository}@{digest} is not a readable image")
         layers = content.blobs[1:]
-        said = json.loads(b"".join(self._registry.blob(repository, content.config.digest, content.config.size)))
+        try:
+            said = dict(json.loads(b"".join(self._registry.blob(repository, content.config.digest,
+                                                                content.config.size))))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FarmError(f"{key}: the configuration of {repository}@{digest} cannot be read: {error}") from error
         root = self._layers.root(repository, layers)
         found, debian = root.files, packaged(root.files)
         contract = self._plan.recipes[key.image].contract
         reference = f"{self._registry.address}/{repository}@{digest}"
-        passwd = found["/etc/passwd"].content.decode(errors="replace") if "/etc/passwd" in found else ""
+        passwd = (root.at("/etc/passwd") or File("", 0)).content.decode(errors="replace")
         findings = [replace(one, by_hand=by_hand.of(one, reference)) for one in (
             *config.findings(said.get("config") or {}, contract, config.users(passwd)), *config.secrets(said),
             *files.findings(found, debian, key.platform))]
