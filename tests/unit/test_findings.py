@@ -30,6 +30,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 NATIVE = smallest.program(AMD64)
 
 
+def small(platform: platforms.Platform) -> bytes:
+    """The beginning of a program, in which nothing is that could be hardened."""
+    return smallest.program(platform)[:40]
+
+
 def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) -> File:
     return File(path, kind | mode, **more)
 
@@ -78,6 +83,18 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/usr/bin/x86_64-linux-gnu-ld.bfd", 0o755), {"compiler"}),
         (file("/usr/bin/x86_64-linux-gnu-cpp-14", 0o755), {"compiler"}),
         (file("/usr/bin/mold", 0o755), {"compiler"}),
+        (file("/usr/bin/x86_64-linux-gnu-gfortran-14", 0o755), {"compiler"}),
+        (file("/usr/bin/x86_64-linux-gnu-clang-19", 0o755), {"compiler"}),
+        (file("/root/sdk/go/bin/go1.22.0", 0o755), {"compiler"}),
+        (file("/opt/tcc", 0o755, content=small(AMD64)), {"compiler"}),
+        (file("/opt/tcc", 0o755, content=b"#!/bin/sh\n"), set()),
+        (file("/opt/tcc", 0o644, content=small(AMD64)), set()),
+        (file("/usr/share/make", 0o777, stat.S_IFLNK, target="x"), set()),
+        (file("/app/uv", 0o755, content=small(AMD64)), {"package-manager"}),
+        (file("/usr/bin/gem3.3", 0o755), {"package-manager"}),
+        (file("/usr/local/bin/bun", 0o755), {"package-manager"}),
+        (file("/usr/lib/python3.13/ensurepip/_bundled/pip-25.1-py3-none-any.whl"), {"package-manager"}),
+        (file("/opt/composer.phar"), {"package-manager"}),
         (file("/usr/bin/meson", 0o755), {"compiler"}),
         (file("/usr/bin/microdnf", 0o755), {"package-manager"}),
         (file("/usr/lib/python3/dist-packages/pip/__main__.py"), {"package-manager"}),

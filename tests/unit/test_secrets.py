@@ -88,6 +88,7 @@ def openssl(words: str) -> None:
     base64.b64encode(pem("CERTIFICATE")),
     b"-----BEGIN PRIVATE KEY-----\n...\n",
     b"PrivateKey = <your key>\n",
+    b"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
     b"ghp_" + b"x" * 36, b"ghp_short", b"npm_config_registry_of_somebody_or_other_x",
     b"\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\2\0\4name",  # certificates alone
 ])

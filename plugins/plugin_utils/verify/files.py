@@ -17,17 +17,26 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.verify import elf, 
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import SMALL, File, Hidden
 
-COMPILERS = ("*gcc", "*g++", "*gcc-[0-9]*", "*g++-[0-9]*", "cc", "c89", "c99", "c++", "clang*", "tcc", "cpp",
+COMPILERS = ("*gcc", "*g++", "*gcc-[0-9]*", "*g++-[0-9]*", "cc", "*-cc", "c89", "c99", "c++", "*-c++", "clang*",
+             "*-clang*", "tcc", "*-tcc", "pcc", "icc", "icpc", "nvcc", "emcc", "em++", "cpp",
              "cpp-[0-9]*", "*-cpp", "*-cpp-[0-9]*", "cc1*", "lto1", "collect2", "*-ld", "ld", "*ld.bfd", "*ld.gold",
-             "ld.lld", "ld64.lld", "wasm-ld", "lld", "mold", "ld.mold", "as", "*-as", "nasm", "yasm", "make", "gmake",
-             "bmake", "cmake", "ninja", "samu", "meson", "scons", "bazel", "mvn", "gradle", "go", "gofmt", "gccgo*",
-             "rustc", "zig", "swiftc", "javac", "kotlinc", "scalac", "node-gyp", "ghc", "ocamlc", "ocamlopt",
-             "gnatmake", "gfortran*", "gdc", "ldc2", "dmd")
-MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "apk.static", "opkg", "rpm", "dnf", "dnf5", "microdnf", "tdnf",
-            "yum", "zypper", "pacman", "nix-env", "npm", "npx", "yarn", "yarnpkg", "pnpm", "corepack", "pip",
-            "pip[0-9]*", "pipx", "uv", "poetry", "easy_install*", "gem", "bundle", "bundler", "cargo", "composer",
-            "conda", "mamba", "micromamba", "luarocks", "cpanm", "pecl")
-MODULES = ("/pip/__main__.py", "/npm/bin/npm-cli.js")  # what an interpreter runs, so that no program need be there
+             "ld.lld", "ld64.lld", "wasm-ld", "lld", "lld-[0-9]*", "mold", "ld.mold", "as", "*-as", "nasm",
+             "yasm", "llc", "llc-[0-9]*", "make", "gmake", "bmake", "cmake", "cmake[0-9]*", "ninja", "samu", "meson",
+             "scons", "autoconf", "automake*", "libtool", "bazel", "bazelisk", "buck2", "ant", "mvn", "gradle", "sbt",
+             "go", "go1.[0-9]*", "gofmt", "tinygo", "*gccgo", "*gccgo-[0-9]*", "rustc", "zig", "nim",
+             "swiftc", "javac", "kotlinc", "scalac", "node-gyp", "ghc", "ghc-[0-9]*", "ocamlc", "ocamlopt", "fpc",
+             "*gnatmake", "*gnatmake-[0-9]*", "*gfortran", "*gfortran-[0-9]*", "flang*", "*gdc", "*gdc-[0-9]*", "ldc2",
+             "dmd")
+MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "apk.static", "opkg", "rpm", "rpm-ostree", "dnf", "dnf[0-9-]*",
+            "microdnf", "tdnf", "yum", "zypper", "pacman", "emerge", "xbps-install", "nix", "nix-env", "guix", "brew",
+            "snap", "flatpak", "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack", "bun", "bunx", "pip",
+            "pip[0-9]*", "pipx", "pipenv", "uv", "uvx", "poetry", "pdm", "pixi", "easy_install*", "gem", "gem[0-9]*",
+            "bundle", "bundle[0-9]*", "bundler*", "cargo", "rustup", "composer", "composer.phar", "conda", "mamba",
+            "micromamba", "luarocks", "cpanm", "pecl", "pear", "cabal", "opam", "conan", "vcpkg")
+MODULES = (  # what an interpreter runs or unpacks, so that no program need be there
+    "*/pip/__main__.py", "*/pip-[0-9]*.whl", "*/pip.pyz", "*/uv/__main__.py", "*/poetry/__main__.py",
+    "*/conda/__main__.py", "*/npm/bin/npm-cli.js", "*/corepack/dist/corepack.js", "*/yarn/bin/yarn.js",
+    "*/.yarn/releases/yarn-*.cjs", "*/pnpm/bin/pnpm.cjs", "*/composer.phar")
 PROGRAMS = ("/bin/", "/sbin/", "/libexec/", "/lib/gcc/")
 LIBRARIES = ("/usr/lib/", "/lib/", "/usr/lib64/", "/lib64/")
 ORIGIN = re.compile(r"\$(ORIGIN\b|\{ORIGIN\})")  # the folder of a program, see ld.so(8)
@@ -80,9 +89,10 @@ def _secret(file: File) -> str:
 
 def _tools(file: File) -> Iterator[Finding]:
     folder, name = posixpath.split(file.path)
-    if file.regular and file.path.endswith(MODULES):
+    if file.regular and any(fnmatch.fnmatchcase(file.path, module) for module in MODULES):
         yield Finding("package-manager", file.path, f"{file.path} is a package manager")
-    if not (file.runs or stat.S_ISLNK(file.mode)) or not any(place in f"{folder}/" for place in PROGRAMS):
+    placed = any(place in f"{folder}/" for place in PROGRAMS) and (file.runs or stat.S_ISLNK(file.mode))
+    if not placed and not (file.runs and file.elf):  # a program, and not what is called so elsewhere
         return
     for check, names, what in (("compiler", COMPILERS, "a compiler, linker or build tool"),
                                ("package-manager", MANAGERS, "a package manager")):

@@ -41,7 +41,8 @@ TOKENS: Forms = {  # as their makers say how they begin
     b"hvs.": re.compile(rb"\bhvs\.[A-Za-z0-9_-]{24}"),
     b"SG.": re.compile(rb"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
     b"dop_v1_": re.compile(rb"\bdop_v1_[0-9a-f]{64}"),
-    b"aws_secret_access_key": re.compile(rb"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}\b"),
+    b"aws_secret_access_key": re.compile(  # but for that of Amazon's own examples
+        rb"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?(?![A-Za-z0-9/+]*EXAMPLE)[A-Za-z0-9/+]{40}\b"),
 }
 BINARY = re.compile(  # keys in DER (X.690): PKCS #8, encrypted or not, PKCS #1, SEC 1; PKCS #12 and Java's with a key
     rb"\A\x30([\x20-\x7f]|\x81.|\x82..|\x83...)("
