@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import stat
 import tarfile
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+import zstandard
 from ansible_collections.desimages.farm.plugins.module_utils import elf
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files
@@ -53,12 +58,17 @@ def image(*layers: list[Member]) -> Root:
         data = made.getvalue()
         blobs[oci.digest(data)] = data
         described.append(oci.Descriptor(oci.digest(data), len(data), TAR))
+    return read(list(blobs.values()), *described)
+
+
+def read(data: list[bytes], *described: oci.Descriptor) -> Root:
+    blobs = {oci.digest(each): each for each in data}
 
     class Shelf:
         def blob(self, repository: str, digest: str, size: int) -> Any:
             return iter([blobs[digest]])
 
-    return Layers(Shelf()).root("a/b", tuple(described))  # type: ignore[arg-type]
+    return Layers(Shelf()).root("a/b", described)  # type: ignore[arg-type]
 
 
 def checks(root: Root) -> set[tuple[str, str]]:
@@ -76,6 +86,43 @@ def test_a_hard_link_has_what_its_file_has_also_when_that_is_gone() -> None:
 def test_a_hard_link_to_a_file_with_capabilities_has_them() -> None:
     root = image([Member("ping", b"x", 0o755, capability="\1"), hard("pong", "ping")])
     assert {"/ping", "/pong"} == {path for check, path in checks(root) if check == "setuid"}
+
+
+def test_a_hard_link_has_also_the_mode_and_the_capabilities_of_its_own_entry() -> None:
+    """Engines set both of the file, whichever name they are given with."""
+    linked, capable = hard("b", "a"), hard("c", "a")
+    linked.mode, capable.pax_headers = 0o4755, {"SCHILY.xattr.security.capability": "\1"}
+    assert checks(image([Member("a", b"x", 0o755), linked, capable])) == {("setuid", "/b"), ("setuid", "/c")}
+
+
+@pytest.mark.parametrize(("pack", "kind"), [(bytes, TAR), (gzip.compress, TAR + "+gzip"),
+                                            (zstandard.compress, TAR + "+zstd")])
+def test_a_layer_that_ends_before_its_files_is_none(pack: Callable[[bytes], bytes], kind: str) -> None:
+    """tarfile would read at the end again and again: a header may claim more than a disk can have."""
+    for size, kind_of_entry in ((1000, tarfile.REGTYPE), (1 << 60, b"9")):
+        entry = tarfile.TarInfo("a")
+        entry.size, entry.type = size, kind_of_entry
+        data = pack(entry.tobuf(tarfile.GNU_FORMAT) + bytes(512))
+        with pytest.raises(FarmError, match="is not a readable layer"):
+            read([data], oci.Descriptor(oci.digest(data), len(data), kind))
+
+
+@pytest.mark.parametrize("spoilt", [{"GNU.sparse.map": "0,x"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}])
+def test_a_layer_with_an_entry_that_means_nothing_is_none(spoilt: dict[str, str]) -> None:
+    entry = Member("a", b"x" * 600)
+    entry.pax_headers = spoilt
+    with pytest.raises(FarmError, match="is not a readable layer"):
+        image([entry])
+
+
+def test_bits_that_no_mode_has_are_none() -> None:
+    for mode in (b"7777777\0", b"\xff" * 8):  # the second is -1
+        head = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
+        head[100:108], head[148:156] = mode, b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        data = bytes(head) + bytes(1024)
+        assert checks(read([data], oci.Descriptor(oci.digest(data), len(data), TAR))) == {
+            ("setuid", "/a"), ("world-writable", "/a")}
 
 
 def test_a_hard_link_keeps_its_content_when_its_file_is_replaced() -> None:

@@ -24,6 +24,7 @@ SMALL = 64 << 10  # bytes of a file that is read for secrets
 LISTS = "var/lib/dpkg/info/"  # *.list: the files of each package, *.md5sums: what is in them, see dpkg(1)
 LINKS = 40  # that are followed on the way to a file, as Linux does
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+ENDS = 100  # reads at the end of a layer
 PAX = "SCHILY.xattr."
 CAPABILITIES = "security.capability"
 
@@ -87,8 +88,8 @@ class Root:
                 continue
             if file.hard:
                 other = self.files.get(self._real(posixpath.normpath("/" + file.target)))
-                if other and not stat.S_ISDIR(other.mode):
-                    file = other
+                if other and not stat.S_ISDIR(other.mode):  # engines give it the mode and attributes of both
+                    file = replace(other, mode=other.mode | file.mode & 0o7777, capable=other.capable or file.capable)
             before = self.files.get(path)
             if before and not (stat.S_ISDIR(before.mode) and stat.S_ISDIR(file.mode)):
                 self._remove(path, ())
@@ -146,21 +147,36 @@ class Layers:
 
     def _members(self, repository: str, layer: Descriptor) -> Iterator[tuple[str, File | None]]:
         """(path, file) of a layer; a path with None is removed from the layers below."""
-        raw = _Pieces(self._registry.blob(repository, layer.digest, layer.size))
+        raw = cast(IO[bytes], _Pieces(self._registry.blob(repository, layer.digest, layer.size)))
         where = f"{repository}@{layer.digest}"
         try:
             if layer.media_type.endswith("+zstd"):
-                unpacked = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], raw), read_across_frames=True)
-                archive = tarfile.open(fileobj=unpacked, mode="r|")  # noqa: SIM115
+                unpacked = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+                archive = tarfile.open(fileobj=_Ending(unpacked), mode="r|")  # noqa: SIM115
             else:
-                archive = tarfile.open(fileobj=raw, mode="r|*")  # noqa: SIM115
+                archive = tarfile.open(fileobj=_Ending(raw), mode="r|*")  # noqa: SIM115
             with archive:
                 for member in archive:
                     yield _member(archive, member)
-        except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
+        except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OverflowError) as error:
             raise FarmError(f"{where} is not a readable layer: {error}") from error
         for _rest in iter(lambda: raw.read(1 << 20), b""):  # to its end, where the digest is checked
             pass
+
+
+class _Ending:
+    """A file of which nobody may read the end again and again: tarfile would, until it has as much as a header says,
+    which may be more than anybody has."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._left = file, ENDS
+
+    def read(self, size: int) -> bytes:
+        found = self._file.read(size)
+        self._left -= not found
+        if self._left < 0:
+            raise EOFError("it ends within a file")
+        return found
 
 
 class _Pieces(io.RawIOBase):
@@ -200,7 +216,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Fil
     kinds = {tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK, tarfile.CHRTYPE: stat.S_IFCHR,
              tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() if content.startswith(MAGIC) else ""
-    return path, File(path, kinds.get(member.type, stat.S_IFREG) | member.mode, member.uid, member.gid,
+    return path, File(path, kinds.get(member.type, stat.S_IFREG) | member.mode & 0o7777, member.uid, member.gid,
                       member.linkname, PAX + CAPABILITIES in member.pax_headers, content, member.islnk(), md5)
 
 
