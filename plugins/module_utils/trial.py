@@ -29,6 +29,8 @@ STOP = 10  # seconds from SIGTERM to the end
 KILLED = 5.0  # seconds from SIGKILL to the end of the output
 REFUSAL = 30.0  # seconds within which a wrong configuration is refused; a busy machine starts a program late
 ANYBODY = "31337"  # a user that no image knows; its group is root's, as OpenShift has it
+MEMORY = ("/dev/shm",)  # engines let every container write there
+MDNS, USUAL = "5353/udp", {"http": "80", "https": "443", "rtsp": "554"}  # ports that need not be said
 CODES = (0, 128 + signal.SIGTERM)
 RELAXED = {  # what is allowed -> the finding if it runs then
     "read-only": "it does not run on a read-only root",
@@ -104,7 +106,16 @@ class Trial:
                 self._diagnose(problem, output(container))
                 return
             self.facts["healthy"] = round(time.monotonic() - began, 1)
+            before = len(self.findings)
             self._look(container)
+            container.reload()
+            now = container.attrs["State"]
+            if not now["Running"]:  # whatever else was found comes from that
+                del self.findings[before:]
+                self.facts.clear()
+                self._found(False, "starts", "service", f"it was healthy, and then it ended with {now['ExitCode']}: "
+                                                        f"{last(output(container))}")
+                return
             with ThreadPoolExecutor() as beside:  # most of the time goes by with waiting
                 others = [beside.submit(self._as_anybody, self._up), beside.submit(self._refuse_all)]
                 self._unhealthy(container)
@@ -170,12 +181,16 @@ class Trial:
         for port, why in {**self._closed(container, trial_network.hidden), **self._closed(container)}.items():
             self._found(False, "ports", port, f"{port} cannot be reached: {why}",
                         self._runs.inside_by_hand("ss -lntu"))
+        with suppress(NoAnswer):
+            for port in self._inside(container, lambda: trial_network.others(_known(self._promises))):
+                self._found(False, "ports", port, f"it listens on {port}, which the contract does not name",
+                            self._runs.inside_by_hand("ss -lntu"))
         if self._promises["metrics"]:
             self._metrics(container)
         for request in self._promises["answers"]:
             self._ask(container, request)
         self._found(bool(output(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
-        for folder in (*self._promises["volumes"], *self._promises["tmpfs"]):
+        for folder in dict.fromkeys((*self._promises["volumes"], *self._promises["tmpfs"], *MEMORY)):
             for path in logs_in(own, folder):
                 self._found(False, "logs", path, f"it logs to {path}")
 
@@ -281,7 +296,8 @@ class Trial:
         container.reload()
         code, asked = container.attrs["State"]["ExitCode"], stop_signal(container)
         if code == 128 + signal.SIGKILL:
-            self._found(False, "stops", asked, f"it did not end within {limit:.0f} s of {asked}")
+            self._found(False, "stops", asked, f"its STOPSIGNAL is {asked}, so it can finish nothing"
+                        if asked.endswith("KILL") else f"it did not end within {limit:.0f} s of {asked}")
         else:
             self._found(code in CODES, "stops", str(code), f"after {asked} it ended with {code}")
         try:
@@ -323,3 +339,15 @@ class Trial:
         if not holds:
             self.findings.append({"check": check, "subject": subject, "words": words,
                                   "by_hand": by_hand or self._runs.by_hand(user=user)})
+
+
+def _known(promises: Mapping[str, Any]) -> set[str]:
+    """The ports that a contract names, also those that it only asks. `multicast` means that of mDNS."""
+    texts = [promises["metrics"], *map(str, promises["health"].values())]
+    for request in promises["answers"]:
+        texts += [request["http"], *request["command"]]
+    asked = {number for text in texts for number in re.findall(r":([0-9]{1,5})\b", text)}
+    asked |= {number for text in texts for scheme, number in USUAL.items()
+              if re.match(rf"{scheme}://[^/:]+(/|\Z)", text)}
+    return {*promises["ports"].values(), *([MDNS] if promises["multicast"] else []),
+            *(f"{number}/{kind}" for number in asked for kind in ("tcp", "udp"))}

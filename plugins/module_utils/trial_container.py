@@ -19,9 +19,13 @@ from .errors import FarmError
 LABEL = "org.desimages.trial"  # of containers, with the mark of their trial
 PREFIX = "desimages-"  # of volumes: desimages-MARK-...
 MARK = re.compile(r"([0-9]+)-([0-9]+)-[0-9a-f]{12}")
-LOG = re.compile(r"(\.log([.-][0-9]+)*(\.gz)?|/logs?/[^/]+)\Z")
+_OLD = r"([._-][0-9]+)*(\.(bz2|gz|json|old|txt|xz|zst))?"  # how the names of logs end
+LOG = re.compile(rf"/[^/]*\.log{_OLD}\Z|/logs?/[^/]+\Z|/[^/]*(access|app|audit|debug|error|server|slow)[_-]log{_OLD}\Z",
+                 re.I)
+JOURNAL = re.compile(r"/[0-9]+\.log\Z")  # of databases such as LevelDB, which are data
 # with its flag P, Debian's wrappers pass the program's path and then its first word, which is its name for itself
 EMULATOR = re.compile(r"\A\S*/(\S+-binfmt-P \S+|qemu-\S+) ")
+LINKS = 40  # that are followed on the way to a file, as Linux does
 PODMAN = "Podman"  # how its version begins to name itself
 
 
@@ -155,14 +159,32 @@ def logs_in(pid: int, folder: str) -> list[str]:
     """Files in a folder of a process's root that look like logs and have something in them."""
     root = f"/proc/{pid}/root"
     found = []
-    for place, _folders, names in os.walk(root + folder):
+    for place, _folders, names in os.walk(root + within(root, folder)):
         for name in names:
             path = os.path.join(place, name)
             shown = path[len(root):]
             with suppress(OSError):  # it was removed meanwhile
-                if LOG.search(shown) and not os.path.islink(path) and os.path.getsize(path):
+                logs = LOG.search(shown) and not JOURNAL.search(shown)
+                if logs and not os.path.islink(path) and os.path.getsize(path):
                     found.append(shown)
     return sorted(found)
+
+
+def within(root: str, path: str) -> str:
+    """Where links lead in another root: for the kernel, a link to /run leads to this machine's."""
+    done, steps = "", 0
+    left = [part for part in path.split("/") if part not in ("", ".")]
+    while left:
+        part = left.pop(0)
+        here = f"{done}/{part}" if part != ".." else os.path.dirname(done).rstrip("/")
+        try:
+            target = os.readlink(root + here) if part != ".." and steps < LINKS else ""
+        except OSError:  # it is no link
+            target = ""
+        steps += bool(target)
+        done = here if not target else "" if target.startswith("/") else done
+        left = [each for each in target.split("/") if each not in ("", ".")] + left
+    return done
 
 
 def send(pid: int, number: int = signal.SIGKILL) -> None:

@@ -13,7 +13,7 @@ import ssl
 import struct
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 
@@ -25,6 +25,7 @@ PATIENCE = 10.0  # seconds for each piece of an answer
 WHOLE = 120.0  # and for all that is asked at once
 MOST = 4 << 20  # bytes of an answer
 WAITS = {"tcp": "0A", "udp": "07"}  # a socket's state in proc_net(5): it listens, or is connected to nobody
+CHOSEN = 32768, 60999  # ports from which Linux chooses one if nobody says which, see ip(7)
 Found = TypeVar("Found")
 
 
@@ -110,24 +111,50 @@ def accepts(port: str, patience: float = PATIENCE) -> str:
 def hidden(port: str) -> str:
     """Why others cannot reach an open port; '' if they can."""
     found = _bound(port)
-    if not found or not all(map(loopback, found)):
+    if not found:
         return ""
-    return f"it listens on {' and '.join(found)} only, where nothing outside the container can reach it"
+    if all(map(loopback, found)):
+        return f"it listens on {' and '.join(found)} only, where nothing outside the container can reach it"
+    if port.endswith("/tcp") and all(":" in address for address in found):  # :: may be for both
+        try:
+            socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), timeout=PATIENCE).close()
+        except OSError:
+            return "it listens for IPv6 only, which most networks of containers do not have"
+    return ""
+
+
+def others(known: Collection[str]) -> list[str]:
+    """The ports of this network that are open to others, and not `known`. A port for UDP that the kernel chose is one
+    from which something is asked."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            first, last = map(int, file.read().split())
+    except (OSError, ValueError):
+        first, last = CHOSEN
+    return [port for port, addresses in sorted(_listening().items())
+            if port not in known and not all(map(loopback, addresses))
+            and not (port.endswith("/udp") and first <= int(port.partition("/")[0]) <= last)]
 
 
 def _bound(port: str) -> list[str]:
-    """The addresses of this network at which sockets wait for others at a port, see proc_net(5)."""
-    number, _slash, kind = port.partition("/")
-    found = set()
-    for name in (kind, f"{kind}6"):
+    """The addresses of this network at which sockets wait for others at a port."""
+    return _listening().get(port, [])
+
+
+def _listening() -> dict[str, list[str]]:
+    """port such as `53/udp` -> the addresses of this network at which sockets wait for others, see proc_net(5)."""
+    ports: dict[str, set[str]] = {}
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        kind = name[:3]
         try:
             with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
                 lines = [line.split() for line in file.read().splitlines()[1:]]
         except OSError:  # a kernel without IPv6
             continue
         for (address, _colon, bound), state in ((line[1].partition(":"), line[3]) for line in lines):
-            if int(bound, 16) == int(number) and state == WAITS[kind]:
+            if state == WAITS[kind]:
                 words = [int(address[at:at + 8], 16) for at in range(0, len(address), 8)]
                 plain = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
-                found.add(str(getattr(plain, "ipv4_mapped", None) or plain))
-    return sorted(found)
+                ports.setdefault(f"{int(bound, 16)}/{kind}", set()).add(
+                    str(getattr(plain, "ipv4_mapped", None) or plain))
+    return {port: sorted(found) for port, found in ports.items()}

@@ -21,6 +21,7 @@ SECOND = 1_000_000_000  # as the engine counts
 EMULATED = 10.0  # how many times longer everything may take under emulation
 UNCONFINED = ("apparmor", "seccomp")  # what an engine takes away by a profile
 PROCESSES = 4096
+BAD_REQUEST = 400  # an engine's answer, for example about an image without a command
 LOGS = {"type": "json-file", "config": {"max-size": "32m"}}
 PODMAN_WRITES = ("/tmp", "/run", "/var/tmp")
 
@@ -79,7 +80,7 @@ class Runs:
             memory = {**dict.fromkeys(set(PODMAN_WRITES).difference(folder for name in volumes
                                                                     for folder in name.split(":")[1:]), "ro"), **memory}
         with self._network() as network:
-            container = self._engine.containers.create(
+            container = self._created(
                 self._image, list(self._promises["command"] if command is None else command), network_mode=network,
                 read_only=relaxed != "read-only", volumes=list(volumes), tmpfs=memory,
                 cap_drop=[] if relaxed == "capabilities" else ["ALL"],
@@ -97,6 +98,15 @@ class Runs:
                 yield container
             finally:
                 container.remove(force=True, v=True)
+
+    def _created(self, *words: Any, **how: Any) -> Any:
+        """Raises NotStarted if the engine says that the image itself asks for what cannot be."""
+        try:
+            return self._engine.containers.create(*words, **how)
+        except self._refused as error:
+            if getattr(error, "status_code", 0) != BAD_REQUEST:
+                raise
+            raise NotStarted(str(getattr(error, "explanation", None) or error)) from error
 
     def start(self, container: Any) -> None:
         """Starts a container, or starts it again. Raises NotStarted."""

@@ -161,6 +161,31 @@ def test_a_log_that_goes_away_while_folders_are_looked_through_is_none(monkeypat
     assert trial_container.logs_in(os.getpid(), str(tmp_path)) == [f"{tmp_path}/there.log"]
 
 
+@pytest.mark.parametrize(("path", "log"), [
+    ("/data/access.log", True), ("/data/access.log.1.gz", True), ("/data/a.LOG", True), ("/data/error_log", True),
+    ("/data/app-log-20260101.txt", True), ("/data/a.log.old", True), ("/data/logs/today", True),
+    ("/data/catalog", False), ("/data/db/000012.log", False), ("/data/db/LOG", False),
+    ("/data/log.py", False), ("/data/a.logic", False),
+])
+def test_a_log_is_known_by_its_name_and_a_journal_of_a_database_is_none(tmp_path: Path, path: str, log: bool) -> None:
+    place = tmp_path / path[1:]
+    place.parent.mkdir(parents=True)
+    place.write_text("x")
+    assert trial_container.logs_in(os.getpid(), str(tmp_path)) == ([str(place)] if log else [])
+
+
+def test_links_lead_to_folders_of_their_own_root(tmp_path: Path) -> None:
+    """/var/run is a link to /run in most images, and this machine has a /run too."""
+    (tmp_path / "var").mkdir()
+    (tmp_path / "run").mkdir()
+    for name, target in (("var/run", "/run"), ("var/lock", "../run/lock"), ("round", "round"), ("out", "../../run")):
+        (tmp_path / name).symlink_to(target)
+    root = str(tmp_path)
+    assert [trial_container.within(root, path) for path in (
+        "/var/run/x", "/var/lock", "/run", "/out/./x", "/var/../run/", "/round/x", "/")] == [
+        "/run/x", "/run/lock", "/run", "/run/x", "/run", "/round/x", ""]
+
+
 def test_what_a_killed_trial_left_is_removed_and_nothing_else() -> None:
     removed: list[str] = []
 

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,48 @@ def test_a_port_is_open_if_something_listens() -> None:
     assert trial_network.accepts(f"{number}/udp") == "nothing listens there"
 
 
+@contextmanager
+def bound(address: str, kind: str, port: int = 0, *, both: bool = False) -> Iterator[int]:
+    """A socket that waits for others at a port, with `both` for IPv4 and IPv6."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET,
+                       socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as one:
+        if ":" in address:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        one.bind((address, port))
+        if kind == "tcp":
+            one.listen()
+        yield one.getsockname()[1]
+
+
+def test_a_port_that_is_open_for_ipv6_alone_is_not_reached_by_most() -> None:
+    with bound("::", "tcp", both=True) as port:
+        assert trial_network.hidden(f"{port}/tcp") == ""
+    with bound("::", "tcp") as port:
+        assert trial_network.accepts(f"{port}/tcp") == ""
+        assert "IPv6 only" in trial_network.hidden(f"{port}/tcp")
+
+
+def test_ports_that_are_open_to_others_are_known_or_told() -> None:
+    for address in ("0.0.0.0", "::"):
+        with bound(address, "tcp") as port:
+            assert f"{port}/tcp" in trial_network.others([])
+            assert f"{port}/tcp" not in trial_network.others([f"{port}/tcp"])
+    for address in ("127.0.0.1", "::1"):
+        with bound(address, "tcp") as port:
+            assert f"{port}/tcp" not in trial_network.others([])
+    with bound("0.0.0.0", "udp") as port:  # the kernel chose it
+        assert f"{port}/udp" not in trial_network.others([])
+    for port in range(20000, 20100):
+        with suppress(OSError), bound("0.0.0.0", "udp", port):
+            assert f"{port}/udp" in trial_network.others([])
+            break
+    else:
+        pytest.fail("no port is free")
+
+
 @pytest.mark.parametrize(("addresses", "said"), [
     (["127.0.0.1"], "127.0.0.1"), (["127.0.0.1", "::1"], "127.0.0.1 and ::1"), (["::ffff:127.0.0.1"], "127.0.0.1"),
-    (["0.0.0.0"], ""), (["::"], ""), (["::1", "0.0.0.0"], ""),
+    (["0.0.0.0"], ""), (["::1", "0.0.0.0"], ""), (["::", "0.0.0.0"], ""),
 ])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_a_port_on_loopback_alone_is_for_nobody_else(addresses: list[str], said: str, kind: str) -> None:

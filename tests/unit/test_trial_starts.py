@@ -64,6 +64,46 @@ def test_a_service_that_cannot_be_started_another_way_is_told_as_it_was(monkeypa
     assert [one["relaxed"] for one in containers.asked[1:]] == list(trial.RELAXED)
 
 
+def test_a_service_that_ends_while_it_is_looked_at_has_that_finding_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.Trial, "_up", lambda self, container: "")
+    monkeypatch.setattr(trial.Trial, "_look", lambda self, container: self._found(False, "answers", "GET x", "refused"))
+    found, containers = tried(monkeypatch, {"": 3}, ports={"web": "80/tcp"})
+    assert found == [("starts", "it was healthy, and then it ended with 3: hello")]
+    assert len(containers.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_image_that_the_engine_does_not_take_is_a_finding_and_a_fault_of_the_engine_is_none(status: int) -> None:
+    class Refused(Exception):
+        status_code, explanation = status, "no command specified"
+
+    def create(*_words: Any, **_how: Any) -> None:
+        raise Refused
+
+    engine = SimpleNamespace(containers=SimpleNamespace(create=create), version=dict, volumes=SimpleNamespace(
+        list=list), images=SimpleNamespace(get=lambda image: SimpleNamespace(attrs={"Config": {}})))
+    made = trial.Trial(engine, "i", {**PROMISES, "ports": {"web": "80/tcp"}}, refused=Refused, shown="image",
+                       emulated=False)
+    if status == 400:
+        made.run()
+        assert [(one["check"], one["words"]) for one in made.findings] == [
+            ("starts", "it cannot be started: no command specified")]
+    else:
+        with pytest.raises(Refused):
+            made.run()
+
+
+def test_a_contract_names_the_ports_that_it_asks_too() -> None:
+    asked = {"http": "http://127.0.0.1:8181/ready", "command": [], "again": False}
+    promises = {**PROMISES, "ports": {"dns": "53/udp"}, "health": {"tcp": "127.0.0.1:81", "within": 5},
+                "metrics": "https://127.0.0.1/metrics", "multicast": True,
+                "answers": [asked, {"http": "", "command": ["ask", "127.0.0.1:82"]}]}
+    known = trial._known(promises)
+    assert {"53/udp", "81/tcp", "443/tcp", "8181/tcp", "82/udp", "5353/udp"} <= known
+    assert not {"53/tcp", "80/tcp"} & known
+    assert "5353/udp" not in trial._known({**promises, "multicast": False})
+
+
 def test_requests_are_shown_from_inside_of_the_images_network() -> None:
     runs = trial_run.Runs(None, "i", {**PROMISES, "command": []}, refused=OSError, shown="image", slower=1)
     run = ("docker run --rm --detach --read-only --cap-drop=ALL --security-opt=no-new-privileges --network=none "
