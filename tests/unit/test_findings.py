@@ -364,6 +364,10 @@ def test_metrics_that_a_trial_read_are_checked_also_if_they_are_empty() -> None:
         ("", "has no sample"),
         ("# only a comment\n", "has no sample"),
         ("a {{{ b\n", "cannot be parsed"),
+        ('a{b="1"} 1\na{b="2"} 1\n', ""),
+        ('a{b="1",c="2"} 1\na{c="2",b="1"} 2\n', 'has a{b="1",c="2"} twice'),
+        ("# TYPE a counter\na 1\n# TYPE a gauge\nb 1\n", "has the type of a twice"),
+        ('# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n', ""),
         ("<html></html>\n", "cannot be parsed"),
     ],
 )

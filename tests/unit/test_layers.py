@@ -8,6 +8,7 @@ import io
 import stat
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import elf
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files, subjects
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, Root, packaged
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -181,6 +182,14 @@ def test_a_program_of_a_package_is_debians_only_as_long_as_it_is_what_the_packag
     own = [Member("usr/bin/a", PROGRAM + b"\0", 0o755), Member("usr/bin/b", PROGRAM, 0o755)]
     root = image(records, own)
     assert {path for check, path in checks(root) if check == "pie"} == {"/usr/bin/a"}
+
+
+def test_a_name_of_a_file_commands_no_terminal_and_can_be_written() -> None:
+    for name in ("\x1b[2Jup", "\udcff"):
+        one, = files.findings({f"/{name}": File(f"/{name}", stat.S_IFREG | 0o4755)}, frozenset(), AMD64)
+        said = subjects.shown(replace(one, by_hand=by_hand.of(one, "r/a")))
+        assert all("\x1b" not in text and text.encode() for text in said.values())
+        assert said["check"] == "setuid"
 
 
 def test_the_commands_for_people_show_what_was_read() -> None:

@@ -152,9 +152,9 @@ class Layers:
         try:
             if layer.media_type.endswith("+zstd"):
                 unpacked = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-                archive = tarfile.open(fileobj=_Ending(unpacked), mode="r|")  # noqa: SIM115
+                archive = tarfile.open(fileobj=_ending(unpacked), mode="r|")  # noqa: SIM115
             else:
-                archive = tarfile.open(fileobj=_Ending(raw), mode="r|*")  # noqa: SIM115
+                archive = tarfile.open(fileobj=_ending(raw), mode="r|*")  # noqa: SIM115
             with archive:
                 for member in archive:
                     yield _member(archive, member)
@@ -177,6 +177,10 @@ class _Ending:
         if self._left < 0:
             raise EOFError("it ends within a file")
         return found
+
+
+def _ending(file: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], _Ending(file))
 
 
 class _Pieces(io.RawIOBase):

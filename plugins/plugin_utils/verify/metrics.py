@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import prometheus
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding
+
+TYPE = re.compile(r"^# TYPE (\S+) ", re.M)
 
 
 def added(facts: Mapping[str, str], promises: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -21,7 +25,18 @@ def findings(text: str, url: str, asked: str = "") -> list[dict[str, str]]:
     """What is wrong with an answer in Prometheus' text format. `asked` is the command that asks for it."""
     by_hand = f"{asked or f'curl -s {url}'} | promtool check metrics"
     try:
-        samples = sum(len(family.samples) for family in prometheus.text_string_to_metric_families(text))
+        samples = [(sample.name, *sorted(sample.labels.items()), sample.timestamp)
+                   for family in prometheus.text_string_to_metric_families(text) for sample in family.samples]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         return [Finding("metrics", url, f"{url} cannot be parsed: {error}", by_hand).as_dict()]
-    return [] if samples else [Finding("metrics", url, f"{url} has no sample", by_hand).as_dict()]
+    twice = [word for words in (TYPE.findall(text), samples) for word, count in Counter(words).items() if count > 1]
+    said = "has no sample" if not samples else f"has {_name(twice[0])} twice" if twice else ""
+    return [Finding("metrics", url, f"{url} {said}", by_hand).as_dict()] if said else []
+
+
+def _name(one: Any) -> str:
+    """A type, or a sample as it is written."""
+    if isinstance(one, str):
+        return f"the type of {one}"
+    labels = ",".join(f'{name}="{value}"' for name, value in one[1:-1])
+    return f"{one[0]}{{{labels}}}" if labels else str(one[0])

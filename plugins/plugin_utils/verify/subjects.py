@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import clean
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key, Plan
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
@@ -91,7 +92,7 @@ class Reader:
             "url": self._registry.base, "repository": repository, "config": _descriptor(content.config),
             "layers": list(map(_descriptor, layers)),
         }, asdict(contract), self.inherited(key), contract.service or bool(contract.command or contract.refuses),
-            [finding.as_dict() for finding in findings], sum(layer.size for layer in layers),
+            list(map(shown, findings)), sum(layer.size for layer in layers),
             files.languages(found, debian, key.platform), round(time.monotonic() - began, 1))
 
     def inherited(self, key: Key) -> dict[str, dict[str, str]]:
@@ -109,6 +110,12 @@ class Reader:
 
 OF_FILES = ("setuid", "world-writable", "secret", "compiler", "package-manager", "platform", "pie", "relro", "bind-now",
             "canary", "fortify", "stack", "rpath")
+
+
+def shown(finding: Finding) -> dict[str, str]:
+    """A finding as people are told it: the names of files in an image are anybody's words."""
+    found: dict[str, str] = clean(finding.as_dict())
+    return found
 
 
 def _descriptor(found: Descriptor) -> dict[str, Any]:
