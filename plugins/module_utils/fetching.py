@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import ssl
 import time
 import urllib.request
@@ -111,7 +112,7 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
                 yield piece
                 if time.monotonic() > until:
                     raise Unreachable(f"{url} arrives at less than {SLOWEST // 1000} kB a second", hint=_HINT)
-            if said.isdigit() and came < int(said):  # read1 does not tell this from the end
+            if re.fullmatch("[0-9]{1,18}", said) and came < int(said):  # read1 does not tell this from the end
                 raise Unreachable(f"{url} ends after {came} of {said} bytes", hint=_HINT)
     except HTTPError as error:
         kind = Unreachable if error.code in AGAIN else FarmError

@@ -152,7 +152,7 @@ def users_of(pid: int) -> list[int]:
 def stop_signal(container: Any) -> str:
     """The signal that asks a container to end: an engine says its name or number."""
     said = str(container.attrs["Config"].get("StopSignal") or "SIGTERM")
-    return signal.Signals(int(said)).name if said.isdigit() else said
+    return next((one.name for one in signal.Signals if said == str(one.value)), said)  # most real-time ones have none
 
 
 def logs_in(pid: int, folder: str) -> list[str]:

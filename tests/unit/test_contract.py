@@ -124,6 +124,13 @@ def test_root_has_the_number_0(empty: Catalog) -> None:
     assert empty.problems() == ["images/a/image.yml:6: contract: user is 2000, but the Dockerfile says USER root:2000"]
 
 
+@pytest.mark.parametrize(("old", "new"), [("USER 2000:2000", f"USER {'9' * 5000}"), ("5001/TCP", "5" * 5000)])
+def test_a_number_of_thousands_of_digits_is_refused(empty: Catalog, old: str, new: str) -> None:
+    """Python reads none."""
+    empty.image("a", SERVICE.replace(old, new), CONTRACT)
+    assert [problem.partition(" ")[0] for problem in empty.problems()]
+
+
 def test_a_range_of_ports_is_each_of_them(empty: Catalog) -> None:
     empty.image("a", SERVICE.replace("5000 5001/TCP", "5000-5002"), CONTRACT)
     assert empty.problems() == ["images/a/image.yml:7: contract: ports has no 5002/tcp, but EXPOSE of the Dockerfile "

@@ -200,6 +200,12 @@ def test_what_breaks_off_is_no_damage(certificates: tuple[Path, Path]) -> None:
             read(server.url, url=server.url, ca=str(certificates[0]))
 
 
+def test_a_length_that_is_no_number_says_nothing(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0], asks=False) as server:
+        for server.promises in ("\N{SUPERSCRIPT TWO}", "9" * 5000):
+            assert read(server.url, url=server.url, ca=str(certificates[0])) == b"content"
+
+
 def test_a_node_says_whether_it_reaches_the_registry(certificates: tuple[Path, Path]) -> None:
     with served(certificates[0]) as server:
         assert fetching.reached({"url": server.url, "ca": str(certificates[0])}) == ""

@@ -305,7 +305,7 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
 def test_a_configuration_that_is_not_the_promised_one_is_found(changed: dict[str, Any],
                                                                found: set[tuple[str, str]]) -> None:
     users = config.users("root:x:0:0::/:/bin/sh\ntoor:x:0:0:::\napp:x:2000:2000:::\nother:x:2001:1:::\nbroken\n+::::\n"
-                         "2001:x:0:0:::\ntwice:x:2000:1:::\ntwice:x:0:0:::\n")
+                         f"2001:x:0:0:::\ntwice:x:2000:1:::\ntwice:x:0:0:::\nmany:x:{'9' * 5000}:0:::\n")
     seen = {(one.check, one.subject) for one in config.findings({**GOOD, **changed}, SERVICE, users)}
     assert seen == found | {("root", "/etc/passwd")}  # toor
 

@@ -127,7 +127,8 @@ def test_podman_is_known_by_its_name(said: dict[str, Any], podman: bool) -> None
 
 @pytest.mark.parametrize(("config", "signal"), [
     ({}, "SIGTERM"), ({"StopSignal": None}, "SIGTERM"), ({"StopSignal": "SIGQUIT"}, "SIGQUIT"),
-    ({"StopSignal": 2}, "SIGINT"), ({"StopSignal": "15"}, "SIGTERM"),
+    ({"StopSignal": 2}, "SIGINT"), ({"StopSignal": "15"}, "SIGTERM"), ({"StopSignal": "37"}, "37"),
+    ({"StopSignal": "SIGRTMIN+3"}, "SIGRTMIN+3"), ({"StopSignal": "9" * 5000}, "9" * 5000),
 ])
 def test_the_signal_that_asks_a_container_to_end_has_a_name(config: dict[str, Any], signal: str) -> None:
     assert trial_container.stop_signal(SimpleNamespace(attrs={"Config": config})) == signal

@@ -32,7 +32,7 @@ PRIVILEGES = ("no-new-privileges", "seccomp", "apparmor")  # exceptions to the c
 # part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 MOST_PORT = 65535
-_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)  # Python reads no number of thousands of digits
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole
     if contract.user is not None and said["user"]:
         name = (_plain(said["user"][-1].rest, escape) or "").partition(":")[0]
         user = "0" if name == "root" else name
-        if _NUMBER.fullmatch(user) and int(user) != contract.user:  # who has another name is in a file of the image
+        number = int(user) if _NUMBER.fullmatch(user) else None
+        if user.isdecimal() and number != contract.user:  # who has another name is in a file of the image
             yield "user", f"user is {contract.user}, but the Dockerfile says USER {said['user'][-1].rest}"
     elif contract.user and whole and not over["user"]:
         yield "user", f"user is {contract.user}, but the Dockerfile has no USER, so it runs as root"

@@ -23,7 +23,7 @@ LABELS = ("created", "description", "licenses", "source", "title", "vendor", "ve
 TIME = re.compile(  # RFC 3339, 5.6
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})")
-NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)  # as engines read it
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)  # as engines read it
 SEARCHED = ("PATH", "LD_LIBRARY_PATH")  # variables with the folders of programs and libraries
 SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # folders in which everybody may make files
 # what is written into the history: arguments of a build before a command, and what ARG and ENV give
