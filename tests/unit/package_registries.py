@@ -74,7 +74,7 @@ class NpmRegistry(Site):
         """One version of a package; its tarball. If the version is not `announced`, what was said about it before
         stays: its tarball alone is replaced."""
         manifest = {"name": name, "version": version, **package}
-        content = _tarball({"package.json": json.dumps(manifest), "index.js": f"// {name} {version}\n",
+        content = tarball({"package.json": json.dumps(manifest), "index.js": f"// {name} {version}\n",
                             **(files or {})})
         place = f"/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
         self.pages[place] = ("application/octet-stream", content)
@@ -104,7 +104,7 @@ class NpmRegistry(Site):
         del self.pages[f"/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"]
 
 
-def _tarball(files: Mapping[str, str]) -> bytes:
+def tarball(files: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, text in sorted(files.items()):
@@ -130,7 +130,7 @@ class WheelIndex(Site):
 
     def publish_source(self, name: str, version: str) -> None:
         file = f"{re.sub(r'[-.]+', '_', name)}-{version}.tar.gz"
-        self.pages[f"/files/{file}"] = ("application/gzip", _tarball({"setup.py": "raise SystemExit('it ran')\n"}))
+        self.pages[f"/files/{file}"] = ("application/gzip", tarball({"setup.py": "raise SystemExit('it ran')\n"}))
         self._announce(name, file, ">=3.8")
 
     def yank(self, name: str, file: str, why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 from .conftest import Catalog
 from .locking import Place
-from .package_registries import WheelIndex, served
+from .package_registries import WheelIndex, served, tarball
 
 APP = {"pypi": ["Web.App==2.0"]}
 ON_AMD64 = "cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64"
@@ -147,6 +148,37 @@ def test_an_sdist_is_never_taken(place, index):
     assert "/files/source-1.0.tar.gz" not in index.paths()
 
 
+@pytest.mark.parametrize("how", ["address", "repository"])
+def test_what_a_wheel_asks_of_an_address_is_refused_before_any_code_of_it_runs(place, index, tmp_path, how):
+    """pip would build it while it selects: --only-binary is about an index alone."""
+    mark, source = tmp_path / "ran", tmp_path / "source"
+    source.mkdir()
+    files = {"pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'made'\nbackend-path = ['.']\n",
+             "made.py": f"open({str(mark)!r}, 'w').close()\n"}
+    for name, text in files.items():
+        (source / name).write_text(text)
+    subprocess.run("git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm made", shell=True,
+                   cwd=source, check=True)
+    index.pages["/x/sly-1.0.tar.gz"] = ("application/gzip", tarball(files))
+    address = f"{index.url}/x/sly-1.0.tar.gz" if how == "address" else f"git+file://{source}"
+    index.publish("Web.App", "2.1", needs=(f"sly @ {address}",))
+    with pytest.raises(FarmError, match=r"Web.App==2.1 asks for sly ?@ (http|git)") as error:
+        place.lock({"pypi": ["Web.App==2.1"]}, platforms=(AMD64,))
+    assert "only packages of an index can be locked" in error.value.hint
+    assert not mark.exists()
+
+
+def test_a_local_version_is_not_locked_for_another(place, index):
+    """To pip 1.1+cu1 is a 1.1 as well, but every plan would refuse a lock of it."""
+    index.publish("pure-lib", "1.1+cu1")
+    with pytest.raises(FarmError, match=r"pure-lib==1.1: the index has 1.1\+cu1 as well") as error:
+        place.lock({"pypi": ["pure-lib==1.1"]})
+    assert "pure-lib==1.1+cu1" in error.value.hint
+    assert len(place.lock({"pypi": ["pure-lib==1.1+cu1"]}).lock.entries) == 2
+    index.publish("Web.App", "2.1", needs=("pure-lib==1.1",))
+    assert len(place.lock({"pypi": ["Web.App==2.1"]}).lock.entries) == 4
+
+
 def test_a_version_that_is_nowhere_is_missing(place, index):
     with pytest.raises(Missing, match=r"web.app==9.9"):
         place.lock({"pypi": ["web.app==9.9"]})
@@ -231,6 +263,13 @@ def test_a_wheel_that_is_gone_is_missing(place, index, locked):
     found = named(place.fetch(locked))
     assert isinstance(found.pop("pure_lib-1.1-py3-none-any.whl"), Missing)
     assert set(found.values()) == {None}
+
+
+def test_two_images_may_have_different_versions_of_a_wheel(place, index):
+    """pip takes one version of a name at a time."""
+    both = [entry for version in ("1.0", "1.1")
+            for entry in place.lock({"pypi": [f"pure-lib=={version}"]}, platforms=(AMD64,)).lock.entries]
+    assert named(place.fetch(both)) == {f"pure_lib-{version}-py3-none-any.whl": None for version in ("1.0", "1.1")}
 
 
 @pytest.mark.parametrize("path", ["/simple/pure-lib/", "/files/pure_lib-1.1-py3-none-any.whl"])

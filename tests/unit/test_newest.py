@@ -183,6 +183,16 @@ def test_a_yanked_wheel_is_told_with_its_reason_and_is_no_newest(index: WheelInd
     assert (found[0].place, found[0].text) == (("pypi", 0), "Web.App==2.1")
 
 
+def test_a_wheel_that_one_platform_alone_needs_is_asked_about_as_well(index: WheelIndex, tmp_path: Path) -> None:
+    place = Place(tmp_path, {})
+    file = index.publish("for-arm", "1.0")
+    index.publish("Web.App", "2.1", needs=("pure-lib", "for-arm; platform_machine == 'aarch64'"))
+    given = {"pypi": ["Web.App==2.1"]}
+    lock = place.lock(given).lock
+    index.yank("for-arm", file, "leaks")
+    assert said(place.newest(given, lock)) == {"web-app": ("2.1", "2.1", ""), "for-arm": ("1.0", "", "yanked: leaks")}
+
+
 # --- maven
 
 

@@ -2,7 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds and runs the pip of the Python that runs Ansible, with the machine's own settings: indexes, logins, proxies and
-CAs. It downloads wheels only: an sdist would run its code to be looked at."""
+CAs. It downloads wheels only: an sdist would run its code to be looked at.
+
+pip's --only-binary is about an index alone. What a wheel requires of an address (`name @ https://...`) or a repository
+may be an sdist, which pip would build while it selects. So a hook in pip's own process refuses the programs that this
+needs: Python, and the clients of repositories. Others, such as those of keyrings, are left alone.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +27,27 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import wheels
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import in_batches, into_store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import failure
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import REFUSED, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 LONGEST = 3600.0  # seconds that a command may take; it downloads what it needs
 OLDEST = 22  # what Python 3.11 comes with
 OURS = ("--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
+GUARDED = f"""\
+import os, runpy, sys
+
+def refuse(event, words):
+    if event != "subprocess.Popen":
+        return
+    program, arguments = words[0], [] if isinstance(words[1], (str, bytes)) else [*map(os.fsdecode, words[1])]
+    program = os.fsdecode(program or (arguments or [""])[0])
+    if program == sys.executable or os.path.basename(program) in ("git", "hg", "svn", "bzr"):
+        raise PermissionError(f"{REFUSED}: {{' '.join(arguments)[:200]}}")
+
+sys.addaudithook(refuse)
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,7 @@ class Pip:
 
 def find_pip(python: str = sys.executable) -> tuple[str, ...]:
     """The command of a pip that is new enough."""
-    command = (python, "-m", "pip")
+    command = (python, "-c", GUARDED)
     done = programs.run([*command, "--version"], seconds=60, environment=os.environ, folder="/")
     version = re.match(r"pip (\d+)\.", done.out)
     if version and int(version[1]) >= OLDEST:
@@ -104,12 +125,16 @@ def fetch(entries: Sequence[Entry], store: Store, scratch: Path, *,
     except FarmError as error:
         yield from ((entry, error) for entry in entries)
         return
-    groups: dict[tuple[str, ...], list[Entry]] = {}
+    groups: dict[tuple[int, tuple[str, ...]], list[Entry]] = {}
+    seen: Counter[tuple[str, tuple[str, ...]]] = Counter()
     for entry in entries:
-        groups.setdefault(wheels.target_of(entry.fact["file"]), []).append(entry)
+        options = wheels.target_of(entry.fact["file"])
+        name = entry.fact["name"], options
+        groups.setdefault((seen[name], options), []).append(entry)  # pip takes one version of a name at a time
+        seen[name] += 1
     into = scratch / "wheels"
     try:
-        for options, some in groups.items():
+        for (_number, options), some in groups.items():
             yield from _fetch(pip, ("--no-deps", "--require-hashes", *options), some, into, store)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

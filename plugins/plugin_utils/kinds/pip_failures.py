@@ -27,8 +27,11 @@ class Conflict(FarmError):
     platform."""
 
 
+REFUSED = "the farm does not run what pip asks for"
 INDEX = "is the package index reachable from here? (pip config list)"
 RULES: tuple[tuple[str, type[FarmError], str], ...] = (
+    (REFUSED, FarmError, "a wheel requires something of an address or a repository (`name @ https://...`), but only "
+                         "packages of an index can be locked: choose another version"),
     (r"DO NOT MATCH THE HASHES", HashMismatch, CHANGED),
     (r"No space left on device|Disk quota exceeded", NoSpace, "make room and run again"),
     (r"problem confirming the ssl certificate|SSLError|CERTIFICATE_VERIFY_FAILED", FarmError,
@@ -58,6 +61,8 @@ def failure(what: str, err: str, log: str, exit_code: int = 0) -> FarmError:
         _before, _cause, after = log.partition("The conflict is caused by")
         first = dict.fromkeys(re.findall(r"\S+ \S+ depends on .+", after)[:2])
         text = "\n    ".join(first) or text
+    if REFUSED in err + log and (asked := re.findall(r"Collecting (\S+ ?@ \S+) \(from (\S+?)(?:->|\))", log)):
+        text = f"{asked[-1][1]} asks for {redacted(asked[-1][0])}"
     return kind(f"{what} failed:\n    {text}", hint=hint, exit_code=exit_code or "")
 
 

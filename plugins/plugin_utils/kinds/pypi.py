@@ -115,6 +115,7 @@ class _Wheels(Resolver):
         wanted: list[str] = found.spec["packages"]  # type: ignore[assignment]
         closures = self.closures.wheels(recipe.name, found.name, wanted, bool(found.spec["dependencies"]),
                                         recipe.suites[0], platforms)
+        _refuse_others(found, {wheel.name: wheel.version for some in closures.values() for wheel in some})
         entries = []
         for platform, some in closures.items():
             for wheel in some:
@@ -126,12 +127,27 @@ class _Wheels(Resolver):
         return Resolved(tuple(entries))
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
-        """For the first platform: a lock has the same versions for all."""
-        platform = platforms[0]
-        have = {entry.fact["name"]: entry.fact["version"] for entry in recipe.lock.of(found.name, str(platform))}
-        wanted: list[str] = found.spec["packages"]  # type: ignore[assignment]
-        return pip_versions.packages(self.closures.pip, self.closures.folder / "versions", have, wanted,
-                                     wheels.target(platform, wheels.release_of(recipe.suites[0])))
+        """For the first platform, as a lock has the same versions for all; for the others only what that lacks."""
+        release, told = wheels.release_of(recipe.suites[0]), []
+        named: list[str] = found.spec["packages"]  # type: ignore[assignment]
+        asked: set[str] = set()
+        for platform in platforms:
+            have = {entry.fact["name"]: entry.fact["version"] for entry in recipe.lock.of(found.name, str(platform))
+                    if entry.fact["name"] not in asked}
+            if have or named:
+                told += pip_versions.packages(self.closures.pip, self.closures.folder / "versions", have, named,
+                                              wheels.target(platform, release))
+            asked |= have.keys()
+            named = []
+        return told
+
+
+def _refuse_others(found: Input, there: Mapping[str, str]) -> None:
+    """To pip, `1.0+local` is a `1.0` too, and a better one. Raises FarmError if it took such a version."""
+    for name, version in _wanted(found):
+        if not wheels.same_version(there.get(name, version), version):
+            raise FarmError(f"{name}=={version}: the index has {there[name]} as well, which pip takes for it",
+                            hint=f"write {name}=={there[name]} in the recipe, or use an index without it")
 
 
 KIND = PypiKind()

@@ -23,6 +23,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
@@ -105,8 +106,10 @@ class Locker:
                 files.update(_wrapper(recipe, found))
                 made_for.update({name: said for name, said in old.made_for.items() if name == found.name})
                 continue
+            platforms = recipe.platforms_of(found)
             try:
-                resolved = self.resolvers[found.kind].resolve(recipe, found, recipe.platforms_of(found))
+                resolved = self.resolvers[found.kind].resolve(recipe, found, platforms)
+                _refuse_unfit(found, resolved.entries, platforms)
             except FarmError as error:
                 error.where.setdefault("input", found.name)
                 failed.append(error)
@@ -195,6 +198,15 @@ def alone(state: Path) -> Iterator[None]:
             raise Busy(f"another lock step is running in {folder}",
                        hint="wait for it, or give this one a farm_state of its own") from error
         yield
+
+
+def _refuse_unfit(found: Input, entries: Sequence[Entry], platforms: Sequence[Platform]) -> None:
+    """Raises FarmError if the lines are not what the recipe asks for: every plan would refuse their lock."""
+    kind = KINDS[found.kind]
+    wrong = list(filter(None, (kind.foreign(found, entry) for entry in entries)))
+    if wrong := wrong or list(kind.lacking(found, entries, platforms)):
+        raise FarmError("what the origins serve is not what the recipe asks for: " + "; ".join(wrong),
+                        hint="compare with another origin, or write in the recipe what they serve")
 
 
 def _together(failed: Sequence[FarmError]) -> FarmError:
