@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     BadInput,
     FarmError,
@@ -26,7 +27,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settin
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, cargo, cargo_registry, kind_of
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import (
+    KINDS,
+    cargo,
+    cargo_lock,
+    cargo_registry,
+    kind_of,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -307,6 +314,35 @@ def test_what_is_beside_the_program_may_be_required_and_what_is_outside_the_imag
     (folder / "common" / "src" / "lib.rs").write_text("")
     (folder / "common" / "Cargo.toml").write_text(manifest("common", "0.1.0"))
     assert len(farm.lock(OWN, folder).entries) == 2
+
+
+def test_a_folder_of_this_machine_cannot_be_required(farm, write, tmp_path):
+    """cargo finds it, but no build has it; also where what is required asks for it, or a workspace."""
+    folder = write({"mid": "1"}, {"mid 1.0.0": ["leaf"], "leaf 1.1.0": []})
+    text, lock = ((folder / "tool" / name).read_text() for name in ("Cargo.toml", "Cargo.lock"))
+    outer = tmp_path / "outer" / "common"
+    for place, more in ((outer, {}), (folder / "beside", {"common": f'{{ path = "{outer}" }}'})):
+        (place / "src").mkdir(parents=True)
+        (place / "src" / "lib.rs").write_text("")
+        needs = "".join(f"{name} = {said}\n" for name, said in more.items())
+        (place / "Cargo.toml").write_text(manifest(place.name, "0.1.0") + needs)
+    locked = lock.replace("[[package]]", '[[package]]\nname = "common"\nversion = "0.1.0"\n\n[[package]]', 1)
+    (folder / "tool" / "Cargo.lock").write_text(locked)
+    for more in (f'common = {{ path = "{outer}" }}\n', 'beside = { path = "../beside" }\n'):
+        (folder / "tool" / "Cargo.toml").write_text(text + more)
+        with pytest.raises(FarmError, match=f"what is outside of the image's folder: {outer}") as caught:
+            farm.lock(OWN, folder)
+        assert "must be in the image's folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('[dependencies]\na = { path = "../a" }\nb = "1"\n', {"../a"}),
+    ('[target."cfg(unix)".build-dependencies]\na = { path = "/a" }\n', {"/a"}),
+    ('[workspace.dependencies]\na = { path = "x" }\n[patch.crates-io]\nb = { path = "y" }\n', {"x", "y"}),
+    ('dependencies = 1\ntarget = [1]\npatch = "x"\n', set()),
+])
+def test_the_folders_that_a_manifest_requires(text, said):
+    assert set(cargo_lock.paths(tomllib.loads(text))) == said
 
 
 def test_a_lock_that_a_build_would_change_is_refused(farm, write):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -150,6 +151,33 @@ def test_a_program_of_the_images_own_has_the_entries_of_its_dependencies(lock, p
     found = lock(spec, [AMD64], tmp_path / "image")
     assert zips(found.entries) == {"example.com/lib"}
     assert not found.wrapper
+
+
+@needs_go
+def test_a_folder_of_this_machine_cannot_replace_a_module(lock, proxy, tmp_path):
+    """The lock step has it, but no build. Links that lead nowhere and what is no file do not matter."""
+    own, inner, outer = (tmp_path / name for name in ("image/health", "image/health/inner", "outer"))
+    for folder, name in ((inner, "inner"), (outer, "outer")):
+        folder.mkdir(parents=True)
+        (folder / "go.mod").write_text(f"module example.com/{name}\n\ngo 1.21\n")
+        (folder / "x.go").write_text(f"package {name}\n")
+    (own / "nowhere").symlink_to("/nowhere/at/all")
+    os.mkfifo(own / "pipe")
+    go = golang.Go("go", golang.settings(tmp_path / "mod", f"file://{proxy}"))
+
+    def replaced(name: str, place: str) -> None:
+        (own / "main.go").write_text(f'package main\n\nimport (\n\t_ "example.com/{name}"\n\t_ "example.com/lib"\n)\n\n'
+                                     "func main() {}\n")
+        (own / "go.mod").write_text("module health\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n\n"
+                                    f"require example.com/{name} v0.0.0\n\nreplace example.com/{name} => {place}\n")
+        go.must("mod", "tidy", folder=own)
+
+    replaced("inner", "./inner")
+    assert zips(lock({"go": "./health"}, [AMD64], tmp_path / "image").entries) == {"example.com/lib"}
+    replaced("outer", str(outer))
+    with pytest.raises(FarmError, match=f"folders outside of it: {outer}") as error:
+        lock({"go": "./health"}, [AMD64], tmp_path / "image")
+    assert "inside the program's folder" in error.value.hint
 
 
 @needs_go

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,26 @@ def test_a_package_is_locked_with_all_that_it_installs(place, registry):
     assert sorted(found.files) == ["npm/app/package-lock.json", "npm/app/package.json"]
     assert MADE in found.files["npm/app/package.json"]
     assert lockfile.parse(lockfile.dump(found.lock), "x") == found.lock
+
+
+@needs_npm
+def test_no_program_of_a_git_repository_runs(place, registry, tmp_path):
+    """Not even one that its .npmrc names: npm would look into it, as it bundles something, and read that file."""
+    mark, source = tmp_path / "ran", tmp_path / "source"
+    source.mkdir()
+    (source / "package.json").write_text(json.dumps({
+        "name": "sly", "version": "1.0.0", "scripts": {"build": "true"}, "bundleDependencies": ["lib"],
+        "dependencies": {"lib": "1.0.0", "nothing": "git+file:///nowhere/at/all"}}))
+    (source / ".npmrc").write_text("git=./sly.sh\n")
+    (source / "sly.sh").write_text(f"#!/bin/sh\ntouch {mark}\n")
+    (source / "sly.sh").chmod(0o755)
+    subprocess.run("git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm made", shell=True,
+                   cwd=source, check=True)
+    registry.publish("asks", "1.0.0", dependencies={"sly": f"git+file://{source}"})
+    with pytest.raises(FarmError) as error:
+        place.lock({"npm": "asks", "version": "1.0.0"})
+    assert "only packages of a registry can be locked" in error.value.hint
+    assert not mark.exists()
 
 
 @needs_npm
@@ -202,6 +224,14 @@ def own(place: Place, registry: NpmRegistry) -> Path:
 def test_a_program_of_the_images_own_has_the_packages_of_its_lock(place, own):
     found = place.lock({"npm": "./app"})
     assert (labels(found), found.files) == (["lib 1.1.0"], {})
+
+
+@needs_npm
+def test_a_link_that_leads_nowhere_and_what_is_no_file_do_not_matter(place, own):
+    """The context may leave them out."""
+    (own / "nowhere").symlink_to("/nowhere/at/all")
+    os.mkfifo(own / "pipe")
+    assert labels(place.lock({"npm": "./app"})) == ["lib 1.1.0"]
 
 
 @needs_npm

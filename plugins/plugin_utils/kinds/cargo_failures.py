@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 )
 
 REGISTRY = "is the registry that cargo uses reachable from here? (cargo's config.toml; farm_origins: {cargo: ...})"
+INSIDE = "what a Cargo.toml requires by `path` must be in the image's folder, and not in .dockerignore"
 STALE = "--locked was passed"  # cargo would write a lock that it may not write
 _NAMES = re.compile(r"\w+://[^\s\"`]+|`[^`\n]*`")  # words in URLs, names and paths mean nothing
 
@@ -49,7 +50,7 @@ RULES = (
     Rule(r"no matching package|failed to select a version for the requirement|does not have these features",
          Missing, "does the registry that cargo uses have this crate and version? (farm_origins: {cargo: ...})"),
     Rule(r"(?s)failed to (load source for dependency|read|load manifest).*No such file or directory", FarmError,
-         "what a Cargo.toml requires by `path` must be in the image's folder, and not in .dockerignore"),
+         INSIDE),
     Rule(r"does not understand this lock file|this version of Cargo is older|edition.{0,40}(required|not stable)",
          FarmError, "install a newer cargo"),
 )

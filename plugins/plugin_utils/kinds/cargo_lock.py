@@ -99,6 +99,18 @@ def named(manifest: str, text: str, where: str) -> dict[str, str]:
                        what=where) from error
 
 
+def paths(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The folders that a Cargo.toml requires by `path`. One that is not cargo's has none."""
+    def tables(said: Any) -> Iterator[Mapping[str, Any]]:
+        return (value for value in (said.values() if isinstance(said, dict) else ()) if isinstance(value, dict))
+
+    for part in (manifest, *tables({"": manifest.get("workspace")}), *tables(manifest.get("target"))):
+        for name in ("dependencies", "dev-dependencies", "build-dependencies"):
+            yield from (one["path"] for one in tables(part.get(name)) if isinstance(one.get("path"), str))
+    for source in (*tables(manifest.get("patch")), manifest.get("replace")):
+        yield from (one["path"] for one in tables(source) if isinstance(one.get("path"), str))
+
+
 def checksum(text: str, name: str, version: str) -> str:
     """The sha256 of a crate in a Cargo.lock of any format since 2, or ''."""
     for package in tomllib.loads(text).get("package", []):

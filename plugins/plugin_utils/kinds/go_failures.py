@@ -24,6 +24,7 @@ CERTIFICATES = ("this machine does not trust the certificate of that server, or 
                 ": install its CA certificate")
 LOGIN = "does it need a login? (netrc; a proxy's in https_proxy)"
 DENIED = f"is the module's name right, and {LOGIN}"
+INSIDE = "a folder that replaces a module in go.mod (replace) must be inside the program's folder"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
 # URLs, modules with versions, hashes: words in them mean nothing
 NAMES = re.compile(r"\w+://[^\s\"]+|\S+@v[^\s:]*|h1:\S+")
@@ -45,8 +46,7 @@ FIRST = (
     Rule(r"x509:|tls: failed to verify certificate", FarmError, CERTIFICATES),
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
     Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
-    Rule(r"replaced by \.{0,2}/|replacement directory", FarmError,
-         "a folder that replaces a module in go.mod (replace) must be inside the program's folder"),
+    Rule(r"replaced by \.{0,2}/|replacement directory", FarmError, INSIDE),
     Rule(r"signal: killed", FarmError, "someone killed it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(

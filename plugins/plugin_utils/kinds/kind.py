@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
+import shutil
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,6 +207,18 @@ def folder_mistakes(name: str, files: Collection[str], needs: Mapping[str, str])
     else:
         yield from (f"{name} has no {file}; make it with {how}" for file, how in needs.items()
                     if posixpath.normpath(f"{own}/{file}") not in files)
+
+
+def copy_program(folder: Path, into: Path, *left_out: str) -> None:
+    """Copies a program of the image's own into a folder that is emptied first. Links stay links, as those that a build
+    does not get may lead to nothing; what is no file has nothing to be read."""
+    def ignored(place: str, names: list[str]) -> set[str]:
+        modes = {name: os.lstat(f"{place}/{name}").st_mode for name in names}
+        return {name for name, mode in modes.items() if name in left_out
+                or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))}
+
+    shutil.rmtree(into, ignore_errors=True)
+    shutil.copytree(folder, into, symlinks=True, ignore=ignored)
 
 
 def plain(text: str) -> bool:

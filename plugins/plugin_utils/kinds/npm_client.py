@@ -30,7 +30,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 LONGEST = 3600.0  # seconds that a command may take; it downloads what it needs
 OLDEST = 9  # npm 8.10 is the first that leaves the registry's address out of a lock file; Debian 12 has 9.2
 OURS = ("--json", "--ignore-scripts", "--logs-max=0", "--loglevel=error", "--no-update-notifier", "--no-audit",
-        "--no-fund", "--no-global", "--no-dry-run")
+        "--no-fund", "--no-global", "--no-dry-run",
+        # No git, with or without these words: npm may look into a repository, whose .npmrc can name programs to run.
+        "--allow-git=none", "--git=/bin/false")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ CERTIFICATES = ("this machine does not trust the certificate of the registry, or
                 "CA certificate to npm (npm config set cafile)")
 GONE = ("does the registry have this package and version? (npm config get registry; farm_origins: {npm: ...}). A "
         "registry may also answer like this if it needs a login")
+GIT = ("something is required of a git repository, but only packages of a registry can be locked: choose another "
+       "version or package, or replace it (`overrides` in package.json)")
 KINDS: Mapping[str, tuple[type[FarmError], str]] = {
     "EINTEGRITY": (HashMismatch, CHANGED),
     **dict.fromkeys(("E404", "ETARGET", "ENOVERSIONS"), (Missing, GONE)),
@@ -39,6 +41,7 @@ KINDS: Mapping[str, tuple[type[FarmError], str]] = {
                      "ERR_TLS_CERT_ALTNAME_INVALID"), (FarmError, CERTIFICATES)),
     "ENOTCACHED": (FarmError, "npm is set to work offline: `npm config delete offline`"),
     "EJSONPARSE": (FarmError, "correct the JSON of the file that it names"),
+    "EALLOWGIT": (FarmError, GIT),
     "EBADPLATFORM": (FarmError, "a package is only for other machines: choose another version or package"),
     "ERESOLVE": (FarmError, "its packages need versions that exclude each other: choose another version, or use "
                             "`overrides` in package.json"),
@@ -51,7 +54,7 @@ def failure(what: str, out: str, err: str, exit_code: int = 0) -> FarmError:
     if not code:
         match = re.search(r"^npm (?:ERR!|error) code (\S+)", err, re.M)
         code, said = match[1] if match else "", ""
-    kind, hint = KINDS.get(code, (FarmError, ""))
+    kind, hint = KINDS.get(code, (FarmError, GIT if "unknown git error" in said + err else ""))  # of npm before 11.10
     lines = [redacted(line) for line in (said or err or out).strip().splitlines() if line.strip()]
     text = "\n    ".join(lines[-8:])
     return kind(f"{what} failed{f' ({code})' if code else ''}:\n    {text}", hint=hint, exit_code=exit_code or "")

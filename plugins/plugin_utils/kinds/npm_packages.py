@@ -26,6 +26,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import npm_lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.batches import AT_ONCE, keep
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import copy_program
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_client import Npm, find_npm
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_lockfile import Package, short
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Lock
@@ -79,8 +80,7 @@ class Packages:
         """The packages of a program of the image's own. `said` is the name of its folder in messages."""
         found = npm_lockfile.packages(text_of(folder / LOCKFILE), f"{said}/{LOCKFILE}")
         work = self.folder / "own"
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("node_modules", ".npmrc"))
+        copy_program(folder, work, "node_modules", ".npmrc")
         self.npm.must(f"npm install in {said}", *RESOLVE, folder=work)
         if npm_lockfile.packages(text_of(work / LOCKFILE), f"{said}/{LOCKFILE}") != found:
             raise FarmError(f"{said}/{LOCKFILE} does not fit {said}/{PACKAGE}: `npm install` changes it",

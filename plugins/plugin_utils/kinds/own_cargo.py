@@ -9,11 +9,14 @@ from __future__ import annotations
 import posixpath
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import tomllib
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import cargo, cargo_lock
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.cargo_failures import INSIDE
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
     Desk,
@@ -83,6 +86,25 @@ class OwnCargoKind(cargo.CargoKind):
         return _OwnPrograms(desk)
 
 
+def outside(root: Path, program: str) -> list[str]:
+    """The folders outside of `root` that a program in it requires by `path`, directly or not: they may be on this
+    machine, but no build has them."""
+    above = [program, *map(str, PurePosixPath(program).parents)]  # a workspace may be said there
+    todo, found = list(dict.fromkeys(above)), []
+    for folder in todo:  # it grows
+        try:
+            said = tomllib.loads((root / folder / "Cargo.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):  # what matters of it is reported by cargo
+            continue
+        for path in cargo_lock.paths(said):
+            place = posixpath.normpath(posixpath.join(folder, path))
+            if place.startswith(("/", "../")) or place == "..":
+                found.append(path)
+            elif place not in todo:
+                todo.append(place)
+    return list(dict.fromkeys(found))
+
+
 class _OwnPrograms(Resolver):
     def __init__(self, desk: Desk) -> None:
         self.desk, self.registry = desk, cargo.registry(desk, "own-cargo")
@@ -105,6 +127,9 @@ class _OwnPrograms(Resolver):
         for path, (file, _mode) in look(Path(recipe.folder)).files.items():
             (copy / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy / path)
+        if bad := outside(copy, posixpath.normpath(name)):
+            raise FarmError(f"{where.removesuffix('.lock')}.toml requires what is outside of the image's folder: "
+                            f"{', '.join(bad)}", hint=INSIDE)
         self.registry.check(copy / posixpath.normpath(name) / "Cargo.toml", lock.format, where, STALE)
         shutil.rmtree(copy)
         crates = self.registry.get(lock.crates, recipe.name, cargo.sizes(recipe))
