@@ -37,6 +37,14 @@ def zipped(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
+def nested() -> bytes:
+    """A tar whose one file has more extended headers than Python reads."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 13
+    one = header.tobuf(tarfile.USTAR_FORMAT) + b"13 path=long\n".ljust(tarfile.BLOCKSIZE, b"\0")
+    return one * 3000 + packed(("package/package.json", PLAIN))
+
+
 def damaged(*files: tuple[str, str]) -> bytes:
     """A tarball with a block that is no block of DEFLATE, before its last file ends."""
     made = bytearray(gzip.compress(packed(*files, ("package/large", "x" * 200_000)), compresslevel=0, mtime=0))
@@ -51,6 +59,7 @@ def damaged(*files: tuple[str, str]) -> bytes:
     [
         (b"", "cannot be unpacked"),
         (b"no archive", "cannot be unpacked"),
+        (zipped(nested()), "cannot be unpacked"),
         (damaged(("package/package.json", PLAIN)), "cannot be unpacked"),
         (zipped(packed(("package/x", "x")))[:-30], "cannot be unpacked"),
         (zipped(packed(("package/package.json", DEEP))), "has a package.json that cannot be read"),
@@ -71,6 +80,9 @@ def damaged(*files: tuple[str, str]) -> bytes:
         (zipped(packed(("package/package.json", PLAIN),
                        ("package/node_modules/x/node_modules/y/binding.gyp", "{}"))),
          "has native code (node_modules/x/node_modules/y/binding.gyp)"),
+        # whatever its name is
+        (zipped(packed(("package/package.json", PLAIN), ("package/bin/tool", "\x7fELF\2\1\1"))),
+         "has native code (bin/tool)"),
         (zipped(packed(("package/package.json", PLAIN), ("package/node_modules/x/package.json", "no JSON"),
                        ("package/test/x/package.json", INSTALL))), ""),
     ],

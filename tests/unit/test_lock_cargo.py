@@ -39,6 +39,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import docke
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
 
 from .crates import Crates, locked_text, manifest
+from .test_hostile_archives import nested, zipped
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="needs cargo")
 APP = {"cargo": "app", "version": "1.2.0"}
@@ -221,8 +222,9 @@ def test_a_program_without_a_lock_of_its_own_is_refused(farm, tmp_path, crates):
     assert caught.value.where["input"] == "app"
 
 
-def test_a_program_that_cannot_be_unpacked_is_refused(farm, tmp_path, crates):
-    content = crates.crate("app", "1.2.0").read_bytes()[:100]
+@pytest.mark.parametrize("how", ["cut off", "nested"])
+def test_a_program_that_cannot_be_unpacked_is_refused(farm, tmp_path, crates, how):
+    content = zipped(nested()) if how == "nested" else crates.crate("app", "1.2.0").read_bytes()[:100]
     crates.crate("app", "1.2.0").write_bytes(content)
     path = crates.path("app")
     path.write_text(path.read_text().replace(crates.sha256("app", "1.2.0"), hashlib.sha256(content).hexdigest()))

@@ -13,14 +13,21 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Missing,
     Unreachable,
 )
-from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64, ARMV6, S390X, Platform
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
+    AMD64,
+    ARM64,
+    ARMV6,
+    ARMV7,
+    S390X,
+    Platform,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import solve
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.inputs import Fetch
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, image_lines
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines import REFERENCE, Reference
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
@@ -256,6 +263,17 @@ def test_an_arm_image_whose_config_says_no_variant_is_taken(faulty: Faulty, here
         {"mediaType": oci.MANIFEST, "digest": made, "size": 5,
          "platform": {"os": "linux", "architecture": "arm", "variant": "v6"}}]}).encode(), oci.INDEX)
     assert here.lock(f"{faulty.address}/team/os:1", ARMV6)
+
+
+@pytest.mark.parametrize(("architecture", "variant", "platform", "good"), [
+    ("arm", "v6", ARMV6, True), ("arm", "v5", ARMV6, True), ("arm", "v7", ARMV6, False), ("arm", "7", ARMV6, False),
+    ("arm", "v6", ARMV7, True), ("arm", "v7", ARMV7, True), ("arm", "v8", ARMV7, False), ("arm64", "v8", ARM64, True),
+    ("amd64", "v1", AMD64, True), ("amd64", "v3", AMD64, False),
+])
+def test_a_config_may_not_name_a_newer_variant(
+        architecture: str, variant: str, platform: Platform, good: bool) -> None:
+    said = image_lines.unusable({}, {"os": "linux", "architecture": architecture, "variant": variant}, platform)
+    assert not said if good else f"its config says linux/{architecture}/{variant}" in said
 
 
 def test_what_is_of_no_use_is_told_for_all_platforms_at_once(faulty: Faulty, here: Here) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 
 from . import test_lock_cargo, test_lock_go, test_lock_npm, test_lock_pypi, test_relock
@@ -52,6 +53,35 @@ def test_a_module_has_a_newer_version_and_what_it_needs_was_retracted(proxy: Pat
     assert said(found) == {"example.com/Big/app": ("v1.2.0", "v1.3.0", ""),
                            "example.com/lib": ("v1.0.0", "v1.2.0", "retracted: lost data")}
     assert [(one.place, one.text) for one in found if one.place] == [(("version",), "v1.3.0")]
+
+
+@needs_go
+def test_a_dependency_that_the_proxy_says_nothing_of_is_told(proxy: Path, tmp_path: Path) -> None:
+    """It may have been retracted."""
+    place = Place(tmp_path, {"go": f"file://{proxy}"})
+    given = {"go": "example.com/Big/app", "version": "v1.2.0", "package": "./cmd/app"}
+    lock = place.lock(given).lock
+    shutil.rmtree(tmp_path / "state" / "lock")
+    shutil.rmtree(proxy / "example.com" / "lib")
+    app, lib = place.newest(given, lock)
+    assert (app.name, app.note, lib.name) == ("example.com/Big/app", "", "example.com/lib")
+    assert lib.note.startswith("whether it was withdrawn is not known: ")
+
+
+@needs_go
+def test_a_module_that_replaces_another_is_asked_about_in_its_place(proxy: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path, {"go": f"file://{proxy}"})
+    files = {"go.mod": module("example.com/lib"), "x.go": "package lib\n"}
+    publish(proxy, "example.com/fork", "v1.0.0", files)
+    own = place.image / "health"
+    own.mkdir()
+    (own / "main.go").write_text('package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n')
+    (own / "go.mod").write_text("module health\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n\n"
+                                "replace example.com/lib => example.com/fork v1.0.0\n")
+    golang.Go("go", golang.settings(tmp_path / "mod", f"file://{proxy}")).must("mod", "tidy", folder=own)
+    lock = place.lock({"go": "./health"}).lock
+    publish(proxy, "example.com/fork", "v1.1.0", files)
+    assert said(place.newest({"go": "./health"}, lock)) == {"example.com/fork": ("v1.0.0", "v1.1.0", "")}
 
 
 @needs_go

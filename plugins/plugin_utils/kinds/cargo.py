@@ -238,7 +238,7 @@ class _Programs(Resolver):
                         path.parent.mkdir(parents=True, exist_ok=True)
                         with path.open("wb") as out:
                             shutil.copyfileobj(content, out)
-        except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+        except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError, RecursionError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise FarmError(f"{crate} cannot be unpacked: {error}", hint=AS_FOLDER) from error

@@ -16,6 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures i
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import TOOLCHAIN, Go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 _OF_GO = re.compile(r"(?<=-go)[0-9][0-9a-z.]*?(?=\.[a-z]+-)")  # in v0.0.1-go1.26.8.linux-amd64
 
@@ -40,15 +41,22 @@ def modules(go: Go, folder: Path, have: dict[str, str], named: Collection[str],
         if done.code and not done.out:
             raise failure("go list -m -u", done.err, exit_code=done.code)
     found = []
+    unknown: dict[str, str] = {}
     for module, version in have.items():
-        answer = said.get(module, {})
+        answer = said.get(module, {"Error": {"Err": "the go command says nothing of it"}})
         withdrawn, newest = _withdrawn(answer), answer.get("Update", {}).get("Version", version)
-        if module in named and (problem := answer.get("Error")):
+        problem = answer.get("Error")
+        if module in named and problem:
             raise failure(f"{module} {version}", str(problem["Err"]))
         if module in named:
             found.append(Version(module, version, newest, withdrawn, place=place, text=newest))
         elif withdrawn:
             found.append(Version(module, version, newest, withdrawn))
+        elif problem:
+            unknown[module] = failure("go list -m -u", str(problem["Err"])).message
+    for module, problem in [*unknown.items()][:1]:
+        who = "it was" if len(unknown) == 1 else f"it and {amount(len(unknown) - 1, 'other')} were"
+        found.append(Version(module, have[module], note=f"whether {who} withdrawn is not known: {problem}"))
     return found
 
 
@@ -73,6 +81,9 @@ def toolchain(go: Go, folder: Path, version: str) -> Version:
 
 
 def direct(go: Go, folder: Path) -> list[str]:
-    """The modules that a go.mod requires by itself."""
-    said: list[dict[str, Any]] = list(golang.values(go.must("mod", "edit", "-json", folder=folder)))
-    return [one["Path"] for one in said[0].get("Require") or () if not one.get("Indirect")]
+    """The modules that a go.mod requires by itself, or those that it replaces them by."""
+    said: dict[str, Any] = next(iter(golang.values(go.must("mod", "edit", "-json", folder=folder))))
+    instead = {(one["Old"]["Path"], one["Old"].get("Version", "")): one["New"]["Path"]
+               for one in said.get("Replace") or ()}
+    return [instead.get((one["Path"], one["Version"])) or instead.get((one["Path"], "")) or one["Path"]
+            for one in said.get("Require") or () if not one.get("Indirect")]

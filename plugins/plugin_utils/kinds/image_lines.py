@@ -103,6 +103,9 @@ def unusable(manifest: dict[str, object], config: dict[str, object], platform: P
         own = platform_of(f"{said['os']}/{said['architecture']}")
         if not own or (own.os, own.architecture) != (platform.os, platform.architecture):
             return f"its config says {said['os']}/{said['architecture']}, so it may have another platform's programs"
+        if said.get("variant") and _newer(said, platform):
+            return (f"its config says {oci.platform_name(said)}, so it may have programs that such a processor does"
+                    " not run")
     inside = config.get("rootfs")
     contents = inside.get("diff_ids") if isinstance(inside, dict) else None
     if isinstance(contents, list) and len(contents) != len(layers):
@@ -111,6 +114,13 @@ def unusable(manifest: dict[str, object], config: dict[str, object], platform: P
     if isinstance(inner, dict) and inner.get("OnBuild"):
         return "its ONBUILD would add steps to a build that the plan does not know"
     return ""
+
+
+def _newer(said: dict[str, str], platform: Platform) -> bool:
+    """Whether a config names a variant with more instructions than a platform has: arm/v7 for arm/v6, amd64/v3."""
+    if platform.architecture not in ("arm", "amd64") or platform_of(oci.platform_name(said)) == platform:
+        return False
+    return platform.architecture == "amd64" or f"v{said['variant'].lower().lstrip('v')}" > platform.variant
 
 
 def platform_in(config: dict[str, object]) -> Platform | None:

@@ -38,6 +38,7 @@ RESOLVE = ("install", "--package-lock-only", "--package-lock", "--lockfile-versi
 # of the package itself, and of those that it bundles
 _INSIDE = r"[^/]+/(?P<bundled>(node_modules/(@[^/]+/)?[^/]+/)*)"
 COMPILED = re.compile(_INSIDE + r"binding\.gyp|.*\.node")
+ELF = b"\x7fELF"  # how a program or a library for Linux begins
 MANIFEST = re.compile(_INSIDE + r"package\.json")
 MOST = 1 << 22  # bytes of a package.json
 RUN = ("preinstall", "install", "postinstall")  # by npm, when it installs a package of a registry
@@ -141,13 +142,17 @@ def needs(path: Path) -> str:
     '' if it needs nothing."""
     try:
         with tarfile.open(path, "r:*") as archive:
-            files = sorted((file for file in archive if file.isfile()), key=lambda file: file.name)
-            compiled = [file.name.partition("/")[2] for file in files if COMPILED.fullmatch(file.name)]
+            files, compiled = [], []
+            for file in archive:
+                if file.isfile() and (content := archive.extractfile(file)):
+                    files.append(file)
+                    compiled += [file.name] if COMPILED.fullmatch(file.name) or content.read(4) == ELF else []
             if compiled:
-                return f"has native code ({compiled[0]})"
+                return f"has native code ({min(compiled).partition('/')[2]})"
+            files.sort(key=lambda file: file.name)
             manifests = [(found["bundled"], content.read(MOST + 1)) for file in files
                          if (found := MANIFEST.fullmatch(file.name)) and (content := archive.extractfile(file))]
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
         return f"cannot be unpacked: {error}"
     wanted = []
     for bundled, data in manifests:
