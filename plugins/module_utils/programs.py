@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from .errors import FarmError
+from .errors import FarmError, redacted
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 PATIENCE = 600.0  # seconds for what should be quick, but may wait for a service, a lock or a disk
@@ -48,7 +48,7 @@ def run(words: Sequence[str], *, seconds: float, environment: Mapping[str, str] 
             except subprocess.TimeoutExpired:
                 end(process)
                 raise Overdue(f"{words[0]} did not end within {seconds:.0f} s, and was killed",
-                              command=" ".join(words)[:300]) from None
+                              command=_shown(words)) from None
         out, err = [os.pread(file, os.fstat(file).st_size, 0) for file in kept] or said
     finally:
         for file in kept:
@@ -86,7 +86,7 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
         process = subprocess.Popen(list(words), stdin=stdin, stdout=out, stderr=err, cwd=folder,
                                    env=given, start_new_session=True)
     except OSError as error:
-        raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=" ".join(words)[:300]) from error
+        raise FarmError(f"{words[0]} cannot be run: {error.strerror}", command=_shown(words)) from error
     try:
         yield process
     finally:
@@ -95,6 +95,11 @@ def started(words: Sequence[str], *, environment: Mapping[str, str] | None = Non
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _shown(words: Sequence[str]) -> str:
+    """A command for a message: without what is between `//` and `@` in an address, and not all of a long one."""
+    return redacted("\n".join(words)).replace("\n", " ")[:300]
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

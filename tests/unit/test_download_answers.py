@@ -72,6 +72,29 @@ def test_a_redirect_out_of_tls_is_not_followed() -> None:
     assert addresses.led("http://mirror.example/f", "http://other.example/f") == "http://other.example/f"
 
 
+def test_a_circle_of_redirects_is_told_at_once(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: /f\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with talker(lambda peer: peer.recv(65536) and peer.send(answer)) as address:
+        client = Client(Machine(), apt=False, sleep=lambda seconds: pytest.fail("it is tried again"))
+        for fetch in (client.gone, lambda url: first_contact(client, url, tmp_path / "first")):
+            with pytest.raises(Unreachable, match="redirects more than 5 times") as error:
+                fetch(f"http://me:s3cret@{address}/f")
+            assert "s3cret" not in str(error.value) and "login" in error.value.hint
+
+
+@pytest.mark.parametrize(("name", "encoding", "good"), [
+    ("f", "gzip", False), ("f.bin", "br", False), ("f.tar.gz", "x-gzip", True), ("f", "identity", True)])
+def test_what_is_compressed_on_the_way_is_not_taken_for_the_file(
+        tmp_path: Path, name: str, encoding: str, good: bool) -> None:
+    answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    with talker(lambda peer: peer.recv(65536) and peer.sendall(answer)) as address:
+        if good:
+            assert first_contact(quick(), f"http://{address}/{name}", tmp_path / "first")[1] == SHA
+            return
+        with pytest.raises(Unreachable, match=f"comes compressed .{encoding}."):
+            first_contact(quick(), f"http://{address}/{name}", tmp_path / "first")
+
+
 @pytest.mark.parametrize("url", ["http://[::1/f", "ftp://127.0.0.1/f", "http:///f", "f", "http://127.0.0.1:99999/f"])
 def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path, url: str) -> None:
     client = Client(Machine(), apt=False, sleep=lambda seconds: pytest.fail("it is tried again"))

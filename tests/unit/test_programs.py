@@ -37,6 +37,14 @@ def test_a_program_that_does_not_exist_is_named() -> None:
         programs.run(["no-such-program"], seconds=10)
 
 
+def test_a_message_has_no_login_of_an_address() -> None:
+    address = "https://me:s3cret@" + 300 * "x"
+    for words in (["no-such-program", "x", address], ["/bin/sh", "-c", "sleep 60", address]):
+        with pytest.raises(FarmError) as error:
+            programs.run(words, seconds=0.1)
+        assert "s3cret" not in str(error.value) and "https://x" in str(error.value)
+
+
 @pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600 & wait; wait",
                                     "sleep 600 & echo $!; sleep 600", "sleep 600 &"])
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(script: str, tmp_path: Path,

@@ -50,6 +50,7 @@ REDIRECTS = 5
 LOOKS = 2  # attempts to find out whether a file exists
 LONGEST_LOOK = 10.0  # seconds to wait between them at most, whatever the server asks for
 _PART = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")  # RFC 9110, 14.4
+_PACKED = re.compile(r"(?i)\.(gz|tgz|z|bz2|tbz2?|xz|txz|lzma|zst|tzst|br)$")  # some servers call these encoded
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 
@@ -98,6 +99,7 @@ class Client:
         Raises Unreachable for a URL or redirect that is not a valid address, or that leaves TLS.
         """
         refuse_nowhere(url)
+        asked = redact(url)
         for _redirect in range(REDIRECTS):
             headers = {"Accept-Encoding": "identity", "User-Agent": "desimages"}
             if offset:
@@ -117,7 +119,8 @@ class Client:
             response.release_conn()
             url = led(url, place)
         else:
-            raise _Again(f"more than {REDIRECTS} redirects")
+            raise Unreachable(f"{asked} redirects more than {REDIRECTS} times", url=asked,
+                              hint="use the address where the file is, or another origin; does it need a login?")
         try:
             yield response
         except BaseException:
@@ -199,6 +202,10 @@ class Client:
             total = int(part[2])  # a server may send less than all the rest
         if size is not None and total is not None and total != size:
             raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
+        packed = response.headers.get("Content-Encoding", "identity").lower()
+        if size is None and packed != "identity" and not _PACKED.search(urlsplit(url).path):
+            raise Unreachable(f"{where} comes compressed ({packed}), although it was not asked for like that",
+                              url=where, hint="what would be locked is not the file itself: use another origin")
         with open(path, "r+b" if path.exists() else "wb") as file:
             file.seek(have)
             file.truncate()
