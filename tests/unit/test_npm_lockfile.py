@@ -50,6 +50,7 @@ def read(tree: dict[str, dict[str, Any]]) -> list[str]:
           "node_modules/e": {"peer": True}}, ["e 1.0.0"]),
         ({"node_modules/a": {}, "node_modules/a/node_modules/b": {"inBundle": True, "integrity": ""}}, ["a 1.0.0"]),
         # what the program itself bundles is no less installed, and what that needs
+        ({"": {"inBundle": True}, "node_modules/a": {"inBundle": True}}, ["a 1.0.0"]),  # npm itself writes no such root
         ({"": {"bundleDependencies": ["a"]}, "node_modules/a": {"inBundle": True},
           "node_modules/b": {"inBundle": True}, "node_modules/a/node_modules/c": {"inBundle": True}},
          ["a 1.0.0", "b 1.0.0", "c 1.0.0"]),

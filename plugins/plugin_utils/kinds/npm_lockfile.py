@@ -114,7 +114,7 @@ def _bundled(path: str, tree: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a package is in the tarball of one that has it inside. What the program itself bundles is marked in the
     same way, but comes from the registry."""
     outer = path
-    while tree.get(outer, {}).get("inBundle"):
+    while outer and tree.get(outer, {}).get("inBundle"):
         outer = outer.rpartition("node_modules/")[0].rstrip("/")
     return outer != path and _installed(outer)
 
