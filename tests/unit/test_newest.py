@@ -139,6 +139,19 @@ def test_a_crate_that_was_yanked_is_told_and_no_newest(crates: Crates, tmp_path:
 
 
 @needs_cargo
+def test_a_crate_that_the_registry_does_not_have_is_told(crates: Crates, tmp_path: Path) -> None:
+    """It may have been yanked before."""
+    given = {"cargo": "app", "version": "1.2.0"}
+    with crates.served() as address:
+        place = Place(tmp_path, {"cargo": address})
+        lock = place.lock(given).lock
+        crates.path("leaf").unlink()
+        app, leaf = place.newest(given, lock)
+    assert (app.name, app.note, leaf.name) == ("app", "", "leaf")
+    assert leaf.note.startswith("whether it was withdrawn is not known: ")
+
+
+@needs_cargo
 def test_a_registry_in_a_folder_is_asked_too(crates: Crates, tmp_path: Path) -> None:
     crates.publish("app", "2.0.0", {"mid": "1"})
     place = Place(tmp_path, {"cargo": f"file://{crates.as_folder(tmp_path / 'local')}"})
@@ -221,6 +234,8 @@ def test_a_wheel_that_one_platform_alone_needs_is_asked_about_as_well(index: Whe
     lock = place.lock(given).lock
     index.yank("for-arm", file, "leaks")
     assert said(place.newest(given, lock)) == {"web-app": ("2.1", "2.1", ""), "for-arm": ("1.0", "", "yanked: leaks")}
+    index.statuses["/simple/for-arm/"] = 503
+    assert [one.note[:37] for one in place.newest(given, lock)] == ["", "whether it was withdrawn is not known"]
 
 
 # --- maven

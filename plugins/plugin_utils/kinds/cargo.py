@@ -175,15 +175,18 @@ def newest(registry: Registry, recipe: Recipe, found: Input, named: Mapping[str,
             if entry.input == found.name and entry.kind == KIND.line} | set(named.items())
     error = registry.read(sorted({name for name, _version in have}))
     told = []
+    unknown: dict[str, str] = {}
     for name, version in sorted(have):
         there = registry.versions(name)
         best = versions.newest((one for one, yanked in there.items() if not yanked), version) if there else ""
         withdrawn = "yanked" if there.get(version) else ""
         if not there and name in named:
             raise error or FarmError(f"the registry has no {name}", hint="check its name in image.yml")
+        if not there:
+            unknown[name] = version
         if withdrawn or (name, version) in named.items():
             told.append(Version(name, version, best, withdrawn, place=place if name in named else (), text=best))
-    return told
+    return told + versions.unknown(unknown, error.message if error else "the registry does not have it")
 
 
 class _Programs(Resolver):

@@ -16,7 +16,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_failures i
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.golang import TOOLCHAIN, Go
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
-from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 _OF_GO = re.compile(r"(?<=-go)[0-9][0-9a-z.]*?(?=\.[a-z]+-)")  # in v0.0.1-go1.26.8.linux-amd64
 
@@ -54,10 +53,7 @@ def modules(go: Go, folder: Path, have: dict[str, str], named: Collection[str],
             found.append(Version(module, version, newest, withdrawn))
         elif problem:
             unknown[module] = failure("go list -m -u", str(problem["Err"])).message
-    for module, problem in [*unknown.items()][:1]:
-        who = "it was" if len(unknown) == 1 else f"it and {amount(len(unknown) - 1, 'other')} were"
-        found.append(Version(module, have[module], note=f"whether {who} withdrawn is not known: {problem}"))
-    return found
+    return found + versions.unknown({module: have[module] for module in unknown}, next(iter(unknown.values()), ""))
 
 
 def _withdrawn(answer: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ def packages(pip: Pip, work: Path, have: Mapping[str, str], named: Sequence[str]
         written = text.replace(f"=={version}", f"=={best}")
         found.append(Version(name, version, best, yanked.get(name, ""), place=("pypi", number),
                              text=written).told(failed))
+    if failed and not named:
+        return versions.unknown(have, failed)
     named_ = {name for name, _version, _text in wanted}
     return found + [Version(name, have[name], withdrawn=why) for name, why in sorted(yanked.items())
                     if name not in named_]

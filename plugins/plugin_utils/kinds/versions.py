@@ -10,8 +10,10 @@ a version earlier (`1.2-rc1` is before `1.2`), and what is not a number is compa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+
+from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amount
 
 _WORD = re.compile(r"[0-9]+|[a-z]+")
 _DIGITS = 4000  # of a number; Python reads no longer ones
@@ -42,6 +44,14 @@ class Version:
 
     def told(self, note: str) -> Version:
         return replace(self, note="; ".join(filter(None, (self.note, note))))
+
+
+def unknown(locked: Mapping[str, str], why: str) -> list[Version]:
+    """One line for things (name -> version) of which it is not known whether they were withdrawn; none for none."""
+    others = len(locked) - 1
+    who = f"it and {amount(others, 'other')} were" if others else "it was"
+    return [Version(name, locked[name], note=f"whether {who} withdrawn is not known: {why}")
+            for name in sorted(locked)[:1]]
 
 
 def key(version: str) -> tuple[tuple[int, int, str], ...]:
