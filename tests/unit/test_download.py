@@ -241,7 +241,7 @@ def test_another_file_never_enters_and_no_other_origin_hides_it(server, client, 
 
 
 def test_a_full_disk_is_not_tried_again(server, client, store, time_, monkeypatch):
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(client, "into", full)

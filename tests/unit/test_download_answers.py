@@ -93,6 +93,8 @@ def test_what_is_compressed_on_the_way_is_not_taken_for_the_file(
             return
         with pytest.raises(Unreachable, match=f"comes compressed .{encoding}."):
             first_contact(quick(), f"http://{address}/{name}", tmp_path / "first")
+        for size in (len(BODY), None):  # its hash says whether it is right
+            assert download(quick(), [f"http://{address}/{name}"], SHA, size, Store(tmp_path / str(size)))
 
 
 @pytest.mark.parametrize("url", ["http://[::1/f", "ftp://127.0.0.1/f", "http:///f", "f", "http://127.0.0.1:99999/f"])

@@ -159,8 +159,9 @@ class Client:
                 response.close()
             return status
 
-    def into(self, url: str, path: Path, size: int | None) -> None:
-        """Appends to `path` the rest of the file at `url`. Raises Missing, HashMismatch (wrong size) or _Again."""
+    def into(self, url: str, path: Path, size: int | None, *, known: bool = True) -> None:
+        """Appends to `path` the rest of the file at `url`, whose hash may be known. Raises Missing, HashMismatch (wrong
+        size) or _Again."""
         have = _length(path)
         if size is not None and have > size:
             os.truncate(path, 0)
@@ -171,6 +172,8 @@ class Client:
             return _copy(path, url, size)
         try:
             with self.get(url, have) as response:
+                if not known:
+                    _refuse_packed(response, url)
                 self._body(response, url, path, have, size)
         except (urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError for a negative chunk size
             host = urlsplit(url).netloc
@@ -202,10 +205,6 @@ class Client:
             total = int(part[2])  # a server may send less than all the rest
         if size is not None and total is not None and total != size:
             raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
-        packed = response.headers.get("Content-Encoding", "identity").lower()
-        if size is None and packed != "identity" and not _PACKED.search(urlsplit(url).path):
-            raise Unreachable(f"{where} comes compressed ({packed}), although it was not asked for like that",
-                              url=where, hint="what would be locked is not the file itself: use another origin")
         with open(path, "r+b" if path.exists() else "wb") as file:
             file.seek(have)
             file.truncate()
@@ -223,7 +222,7 @@ class Client:
         self._heard[host] = self.clock()
         self._silent.pop(host, None)
 
-    def patiently(self, url: str, path: Path, size: int | None) -> None:
+    def patiently(self, url: str, path: Path, size: int | None, *, known: bool = True) -> None:
         """Retries `into` until it succeeds or `patience` is over. Raises Unreachable then, or at once if retrying is no
         use or the host is not asked any more."""
         started = self.clock()
@@ -239,7 +238,7 @@ class Client:
             else:
                 had = _length(path)
             try:
-                self.into(url, path, size)
+                self.into(url, path, size, known=known)
                 self._hear(host)
                 return
             except FarmError:  # that is an answer too
@@ -266,6 +265,13 @@ class Client:
                     raise NoSpace(f"the disk of {path.parent} is full", hint="make room there and run again",
                                   url=redact(url)) from error
                 raise
+
+
+def _refuse_packed(response: urllib3.BaseHTTPResponse, url: str) -> None:
+    packed, where = response.headers.get("Content-Encoding", "identity").lower(), redact(url)
+    if response.status == 200 and packed != "identity" and not _PACKED.search(urlsplit(url).path):
+        raise Unreachable(f"{where} comes compressed ({packed}), although it was not asked for like that", url=where,
+                          hint="what would be locked is not the file itself: use another origin")
 
 
 def _length(path: Path) -> int:
@@ -362,7 +368,7 @@ def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, in
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"first-{os.getpid()}-{threading.get_ident()}"
     path.unlink(missing_ok=True)
-    client.patiently(url, path, None)
+    client.patiently(url, path, None, known=False)
     return path, sha256_of(str(path)), path.stat().st_size
 
 

@@ -127,7 +127,7 @@ class Modules:
     def _refuse_elsewhere(self, name: str, work: Path) -> None:
         """A folder outside of the program may be on this machine, but no build has it."""
         said = next(iter(golang.values(self.go.must("mod", "edit", "-json", folder=work))))
-        places = [one["New"]["Path"] for one in said.get("Replace") or ()]  # type: ignore[index, union-attr]
+        places = [one["New"]["Path"] for one in said.get("Replace") or ()]  # type: ignore[index]
         if bad := [place for place in places if place.startswith(("/", "./", "../"))
                    and posixpath.normpath(place).startswith(("/", ".."))]:
             raise FarmError(f"go.mod replaces modules by folders outside of it: {', '.join(bad)}", input=name,
