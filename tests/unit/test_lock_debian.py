@@ -309,6 +309,14 @@ def test_a_name_is_never_taken_for_a_pattern(resolver):
         debian.closure("rootfs", debian.index(SUITES, AMD64), ["zlib.g"], essential=False)
 
 
+def test_a_plus_at_the_end_is_part_of_a_name(resolver):
+    """To apt it may also mean that the package before it is to be installed."""
+    debian = resolver()
+    with pytest.raises(FarmError, match=r"apt has no package web\+") as error:
+        debian.closure("rootfs", debian.index(SUITES, ARM64), ["tzdata", "web+"], essential=False)
+    assert error.value.where["platform"] == ARM64 and "correct `debian:`" in error.value.hint
+
+
 def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
     debian = resolver()
     debian.prepare([(SUITES, AMD64), (SUITES, ARM64)])

@@ -43,6 +43,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.apt import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import SNAPSHOT, Lock
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+CORRECT = "correct `debian:` of this input, or remove the platform from the recipe"
 RETRY_SECONDS = (3,)
 # keeps what one attempt fetched for the next
 TRY = ("-o", "APT::Get::List-Cleanup=false", "-o", "pkgCacheFile::Generate=false")
@@ -279,6 +280,9 @@ class Debian:
         install = ("install", "--print-uris", "--no-install-recommends",
                    *apt.installed([one.facts for one in below]))
         found = _asked(name, index, apt, install, wanted)
+        have = {one.facts["name"] for one in found}
+        if other := [one for one in wanted if one.endswith("+") and one not in have]:  # to apt `web+` may mean `web`
+            raise FarmError(f"apt has no package {', '.join(other)}", hint=CORRECT, platform=index.platform, input=name)
         if moved := [f"{one.facts['name']} {one.facts['version']}, there {there[one.facts['name']].facts['version']}"
                      for one in found if one.facts["name"] in there]:
             raise FarmError(f"{', '.join(wanted)} cannot be added to the image that this one descends from, because"
@@ -299,7 +303,7 @@ def _asked(name: str, index: Index, apt: Apt, command: Sequence[str], packages: 
         _code, out, err = apt.run(*command, "--", *packages)
         raise FarmError(
             f"apt cannot install {', '.join(packages) or 'the essential packages'}:\n    {_reasons(out + err)}",
-            hint="correct `debian:` of this input, or remove the platform from the recipe",
+            hint=CORRECT,
             input=name, platform=index.platform, suites=", ".join(release.suite for release in index.releases),
         )
     found = [_package(name, index, line) for line in out.splitlines() if line.startswith("'")]
