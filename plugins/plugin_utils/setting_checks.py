@@ -6,6 +6,7 @@ I/O."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -35,6 +36,8 @@ ADDRESSES: Mapping[str, tuple[str, str]] = {
     "npm": (r"(https?://\S+)?", "the address of a registry, as https://registry.example.org"),
     "pypi": (r"(https?://\S+|file:///\S+)?", "the address of an index, or a folder of wheels as file:///srv/wheels"),
 }
+# in an address; ssh has its user there, which is no secret
+LOGIN = re.compile(r"(?i)(?<!ssh)://[^/\s\"@]+@|ssh://[^/\s\"@]*:[^/\s\"@]*@")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
 SNAPSHOT = "%Y%m%dT%H%M%SZ"
@@ -170,6 +173,9 @@ def origins(value: Any) -> str:
                 isinstance(before, str) and isinstance(after, str) and re.match(pattern, after)
                 for before, after in rules.items()):
             wrong.append(f"{name} is a mapping of the beginning of an address to {words}")
+    # it would be in commands that every user sees, and in what Ansible prints
+    wrong += [f"{name} has no login (write that where this machine's own client reads it, such as netrc)"
+              for name in allowed if name in value and LOGIN.search(json.dumps(value[name], default=str))]
     return f"a mapping in which {', '.join(wrong)}" if wrong else ""
 
 

@@ -229,6 +229,10 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_catalog", [""], "a list of folders"),
         ("farm_catalog", [], "a list of folders"),
         ("farm_origins", {"gem": []}, "it has gem"),
+        ("farm_origins", {"npm": "https://me:word@r.example/"}, "npm has no login"),
+        ("farm_origins", {"debian": ["http://mirror.example", "http://token@mirror.example"]}, "debian has no login"),
+        ("farm_origins", {"git": {"https://a/": "ssh://me:word@b/"}}, "git has no login"),
+        ("farm_origins", {"go": "https://p.example,https://me:word@p.example"}, "go has no login"),
         ("farm_origins", {"npm": "file:///srv/npm"}, "npm is the address of a registry"),
         ("farm_origins", {"pypi": "/srv/wheels"}, "pypi is the address of an index"),
         ("farm_origins", {"debian": 5}, "debian is a list of base URLs"),
@@ -268,7 +272,9 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_registry_password", "a long pass phrase"), ("farm_snapshot", "20261101T081513Z"),
         ("farm_origins", {"debian": "file:///a", "go": "off", "npm": "https://r.example/", "pypi": "file:///b",
                           "url": {"http://a/": "file:///b/"}, "image": {"docker.io/": "mirror.example/hub/"}}),
-        ("farm_origins", {"cargo": "file:///srv/crates"}), ("farm_origins", {"cargo": "sparse+http://index.example/"}),
+        ("farm_origins", {"cargo": "file:///srv/crates"}),
+        ("farm_origins", {"git": {"https://a/": "ssh://git@b/"}, "url": {"https://a/": "https://b/x@1/"}}),
+        ("farm_origins", {"cargo": "sparse+http://index.example/"}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):
