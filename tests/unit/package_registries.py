@@ -74,8 +74,7 @@ class NpmRegistry(Site):
         """One version of a package; its tarball. If the version is not `announced`, what was said about it before
         stays: its tarball alone is replaced."""
         manifest = {"name": name, "version": version, **package}
-        content = tarball({"package.json": json.dumps(manifest), "index.js": f"// {name} {version}\n",
-                            **(files or {})})
+        content = tarball({"package.json": json.dumps(manifest), "index.js": f"// {name} {version}\n", **(files or {})})
         place = f"/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
         self.pages[place] = ("application/octet-stream", content)
         if not announced:

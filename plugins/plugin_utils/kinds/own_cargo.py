@@ -90,8 +90,12 @@ def outside(root: Path, program: str) -> list[str]:
     """The folders outside of `root` that a program in it requires by `path`, directly or not: they may be on this
     machine, but no build has them."""
     above = [program, *map(str, PurePosixPath(program).parents)]  # a workspace may be said there
-    todo, found = list(dict.fromkeys(above)), []
-    for folder in todo:  # it grows
+    todo, seen, found = above, set[str](), []
+    while todo:
+        folder = todo.pop()
+        if folder in seen:
+            continue
+        seen.add(folder)
         try:
             said = tomllib.loads((root / folder / "Cargo.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):  # what matters of it is reported by cargo
@@ -100,9 +104,9 @@ def outside(root: Path, program: str) -> list[str]:
             place = posixpath.normpath(posixpath.join(folder, path))
             if place.startswith(("/", "../")) or place == "..":
                 found.append(path)
-            elif place not in todo:
+            else:
                 todo.append(place)
-    return list(dict.fromkeys(found))
+    return sorted(set(found))
 
 
 class _OwnPrograms(Resolver):
