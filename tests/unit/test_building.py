@@ -49,6 +49,8 @@ BUILDCTL = """#!/bin/sh
 for word in "$@"; do case $word in --source-policy-file=*) cp "${word#*=}" "$0.$$" ;; esac; done
 exit 1
 """
+ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
+         "busy": "wait", "emulation": {}}  # what a session says of its node, without its name
 
 
 @dataclass
@@ -429,9 +431,7 @@ def test_a_mistake_of_ours_ends_the_run_and_is_told(farm: Farm, empty: Catalog, 
 def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
     submitted: list[object] = []
     made = farm.make(print, lambda work, then: submitted.append(work))
-    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
-             "busy": "wait", "emulation": {}}
-    late, other = made.sit("late", {**about, "name": "late"}), made.sit("other", {**about, "name": "other"})
+    late, other = made.sit("late", {**ABOUT, "name": "late"}), made.sit("other", {**ABOUT, "name": "other"})
     made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
@@ -451,9 +451,7 @@ def test_a_result_that_comes_after_another_nodes_is_let_go(farm: Farm) -> None:
 def test_a_late_result_that_cannot_be_kept_fails_no_unit_of_another_node(farm: Farm) -> None:
     pending: list[Callable[[object], None]] = []
     made = farm.make(print, lambda work, then: pending.append(then))
-    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
-             "busy": "wait", "emulation": {}}
-    late = made.sit("late", {**about, "name": "late"})
+    late = made.sit("late", {**ABOUT, "name": "late"})
     made.prepared(late, "x86_64", PROVEN, [])
     orders = made.orders(late)
     assert orders
@@ -473,9 +471,7 @@ def test_a_result_that_comes_twice_counts_once_and_its_node_keeps_it_until_then(
     pending: list[Callable[[object], None]] = []
     said: list[str] = []
     made = farm.make(said.append, lambda work, then: pending.append(then))
-    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
-             "busy": "wait", "emulation": {}}
-    one, two = made.sit("one", {**about, "name": "one"}), made.sit("two", {**about, "name": "two"})
+    one, two = made.sit("one", {**ABOUT, "name": "one"}), made.sit("two", {**ABOUT, "name": "two"})
     made.prepared(one, "x86_64", PROVEN, [])
     orders = made.orders(one)
     assert orders
@@ -499,16 +495,14 @@ def test_a_result_that_comes_twice_counts_once_and_its_node_keeps_it_until_then(
 def test_what_a_node_finished_counts_if_this_controller_gave_it_to_that_node(farm: Farm) -> None:
     submitted: list[object] = []
     made = farm.make(print, lambda work, then: submitted.append(work))
-    about = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
-             "busy": "wait", "emulation": {}}
     key = farm.planned.todo[0]
     farm.run.give(f"{farm.run.name}.1", "pi", {str(key): farm.planned.plan.units[key].id})
     finished = [{"id": f"{farm.run.name}.1", "digest": "sha256:1", "units": {str(key): "x"}}]
-    other = made.sit("other", {**about, "name": "other", "slots": 20})
+    other = made.sit("other", {**ABOUT, "name": "other", "slots": 20})
     made.prepared(other, "x86_64", PROVEN, finished)
     assert submitted == []
     assert made.orders(other) and made.scheduler.outcomes[key].state == State.RUNNING  # it answered sooner
-    made.prepared(made.sit("pi", {**about, "name": "pi"}), "x86_64", PROVEN, finished)
+    made.prepared(made.sit("pi", {**ABOUT, "name": "pi"}), "x86_64", PROVEN, finished)
     assert len(submitted) == 1
 
 
