@@ -310,6 +310,11 @@ def test_a_configuration_that_is_not_the_promised_one_is_found(changed: dict[str
     assert seen == found | {("root", "/etc/passwd")}  # toor
 
 
+def test_a_user_of_no_number_is_found_although_the_recipe_promises_none() -> None:
+    found = config.findings({**GOOD, "User": "nobody-knows"}, Contract(), config.users("root:x:0:0:::\n"))
+    assert ("config", "USER") in {(one.check, one.subject) for one in found}
+
+
 def test_root_has_one_name() -> None:
     for passwd, found in (("root:*:0:0::/:/bin/sh\napp:*:2000:0:::\n", []), ("", []),
                           ("root:*:0:0:::\ntoor:*:0:0:::\n", ["root"])):
