@@ -171,13 +171,7 @@ class Trial:
     def _look(self, container: Any) -> None:
         """What can be seen of a service that is up."""
         own = container.attrs["State"]["Pid"]
-        top = self._runs.of_container_by_hand("docker top {} -eo pid,ruid,euid,suid,args")
-        for pid, command in processes(own).items():
-            self._found(pid == own, "processes", command, f"it has another process: {command}", top)
-            wanted = self._promises["user"]
-            others = [user for user in users_of(pid) if wanted is not None and user != wanted]
-            self._found(not others, "user", command, f"{command} runs as user {others[0] if others else ''}, not as "
-                                                     f"{wanted}", top)
+        self._processes(own)
         for port, why in {**self._closed(container, trial_network.hidden), **self._closed(container)}.items():
             self._found(False, "ports", port, f"{port} cannot be reached: {why}",
                         self._runs.inside_by_hand("ss -lntu"))
@@ -189,10 +183,20 @@ class Trial:
             self._metrics(container)
         for request in self._promises["answers"]:
             self._ask(container, request)
+        self._processes(own)  # some start one only when they are asked
         self._found(bool(output(container).strip()), "logs", "output", "it logs nothing to stdout or stderr")
         for folder in dict.fromkeys((*self._promises["volumes"], *self._promises["tmpfs"], *MEMORY)):
             for path in logs_in(own, folder):
                 self._found(False, "logs", path, f"it logs to {path}")
+
+    def _processes(self, own: int) -> None:
+        top = self._runs.of_container_by_hand("docker top {} -eo pid,ruid,euid,suid,args")
+        for pid, command in processes(own).items():
+            self._found(pid == own, "processes", command, f"it has another process: {command}", top)
+            wanted = self._promises["user"]
+            others = [user for user in users_of(pid) if wanted is not None and user != wanted]
+            self._found(not others, "user", command, f"{command} runs as user {others[0] if others else ''}, not as "
+                                                     f"{wanted}", top)
 
     def _metrics(self, container: Any) -> None:
         url = self._promises["metrics"]
@@ -336,9 +340,10 @@ class Trial:
                         f"with {subject} it does not say {refusal['says']!r}: {last(said)}", by_hand)
 
     def _found(self, holds: bool, check: str, subject: str, words: str, by_hand: str = "", user: str = "") -> None:
-        if not holds:
-            self.findings.append({"check": check, "subject": subject, "words": words,
-                                  "by_hand": by_hand or self._runs.by_hand(user=user)})
+        made = {"check": check, "subject": subject, "words": words,
+                "by_hand": by_hand or self._runs.by_hand(user=user)}
+        if not holds and made not in self.findings:
+            self.findings.append(made)
 
 
 def _known(promises: Mapping[str, Any]) -> set[str]:

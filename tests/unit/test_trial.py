@@ -120,6 +120,20 @@ def test_a_container_may_not_take_the_machine_with_it(podman: bool) -> None:
     assert {name: asked[name] for name in limits if name in asked} == ({} if podman else limits)
 
 
+def test_a_process_that_a_service_starts_when_it_is_asked_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    promises = {**PROMISES, "user": 2000, "answers": [{"command": ["ask"], "http": ""}]}
+    made = trial.Trial(None, "sha256:1", promises, refused=Exception, shown="r/a@sha256:2", emulated=False)
+    running = {41: "service", 42: "worker"}
+    monkeypatch.setattr(trial, "processes", lambda own: dict(running))
+    monkeypatch.setattr(trial, "users_of", lambda pid: [2000])
+    monkeypatch.setattr(trial, "output", lambda container: "hello")
+    monkeypatch.setattr(trial, "logs_in", lambda own, folder: [])
+    monkeypatch.setattr(trial.Trial, "_ask", lambda self, container, request: running.update({43: "child of a request"}))
+    made._look(SimpleNamespace(attrs={"State": {"Pid": 41}}))
+    assert [one["words"] for one in made.findings if one["check"] == "processes"] == [
+        "it has another process: worker", "it has another process: child of a request"]
+
+
 @pytest.mark.parametrize("pid", [0, 1 << 30])
 def test_a_service_that_ends_while_it_is_asked_is_a_finding_and_no_error(pid: int) -> None:
     promises = {**PROMISES, "ports": {"web": "80/tcp"}, "metrics": "http://127.0.0.1:80/metrics"}
