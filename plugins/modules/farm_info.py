@@ -111,7 +111,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervision import 
 ARGUMENTS = {
     "state_dir": {"type": "path", "required": True},
 }
-BINARY = re.compile(r'(?m)^\s*binary = "([^"]+)"')
+BINARY = re.compile(r'(?m)^[ \t]*binary = "([^"]+)"')
 VERSION = re.compile(r"\bv?\d+\.\d+[\w.+~-]*")
 
 

@@ -173,6 +173,20 @@ def test_a_secret_that_a_later_layer_hides_is_found_in_its_layer() -> None:
         f"curl -sL http://r/v2/a/b/blobs/{layer.digest} | cat | tar -xO {finding.subject[1:]}")
 
 
+@pytest.mark.parametrize("content", [
+    b"x" * (70 << 10) + KEY, KEY + b"x" * (70 << 10), b"x" * ((1 << 20) + (64 << 10) - 20) + KEY + b"x" * (2 << 20),
+    PROGRAM + b"\0" + KEY,
+])
+def test_a_secret_in_a_large_file_or_a_program_is_found(content: bytes) -> None:
+    root = image([Member("a", content)])
+    assert ("secret", "/a") in checks(root)
+    assert root.files["/a"].elf or not root.files["/a"].content
+
+
+def test_what_only_looks_like_a_secret_in_a_compressed_file_is_none() -> None:
+    assert checks(image([Member("a.gz", b"\x1f\x8b" + b"x" * (70 << 10) + KEY)])) == set()
+
+
 def test_a_program_of_a_package_is_debians_only_as_long_as_it_is_what_the_package_brought() -> None:
     info, md5 = "var/lib/dpkg/info/", hashlib.md5(PROGRAM, usedforsecurity=False).hexdigest()
     records = [Member(f"{info}a.list", b"/.\n/bin/a\n/usr/bin/b\n/usr/bin/c\n"),

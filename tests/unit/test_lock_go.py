@@ -19,7 +19,12 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang, kind_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import MADE, package_path, requires
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.go_modules import (
+    MADE,
+    needs_modules,
+    package_path,
+    requires,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk, Resolved
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
@@ -277,6 +282,8 @@ def test_which_version_a_go_mod_requires():
     assert requires(text, "example.com/a", "v1.2.0")
     assert requires(text, "example.com/b", "v1.0.0")
     assert not requires(text, "example.com/a", "v1.2.00")
+    assert not requires("\n" * 500_000, "example.com/a", "v1.2.0")  # at once
+    assert needs_modules("\n" * 500_000)
 
 
 def test_hash1_of_a_zip_is_that_of_its_files(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def pem(what: str) -> bytes:
     b"Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\n",
     b"AGE-SECRET-KEY-1" + b"Q" * 58,
     b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+    b'{"kty":"EC","crv":"P-256","x":"' + b"x" * 43 + b'","y":"' + b"y" * 43 + b'","d":"' + b"d" * 43 + b'"}',
+    b'{"keys": [{"k": "' + b"k" * 43 + b'", "kty" : "oct"}]}',
     b"\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\1\0\4name",  # a key store of Java
 ])
 def test_a_private_key_is_one_in_every_form(content: bytes) -> None:
@@ -188,3 +191,19 @@ def test_an_account_that_needs_no_password_is_told(path: str, content: bytes) ->
 )
 def test_a_secret_in_the_configuration_is_found_once(said: dict[str, Any], found: set[str]) -> None:
     assert sorted(one.subject for one in config.secrets(said)) == sorted(found)
+
+
+HOSTILE = (b"\n", b" ", b"machine\n", b"machine ", b"password ", b"token:", b"export ", b"\nexport ", b"a=", b"x:",
+           b"{", b"://a:", b'"kty"', b'{"kty":"RSA"', b"-----BEGIN ", b"-----BEGIN PRIVATE KEY-----\n", b"\nPrivateKey",
+           b"authorization: ", b"aws_secret_access_key", b"Private-key-format: v1 \n", b"npm_")
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_no_file_takes_long_to_read(word: bytes) -> None:
+    """A pattern that tries each of many beginnings to the end takes minutes for an image that means harm."""
+    content = (word * (64 << 10))[:64 << 10]
+    began = time.monotonic()
+    secret.of_text(b" ".join((*secret.KEYS, *secret.TOKENS)) + b"\n" + content)
+    for path in (*secret.FILES, *secret.VARIABLES):
+        secret.of_file("/" + path.replace("*", "x"), content)
+    assert time.monotonic() - began < 5

@@ -128,10 +128,10 @@ def test_a_process_that_a_service_starts_when_it_is_asked_is_found_too(monkeypat
     monkeypatch.setattr(trial, "users_of", lambda pid: [2000])
     monkeypatch.setattr(trial, "output", lambda container: "hello")
     monkeypatch.setattr(trial, "logs_in", lambda own, folder: [])
-    monkeypatch.setattr(trial.Trial, "_ask", lambda self, container, request: running.update({43: "child of a request"}))
+    monkeypatch.setattr(trial.Trial, "_ask", lambda self, container, request: running.update({43: "child"}))
     made._look(SimpleNamespace(attrs={"State": {"Pid": 41}}))
     assert [one["words"] for one in made.findings if one["check"] == "processes"] == [
-        "it has another process: worker", "it has another process: child of a request"]
+        "it has another process: worker", "it has another process: child"]
 
 
 @pytest.mark.parametrize("pid", [0, 1 << 30])

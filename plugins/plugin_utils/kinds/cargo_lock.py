@@ -51,7 +51,7 @@ def needs_crates(text: str) -> bool:
     """Whether a Cargo.lock names anything that is not beside it; also if it cannot be read, which the lock step
     reports."""
     try:
-        return bool(re.search(r"^\s*source\s*=", text, re.M)) or not isinstance(tomllib.loads(text), dict)
+        return bool(re.search(r"^[ \t]*source[ \t]*=", text, re.M)) or not isinstance(tomllib.loads(text), dict)
     except (ValueError, RecursionError):
         return True
 

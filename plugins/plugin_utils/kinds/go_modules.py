@@ -229,7 +229,7 @@ def proxy_path(fact: Mapping[str, str]) -> str:
 
 def needs_modules(text: str) -> bool:
     """Whether a go.mod requires modules; also if it is none, which the go command reports in the lock step."""
-    return bool(re.search(r"^\s*require\b", text, re.M)) or not re.search(r"^\s*module\b", text, re.M)
+    return bool(re.search(r"^[ \t]*require\b", text, re.M)) or not re.search(r"^[ \t]*module\b", text, re.M)
 
 
 def _bytes(path: Path) -> bytes:
@@ -244,4 +244,5 @@ def package_path(module: str, package: str) -> str:
 
 def requires(text: str, module: str, version: str) -> bool:
     """Whether a go.mod requires exactly this version of a module."""
-    return bool(re.search(rf"^\s*(?:require\s+)?{re.escape(module)}\s+{re.escape(version)}\s*(?://.*)?$", text, re.M))
+    line = rf"^[ \t]*(?:require[ \t]+)?{re.escape(module)}[ \t]+{re.escape(version)}\s*(?://.*)?$"
+    return bool(re.search(line, text, re.M))

@@ -83,8 +83,10 @@ def languages(files: Mapping[str, File], packaged: frozenset[str], platform: Pla
 
 
 def _secret(file: File) -> str:
-    read = file.regular and len(file.content) <= SMALL and not file.elf
-    return secret.of_file(file.path, file.content) if read else ""
+    if file.secret or not file.regular:
+        return file.secret
+    whole = len(file.content) <= SMALL and not file.elf
+    return secret.of_file(file.path, file.content) if whole else secret.of_text(file.content)
 
 
 def _tools(file: File) -> Iterator[Finding]:

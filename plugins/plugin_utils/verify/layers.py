@@ -18,9 +18,12 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmE
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import zstandard
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import Descriptor
+from ansible_collections.desimages.farm.plugins.plugin_utils.verify import secret
 
 MAGIC = b"\x7fELF"
-SMALL = 64 << 10  # bytes of a file that is read for secrets
+SMALL = 64 << 10  # bytes of a file whose content is kept; a larger one is searched for secrets as it is read
+PIECE, OVERLAP = 1 << 20, 4 << 10  # bytes of it at a time, and those of the last time that are searched again
+PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")  # how compressed files begin
 LISTS = "var/lib/dpkg/info/"  # *.list: the files of each package, *.md5sums: what is in them, see dpkg(1)
 LINKS = 40  # that are followed on the way to a file, as Linux does
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -32,8 +35,9 @@ CAPABILITIES = "security.capability"
 @dataclass(frozen=True)
 class File:
     """A file, folder or link of an image. `path` begins with a slash; `mode` is as in stat(2), `target` is where a link
-    leads; `content` is that of programs (ELF) and of small files, else empty; `md5` is that of a program. A `hard` link
-    is another name of the file at `target`, and has nothing of its own."""
+    leads; `content` is that of programs (ELF) and of small files, else empty, and `secret` then says what is secret in
+    it; `md5` is that of a program. A `hard` link is another name of the file at `target`, and has nothing of its own.
+    """
 
     path: str
     mode: int
@@ -44,6 +48,7 @@ class File:
     content: bytes = field(default=b"", repr=False)
     hard: bool = False
     md5: str = ""
+    secret: str = ""
 
     @property
     def regular(self) -> bool:
@@ -211,17 +216,29 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Fil
         return folder.rstrip("/") + "/", None
     if name.startswith(WHITEOUT):
         return posixpath.join(folder, name[len(WHITEOUT):]), None
-    content = b""
+    content, said = b"", ""
     if member.isreg() and member.size:
         with archive.extractfile(member) as file:  # type: ignore[union-attr]
             content = file.read(SMALL + 1)
-            small = len(content) <= SMALL or path.startswith("/" + LISTS)
-            content = content + file.read() if content.startswith(MAGIC) or small else b""
+            if len(content) <= SMALL or content.startswith(MAGIC) or path.startswith("/" + LISTS):
+                content += file.read()
+            else:
+                content, said = b"", _searched(content, file)
     kinds = {tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK, tarfile.CHRTYPE: stat.S_IFCHR,
              tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() if content.startswith(MAGIC) else ""
     return path, File(path, kinds.get(member.type, stat.S_IFREG) | member.mode & 0o7777, member.uid, member.gid,
-                      member.linkname, PAX + CAPABILITIES in member.pax_headers, content, member.islnk(), md5)
+                      member.linkname, PAX + CAPABILITIES in member.pax_headers, content, member.islnk(), md5, said)
+
+
+def _searched(piece: bytes, file: IO[bytes]) -> str:
+    """What is secret in a large file that begins with `piece`. It is never in memory whole."""
+    found = secret.of_any(piece)
+    while piece and not found and not piece.startswith(PACKED):
+        more = file.read(PIECE)
+        piece = piece[-OVERLAP:] + more if more else b""
+        found = secret.of_text(piece)
+    return found
 
 
 def packaged(files: dict[str, File]) -> frozenset[str]:

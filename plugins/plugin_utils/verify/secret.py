@@ -22,7 +22,9 @@ KEYS: Forms = {
     b"---- BEGIN SSH2 ": re.compile(rb"---- BEGIN SSH2 (ENCRYPTED )?PRIVATE KEY ----\s"),
     b"PuTTY-User-Key": re.compile(rb"^PuTTY-User-Key-File-[0-9]+: ", re.M),
     b"AGE-SECRET-KEY": re.compile(rb"\bAGE-SECRET-KEY-1[A-Z0-9]{32}"),
-    b"PrivateKey": re.compile(rb"^\s*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=", re.M),  # WireGuard's
+    b"PrivateKey": re.compile(rb"^[ \t]*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=", re.M),  # WireGuard's
+    b'"kty"': re.compile(  # a JSON Web Key, RFC 7517 and 7518: private numbers, or a shared one
+        rb'\{(?=[^{}]*"kty"\s*:\s*"(RSA|EC|OKP|oct)")[^{}]*"[dk]"\s*:\s*"[A-Za-z0-9_-]{22,}"'),
     b"Private-key-format": re.compile(rb"^Private-key-format: v[0-9.]+\s+Algorithm: ", re.M),  # of DNSSEC
 }
 _GITHUB = re.compile(rb"\bgh[oprsu]_(?!x{8})[A-Za-z0-9]{36}", re.I)
@@ -53,12 +55,12 @@ BINARY = re.compile(  # keys in DER (X.690): PKCS #8, encrypted or not, PKCS #1,
 
 _VALUE = rb"[\"']?(?![\"'$<{*%])[^\s\"'#]"  # how a value begins that does not stand for another
 URL = re.compile(rb"://[^/\s:@\"'<>\\]*:(?![$<{*%])[^/\s@\"'<>\\]+@")  # with a password
-_NETRC = re.compile(rb"^\s*(machine|default)\b[^\0]*?\bpassword\s+" + _VALUE, re.M)
+_NETRC = re.compile(rb"^[ \t]*(machine|default)\b((?!^[ \t]*(machine|default)\b)[^\0])*?\bpassword\s+" + _VALUE, re.M)
 _NPM = re.compile(rb"_(auth|authToken|password)\s*=\s*" + _VALUE)
 _GIT = re.compile(URL.pattern + rb"|(?i:authorization:\s*(basic|bearer|token)\s+[a-z0-9])")
 _DOCKER = re.compile(rb'"(auth|identitytoken|registrytoken)"\s*:\s*"[A-Za-z0-9+/]{4}')
 _CREDENTIALS = re.compile(rb"(_key|token|password|secret)[\"']?\s*[=:]\s*" + _VALUE + rb"|" + URL.pattern)
-_PASSWORD = re.compile(rb"^\s*[\w.-]*password[\"']?\s*[=:]\s*" + _VALUE, re.M)
+_PASSWORD = re.compile(rb"^[ \t]*[\w.-]*password[\"']?\s*[=:]\s*" + _VALUE, re.M)
 _OAUTH = re.compile(rb"\b(oauth_token|token|refresh_token)[\"']?\s*[=:]\s*" + _VALUE)
 _COMPOSER = re.compile(rb'"password"\s*:\s*"[^"$]|"(github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')
 _HTPASSWD = re.compile(rb"^[^:#\s]+:(\$|\{SHA\}|[A-Za-z0-9./]{13}$)", re.M)
@@ -66,14 +68,14 @@ _HASHED = re.compile(rb"^[^:\n]+:(?!x:)[^:*!\n]", re.M)
 # names of variables; and the same in a file of them
 NAME = re.compile(r"((^|_)(PASS|PWD|CREDENTIALS?|(API|ACCESS|PRIVATE|SECRET)_?KEY|SECRET_KEY_BASE)"
                   r"|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN)$")
-_VARIABLES = re.compile(rb"^\s*(?:export\s+)?(\w+)[ \t]*=[ \t]*[\"']?([^\s\"'#]*)", re.M)
+_VARIABLES = re.compile(rb"^[ \t]*(?:export\s+)?(\w+)[ \t]*=[ \t]*[\"']?([^\s\"'#]*)", re.M)
 SWITCHES = frozenset(("true", "false", "yes", "no", "on", "off", "0", "1", "none", "null"))  # values of no secret
 FILES: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -> what makes it a secret
     ".netrc": _NETRC, "_netrc": _NETRC, "etc/netrc": _NETRC, "apt/auth.conf": _NETRC, "apt/auth.conf.d/*": _NETRC,
     ".npmrc": _NPM, "npmrc": _NPM,
     ".yarnrc.yml": re.compile(rb"npmAuth(Token|Ident)\s*:\s*" + _VALUE),
     ".pypirc": _PASSWORD, "pypoetry/auth.toml": _PASSWORD, ".my.cnf": _PASSWORD, ".gradle/gradle.properties": _PASSWORD,
-    ".msmtprc": re.compile(rb"^\s*password\s+\S", re.M),
+    ".msmtprc": re.compile(rb"^[ \t]*password\s+\S", re.M),
     "pip.conf": URL, ".condarc": URL, "uv.toml": URL, "apt/sources.list": URL, "apt/sources.list.d/*": URL,
     ".git-credentials": URL,
     ".git/config": _GIT, ".gitconfig": _GIT, "etc/gitconfig": _GIT,
@@ -81,13 +83,13 @@ FILES: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -
     "config.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/]{10,}={0,2}"'),  # a shorter one may be a word
     ".composer/auth.json": _COMPOSER, "composer/auth.json": _COMPOSER,
     "credentials": _CREDENTIALS, "credentials.toml": _CREDENTIALS, ".aws/config": _CREDENTIALS, ".s3cfg": _CREDENTIALS,
-    "rclone/rclone.conf": re.compile(rb"^\s*(pass|token|secret_access_key)\s*=\s*\S", re.M),
+    "rclone/rclone.conf": re.compile(rb"^[ \t]*(pass|token|secret_access_key)\s*=\s*\S", re.M),
     "gh/hosts.yml": _OAUTH, ".config/hub": _OAUTH, ".terraformrc": _OAUTH, "credentials.tfrc.json": _OAUTH,
     "application_default_credentials.json": _OAUTH,
     ".vault-token": re.compile(rb"\S"),
     ".m2/settings.xml": re.compile(rb"<(password|passphrase)>[^<${]"),
     ".pgpass": re.compile(rb"^[^#\n]+:[^:\n]+$", re.M),
-    ".kube/config": re.compile(rb"^\s*(token|password|client-key-data)\s*:\s*\S", re.M),
+    ".kube/config": re.compile(rb"^[ \t]*(token|password|client-key-data)\s*:\s*\S", re.M),
     ".htpasswd": _HTPASSWD, "htpasswd": _HTPASSWD, "*.htpasswd": _HTPASSWD,
     "*.keytab": re.compile(rb"\A\x05[\x01\x02]"),
     "shadow": _HASHED, "shadow-": _HASHED, "gshadow": _HASHED, "gshadow-": _HASHED, "security/opasswd": _HASHED,
@@ -101,10 +103,8 @@ OPEN = re.compile(rb"^([^:#+\s-][^:\n]*)::", re.M)  # an account that has no pas
 
 def of_file(path: str, content: bytes) -> str:
     """What is secret in a file: 'is a private key', 'has a password'; '' if nothing is."""
-    if said := of_text(content):
+    if said := of_any(content):
         return said
-    if BINARY.match(content):
-        return "is a private key"
     if any(_ends(path, end) and pattern.search(content) for end, pattern in FILES.items()):
         return "has a password or token"
     if any(_ends(path, end) for end in VARIABLES) and not path.endswith(SAMPLES):
@@ -113,6 +113,11 @@ def of_file(path: str, content: bytes) -> str:
                 return "has a password or token"
     opened = OPEN.search(content) if any(_ends(path, end) for end in ACCOUNTS) else None
     return f"lets anybody be {opened[1].decode(errors='replace')} without a password" if opened else ""
+
+
+def of_any(content: bytes) -> str:
+    """The same for a file of any name, or its beginning."""
+    return of_text(content) or ("is a private key" if BINARY.match(content) else "")
 
 
 def of_text(content: bytes) -> str:
