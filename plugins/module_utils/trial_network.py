@@ -115,12 +115,20 @@ def hidden(port: str) -> str:
         return ""
     if all(map(loopback, found)):
         return f"it listens on {' and '.join(found)} only, where nothing outside the container can reach it"
-    if port.endswith("/tcp") and all(":" in address for address in found):  # :: may be for both
-        try:
-            socket.create_connection(("127.0.0.1", int(port.partition("/")[0])), timeout=PATIENCE).close()
-        except OSError:
-            return "it listens for IPv6 only, which most networks of containers do not have"
+    if all(":" in address for address in found) and _free(port):  # :: may be for both
+        return "it listens for IPv6 only, which most networks of containers do not have"
     return ""
+
+
+def _free(port: str) -> bool:
+    """Whether something could still wait at a port for IPv4."""
+    number, _slash, kind = port.partition("/")
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as one:
+            one.bind(("0.0.0.0", int(number)))
+    except OSError:
+        return False
+    return True
 
 
 def others(known: Collection[str]) -> list[str]:

@@ -130,12 +130,13 @@ def bound(address: str, kind: str, port: int = 0, *, both: bool = False) -> Iter
         yield one.getsockname()[1]
 
 
-def test_a_port_that_is_open_for_ipv6_alone_is_not_reached_by_most() -> None:
-    with bound("::", "tcp", both=True) as port:
-        assert trial_network.hidden(f"{port}/tcp") == ""
-    with bound("::", "tcp") as port:
-        assert trial_network.accepts(f"{port}/tcp") == ""
-        assert "IPv6 only" in trial_network.hidden(f"{port}/tcp")
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_port_that_is_open_for_ipv6_alone_is_not_reached_by_most(kind: str) -> None:
+    with bound("::", kind, both=True) as port:
+        assert trial_network.hidden(f"{port}/{kind}") == ""
+    with bound("::", kind) as port:
+        assert trial_network.accepts(f"{port}/{kind}") == ""
+        assert "IPv6 only" in trial_network.hidden(f"{port}/{kind}")
 
 
 def test_ports_that_are_open_to_others_are_known_or_told() -> None:
