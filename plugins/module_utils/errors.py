@@ -8,6 +8,8 @@ import errno
 import re
 
 _USER = re.compile(r"""(?<=\w://)[^/"'\n]*@""")  # also with a space in it, which no URL has
+_PLACE = re.compile(r"([^\n]+?):[0-9]+: ")  # how a mistake in a file begins
+SHOWN = 50  # mistakes of a file in a message
 # the hint of a HashMismatch
 CHANGED = "the origin changed it, or someone else did: compare with another origin before you lock again"
 
@@ -45,12 +47,22 @@ class FarmError(Exception):
 
 
 class BadInput(FarmError):
-    """Recipes, locks or an inventory that cannot be used. It has all mistakes, not only the first one."""
+    """Recipes, locks or an inventory that cannot be used. It has all mistakes, not only the first one; its text has the
+    first `SHOWN` of each file, so that one that is no text hides nothing in another one."""
 
     def __init__(self, problems: list[str], *, what: str = "the catalog") -> None:
         self.problems = list(problems)
         count = len(self.problems)
-        super().__init__(f"{count} mistake{'s' if count != 1 else ''} in {what}:\n" + "\n".join(self.problems))
+        lines: list[str] = []
+        files: dict[str, int] = {}
+        for problem in self.problems:
+            found = _PLACE.match(problem)
+            file = found[1] if found else ""
+            files[file] = files.get(file, 0) + 1
+            if not file or files[file] <= SHOWN:
+                lines.append(problem)
+        more = [f"{file}: and {number - SHOWN} more" for file, number in files.items() if file and number > SHOWN]
+        super().__init__("\n".join([f"{count} mistake{'s' if count != 1 else ''} in {what}:", *lines, *more]))
 
 
 class HashMismatch(FarmError):

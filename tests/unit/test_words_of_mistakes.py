@@ -248,3 +248,12 @@ def test_what_copy_finds_or_may_find_is_not_told(empty: Catalog, step: str) -> N
 def test_what_copy_does_not_find_on_some_platforms_is_told_for_these(empty: Catalog) -> None:
     empty.image("a", "FROM scratch AS of-amd64\nFROM scratch AS of-arm64\nCOPY gone /\nFROM of-$TARGETARCH\n")
     assert said(empty) == ["Dockerfile:3: the image's folder has no 'gone' (for linux/arm64)"]
+
+
+def test_a_file_that_is_no_text_hides_no_mistake_in_another_one() -> None:
+    error = BadInput([*(f"images/a/Dockerfile:{line}: bad" for line in range(1, 70_001)),
+                             "images/b/image.yml:3: worse", *["farm_x: wrong"] * 60])
+    lines = str(error).split("\n")
+    assert lines[0] == "70061 mistakes in the catalog:" and len(error.problems) == 70_061
+    assert lines[50:53] == ["images/a/Dockerfile:50: bad", "images/b/image.yml:3: worse", "farm_x: wrong"]
+    assert len(lines) == 113 and lines[-1] == "images/a/Dockerfile: and 69950 more"
