@@ -171,12 +171,20 @@ def test_netrc_is_read_where_it_is_named_or_in_the_home_folder(tmp_path, monkeyp
     assert here.login(url) == login
 
 
+LISTED = "10.0.0.0/8, fd00::/8,[2001:db8::1]:5000,a.example:5000,x:y/z"
+
+
 @pytest.mark.parametrize(
     ("apt", "environment", "url", "proxy"),
     [
         ({}, {}, "http://a.example/x", ""),
         ({}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://p:1"),
         ({}, {"HTTPS_PROXY": "http://p:1", "no_proxy": "a.example"}, "https://a.example/x", ""),
+        *(({}, {"https_proxy": "http://p:1", "no_proxy": LISTED},
+           f"https://{host}/x", proxy)
+          for host, proxy in (("10.1.2.3:5000", ""), ("11.1.2.3", "http://p:1"), ("[fd00::1]:5000", ""),
+                              ("[2001:db8::1]:5000", ""), ("[2001:db8::1]", "http://p:1"), ("a.example:5000", ""),
+                              ("b.a.example:5000", ""), ("a.example", "http://p:1"), ("10.example", "http://p:1"))),
         ({"Acquire::http::Proxy": "http://apt:1"}, {"http_proxy": "http://p:1"}, "http://a.example/x", "http://apt:1"),
         ({"Acquire::http::Proxy": "http://apt:1", "Acquire::http::Proxy::a.example": "DIRECT"}, {},
          "http://a.example/x", ""),

@@ -9,7 +9,9 @@ None of it is ever written into a file of the project, and no message contains a
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import ipaddress
 import netrc
 import os
 import re
@@ -184,6 +186,26 @@ def pool(proxy: str, **options: Any) -> urllib3.PoolManager:
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", proxy_headers=headers, **options)
 
 
+def _bypassed(url: str, listed: str) -> bool:
+    """Whether the list in `no_proxy` has the host of a URL: by name, by name and port, or, as curl and programs in Go
+    read it, by the network of an address."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    host = parts.hostname or ""
+    if not listed:
+        return False
+    if urllib.request.proxy_bypass_environment(f"{host}:{port}", {"no": listed}):  # type: ignore[attr-defined]
+        return True
+    with contextlib.suppress(ValueError):  # it is a name
+        address = ipaddress.ip_address(host)
+        for entry in map(str.strip, listed.split(",")):
+            bare = re.sub(rf"^\[(.*)\](:{port})?$", r"\1", entry)
+            with contextlib.suppress(ValueError):
+                if address in ipaddress.ip_network(bare, strict=False):
+                    return True
+    return False
+
+
 @dataclass(frozen=True)
 class Machine:
     """How this machine fetches: everything that a client needs to behave like the machine's own clients. `tokens` maps
@@ -209,8 +231,7 @@ class Machine:
             if helper := self.apt.get(f"Acquire::{parts.scheme}::Proxy-Auto-Detect"):
                 value = programs.run([helper, url], seconds=HELPER).out.strip()
                 return "" if value.upper() == "DIRECT" else value
-        bypassed = self._variable("no_proxy")
-        if bypassed and urllib.request.proxy_bypass_environment(host, {"no": bypassed}):  # type: ignore[attr-defined]
+        if _bypassed(url, self._variable("no_proxy")):
             return ""
         return self._variable(f"{parts.scheme}_proxy") or self._variable("all_proxy")
 
