@@ -115,6 +115,33 @@ def test_an_origin_whose_certificate_is_not_accepted_is_asked_once(tmp_path: Pat
     assert waited == []
 
 
+@pytest.mark.parametrize(("status", "waits"), [("403 Forbidden", False), ("407 Login", False), ("429 Wait", True),
+                                               ("503 Unavailable", True)])
+def test_a_proxy_that_refuses_is_told_at_once_and_one_that_fails_is_asked_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, waits: bool) -> None:
+    waited: list[float] = []
+    with talker(talks(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{proxy}")
+        monkeypatch.setattr(http.time, "sleep", waited.append)
+        with pytest.raises((RegistryError, Unreachable), match=f"proxy: Tunnel connection failed: {status}") as told:
+            Registry("registry.example.org", pauses=(1,)).tags("a/b")
+        assert "check http_proxy and https_proxy" in told.value.hint and bool(waited) is waits
+        waited.clear()
+        asks = Client(Machine(environment={"https_proxy": f"http://{proxy}"}), apt=False, patience=1,
+                      sleep=waited.append)
+        with pytest.raises(Unreachable, match=f"proxy: Tunnel connection failed: {status}") as told:
+            download(asks, ["https://upstream.example/f"], SHA, len(BODY), Store(tmp_path))
+        assert ("check http_proxy and https_proxy" in str(told.value)) is not waits
+
+
+def test_a_proxy_whose_name_does_not_exist_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, GONE)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    with pytest.raises(RegistryError, match="Unable to connect to proxy: Failed to resolve 'proxy.example'") as told:
+        Registry("registry.example.org").tags("a/b")
+    assert "check http_proxy and https_proxy" in told.value.hint
+
+
 def test_an_origin_that_speaks_no_tls_is_asked_once(tmp_path: Path) -> None:
     waited: list[float] = []
     asks = Client(Machine(), apt=False, patience=60, sleep=waited.append)

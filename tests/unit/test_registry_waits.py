@@ -122,7 +122,7 @@ def test_a_registry_that_takes_little_in_is_given_up(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(http, "SLOWEST", 10**9)
     (tmp_path / "large").write_bytes(b"x" * (64 << 20))
     with talker(talk) as address:
-        wire = http.Wire(f"http://{address}", direct=True, pauses=(), threads=1)
+        wire = http.Wire(f"http://{address}", pauses=(), threads=1)
         began = time.monotonic()
         with pytest.raises(Unreachable, match="slower than"):
             wire.ask("PUT", f"http://{address}/v2/", {}, tmp_path / "large")
@@ -151,7 +151,7 @@ def test_a_registry_in_the_clear_where_tls_is_spoken_is_told_at_once() -> None:
         peer.recv(65536)  # all of it: closing with unread bytes resets the connection, and may take the answer along
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    wire = http.Wire("https://127.0.0.1", direct=True, pauses=http.PAUSES, threads=1)
+    wire = http.Wire("https://127.0.0.1", pauses=http.PAUSES, threads=1)
     began = time.monotonic()
     with (
         talker(talk) as address,
@@ -186,7 +186,7 @@ def test_a_registry_elsewhere_is_asked_through_the_proxy_and_one_here_is_not(
 ) -> None:
     monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
     monkeypatch.setenv("no_proxy", "0.0.0.0")
-    with pytest.raises(Unreachable) as error:
+    with pytest.raises(RegistryError) as error:
         Registry("registry.example.org", pauses=()).digest("a", "b")
     assert proxy.asked[0].startswith("CONNECT registry.example.org:443")
     assert base64.b64encode(b"me:secret").decode() in proxy.asked[0]
@@ -194,6 +194,17 @@ def test_a_registry_elsewhere_is_asked_through_the_proxy_and_one_here_is_not(
     assert not Registry("0.0.0.0", pauses=()).answers()
     assert not Registry("127.0.0.1:1", pauses=()).answers()
     assert len(proxy.asked) == 1
+
+
+def test_where_a_registry_here_leads_is_asked_through_the_proxy(
+    proxy: Proxy, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    faulty.answers["HEAD /v2/a/b/blobs/"] = [Reply(307, {"Location": "https://storage.example.org/x"})]
+    with pytest.raises(RegistryError, match="https://storage.example.org, where the registry .* leads, cannot be"):
+        Registry(faulty.address, pauses=()).has_blob("a/b", TO)
+    assert proxy.asked[0].startswith("CONNECT storage.example.org:443")
 
 
 @pytest.mark.parametrize(
@@ -350,8 +361,9 @@ def test_an_answer_that_is_cut_short_is_no_answer(talk: Callable[[socket.socket]
         registry = Registry(address, pauses=())
         for act in (lambda: registry.manifest("a/b", TO), lambda: list(registry.blob("a/b", TO)),
                     lambda: registry.tags("a/b")):
-            with pytest.raises(Unreachable):
+            with pytest.raises(Unreachable) as error:
                 act()
+            assert not re.search(r"\('|\(\"|Incomplete|Disconnected|BadStatus|\n\n", str(error.value))
 
 
 def test_what_broke_off_is_asked_for_again() -> None:

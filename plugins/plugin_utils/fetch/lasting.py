@@ -9,6 +9,8 @@ import re
 import socket
 from urllib.parse import urlsplit
 
+from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
+
 _TLS = (  # what OpenSSL says, and what to do: at the farm's own registry, and elsewhere
     (re.compile("certificate has expired"),
      "renew the certificate; playbooks/provision.yml renews that of the farm's own registry",
@@ -29,6 +31,9 @@ _TLS = (  # what OpenSSL says, and what to do: at the farm's own registry, and e
                 "|KEY_TOO_SMALL|MD_TOO_WEAK"),
      "it must speak TLS 1.2 or later, under that name, and ask for no certificate of its clients", ""),
 )
+_REFUSES = re.compile("Tunnel connection failed: 4(?!08|29)")  # RFC 9110, 9.3.6
+PROXY = ("the proxy does not lead there: check http_proxy and https_proxy (http://USER:PASSWORD@HOST:PORT if it asks "
+         "for a login), or name in no_proxy what needs none")
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
@@ -38,10 +43,17 @@ def remedy(error: BaseException | None, url: str, *, farms: bool, met: bool) -> 
     `farms` says that it is the farm's own registry, which settings can help; `met` that its host has answered before,
     so that its name is right.
     """
+    if by_proxy(error) and ((not met and _no_such_host(error)) or _REFUSES.search(str(error))):
+        return PROXY
     if not met and _no_such_host(error) and not (urlsplit(url).hostname or "").endswith(".local"):
         return f"check {'farm_registry' if farms else 'the address'}, or how this machine resolves names"
     here, there = next((hints for sign, *hints in _TLS if sign.search(str(error))), ("", ""))
     return here if farms else there or here
+
+
+def by_proxy(error: BaseException | None) -> bool:
+    """Whether it is the proxy that failed or refused, and nobody else was asked."""
+    return isinstance(getattr(error, "reason", None) or error, urllib3.exceptions.ProxyError)
 
 
 def _no_such_host(error: BaseException | None) -> bool:

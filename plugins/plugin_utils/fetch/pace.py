@@ -79,8 +79,17 @@ class _Response(http.client.HTTPResponse):
 
 def cause(error: Exception | None) -> str:
     """What urllib3 says, without the object that it begins with: `_Connection(host='127.0.0.1', port=5000): `, or in
-    older versions `<... object at 0x...>: `."""
-    return re.sub(r"^(\w+\([^()]*\)|<[^<>]*>): ", "", str(getattr(error, "reason", None) or error))
+    older versions `<... object at 0x...>: `. Some of its errors hold another one beside their words."""
+    found = getattr(error, "reason", None) or error
+    held: tuple[Any, ...] = getattr(found, "args", ())
+    if isinstance(found, urllib3.exceptions.HTTPError) and len(held) == 2 and isinstance(held[1], Exception):
+        words, inner = str(held[0]).rstrip("."), held[1]
+        if isinstance(inner, http.client.IncompleteRead) and inner.expected:
+            return f"the connection ended, and {inner.expected} bytes were to come"
+        if type(inner) is http.client.BadStatusLine:
+            return f"what it answers is not HTTP: {inner.line.strip()[:100]!r}"
+        return words if str(inner) in words else f"{words}: {cause(inner)}"
+    return re.sub(r"^(\w+\([^()]*\)|<[^<>]*>): ", "", str(found))
 
 
 def paced(slowest: int) -> dict[str, type[urllib3.HTTPConnectionPool]]:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     FarmError,
     NoSpace,
@@ -27,7 +29,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import remedy
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import PROXY, by_proxy, remedy
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, cause, paced
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
@@ -88,7 +90,7 @@ class Answer:
             yield from self._response.stream(1 << 20, decode_content=False)
             whole = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError for a negative chunk size
-            raise Unreachable(f"{self.shown}: the answer ended early: {error}") from error
+            raise Unreachable(f"{self.shown}: the answer ended early: {cause(error)}") from error
         finally:
             if whole:
                 self._response.release_conn()
@@ -99,24 +101,32 @@ class Answer:
 class Wire:
     """Connections to a registry and to where it redirects. Safe to use from several threads."""
 
-    def __init__(self, base: str, *, direct: bool, ca: str = "", pauses: Sequence[float], threads: int,
-                 farms: bool = True) -> None:
-        """`base` is the registry's URL, which decides the proxy; `direct` uses none. The registry's certificate must
-        be one of the CA in the file `ca`, if that is given; all other hosts' of a CA of the system. `farms` says that
-        it is the farm's own registry, which settings can help."""
+    def __init__(self, base: str, *, ca: str = "", pauses: Sequence[float], threads: int, farms: bool = True) -> None:
+        """`base` is the registry's URL. Its certificate must be one of the CA in the file `ca`, if that is given; all
+        other hosts' of a CA of the system. `farms` says that it is the farm's own registry, which settings can help.
+
+        Each host is asked through the proxy that the environment names for it: what a registry inside leads to may be
+        outside. This machine itself needs none.
+        """
         self._base, self._ca, self._pauses, self._threads = origin(base), ca, pauses, threads
         self._farms = farms
         self.tell: Callable[[str], None] = lambda text: None  # people, of a trouble that lasts
         self._told = False
         self._met: set[str] = set()  # origins that have answered
-        self._proxy = "" if direct else Machine(environment=os.environ).proxy(base)
-        self._others = self._new_pool()
-        self._own = self._new_pool(ca_certs=ca) if ca else self._others
+        self._here = Machine(environment=os.environ)
+        self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}  # by proxy and CA
+        self._lock = threading.Lock()
+        self._connections(base)  # tells of a proxy that is none before anything is done
 
-    def _new_pool(self, **options: Any) -> urllib3.PoolManager:
-        made = pool(self._proxy, maxsize=self._threads, **options)
-        made.pool_classes_by_scheme = paced(SLOWEST)
-        return made
+    def _connections(self, url: str) -> urllib3.PoolManager:
+        proxy = "" if references.loopback(urlsplit(url).netloc) else self._here.proxy(url)
+        ca = self._ca if origin(url) == self._base else ""
+        with self._lock:
+            if (proxy, ca) not in self._pools:
+                made = pool(proxy, maxsize=self._threads, **({"ca_certs": ca} if ca else {}))
+                made.pool_classes_by_scheme = paced(SLOWEST)
+                self._pools[proxy, ca] = made
+            return self._pools[proxy, ca]
 
     def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None = None, *,
             whole: bool = True, once: bool = False) -> Answer:
@@ -167,6 +177,8 @@ class Wire:
         text = f"{what} cannot be reached: {cause(error)}"
         if hint := self._remedy(url, error):
             return RegistryError(text, hint=hint)
+        if by_proxy(error):
+            return Unreachable(text, hint=PROXY)
         there = "is it running, and is that its address?"
         return Unreachable(text, hint=f"{there} `make status` shows the farm's own registry" if self._farms else there)
 
@@ -178,7 +190,7 @@ class Wire:
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Path | None) -> Answer:
         options: dict[str, Any] = dict.fromkeys(("redirect", "retries", "preload_content", "decode_content"), False)
         options["timeout"] = TAKES_IN if method == "PUT" else ANSWERS
-        connections = self._own if origin(url) == self._base else self._others
+        connections = self._connections(url)
         if isinstance(body, Path):
             with body.open("rb") as file:
                 size = {"Content-Length": str(os.fstat(file.fileno()).st_size)}

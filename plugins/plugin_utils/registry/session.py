@@ -50,7 +50,7 @@ class Session:
         self.address = address
         self.base = f"{'http' if plain else 'https'}://{host}"
         self._elsewhere, self._given, self._farms = not plain, access.login, access.farms
-        self._wire = Wire(self.base, direct=plain, ca=access.ca, pauses=pauses, threads=threads, farms=access.farms)
+        self._wire = Wire(self.base, ca=access.ca, pauses=pauses, threads=threads, farms=access.farms)
         self._keys = {origin(self.base): Keys(address, self._wire.ask, own=True, given=access.login)}
         self._lock = threading.Lock()
 
