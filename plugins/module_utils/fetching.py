@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from .challenges import challenges, token, trusted
 from .errors import FarmError, Unreachable
 from .files import CHUNK
+from .references import loopback
 
 SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
 REACHED = 20  # seconds in which a registry must answer
@@ -43,13 +44,15 @@ def reached(access: Mapping[str, str]) -> str:
             return ""
     except HTTPError as error:
         return "" if error.code < 500 else f"{access['url']}: {error}"
-    except (OSError, http.client.HTTPException) as error:
-        return f"{access['url']}: {error.reason if isinstance(error, URLError) else error}"
+    except FarmError as error:
+        return error.message
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"{access['url']}: {_why(error)}"
 
 
 def _opener(url: str, ca: str) -> urllib.request.OpenerDirector:
     """`ca` is a file with what alone is trusted for that URL's host; '' is what the system trusts."""
-    handlers: list[Any] = [_Exact(urlsplit(url).netloc, ca)] if ca else []
+    handlers: list[Any] = [_Within(), *([_Exact(urlsplit(url).netloc, ca)] if ca else [])]
     return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
 
 
@@ -63,6 +66,26 @@ class _Exact(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         ca = self._ca if req.host == self._host else None
         return self.do_open(http.client.HTTPSConnection, req, context=ssl.create_default_context(cafile=ca))
+
+
+class _Within(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect out of TLS, except within this machine: whoever is on the way would see what is read."""
+
+    def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any,
+                         newurl: str) -> urllib.request.Request | None:
+        parts = urlsplit(newurl)
+        here = parts.scheme == "http" and req.type == "http" and loopback(parts.netloc)
+        if parts.scheme != "https" and not here:
+            raise FarmError(f"{req.full_url} leads to {newurl.partition('?')[0]}, which is not TLS: it is not followed",
+                            hint="tell a registry behind a proxy its own address (http.host)")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _why(error: Exception) -> str:
+    """An error of urllib in words."""
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer broke off"
+    return str(error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error)
 
 
 def _opened(opener: urllib.request.OpenerDirector, url: str, access: Mapping[str, str]) -> http.client.HTTPResponse:
@@ -116,9 +139,10 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
                 raise Unreachable(f"{url} ends after {came} of {said} bytes", hint=_HINT)
     except HTTPError as error:
         kind = Unreachable if error.code in AGAIN else FarmError
-        raise kind(f"{url}: {error}", hint=_REFUSED.get(error.code, _HINT)) from error
-    except (OSError, http.client.HTTPException) as error:
+        said = str(error).partition("\n")[0]  # after a circle of redirects it goes on
+        raise kind(f"{url}: {said}", hint=_REFUSED.get(error.code, _HINT)) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError for what is not an address
         why = error.reason if isinstance(error, URLError) else error
         if isinstance(why, ssl.SSLCertVerificationError):
-            raise FarmError(f"{url}: {error}", hint=_DISTRUST) from error
-        raise Unreachable(f"{url}: {error}", hint=_HINT) from error
+            raise FarmError(f"{url}: {_why(error)}", hint=_DISTRUST) from error
+        raise Unreachable(f"{url}: {_why(error)}", hint=_HINT) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import ssl
 import subprocess
@@ -191,6 +192,23 @@ def test_the_login_does_not_follow_a_redirect(
         access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
         assert read(server.url, **access) == b"content"
         assert (server.asked, other.asked) == ([BASIC], [""])
+
+
+@pytest.mark.parametrize("leads", ["http://storage.example.org/x?signature", "ftp://127.0.0.1/x"])
+def test_a_redirect_out_of_tls_is_not_followed(certificates: tuple[Path, Path], leads: str) -> None:
+    with served(certificates[0], asks=False) as server, pytest.raises(FarmError) as error:
+        server.leads = leads
+        read(server.url, url=server.url, ca=str(certificates[0]))
+    assert f"leads to {leads.partition('?')[0]}, which is not TLS" in str(error.value)
+
+
+@pytest.mark.parametrize(("leads", "said"), [("https://[::1/x", "Invalid IPv6 URL"), ("/x", "infinite loop"),
+                                             ("https://127.0.0.1:1/x", "Connection refused")])
+def test_what_fails_is_told_in_words(certificates: tuple[Path, Path], leads: str, said: str) -> None:
+    with served(certificates[0], asks=False) as server, pytest.raises(FarmError) as error:
+        server.leads = leads
+        read(server.url, url=server.url, ca=str(certificates[0]))
+    assert said in error.value.message and not re.search("<urlopen|\n", error.value.message)
 
 
 def test_what_breaks_off_is_no_damage(certificates: tuple[Path, Path]) -> None:

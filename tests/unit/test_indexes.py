@@ -190,7 +190,7 @@ def test_what_docker_itself_pushed_is_taken_as_what_oci_defines(faulty: Faulty) 
     (manifest,) = indexes.describe(to(faulty), "a/b", found.names)
     assert (manifest.digest, manifest.size, manifest.media_type) == (made, size, kind)
     faulty.hold("a/b", "first", b'{"schemaVersion": 1, "fsLayers": []}')
-    with pytest.raises(FarmError, match="linux/arm64: first is neither a manifest nor an index"):
+    with pytest.raises(FarmError, match="linux/arm64: first is a manifest of Docker's first kind"):
         indexes.describe(to(faulty), "a/b", {ARM64: "first"})
 
 

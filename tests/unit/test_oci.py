@@ -130,6 +130,10 @@ def test_an_index_is_read_with_its_platforms() -> None:
     ({}, "r/a:b is neither a manifest nor an index that the farm knows: mediaType 'none'"),
     ({"manifests": [], "mediaType": "x/y"}, "r/a:b is neither a manifest nor an index that the farm knows: mediaType"
      " 'x/y'"),
+    ({"schemaVersion": 1, "fsLayers": []}, "r/a:b is a manifest of Docker's first kind (schema 1), which is not"),
+    ({"manifests": [descriptor("a", digest="sha512:" + "0" * 128)]}, "r/a:b names content by sha512, which the farm "
+     "cannot check: it knows sha256 alone"),
+    ('{"manifests": [], "annotations": {"a": "\\uD800"}}', "r/a:b has text that is not Unicode"),
     ({"manifests": [7]}, "r/a:b names content by '7', which is not a descriptor"),
     ({"config": {}, "layers": [7]}, "r/a:b names content with the digest 'None', the size 'None' and the media type"
      " 'None': one of these is not valid"),

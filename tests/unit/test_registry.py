@@ -372,6 +372,7 @@ def test_a_list_is_read_to_its_end(faulty: Faulty) -> None:
         Reply(200, body=b'{"tags": [7]}'),
         Reply(200, body=b'{"tags": "a"}'),
         Reply(200, body=b"<html>"),
+        Reply(200, {"Link": '/v2/a/b/tags/list?last=a; rel="next"'}, b'{"tags": ["a"]}'),
     ],
 )
 def test_a_list_that_is_none_or_does_not_end_is_an_error(faulty: Faulty, reply: Reply) -> None:

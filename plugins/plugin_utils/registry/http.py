@@ -38,7 +38,7 @@ LONGEST = 240  # seconds after which nothing is retried, however long each attem
 SLOWEST = 10_000  # bytes a second
 LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept manifests of 4 MiB
 QUIET = 10  # seconds of trouble of which nobody is told
-_SAID = ("message", "detail", "details", "error_description", "error", "code")  # where servers say what is wrong
+_SAID = ("errors", "message", "detail", "details", "msg", "error_description", "error", "code")  # of what is wrong
 AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
@@ -238,16 +238,23 @@ def words(data: bytes) -> str:
     title, of other text its beginning."""
     try:
         value = json.loads(data)
-        errors = value.get("errors") if isinstance(value.get("errors"), list) else [value]
-        found = [next((one[name] for name in _SAID if isinstance(one.get(name), str) and one[name]), "")
-                 for one in errors]
-        text = "; ".join(filter(None, found))
-    except (ValueError, AttributeError, RecursionError):
+        text = _said(value) if isinstance(value, (dict, list, str)) else data.decode()
+    except (ValueError, RecursionError):
         text = data[:4096].decode(errors="replace")
-        title = re.search(r"<title[^>]*>([^<]*)", text, re.I)
+        title = re.search(r"<(?:title|message)\b[^>]*>([^<]*)", text, re.I)  # of a page, of a storage as S3
         text = title[1] if title else "" if "<" in text or data.startswith((b"{", b"[")) else text
     text = " ".join(text.split())[:500]
     return text if text.isprintable() else ascii(text)
+
+
+def _said(value: Any) -> str:
+    """What is said in JSON: each of a list, or the first in an object, in whatever it is wrapped."""
+    if isinstance(value, dict):
+        named = {str(name).lower(): part for name, part in value.items()}
+        return next(filter(None, (_said(named.get(name)) for name in _SAID)), "")
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_said, value)))
+    return value if isinstance(value, str) else ""
 
 
 class _Sent:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,9 @@ SYSTEMS = frozenset(("aix", "android", "darwin", "dragonfly", "freebsd", "illumo
                      "openbsd", "plan9", "solaris", "wasip1", "windows"))
 ARCHITECTURES = frozenset(("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
                            "ppc64le", "riscv64", "s390x", "wasm"))
+
+
+OTHER = re.compile(r"sha(384|512):[0-9a-f]{96,128}")  # digests that are valid elsewhere
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,20 @@ class Content:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def document(data: bytes, where: str) -> dict[str, Any]:
-    """Parses a JSON object from a registry. Raises RegistryError, which names `where`, for anything else."""
+def document(data: bytes, where: str, *, shown: bool = False) -> dict[str, Any]:
+    """Parses a JSON object from a registry. Raises RegistryError, which names `where`, for anything else. What is only
+    `shown` may have text that cannot be written into another."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise RegistryError(f"{where} is not JSON: {str(error)[:200]}", hint="is that address a registry's?") from error
     if not isinstance(value, dict):
         raise RegistryError(f"{where} is not a JSON object", hint="is that address a registry's?")
+    if not shown and b"\\ud" in data.lower():  # half of a pair in UTF-16, which JSON allows
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise RegistryError(f"{where} has text that is not Unicode") from error
     return value
 
 
@@ -156,6 +166,9 @@ def read(data: bytes, where: str) -> Content:
     """
     value = document(data, where)
     kind = _kind(value)
+    if value.get("schemaVersion") == 1:
+        raise RegistryError(f"{where} is a manifest of Docker's first kind (schema 1), which is not supported any more:"
+                            " push the image again with an engine of today")
     if not kind:
         said = str(value.get("mediaType", "none"))[:100]
         raise RegistryError(f"{where} is neither a manifest nor an index that the farm knows: mediaType {said!r}")
@@ -173,6 +186,9 @@ def _descriptor(value: Any, where: str) -> Descriptor:
     if not isinstance(value, dict):
         raise RegistryError(f"{where} names content by {str(value)[:100]!r}, which is not a descriptor")
     digest_, size, kind = value.get("digest"), value.get("size"), value.get("mediaType")
+    if isinstance(digest_, str) and OTHER.fullmatch(digest_):
+        raise RegistryError(f"{where} names content by {digest_.partition(':')[0]}, which the farm cannot check: it "
+                            "knows sha256 alone")
     good = not references.digest(digest_) and isinstance(kind, str)
     if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         said = f"the digest {str(digest_)[:100]!r}, the size {str(size)[:30]!r} and the media type {str(kind)[:100]!r}"
@@ -196,7 +212,7 @@ def lines(data: bytes | None) -> list[str]:
     if data is None:
         return []
     try:
-        value = document(data, "")
+        value = document(data, "", shown=True)
     except RegistryError:
         return ["not an index"]
     if "manifests" not in value:

@@ -113,7 +113,11 @@ class Session:
                 raise RegistryError(f"{answer.shown}: {key} is not a list of names")
             barren = barren + 1 if found.issuperset(names) else 0
             found.update(names)
-            link = next_page(answer.headers.get("Link", ""))
+            said = answer.headers.get("Link", "")
+            link = next_page(said)
+            if not link and "<" not in said and "next" in said.lower():
+                raise RegistryError(f"{answer.shown}: the list of {key} goes on, but its header Link does not say where"
+                                    f" between < and >: {said[:200]!r}")
             if not link:
                 return sorted(found)
             url = self.leads(answer, answer.url, link)
@@ -172,7 +176,7 @@ def next_page(link: str) -> str:
     """The address of the next page of a list in a Link header, which may have other addresses too; '' if there is none
     (RFC 8288). One that does not say what it is counts, as no other is defined for lists."""
     for match in _LINK.finditer(link):
-        said = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(match[2])}
+        said = {name.lower(): quoted or plain.strip("'") for name, quoted, plain in _PARAMETER.findall(match[2])}
         if "next" in said.get("rel", "next").lower().split():
             return match[1]
     return ""
