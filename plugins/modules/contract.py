@@ -134,6 +134,7 @@ seconds:
 """
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -151,6 +152,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.trial_image import 
 try:
     import docker
     import zstandard
+    from requests.exceptions import RequestException
 except ImportError:
     LACKING = traceback.format_exc()
 else:
@@ -200,12 +202,22 @@ def main() -> None:
                 raise FarmError(f"the engine at {module.params['socket']} was restarted while the image ran")
     except FarmError as error:
         module.fail_json(**error.as_result())
+    except (docker.errors.DockerException, RequestException) as error:
+        module.fail_json(msg=f"the engine at {module.params['socket']} fails: {spoken(error)}")
     except OSError as error:
         module.fail_json(**system_error(error).as_result())
-    except docker.errors.DockerException as error:
-        module.fail_json(msg=f"the engine at {module.params['socket']} fails: {error}")
     module.exit_json(changed=False, findings=trial.findings, facts=trial.facts, ran_by=ran_by, emulator=emulator,
                      seconds=round(time.monotonic() - began, 1))
+
+
+def spoken(error: BaseException) -> str:
+    """An error of the SDK in words. It holds one of requests, which holds one of urllib3, which holds one of Python;
+    what an engine itself says, the SDK says in words."""
+    if type(error) is docker.errors.DockerException:
+        error = error.__cause__ or error
+    while error.args and isinstance(error.args[-1], Exception):
+        error = error.args[-1]
+    return re.sub(r"^\w+\([^()]*\): ", "", str(error))
 
 
 def unpacked(params: dict, place: str, *, emulated: bool) -> Trial:

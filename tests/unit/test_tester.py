@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from http.client import RemoteDisconnected
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,9 @@ from ansible_collections.desimages.farm.plugins.module_utils import (
 )
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.modules import contract, tester
+from requests import exceptions
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from .modules import result
 
@@ -116,6 +120,20 @@ def test_a_persons_engine_keeps_its_images_and_gets_none(run: Callable[..., dict
     engine = Engine("theirs")
     found = run(engine)
     assert (found.get("msg"), found["ran_by"], engine.trials, engine.there) == (None, "native", ["tried"], ["theirs"])
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (exceptions.ConnectionError(ProtocolError("Connection aborted.", RemoteDisconnected("It closed"))), "It closed"),
+    (exceptions.ReadTimeout(ReadTimeoutError(HTTPConnectionPool("localhost"), "/x", "It said nothing")),
+     "It said nothing"),
+    (contract.docker.errors.APIError("conflict: it is used"), "conflict: it is used"),
+])
+def test_an_engine_that_goes_away_is_named_in_words(run: Callable[..., dict[str, Any]], engine_socket: str,
+                                                    error: Exception, said: str) -> None:
+    def tried() -> None:
+        raise error
+
+    assert run(Engine(), tried=tried)["msg"] == f"the engine at {engine_socket} fails: {said}"
 
 
 def test_an_engine_of_the_farm_forgets_the_images_of_earlier_runs(run: Callable[..., dict[str, Any]]) -> None:
