@@ -87,7 +87,7 @@ def cause(error: Exception | None) -> str:
         if isinstance(inner, http.client.IncompleteRead) and inner.expected:
             return f"the connection ended, and {inner.expected} bytes were to come"
         if type(inner) is http.client.BadStatusLine:
-            return f"what it answers is not HTTP: {inner.line.strip()[:100]!r}"
+            return f"what it answers is not HTTP: {str(inner).strip()[:100]!r}"
         return words if str(inner) in words else f"{words}: {cause(inner)}"
     return re.sub(r"^(\w+\([^()]*\)|<[^<>]*>): ", "", str(found))
 
