@@ -329,14 +329,16 @@ def test_a_descriptor_that_is_none_is_told(faulty: Faulty, here: Here, part: str
     else:
         value[part][0].update(change)
     faulty.hold("team/os", "2", json.dumps(value).encode())
-    with pytest.raises(FarmError, match="team/os:2: .* names content with the digest"):
+    with pytest.raises(FarmError, match="team/os:2: .* names content (with the digest|by sha512)"):
         here.lock(f"{faulty.address}/team/os:2", AMD64)
 
 
 def test_a_manifest_of_the_registry_that_is_none_is_told(faulty: Faulty, here: Here) -> None:
-    faulty.hold("team/os", "1", b'{"schemaVersion": 1}')
-    with pytest.raises(FarmError, match=r"team/os:1: .* is neither a manifest nor an index"):
-        here.lock(f"{faulty.address}/team/os:1", AMD64)
+    for data, said in ((b'{"schemaVersion": 1}', "is a manifest of Docker's first kind"),
+                       (b'{"schemaVersion": 2}', "is neither a manifest nor an index")):
+        faulty.hold("team/os", "1", data)
+        with pytest.raises(FarmError, match=f"team/os:1: .* {said}"):
+            here.lock(f"{faulty.address}/team/os:1", AMD64)
 
 
 def test_a_login_that_is_refused_says_which(faulty: Faulty, here: Here, monkeypatch: pytest.MonkeyPatch,
