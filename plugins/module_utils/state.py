@@ -84,7 +84,7 @@ def refuse_foreign(path: str) -> None:
                              f"from others: `chmod go-w {path}`, and if it has an ACL `setfacl -bk {path}`")
     if os.path.exists(f"{path}/{MARK}"):
         return
-    found = set(os.listdir(path)) - {"lost+found"}
+    found = set(os.listdir(path)) - {"lost+found"} - bare_disks(path)
     foreign = sorted(found - OWN if found & TELLING else found)
     if foreign:
         raise FarmError(
@@ -92,6 +92,33 @@ def refuse_foreign(path: str) -> None:
             hint=f"choose another farm_state, or create the file {path}/{MARK} if everything in it may be removed with "
                  "the farm",
         )
+
+
+def mounts_below(folder: str, text: str = "") -> list[str]:
+    """The mount points below a folder, by a /proc/self/mountinfo (this process's own unless given), the newest first.
+    Octal escapes: proc_pid_mountinfo(5)."""
+
+    def plain(field: str) -> str:
+        return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+
+    if not text:  # whoever may mount can give a mount any name
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            text = file.read()
+    points = [plain(line.split(" ")[4]) for line in text.split("\n") if line]
+    return [point for point in reversed(points) if point.startswith(folder + "/")]
+
+
+def disks(path: str) -> set[str]:
+    """The farm's own folders in a state folder at which something is mounted. The farm mounts nothing right there, so
+    it is a disk that the host's owner gave to that folder."""
+    real = os.path.realpath(path)
+    names = {point[len(real) + 1 :] for point in mounts_below(real)}
+    return {name for name in names & OWN if os.path.isdir(f"{real}/{name}")}
+
+
+def bare_disks(path: str) -> set[str]:
+    """Those of them that have nothing of the farm's, or of somebody else's."""
+    return {name for name in disks(path) if not {*os.listdir(f"{path}/{name}")} - {"lost+found"}}
 
 
 def open_above(path: str) -> list[str]:

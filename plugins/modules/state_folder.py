@@ -18,8 +18,10 @@ description:
     pipes, sockets, devices, files with several names and files of third users are removed from these parts; the only
     one that the farm makes there is the link C(runs/latest).
   - With O(state=absent), stops the services that are described in a farm's state folder, removes their descriptions
-    outside it, ends jobs that still run, unmounts what is mounted in the folder, and removes it. If the folder is a
-    mount point, only its contents are removed, without C(lost+found).
+    outside it, ends jobs that still run, unmounts what they mounted in the folder, and removes it. If the folder is a
+    mount point, only its contents are removed, without C(lost+found). A disk that is mounted right at one of the farm's
+    folders, such as C(registry), is emptied in the same way, and stays mounted. If one of these folders is a link, the
+    link is removed, and what it leads to stays.
   - Units of systemd that the farm made are removed even if the folder, or what describes them there, is gone.
   - If the folder was moved, its services are stopped under the old name. If it is a copy of a farm's folder, it is
     removed, and the original farm keeps running.
@@ -81,6 +83,12 @@ parts:
   sample:
     buildkit: 2147483648
     registry: 1073741824
+left:
+  description: The farm's folders that were links, each with the folder that it led to, which stays.
+  type: dict
+  returned: with O(state=absent)
+  sample:
+    store: /mnt/large/store
 services:
   description: The services that were stopped.
   type: list
@@ -110,17 +118,6 @@ ARGUMENTS = {
     "state": {"type": "str", "default": "absent", "choices": ["absent", "present"]},
     "owner": {"type": "int"},
 }
-
-
-def mounts_below(text: str, folder: str) -> list:
-    """The mount points below a folder in a /proc/self/mountinfo, the newest first. Octal escapes:
-    proc_pid_mountinfo(5)."""
-
-    def plain(field: str) -> str:
-        return field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-
-    points = [plain(line.split(" ")[4]) for line in text.split("\n") if line]
-    return [point for point in reversed(points) if point.startswith(folder + "/")]
 
 
 def disk_usage(path: str, device: int, seen: set) -> int:
@@ -177,17 +174,25 @@ class StateFolder:
     def parts(self) -> dict:
         if not self.there:
             return {}
-        device, seen, found = os.stat(self.path).st_dev, set(), {}
+        device, disks, seen, found = os.stat(self.path).st_dev, state.disks(self.path), set(), {}
         for name in sorted(os.listdir(self.path)):
-            path = os.path.join(self.path, name)
-            size = os.lstat(path).st_blocks * 512
-            found[name] = size + (disk_usage(path, device, seen) if os.path.isdir(path) and not os.path.islink(path)
-                                  else 0)
+            path, disk = os.path.join(self.path, name), name in disks
+            status = os.lstat(path)
+            found[name] = status.st_blocks * 512 + (
+                disk_usage(path, status.st_dev if disk else device, set() if disk else seen)
+                if stat.S_ISDIR(status.st_mode) else 0)
         return found
 
+    def links(self) -> dict:
+        """The farm's folders that somebody laid elsewhere -> where they are."""
+        paths = {name: os.path.join(self.path, name) for name in sorted(state.OWN)}
+        return {name: os.path.realpath(path) for name, path in paths.items()
+                if os.path.islink(path) and os.path.isdir(path)}
+
     def kept(self) -> set:
-        """What is here and not the farm's: a file system has such a folder at its top."""
-        return {"lost+found"} if os.path.ismount(self.path) else set()
+        """What is here and not the farm's: a file system has such a folder at its top, and a disk without anything of
+        the farm's may be mounted."""
+        return ({"lost+found"} if os.path.ismount(self.path) else set()) | state.bare_disks(self.path)
 
     def described(self) -> list:
         """The services that are described in the folder."""
@@ -219,7 +224,7 @@ class StateFolder:
         finally:
             os.close(folder)
         # keep the target of a link
-        if not os.path.ismount(self.path) and not os.path.islink(self.module.params["path"]):
+        if not (os.path.ismount(self.path) or os.path.islink(self.module.params["path"]) or state.disks(self.path)):
             os.rmdir(self.path)
 
     def end_jobs(self) -> None:
@@ -233,30 +238,38 @@ class StateFolder:
 
     def empty(self, folder: int) -> None:
         """Removes everything in the open folder, and nothing else, even if someone replaces the folder meanwhile."""
-        # whoever may mount can give a mount any name
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            points = mounts_below(file.read(), self.path)
-        for point in points:
+        disks = state.disks(self.path)
+        for point in state.mounts_below(self.path):
+            if (name := point[len(self.path) + 1 :]) in disks:
+                continue
             try:
-                unmount(folder, point[len(self.path) + 1 :])
+                unmount(folder, name)
             except OSError as error:
                 hint = "something still uses it: check with `fuser -vm`, or reboot"
                 raise FarmError(f"cannot unmount {point}: {error.strerror}", hint=hint) from error
-        kept = {*self.kept(), state.MARK}
-        for name in sorted({*os.listdir(folder)} - kept):
-            self.unlink(folder, name)
-        if left := sorted({*os.listdir(folder)} - kept):
-            raise FarmError(f"something wrote to {self.path} while it was removed: {', '.join(left[:5])} came back",
-                            hint="find out what it is (`fuser -v`), end it, and run again")
-        self.unlink(folder, state.MARK)  # last, so that what fails half-way can be repeated
+        for disk in sorted(disks):
+            inner = files.open_folder(disk, folder)
+            try:
+                self.unlink_all(inner, f"{self.path}/{disk}", {"lost+found"})
+            finally:
+                os.close(inner)
+        self.unlink_all(folder, self.path, {*self.kept(), state.MARK})
+        self.unlink(folder, self.path, state.MARK)  # last, so that what fails half-way can be repeated
 
-    def unlink(self, folder: int, name: str) -> None:
+    def unlink_all(self, folder: int, path: str, kept: set) -> None:
+        for name in sorted({*os.listdir(folder)} - kept):
+            self.unlink(folder, path, name)
+        if left := sorted({*os.listdir(folder)} - kept):
+            raise FarmError(f"something wrote to {path} while it was removed: {', '.join(left[:5])} came back",
+                            hint="find out what it is (`fuser -v`), end it, and run again")
+
+    def unlink(self, folder: int, path: str, name: str) -> None:
         here = f"/proc/self/fd/{folder}"
         words = ["rm", "--recursive", "--force", "--one-file-system", "--", f"{here}/{name}"]
         code, out, err = self.module.run_command(words, pass_fds=[folder])
         if code != 0:
-            said = (err or out).strip()[-500:].replace(here, self.path)
-            raise FarmError(f"cannot remove {self.path}/{name}: {said}")
+            said = (err or out).strip()[-500:].replace(here, path)
+            raise FarmError(f"cannot remove {path}/{name}: {said}")
 
 
 def jobs(path: str) -> list:
@@ -271,7 +284,7 @@ def absent(module: AnsibleModule) -> dict:
     folder = StateFolder(module)
     if folder.there and (holder := state.at_work(folder.path)):
         raise Busy(f"the farm in {folder.path} is held by {holder}", hint="wait for it to end; nothing was removed")
-    parts, services = folder.parts(), folder.services()
+    parts, services, left = folder.parts(), folder.services(), folder.links()
     if not module.check_mode:
         folder.retire()
         if folder.there:
@@ -280,6 +293,7 @@ def absent(module: AnsibleModule) -> dict:
         "changed": folder.there or bool(services),
         "size": sum(parts.values()),
         "parts": parts,
+        "left": left,
         "services": services,
         "diff": {"before": "".join(f"{name}: {size}\n" for name, size in parts.items()), "after": ""},
     }

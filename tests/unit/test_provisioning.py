@@ -19,7 +19,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.supervisors import 
 from ansible_collections.desimages.farm.plugins.modules import binfmt, go_build, state_folder, supervised
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
-from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage, mounts_below
+from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage
 
 from .modules import module_of, result
 
@@ -73,14 +73,15 @@ MOUNTS = """21 1 254:0 / / rw - ext4 /dev/vda rw
 
 
 def test_what_was_mounted_last_is_unmounted_first_and_the_folder_itself_is_not():
-    assert mounts_below(MOUNTS, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
+    assert state.mounts_below("/var/farm", MOUNTS) == ["/var/farm/a b/c", "/var/farm/a b"]
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\u2003b", "a\x85b", "a\x0bb", "a\udcffb"])
 def test_a_mount_of_any_name_is_read(name):
     others = f"34 21 0:44 / /home/her/{name} rw - fuse x rw\n"
-    assert mounts_below(MOUNTS + others, "/var/farm") == ["/var/farm/a b/c", "/var/farm/a b"]
-    assert mounts_below(f"34 21 0:44 / /var/farm/{name} rw - fuse x rw\n", "/var/farm") == [f"/var/farm/{name}"]
+    assert state.mounts_below("/var/farm", MOUNTS + others) == ["/var/farm/a b/c", "/var/farm/a b"]
+    mounted = f"34 21 0:44 / /var/farm/{name} rw - fuse x rw\n"
+    assert state.mounts_below("/var/farm", mounted) == [f"/var/farm/{name}"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
@@ -97,6 +98,46 @@ def test_what_is_mounted_under_any_name_is_unmounted(tmp_path):
     finally:
         for place in filter(os.path.ismount, places):
             subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_disk_that_the_owner_gave_to_a_folder_of_the_farm_is_emptied_and_stays_mounted(tmp_path):
+    """As the guide says: `mount the disk there`. It was unmounted with all that the farm had written to it, and when it
+    came back at the next boot, its folder was no state folder any more."""
+    farm, disk = tmp_path / "farm", tmp_path / "farm/registry"
+    disk.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "lost+found").mkdir()
+        state.claim(str(farm))  # a disk that was mounted before the farm came
+        inner = disk / "docker/inner"
+        inner.mkdir(parents=True)
+        (disk / "docker/data").write_bytes(bytes(8192))
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(inner)], check=True)
+        (inner / "x").touch()
+        (farm / "store").mkdir()
+        found = state_folder.absent(module_of(farm))
+        assert found["changed"] and found["parts"]["registry"] >= 8192
+        assert os.path.ismount(disk) and os.listdir(disk) == ["lost+found"] and os.listdir(farm) == ["registry"]
+        assert not state_folder.absent(module_of(farm))["changed"]
+        (disk / "letters").touch()
+        with pytest.raises(FarmError, match="is not the state folder of a farm"):
+            state_folder.absent(module_of(farm))
+        with pytest.raises(FarmError, match="is not empty and not a farm's state folder: it has registry"):
+            state.claim(str(farm))
+    finally:
+        for place in filter(os.path.ismount, (disk / "docker/inner", disk)):
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def test_where_a_folder_of_the_farm_was_laid_by_a_link_stays_and_is_told(tmp_path):
+    farm, large = tmp_path / "farm", tmp_path / "large"
+    state.claim(str(farm))
+    large.mkdir()
+    (large / "data").touch()
+    (farm / "store").symlink_to(large)
+    assert state_folder.absent(module_of(farm))["left"] == {"store": str(large)}
+    assert not farm.exists() and (large / "data").exists()
 
 
 def test_a_file_with_two_names_is_counted_once(tmp_path):
