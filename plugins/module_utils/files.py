@@ -171,23 +171,31 @@ def text_of(path: str, most: int) -> str:
 def locked(path: str, seconds: float) -> Iterator[None]:
     """Holds the lock of a path exclusively. Only its owner and root can open the file, so no other user can block it.
 
-    Raises TimeoutError if it is not free within `seconds`.
+    Raises TimeoutError if it is not free within `seconds`, FileNotFoundError if it was removed by who held it: with the
+    lock goes what it was for.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.open(path, flags, 0o600)
-    try:
-        if stat.S_IMODE(os.fstat(file).st_mode) != 0o600:
-            os.fchmod(file, 0o600)
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    words = f"another process has held the lock for more than {seconds:g} s"
-                    raise TimeoutError(errno.ETIMEDOUT, words, path) from None
-                time.sleep(_LOOK)
-        yield
-    finally:
-        os.close(file)
+    until, make = time.monotonic() + seconds, os.O_CREAT
+    while True:
+        file = os.open(path, os.O_RDWR | make | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_IMODE(os.fstat(file).st_mode) != 0o600:
+                os.fchmod(file, 0o600)
+            _lock(file, path, until, seconds)
+            if os.path.samestat(os.fstat(file), os.lstat(path)):  # else whoever held it removed it, or made another
+                yield
+                return
+        finally:
+            os.close(file)
+        make = 0
+
+
+def _lock(file: int, path: str, until: float, seconds: float) -> None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                words = f"another process has held the lock for more than {seconds:g} s"
+                raise TimeoutError(errno.ETIMEDOUT, words, path) from None
+            time.sleep(_LOOK)

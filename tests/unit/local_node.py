@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
 GOOD = """#!/bin/sh
@@ -44,6 +45,7 @@ class Local:
         self.engine = socket.socket(socket.AF_UNIX)
         self.engine.bind(str(self.socket))
         self.engine.listen()
+        (root / MARK).touch()
         (root / "etc").mkdir()
         (root / "etc/node.json").write_text(json.dumps(PROVEN))
         self.node.prepare()

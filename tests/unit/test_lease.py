@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import lease
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils import lease, readiness
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked
+from ansible_collections.desimages.farm.plugins.module_utils.proc import Proc
 from ansible_collections.desimages.farm.plugins.module_utils.wellness import Host
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity, version
@@ -64,6 +68,37 @@ def test_a_controller_that_was_silent_for_long_has_lost_its_nodes(local: Local,
     assert lease.take(local.node.jobs, {"id": "second", "name": ""}) == "first there"
     monkeypatch.setattr(lease, "SILENCE", 0)
     assert lease.take(local.node.jobs, {"id": "second", "name": ""}) is None
+
+
+def test_a_controller_that_comes_after_the_farm_was_removed_makes_nothing_of_it_again(local: Local) -> None:
+    """A folder without the farm's mark would be refused ever after."""
+    shutil.rmtree(local.root)
+    with pytest.raises(FarmError, match="here has no farm any more"):
+        other(local, "late").prepare()
+    assert not local.root.exists()
+
+
+@pytest.mark.timeout(60)
+def test_a_controller_that_waits_while_the_farm_is_removed_makes_nothing_of_it_again(local: Local) -> None:
+    lock, said = f"{local.node.jobs}.lock", []
+
+    def come() -> None:
+        with pytest.raises(FarmError, match="No such file or directory") as refused:
+            other(local, "late").prepare()
+        said.append(refused.value)
+
+    def waits() -> str:
+        found = Proc().opened(str(local.root), "fd")
+        return "" if [path for pid, path in found if path == lock and pid != os.getpid()] else "nobody waits"
+
+    comes = threading.Thread(target=come)
+    with locked(lock, 1):
+        comes.start()
+        assert not readiness.until(waits, 30)
+        for path in local.root.iterdir():  # the folder itself stays, where a disk is mounted there
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    comes.join()
+    assert said and not list(local.root.iterdir())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": "a", "name": "b", "boot": "c", "time": "d"}'])

@@ -24,6 +24,7 @@ import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import runner, runner_job
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
+from ansible_collections.desimages.farm.plugins.module_utils.state import claim
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node, runner_zip
 
 from .local_node import BAD, GOOD, PROVEN, SLOW, Local
@@ -137,6 +138,7 @@ def test_what_lies_where_a_login_begins_is_no_part_of_python(tmp_path: Path) -> 
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False, cwd=home)
         return done.returncode, done.stdout, done.stderr
 
+    claim(str(tmp_path / "farm"))
     node = Node("here", execute, lambda: sys.executable, str(tmp_path / "farm"))
     node.install()
     assert node.prepare()["machine"] == os.uname().machine

@@ -18,13 +18,16 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.runner import LATER
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 from ansible_collections.desimages.farm.plugins.plugin_utils import travels
 
 _MISSING = 97  # exit code of a call if this version of the runner is missing
+_GONE = 96  # exit code if there is no farm any more: somebody removed it, and the runner would make its folder again
 _MAIN = "import sys\nfrom desimages_runner.runner import main\nsys.exit(main(sys.argv[1:]))\n"
 # unpacks the zip on standard input into the folder that is its argument, atomically, and compiles it
 _INSTALL = (
-    "import base64, compileall, io, os, shutil, sys, zipfile; os.umask(0o022); path = sys.argv[1]; "
+    "import base64, compileall, io, os, shutil, sys, zipfile; os.umask(0o022); path, mark = sys.argv[1:]; "
+    f"os.path.exists(mark) or sys.exit({_GONE}); "
     "new = f'{path}.{os.getpid()}'; data = base64.b64decode(sys.stdin.read()); "
     "zipfile.ZipFile(io.BytesIO(data)).extractall(new); compileall.compile_dir(new, quiet=1); os.sync(); "
     "shutil.rmtree(new) if os.path.exists(path) else os.rename(new, path)"
@@ -66,7 +69,7 @@ class Node:
                  controller: Mapping[str, str] | None = None) -> None:
         self.name, self._execute, self._find_python = name, execute, python
         self._controller = dict(controller or {"id": "", "name": ""})
-        self.jobs = f"{state}/jobs"
+        self.jobs, self._mark = f"{state}/jobs", f"{state}/{MARK}"
         self.store = f"{state}/node"  # its own store, which no other user can enter
         content = runner_zip()
         self._runner = f"{state}/bin/runner-{hashlib.sha256(content).hexdigest()[:16]}"
@@ -97,8 +100,8 @@ class Node:
 
     def _send(self) -> None:
         # -I: with -c, Python would look for modules in the folder in which a login begins, and root runs this
-        self._run(f"{shlex.quote(self._python)} -I -c {shlex.quote(_INSTALL)} {shlex.quote(self._runner)}",
-                  base64.b64encode(self._content).decode(), CALL)
+        words = [self._python, "-I", "-c", _INSTALL, self._runner, self._mark]
+        self._run(shlex.join(words), base64.b64encode(self._content).decode(), CALL)
 
     def probe(self, value: dict[str, Any]) -> dict[str, Any] | None:
         """Whether the host is healthy (wellness.py); None if the runner is missing. Writes nothing."""
@@ -176,6 +179,9 @@ class Node:
         code, out, errors = self._execute(command, stdin, seconds + len(stdin) / SLOWEST)
         if code == _MISSING:
             return None
+        if code == _GONE:
+            raise FarmError(f"{self.name} has no farm any more: {self._mark} is missing", node=self.name,
+                            hint="run again: it is provisioned first")
         if code == 255:
             raise Unreachable(f"{self.name} cannot be reached: {errors.strip()}", node=self.name)
         if code == LATER:
