@@ -29,6 +29,7 @@ OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
 TELLING = frozenset(("holder.json", "holder.lock", "engine.json", "provisioned.json"))
 _FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # with their modes; the others are folders
 _DEEPEST = 200  # levels of folders; nothing that the farm makes comes near
+_LINKS = 40  # that the kernel follows on one way, path_resolution(7)
 _LAST = 1 << 22  # process ids are smaller, proc_sys_kernel(5)
 
 
@@ -74,6 +75,10 @@ def refuse_foreign(path: str) -> None:
         raise FarmError(f"{theirs[0]} belongs to user {os.stat(theirs[0]).st_uid}, who could replace {path} and what "
                         "root runs from it",
                         hint=f"choose another farm_state, run this as that user with sudo, or `chown root {theirs[0]}`")
+    if os.geteuid() == 0 and (lent := _lent_above(path)):
+        raise FarmError(f"{lent[0]} is writable for others, by its group {os.stat(lent[0]).st_gid} or an ACL: they could "
+                        f"replace {path} and what root runs from it",
+                        hint=f"choose another farm_state, or `chmod g-w {lent[0]}`")
     if not os.path.isdir(path):
         if os.path.lexists(path):
             raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
@@ -139,6 +144,15 @@ def _owned_above(path: str) -> list[str]:
     return sorted(folder for folder, seen in _all_above(path).items() if str(seen.st_uid) not in mine)
 
 
+def _lent_above(path: str) -> list[str]:
+    """The folders above a path in which a group, or somebody in an ACL, can replace the next one. The group of who
+    called sudo counts as root's."""
+    mine = {"0", str(os.getegid()), os.environ.get("SUDO_GID", "0")}
+    return sorted(folder for folder, seen in _all_above(path).items()
+                  if seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX
+                  and (str(seen.st_gid) not in mine or _acl(folder, "access")))
+
+
 def others(path: str) -> str:
     """Which others can write to a folder, or to what will be created in it; '' if none can."""
     found = os.stat(path)
@@ -170,9 +184,21 @@ def _acl(path: str, kind: str) -> bool:
 
 
 def _all_above(path: str) -> dict[str, os.stat_result]:
-    """The existing folders above a path, by its name and by what that leads to."""
-    names = (os.path.abspath(path), os.path.realpath(path))
-    return {folder: os.stat(folder) for name in names for folder in _above(name)}
+    """The existing folders in which a name on the way to a path is looked up, each by its real name: also where links
+    are that lead to others."""
+    found, folder, names, links = {}, "/", os.path.abspath(path).split("/"), 0
+    while names:
+        found[folder] = os.stat(folder)
+        name = names.pop(0)
+        inner = os.path.dirname(folder) if name == ".." else os.path.normpath(f"{folder}/{name}")
+        if os.path.islink(inner) and links < _LINKS:
+            links, target = links + 1, os.readlink(inner)
+            names, folder = [*target.split("/"), *names], "/" if target.startswith("/") else folder
+        elif os.path.isdir(inner):
+            folder = inner
+        else:
+            break
+    return found
 
 
 def _above(path: str) -> Iterator[str]:

@@ -367,6 +367,42 @@ def test_root_keeps_no_state_folder_where_another_user_can_replace_it(public, mo
     state.claim(str(public / "theirs/farm"))
 
 
+@needs_root
+def test_root_follows_no_link_that_another_user_can_replace(public):
+    """A link of root's leads to theirs, and theirs to where it is safe, for now."""
+    (public / "theirs").mkdir()
+    (public / "safe").mkdir()
+    (public / "theirs/link").symlink_to("../safe")
+    (public / "link").symlink_to(public / "theirs/link")
+    state.claim(str(public / "link/farm"))
+    os.chown(public / "theirs", OTHER, OTHER)
+    with pytest.raises(FarmError, match=f"theirs belongs to user {OTHER}, who could replace"):
+        state.refuse_foreign(str(public / "link/farm"))
+    state.refuse_foreign(str(public / "safe/farm"))
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "group", "rights", "refused"), [
+    (0o2775, OTHER, 0, True), (0o3775, OTHER, 0, False), (0o2755, OTHER, 0, False), (0o2775, 0, 0, False),
+    (0o755, 0, 7, True), (0o755, 0, 5, False)])
+def test_root_keeps_no_state_folder_where_a_group_can_replace_it(public, monkeypatch, mode, group, rights, refused):
+    (public / "shared").mkdir()
+    os.chown(public / "shared", 0, group)
+    (public / "shared").chmod(mode)
+    if rights:
+        os.setxattr(public / "shared", "system.posix_acl_access", acl(*OWNERS, (2, rights, OTHER), *ENDS))
+    monkeypatch.delenv("SUDO_GID", raising=False)
+    if refused:
+        with pytest.raises(FarmError, match=r"shared is writable for others, by its group .* they could replace"):
+            state.claim(str(public / "shared/farm"))
+        assert not (public / "shared/farm").exists()
+    else:
+        state.claim(str(public / "shared/farm"))
+    if group and refused:
+        monkeypatch.setenv("SUDO_GID", str(group))
+        state.claim(str(public / "shared/farm"))
+
+
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("nowhere"), os.mkfifo])
 def test_a_state_folder_that_is_no_folder_is_refused_in_words(tmp_path, make):
     make(tmp_path / "farm")
