@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -121,3 +122,19 @@ def test_buildkit_and_an_old_docker_make_nothing_outside_the_state_folder(tmp_pa
         for said, old in versions.items()]
     said = play(tmp_path, tasks, files=[str(BUILDKITD / "vars/main.yml"), str(PROJECT / "roles/tester/vars/main.yml")])
     assert "ok=3" in said, said
+
+
+def test_locks_that_were_made_again_move_to_where_others_are(tmp_path: Path) -> None:
+    """The folder for them is always there by then: it was taken for a copy of all of them."""
+    plays = yaml.safe_load((PROJECT / "playbooks/move.yml").read_text())
+    (task,) = [task for part in plays for task in part["tasks"] if task["name"].startswith("Copy the locks")]
+    for place, image in (("old", "app"), ("old", "both"), ("new", "both")):
+        (tmp_path / place / "relocked" / image).mkdir(parents=True)
+        (tmp_path / place / "relocked" / image / "lock.jsonl").write_text(place)
+    task = {**task, "vars": {**task["vars"], "__farm_old": str(tmp_path / "old"),
+                             "farm_controller_state": str(tmp_path / "new")}}
+    moved = tmp_path / "new/relocked/app/lock.jsonl"
+    assert "changed=1" in play(tmp_path, [task], "--check") and not moved.exists()
+    assert "changed=1" in play(tmp_path, [task])
+    assert moved.read_text() == "old" and (tmp_path / "new/relocked/both/lock.jsonl").read_text() == "new"
+    assert "changed=0" in play(tmp_path, [task])
