@@ -20,6 +20,7 @@ class ActionModule(FarmAction):
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import download, release  # they load urllib3
 
+        state.open_umask()  # root runs what is laid there
         wanted = release.Release(**arguments)
         state.refuse_open(str(wanted.folder), 3)
         programs = wanted.kept()

@@ -11,8 +11,10 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible_collections.desimages.farm.plugins.action.release import ActionModule
 from ansible_collections.desimages.farm.plugins.module_utils import elf
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, HashMismatch, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
@@ -60,6 +62,22 @@ def served(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield lambda name: f"http://127.0.0.1:{server.server_port}/{name}"
         server.shutdown()
+
+
+def test_nobody_else_may_write_where_the_programs_are_whatever_the_umask(tmp_path: Path) -> None:
+    sha256, cache = pack(tmp_path / "a.tar.gz", GOOD), tmp_path / "cache"
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="x"))
+    given = {"source": str(tmp_path / "a.tar.gz"), "sha256": sha256, "platform": PLATFORM, "names": list(NAMES),
+             "cache": str(cache)}
+    task = SimpleNamespace(args=given, async_val=0, check_mode=False, diff=False, environment=None, delegate_to=None)
+    before = os.umask(0)
+    try:
+        for _time in range(2):  # the second time, it was refused
+            ActionModule(task, connection, SimpleNamespace(check_mode=False), None, None, None).run(task_vars={})
+    finally:
+        os.umask(before)
+    found = [cache, *cache.rglob("*")]
+    assert len(found) == 6 and not [path for path in found if path.stat().st_mode & 0o022]
 
 
 @pytest.mark.parametrize("way", ["path", "file", "http"])
