@@ -218,7 +218,12 @@ class StateFolder:
     def remove(self) -> None:
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with files.locked(f"{self.path}/jobs.lock", TURN):  # so that no turn of the runner starts other jobs
+            with contextlib.ExitStack() as held:
+                try:  # so that no turn of the runner starts other jobs
+                    held.enter_context(files.locked(f"{self.path}/jobs.lock", TURN))
+                except OSError as error:
+                    if not files.is_full(error):  # else there is no lock, and no turn can make one either
+                        raise
                 self.end_jobs()
                 self.empty(folder)
         finally:

@@ -130,6 +130,20 @@ def test_a_disk_that_the_owner_gave_to_a_folder_of_the_farm_is_emptied_and_stays
             subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_farm_on_a_disk_that_can_have_no_more_files_is_removed(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=3,mode=755", "tmpfs", str(tmp_path)], check=True)
+    try:
+        state.claim(str(tmp_path))
+        (tmp_path / "registry").mkdir()
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "x").touch()
+        assert state_folder.absent(module_of(tmp_path))["changed"]
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
 def test_where_a_folder_of_the_farm_was_laid_by_a_link_stays_and_is_told(tmp_path):
     farm, large = tmp_path / "farm", tmp_path / "large"
     state.claim(str(farm))
