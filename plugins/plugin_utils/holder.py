@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
-from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, holder
+from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, Holder, holder
 
 HOLDER, GUARD = "holder.json", "holder.lock"
 PATIENCE = 60  # seconds that another process of this user may take to check who holds the farm
@@ -31,7 +31,7 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
 
     Without `create`, a missing state folder is not made; and if this user may not write to holder.json, it only waits
     until no process has the farm. Raises Busy, which names the holder, if another process has the farm and `wait` is
-    false.
+    false; FarmError if that process removed the farm.
     """
     root = Path(state)
     if create:
@@ -41,19 +41,17 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
     take = create or (marked and all(os.access(file if file.exists() else root, os.W_OK) for file in files))
     told = False
     while True:
-        with _guard(state) if take else nullcontext():
-            found = holder(state)
-            if found is None or found.pid == pid or not found.alive:
-                if take:
-                    since, user = datetime.now().isoformat(" ", "seconds"), os.environ.get("USER", "")
-                    try:
-                        _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
-                    except OSError as error:
-                        # a full disk must not prevent stop and clean; no other run can take the farm either
-                        if create or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                            raise
-                        tell(f"no space left for {state}/{HOLDER}: this run does not hold the farm")
-                return
+        try:
+            found = _take(state, pid, take=take, create=create, tell=tell)
+        except FileNotFoundError:
+            if not told:
+                raise
+            if create:
+                raise FarmError(f"the farm in {state} was removed while this run waited for it",
+                                hint="run again: it is made again") from None
+            return  # nothing is left to take
+        if found is None:
+            return
         words = f"the farm in {state} is held by {found}"
         if not wait:
             raise Busy(words, hint="wait for it to end, or set farm_busy=wait")
@@ -61,6 +59,24 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
             tell(f"{words}; waiting for it to end")
             told = True
         time.sleep(1)  # the end of another program gives no event to wait for
+
+
+def _take(state: str, pid: int, *, take: bool, create: bool, tell: Callable[[str], None]) -> Holder | None:
+    """Takes the farm, if `take` says so, unless another process has it, which is returned."""
+    with _guard(state) if take else nullcontext():
+        found = holder(state)
+        if found and found.pid != pid and found.alive:
+            return found
+        if take:
+            since, user = datetime.now().isoformat(" ", "seconds"), os.environ.get("USER", "")
+            try:
+                _write(state, {"pid": pid, "started": started(pid), "since": since, "user": user})
+            except OSError as error:
+                # a full disk must not prevent stop and clean; no other run can take the farm either
+                if create or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                tell(f"no space left for {state}/{HOLDER}: this run does not hold the farm")
+    return None
 
 
 def release(state: str, pid: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils import files
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.files import locked
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, at_work
@@ -32,6 +33,25 @@ def test_a_farm_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
     assert said == []
     release(str(tmp_path), os.getpid())
     assert (tmp_path / "holder.json").read_text() == ""
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_run_that_waited_for_a_clean_says_so_or_has_nothing_to_do(tmp_path: Path, create: bool) -> None:
+    """It failed because of a lock that does not exist."""
+    farm = tmp_path / "farm"
+    farm.mkdir()
+    (farm / MARK).touch()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        hold(str(farm), wait=False, tell=print, pid=other.pid)
+
+        def clean(_words: str) -> None:
+            shutil.rmtree(farm)
+            other.kill()
+
+        removed = pytest.raises(FarmError, match="was removed while this run waited for it")
+        with removed if create else contextlib.nullcontext():
+            hold(str(farm), wait=True, tell=clean, pid=os.getpid(), create=create)
+    assert not farm.exists()
 
 
 @pytest.mark.timeout(20)
