@@ -76,8 +76,8 @@ def refuse_foreign(path: str) -> None:
                         "root runs from it",
                         hint=f"choose another farm_state, run this as that user with sudo, or `chown root {theirs[0]}`")
     if os.geteuid() == 0 and (lent := _lent_above(path)):
-        raise FarmError(f"{lent[0]} is writable for others, by its group {os.stat(lent[0]).st_gid} or an ACL: they could "
-                        f"replace {path} and what root runs from it",
+        raise FarmError(f"{lent[0]} is writable for others, by its group {os.stat(lent[0]).st_gid} or an ACL: they "
+                        f"could replace {path} and what root runs from it",
                         hint=f"choose another farm_state, or `chmod g-w {lent[0]}`")
     if not os.path.isdir(path):
         if os.path.lexists(path):
