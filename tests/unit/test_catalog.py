@@ -10,7 +10,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import AM
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.locks import NO_LOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 
-from .conftest import RECIPE, Catalog
+from .conftest import DEFAULTS, RECIPE, Catalog
 
 
 def problems(catalog: Catalog) -> list[str]:
@@ -46,6 +46,14 @@ def test_a_mistake_in_a_recipe_hides_none_in_its_dockerfile(chain: Catalog) -> N
     assert [problem[:31] for problem in found] == [
         "images/base/Dockerfile:1: 'deba", "images/base/Dockerfile:2: 'b' i", "images/base/image.yml:5: 'licen",
         "images/base/image.yml:7: c is a"]
+
+
+@pytest.mark.parametrize("name", ["base/", "./base", "../images/base", "x" * 300])
+def test_what_defaults_name_is_an_image_and_no_path_to_one(chain: Catalog, name: str) -> None:
+    chain.write("defaults.yml", f"{DEFAULTS}images: [debian, {name}]\n")
+    (found,) = problems(chain)
+    number = DEFAULTS.count("\n") + 1
+    assert found.startswith(f"images/defaults.yml:{number}: {name!r} is not an image of this folder")
 
 
 def test_a_cycle_is_shown_as_a_path(empty: Catalog) -> None:

@@ -146,9 +146,10 @@ def test_a_name_that_removes_another_file_in_a_layer_is_refused(empty: Catalog) 
 
 def test_a_file_that_is_too_large_to_read_each_time_is_refused_unread(empty: Catalog) -> None:
     empty.image("a", "FROM scratch\nCOPY . /\n")
-    with (empty.root / "a/disk.img").open("wb") as file:
-        file.truncate(10 << 30)
-    (found,) = empty.problems()
-    assert found.startswith("images/a/disk.img:1: it has 10240 MiB; at most 1024")
+    for size, told in ((10 << 30, 10240), ((1 << 30) + 1, 1025)):
+        with (empty.root / "a/disk.img").open("wb") as file:
+            file.truncate(size)
+        (found,) = empty.problems()
+        assert found.startswith(f"images/a/disk.img:1: it has {told} MiB; at most 1024")
     empty.write("a/.dockerignore", "*.img\n")
     empty.plan()

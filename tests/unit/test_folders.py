@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 
 from .conftest import Catalog
 
@@ -211,6 +213,9 @@ def test_an_image_whose_folder_is_a_link_is_told(empty: Catalog, a: Path, tmp_pa
         ("a/image.yaml",
          "images/a/image.yaml:1: a recipe must be named image.yml; remove this one or the image.yml beside it"),
         ("x/Dockerfile", "images/x/Dockerfile:1: there is no image.yml beside it; write one, or move the folder away"),
+        ("x/dockerfile", "images/x/dockerfile:1: there is no image.yml beside it; write one, or move the folder away"),
+        ("x/Containerfile",
+         "images/x/Containerfile:1: there is no image.yml beside it; write one, or move the folder away"),
         ("defaults.yaml", "images/defaults.yaml:1: a catalog's defaults must be named defaults.yml; rename it"),
         ("Defaults.yml", "images/Defaults.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
         ("default.yml", "images/default.yml:1: a catalog's defaults must be named defaults.yml; rename it"),
@@ -232,6 +237,17 @@ def test_an_image_in_a_folder_of_folders_is_told(empty: Catalog, a: Path) -> Non
     empty.write("group/x/image.yml", "")
     assert told(empty) == ["images/group/x/image.yml:1: images are looked for only right in images: move this one "
                            f"there, or add {empty.root}/group to farm_catalog"]
+
+
+def test_the_folder_in_which_a_run_was_started_has_a_name(
+    empty: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty.write("group/x/image.yml", "")
+    monkeypatch.chdir(empty.root)
+    with pytest.raises(BadInput) as found:
+        load_catalog(["."])
+    assert found.value.problems == ["images/group/x/image.yml:1: images are looked for only right in images: move this "
+                                    f"one there, or add {empty.root}/group to farm_catalog"]
 
 
 @pytest.mark.parametrize("name", ["Containerfile", "dockerfile", "Dockerfile.txt"])

@@ -33,7 +33,6 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import
 HOME = Path(__file__).resolve().parents[3]
 OWN = HOME / "images"
 NAME = "desimages.farm"  # how farm_catalog names that folder, wherever the collection is installed
-CONTAINERFILE = re.compile(r"(docker|container)file(\.txt)?", re.I)
 FOLDER = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")  # https://github.com/distribution/reference
 ALL_IMAGES = "all"  # how farm_images names all images
 # what these names mean in a Dockerfile, in the registry, or in a choice
@@ -60,8 +59,8 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     recipe_schema = schema.recipe()
     seen: set[Path] = set()
     for text in catalog:
-        folder = OWN if text == NAME else Path(text)
-        if said := _unusable(folder):
+        folder = OWN if text == NAME else Path(text).absolute()  # `.` has no name for messages
+        if said := _unusable(folder, text):
             problems.append(f"farm_catalog: {text!r} {said}")
             continue
         if folder.resolve() in seen:
@@ -102,8 +101,9 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
     return recipes
 
 
-def _unusable(folder: Path) -> str:
-    """Why a folder of images cannot be used: it does not exist, or this user cannot read it. '' if it can."""
+def _unusable(folder: Path, text: str) -> str:
+    """Why a folder of images, given as `text`, cannot be used: it does not exist, or this user cannot read it. '' if it
+    can."""
     try:
         if stat.S_ISDIR(folder.stat().st_mode):
             return "" if os.access(folder, os.R_OK | os.X_OK) else "cannot be read: Permission denied"
@@ -111,7 +111,7 @@ def _unusable(folder: Path) -> str:
         return "cannot be read: Permission denied"
     except (OSError, ValueError):  # the latter for a NUL
         pass
-    return (f"{'is not a folder' if is_there(folder) else 'does not exist'}{nearest(str(folder), [NAME])}; it lists "
+    return (f"{'is not a folder' if is_there(folder) else 'does not exist'}{nearest(text, [NAME])}; it lists "
             f"folders of images, each by its absolute path or as {NAME}")
 
 
@@ -133,10 +133,10 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
     document = Document(path, folders.shown(path, 2))
     document.check(schema.defaults())
     if not document.problems:
+        there = [name for name in sorted(os.listdir(folder)) if is_there(folder / name / RECIPE)]
         for number, name in enumerate(document.value.get(IMAGES, ())):
-            if not is_there(folder / name / RECIPE):
-                near = nearest(name, [recipe.parent.name for recipe in sorted(folder.glob(f"*/{RECIPE}"))])
-                document.say((IMAGES, number), f"{name!r} is not an image of this folder{near}")
+            if name not in there:  # such as `base/`, which is a path to it
+                document.say((IMAGES, number), f"{name!r} is not an image of this folder{nearest(name, there)}")
     problems += document.problems
     return base if document.problems else {**base, **document.value}
 
@@ -154,7 +154,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
     document.check(recipe_schema)
     problems += document.problems
     if not is_there(containerfile):
-        near = next((f": rename {name}" for name in sorted(folder.files) if CONTAINERFILE.fullmatch(name)), "")
+        near = next((f": rename {name}" for name in sorted(folder.files) if folders.CONTAINERFILE.fullmatch(name)), "")
         problems.append(f"{_named(containerfile)}:1: missing; every image needs a Dockerfile{near}")
         return None, False
     try:

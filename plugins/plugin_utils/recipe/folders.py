@@ -10,6 +10,7 @@ execute bit.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "d
 WRAPPERS, GIT = ("go", "npm"), ".git"  # a folder for each kind of input that has wrappers, named like the kind
 README = "README.md"
 OWN = {RECIPE, LOCK, DOCKERFILE, README, *WRAPPERS}  # in an image's folder, but not in its context
+CONTAINERFILE = re.compile(r"(docker|container)file(\.txt)?", re.I)  # what a Dockerfile may be called by mistake
 NEAR_DEFAULTS = ("default.yml", "default.yaml", DEFAULTS, "defaults.yaml", "defaults.json")  # in any case
 NEAR_IGNORES = ("dockerignore", ".dockerignore", ".dockerignore.txt", ".containerignore",
                 f"{DOCKERFILE}.dockerignore".lower())
@@ -81,19 +83,20 @@ def _image(folder: Path, found: Images) -> None:
             found.broken.append(folder.name)
         return
     near = sorted(file for file in files if file.lower() in (RECIPE, "image.yaml") and file != RECIPE)
+    recipeless = sorted(file for file in files if CONTAINERFILE.fullmatch(file))
     for file in near:
         what = f"remove this one or the {RECIPE} beside it" if RECIPE in files else "rename it"
         found.problems.append(f"{shown(folder / file, 3)}:1: a recipe must be named {RECIPE}; {what}")
     if RECIPE in files:
         found.recipes.append(folder / RECIPE)
-    elif not near and not hidden and DOCKERFILE not in files:
+    elif not near and not hidden and not recipeless:
         found.problems += [f"{shown(folder / name / RECIPE, 4)}:1: images are looked for only right in "
                            f"{shown(folder.parent, 1)}: move this one there, or add {visible(str(folder))} to "
                            "farm_catalog" for name in sorted(files) if os.path.isfile(folder / name / RECIPE)]
     elif near:
         found.broken.append(folder.name)
-    elif DOCKERFILE in files and not hidden:
-        where = shown(folder / DOCKERFILE, 3)
+    elif not hidden:
+        where = shown(folder / recipeless[0], 3)
         found.problems.append(f"{where}:1: there is no {RECIPE} beside it; write one, or move the folder away")
         found.broken.append(folder.name)
 
@@ -230,8 +233,8 @@ def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0)
         why = (f"it has the {' and '.join(bits)} bit, which git does not keep; set it in the Dockerfile, as with "
                "COPY --chmod=4755")
     elif kind == stat.S_IFREG and seen.st_size > LARGEST:
-        why = (f"it has {seen.st_size >> 20} MiB; at most {LARGEST >> 20} are allowed: make it an input of the recipe"
-               " (url), or add it to .dockerignore")
+        why = (f"it has {-(-seen.st_size >> 20)} MiB; at most {LARGEST >> 20} are allowed: make it an input of the "
+               "recipe (url), or add it to .dockerignore")
     elif kind == stat.S_IFREG and not os.access(entry.path, os.R_OK):
         why = "cannot be read: Permission denied"
     if why:
