@@ -102,6 +102,12 @@ def default(value) -> bool:
     return "/roles/farm/defaults/main.yml" in place(value)
 
 
+def _follows(name, why, variables) -> bool:
+    """Whether a default has no value because something that a person gave has none. `why`: name -> the reason."""
+    given = [reason for other, reason in why.items() if not default(variables[other])]
+    return default(variables[name]) and why.get(name) in given
+
+
 def places(variables, names) -> dict:
     """name -> where a person wrote it."""
     return {name: place(variables[name]) for name in names if not default(variables[name])}
@@ -202,7 +208,7 @@ class LookupModule(LookupBase):
 
     def _values(self, variables):
         """The farm's variables without templates and tags; and name -> why it has no value."""
-        found, wrong = {}, {}
+        found, wrong, why = {}, {}, {}
         names = [name for name in variables if isinstance(name, str) and
                  (name.startswith(("farm_", "buildkit_", "tester_")) or settings.decides_provisioning(name))]
         here = False
@@ -212,12 +218,13 @@ class LookupModule(LookupBase):
             try:
                 found[name] = plain_of(self._templar.template(variables[name]))
             except AnsibleError as error:  # a variable or file that is missing, a vault that is locked
-                wrong[name] = self._why(name, variables, f"cannot be worked out: {' '.join(str(error).split())}")
+                why[name] = " ".join(str(error).split())
+                wrong[name] = self._why(name, variables, f"cannot be worked out: {why[name]}")
             except (TypeError, ValueError, RecursionError):  # a date as a key, bytes
                 wrong[name] = self._why(name, variables, "has a part that JSON has not, such as !!binary, or a date as "
                                                          "a key: put it in quotes")
             here = here or (name == "farm_registry" and references.loopback(str(found.get(name))))
-        return found, wrong
+        return found, {name: text for name, text in wrong.items() if not _follows(name, why, variables)}
 
     def _why(self, name, variables, said) -> str:
         at = place(variables[name])

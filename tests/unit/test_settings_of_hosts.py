@@ -139,6 +139,18 @@ def test_a_password_that_cannot_be_read_is_told_also_for_a_registry_on_loopback(
     assert text.startswith("farm_registry_password (") and "'vault_password_of_mine' is undefined" in text
 
 
+@pytest.mark.parametrize(("variables", "name"), [
+    ("farm_registry: '{{ hostvars.pi2.no_address }}:5000'\n", "farm_registry"),
+    ("farm_registry: registry.example.org:5000\nfarm_state: '{{ farm_state }}/x'\n", "farm_state"),
+])
+def test_what_follows_from_a_setting_that_cannot_be_worked_out_is_not_told(
+    tmp_path: Path, variables: str, name: str
+) -> None:
+    found, _text = told(tmp_path, variables)
+    (text,) = found["pi2"] or found["pi4"]  # whichever came first
+    assert text.startswith(f"{name} ({tmp_path}/group_vars/all.yml:") and "cannot be worked out" in text
+
+
 NODES = """
 nodes:
   hosts:
