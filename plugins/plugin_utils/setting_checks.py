@@ -125,8 +125,9 @@ def names(value: Any) -> str:
 
 
 def folders(value: Any) -> str:
-    """An empty name would be the folder in which the run was started."""
-    return texts(value) or ("" if value and all(value) else "a list of folders")
+    """An empty name, as after a last comma, would be the folder in which the run was started."""
+    given = value.split(",") if isinstance(value, str) else value
+    return texts(value) or ("" if given and all(given) else "a list of folders")
 
 
 def platforms(value: Any) -> str:

@@ -228,6 +228,8 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
         ("farm_secrets", "secrets", "an absolute path"),
         ("farm_catalog", [""], "a list of folders"),
         ("farm_catalog", [], "a list of folders"),
+        ("farm_catalog", "/srv/images,", "a list of folders"),
+        ("farm_catalog", "/srv/images,,desimages.farm", "a list of folders"),
         ("farm_origins", {"gem": []}, "it has gem"),
         ("farm_origins", {"npm": "https://me:word@r.example/"}, "npm has no login"),
         ("farm_origins", {"debian": ["http://mirror.example", "http://token@mirror.example"]}, "debian has no login"),
@@ -263,7 +265,8 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
     [
         ("farm_native", ["linux/arm/v7", "linux/arm/v6"]), ("farm_native", []), ("farm_slots", 0), ("farm_slots", "12"),
         ("farm_emulation", "missing"), ("farm_emulation", {"linux/s390x": "allowed", "linux/arm/v6": "never"}),
-        ("farm_controller_state", "/home/me/farm"),
+        ("farm_controller_state", "/home/me/farm"), ("farm_catalog", "desimages.farm,/srv/images"),
+        ("farm_images", ""), ("farm_platforms", ""),
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""),
         ("farm_publish", "registry.example.org:5000"), ("farm_publish", "docker.io/me"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
