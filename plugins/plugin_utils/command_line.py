@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -31,24 +32,26 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
 UNTAGGED = ("check", "clean", "context", "licences", "lock", "outdated", "remove", "status", "stop", "verify")
 
 
-def mistakes(extra: Mapping[str, Any], known: Collection[str]) -> list[str]:
+def mistakes(extra: Mapping[Any, Any], known: Collection[str]) -> list[str]:
     """What is wrong with the variables that `-e` gives; `known` are those of the farm."""
     found = [f"-e has {extra[LOST]!r}, which sets nothing: write a list without spaces, as in "
              "-e farm_images=registry,base, and a value with spaces in quotes of its own, as in "
              "-e \"name='a b'\""] if extra.get(LOST) else []
+    found += [f"-e has the name {json.dumps(name, default=str)}, which is no text, so it sets nothing: put it in quotes"
+              for name in extra if not isinstance(name, str)]
     return found + [f"{name} is not a variable of the farm: did you mean {_usual(name)}?"
-                    for name in sorted(map(str, extra)) if name not in known and _usual(name) in known]
+                    for name in _texts(extra) if name not in known and _usual(name) in known]
 
 
-def warnings(extra: Iterable[str], known: Collection[str], playbooks: Iterable[str]) -> list[str]:
+def warnings(extra: Iterable[Any], known: Collection[str], playbooks: Iterable[str]) -> list[str]:
     """What is not used, by these playbooks (paths). Somebody's own playbook may use anything."""
     names = {PurePath(path).stem for path in playbooks}
     if not names or not names <= set(PLAYBOOKS):
         return []
     found = [f"{name} (-e) is not a variable of the farm: did you mean farm_{_usual(name)}?"
-             for name in sorted(extra) if name not in known and name not in USED_BY and f"farm_{_usual(name)}" in known]
+             for name in _texts(extra) if name not in known and name not in USED_BY and f"farm_{_usual(name)}" in known]
     return found + [f"{name} (-e) is not used here, but by {', '.join(f'{one}.yml' for one in USED_BY[name])}"
-                    for name in sorted(extra) if name in USED_BY and not names & set(USED_BY[name])]
+                    for name in _texts(extra) if name in USED_BY and not names & set(USED_BY[name])]
 
 
 def left_out(tags: Collection[str], playbooks: Iterable[str]) -> list[str]:
@@ -58,6 +61,11 @@ def left_out(tags: Collection[str], playbooks: Iterable[str]) -> list[str]:
         return []
     return [f"no task of {', '.join(f'{name}.yml' for name in sorted(names))} has a tag, so -t {','.join(tags)} leaves "
             "out all that it does"]
+
+
+def _texts(extra: Iterable[Any]) -> list[str]:
+    """The names in order, without those of YAML that are no text, such as `on`."""
+    return sorted(name for name in extra if isinstance(name, str))
 
 
 def _usual(name: str) -> str:

@@ -23,6 +23,14 @@ def test_a_name_in_another_spelling_is_a_mistake(name):
     assert found == f"{name} is not a variable of the farm: did you mean {name.lower().replace('-', '_')}?"
 
 
+@pytest.mark.parametrize(("name", "said"), [(5, "5"), (True, "true"), (None, "null")])
+def test_a_name_that_yaml_does_not_read_as_a_text_is_a_mistake(name, said):
+    extra = {"farm_images": "x", name: "x"}
+    (found,) = command_line.mistakes(extra, settings.KNOWN)
+    assert found.startswith(f"-e has the name {said}, which is no text")
+    assert command_line.warnings(extra, settings.KNOWN, ["build.yml"]) == []
+
+
 def test_what_is_right_is_not_told():
     extra = {"farm_images": "x", "mine": 1, "buildkitd_memory": "3G"}
     assert command_line.mistakes(extra, settings.KNOWN) == []
