@@ -62,7 +62,7 @@ class FarmAction(ActionBase):
         try:
             libraries.check()
             options = documented(self.DOCUMENTATION)
-            checked = ArgumentSpecValidator(argument_spec(options)).validate(plain(self._task.args))
+            checked = ArgumentSpecValidator(argument_spec(options)).validate(listed(options, plain(self._task.args)))
             if wrong := checked.error_messages or blank(options, checked.validated_parameters):
                 raise AnsibleActionFail("; ".join(wrong))
             arguments = checked.validated_parameters
@@ -207,6 +207,13 @@ def blank(options: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with required paths that are empty: they would name the folder in which the run was started."""
     return [f"{name} is empty: give a path" for name, option in options.items()
             if option.get("required") and option["type"] == "path" and not arguments[name].strip()]
+
+
+def listed(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with an empty list for an empty text, as `-e farm_images=` gives it: Ansible would make a list of
+    one empty text of it."""
+    return {name: [] if value == "" and options.get(name, {}).get("type") == "list" else value
+            for name, value in given.items()}
 
 
 def controller() -> int:

@@ -15,7 +15,8 @@ CONNECTION = SimpleNamespace(_shell=SimpleNamespace(tmpdir="x"))
 class Lays(FarmAction):
     """An action with a path that it needs, and one that it does not need."""
 
-    DOCUMENTATION = "options: {to: {type: path, required: true}, secrets: {type: path, default: ''}}"
+    DOCUMENTATION = ("options: {to: {type: path, required: true}, secrets: {type: path, default: ''}, "
+                     "names: {type: list, elements: str, default: []}}")
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         return arguments
@@ -30,6 +31,12 @@ def run(**given: str) -> dict[str, Any]:
 def test_a_path_that_is_needed_must_not_be_empty(path: str) -> None:
     with pytest.raises(AnsibleActionFail, match="^to is empty: give a path$"):
         run(to=path)
+
+
+def test_an_empty_text_is_no_list_of_one_empty_name() -> None:
+    """`-e farm_images=` chooses as if it was left out."""
+    assert run(to="/there", names="")["names"] == []
+    assert run(to="/there", names="a,b")["names"] == ["a", "b"]
 
 
 def test_a_path_that_is_not_needed_may_be_empty() -> None:
