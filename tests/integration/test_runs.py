@@ -126,7 +126,7 @@ def test_a_partial_index_has_all_that_was_chosen_or_is_none(own: Farm, small: Sm
 def test_a_choice_of_nothing_is_refused(own: Farm) -> None:
     done = own.run(farm_select="[?image=='no-such-image']")
     assert done.rc != 0
-    assert "choose no unit" in done.text
+    assert "chooses no unit" in done.text
 
 
 def test_a_change_of_the_same_size_is_seen(own: Farm, small: Small) -> None:

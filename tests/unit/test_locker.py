@@ -225,6 +225,15 @@ def test_images_are_chosen_by_name_and_by_expression(tmp_path, images, expressio
     assert [found.name for found in choose(catalog(tmp_path), images, expression)] == chosen
 
 
+@pytest.mark.parametrize(("images", "said"), [
+    ([], r"farm_lock_select: .* chooses no image: correct it; the keys of an image are image, kinds, platforms"),
+    (["plex"], "farm_images and farm_lock_select together choose no image: correct one of them"),
+])
+def test_an_expression_that_chooses_no_image_is_no_work_that_is_done(tmp_path, images, said):
+    with pytest.raises(BadInput, match=said):
+        choose(catalog(tmp_path), images, "[?image=='debain']")
+
+
 SEALED = """
 import sys
 from types import SimpleNamespace

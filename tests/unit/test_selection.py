@@ -110,6 +110,7 @@ def test_a_lock_step_takes_all_images_unless_some_are_named(chain: Catalog) -> N
                                    "something else, not a list of these; an example: [?image=='registry' && "
                                    "platform.variant=='v6']"]),
     (["x"], [], "", ["farm_images: 'x' is not an image of the catalog; images: app, base, builder, debian, static"]),
+    ([], [], "[?image=='bsae']", ["farm_select chooses no unit: correct it"]),
     (["app"], [], "[?image=='base']", ["farm_images and farm_select together choose no unit: correct one of them"]),
 ])
 def test_all_that_is_wrong_with_a_choice_is_told_at_once(

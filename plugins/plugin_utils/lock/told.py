@@ -23,7 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.wording import amou
 
 
 def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) -> list[Recipe]:
-    """The chosen images that have inputs, by name. Raises BadInput with every wrong name."""
+    """The chosen images that have inputs, by name. Raises BadInput with every wrong name, and for an expression that
+    chooses no image: it would look as if there were nothing to do."""
     named = [name for name in images if name != ALL_IMAGES]
     problems = [f"farm_images: {name!r} is not an image of the catalog{nearest(name, list(recipes))}; images: "
                 f"{', '.join(sorted(recipes))}"
@@ -35,11 +36,14 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
         except ValueError as error:
             problems.append(f"farm_lock_select: {expression!r} does not choose images: {error}; an example: "
                             "[?contains(kinds, 'go')]")
+    wanted = [name for name in sorted(recipes) if name in kept and (not named or name in named or ALL_IMAGES in images)]
+    if expression and not wanted and not problems:
+        problems.append("farm_images and farm_lock_select together choose no image: correct one of them" if named else
+                        f"farm_lock_select: {expression!r} chooses no image: correct it; the keys of an image are "
+                        f"{', '.join(view(next(iter(recipes.values()))))}")
     if problems:
         raise BadInput(list(map(texts.told, problems)), what="the choice")
-    return [recipe for name, recipe in sorted(recipes.items())
-            if name in kept and (not named or name in named or ALL_IMAGES in images)
-            and (recipe.inputs or recipe.lock != Lock())]
+    return [recipes[name] for name in wanted if recipes[name].inputs or recipes[name].lock != Lock()]
 
 
 def refuse_sealed(recipes: Iterable[Recipe]) -> None:

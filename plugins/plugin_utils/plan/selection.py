@@ -52,7 +52,7 @@ def select(plan: Plan, native: list[Platform] | None, images: list[str], platfor
     if not chosen and not problems:
         given = [name for name, value in (("farm_images", images), ("farm_platforms", platforms),
                                           ("farm_select", expression)) if value]
-        problems.append(f"{' and '.join(given)}{' together' * (len(given) > 1)} choose no unit: correct "
+        problems.append(f"{' and '.join(given)}{' together choose' if len(given) > 1 else ' chooses'} no unit: correct "
                         f"{'one of them' if len(given) > 1 else 'it'}" if given else
                         "there is nothing to build: every image of the catalog has targets, which are built only if "
                         "another image needs them, or if farm_images names it")
