@@ -266,6 +266,25 @@ def test_a_link_is_told_once_and_not_read(empty: Catalog, a: Path, tmp_path: Pat
     assert said.startswith(f"images/a/{name}:1: a symbolic link")
 
 
+CONFLICT = "{0}\n<<<<<<< HEAD\n{0}\n||||||| base\n=======\n{0}\n>>>>>>> theirs\n"
+
+
+@pytest.mark.parametrize(("name", "line"), [
+    ("a/image.yml", "description: x"), ("a/Dockerfile", "FROM scratch"), ("a/.dockerignore", "x"),
+    ("a/Dockerfile.dockerignore", "y\r"), ("defaults.yml", "suites: [trixie]"),
+])
+def test_a_conflict_that_git_left_is_told_once_as_such(empty: Catalog, a: Path, name: str, line: str) -> None:
+    empty.write(name, CONFLICT.format(line))
+    (said,) = told(empty)
+    assert said.startswith(f"images/{name}:2: git left a conflict here: keep one side of it")
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< a\n", "=======\n>>>>>>> b\n", "x <<<<<<< a\n=======\n>>>>>>> b\n"])
+def test_a_part_of_a_conflict_may_be_a_pattern(empty: Catalog, a: Path, text: str) -> None:
+    empty.write("a/.dockerignore", text)
+    assert told(empty) == []
+
+
 def test_a_fifo_of_patterns_is_told_once(empty: Catalog, a: Path) -> None:
     os.mkfifo(a / ".dockerignore")
     (said,) = told(empty)

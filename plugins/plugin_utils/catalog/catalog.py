@@ -25,7 +25,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import
     NoText,
     is_there,
     nearest,
-    read_text,
+    read_written,
     told,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
@@ -158,7 +158,7 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         problems.append(f"{_named(containerfile)}:1: missing; every image needs a Dockerfile{near}")
         return None, False
     try:
-        parsed = dockerfile.parse(read_text(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))
+        parsed = dockerfile.parse(read_written(containerfile, MOST_DOCKERFILE).replace("\r\n", "\n"))
     except NoText as error:
         problems.append(f"{_named(containerfile)}:{error.line}: {error.reason}")
         return None, False

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import jsonschema
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, nearest, read_text
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, nearest, read_written
 
 MOST = 1 << 17  # bytes of a file; a recipe has some hundred
 VALUES = 5000  # in a file: what an alias repeats counts each time, and each hundred characters of a text count as one
@@ -56,7 +56,7 @@ class Document:
         self._count = 0
         self._last = 1  # the number of lines
         try:
-            text = read_text(path, MOST)
+            text = read_written(path, MOST)
             self._last += text.rstrip("\n").count("\n")
             for number, line in enumerate(text.split("\n"), 1):
                 if wrong := _control(line, "\t\r\x85"):

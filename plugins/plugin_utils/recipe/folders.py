@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.files import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import ignorefile
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_text, visible
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_written, visible
 
 RECIPE, LOCK, DOCKERFILE, DEFAULTS = "image.yml", "lock.jsonl", "Dockerfile", "defaults.yml"
 WRAPPERS, GIT = ("go", "npm"), ".git"  # a folder for each kind of input that has wrappers, named like the kind
@@ -158,7 +158,7 @@ def _ignore(found: Folder) -> ignorefile.Ignore:
     if not name or not os.path.isdir(found.root / name) and not _regular(found.root / name):  # which is told below
         return ignorefile.Ignore()
     try:
-        ignore = ignorefile.parse(read_text(found.root / name, MOST_IGNORES))
+        ignore = ignorefile.parse(read_written(found.root / name, MOST_IGNORES))
     except NoText as error:
         found.say(name, error.reason, error.line)
         return ignorefile.Ignore()

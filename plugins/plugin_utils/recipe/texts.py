@@ -41,6 +41,29 @@ def read_text(path: Path, most: int) -> str:
         raise NoText(f"not UTF-8: byte 0x{data[error.start]:02x}", data.count(b"\n", 0, error.start) + 1) from None
 
 
+def read_written(path: Path, most: int) -> str:
+    """The same of a file that people write, in which git may have left a conflict: each side of it may be right by
+    itself. Raises NoText."""
+    text = read_text(path, most)
+    if line := _conflict(text):
+        raise NoText("git left a conflict here: keep one side of it, and remove its marks (<<<<<<<, =======, >>>>>>>)",
+                     line)
+    return text
+
+
+def _conflict(text: str) -> int:
+    """The line where the first conflict begins that is whole; 0 if there is none."""
+    begin = middle = 0
+    for number, line in enumerate(text.split("\n") if "\n>>>>>>> " in text else (), 1):
+        if line.startswith("<<<<<<< "):
+            begin, middle = number, 0
+        elif begin and line.rstrip("\r") == "=======":
+            middle = number
+        elif middle and line.startswith(">>>>>>> "):
+            return begin
+    return 0
+
+
 def read_lines(path: Path, most: int) -> str:
     """The same with the line ends of Unix."""
     return read_text(path, most).replace("\r\n", "\n").replace("\r", "\n")
