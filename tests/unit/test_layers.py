@@ -187,8 +187,9 @@ def test_a_key_in_a_program_of_a_package_is_no_secret() -> None:
     """GnuTLS has some, with which it tests itself."""
     program = PROGRAM + b"\0" + KEY
     md5 = hashlib.md5(program, usedforsecurity=False).hexdigest()
-    records = [Member("var/lib/dpkg/info/a.list", b"/usr/lib/a.so\n"),
-               Member("var/lib/dpkg/info/a.md5sums", f"{md5}  usr/lib/a.so\n".encode()), Member("usr/lib/a.so", program)]
+    info = "var/lib/dpkg/info/a"
+    records = [Member(f"{info}.list", b"/usr/lib/a.so\n"),
+               Member(f"{info}.md5sums", f"{md5}  usr/lib/a.so\n".encode()), Member("usr/lib/a.so", program)]
     assert "secret" not in {check for check, path in checks(image(records))}
     own = image(records, [Member("usr/lib/a.so", program + b"\0")])
     assert ("secret", "/usr/lib/a.so") in checks(own) and not [*files.secrets_below(own.hidden)]
