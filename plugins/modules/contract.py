@@ -213,7 +213,7 @@ def main() -> None:
 def spoken(error: BaseException) -> str:
     """An error of the SDK in words. It holds one of requests, which holds one of urllib3, which holds one of Python;
     what an engine itself says, the SDK says in words."""
-    if type(error) is docker.errors.DockerException:
+    if not isinstance(error, docker.errors.APIError):
         error = error.__cause__ or error
     while error.args and isinstance(error.args[-1], Exception):
         error = error.args[-1]

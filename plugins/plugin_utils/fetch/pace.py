@@ -86,7 +86,7 @@ def cause(error: Exception | None) -> str:
         words, inner = str(held[0]).rstrip("."), held[1]
         if isinstance(inner, http.client.IncompleteRead) and inner.expected:
             return f"the connection ended, and {inner.expected} bytes were to come"
-        if type(inner) is http.client.BadStatusLine:
+        if isinstance(inner, http.client.BadStatusLine) and not isinstance(inner, ConnectionError):
             return f"what it answers is not HTTP: {str(inner).strip()[:100]!r}"
         return words if str(inner) in words else f"{words}: {cause(inner)}"
     return re.sub(r"^(\w+\([^()]*\)|<[^<>]*>): ", "", str(found))
