@@ -80,8 +80,7 @@ def refuse_foreign(path: str) -> None:
                         f"could replace {path} and what root runs from it",
                         hint=f"choose another farm_state, or `chmod g-w {lent[0]}`")
     if not os.path.isdir(path):
-        if os.path.lexists(path):
-            raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
+        _refuse_in_the_way(os.path.abspath(path))
         return
     if whose := others(path):
         raise FarmError(f"{path} {whose}: anyone who can write there decides what user {os.geteuid()} runs",
@@ -97,6 +96,17 @@ def refuse_foreign(path: str) -> None:
             hint=f"choose another farm_state, or create the file {path}/{MARK} if everything in it may be removed with "
                  "the farm",
         )
+
+
+def _refuse_in_the_way(path: str) -> None:
+    """Refuses a folder that cannot be made, as what has its name, or that of one above it, is none."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise FarmError(f"{path} is a link to {os.readlink(path)}, which does not exist",
+                        hint="is its disk mounted? else make that folder, or choose another farm_state")
+    if not os.path.isdir(path):
+        raise FarmError(f"{path} exists and is not a folder", hint="choose another farm_state, or remove it")
 
 
 def mounts_below(folder: str, text: str = "") -> list[str]:

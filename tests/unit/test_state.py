@@ -403,11 +403,16 @@ def test_root_keeps_no_state_folder_where_a_group_can_replace_it(public, monkeyp
         state.claim(str(public / "shared/farm"))
 
 
-@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.symlink_to("nowhere"), os.mkfifo])
-def test_a_state_folder_that_is_no_folder_is_refused_in_words(tmp_path, make):
+@pytest.mark.parametrize("below", ["", "/a", "/a/b"])
+@pytest.mark.parametrize(("make", "said"), [
+    (Path.touch, "farm exists and is not a folder"), (os.mkfifo, "farm exists and is not a folder"),
+    (lambda path: path.symlink_to("nowhere"), "farm is a link to nowhere, which does not exist"),
+])
+def test_a_state_folder_that_cannot_be_made_is_refused_in_words_before_anything_is_done(tmp_path, make, said, below):
     make(tmp_path / "farm")
-    with pytest.raises(FarmError, match="exists and is not a folder"):
-        state.claim(str(tmp_path / "farm"))
+    with pytest.raises(FarmError, match=said):
+        state.refuse_foreign(f"{tmp_path}/farm{below}")
+    state.refuse_foreign(f"{tmp_path}/new{below}")
 
 
 def test_nobody_else_enters_the_folder_of_secrets(tmp_path: Path) -> None:
