@@ -7,6 +7,7 @@ import hashlib
 import io
 import stat
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -142,6 +143,17 @@ def test_what_a_layer_hides_is_below_it_whatever_the_order_of_its_members() -> N
 def test_a_layer_that_hides_all_below_hides_the_root() -> None:
     root = image([folder("./", 0o777), Member("a", b"1"), Member("b/c", b"1")], [Member(".wh..wh..opq"), Member("d")])
     assert set(root.files) == {"/", "/d"}
+
+
+def test_a_layer_that_hides_thousands_of_folders_is_applied_at_once() -> None:
+    def layer(name: str) -> oci.Descriptor:
+        return oci.Descriptor(f"sha256:{name}", 1, TAR)
+
+    root, began, many = Root(), time.monotonic(), range(30_000)
+    root.apply(layer("a"), [(f"/d{n}/f", File(f"/d{n}/f", stat.S_IFREG)) for n in many])
+    root.apply(layer("b"), [(f"/d{n}/" if n % 2 else f"/d{n}", None) for n in many if n])
+    assert set(root.files) == {"/d0/f"} and len(root.hidden) == len(many) - 1
+    assert time.monotonic() - began < 10  # each by itself takes minutes
 
 
 def test_files_are_where_links_of_folders_lead() -> None:

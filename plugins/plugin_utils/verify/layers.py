@@ -82,25 +82,37 @@ class Root:
         self.files: dict[str, File] = {}
         self.hidden: list[Hidden] = []
         self._layers: dict[str, Descriptor] = {}  # of each file
+        self._own: set[str] = set()  # the files of the layer that is being applied
+        self._emptied: set[str] = set()  # and the folders that it removes: their files go at its end, all at once
 
     def apply(self, layer: Descriptor, members: Iterable[tuple[str, File | None]]) -> None:
         """(path, file) of the next layer; a path with None is removed from the layers below, and from these alone."""
-        own: set[str] = set()
         for name, file in members:
             path = self._real(name)
             if file is None:
-                self._remove(path, own)
+                if path in self.files and path not in self._own and not path.endswith("/"):
+                    self._hide(path)
+                self._emptied.add(path.rstrip("/"))
                 continue
             if file.hard:
-                other = self.files.get(self._real(posixpath.normpath("/" + file.target)))
+                other = self._there(self._real(posixpath.normpath("/" + file.target)))
                 if other and not stat.S_ISDIR(other.mode):  # engines give it the mode and attributes of both
                     file = replace(other, mode=other.mode | file.mode & 0o7777, capable=other.capable or file.capable)
             before = self.files.get(path)
             if before and not (stat.S_ISDIR(before.mode) and stat.S_ISDIR(file.mode)):
-                self._remove(path, ())
+                self._hide(path)
+                self._emptied.add(path)
             self.files[path] = file if file.path == path else replace(file, path=path)
             self._layers[path] = layer
-            own.add(path)
+            self._own.add(path)
+        for path in [each for each in self.files if not self._there(each)]:
+            self._hide(path)
+        self._own, self._emptied = set(), set()
+
+    def _there(self, path: str) -> File | None:
+        """The file at a path, unless it goes with its folder."""
+        goes = self._emptied and path not in self._own and _inside(path, self._emptied)
+        return None if goes else self.files.get(path)
 
     def at(self, path: str) -> File | None:
         """The file at a path, or the one to which links there lead."""
@@ -114,7 +126,7 @@ class Root:
         while left:
             here = f"{done}/{left.pop(0)}"
             found = self.files.get(here)
-            if found and stat.S_ISLNK(found.mode) and steps < LINKS:
+            if found and stat.S_ISLNK(found.mode) and steps < LINKS and self._there(here):
                 steps += 1
                 target = posixpath.normpath(posixpath.join(done or "/", found.target))
                 left, done = [part for part in target.split("/") if part] + left, ""
@@ -122,14 +134,17 @@ class Root:
                 done = here
         return f"{done}/{path.rpartition('/')[2]}"
 
-    def _remove(self, path: str, kept: Collection[str]) -> None:
-        """Removes a file, or a folder with all that is in it; with a slash at its end, only what is in it."""
-        inside = path if path.endswith("/") else path + "/"
-        alone = path in self.files and not stat.S_ISDIR(self.files[path].mode)
-        names = [path] if alone else [name for name in self.files if name == path or name.startswith(inside)]
-        for name in names:
-            if name != inside and name not in kept:
-                self.hidden.append(Hidden(self.files.pop(name), self._layers.pop(name)))
+    def _hide(self, path: str) -> None:
+        self.hidden.append(Hidden(self.files.pop(path), self._layers.pop(path)))
+
+
+def _inside(path: str, folders: Collection[str]) -> bool:
+    """Whether a path is below one of the folders, of which '' is the root."""
+    while path not in ("", "/"):
+        path = path.rpartition("/")[0]
+        if path in folders:
+            return True
+    return False
 
 
 class Layers:
