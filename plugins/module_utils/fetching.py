@@ -78,7 +78,10 @@ class _Within(urllib.request.HTTPRedirectHandler):
         if parts.scheme != "https" and not here:
             raise FarmError(f"{req.full_url} leads to {newurl.partition('?')[0]}, which is not TLS: it is not followed",
                             hint="tell a registry behind a proxy its own address (http.host)")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        # before 3.11 urllib knows no 308, which for a GET is a 307
+        return super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
+
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
 
 
 def _why(error: Exception) -> str:

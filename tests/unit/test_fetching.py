@@ -26,6 +26,7 @@ class Served:
 
     def __init__(self) -> None:
         self.address, self.leads, self.asked = "", "", list[str]()
+        self.redirects = 307
         self.promises = 0  # bytes
         self.token, self.gives, self.challenge = "", b"", ""  # what lets in, what the token service says
         self.paths: list[str] = []
@@ -63,7 +64,7 @@ def served(certificate: Path, *, asks: bool = True) -> Iterator[Served]:
                 self.end_headers()
                 return
             if found.leads:
-                self.send_response(307)
+                self.send_response(found.redirects)
                 self.send_header("Location", found.leads)
             elif asks and found.asked[-1] != BASIC:
                 self.send_response(401)
@@ -184,11 +185,12 @@ def test_neither_goes_to_another_registry(certificates: tuple[Path, Path]) -> No
     assert server.asked == []
 
 
+@pytest.mark.parametrize("redirects", [307, 308])  # a Python before 3.11 does not know 308
 def test_the_login_does_not_follow_a_redirect(
-        certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        certificates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, redirects: int) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates[1]))  # what the system trusts
     with served(certificates[0]) as server, served(certificates[1], asks=False) as other:
-        server.leads = f"{other.url}/elsewhere"
+        server.leads, server.redirects = f"{other.url}/elsewhere", redirects
         access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
         assert read(server.url, **access) == b"content"
         assert (server.asked, other.asked) == ([BASIC], [""])

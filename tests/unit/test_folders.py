@@ -291,6 +291,12 @@ def test_a_fifo_of_patterns_is_told_once(empty: Catalog, a: Path) -> None:
     assert said.startswith("images/a/.dockerignore:1: a FIFO")
 
 
+def test_a_fifo_in_the_place_of_the_page_about_an_image_is_told(empty: Catalog, a: Path) -> None:
+    os.mkfifo(a / "README.md")
+    assert told(empty) == ["images/a/README.md:1: a FIFO; this name is for a page about the image, and is not in its "
+                           "context"]
+
+
 def test_more_patterns_than_a_person_writes_are_refused(empty: Catalog, a: Path) -> None:
     empty.write("a/.dockerignore", "".join(f"**/x{number}*y\n" for number in range(2000)))
     assert told(empty) == ["images/a/.dockerignore:1001: more than 1000 patterns, and each is compared with each file"]

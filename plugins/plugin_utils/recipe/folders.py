@@ -187,8 +187,9 @@ def _own(found: Folder, entry: os.DirEntry[str]) -> None:
         found.say(entry.name, f"{LINK}; put the file itself here")
         return
     if entry.name not in WRAPPERS:
-        if entry.name == README and entry.is_dir():
-            found.say(entry.name, "a folder; this name is for a page about the image, and is not in its context")
+        if entry.name == README and not entry.is_file():
+            what = "a folder" if entry.is_dir() else KINDS.get(stat.S_IFMT(entry.stat().st_mode), "not a file")
+            found.say(entry.name, f"{what}; this name is for a page about the image, and is not in its context")
         return
     why = NO_WRAPPER.format(kind=entry.name)
     if not entry.is_dir():
