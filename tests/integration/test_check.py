@@ -135,6 +135,7 @@ def test_manifests_of_every_kind_are_mended_to_the_same_digests(own: Farm) -> No
     assert own.run("playbooks/check.yml").rc == 0
 
 
+@pytest.mark.full
 def test_links_that_a_killed_registry_left_empty_are_mended(own: Farm) -> None:
     """It makes them and then writes into them, and answers 500 for an empty one for ever."""
     assert own.run().rc == 0

@@ -72,6 +72,7 @@ def test_a_stopped_farm_is_shown_so_and_runs_again_with_the_next_build(own: Farm
     assert after["images"] == before["images"]
 
 
+@pytest.mark.full
 def test_a_runc_that_is_gone_is_noticed_and_another_one_is_found(own: Farm, tmp_path: Path) -> None:
     def at(path: str) -> bool:
         return f'binary = "{path}"' in run("cat", str(STATE / "etc/buildkitd.toml"))
@@ -139,6 +140,7 @@ def emulated(farm: Farm) -> Iterator[Farm]:
     assert farm.run("playbooks/provision.yml").rc == 0
 
 
+@pytest.mark.full
 def test_a_node_that_asks_for_it_runs_foreign_programs(emulated: Farm, chain: Chain, scratch: Path) -> None:
     debian = Unpacked.of(chain, "debian", FOREIGN, scratch)
     words = ("chroot", str(debian.root), "/usr/bin/dpkg", "--print-architecture")

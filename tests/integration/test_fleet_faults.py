@@ -43,6 +43,7 @@ def test_a_node_whose_power_is_cut_costs_only_time(rack: Rack, small: Small) -> 
         assert f"{victim.name}: " in rack.said
 
 
+@full
 def test_a_node_that_is_cut_off_and_comes_back_costs_only_time(rack: Rack, small: Small) -> None:
     """The controller no longer reaches it, while it goes on building and reaches the registry."""
     with rack.while_one_builds(rack.slow(small, "cut")) as (going, victim):

@@ -95,6 +95,7 @@ def test_testers_share_the_images_and_one_that_is_away_is_named(testers: Farm, t
 
 
 @pytest.mark.faults
+@pytest.mark.full
 def test_what_a_tester_ran_when_its_engine_ended_is_run_by_another(testers: Farm, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         going = pool.submit(verify, testers, tmp_path)
