@@ -144,8 +144,7 @@ def open_above(path: str) -> list[str]:
 
 def others_above(path: str) -> list[str]:
     """The folders above a path in which another user can replace the next one. Who called sudo counts as root."""
-    return sorted({*_owned_above(path), *(folder for folder, seen in _all_above(path).items() if (
-        seen.st_mode & stat.S_IWGRP and not seen.st_mode & stat.S_ISVTX and seen.st_gid))})
+    return sorted({*_owned_above(path), *_lent_above(path)})
 
 
 def _owned_above(path: str) -> list[str]:

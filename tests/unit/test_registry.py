@@ -11,6 +11,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     HashMismatch,
     NoSpace,
     RegistryError,
+    Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
@@ -292,6 +293,22 @@ def test_a_file_is_sent_whole_and_a_failed_upload_begins_anew(faulty: Faulty, tm
     assert Registry(faulty.address, pauses=(0,)).put_blob("a/b", tmp_path / "file", TO)
     assert faulty.blobs[TO] == DATA
     assert (faulty.count("POST"), faulty.count("PUT")) == (2, 2)
+
+
+def test_an_upload_that_the_registry_has_forgotten_begins_anew(faulty: Faulty) -> None:
+    """A restart forgets it; of several registries behind one address, another may not know it."""
+    forgotten = Reply(404, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN", "message": "upload unknown"}]}')
+    faulty.answers["PUT"] = [forgotten, forgotten]
+    assert Registry(faulty.address, pauses=(0, 0)).put_blob("a/b", DATA, TO)
+    assert (faulty.count("POST"), faulty.blobs[TO]) == (3, DATA)
+    faulty.blobs.clear()
+    faulty.answers["PUT"] = [forgotten]
+    with pytest.raises(Unreachable, match="cannot be pushed to .*upload unknown"):
+        Registry(faulty.address, pauses=()).put_blob("a/b", DATA, TO)
+    faulty.answers["PUT"] = [Reply(404, body=b"page not found")]
+    with pytest.raises(RegistryError, match="HTTP 404"):
+        Registry(faulty.address, pauses=(0,)).put_blob("a/b", DATA, TO)
+    assert faulty.answers["PUT"] == []
 
 
 # --- redirects ---

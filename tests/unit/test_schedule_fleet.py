@@ -255,6 +255,31 @@ def test_one_of_two_results_counts_and_late_words_about_a_lost_batch_change_noth
     assert scheduler.outcomes[batch.keys[1]].state == State.WAITING
 
 
+def test_what_failed_with_a_unit_waits_again_when_a_lost_node_has_built_it_after_all() -> None:
+    scheduler = fleet(units(("a", (), ("amd64",)), ("b", (parent("a"),), ("amd64",)), ("c", (parent("b"),), ("amd64",)),
+                            ("tool", (), ("amd64",)), ("d", (parent("c"), parent("tool", build=True)), ("amd64",))),
+                      FAST, durations={"a": 60.0, "tool": 50.0})
+    first, tool = scheduler.claim("fast", 0, 2)
+    scheduler.leave("fast", 10)
+    scheduler.join(Worker("twin", (AMD64,)), 10)
+    again, other = scheduler.claim("twin", 10, 2)
+    assert len(scheduler.fail(again, "broken")) == 3
+    assert scheduler.fail(other, "broken") == []
+    assert scheduler.finished
+    scheduler.done(first.keys[0], "sha256:late")
+    scheduler.asked(scheduler.asking())
+    (batch,) = scheduler.claim("twin", 20, 2)
+    build(scheduler, [batch])
+    build(scheduler, scheduler.claim("twin", 30, 2))
+    states = {key.name: outcome.state.value for key, outcome in scheduler.outcomes.items()}
+    assert states == {"a": "built", "b": "built", "c": "built", "tool": "failed", "d": "parent failed"}
+    scheduler.done(tool.keys[0], "sha256:late")
+    scheduler.asked(scheduler.asking())
+    build(scheduler, scheduler.claim("twin", 40, 2))
+    assert scheduler.finished
+    assert {outcome.state for outcome in scheduler.outcomes.values()} == {State.BUILT}
+
+
 def test_a_batch_whose_node_has_ended_it_is_not_lost_with_the_node() -> None:
     scheduler = fleet(units(("x", (), BOTH)), FAST)
     (batch,) = scheduler.claim("fast", 0, 1)

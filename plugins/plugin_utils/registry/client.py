@@ -32,6 +32,7 @@ MANIFEST = oci.MANIFEST
 EMPTY = "application/vnd.oci.empty.v1+json"
 KINDS = (*oci.LISTS, *oci.SINGLES)
 ACCEPT = {"Accept": ", ".join(KINDS)}
+DONE = (200, 201, 202, 204)  # the specification says 201; there are registries that answer each of these to a PUT
 SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: in some registries it appears a moment later
 DEPTH = 4  # levels of indexes in indexes
 DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is damaged"
@@ -129,7 +130,7 @@ class Registry:
         where, headers = _manifest(repository, name), {"Content-Type": media_type}
 
         def put() -> Answer | None:
-            answer = self._ask("PUT", where, repository, 200, 201, 202, 204, 400, 404, body=data, headers=headers)
+            answer = self._ask("PUT", where, repository, *DONE, 400, 404, body=data, headers=headers)
             return None if answer.status >= 400 and b"BLOB_UNKNOWN" in answer.data else answer
 
         answer = _soon(put)
@@ -204,7 +205,8 @@ class Registry:
             raise HashMismatch(f"{where} arrived as sha256:{made.hexdigest()}{packed}", hint=self._damaged)
 
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
-        """Pushes a blob; False if it was there already. If the connection drops, the upload starts again."""
+        """Pushes a blob; False if it was there already. If the connection drops, or the registry no longer knows the
+        upload (it was restarted, or is several that share nothing), the upload starts again."""
         if self.has_blob(repository, digest):
             return False
         kind = {"Content-Type": "application/octet-stream"}
@@ -212,8 +214,11 @@ class Registry:
             location = self._begin(repository)
             target = location + ("&" if urlsplit(location).query else "?") + urlencode({"digest": digest})
             try:
-                answer = self._ask("PUT", target, repository, 200, 201, 202, 204, body=content, headers=kind, once=True)
-                break
+                answer = self._ask("PUT", target, repository, *DONE, 404, body=content, headers=kind, once=True)
+                if answer.status in DONE:
+                    break
+                refusal = self._session.refusal("PUT", answer)
+                raise Unreachable(str(refusal)) if b"BLOB_UPLOAD_UNKNOWN" in answer.data else refusal
             except Unreachable as error:
                 if pause is None:
                     raise Unreachable(f"a blob of {repository} cannot be pushed to {self.address}: {error}",

@@ -73,8 +73,8 @@ class Board:
         return found
 
     def _bad(self, task: Task) -> bool:
-        state = self.outcomes[task.key].state
-        return state in ENDED and state not in GOOD
+        outcome = self.outcomes.get(task.key)
+        return outcome is not None and outcome.state in ENDED and outcome.state not in GOOD
 
     def _begun(self, task: Task) -> bool:
         """Whether a unit exists, or is being built."""

@@ -159,7 +159,8 @@ class Scheduler(Board):
             self._measure()
 
     def done(self, key: Key, digest: str, state: State = State.BUILT) -> None:
-        """Marks a unit as existing and tagged, no matter which node built it: its descendants may start."""
+        """Marks a unit as existing and tagged, no matter which node built it: its descendants may start, even if they
+        had failed with it."""
         task, before = self._tasks[key], self.outcomes.get(key)
         if before and before.state in GOOD:
             return
@@ -172,6 +173,8 @@ class Scheduler(Board):
             need.lacking[build] -= 1
             if build in need.chosen and not need.lacking[build]:
                 self._open(need, build)
+        if before and before.state in ENDED:
+            self._revive(task)
         self._ended += 1
         if self._ended % (len(self._order) // WEIGHED + 1) == 0:
             self._choose()
@@ -319,6 +322,24 @@ class Scheduler(Board):
             self._fleet.changed(self._now)
             self._choose()
         return [task.key for task in sorted(after, key=lambda task: task.order)]
+
+    def _revive(self, task: Task) -> None:
+        """Lets units wait again that failed with one that exists after all, unless another that they need failed."""
+        queue = [task]
+        while queue:
+            task = queue.pop()
+            after = list(task.children)
+            for need, build in task.serves:
+                need.broken.pop(build, None)
+                need.broken.update((build, parent.key) for parent in need.ways[build] if self._bad(parent))
+                after += need.tasks
+            for each in dict.fromkeys(after):
+                before = self.outcomes.get(each.key)
+                if before and before.state == State.PARENT_FAILED and not any(map(self._bad, each.parents)):
+                    self._left += 1
+                    self._wait(each)
+                    queue.append(each)
+        self._choose()
 
     def _hopeless(self, need: Need) -> list[Task]:
         """The waiting units of a need that cannot be built on any platform of a node that is or was there, as a
