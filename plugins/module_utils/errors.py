@@ -10,6 +10,8 @@ import re
 _USER = re.compile(r"""(?<=\w://)[^/"'\n]*@""")  # also with a space in it, which no URL has
 _PLACE = re.compile(r"([^\n]+?):[0-9]+: ")  # how a mistake in a file begins
 SHOWN = 50  # mistakes of a file in a message
+# HTTP statuses that may pass by themselves. Those from 520 on are of CDNs that do not reach the server behind them
+PASSING = frozenset((408, 425, 429, 500, 502, 503, 504, *range(520, 528)))
 # the hint of a HashMismatch
 CHANGED = "the origin changed it, or someone else did: compare with another origin before you lock again"
 

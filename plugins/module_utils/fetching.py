@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from .challenges import challenges, token, trusted
-from .errors import FarmError, Unreachable
+from .errors import PASSING, FarmError, Unreachable
 from .files import CHUNK
 from .references import loopback
 
@@ -28,7 +28,6 @@ SILENCE = 60  # seconds after which it gives up on an archive that sends nothing
 REACHED = 20  # seconds in which a registry must answer
 SLOWEST = 5_000  # bytes a second; it gives up on an archive that sends less. Several jobs may share 1 Mbit/s
 LARGEST = 1 << 20  # bytes of a token service's answer that are read
-AGAIN = (429, 500, 502, 503, 504)
 _TOKENS: dict[tuple[str, str], str] = {}  # repository and login -> the header with the last token
 _DISTRUST = "this node does not trust its certificate: run playbooks/provision.yml, and check the node's clock"
 _HINT = "does the registry run, and can this machine reach it?"
@@ -141,7 +140,7 @@ def pieces(url: str, size: int, access: Mapping[str, str]) -> Iterator[bytes]:
             if re.fullmatch("[0-9]{1,18}", said) and came < int(said):  # read1 does not tell this from the end
                 raise Unreachable(f"{url} ends after {came} of {said} bytes", hint=_HINT)
     except HTTPError as error:
-        kind = Unreachable if error.code in AGAIN else FarmError
+        kind = Unreachable if error.code in PASSING else FarmError
         said = str(error).partition("\n")[0]  # after a circle of redirects it goes on
         raise kind(f"{url}: {said}", hint=_REFUSED.get(error.code, _HINT)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError for what is not an address

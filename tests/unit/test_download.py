@@ -223,11 +223,18 @@ def test_an_origin_that_cannot_be_asked_is_no_proof_that_a_file_is_missing(serve
         download(client, ["http://127.0.0.1:1/a", f"{server.url}/a"], SHA, len(BODY), store)
 
 
-def test_refused_is_neither_missing_nor_tried_again(server, client, store, time_):
-    server.answers = [403]
-    with pytest.raises(Unreachable, match="credentials"):
+@pytest.mark.parametrize(("status", "remedy"), [(403, "credentials"), (511, "use another origin")])
+def test_refused_is_neither_missing_nor_tried_again(server, client, store, time_, status, remedy):
+    server.answers = [status]
+    with pytest.raises(Unreachable, match=remedy):
         download(client, [f"{server.url}/a"], SHA, len(BODY), store)
     assert not time_.slept
+
+
+@pytest.mark.parametrize("status", [408, 520, 522])
+def test_a_cdn_that_does_not_reach_the_origin_is_asked_again(server, client, store, status):
+    server.answers = [status, "ok"]
+    assert download(client, [f"{server.url}/a"], SHA, len(BODY), store).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("answer", ["other", "short"])

@@ -176,7 +176,7 @@ def test_who_may_not_is_told_so(faulty: Faulty, docker: Callable[..., None], acc
     with pytest.raises(RegistryError, match="HTTP 403 not yours") as error:
         Registry(faulty.address, access=access).put_manifest("a/b", "v1", b"{}", oci.MANIFEST)
     assert remedy.format(faulty.address) in error.value.hint
-    assert len(faulty.asked) == 1
+    assert faulty.count("PUT") == 1
 
 
 def test_what_a_helper_lacks_does_not_hide_why_a_registry_refuses(faulty: Faulty, docker: Callable[..., None]) -> None:

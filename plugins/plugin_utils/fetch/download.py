@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fetches files over HTTP (or from a disk) into the store. Downloads resume, and are checked before they enter it.
 
-Transport errors, 429 and 5xx are retried for about a minute in all, with backoff and the server's Retry-After. A
-missing file, a wrong hash, a full disk, a host that does not exist and a certificate that is not accepted are never
-retried.
+Transport errors and statuses that may pass are retried for about a minute in all, with backoff and Retry-After. A
+missing file, a wrong hash, a full disk, a host that does not exist and a certificate that is not accepted are not.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     CHANGED,
+    PASSING,
     FarmError,
     HashMismatch,
     Missing,
@@ -42,6 +42,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import ur
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry
 
 DOWN = "is the network, the proxy or the origin down? The next run resumes where this one stopped"
+LOGIN = "does it need credentials (netrc, apt's auth.conf), or does a proxy forbid it?"
+FAILS = "the origin cannot do that, or something in front of it cannot: use another origin"
 THREADS = 8  # so no host sees more connections than that
 PATIENCE = 60.0  # seconds for all attempts at one file
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
@@ -51,7 +53,6 @@ LOOKS = 2  # attempts to find out whether a file exists
 LONGEST_LOOK = 10.0  # seconds to wait between them at most, whatever the server asks for
 _PART = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")  # RFC 9110, 14.4
 _PACKED = re.compile(r"(?i)\.(gz|tgz|z|bz2|tbz2?|xz|txz|lzma|zst|tzst|br)$")  # some servers call these encoded
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 
 
@@ -151,7 +152,7 @@ class Client:
     def _status(self, url: str, method: str) -> int:
         with self.get(url, method=method) as response:
             status: int = response.status
-            if status in _RETRIED:
+            if status in PASSING:
                 raise _Again(f"HTTP {status}", _retry_after(response))
             if method == "HEAD" or status in _GONE:
                 response.drain_conn()  # so that the connection can be reused
@@ -188,11 +189,11 @@ class Client:
         if response.status == 416:
             path.unlink(missing_ok=True)
             raise _Again("HTTP 416")
-        if response.status in _RETRIED:
+        if response.status in PASSING:
             raise _Again(f"HTTP {response.status}", _retry_after(response))
         if response.status not in (200, 206):
             raise Unreachable(f"{where}: refused (HTTP {response.status})", url=where,
-                              hint="does it need credentials (netrc, apt's auth.conf), or does a proxy forbid it?")
+                              hint=LOGIN if response.status < 500 else FAILS)
         part = _PART.fullmatch(response.headers.get("Content-Range", ""))
         if response.status == 206 and (not part or int(part[1]) != have):
             path.unlink(missing_ok=True)

@@ -45,7 +45,8 @@ RULES = (
          r"|tunnel failed, response 407", FarmError,
          "does it need a login? (cargo login; registries.NAME.credential-provider in cargo's config.toml)"),
     Rule(r"[Cc]ould(n't| not) (resolve|connect)|[Ff]ailed to connect|[Tt]imed? ?out|spurious network error"
-         r"|[Cc]onnection (reset|refused|was closed)|got 5\d\d\b|got 429\b|tunnel failed|Recv failure|Send failure",
+         r"|[Cc]onnection (reset|refused|was closed)|got (5\d\d|408|425|429)\b|tunnel failed|Recv failure"
+         r"|Send failure",
          Unreachable, REGISTRY),
     Rule(r"no matching package|failed to select a version for the requirement|does not have these features",
          Missing, "does the registry that cargo uses have this crate and version? (farm_origins: {cargo: ...})"),

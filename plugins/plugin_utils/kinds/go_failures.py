@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     CHANGED,
+    PASSING,
     FarmError,
     HashMismatch,
     Missing,
@@ -64,7 +65,7 @@ LAST = (
          "run `go mod tidy` there and commit what it writes"),
     TRANSPORT,
 )
-PASSES = {"408", "425", "429", "500", "502", "503", "504"}  # statuses that may pass by themselves
+PASSES = set(map(str, PASSING))
 GONE = {"404", "410"}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     CHANGED,
+    PASSING,
     FarmError,
     HashMismatch,
     Missing,
@@ -33,8 +34,8 @@ KINDS: Mapping[str, tuple[type[FarmError], str]] = {
     **dict.fromkeys(("E404", "ETARGET", "ENOVERSIONS"), (Missing, GONE)),
     **dict.fromkeys(("ENOSPC", "EDQUOT"), (NoSpace, "make room and run again")),
     **dict.fromkeys(("E401", "E403", "E407", "ENEEDAUTH", "EOTP"), (FarmError, LOGIN)),
-    **dict.fromkeys(("E408", "E425", "E429", "E500", "E502", "E503", "E504", "ECONNREFUSED", "ECONNRESET", "ENOTFOUND",
-                     "EAI_AGAIN", "ETIMEDOUT", "ESOCKETTIMEDOUT", "ERR_SOCKET_TIMEOUT", "EIDLETIMEOUT", "EHOSTUNREACH",
+    **dict.fromkeys((*(f"E{status}" for status in PASSING), "ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "EAI_AGAIN",
+                     "ETIMEDOUT", "ESOCKETTIMEDOUT", "ERR_SOCKET_TIMEOUT", "EIDLETIMEOUT", "EHOSTUNREACH",
                      "ENETUNREACH", "EPIPE", "ERR_STREAM_PREMATURE_CLOSE", "EPROTO"), (Unreachable, REGISTRY)),
     **dict.fromkeys(("SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_GET_ISSUER_CERT_LOCALLY", "UNABLE_TO_GET_ISSUER_CERT",
                      "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "DEPTH_ZERO_SELF_SIGNED_CERT", "CERT_HAS_EXPIRED",

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils.challenges import challenges, token, trusted
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import AGAIN, Answer, words
+from ansible_collections.desimages.farm.plugins.module_utils.errors import PASSING, FarmError, RegistryError
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer, words
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
 Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, URL, headers, body
@@ -113,8 +113,8 @@ class Keys:
             answer = self._ask("GET", url, {"Authorization": known.basic} if known else {}, None)
         if answer.status != 200:
             said = f"HTTP {answer.status} {words(answer.data)}".rstrip()
-            raise RegistryError(f"{self.host}: its token service {answer.shown} answers {said}",
-                                hint="it gives no tokens for now: try later" if answer.status in AGAIN else self.hint())
+            hint = "it gives no tokens for now: try later" if answer.status in PASSING else self.hint()
+            raise RegistryError(f"{self.host}: its token service {answer.shown} answers {said}", hint=hint)
         found = token(answer.data)
         if not found:
             raise RegistryError(f"{self.host}: its token service {answer.shown} answers without a token",

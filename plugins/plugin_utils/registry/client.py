@@ -21,11 +21,17 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
-from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    PASSING,
+    FarmError,
+    HashMismatch,
+    RegistryError,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Scope
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES, Answer
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import LONGEST, PAUSES, Answer, asked
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.session import Session, refuse
 
 MANIFEST = oci.MANIFEST
@@ -210,20 +216,27 @@ class Registry:
         if self.has_blob(repository, digest):
             return False
         kind = {"Content-Type": "application/octet-stream"}
+        waited = 0.0
         for pause in (*self._pauses, None):
             location = self._begin(repository)
             target = location + ("&" if urlsplit(location).query else "?") + urlencode({"digest": digest})
+            failure, wait = FarmError(""), pause
             try:
-                answer = self._ask("PUT", target, repository, *DONE, 404, body=content, headers=kind, once=True)
+                answer = self._ask("PUT", target, repository, *DONE, 404, *PASSING, body=content, headers=kind,
+                                   once=True)
                 if answer.status in DONE:
                     break
-                refusal = self._session.refusal("PUT", answer)
-                raise Unreachable(str(refusal)) if b"BLOB_UPLOAD_UNKNOWN" in answer.data else refusal
+                failure = self._session.refusal("PUT", answer)
+                if not isinstance(failure, Unreachable) and b"BLOB_UPLOAD_UNKNOWN" not in answer.data:
+                    raise failure
+                wait = None if pause is None else max(pause, asked(answer))
             except Unreachable as error:
-                if pause is None:
-                    raise Unreachable(f"a blob of {repository} cannot be pushed to {self.address}: {error}",
-                                      hint="check the registry's log") from error
-                time.sleep(pause)
+                failure = error
+            if wait is None or waited + wait > LONGEST:
+                raise Unreachable(f"a blob of {repository} cannot be pushed to {self.address}: {failure.message}",
+                                  hint=failure.hint or "check the registry's log") from failure
+            waited += wait
+            time.sleep(wait)
         said = answer.headers.get("Docker-Content-Digest")
         sure = answer.status == 201 and said == digest and self._session.own(answer.url)
         if not sure and not _soon(lambda: self.has_blob(repository, digest) or None):

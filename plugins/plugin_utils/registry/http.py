@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    PASSING,
     FarmError,
     NoSpace,
     RegistryError,
@@ -37,9 +38,10 @@ PAUSES = (0, 1, 2, 4, 8, *[15] * 11)  # seconds between attempts at a request: t
 LONGEST = 240  # seconds after which nothing is retried, however long each attempt took
 SLOWEST = 10_000  # bytes a second
 LARGEST = 16 << 20  # bytes of an answer that is read whole; registries accept manifests of 4 MiB
+USED_UP = re.compile(rb"reached your (\w+ )?pull rate limit")
+HOURS = 21600.0  # seconds
 QUIET = 10  # seconds of trouble of which nobody is told
 _SAID = ("errors", "message", "detail", "details", "msg", "error_description", "error", "code")  # of what is wrong
-AGAIN = (429, 500, 502, 503, 504)
 ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
 
@@ -144,7 +146,7 @@ class Wire:
             answer, trouble = None, None
             try:
                 answer = self._exchange(method, url, headers, body)
-                if whole or answer.status in AGAIN:
+                if whole or answer.status in PASSING:
                     _read = answer.data
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, Unreachable) as error:
                 answer, trouble = None, error
@@ -152,7 +154,7 @@ class Wire:
                 self._met.add(origin(url))
                 if answer.status >= 500 and method not in ("GET", "HEAD"):
                     refuse_full(url, answer.data)
-                if answer.status not in AGAIN or asked(answer) > LONGEST:
+                if answer.status not in PASSING or asked(answer) > LONGEST:
                     self._told = False
                     return answer
             pause, past = next(pauses, None), time.monotonic() - began
@@ -224,9 +226,11 @@ def refuse_full(where: str, data: bytes) -> None:
 
 
 def asked(answer: Answer | None) -> float:
-    """How many seconds a server asks to wait (Retry-After)."""
+    """How many seconds a server asks to wait (Retry-After). Docker Hub counts pulls for hours, and does not say so."""
     if answer is None:
         return 0
+    if answer.status == 429 and USED_UP.search(answer.data):
+        return HOURS
     try:
         return urllib3.Retry().parse_retry_after(answer.headers.get("Retry-After", "0"))
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # for numbers and dates that are too large

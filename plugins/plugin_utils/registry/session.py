@@ -14,7 +14,12 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import (
+    PASSING,
+    FarmError,
+    RegistryError,
+    Unreachable,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Keys, Scope
@@ -77,8 +82,7 @@ class Session:
             if answer.status in good:
                 return answer
             if answer.status not in FOLLOWED.get(method, KEPT):
-                login = answer.status == 401 or (answer.status == 403 and self.own(url))  # storage means other things
-                raise self.refusal(method, answer, keys.hint if login else None)
+                raise self.refusal(method, answer)
             url = self.leads(answer, url)
         raise RegistryError(f"{method} {self.base}{shown(path)}: more than {HOPS} redirects, the last to {shown(url)}",
                             hint="is that address a registry's?")
@@ -146,23 +150,26 @@ class Session:
                                 hint="tell a registry behind a proxy its own address (http.host)")
         return url
 
-    def refusal(self, method: str, answer: Answer, hint: Callable[[], str] | None = None) -> FarmError:
+    def refusal(self, method: str, answer: Answer) -> FarmError:
         """The error for an answer that is not a success. Raises NoSpace if the registry's disk is full."""
         if method not in ("GET", "HEAD"):
             refuse_full(self.address, answer.data)
         text = f"{method} {answer.shown}: the registry answers HTTP {answer.status} {words(answer.data)}".rstrip()
-        if answer.status == 429 or answer.status >= 500:
-            kind = RegistryError if asked(answer) > LONGEST else Unreachable
+        if answer.status in PASSING or answer.status >= 500:
+            passes = answer.status in PASSING and asked(answer) <= LONGEST
+            kind = Unreachable if passes else RegistryError
             if answer.status == 429 or "Retry-After" in answer.headers:
                 return kind(f"{text}; Retry-After: {answer.headers.get('Retry-After', 'not given')[:100]}",
                             hint="it accepts no more requests for now: try later")
-            return kind(text, hint="check its log; playbooks/check.yml says whether its data is damaged" if self._farms
-                        else "it fails itself: try later, or ask who runs it")
+            if self._farms:
+                return kind(text, hint="check its log; playbooks/check.yml says whether its data is damaged")
+            return kind(text, hint=f"it fails itself: {'try later, or ' if passes else ''}ask who runs it")
         if 300 <= answer.status < 400:
             to = shown(answer.headers.get("Location", "nowhere"))
             hint_ = "use the registry's own address"
             return RegistryError(f"{text}: a redirect to {to}, which is not followed here", hint=hint_)
-        return RegistryError(text, hint=hint() if hint else "")
+        login = answer.status == 401 or (answer.status == 403 and self.own(answer.url))  # storage means other things
+        return RegistryError(text, hint=self._keys_of(answer.url).hint() if login else "")
 
     def _keys_of(self, url: str) -> Keys:
         where = origin(url)

@@ -1,0 +1,74 @@
+"""What registries refuse, for a while or for good, as those of others do it: each is told at once, or waited for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+
+from .faulty import Faulty, Reply, digest
+from .test_registry_waits import Clock
+
+DATA = b"what is pushed"
+TO = digest(DATA)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(http, "time", found)
+    monkeypatch.setattr(client, "time", found)
+    return found
+
+
+def said(status: int, code: str, message: str = "", headers: dict[str, str] | None = None) -> Reply:
+    return Reply(status, headers or {}, json.dumps({"errors": [{"code": code, "message": message}]}).encode())
+
+
+# --- what passes, and what does not ---
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 522, 527])
+def test_what_passes_is_tried_again(faulty: Faulty, clock: Clock, status: int) -> None:
+    """A CDN in front of a registry has statuses of its own for a server that it does not reach."""
+    faulty.image("a/b", "v1")
+    faulty.answers = {"GET": [Reply(status)], "PUT": [Reply(status)]}
+    assert Registry(faulty.address).manifest("a/b", "v1")
+    assert Registry(faulty.address).put_blob("a/b", DATA, TO)
+
+
+@pytest.mark.parametrize("status", [501, 505, 507, 511, 530])
+def test_what_does_not_pass_is_told_at_once(faulty: Faulty, clock: Clock, status: int) -> None:
+    faulty.answers = {method: [Reply(status, body=b"quota exceeded")] * 99 for method in ("GET", "PUT")}
+    for act in (lambda: Registry(faulty.address).manifest("a/b", "v1"),
+                lambda: Registry(faulty.address).put_blob("a/b", DATA, TO)):
+        with pytest.raises(RegistryError, match=f"HTTP {status} quota exceeded") as error:
+            act()
+        assert "later" not in error.value.hint
+    assert clock.slept == [] and faulty.count("PUT") == 1
+
+
+def test_an_upload_waits_as_long_as_the_registry_asks(faulty: Faulty, clock: Clock) -> None:
+    faulty.answers["PUT"] = [Reply(429, {"Retry-After": "60"})] * 3
+    assert Registry(faulty.address).put_blob("a/b", DATA, TO)
+    assert clock.slept == [60, 60, 60]
+
+
+def test_an_upload_that_is_never_taken_is_given_up_and_told_once(faulty: Faulty, clock: Clock) -> None:
+    faulty.answers["PUT"] = [Reply(503, {"Retry-After": "100"})] * 99
+    with pytest.raises(Unreachable) as error:
+        Registry(faulty.address).put_blob("a/b", DATA, TO)
+    assert clock.slept == [100, 100]
+    assert str(error.value).count("what to do") == 1
+
+
+@pytest.mark.parametrize("words", ["You have reached your pull rate limit as 'me'",
+                                   "You have reached your unauthenticated pull rate limit."])
+def test_a_limit_that_lasts_for_hours_is_told_at_once(faulty: Faulty, clock: Clock, words: str) -> None:
+    faulty.answers["GET"] = [said(429, "TOOMANYREQUESTS", words)] * 99
+    with pytest.raises(RegistryError, match=words):
+        Registry(faulty.address).manifest("a/b", "v1")
+    assert clock.slept == []
