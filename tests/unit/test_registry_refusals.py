@@ -6,10 +6,10 @@ import json
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-from .faulty import Faulty, Reply, digest
+from .faulty import Faulty, Reply, digest, to
 from .test_registry_waits import Clock
 
 DATA = b"what is pushed"
@@ -72,3 +72,19 @@ def test_a_limit_that_lasts_for_hours_is_told_at_once(faulty: Faulty, clock: Clo
     with pytest.raises(RegistryError, match=words):
         Registry(faulty.address).manifest("a/b", "v1")
     assert clock.slept == []
+
+
+# --- tags that never move ---
+
+
+@pytest.mark.parametrize("refusal", [
+    said(400, "TAG_INVALID"), said(403, "DENIED"), said(405, "UNSUPPORTED"), said(409, "CONFLICT"),
+    said(412, "PRECONDITION"),
+])
+def test_a_tag_that_never_moves_need_not_be_pushed_again(faulty: Faulty, refusal: Reply) -> None:
+    """Some of these registries refuse a tag that they have, even if it would not move."""
+    faulty.hold("a/b", "v1", b"{}")
+    faulty.answers["PUT"] = [refusal] * 2
+    assert to(faulty).put_manifest("a/b", "v1", b"{}", oci.MANIFEST) == digest(b"{}")
+    with pytest.raises(RegistryError, match=f"HTTP {refusal.status}"):
+        to(faulty).put_manifest("a/b", "v1", b'{"other": 1}', oci.MANIFEST)

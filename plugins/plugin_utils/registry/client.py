@@ -39,6 +39,7 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 KINDS = (*oci.LISTS, *oci.SINGLES)
 ACCEPT = {"Accept": ", ".join(KINDS)}
 DONE = (200, 201, 202, 204)  # the specification says 201; there are registries that answer each of these to a PUT
+FIXED = (400, 403, 405, 409, 412)  # to a second push of a tag where tags never move, whatever is pushed
 SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: in some registries it appears a moment later
 DEPTH = 4  # levels of indexes in indexes
 DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is damaged"
@@ -136,15 +137,19 @@ class Registry:
         where, headers = _manifest(repository, name), {"Content-Type": media_type}
 
         def put() -> Answer | None:
-            answer = self._ask("PUT", where, repository, *DONE, 400, 404, body=data, headers=headers)
-            return None if answer.status >= 400 and b"BLOB_UNKNOWN" in answer.data else answer
+            answer = self._ask("PUT", where, repository, *DONE, 404, *FIXED, body=data, headers=headers)
+            return None if answer.status in (400, 404) and b"BLOB_UNKNOWN" in answer.data else answer
 
         answer = _soon(put)
         if answer is None:
             text = f"{self.address}/{repository} refuses {name}: it does not have a blob that this names"
             raise RegistryError(text, hint=self._damaged)
         if answer.status >= 400:
-            raise self._session.refusal("PUT", answer)
+            refusal = self._session.refusal("PUT", answer)
+            with contextlib.suppress(FarmError):
+                if answer.status in FIXED and self._holds(repository, name, made):
+                    return made
+            raise refusal
         said = answer.headers.get("Docker-Content-Digest", "")
         if not references.digest(said) and said != made:
             raise RegistryError(f"{self.address}/{repository}: {made} was pushed as {name}, but the registry says that"
