@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
@@ -88,3 +89,31 @@ def test_a_tag_that_never_moves_need_not_be_pushed_again(faulty: Faulty, refusal
     assert to(faulty).put_manifest("a/b", "v1", b"{}", oci.MANIFEST) == digest(b"{}")
     with pytest.raises(RegistryError, match=f"HTTP {refusal.status}"):
         to(faulty).put_manifest("a/b", "v1", b'{"other": 1}', oci.MANIFEST)
+
+
+# --- who is no registry ---
+
+
+def test_a_page_that_answers_to_everything_is_no_registry(faulty: Faulty) -> None:
+    faulty.guard = lambda asked: Reply(200, {"Content-Type": "text/html"}, b"<!DOCTYPE html><title>Log in</title>")
+    acts: list[Callable[[Registry], object]] = [
+        lambda registry: registry.digest("a/b", "v1"), lambda registry: registry.manifest("a/b", "v1"),
+        lambda registry: registry.tags("a/b"), lambda registry: registry.answers(),
+        lambda registry: registry.put_manifest("a/b", "v1", b"{}", oci.MANIFEST),
+        lambda registry: registry.delete_manifest("a/b", TO),
+    ]
+    for act in acts:
+        with pytest.raises(RegistryError, match=r"a page answers \(Log in\), and no registry"):
+            act(to(faulty))
+    with pytest.raises(RegistryError, match="a page answers, and no registry"):
+        to(faulty).has_blob("a/b", TO)
+
+
+def test_what_a_registry_calls_a_page_is_none(faulty: Faulty) -> None:
+    kind = {"Content-Type": "text/html; charset=utf-8"}
+    faulty.answers = {"GET /v2/$": [Reply(200, kind, b"true")], "GET .*/tags": [Reply(200, kind, b'{"tags": ["v1"]}')],
+                      "DELETE": [Reply(200, kind)], "GET .*/blobs/": [Reply(200, kind, DATA)]}
+    assert to(faulty).answers()
+    assert to(faulty).tags("a/b") == ["v1"]
+    assert to(faulty).delete_manifest("a/b", TO)
+    assert b"".join(to(faulty).blob("a/b", TO)) == DATA

@@ -80,6 +80,11 @@ class Session:
                 if better := keys.answer(scope, challenge, known):
                     answer = ask(better)
             if answer.status in good:
+                if whole and self._page(method, answer):
+                    said = words(answer.data)
+                    raise RegistryError(f"{method} {answer.shown}: a page answers{said and f' ({said})'}, and no "
+                                        "registry", hint="is that address the registry's own? A proxy, a"
+                                        " login or a user interface may answer in its place")
                 return answer
             if answer.status not in FOLLOWED.get(method, KEPT):
                 raise self.refusal(method, answer)
@@ -128,6 +133,13 @@ class Session:
             if not self.own(url):
                 raise RegistryError(f"{answer.shown}: the list of {key} continues on another host, at {shown(url)}")
         raise RegistryError(f"{self.base}{path}: the list of {key} does not end")
+
+    def _page(self, method: str, answer: Answer) -> bool:
+        """Whether it is a page for people, which answers to everything. Some registries say so of what is none."""
+        said = answer.headers.get("Content-Type", "").lower().startswith("text/html")
+        if not said or answer.status != 200 or "Docker-Content-Digest" in answer.headers or not self.own(answer.url):
+            return False
+        return "/blobs/" in answer.url if method == "HEAD" else answer.data.lstrip().startswith(b"<")
 
     def own(self, url: str) -> bool:
         """Whether a URL is the registry's own."""
