@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +13,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry import cli
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .faulty import Faulty, Reply, digest, to
-from .test_registry_waits import Clock
+from .test_registry_waits import Clock, talker
 
 DATA = b"what is pushed"
 TO = digest(DATA)
@@ -117,3 +119,19 @@ def test_what_a_registry_calls_a_page_is_none(faulty: Faulty) -> None:
     assert to(faulty).tags("a/b") == ["v1"]
     assert to(faulty).delete_manifest("a/b", TO)
     assert b"".join(to(faulty).blob("a/b", TO)) == DATA
+
+
+@pytest.mark.parametrize("late", [0, 0.1])
+def test_an_answer_that_only_says_that_one_will_come_is_none(late: float) -> None:
+    """The one that comes must not be taken for the answer to the next request."""
+    def talk(peer: socket.socket) -> None:
+        for number in range(9):
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n")
+            time.sleep(late)
+            body = json.dumps({"tags": [str(number)]}).encode()
+            peer.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    with talker(talk) as address:
+        registry = Registry(address, pauses=())
+        assert [registry.tags("a/b") for _ in range(3)] == [["0"], ["1"], ["2"]]
