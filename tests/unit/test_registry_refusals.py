@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import client, http, oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import auth, client, http, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
-from .faulty import Faulty, Reply, digest, to
+from .faulty import Asked, Faulty, Reply, digest, to
 from .test_registry_waits import Clock, talker
 
 DATA = b"what is pushed"
@@ -135,3 +138,37 @@ def test_an_answer_that_only_says_that_one_will_come_is_none(late: float) -> Non
     with talker(talk) as address:
         registry = Registry(address, pauses=())
         assert [registry.tags("a/b") for _ in range(3)] == [["0"], ["1"], ["2"]]
+
+
+# --- logins ---
+
+
+def test_a_login_that_is_refused_is_not_tried_by_each_thread(
+    faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some lock out for an hour who tries a wrong password often."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    word = base64.b64encode(b"me:wrong").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {faulty.address: {"auth": word}}}))
+
+    def guard(asked: Asked) -> Reply:
+        if asked.path.startswith("/token"):
+            time.sleep(0.01)
+            return Reply(401, body=b'{"details": "incorrect username or password"}')
+        return Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{faulty.address}/token"'})
+
+    faulty.guard = guard
+    registry = Registry(faulty.address)
+
+    def told(tag: str) -> str:
+        with pytest.raises(RegistryError) as error:
+            registry.digest("a/b", tag)
+        return str(error.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        (words,) = set(pool.map(told, map(str, range(16))))
+    assert "incorrect username or password" in words
+    assert faulty.count("GET /token") == 1
+    monkeypatch.setattr(auth, "SPARED", 0.0)
+    told("v1")
+    assert faulty.count("GET /token") == 2

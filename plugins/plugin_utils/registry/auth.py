@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import PASSI
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import Answer, words
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.login import Login, login
 
+SPARED = 60.0  # seconds in which a login that was refused is not tried again: some lock out who tries it often
 Ask = Callable[[str, str, dict[str, str], "bytes | None"], Answer]  # method, URL, headers, body
 
 
@@ -45,6 +47,7 @@ class Keys:
         self._held: dict[Scope | None, str] = {}
         self._login: tuple[Login | None] | FarmError | None = (given,) if given else None
         self._lock = threading.Lock()
+        self._refused: tuple[float, FarmError] | None = None  # when the login was refused a token, and how
 
     def header(self, scope: Scope) -> str:
         """The value of Authorization for a request; '' as long as none was asked for."""
@@ -63,6 +66,8 @@ class Keys:
             if not (self._own or known):
                 return ""
             if "bearer" in offered and (offered["bearer"].get("realm") or "basic" not in offered):
+                if self._refused and time.monotonic() - self._refused[0] < SPARED:
+                    raise self._refused[1]
                 self._held[scope] = "Bearer " + self._token(offered["bearer"], scope, known)
                 return self._held[scope]
             if "basic" in offered and known and known.name and known.basic != refused:
@@ -114,7 +119,10 @@ class Keys:
         if answer.status != 200:
             said = f"HTTP {answer.status} {words(answer.data)}".rstrip()
             hint = "it gives no tokens for now: try later" if answer.status in PASSING else self.hint()
-            raise RegistryError(f"{self.host}: its token service {answer.shown} answers {said}", hint=hint)
+            error = RegistryError(f"{self.host}: its token service {answer.shown} answers {said}", hint=hint)
+            if known and answer.status == 401:
+                self._refused = time.monotonic(), error
+            raise error
         found = token(answer.data)
         if not found:
             raise RegistryError(f"{self.host}: its token service {answer.shown} answers without a token",
