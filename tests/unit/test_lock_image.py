@@ -28,6 +28,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download impo
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, image_lines
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import image as kinds_image
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.fetching import fetch_entries
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.image_lines import REFERENCE, Reference
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Desk
@@ -35,13 +36,14 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.lock.moves import m
 from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import dockerfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Lock, Recipe
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry import http, oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive import Archive
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .conftest import Catalog
 from .faulty import Faulty, Reply, digest, to
 from .test_image_base import locked
+from .test_registry_waits import Clock
 
 KIND = KINDS["image"]
 ATTESTATION = {"platform": {"os": "unknown", "architecture": "unknown"}}
@@ -419,3 +421,30 @@ def test_the_fetch_step_brings_bases_for_the_units_that_need_them(faulty: Faulty
     assert made == {f"sha256:{entry.sha256}" for entry in entries if entry.fact["file"] == "manifest"}
     assert {path for path in fetch.trees[Key("app", "", ARM64)] if path.startswith("inputs/")} == {
         "inputs/os/manifest", "inputs/os/config", "inputs/os/layer-001"}
+
+
+def test_a_registry_that_gives_nothing_is_given_up_once(
+    faulty: Faulty, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client has tried again for a minute: neither that minute is repeated, nor is it spent for each file."""
+    publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1")
+    clock = Clock()
+    monkeypatch.setattr(http, "time", clock)
+    monkeypatch.setattr(kinds_image, "THREADS", 1)
+    there = Here(tmp_path / "there")
+    there.desk = replace(there.desk, client=Client(Machine(), sleep=clock.sleep, clock=clock.monotonic))
+    faulty.answers = {"GET": [Reply(503)] * 999}
+    errors = there.fetch(*entries)
+    assert len(errors) == len(entries) and all(isinstance(error, Unreachable) for error in errors)
+    assert clock.now <= 60
+    assert sum("is not asked any more" in str(error) for error in errors) == len(entries) - 1
+
+
+def test_what_breaks_off_is_fetched_again(faulty: Faulty, here: Here, tmp_path: Path) -> None:
+    publish(faulty)
+    entries = here.lock(f"{faulty.address}/team/os:1")
+    there = Here(tmp_path / "there")
+    there.desk = replace(there.desk, client=Client(Machine(), sleep=lambda seconds: None))
+    faulty.answers = {"GET .*/blobs/": [Reply(200, {"Content-Length": "99", "Connection": "close"})] * 3}
+    assert there.fetch(*entries) == []

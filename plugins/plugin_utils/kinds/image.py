@@ -7,6 +7,7 @@ fetched and archived like any input. A Dockerfile takes it by the input's name: 
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -40,7 +41,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import PAUSES, BrokenOff
 
 GONE = "lock the image again (make lock), or name a registry that has it (farm_origins: {image: ...})"
 LARGEST = 16 << 20  # bytes of a config; it is read while the image is locked
@@ -138,6 +139,8 @@ class Registries:
     def __init__(self, desk: Desk) -> None:
         self.desk, self.origins = desk, desk.origins
         self._known: dict[str, Registry] = {}
+        self._heard: dict[str, float] = {}  # address -> when it last gave something
+        self._silent: dict[str, Unreachable] = {}  # those that are not asked any more -> the last error
 
     def of(self, reference: Reference) -> tuple[Registry, str]:
         """The registry, and the name of the repository there."""
@@ -151,6 +154,9 @@ class Registries:
     def fetch(self, entry: Entry) -> None:
         """Fetches one file of an image into the store."""
         registry, repository = self.of(Reference.parse(entry.fact["image"]))
+        if silent := self._silent.get(registry.address):
+            raise told(silent, f"{entry.label}: its registry is not asked any more")
+        began = self.desk.client.clock()
         digest, partial = f"sha256:{entry.sha256}", self.desk.store.partial(entry.sha256)
 
         def took() -> None:
@@ -168,6 +174,7 @@ class Registries:
 
         try:
             self._patiently(took)
+            self._heard[registry.address] = self.desk.client.clock()
             if partial.stat().st_size != entry.size:
                 raise HashMismatch(f"{partial.stat().st_size} bytes, the lock says {entry.size}", hint=CHANGED)
             self.desk.store.put(partial, entry.sha256)
@@ -176,6 +183,8 @@ class Registries:
         except HashMismatch as error:
             raise HashMismatch(f"{entry.label}: {error.message}", hint=CHANGED) from error
         except (RegistryError, Unreachable) as error:
+            if isinstance(error, Unreachable) and self._heard.get(registry.address, -math.inf) < began:
+                self._silent[registry.address] = error
             raise told(error, entry.label) from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -191,7 +200,7 @@ class Registries:
         while True:
             try:
                 return act()
-            except Unreachable:
+            except BrokenOff:
                 if waited + pause > self.desk.client.patience:
                     raise
                 self.desk.client.sleep(pause)

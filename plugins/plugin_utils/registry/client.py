@@ -201,7 +201,7 @@ class Registry:
     def blob(self, repository: str, digest: str, size: int | None = None) -> Iterator[bytes]:
         """The bytes of a blob, piece by piece; at most `size` of them, if that is known.
 
-        Raises HashMismatch at the end if they do not match the digest, Unreachable if the connection breaks off.
+        Raises HashMismatch at the end if they do not match the digest, BrokenOff if the connection breaks off.
         """
         answer = self._ask("GET", _blob(repository, digest), repository, 200, whole=False)
         where, made, count = f"{self.address}/{repository}@{digest}", hashlib.sha256(), 0

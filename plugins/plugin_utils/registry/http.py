@@ -46,6 +46,10 @@ ANSWERS = urllib3.Timeout(connect=5, read=15)
 TAKES_IN = urllib3.Timeout(connect=120, read=120)  # a large blob on a slow disk; urllib3 sends under `connect`
 
 
+class BrokenOff(Unreachable):
+    """An answer that began, and did not arrive whole."""
+
+
 class Answer:
     """A server's answer. `pieces()` reads a large one, once, as it is; `data` reads it whole, up to LARGEST bytes, and
     unpacks what a server has packed although nobody asked it to."""
@@ -57,7 +61,7 @@ class Answer:
 
     @property
     def data(self) -> bytes:
-        """Raises RegistryError if it is longer than any manifest or list, Unreachable if it breaks off."""
+        """Raises RegistryError if it is longer than any manifest or list, BrokenOff if that is what it does."""
         if self._data is None:
             kept = bytearray()
             for piece in self._unpacked() if self.packed in ("gzip", "x-gzip") else self.pieces():
@@ -81,18 +85,18 @@ class Answer:
                 some = True
                 yield unpacker.decompress(piece, LARGEST + 1)
         except zlib.error as error:
-            raise Unreachable(f"{self.shown}: the answer is not {self.packed}, as it says: {error}") from error
+            raise BrokenOff(f"{self.shown}: the answer is not {self.packed}, as it says: {error}") from error
         if some and not unpacker.eof:  # there is nothing in an answer to HEAD
-            raise Unreachable(f"{self.shown}: the answer ended early, and cannot be unpacked")
+            raise BrokenOff(f"{self.shown}: the answer ended early, and cannot be unpacked")
 
     def pieces(self) -> Iterator[bytes]:
-        """Raises Unreachable if it breaks off, or arrives slower than SLOWEST."""
+        """Raises BrokenOff if it does, or arrives slower than SLOWEST."""
         whole = False
         try:
             yield from self._response.stream(1 << 20, decode_content=False)
             whole = True
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError for a negative chunk size
-            raise Unreachable(f"{self.shown}: the answer ended early: {cause(error)}") from error
+            raise BrokenOff(f"{self.shown}: the answer ended early: {cause(error)}") from error
         finally:
             if whole:
                 self._response.release_conn()
@@ -172,7 +176,7 @@ class Wire:
 
     def _unreachable(self, url: str, error: Exception | None) -> FarmError:
         if isinstance(error, Unreachable):
-            return error
+            return Unreachable(error.message)  # it was tried again here
         what = f"the registry {shown(self._base)}"
         if origin(url) != self._base:
             what = f"{origin(url)}, where {what} leads,"
