@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Missing, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import addresses, pace
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import download as downloads
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, apt_logins
@@ -162,3 +162,42 @@ def test_logins_of_apt_may_have_lines_that_nobody_can_read(tmp_path: Path) -> No
     text = b"# \xff\nmachine http://[::1 login x password y\nmachine mirror.example login a password b\n"
     (tmp_path / "auth.conf").write_bytes(text)
     assert [entry.host for entry in apt_logins(str(tmp_path))] == ["mirror.example"]
+
+
+PAGE = b"\n<!-- x -->\n<!DOCTYPE html><html><head><title>Log\n in</title></head>"
+
+
+def page(length: bool) -> bytes:
+    said = f"Content-Length: {len(PAGE)}\r\n" if length else ""
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n{said}\r\n".encode() + PAGE
+
+
+@pytest.mark.parametrize("size", [len(BODY), len(PAGE), None])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_page_in_place_of_a_file_is_told_as_that(tmp_path: Path, length: bool, size: int | None) -> None:
+    """It is no sign that somebody changed the file."""
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(page(length))
+
+    with talker(talk) as address, pytest.raises(HashMismatch, match="it is a page, 'Log in'") as error:
+        download(quick(), [f"http://{address}/f"], SHA, size, Store(tmp_path))
+    assert "a login, a proxy" in error.value.hint
+
+
+@pytest.mark.parametrize(("name", "locked"), [
+    ("f.tar.gz", False), ("f.PEM", False), ("sha256sums", True), ("f.sha256sums", False), ("index.html", True),
+    ("page.html.j2", True), ("f", True),
+])
+def test_a_page_is_not_locked_as_a_file_that_is_none(tmp_path: Path, name: str, locked: bool) -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(page(length=True))
+
+    with talker(talk) as address:
+        if locked:
+            assert first_contact(quick(), f"http://{address}/{name}?x", tmp_path)[2] == len(PAGE)
+            return
+        with pytest.raises(Unreachable, match="not what its name says: it is a page, 'Log in'"):
+            first_contact(quick(), f"http://{address}/{name}?x", tmp_path)
+    assert list(tmp_path.iterdir()) == []

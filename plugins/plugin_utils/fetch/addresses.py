@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from ansible_collections.desimages.farm.plugins.module_utils.errors import Missing, Unreachable
+from ansible_collections.desimages.farm.plugins.module_utils.errors import CHANGED, HashMismatch, Missing, Unreachable
 from ansible_collections.desimages.farm.plugins.module_utils.references import loopback
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import CHUNK
 
 
 def refuse_nowhere(url: str, whence: str = "") -> None:
@@ -60,3 +62,15 @@ def opened(url: str) -> int:
         os.close(found)
         raise Unreachable(f"{url}: not a file", url=url)
     return found
+
+
+def copy(url: str, path: Path, size: int | None) -> None:
+    """Copies the file of a `file:` URL, which has `size` bytes, if that is known. Raises as `opened`, or HashMismatch.
+    """
+    with open(opened(url), "rb") as reader:
+        found = os.fstat(reader.fileno()).st_size
+        if size is not None and found != size:
+            raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=CHANGED)
+        with open(path, "wb") as writer:
+            while chunk := reader.read(CHUNK):
+                writer.write(chunk)

@@ -33,7 +33,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.desimages.farm.plugins.module_utils.files import sha256_of
-from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.addresses import led, opened, refuse_nowhere
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import pages
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.addresses import copy, led, opened, refuse_nowhere
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool, redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import remedy
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import cause, paced
@@ -170,7 +171,7 @@ class Client:
         if have and have == size:
             return
         if url.startswith("file:"):
-            return _copy(path, url, size)
+            return copy(url, path, size)
         try:
             with self.get(url, have) as response:
                 if not known:
@@ -205,7 +206,8 @@ class Client:
         if response.status == 206 and part and part[2] != "*":
             total = int(part[2])  # a server may send less than all the rest
         if size is not None and total is not None and total != size:
-            raise HashMismatch(f"{where} has {total} bytes, the lock says {size}", url=where, hint=CHANGED)
+            page, hint = pages.told(response.read(pages.HEAD, decode_content=False))
+            raise HashMismatch(f"{where} has {total} bytes, the lock says {size}{page}", url=where, hint=hint)
         with open(path, "r+b" if path.exists() else "wb") as file:
             file.seek(have)
             file.truncate()
@@ -295,16 +297,6 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
         return 0.0
 
 
-def _copy(path: Path, url: str, size: int | None) -> None:
-    with open(opened(url), "rb") as reader:
-        found = os.fstat(reader.fileno()).st_size
-        if size is not None and found != size:
-            raise HashMismatch(f"{url} has {found} bytes, the lock says {size}", url=url, hint=CHANGED)
-        with open(path, "wb") as writer:
-            while chunk := reader.read(CHUNK):
-                writer.write(chunk)
-
-
 def download(client: Client, urls: Sequence[str], sha256: str, size: int | None, store: Store, label: str = "") -> Path:
     """Fetches one file into the store, from the first origin that has it. A wrong hash is an error: asking the next
     origin would hide it. `size` is None where only the hash is known yet.
@@ -353,9 +345,10 @@ def _checked(client: Client, url: str, sha256: str, size: int | None, store: Sto
                 store.put(partial, sha256)
                 return
             found = partial.stat().st_size
+            page, hint = pages.told(pages.head_of(partial))
             partial.unlink()
             wanted = sha256 if size is None else f"{sha256}, {size} bytes"
-            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {wanted}", hint=CHANGED)
+            raise HashMismatch(f"{label} is {got}, {found} bytes; the lock says {wanted}{page}", hint=hint)
         except HashMismatch as error:
             partial.unlink(missing_ok=True)
             if not resumed:
@@ -365,11 +358,15 @@ def _checked(client: Client, url: str, sha256: str, size: int | None, store: Sto
 
 
 def first_contact(client: Client, url: str, folder: Path) -> tuple[Path, str, int]:
-    """Fetches a file that no lock names yet: (temporary file, sha256, size in bytes)."""
+    """Fetches a file that no lock names yet: (temporary file, sha256, size in bytes). Raises Unreachable for a page in
+    its place."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"first-{os.getpid()}-{threading.get_ident()}"
     path.unlink(missing_ok=True)
     client.patiently(url, path, None, known=False)
+    if page := pages.instead(url, path):
+        path.unlink()
+        raise Unreachable(f"{redact(url)} is not what its name says{page}", url=redact(url), hint=pages.HINT)
     return path, sha256_of(str(path)), path.stat().st_size
 
 

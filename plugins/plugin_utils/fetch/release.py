@@ -22,6 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import elf
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError, HashMismatch
 from ansible_collections.desimages.farm.plugins.module_utils.files import Unfit, sha256_of
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.fetch import pages
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import redact
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
 
@@ -64,10 +65,10 @@ class Release:
             archive, inside = Path(folder) / "archive", Path(folder) / "programs"
             client.patiently(self.url, archive, None)
             if (got := sha256_of(str(archive))) != self.sha256:
+                page, hint = pages.told(pages.head_of(archive), "nothing was unpacked. If the download was cut off, "
+                                        "run again; else compare the sha256 with a second source before you change it")
                 raise HashMismatch(f"{redact(self.url)} is {got}, {archive.stat().st_size} bytes; the inventory says "
-                                   f"{self.sha256}",
-                                   hint="nothing was unpacked. If the download was cut off, run again; else compare "
-                                        "the sha256 with a second source before you change it")
+                                   f"{self.sha256}{page}", hint=hint)
             inside.mkdir()
             manifest = self._taken(archive, inside)
             (inside / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
