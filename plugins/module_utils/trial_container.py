@@ -10,7 +10,8 @@ import re
 import secrets
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import proc
@@ -26,6 +27,7 @@ JOURNAL = re.compile(r"/[0-9]+\.log\Z")  # of databases such as LevelDB, which a
 # with its flag P, Debian's wrappers pass the program's path and then its first word, which is its name for itself
 EMULATOR = re.compile(r"\A\S*/(\S+-binfmt-P \S+|qemu-\S+) ")
 LINKS = 40  # that are followed on the way to a file, as Linux does
+GONE = (404, 409)  # an engine's answers about what is removed, or is being removed
 PODMAN = "Podman"  # how its version begins to name itself
 
 
@@ -62,17 +64,37 @@ def orphan(mark: str) -> bool:
     return found is not None and proc.started(int(found[1])) != found[2]
 
 
+@contextmanager
+def unless_gone() -> Iterator[None]:
+    """Removes what somebody else may have removed just before, such as `docker system prune`."""
+    try:
+        yield
+    except Exception as error:  # of the SDK, which only the module imports
+        if getattr(error, "status_code", 0) not in GONE:
+            raise
+
+
+def images_of(engine: Any, **filters: str) -> list[dict[str, Any]]:
+    """All images of an engine, as it lists them. The SDK's own list asks for each again, and fails if one of them is
+    removed meanwhile."""
+    found: list[dict[str, Any]] = engine.api.images(all=True, filters=filters)
+    return found
+
+
 def remove_orphans(engine: Any) -> None:
     """Removes what trials left that were killed, or whose engine was."""
-    for container in engine.containers.list(all=True, filters={"label": LABEL}):
+    for container in engine.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
         if orphan(container.labels.get(LABEL, "")):
-            container.remove(force=True, v=True)
+            with unless_gone():
+                container.remove(force=True, v=True)
     for volume in engine.volumes.list():
         if volume.name.startswith(PREFIX) and orphan(volume.name[len(PREFIX):]):
-            volume.remove(force=True)
-    for image in engine.images.list(all=True, filters={"label": LABEL}):
-        if orphan(image.labels.get(LABEL, "")):
-            engine.images.remove(image.id, force=True)
+            with unless_gone():
+                volume.remove(force=True)
+    for image in images_of(engine, label=LABEL):
+        if orphan((image.get("Labels") or {}).get(LABEL, "")):
+            with unless_gone():
+                engine.images.remove(image["Id"], force=True)
 
 
 def health(engine: Any, container: Any, *, podman: bool, seconds: float) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from . import platforms, trial_network
 from .elf import program
 from .errors import FarmError
+from .trial_container import unless_gone
 
 LOOPBACK = 1  # its index in every network
 GROUPS = ("224.0.0.0", 4)  # RFC 5771
@@ -43,7 +44,8 @@ def lan(engine: Any, image: str, label: dict[str, str]) -> Iterator[str]:
         trial_network.inside(holder.attrs["State"]["Pid"], add_route)
         yield f"container:{holder.id}"
     finally:
-        holder.remove(force=True)
+        with unless_gone():
+            holder.remove(force=True)
 
 
 def holder_image(engine: Any, label: dict[str, str]) -> str:

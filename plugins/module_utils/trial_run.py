@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from . import trial_lan
-from .trial_container import LABEL, PREFIX, is_podman, new_mark
+from .trial_container import LABEL, PREFIX, is_podman, new_mark, unless_gone
 
 HEALTHY = 30.0  # seconds within which a service must be healthy if its contract does not say
 PROBE = 2.0  # seconds that a health check may take
@@ -97,7 +97,8 @@ class Runs:
                 self.start(container)
                 yield container
             finally:
-                container.remove(force=True, v=True)
+                with unless_gone():
+                    container.remove(force=True, v=True)
 
     def _created(self, *words: Any, **how: Any) -> Any:
         """Raises NotStarted if the engine says that the image itself asks for what cannot be."""
@@ -144,9 +145,11 @@ class Runs:
         """Removes volumes, and the image that held networks."""
         for volume in self._engine.volumes.list():
             if volume.name.startswith(f"{PREFIX}{self._mark}-"):
-                volume.remove(force=True)
+                with unless_gone():
+                    volume.remove(force=True)
         if self._holder:
-            self._engine.images.remove(self._holder, force=True)
+            with unless_gone():
+                self._engine.images.remove(self._holder, force=True)
 
     def by_hand(self, user: str = "", command: Sequence[str] = (),
                 environment: Mapping[str, str] | None = None, *, detach: bool = False) -> str:

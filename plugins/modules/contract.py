@@ -146,7 +146,11 @@ from ansible_collections.desimages.farm.plugins.module_utils import abilities, f
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, system_error
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.trial import Trial
-from ansible_collections.desimages.farm.plugins.module_utils.trial_container import engine_process, remove_orphans
+from ansible_collections.desimages.farm.plugins.module_utils.trial_container import (
+    engine_process,
+    images_of,
+    remove_orphans,
+)
 from ansible_collections.desimages.farm.plugins.module_utils.trial_image import load
 
 try:
@@ -248,7 +252,7 @@ def tried(params: dict, folder: str, brought: list, *, emulated: bool) -> Trial:
         remove_orphans(engine)  # first: the image of a container that runs cannot be removed
         for other in brought:
             take_back(engine, other)
-        known = {image.id for image in engine.images.list(all=True)}
+        known = {image["Id"] for image in images_of(engine)}
         for other in known - set(params["keep"]) if params["keep"] else ():
             with suppress(docker.errors.APIError):  # a person runs it by hand: it takes room, and nothing else
                 engine.images.remove(other, force=True)

@@ -62,11 +62,12 @@ class Engine:
         self.digests: dict[str, list[str]] = {}
         self.trials, self.asked = list[str](), list[dict[str, Any]]()
         self.images, self.volumes = self, SimpleNamespace(list=list)
+        self.api = SimpleNamespace(images=self.all_images)
         self.containers = SimpleNamespace(list=lambda **_more: [SimpleNamespace(
             labels={trial_container.LABEL: GONE}, remove=lambda **_options: self.used.discard(left))] if left else [])
 
-    def list(self, **how: Any) -> list[Any]:
-        return [] if "filters" in how else [SimpleNamespace(id=name) for name in self.there]
+    def all_images(self, all: bool, filters: dict[str, str]) -> list[dict[str, Any]]:
+        return [] if filters else [{"Id": name, "Labels": None} for name in self.there]
 
     def get(self, image: str) -> Any:
         if image not in self.there:

@@ -187,27 +187,45 @@ def test_links_lead_to_folders_of_their_own_root(tmp_path: Path) -> None:
         "/run/x", "/run/lock", "/run", "/run/x", "/run", "/round/x", ""]
 
 
+class Refused(Exception):
+    """What the SDK raises."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status_code = status
+
+
 def test_what_a_killed_trial_left_is_removed_and_nothing_else() -> None:
     removed: list[str] = []
 
+    def remove(name: str) -> None:
+        removed.append(name)
+        raise Refused(404 if len(removed) % 2 else 409)  # somebody else was faster
+
     def thing(name: str, **more: Any) -> Any:
-        return SimpleNamespace(name=name, remove=lambda **_options: removed.append(name), **more)
+        return SimpleNamespace(name=name, remove=lambda **_options: remove(name), **more)
 
     mine, other = trial_container.new_mark(), "1-1-0123456789ab"  # the number is another process's by now
     gone = f"{1 << 30}-5-0123456789ab"
     containers = [thing(mark, labels={trial_container.LABEL: mark}) for mark in (mine, other, gone, "somebody's")]
     volumes = [thing(f"desimages-{mark}-ab12") for mark in (mine, other, gone)]
     volumes += [thing(gone), thing("desimages-data")]
-    images = [SimpleNamespace(id=f"image of {mark}", labels={trial_container.LABEL: mark}) for mark in (mine, gone)]
+    images = [{"Id": f"image of {mark}", "Labels": {trial_container.LABEL: mark}} for mark in (mine, gone)]
+    images.append({"Id": "somebody's", "Labels": None})
     listed: list[dict[str, str]] = []
     engine = SimpleNamespace(
-        containers=SimpleNamespace(list=lambda all, filters: listed.append(filters) or containers),
+        containers=SimpleNamespace(list=lambda all, filters, ignore_removed: listed.append(filters) or containers),
         volumes=SimpleNamespace(list=lambda: volumes),
-        images=SimpleNamespace(list=lambda all, filters: listed.append(filters) or images,
-                               remove=lambda name, force: removed.append(name)))
+        api=SimpleNamespace(images=lambda all, filters: listed.append(filters) or images),
+        images=SimpleNamespace(remove=lambda name, force: remove(name)))
     trial_container.remove_orphans(engine)
     assert removed == [other, gone, f"desimages-{other}-ab12", f"desimages-{gone}-ab12", f"image of {gone}"]
     assert listed == 2 * [{"label": trial_container.LABEL}]
+
+
+def test_what_an_engine_cannot_remove_for_another_reason_is_told() -> None:
+    with pytest.raises(Refused), trial_container.unless_gone():
+        raise Refused(500)
 
 
 def test_a_process_that_never_began_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
