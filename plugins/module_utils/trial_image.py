@@ -12,13 +12,15 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from .errors import FarmError, HashMismatch
+from .errors import FarmError, HashMismatch, Unreachable
 from .fetching import pieces
 
 CHUNK = 1 << 20
+PAUSES = (1, 2, 4, 8)  # seconds between attempts at a blob: the registry may be restarted
 DAMAGED = "the registry's data is damaged: playbooks/check.yml says what is"
 
 
@@ -90,6 +92,19 @@ def _fill(archive: tarfile.TarFile, image: Mapping[str, Any], access: Mapping[st
 
 
 def _fetch(image: Mapping[str, Any], blob: Mapping[str, Any], access: Mapping[str, str], into: IO[bytes]) -> None:
+    for pause in (*PAUSES, None):
+        try:
+            _read(image, blob, access, into)
+            return
+        except Unreachable:
+            if pause is None:
+                raise
+            into.seek(0)
+            into.truncate()
+            time.sleep(pause)  # no event says that the registry answers again
+
+
+def _read(image: Mapping[str, Any], blob: Mapping[str, Any], access: Mapping[str, str], into: IO[bytes]) -> None:
     made, size = hashlib.sha256(), 0
     url = f"{image['url']}/v2/{image['repository']}/blobs/{blob['digest']}"
     for piece in pieces(url, blob["size"], access):

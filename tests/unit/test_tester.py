@@ -25,7 +25,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import (
     trial_container,
     trial_image,
 )
-from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch
+from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, HashMismatch, Unreachable
 from ansible_collections.desimages.farm.plugins.modules import contract, tester
 from requests import exceptions
 from urllib3 import HTTPConnectionPool
@@ -316,3 +316,25 @@ def test_the_engine_does_not_read_the_settings_of_the_hosts_own_docker(tmp_path:
     assert told["features"] == {"containerd-snapshotter": False}  # its images stay in its own folder
     # and its key too, which old versions make
     assert told.get("deprecated-key-path", f"{tmp_path}/farm/tester/key.json") == f"{tmp_path}/farm/tester/key.json"
+
+
+def test_a_registry_that_fails_for_a_moment_does_not_end_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, slept = b"a layer", list[float]()
+    blob = {"digest": "sha256:" + hashlib.sha256(data).hexdigest(), "size": len(data)}
+    failures = [Unreachable("it breaks off"), Unreachable("HTTP 502")]
+
+    def pieces(*_given: Any) -> Iterator[bytes]:
+        yield data[:3]
+        if failures:
+            raise failures.pop()
+        yield data[3:]
+
+    monkeypatch.setattr(trial_image, "pieces", pieces)
+    monkeypatch.setattr(trial_image.time, "sleep", slept.append)
+    into = io.BytesIO()
+    trial_image._fetch({"url": "http://127.0.0.1:1", "repository": "a"}, blob, {}, into)
+    assert (into.getvalue(), slept) == (data, [1, 2])
+    failures += [Unreachable("HTTP 502")] * 99
+    with pytest.raises(Unreachable):
+        trial_image._fetch({"url": "http://127.0.0.1:1", "repository": "a"}, blob, {}, io.BytesIO())
+    assert slept[2:] == [1, 2, 4, 8]
