@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import archive
@@ -15,7 +16,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.archive im
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .entries import address
-from .faulty import Faulty
+from .faulty import Faulty, Reply
 from .test_registry_waits import talker
 from .trusting import trust
 
@@ -31,6 +32,20 @@ def test_a_blob_without_an_end_does_not_fill_the_disk(tmp_path: Path) -> None:
     with talker(talk) as registry:
         kept = Archive(Registry(registry, pauses=()), "ns", Store(tmp_path))
         assert kept.recall([entry]) == [entry]
+    assert not list((tmp_path / "partial").iterdir())
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_what_a_registry_only_remembers_is_missing(tmp_path: Path, faulty: Faulty, status: int) -> None:
+    """It may keep in its memory which blobs it had."""
+    entry = address("http://a/b")
+    faulty.answers = {"HEAD": [Reply(200)], "GET": [Reply(status)]}
+    kept = Archive(Registry(faulty.address, pauses=()), "ns", Store(tmp_path))
+    if status == 404:
+        assert kept.recall([entry]) == [entry]
+    else:
+        with pytest.raises(RegistryError, match="HTTP 403"):
+            kept.recall([entry])
     assert not list((tmp_path / "partial").iterdir())
 
 

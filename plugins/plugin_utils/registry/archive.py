@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.store import Store, hash_of
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, File
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import EMPTY, MANIFEST, NoBlob, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE, NOTHING
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.unpacking import merge
 
@@ -56,7 +56,8 @@ class Archive:
         return [entry for entry in lacking if entry.sha256 not in found or not self.store.has(entry.sha256, entry.size)]
 
     def _recall(self, sha256: str, size: int) -> bool:
-        """Fetches one blob. If it is damaged, breaks off, or is too long, it counts as missing: its origin is next."""
+        """Fetches one blob. If it is damaged, breaks off, is too long, or is not there after all (a registry may only
+        remember it), it counts as missing: its origin is next."""
         digest = f"sha256:{sha256}"
         if not self.registry.has_blob(self.repository, digest):
             return False
@@ -67,9 +68,10 @@ class Archive:
                     for piece in self.registry.blob(self.repository, digest, size):
                         out.write(piece)
                 self.store.put(temporary, sha256)
-            except (Unreachable, HashMismatch):
-                temporary.unlink(missing_ok=True)
+            except (Unreachable, HashMismatch, NoBlob):
                 return False
+            finally:
+                temporary.unlink(missing_ok=True)
             return True
 
     def keep(self, files: Iterable[File]) -> int:

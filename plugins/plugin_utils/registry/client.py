@@ -47,6 +47,10 @@ CHANGED = "its data is damaged, or something on the way changes it: ask who runs
 Found = TypeVar("Found")
 
 
+class NoBlob(RegistryError):
+    """A blob that a registry does not give, although it may have said that it has it."""
+
+
 class Registry:
     """One registry, `host[:port]`. It uses plain HTTP for loopback addresses and TLS for all others.
 
@@ -201,9 +205,12 @@ class Registry:
     def blob(self, repository: str, digest: str, size: int | None = None) -> Iterator[bytes]:
         """The bytes of a blob, piece by piece; at most `size` of them, if that is known.
 
-        Raises HashMismatch at the end if they do not match the digest, BrokenOff if the connection breaks off.
+        Raises HashMismatch at the end if they do not match the digest, BrokenOff if the connection breaks off, NoBlob
+        if it is not there.
         """
-        answer = self._ask("GET", _blob(repository, digest), repository, 200, whole=False)
+        answer = self._ask("GET", _blob(repository, digest), repository, 200, 404, whole=False)
+        if answer.status == 404:
+            raise NoBlob(self._session.refusal("GET", answer).message)
         where, made, count = f"{self.address}/{repository}@{digest}", hashlib.sha256(), 0
         for piece in answer.pieces():
             made.update(piece)
