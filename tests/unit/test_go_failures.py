@@ -57,7 +57,9 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("reading https://p/x/@v/v1.zip: 429 Too Many Requests", Unreachable, "GOPROXY"),
         ("go: x: reading http://x/: 503 Service Unavailable", Unreachable, "GOPROXY"),
         *((f"reading https://p/x/@v/v1.zip: {status} x", Unreachable, "GOPROXY")
-          for status in (408, 425, 429, 500, 502, 503, 504)),
+          for status in (408, 425, 429, 500, 502, 503, 504, 520, 524)),
+        ('a.example/y@v1.0.0: invalid response from proxy "http://p": invalid character \'<\' looking for beginning of '
+         "value", FarmError, "no Go proxy"),
         *((f"reading https://p/x/@v/v1.zip: {status} x", FarmError, "login") for status in (401, 403, 407)),
         ("reading https://p/x/@v/v1.zip: 400 Bad Request", FarmError, ""),
         ("git@git.example: Permission denied (publickey).", FarmError, "login"),

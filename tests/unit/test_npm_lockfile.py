@@ -201,7 +201,8 @@ def test_a_wrapper_keeps_no_address_that_a_registry_says_and_nothing_unneeded():
 
 @pytest.mark.parametrize(
     ("code", "kind", "hint"),
-    [("E404", Missing, "npm config get registry"), ("ETARGET", Missing, "farm_origins"),
+    [("FETCH_ERROR", FarmError, "no registry"), ("E522", Unreachable, "reachable"),
+     ("E404", Missing, "npm config get registry"), ("ETARGET", Missing, "farm_origins"),
      ("EINTEGRITY", HashMismatch, "compare"), ("ENOSPC", NoSpace, "room"), ("E401", FarmError, "npm login"),
      ("E503", Unreachable, "reachable"), ("ENOTFOUND", Unreachable, "reachable"),
      ("SELF_SIGNED_CERT_IN_CHAIN", FarmError, "cafile"), ("ERESOLVE", FarmError, "overrides"),

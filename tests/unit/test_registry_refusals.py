@@ -80,6 +80,14 @@ def test_a_limit_that_lasts_for_hours_is_told_at_once(faulty: Faulty, clock: Clo
     assert clock.slept == []
 
 
+def test_a_repository_that_must_be_made_first_is_told_at_once(faulty: Faulty, clock: Clock) -> None:
+    faulty.answers["POST"] = [said(404, "NAME_UNKNOWN", "The repository with name 'a/b' does not exist")] * 9
+    with pytest.raises(RegistryError, match="'a/b' does not exist") as error:
+        Registry(faulty.address).put_blob("a/b", DATA, TO)
+    assert "make the repository there first" in error.value.hint
+    assert (clock.slept, faulty.count("POST")) == ([], 1)
+
+
 # --- tags that never move ---
 
 

@@ -24,6 +24,7 @@ PROXY = "is the Go proxy reachable from here? (go env GOPROXY)"
 CERTIFICATES = ("this machine does not trust the certificate of that server, or of a proxy in front of it"
                 ": install its CA certificate")
 LOGIN = "does it need a login? (netrc; a proxy's in https_proxy)"
+PAGE = "what answers is no Go proxy: a login, or a proxy in front of it? (go env GOPROXY; farm_origins: {go: ...})"
 DENIED = f"is the module's name right, and {LOGIN}"
 INSIDE = "a folder that replaces a module in go.mod (replace) must be inside the program's folder"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
@@ -55,12 +56,14 @@ TRANSPORT = Rule(
     r"|unexpected EOF|no such host"
     r"|server misbehaving|(network is|host is) unreachable|no route to host|GOAWAY|stream error|Temporary failure",
     Unreachable, PROXY)
+ABSENT = Rule(r"unknown revision|invalid version|no matching versions|not found: |no such file or directory"
+              r"|module lookup disabled|unrecognized import path",
+              Missing, "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})")
 LAST = (
+    Rule(r"invalid response from proxy", FarmError, PAGE),
     Rule(r"terminal prompts disabled|could not read (Username|Password)|Permission denied \(publickey", FarmError,
          LOGIN),
-    Rule(r"unknown revision|invalid version|no matching versions|not found: |no such file or directory"
-         r"|module lookup disabled|unrecognized import path",
-         Missing, "does the Go proxy have this module and version? (go env GOPROXY; farm_origins: {go: ...})"),
+    ABSENT,
     Rule(r"missing go.sum entry|updates to go.mod needed", FarmError,
          "run `go mod tidy` there and commit what it writes"),
     TRANSPORT,
@@ -93,7 +96,7 @@ def judged(output: str) -> tuple[type[FarmError], str]:
     if statuses & PASSES:
         return Unreachable, PROXY
     if statuses & GONE:
-        return Missing, LAST[1].hint
+        return Missing, ABSENT.hint
     if statuses & {"401", "403", "407"}:
         return FarmError, DENIED
     return next(((rule.kind, rule.hint) for rule in LAST if re.search(rule.pattern, said, re.M)), (FarmError, ""))

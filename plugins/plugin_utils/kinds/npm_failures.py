@@ -27,6 +27,8 @@ CERTIFICATES = ("this machine does not trust the certificate of the registry, or
                 "CA certificate to npm (npm config set cafile)")
 GONE = ("does the registry have this package and version? (npm config get registry; farm_origins: {npm: ...}). A "
         "registry may also answer like this if it needs a login")
+PAGE = ("what answers is no registry: a login, or a proxy in front of it? (npm config get registry; farm_origins: {npm: "
+        "...})")
 GIT = ("something is required of a git repository, but only packages of a registry can be locked: choose another "
        "version or package, or replace it (`overrides` in package.json)")
 KINDS: Mapping[str, tuple[type[FarmError], str]] = {
@@ -41,6 +43,7 @@ KINDS: Mapping[str, tuple[type[FarmError], str]] = {
                      "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "DEPTH_ZERO_SELF_SIGNED_CERT", "CERT_HAS_EXPIRED",
                      "ERR_TLS_CERT_ALTNAME_INVALID"), (FarmError, CERTIFICATES)),
     "ENOTCACHED": (FarmError, "npm is set to work offline: `npm config delete offline`"),
+    "FETCH_ERROR": (FarmError, PAGE),  # of an answer that is not JSON
     "EJSONPARSE": (FarmError, "correct the JSON of the file that it names"),
     "EALLOWGIT": (FarmError, GIT),
     "EBADPLATFORM": (FarmError, "a package is only for other machines: choose another version or package"),

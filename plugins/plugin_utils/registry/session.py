@@ -181,6 +181,9 @@ class Session:
             hint_ = "use the registry's own address"
             return RegistryError(f"{text}: a redirect to {to}, which is not followed here", hint=hint_)
         login = answer.status == 401 or (answer.status == 403 and self.own(answer.url))  # storage means other things
+        if answer.status == 404 and method == "POST":
+            return RegistryError(text, hint="make the repository there first, or name another: that registry makes none"
+                                            " by itself")
         return RegistryError(text, hint=self._keys_of(answer.url).hint() if login else "")
 
     def _keys_of(self, url: str) -> Keys:
