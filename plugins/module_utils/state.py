@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ OWN = frozenset((*CONTROLLER, *HOST, MARK, "lost+found"))
 # Names that others hardly give: somebody's folder may well have the others, as `bin`, `etc` and `log`.
 TELLING = frozenset(("holder.json", "holder.lock", "engine.json", "provisioned.json"))
 _FILES = {"holder.json": 0o644, "holder.lock": 0o600}  # with their modes; the others are folders
+# What is left of the farm's first look at a folder, or of marking it, if the host went down meanwhile: files.write,
+# fitness.py and abilities.py make these.
+_LEFT = re.compile(r"\.(\.desimages\.[0-9a-f]{12}|(written|overlay|tried)-[a-z0-9_]{8})\Z")
 _DEEPEST = 200  # levels of folders; nothing that the farm makes comes near
 _LINKS = 40  # that the kernel follows on one way, path_resolution(7)
 _LAST = 1 << 22  # process ids are smaller, proc_sys_kernel(5)
@@ -88,7 +92,7 @@ def refuse_foreign(path: str) -> None:
                              f"from others: `chmod go-w {path}`, and if it has an ACL `setfacl -bk {path}`")
     if os.path.exists(f"{path}/{MARK}"):
         return
-    found = set(os.listdir(path)) - {"lost+found"} - bare_disks(path)
+    found = {name for name in os.listdir(path) if not _LEFT.match(name)} - {"lost+found"} - bare_disks(path)
     foreign = sorted(found - OWN if found & TELLING else found)
     if foreign:
         raise FarmError(
@@ -237,9 +241,11 @@ def open_umask() -> None:
     os.umask(0o022)
 
 
-def claim(path: str) -> None:
-    """Makes the farm's state folder and marks it as one."""
+def claim(path: str, check: bool = False) -> None:
+    """Makes the farm's state folder and marks it as one; with `check`, it only refuses what cannot become one."""
     refuse_foreign(path)
+    if check:
+        return
     new = not os.path.isdir(path)
     os.makedirs(path, mode=0o755, exist_ok=True)
     if new:  # an ACL that it inherits would let others write, whatever the umask

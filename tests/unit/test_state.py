@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils import state
+from ansible_collections.desimages.farm.plugins.module_utils import fitness, programs, state
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import KERNEL
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -43,6 +45,29 @@ def test_a_folder_whose_names_the_farm_uses_too_does_not_become_a_state_folder(t
         (tmp_path / name).mkdir()
     with pytest.raises(FarmError, match="is not empty and not a farm's state folder: it has bin, etc, log"):
         state.claim(str(tmp_path))
+
+
+@pytest.mark.parametrize("inside", ["fsync", "replace", "starts", pytest.param("overlay", marks=needs_root)])
+def test_a_folder_that_a_host_was_preparing_when_it_went_down_can_be_prepared_again(tmp_path, inside):
+    """An empty one, as a disk that was just mounted there."""
+    def killed(*_arguments, **_more):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        try:
+            setattr(*{"overlay": (programs, "run"), "starts": (subprocess, "Popen")}.get(inside, (os, inside)), killed)
+            if inside == "overlay":
+                fitness.overlayfs(str(tmp_path))
+            if inside == "starts":
+                fitness.starts(str(tmp_path), str(KERNEL[os.uname().machine]))
+            state.claim(str(tmp_path))
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 1
+    state.claim(str(tmp_path))
+    assert (tmp_path / state.MARK).exists()
 
 
 def test_every_name_that_the_code_makes_in_the_state_folder_is_one_of_its_own():
