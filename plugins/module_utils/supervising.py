@@ -80,6 +80,7 @@ class Supervised:
             reasons.append("it does not start at boot")
         self.refuse_foreign_unit()
         if reasons:
+            state.refuse_foreign(service.state_dir)  # in check mode too, when nothing is made
             self.refuse_strangers()
         if reasons and not self.check:
             self.make_folders(account)

@@ -95,8 +95,9 @@ def main() -> None:
     folder, wanted = module.params["folder"], {name: one["sha256"] for name, one in module.params["programs"].items()}
     try:
         there = os.path.isdir(folder)
+        if not there:
+            state.claim(os.path.dirname(folder), module.check_mode)
         if not there and not module.check_mode:
-            state.claim(os.path.dirname(folder))
             os.mkdir(folder, 0o755)
         before, after = look(folder, wanted)
         missing = sorted(set(wanted) - set(after))

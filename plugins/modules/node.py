@@ -163,9 +163,11 @@ class Node:
 
     def named(self) -> dict:
         """What was recorded, with an id."""
-        if self.before.get("id") or self.module.check_mode:
+        if self.before.get("id"):
             return self.before
-        state.claim(self.state_dir)
+        state.claim(self.state_dir, self.module.check_mode)
+        if self.module.check_mode:
+            return self.before
         made = {**self.before, "id": os.urandom(16).hex()}
         if self.there:  # a damaged one, or one without an id
             files.write(self.path, encode(made))

@@ -109,8 +109,8 @@ def main() -> None:
         engine = engine_name(socket)
         engine_process(socket)
         new = not os.path.isdir(place)
+        state.claim(module.params["state_dir"], module.check_mode)
         if not module.check_mode:
-            state.claim(module.params["state_dir"])
             os.makedirs(place, mode=0o700, exist_ok=True)
         place = fitness.existing(place)
         ways = {str(platform): way for platform, way in abilities.ways(place).items()

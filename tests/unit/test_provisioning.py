@@ -16,7 +16,14 @@ from ansible_collections.desimages.farm.plugins.module_utils import files, gobui
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.module_utils.supervisors import definition_of
-from ansible_collections.desimages.farm.plugins.modules import binfmt, go_build, state_folder, supervised
+from ansible_collections.desimages.farm.plugins.modules import (
+    binfmt,
+    go_build,
+    installed,
+    node,
+    state_folder,
+    supervised,
+)
 from ansible_collections.desimages.farm.plugins.modules.binfmt import description, handler
 from ansible_collections.desimages.farm.plugins.modules.farm_info import duration
 from ansible_collections.desimages.farm.plugins.modules.state_folder import disk_usage
@@ -272,6 +279,23 @@ def test_a_state_folder_is_removed_with_all_that_lies_in_it_and_nothing_else(tmp
     found = state_folder.absent(module)
     assert found["changed"] and found["parts"]["store"] > 0
     assert not farm.exists() and (outside / "kept").exists()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_check_mode_refuses_a_folder_that_is_not_the_farms_as_the_run_would(tmp_path, monkeypatch, check):
+    """Of another machine than the controller, as of that one."""
+    (tmp_path / "letters").touch()
+    monkeypatch.setattr(node.fitness, "mistakes", lambda _needs: [])
+    folder = str(tmp_path)
+    asked = [(node.main, {"state_dir": folder, "platform": "linux/amd64"}),
+             (node.main, {"state_dir": folder, "platform": "linux/amd64", "record": True}),
+             (installed.main, {"folder": f"{folder}/bin", "programs": {}}),
+             (supervised.main, {"name": "sleeper", "state_dir": folder, "supervisor": "runit",
+                                "command": ["/bin/sleep", "600"]}),
+             (state_folder.main, {"path": folder, "state": "present", "owner": os.geteuid()})]
+    for main, params in asked:
+        assert "it has letters" in result(main, check=check, **params).get("msg", ""), main.__module__
+    assert os.listdir(tmp_path) == ["letters"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
