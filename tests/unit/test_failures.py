@@ -7,19 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, NoSpace
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64, ARM64
 from ansible_collections.desimages.farm.plugins.plugin_utils.build import builder, failures
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.builder import Builder
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.handover import Planned
+from ansible_collections.desimages.farm.plugins.plugin_utils.build.keeper import Keeper
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.seat import Seat
+from ansible_collections.desimages.farm.plugins.plugin_utils.plan.plan import Key
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
-from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch, State
+from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.scheduler import Batch, Scheduler, State
 
 from .conftest import Catalog
 from .local_node import PROVEN
-from .test_building import six
+from .test_building import Farm, six
 
 ABOUT = {"state": "/x", "socket": "/x/s", "buildctl": "/x/b", "slots": 1, "local": False, "play": 2, "lost": "",
          "busy": "wait", "emulation": {}}
@@ -330,3 +335,37 @@ def test_a_bad_network_puts_no_node_out_that_works(nodes: Nodes) -> None:
         nodes.made.missed(one, "no answer within 40 s")
         nodes.made.prepared(one, "x86_64", PROVEN, [])
     assert one.joined and not one.out
+
+
+def test_what_is_wanted_only_since_something_else_failed_is_built(
+        chain: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool whose push failed for too long, which is known after the node has reported: now the other node's is
+    wanted. No node has work that it would report of, so nothing else asks whether such content exists."""
+    plan = chain.plan()
+    keys = [key for key in plan.units if key.image in ("debian", "builder", "app")]
+    sources = {name: chain.sources(name) for name in plan.recipes}
+    farm = Farm(tmp_path, Planned(plan, sources, keys, {}, [AMD64, ARM64], keys, False, {}, {}, 0.0))
+    pending: list[Callable[[], None]] = []
+    monkeypatch.setattr(Keeper, "look", lambda _keeper, _key, _content: None)
+    made = farm.make(print, lambda work, then: pending.append(lambda: then(None)))
+    wanted = Key("app", "", AMD64)
+    made.scheduler = made.failures.scheduler = Scheduler(plan, [wanted], {
+        key: "sha256:1" for key in plan.units if key.image in ("debian", "static")})
+    monkeypatch.setattr(made.failures, "patience", SimpleNamespace(until=lambda *_arguments: None))
+    nodes = Nodes(made)
+    seats = {key.platform: made.sit(str(key.platform), {**ABOUT, "name": str(key.platform)}) for key in keys}
+    for platform, machine in ((AMD64, "x86_64"), (ARM64, "aarch64")):
+        made.prepared(seats[platform], machine, PROVEN, [])
+    while pending:
+        pending.pop()()
+    (tool,) = (key for key in made.scheduler.outcomes if key.image == "builder")
+    (job,) = nodes.starts(seats[tool.platform])
+    nodes.ends(seats[tool.platform], job, **UNWELL)
+    while pending:
+        pending.pop()()
+    assert made.scheduler.outcomes[tool].state == State.FAILED
+    (other,) = (seat for platform, seat in seats.items() if platform != tool.platform)
+    assert not nodes.starts(other)
+    while pending:
+        pending.pop()()
+    assert nodes.starts(other)

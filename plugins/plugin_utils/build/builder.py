@@ -208,15 +208,15 @@ class Builder:
 
     def orders(self, seat: Seat) -> dict[str, Any] | None:
         """What a node does next, for one turn of its runner; None if there is nothing."""
+        self.look()  # also for what is wanted only since something else failed, or a node was lost
         running = sorted({**seat.jobs, **seat.lost})
         waits = time.monotonic() < self.gathered and not answered(self.seats.values())
         specs = [] if self.stopping or waits else self._offer(seat)
         if not running and not specs:
             return None
-        hurry = self.tagging and len(seat.jobs) < seat.slots
         forget, seat.forget = seat.forget, []
         return {"specs": specs, "ids": running, "forget": forget, "cancel": self._needless(seat),
-                "wait": SOON if hurry else WAIT, "slots": seat.slots}
+                "wait": SOON if self.tagging and len(seat.jobs) < seat.slots else WAIT, "slots": seat.slots}
 
     def _needless(self, seat: Seat) -> list[str]:
         """Jobs of units that another node has built in the meantime, or that are not wanted any more."""
