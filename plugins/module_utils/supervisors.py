@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import json
 import os
@@ -19,6 +18,7 @@ from . import supervision
 from .errors import FarmError
 from .files import KINDS as KINDS_OF_FILES
 from .proc import Proc, listener, same_address
+from .runsv import KILLED, Runsv
 from .service_files import quote, runit_files, systemd_files
 from .supervision import MARKER, WRITTEN, Service, Text, parse_port
 
@@ -219,43 +219,34 @@ class Runit(Supervisor):
     def files(self) -> dict[str, Text]:
         return runit_files(self.service)
 
-    def _supervised(self) -> bool:
-        try:  # a FIFO that only a living runsv reads
-            os.close(os.open(f"{self.service.folder}/supervise/ok", os.O_WRONLY | os.O_NONBLOCK))
-        except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):
-                return False
-            raise
-        return True
+    @property
+    def _runsv(self) -> Runsv:
+        return Runsv(self.service.folder)
 
     def status(self) -> Status:
-        if not self._supervised():
-            return Status(supervised=False, running=False)
-        pid = read(f"{self.service.folder}/supervise/pid").strip()
-        running = read(f"{self.service.folder}/supervise/stat").startswith("run") and pid.isdigit()
-        return Status(supervised=True, running=running, pid=int(pid) if running else 0)
+        supervised, pid = self._runsv.there, self._runsv.pid
+        return Status(supervised=supervised, running=bool(pid), pid=pid)
 
     def start(self) -> None:
-        folder = self.service.folder
-        if self._supervised():
-            # Its exit code is not 0 if the service had to be killed; whether the new one is up is checked afterwards.
-            self.run(["sv", "-w", str(self.service.stop_timeout), "force-restart", folder])
+        folder, runsv = self.service.folder, self._runsv
+        if runsv.pid and not runsv.leaving:
+            runsv.restart(self.service.stop_timeout)
             return
-        self.end_leftovers()
+        self.stop()  # a run that was killed may have begun to
         # its own session, and none of our descriptors: nothing waits for it, and no hang-up reaches it
         self.call("sh", "-c",
                   f"cd / && exec setsid -f runsv {quote(folder)} </dev/null >>{quote(folder)}/runsv.log 2>&1")
         deadline = time.monotonic() + 5
-        while not self._supervised():
+        while not runsv.there:
             if time.monotonic() > deadline:
                 raise FarmError(f"runsv did not start: {read(f'{folder}/runsv.log').strip()}",
                                 service=self.service.name)
             time.sleep(0.02)
 
     def stop(self) -> None:
-        if self._supervised():
-            self.run(["sv", "-w", str(self.service.stop_timeout), "force-shutdown", self.service.folder])
+        self._runsv.end(self.service.stop_timeout)
         self.end_leftovers()
+        self._runsv.gone(KILLED)  # what was left over may have had its log open
 
     def last_lines(self, count: int = 20) -> str:
         return "\n".join((read(f"{self.service.folder}/runsv.log") + read(self.log)).splitlines()[-count:])

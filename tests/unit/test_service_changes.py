@@ -64,12 +64,30 @@ def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(slee
                                                                                    "not completed"]
     found = result(supervised.main, **other)
     assert found["reasons"] == ["its last change was not completed"]
+    assert found["service"]["pid"] not in (0, before), "though the one before was started in this second"
     until = time.monotonic() + 10
-    # sv does not await one that was started in this second, and a program that starts has no words for a moment
-    while (now := pid(other)) in (0, before) or Proc().command(now) != "/bin/sleep 601":
+    while Proc().command(found["service"]["pid"]) != "/bin/sleep 601":  # one that starts has no words for a moment
         assert time.monotonic() < until
     assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == []
     assert not result(supervised.main, **other)["changed"]
+
+
+@needs_runit
+@pytest.mark.timeout(60)
+def test_a_service_whose_stop_was_killed_runs_again_with_its_log(sleeping):
+    """Its runsv waits for the log, which waits for what the service left; it would start the service without a log."""
+    leaving = {**sleeping, "command": ["/bin/sh", "-c", "sleep 600 & exec sleep 601"], "stop_timeout": 9}
+    before = pid(leaving)
+    folder = f"{sleeping['state_dir']}/services/sleeper"
+    subprocess.run(["sv", "-w", "1", "force-shutdown", folder], stdout=subprocess.DEVNULL, check=False)
+    assert Path(folder, "log/supervise/stat").read_text() == "run, want exit\n"
+    found = result(supervised.main, **leaving)
+    assert found["reasons"] == ["it is not running"]
+    assert found["service"]["pid"] not in (0, before)
+    assert Path(folder, "log/supervise/stat").read_text() == "run\n"
+    assert not result(supervised.main, **leaving)["changed"]
+    assert result(supervised.main, **{**leaving, "state": "stopped"})["changed"]
+    assert Proc().marked(f"DESIMAGES_SERVICE={folder}") == []
 
 
 @needs_runit
