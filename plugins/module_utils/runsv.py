@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A runsv of runit: whether one watches over a folder, how its service is, and what it is told. This file does I/O.
 
-sv(8) is not used: it goes on if the module that started it is killed, and kills what it waited for when its time is
-over, even if that was started since. It also takes a process that was started in the same second for the one that is
-to come. http://smarden.org/runit/runsv.8
+sv(8) is not used: it goes on if the module that started it is killed, until it kills what it waits for. It also takes a
+process that was started in the same second for the one that is to come. http://smarden.org/runit/runsv.8
 """
 
 from __future__ import annotations
