@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile i
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import view
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
 
+from ..unit.test_instructions import REFUSED, TAKEN
 from .conftest import PROJECT, sh
 
 MODULE = PROJECT / "roles/buildkitd/files/module"
@@ -213,6 +214,14 @@ def test_a_build_takes_the_images_that_the_plan_says(buildkit: Any) -> None:
                     "every RUN --mount")
             assert all(any(text in reason for text in ours) for reason in refused), (build, refused)
     assert seen > 500
+
+
+def test_what_is_refused_of_an_instruction_is_what_buildkit_refuses(buildkit: Any) -> None:
+    asked = [{"text": f"FROM scratch\n{step}\n", "platform": "linux/amd64", "build": "linux/amd64", "target": "",
+              "args": GIVEN} for step in (*(step for step, _said in REFUSED), *TAKEN)]
+    errors = [theirs["error"] for theirs in buildkit(builds=asked)["builds"]]
+    assert all(errors[:len(REFUSED)]), [step for (step, _said), error in zip(REFUSED, errors) if not error]
+    assert not any(errors[len(REFUSED):]), [error for error in errors[len(REFUSED):] if error]
 
 
 def stages(chance: random.Random, most: int, least: int = 0) -> list[str]:

@@ -15,10 +15,9 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import instructions
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import instructions, mounts, shapes
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import Instruction
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 IMAGE = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"  # https://github.com/distribution/reference
 PROMISES = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
@@ -26,12 +25,7 @@ _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
 STAGES = 500  # in a file: each is evaluated for each pair of platform and build platform
-_SAME = {"src": "source"}  # keys of a mount that mean the same; the last one counts
 ARGUMENTS = 1000  # before the first FROM
-OPTIONS = ("type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw", "id",
-           "sharing", "required", "size", "mode", "uid", "gid", "env")  # of a mount
-KINDS = ("bind", "cache", "tmpfs", "secret", "ssh")
-MOUNTS = {"secret": "the farm gives a build no secrets", "ssh": "the farm gives a build no ssh agent"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,10 @@ def parse(text: str) -> Dockerfile:
     arguments: list[Argument] = []
     early: list[tuple[int, str]] = []
     taken: set[str] = set()
+    broken = {line for line, _reason in refused}  # these need no second message
     for step in read.instructions:
+        if step.line not in broken:  # evaluation.py expands the ARGs before the first FROM
+            refused += [(step.line, said) for said in shapes.wrong(step, read.escape, expanded=bool(bodies))]
         if step.keyword == "ONBUILD":
             refused.append((step.line, "ONBUILD is not supported: it would run in other images, whose plans do not"
                             " know of it"))
@@ -132,7 +129,7 @@ def parse(text: str) -> Dockerfile:
                 arguments += [Argument(name, value if sign else None, step.line) for name, sign, value in parts]
         elif bodies:
             bodies[-1].append(step)
-        elif step.keyword in instructions.FLAGS:
+        elif step.keyword in shapes.FLAGS:
             early.append((step.line, f"{step.keyword} before the first FROM; only ARG may stand there"))
     refused += early if bodies else []
     if not bodies:
@@ -207,7 +204,9 @@ def _stage(number: int, body: list[Instruction], file: _Names) -> Stage:
 
 
 def _local(step: Instruction) -> tuple[str, ...]:
-    """What COPY or ADD takes from the main context; what is elsewhere is refused anyway."""
+    """What COPY, ADD or a mount takes from the main context; what is elsewhere is refused anyway."""
+    if step.keyword == "RUN":
+        return tuple(path for flag, value in step.flags if flag == "mount" and (path := mounts.local(value)))
     if step.keyword not in ("COPY", "ADD") or any(flag == "from" for flag, _value in step.flags):
         return ()
     return tuple(path for path in _sources(step) if step.keyword == "COPY" or not _REMOTE.match(path))
@@ -218,6 +217,9 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
         sources = _sources(step)
         file.refused += [(step.line, f"ADD {source}: a build step has no network; make it an input (url) of the recipe")
                          for source in sources if step.keyword == "ADD" and _REMOTE.match(source)]
+        if dict(step.flags).get("checksum") and not any(map(_REMOTE.match, sources)):
+            file.refused.append((step.line, "ADD --checksum: it is for what comes from the network, which a build step"
+                                 " has not: leave it out"))
         return [use for flag, value in step.flags if flag == "from" and value and step.keyword == "COPY"
                 for use in file.use(value, step, sources)]
     if step.keyword != "RUN":
@@ -232,16 +234,9 @@ def _uses(step: Instruction, file: _Names) -> list[Use]:
             file.refused.append((step.line, f"RUN --device={value}: build steps have no devices"))
         if flag == "mount":
             try:
-                parts = [part.partition("=") for part in instructions.fields(value)]
+                options, whys = mounts.read(value, file.escape)
             except ValueError as error:
-                file.refused.append((step.line, f"RUN --mount={value}: {error}"))
-                continue
-            options = {_SAME.get(name.lower(), name.lower()): value for name, _sign, value in parts}
-            kind = options.get("type", KINDS[0]).lower()
-            whys = [MOUNTS[kind]] if kind in MOUNTS else []
-            whys += [f"type is {options['type']!r}, it must be {' or '.join(KINDS[:3])}"] if kind not in KINDS else []
-            whys += [f"{name!r} is no option of a mount{nearest(name, list(OPTIONS))}; options: {', '.join(OPTIONS)}"
-                     for name in options if name not in OPTIONS]
+                options, whys = {}, [str(error)]
             file.refused += [(step.line, f"RUN --mount={value}: {why}") for why in whys]
             if options.get("from"):
                 found += file.use(options["from"], step, (options.get("source") or "/",))

@@ -198,6 +198,8 @@ class _Reader:
             raise BadExpansion("${ without the name of a variable" if self.peek() else "${ without }")
         name = self.name()
         sign = self.next()
+        if not sign:
+            raise BadExpansion(f"${{{name} without }}")
         if sign == "}":
             value = self.lookup(name)
             return "${" + name + "}" if value is None and self.keep else value or ""

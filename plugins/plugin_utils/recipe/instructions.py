@@ -15,24 +15,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import SPACE, heredocs
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=[\t\f\r ]*(.+?)[\t\f\r ]*")  # Go's \s has no \v
+TRUTH = "1|t|T|TRUE|true|True|0|f|F|FALSE|false|False"  # what Go's strconv.ParseBool reads
+_CHECK = re.compile(rf"(skip|experimental)=[^;\s]+|error=({TRUTH})")
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
 _NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
-_BARE = ("CMD", "ENTRYPOINT", "FROM", "ONBUILD", "RUN")  # BuildKit takes these without words, or another check tells
-_COUNT = re.compile("[0-9]{1,9}")
-_DURATION = re.compile(r"0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\xb5s|\u03bcs|ms|s|m|h))+")  # Go's time.ParseDuration
 MOST = 5000  # instructions in a file; no person writes so many
-MOST_FLAGS = 500  # in an instruction
-FLAGS = {  # of each instruction, from BuildKit's frontend/dockerfile/instructions/parse.go
-    "ADD": ("checksum", "chmod", "chown", "exclude", "keep-git-dir", "link", "unpack"), "ARG": (), "CMD": (),
-    "COPY": ("chmod", "chown", "exclude", "from", "link", "parents"), "ENTRYPOINT": (), "ENV": (), "EXPOSE": (),
-    "FROM": ("platform",), "HEALTHCHECK": ("interval", "retries", "start-interval", "start-period", "timeout"),
-    "LABEL": (), "MAINTAINER": (), "ONBUILD": (), "RUN": ("device", "mount", "network", "security"), "SHELL": (),
-    "STOPSIGNAL": (), "USER": (), "VOLUME": (), "WORKDIR": (),
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,6 @@ def read(text: str) -> Text:
     never = ((number, f"it has {name}") for number, line in enumerate(lines, 1)
              for sign, name in _NEVER.items() if sign in line)
     found.refused += islice(never, 100)
-    said = {number for number, _reason in found.refused}  # lines that need no second message
     while number < len(lines):
         first = number
         if len(found.instructions) == MOST:
@@ -83,8 +72,6 @@ def read(text: str) -> Text:
                 joined += line
         if joined.strip(SPACE):
             number = _add(joined, first + 1, lines, number, found)
-    found.refused += [(step.line, reason) for step in found.instructions if step.line not in said
-                      for reason in (*_unknown(step), *_misshapen(step))]
     return found
 
 
@@ -124,6 +111,9 @@ def _directives(lines: list[str], found: Text) -> None:
             found.refused.append((line, f"`# escape={value}`: it must be \\ or `"))
         elif name == "escape":
             found.escape = value
+        elif name == "check" and not all(map(_CHECK.fullmatch, value.split(";"))):
+            found.refused.append((line, f"`# check={value}`: it must be skip=RULES or error=true, or both with a ;"
+                                  " between them, without spaces"))
         seen.add(name)
     skip = 1 if lines[0].startswith("#!") else 0
     for sign in ("#", "//"):
@@ -146,39 +136,6 @@ def _instruction(text: str, line: int, escape: str) -> Instruction:
     flags, rest = _flags(more[0] if more else "", escape)
     pairs = tuple((name[2:], value) for name, _sign, value in (flag.partition("=") for flag in flags))
     return Instruction(keyword.upper(), pairs, rest.strip(SPACE), line)
-
-
-def _unknown(step: Instruction) -> Iterable[str]:
-    """What BuildKit does not know in an instruction: its keyword, or a flag."""
-    if step.keyword not in FLAGS:
-        yield f"{step.keyword[:80]} is not an instruction{nearest(step.keyword, list(FLAGS))}"
-        return
-    known = FLAGS[step.keyword]
-    if len(step.flags) > MOST_FLAGS:
-        yield f"{step.keyword} has {len(step.flags)} flags; at most {MOST_FLAGS} are allowed"
-        return
-    for flag in dict.fromkeys(name for name, _value in step.flags if name not in known):
-        near = nearest(flag, list(known))
-        yield f"{step.keyword} --{flag}: there is no such flag{near}; allowed: {', '.join(known) or 'none'}"
-
-
-def _misshapen(step: Instruction) -> Iterable[str]:
-    """What BuildKit refuses in the words of an instruction, before it expands them."""
-    words_, listed = plain_words(step.rest), array(step.rest)
-    first = words_[0].upper() if words_ else ""
-    if step.keyword in FLAGS and step.keyword not in _BARE and not words_:
-        yield f"{step.keyword} has no words: say what it is for"
-    elif step.keyword in ("ADD", "COPY") and len(words_ if listed is None else listed) < 2:
-        yield f"{step.keyword} {step.rest}: it needs what it copies and where to, as in COPY config/ /config/"
-    elif step.keyword == "SHELL" and not listed:
-        yield f'SHELL {step.rest}: it must be a JSON array, as in SHELL ["/bin/sh", "-c"]'
-    elif step.keyword == "HEALTHCHECK" and (first not in ("CMD", "NONE") or (first == "NONE") != (len(words_) == 1)):
-        yield f"HEALTHCHECK {step.rest}: it must be NONE, or CMD and a command"
-    if step.keyword == "HEALTHCHECK" and first != "NONE":
-        for name, value in step.flags:
-            if value and not (_COUNT if name == "retries" else _DURATION).fullmatch(value):
-                yield (f"HEALTHCHECK --{name}={value}: it must be "
-                       + ("a whole number" if name == "retries" else "a time with its unit, as 30s"))
 
 
 def _flags(text: str, escape: str) -> tuple[list[str], str]:
