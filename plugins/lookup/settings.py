@@ -138,7 +138,7 @@ class LookupModule(LookupBase):
         for text in said if can_print(2) else ():
             display.warning(texts.told(text))
         user = os.geteuid()
-        wrong += command_line.mistakes(extra, settings.KNOWN)
+        wrong += command_line.mistakes(extra, settings.KNOWN, playbooks)
         remote, address = self._reached(variables, groups)
         wrong += settings.mistakes(
             plain, groups, self._workers(variables), places=places(variables, plain), remote=remote, address=address,

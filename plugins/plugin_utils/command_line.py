@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
+
+from ansible_collections.desimages.farm.plugins.plugin_utils import setting_checks as checks
 
 LOST = "_raw_params"  # here Ansible puts the words of an -e that are not NAME=VALUE
 PLAYBOOKS = ("build", "check", "clean", "context", "licences", "lock", "move", "outdated", "provision", "remove",
@@ -29,16 +31,25 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
     "image": ("remove", "context"), "to": ("context",), "build_platform": ("context",),
 }
 # those that do nothing for any tag: they run no roles, or only for what a task without a tag has found
+OF_ONE: Mapping[str, Callable[[Any], str]] = {  # those that are no settings; see setting_checks.py
+    "image": lambda value: checks.names(value) and "the name of an image, or for remove.yml a list of names",
+    "to": lambda value: "" if isinstance(value, str) and value.isprintable() else "the path of a folder",
+    "build_platform": checks.text,
+}
 UNTAGGED = ("check", "clean", "context", "licences", "lock", "outdated", "remove", "status", "stop", "verify")
 
 
-def mistakes(extra: Mapping[Any, Any], known: Collection[str]) -> list[str]:
-    """What is wrong with the variables that `-e` gives; `known` are those of the farm."""
+def mistakes(extra: Mapping[Any, Any], known: Collection[str], playbooks: Iterable[str] = ()) -> list[str]:
+    """What is wrong with the variables that `-e` gives these playbooks (paths); `known` are those of the farm."""
     found = [f"-e has {extra[LOST]!r}, which sets nothing: write a list without spaces, as in "
              "-e farm_images=registry,base, and a value with spaces in quotes of its own, as in "
              "-e \"name='a b'\""] if extra.get(LOST) else []
     found += [f"-e has the name {json.dumps(name, default=str)}, which is no text, so it sets nothing: put it in quotes"
               for name in extra if not isinstance(name, str)]
+    names = {PurePath(path).stem for path in playbooks}
+    found += [f"{name} (-e) is {json.dumps(extra[name], default=str)}, it must be {said}"
+              for name, check in OF_ONE.items() if names & set(USED_BY[name]) and extra.get(name) not in (None, "")
+              and (said := check(extra[name]))]
     return found + [f"{name} is not a variable of the farm: did you mean {_usual(name)}?"
                     for name in _texts(extra) if name not in known and _usual(name) in known]
 

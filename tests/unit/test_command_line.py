@@ -31,6 +31,27 @@ def test_a_name_that_yaml_does_not_read_as_a_text_is_a_mistake(name, said):
     assert command_line.warnings(extra, settings.KNOWN, ["build.yml"]) == []
 
 
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("image", 5, "image (-e) is 5, it must be the name of an image, or for remove.yml a list of names"),
+    ("image", True, "image (-e) is true, it must be"), ("image", {"a": 1}, 'image (-e) is {"a": 1}, it must be'),
+    ("image", ["a", 1], 'image (-e) is ["a", 1], it must be'), ("image", ",", 'image (-e) is ",", it must be'),
+    ("to", 5, "to (-e) is 5, it must be the path of a folder"), ("to", ["/srv/a"], 'to (-e) is ["/srv/a"], it must'),
+    ("to", "/srv/\0", 'to (-e) is "/srv/\\u0000", it must be'),
+    ("build_platform", ["linux/amd64"], 'build_platform (-e) is ["linux/amd64"], it must be a string'),
+])
+def test_a_value_of_another_type_is_told_where_it_is_used(name, value, said):
+    (found,) = command_line.mistakes({name: value}, settings.KNOWN, ["playbooks/context.yml"])
+    assert found.startswith(said)
+    assert command_line.mistakes({name: value}, settings.KNOWN, ["mine.yml"]) == []
+
+
+@pytest.mark.parametrize("extra", [
+    {"image": None}, {"image": ""}, {"image": "a", "to": "there", "build_platform": ""}, {"image": ["a", "b"]},
+    {"image": "a,b"}])
+def test_a_value_that_the_playbook_itself_judges_is_not_told(extra):
+    assert command_line.mistakes(extra, settings.KNOWN, ["context.yml", "remove.yml"]) == []
+
+
 def test_what_is_right_is_not_told():
     extra = {"farm_images": "x", "mine": 1, "buildkitd_memory": "3G"}
     assert command_line.mistakes(extra, settings.KNOWN) == []

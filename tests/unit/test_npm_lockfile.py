@@ -86,7 +86,7 @@ def test_what_production_needs_is_locked_once(tree, found):
           "node_modules/a": {"link": True, "resolved": "../a"}}, "a is a link to '../a', outside the folder"),
         ({"x/../../a": {}, "node_modules/a": {"link": True, "resolved": "x/../../a"}}, "outside the folder"),
         ({"/a": {}, "node_modules/a": {"link": True, "resolved": "/a"}}, "a is a link to '/a', outside the folder"),
-        ({"node_modules/a": {"link": True}}, "a is a link to None, outside the folder"),
+        ({"node_modules/a": {"link": True}}, "a is a link to 'nothing', outside the folder"),
         ({"node_modules/a": {"version": "1.0.0\n"}}, "is not a valid name and version"),
         ({"node_modules/a": {"name": "a\n"}}, "is not a valid name and version"),
         ({"node_modules/a": {"name": "--userconfig=x"}}, "is not a valid name and version"),
@@ -141,8 +141,9 @@ def test_all_of_it_is_told_at_once():
 @pytest.mark.parametrize(
     ("text", "said"),
     [("", "not a package-lock.json"), ("[]", "not a package-lock.json"), (lockfile({}, 1), "lockfileVersion is 1"),
-     (lockfile({}, 4), "lockfileVersion is 4, it must be one of 2, 3"), ("{}", "lockfileVersion is None"),
-     ('{"lockfileVersion": 3, "packages": []}', "lockfileVersion is 3")])
+     (lockfile({}, 4), "lockfileVersion is 4, it must be one of 2, 3"), ("{}", "lockfileVersion is null, it"),
+     ('{"lockfileVersion": 3, "packages": []}', "x: its packages are no mapping of places to packages"),
+     ('{"lockfileVersion": 3, "packages": {"": null}}', "x: its packages are no mapping of places to packages")])
 def test_other_files_are_refused(text, said):
     with pytest.raises(BadInput, match=said):
         packages(text, "x")

@@ -41,6 +41,14 @@ def test_what_is_somebodys_is_refused_by_name_all_of_it_at_once(tmp_path: Path) 
     assert (tmp_path / "full/thesis").exists()
 
 
+def test_a_folder_below_a_file_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "gone").symlink_to("nowhere")
+    with pytest.raises(BadInput) as error:
+        scripts.refuse_foreign([tmp_path / f"{above}/x-{name}" for above in ("file", "gone") for name in "ab"])
+    assert error.value.problems == [f"to: {tmp_path}/{n} is not a folder: choose another one" for n in ("file", "gone")]
+
+
 def test_a_farm_is_not_taken_for_what_was_laid_out(tmp_path: Path) -> None:
     """Both have the same mark."""
     state.claim(str(tmp_path / "box-amd64"))

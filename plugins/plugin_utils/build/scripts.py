@@ -27,11 +27,13 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.signatures
 
 
 def refuse_foreign(folders: Iterable[Path]) -> None:
-    """Raises BadInput with all folders that `lay_out` must not replace, as this user did not lay them out, and those
-    that somebody else could replace with a link meanwhile."""
+    """Raises BadInput with all folders that `lay_out` must not replace, as this user did not lay them out, those that
+    would be below a file, and those that somebody else could replace with a link meanwhile."""
     folders = list(folders)
     foreign = [f"to: {folder} exists, and you did not lay it out: remove it, or choose another folder"
                for folder in folders if os.path.lexists(folder) and not _own(folder)]
+    foreign += [f"to: {above} is not a folder: choose another one" for above in dict.fromkeys(
+        above for folder in folders for above in folder.parents if os.path.lexists(above) and not above.is_dir())]
     looks = (open_above,) if os.geteuid() else (open_above, others_above)
     loose = sorted({above for folder in folders for look in looks for above in look(str(folder))})
     foreign += [f"to: others may write to {above}, so they could replace what is laid out: choose another folder"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, NamedTuple
 
 import tomllib
@@ -62,7 +63,8 @@ def parse(text: str, where: str, registry: str) -> CargoLock:
     try:
         value = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput([f"{where}: not TOML: {error}; {ANEW}"], what=where) from error
+        said = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a value is too large or too deep"
+        raise BadInput([f"{where}: not TOML: {said}; {ANEW}"], what=where) from error
     problems = list(_format(value.get("version")))
     packages = value.get("package", [])
     if not isinstance(packages, list) or not all(isinstance(package, dict) for package in packages):
@@ -95,8 +97,9 @@ def named(manifest: str, text: str, where: str) -> dict[str, str]:
                  if package["name"] in wanted and "source" in package]
         return {package["name"]: package["version"] for package in sorted(there, key=lambda one: key(one["version"]))}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput([f"{where}: its Cargo.toml or its Cargo.lock is not one of cargo's: {error}"],
-                       what=where) from error
+        why = f": {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""  # the others are Python's words
+        raise BadInput([f"{where}: its Cargo.toml or its Cargo.lock is not one of cargo's{why}; `cargo metadata` there"
+                        " tells more"], what=where) from error
 
 
 def paths(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -123,7 +126,8 @@ def _format(said: Any) -> Iterator[str]:
     if said is None:
         yield f"its format is 1 or 2, and only {_KNOWN} can be read; {ANEW}"
     elif said not in FORMATS or isinstance(said, bool):
-        yield f"its format is {said!r}, and only {_KNOWN} can be read by this version of the farm"
+        shown = str(said) if isinstance(said, date) else repr(said)
+        yield f"its format is {shown}, and only {_KNOWN} can be read by this version of the farm"
 
 
 def _wrong(package: Mapping[str, Any], source: str, registry: str) -> Iterator[str]:

@@ -79,7 +79,7 @@ def packages(text: str, where: str) -> tuple[Package, ...]:
     tree = _tree(text, where)
     found: set[Package] = set()
     problems: list[str] = []
-    if odd := [f"{where}: {path or 'the program'} has a wrong {name}: {short(repr(entry[name]))}; {ANEW}"
+    if odd := [f"{where}: {path or 'the program'} has a wrong {name}: {short(json.dumps(entry[name]))}; {ANEW}"
                for path, entry in tree.items() for name in _odd(entry)]:
         raise BadInput(odd, what="what npm resolved")
     for path, entry in tree.items():
@@ -92,7 +92,7 @@ def packages(text: str, where: str) -> tuple[Package, ...]:
         if entry.get("link"):
             place = posixpath.normpath(entry.get("resolved") or "..")
             if place not in tree or place.startswith(("..", "/")):
-                problems.append(f"{name} is a link to {entry.get('resolved')!r}, outside the folder")
+                problems.append(f"{name} is a link to {repr(entry.get('resolved') or 'nothing')}, outside the folder")
             continue
         try:
             found.add(_package(name, path, entry, tree))
@@ -138,12 +138,14 @@ def _tree(text: str, where: str) -> dict[str, dict[str, Any]]:
     try:
         said = json.loads(text)
         version, tree = said.get("lockfileVersion"), said.get("packages", {})
-        good = isinstance(tree, dict) and all(isinstance(entry, dict) for entry in tree.values())
     except (ValueError, AttributeError, RecursionError):
         raise BadInput([f"{where}: not a package-lock.json; {ANEW}"], what="what npm resolved") from None
-    if version not in VERSIONS or not good:
-        raise BadInput([f"{where}: lockfileVersion is {short(repr(version))}, it must be one of "
+    if version not in VERSIONS:
+        raise BadInput([f"{where}: lockfileVersion is {short(json.dumps(version))}, it must be one of "
                         f"{', '.join(map(str, VERSIONS))}; {ANEW}"], what="what npm resolved")
+    if not isinstance(tree, dict) or not all(isinstance(entry, dict) for entry in tree.values()):
+        raise BadInput([f"{where}: its packages are no mapping of places to packages; {ANEW}"],
+                       what="what npm resolved")
     return dict(tree)
 
 
@@ -157,7 +159,7 @@ def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, 
         raise ValueError(f"{label} is not a valid name and version of a package")
     hashes = [one for one in str(entry.get("integrity", "")).split() if re.fullmatch(INTEGRITY, one)]
     if not hashes:
-        raise ValueError(f"{label} has no sha512 in its integrity ({entry.get('integrity', 'none')}); remove "
+        raise ValueError(f"{label} has no sha512 in its integrity ({entry.get('integrity') or 'none'}); remove "
                          "package-lock.json, so that it is made again from a registry that says one")
     only = [(what, tuple([values] if isinstance(values, str) else map(str, values)))
             for what in ("os", "cpu", "libc") if (values := entry.get(what))]
