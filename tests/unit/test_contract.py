@@ -241,7 +241,8 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
             "example.org"]),
         ({"health": {"http": "http://[::1]:9/"}, "answers": [{"http": "http://localhost/"}]}, []),
         ({"health": {"http": "http://127.0.0.1:99999/"}}, [
-            "health asks http://127.0.0.1:99999/: it is not a URL: Port out of range 0-65535"]),
+            "health asks http://127.0.0.1:99999/: it is not a URL: write a host, and a port from 1 to 65535, as in "
+            "http://127.0.0.1:8080/"]),
         ({"ports": {"a": "80/udp"}, "metrics": "http://127.0.0.1/"}, [
             "metrics asks http://127.0.0.1/: no port in ports is 80/tcp, so nobody could read them from outside; TCP "
             "ports: none"]),
@@ -291,4 +292,5 @@ def test_a_contract_holds_what_its_recipe_says() -> None:
 def test_a_volume_without_a_folder_is_none(chain: Catalog) -> None:
     chain.image("box", "FROM static\nVOLUME []\n", "contract: {volumes: [/data]}\n")
     assert chain.problems() == [
+        "images/box/Dockerfile:2: VOLUME []: the list is empty",
         "images/box/image.yml:5: contract: volumes has /data, but no VOLUME of the Dockerfile names it"]

@@ -138,6 +138,8 @@ def test_a_byte_order_mark_is_taken_in_every_file(empty: Catalog) -> None:
     ("contract: {user: x}\n", "contract.user is a string 'x', it must be a whole number"),
     ("contract: {exceptions: {pei: {a: b}}}\n", "a key of contract.exceptions is 'pei' (did you mean 'pie'?)"),
     ("args: {TARGETARCH: x}\n", "a key of args is 'TARGETARCH', it must be letters, digits and _, and no name"),
+    ("contract: {health: {command: ' '}}\n", "contract.health.command is ' ', it must have a letter or a sign"),
+    ("suites: {{ x }}\n", "a key must be a string (does {{ }} need quotes?)"),
     ("suites: [null]\n", "suites.0 is empty, it must be a string"),
     ("platforms: [null]\n", "platforms.0 is null; allowed"),
     ("inputs: {a: {url: https://x, go: y}}\n",

@@ -52,7 +52,7 @@ def test_patterns_mean_what_they_mean_to_buildkit(text: str, left_out: str, kept
 @pytest.mark.parametrize("line", [
     "[", "[a", "a*[", "[]", "[^]", "[a-]", "[-a]", "[b-a]", "[*]", "[a?]", "[[:alpha:]]", "a\\", "a\\b", "\\d", "!",
     "! ", "/!", "a" * 5000,
-    "*.a|*.b", "?|", "a{2}*", "*b{1,}", "[a]{1,2}", "\ufeffa", "!\ufeff*"])
+    "a\rb", "# a\rb", "\0a", "*.a|*.b", "?|", "a{2}*", "*b{1,}", "[a]{1,2}", "\ufeffa", "!\ufeff*"])
 def test_a_bad_pattern_is_told_with_its_line(line: str) -> None:
     assert [number for number, _why in parse(f"# x\n{line}\nb\n").refused] == [2]
 

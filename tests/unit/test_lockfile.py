@@ -142,6 +142,7 @@ def test_a_line_may_say_what_is_possible(line: str) -> None:
         ("<<<<<<< HEAD", "git left a conflict here: run `make lock` again"), ("=======", "git left a conflict here"),
         ("[" * 100_000, "not JSON: it is nested too deep"),
         ("{'a': 1}", "not JSON: Expecting property name enclosed in double quotes, at character 2"),
+        ('{"a":' + "9" * 5000 + "}", "not JSON: a number is too long"),
         ("{}", "it has no kind, which must be one of cargo, debian"),
         (GOOD.replace('"plex"', "7"), "input is 7, it must be a string"),
         (GOOD.replace("plex", "Plex"), "input is 'Plex', which is not a valid name"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import NAMED
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import cause
@@ -46,6 +47,27 @@ def test_a_label_is_one_line_that_a_person_can_see(empty: Catalog, key: str, tex
     empty.image("a", "FROM scratch\n", f"{key}: {text}\n")
     (found,) = said(empty)
     assert f"{key} is " in found and "it must be one line, without spaces or a line break around it" in found
+
+
+@pytest.mark.parametrize("given", [
+    "{url: 'https://example.org:99999/x'}", "{url: 'https://.../x'}", "{url: 'https://[1:2]/x'}",
+    "{url: 'http://a:0/'}",
+    "{url: {linux/amd64: 'http://127.1/x', linux/arm64: 'https://example.org./x'}}", "{url: 'https://-a/x'}",
+    "{git: 'https://example.org:99999/x.git', ref: v1}", "{git: 'ssh://git@[1:2]/x.git', ref: v1}",
+])
+def test_an_address_whose_host_cannot_be_is_refused_before_it_is_asked(empty: Catalog, given: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
+    (found,) = said(empty)
+    assert found.startswith("image.yml:6: x: nothing can be at ") and "there is no such host or port" in found
+
+
+@pytest.mark.parametrize("given", [
+    "{git: 'ssh://git@example.org:22/x', ref: v1}", "{git: 'git@example.org:x.git', ref: v1}",
+    "{url: 'https://example.org./x'}", "{url: 'https://[::1]:80?x=https://[1:2]/'}",
+])
+def test_an_address_whose_host_may_be_is_taken(empty: Catalog, given: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY --from=inputs /x /x\n", f"inputs:\n  x: {given}\n")
+    assert said(empty) == []
 
 
 def test_a_label_may_have_any_letters(empty: Catalog) -> None:
@@ -110,6 +132,16 @@ def test_what_was_meant_by_a_name_in_from_is_told(empty: Catalog, name: str, wor
 def test_only_what_is_near_is_said_to_be_meant(name: str, near: str) -> None:
     allowed = ["license", "inputs", "home", "go", "c", "linux/arm64"]
     assert nearest(name, allowed) == (f" (did you mean '{near}'?)" if near else "")
+
+
+@pytest.mark.parametrize(("name", "near"), [
+    ("linux/x86_64", "linux/amd64"), ("x86_64", "linux/amd64"), ("amd64", "linux/amd64"), ("armhf", "linux/arm/v7"),
+    ("Linux/AARCH64", "linux/arm64"), ("linux/i386", "linux/386"), ("linux/armv6l", "linux/arm/v6"),
+    ("armel", "linux/arm/v6"), ("ppc64el", "linux/ppc64le"),
+])
+def test_a_platform_is_known_by_its_other_names(name: str, near: str) -> None:
+    assert nearest(name, list(NAMED)) == f" (did you mean {near!r}?)"
+    assert "linux" not in nearest(name, ["machine", "arm"])
 
 
 def test_an_input_with_a_mistake_is_told_once(empty: Catalog) -> None:

@@ -145,16 +145,20 @@ def _not_json(line: str, error: Exception) -> str:
         return f"not JSON: the line is empty; {ANEW}"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg}, at character {error.colno}"
-    return "not JSON: " + ("it is nested too deep" if isinstance(error, RecursionError)
-                           else str(error).partition(";")[0])
+    if isinstance(error, _Twice):
+        return f"not JSON: {error}"
+    return "not JSON: " + ("it is nested too deep" if isinstance(error, RecursionError) else "a number is too long")
+
+
+class _Twice(ValueError):
+    """A key that appears twice in an object."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key appears twice: "
-                         + ", ".join(sorted({key for key, _value in pairs
-                                             if [k for k, _value in pairs].count(key) > 1})))
+        raise _Twice("a key appears twice: " + ", ".join(sorted({key for key, _value in pairs if [
+            k for k, _value in pairs].count(key) > 1})))
     return found
 
 

@@ -46,6 +46,7 @@ def _input() -> dict[str, Any]:
     }
 
 
+_WORD = {"type": "string", "pattern": r"\S", "$comment": "have a letter or a sign"}
 _WORDS = {"type": "array", "items": {"type": "string"}}
 _VALUES = {"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
                                                "$comment": "be letters, digits and _, and begin with no digit"},
@@ -74,8 +75,8 @@ _CONTRACT = {
             "type": "object", "additionalProperties": False, "description": "How to check health.",
             "oneOf": [{"required": [name]} for name in ("http", "tcp", "dns", "rtsp", "command")],
             "properties": {
-                "http": _URL, "tcp": _PAIR, "dns": {"type": "string"}, "rtsp": {"type": "string"},
-                "command": {"type": "string", "description": "A part of the HEALTHCHECK's command."},
+                "http": _URL, "tcp": _PAIR, "dns": _WORD, "rtsp": _WORD,
+                "command": {**_WORD, "description": "A part of the HEALTHCHECK's command."},
                 "status": {"type": "integer", "minimum": 100, "maximum": 599},
                 "within": {"type": "integer", "minimum": 1, "maximum": 600,
                            "description": "Seconds from the start until it is healthy; 30 by default."},

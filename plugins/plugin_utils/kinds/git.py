@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,14 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, licences, tars, versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import Git, Repository
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_trees import ADDRESS, COMMIT, REF, Node
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import FOR, Desk, Kind, Resolved, Resolver
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
+    FOR,
+    Desk,
+    Kind,
+    Resolved,
+    Resolver,
+    no_host,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import Entry, Input, Recipe
@@ -60,6 +67,10 @@ class GitKind(Kind):
 
     def spec(self, given: Mapping[str, Any]) -> dict[str, object]:
         return {"git": given["git"], "ref": given.get("ref", ""), "submodules": bool(given.get("submodules"))}
+
+    def mistakes(self, found: Input, files: Collection[str], platforms: Sequence[Platform]) -> Iterator[str]:
+        if said := no_host(str(found.spec["git"])):
+            yield f"{found.name}: {said}"
 
     def foreign(self, found: Input, entry: Entry) -> str:
         if other := super().foreign(found, entry):

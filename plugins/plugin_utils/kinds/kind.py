@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 import shutil
 import stat
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ansible_collections.desimages.farm.plugins.module_utils import references
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
@@ -219,6 +221,13 @@ def copy_program(folder: Path, into: Path, *left_out: str) -> None:
 
     shutil.rmtree(into, ignore_errors=True)
     shutil.copytree(folder, into, symlinks=True, ignore=ignored)
+
+
+def no_host(url: str) -> str:
+    """Why an address whose form is right can lead nowhere, as its host or port is none; or ''."""
+    host = re.match(r"\w+://(?:[^/?@]*@)?([^/?]*)", url)
+    wrong = host and references.address(re.sub(r"\.(?=:|\Z)", "", host[1]))
+    return f"nothing can be at {url}: there is no such host or port as {host[1]}" if host and wrong else ""
 
 
 def plain(text: str) -> bool:

@@ -20,6 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     Kind,
     Resolved,
     Resolver,
+    no_host,
     plain,
 )
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.licences import Licence
@@ -58,6 +59,8 @@ class UrlKind(Kind):
         if isinstance(addresses, dict) and (lacking := [str(platform) for platform in platforms
                                                         if str(platform) not in addresses]):
             yield f"{found.name} has no url for {', '.join(lacking)}"
+        given = addresses.values() if isinstance(addresses, dict) else [str(addresses)]
+        yield from (f"{found.name}: {said}" for url in dict.fromkeys(given) if (said := no_host(url)))
 
     def foreign(self, found: Input, entry: Entry) -> str:
         addresses = found.spec["url"]

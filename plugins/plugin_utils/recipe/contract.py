@@ -265,8 +265,8 @@ def _unreachable(url: str, declared: set[int] | None) -> Iterator[str]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
-    except ValueError as error:
-        yield f"it is not a URL: {error}"
+    except ValueError:  # in words of Python
+        yield "it is not a URL: write a host, and a port from 1 to 65535, as in http://127.0.0.1:8080/"
         return
     if not references.loopback(host):
         yield f"an image is checked on its own loopback: write 127.0.0.1 instead of {host or 'the host'}"

@@ -111,11 +111,13 @@ class Document:
 
     def _mapping(self, events: Iterator[Any], path: _Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        lost = False
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
                 break
             key = self._key(events, event, path)
             inner = next(events)
+            lost = lost or key is None
             if key is None:
                 self._node(events, inner, (*path, None))
                 continue
@@ -123,6 +125,8 @@ class Document:
                 self._mistake(event, (*path, key), f"the key {_short(key)} appears twice")
             self.lines[(*path, key)] = self._line(event)
             found[key] = self._node(events, inner, (*path, key))
+        if lost and not found:  # as of `{{ x }}`: the mistake is the key, not what the mapping lacks
+            self._lost.add(path)
         return found
 
     def _sequence(self, events: Iterator[Any], path: _Path) -> list[Any]:

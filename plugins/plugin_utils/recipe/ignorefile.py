@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import NEVER
+
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Go's
 _ODD = re.compile(r"\||\{[0-9]+(?:,[0-9]*)?\}")  # what BuildKit fails to escape in an expression
 LONGEST = 4096  # characters of a pattern, as no path is longer
@@ -80,12 +82,16 @@ def parse(text: str) -> Ignore:
     patterns: list[Pattern] = []
     refused: list[tuple[int, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
-        if line.startswith("#") or not line.strip(SPACE):
+        line = line.rstrip("\r")
+        odd = next((name for sign, name in NEVER.items() if sign in line), "")
+        if not odd and (line.startswith("#") or not line.strip(SPACE)):
             continue
         if len(patterns) + len(refused) == MOST:
             refused.append((number, f"more than {MOST} patterns, and each is compared with each file"))
             break
         try:
+            if odd:
+                raise ValueError(f"it has {odd}, so BuildKit finds no file for it")
             pattern = _pattern(line.strip(SPACE), number)
         except ValueError as error:
             refused.append((number, str(error)))

@@ -21,7 +21,7 @@ TRUTH = "1|t|T|TRUE|true|True|0|f|F|FALSE|false|False"  # what Go's strconv.Pars
 _CHECK = re.compile(rf"(skip|experimental)=[^;\s]+|error=({TRUTH})")
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _HEREDOCS = ("ADD", "COPY", "RUN")
-_NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
+NEVER = {"\0": "a NUL byte", "\r": "a carriage return inside a line"}
 MOST = 5000  # instructions in a file; no person writes so many
 
 
@@ -52,7 +52,7 @@ def read(text: str) -> Text:
     goes_on = re.compile(rf"(?<!{re.escape(found.escape)}){re.escape(found.escape)}[ \t]*\Z")
     number = 0
     never = ((number, f"it has {name}") for number, line in enumerate(lines, 1)
-             for sign, name in _NEVER.items() if sign in line)
+             for sign, name in NEVER.items() if sign in line)
     found.refused += islice(never, 100)
     while number < len(lines):
         first = number

@@ -13,9 +13,11 @@ import os
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.files import open_file
+from ansible_collections.desimages.farm.plugins.module_utils.platforms import DEBIAN, KERNEL
 
 LONGEST_MESSAGE = 1500  # characters
 LONGEST_NAME = 200  # characters
+_MACHINES = {**{name: platform for platform, name in DEBIAN.items()}, **KERNEL}
 
 
 class NoText(Exception):
@@ -72,16 +74,18 @@ def read_lines(path: Path, most: int) -> str:
 def nearest(name: str, allowed: list[str]) -> str:
     """` (did you mean 'x'?)`, or '' if nothing is close. A name that is far too long is not compared.
 
-    Case does not matter. What is no ASCII is named, as it may look like a letter that is.
+    Case does not matter. What is no ASCII is named, as it may look like a letter that is. The name that Debian or the
+    kernel has for a platform means that one, although it may look like another's.
     """
     if len(name) > LONGEST_NAME:
         return ""
-    close = difflib.get_close_matches(name.lower(), [one.lower() for one in allowed], 1,
-                                      0.5 if len(name) < 4 else 0.55)
+    other = str(_MACHINES.get(name.lower().removeprefix("linux/"), ""))
+    close = [other] if other and other in allowed else difflib.get_close_matches(
+        name.lower(), [one.lower() for one in allowed], 1, 0.5 if len(name) < 4 else 0.55)
     meant = next((one for one in allowed if close and one.lower() == close[0]), "")
     odd = "".join(dict.fromkeys(sign for sign in name if not sign.isascii()))
-    other = f", without {ascii(odd)[1:-1]}, which is not ASCII" if odd else ""
-    return f" (did you mean {meant!r}{other}?)" if meant else ""
+    without = f", without {ascii(odd)[1:-1]}, which is not ASCII" if odd else ""
+    return f" (did you mean {meant!r}{without}?)" if meant else ""
 
 
 def is_there(path: Path) -> bool:
