@@ -230,3 +230,21 @@ def test_what_the_nodes_may_emulate_follows_from_the_settings_of_each() -> None:
     assert templar.template(roles["__farm_emulated"]) == ["linux/s390x"]
     assert templar.template(roles["__farm_native"]) == ["linux/amd64", "linux/arm64"]
     assert templar.template(roles["__farm_complete"]) is False
+
+
+@pytest.mark.parametrize(("given", "found"), [
+    ({"farm_from": "127.0.0.1:5000"}, ("/var/lib/desimages", "/var/lib/desimages/secrets")),
+    ({"farm_from": "old.example.org:5000"}, ("/home/me/farm", "/home/me/keys")),
+    ({"farm_from": "127.0.0.1:5000", "farm_from_state": "/home/me/farm"}, ("/home/me/farm", "/home/me/keys")),
+    ({"farm_from": "old.example.org:5000", "farm_from_state": "/srv/old"}, ("/srv/old", "/srv/old/secrets")),
+])
+def test_a_move_takes_the_keys_of_the_controller_that_the_old_farm_had(tmp_path: Path, given: dict[str, str],
+                                                                       found: tuple[str, str]) -> None:
+    """That of a fleet is most often this one."""
+    text = (PROJECT / "playbooks/move.yml").read_text(encoding="utf-8")
+    (tmp_path / "move.yml").write_text(text.replace("is desimages.farm.loopback", "in ['127.0.0.1:5000']"))
+    tasks = DataLoader().load_from_file(str(tmp_path / "move.yml"), trusted_as_template=True)[1]["tasks"]
+    (task,) = [one for one in tasks if "__farm_old" in one.get("ansible.builtin.set_fact", {})]
+    values = {**given, "farm_controller_state": "/home/me/farm", "farm_secrets": "/home/me/keys", **task["vars"]}
+    facts = Templar(DataLoader(), values).template(task["ansible.builtin.set_fact"])
+    assert (facts["__farm_old"], facts["__farm_old_secrets"]) == found
