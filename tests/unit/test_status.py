@@ -51,7 +51,7 @@ def test_what_a_node_did_last_is_of_the_last_run_in_which_it_built(tmp_path: Pat
 
 
 def test_a_table_has_a_row_for_each_host_whether_or_not_it_is_there(tmp_path: Path) -> None:
-    ran(tmp_path, "20261129T012510-30058", {"pi2": {"units": 3, "out": "no answer"}}, [])
+    ran(tmp_path, "20261129T012510-30058", {"pi2": {"units": 1, "out": "no answer"}}, [])
     hosts = [status.facts("pi2", ["nodes"], READ, status.last_runs(str(tmp_path))["pi2"], None),
              status.facts("pi4", ["nodes"], {"msg": SAID, "unreachable": True}, None, None),
              status.facts("new", ["nodes"], {"services": [], "disk": []}, None, None),
@@ -66,7 +66,7 @@ def test_a_table_has_a_row_for_each_host_whether_or_not_it_is_there(tmp_path: Pa
     assert {value for name, value in rows["pi4"].items() if name not in ("host", "is", "state")} == {""}
     assert (rows["server"]["is"], rows["server"]["certificate"]) == ("node, registry", "12 days")
     assert status.said(hosts) == [
-        "pi2 built 3 units on 2026-11-29 01:25 UTC, and was lost: no answer",
+        "pi2 built 1 unit on 2026-11-29 01:25 UTC, and was lost: no answer",
         "pi4 is away: ssh: connect to host pi4 port 22: No route to host",
         "server: buildkitd crashes",
         "server: the registry's certificate expires in 12 days; provisioning makes a new one, unless you gave it"]

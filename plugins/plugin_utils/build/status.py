@@ -110,7 +110,7 @@ def _short(platforms: Iterable[str]) -> str:
 
 def _did(run: Mapping[str, Any]) -> str:
     """`built 12 units of box, child on 2026-11-29 01:25 UTC`"""
-    what = f"built {run['units']} units" + (f" of {', '.join(run['images'])}" if run["images"] else "")
+    what = f"built {amount(run['units'], 'unit')}" + (f" of {', '.join(run['images'])}" if run["images"] else "")
     lost = f", and was lost: {run['out']}" if run["out"] else ""
     failed = f", {run['failures']} failed" if run["failures"] else ""
     return f"{what}{failed} on {run['began'][:16].replace('T', ' ')} UTC{lost}"
