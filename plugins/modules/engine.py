@@ -194,7 +194,7 @@ class Engine:
             raise FarmError(
                 f"this BuildKit gives other bytes than expected: {', '.join(wrong)}",
                 hint="its digests would differ from those of other nodes: is it the buildkitd that this role installs? "
-                     "For a new version, commit its engine id too",
+                     "For a new version, commit these digests too (roles/buildkitd/README.md)",
                 version=engine["version"],
                 buildkitd=engine["buildkitd"],
             )

@@ -91,7 +91,7 @@ def test_what_is_compressed_on_the_way_is_not_taken_for_the_file(
         if good:
             assert first_contact(quick(), f"http://{address}/{name}", tmp_path / "first")[1] == SHA
             return
-        with pytest.raises(Unreachable, match=f"comes compressed .{encoding}."):
+        with pytest.raises(Unreachable, match=f"arrives compressed .{encoding}."):
             first_contact(quick(), f"http://{address}/{name}", tmp_path / "first")
         for size in (len(BODY), None):  # its hash says whether it is right
             assert download(quick(), [f"http://{address}/{name}"], SHA, size, Store(tmp_path / str(size)))

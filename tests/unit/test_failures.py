@@ -306,8 +306,8 @@ def test_a_unit_that_ends_each_node_that_builds_it_fails_in_the_end_and_costs_no
             nodes.made.prepared(seat, "x86_64", PROVEN, [])
             nodes.ends(seat, job, state="lost", started=1.0, error="the job's process does not exist any more")
     outcomes = nodes.made.scheduler.outcomes
-    assert f"it ended {failures.LOST} times" in outcomes[bad].error
-    assert [key for key, outcome in outcomes.items() if "it ended" in outcome.error] == [bad]
+    assert f"the unit was lost {failures.LOST} times" in outcomes[bad].error
+    assert [key for key, outcome in outcomes.items() if "the unit was lost" in outcome.error] == [bad]
     assert not any(seat.out for seat in seats) and nodes.states() == {State.FAILED}
 
 
@@ -324,7 +324,7 @@ def test_a_node_that_answers_only_while_it_has_no_work_gets_none_in_the_end(node
         nodes.made.prepared(one, "x86_64", PROVEN, [])
         for job in list(one.lost):
             nodes.ends(one, job, state="lost", error="the node does not know this job")
-    assert one.out == "no answer within 40 s; so it was 6 times in a row as soon as it had work"
+    assert one.out == "no answer within 40 s; this happened 6 times in a row, as soon as it had work"
 
 
 def test_a_bad_network_puts_no_node_out_that_works(nodes: Nodes) -> None:

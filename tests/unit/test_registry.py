@@ -237,7 +237,7 @@ def test_a_blob_that_is_known_a_moment_later_is_waited_for(faulty: Faulty, statu
     faulty.answers["PUT .*/manifests/"] = [unknown, unknown]
     assert to(faulty).put_manifest("a/b", "v1", b"{}", oci.MANIFEST) == digest(b"{}")
     faulty.answers["PUT .*/manifests/"] = [unknown] * 9
-    with pytest.raises(RegistryError, match="does not have a blob that this names"):
+    with pytest.raises(RegistryError, match="lacks a blob that this manifest names"):
         to(faulty).put_manifest("a/b", "v2", b"{}", oci.MANIFEST)
 
 

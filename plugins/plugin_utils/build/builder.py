@@ -175,7 +175,7 @@ class Builder:
         unless that is `for_good`. `alive`: it answers, but will not work for this run now."""
         seat.fruitless += seat.joined and not alive
         if seat.fruitless >= FRUITLESS and not for_good:
-            why, for_good = f"{why}; so it was {FRUITLESS} times in a row as soon as it had work", True
+            why, for_good = f"{why}; this happened {FRUITLESS} times in a row, as soon as it had work", True
         self._leave(seat)
         seat.misses, seat.why = seat.misses + 1, why
         waited, seat.busy = seat.busy, alive and not for_good

@@ -109,7 +109,7 @@ class Failures:
         self.lost.update(keys)
         self.scheduler.alone(key for key in keys if self.lost[key] >= ALONE)
         if bad := [key for key in keys if self.lost[key] >= LOST]:
-            what = f"{state.get('error') or 'lost'}; so it ended {LOST} times, and may be the cause of it"
+            what = f"{state.get('error') or 'lost'}; the unit was lost {LOST} times, and may itself be the cause"
             self._failed(seat, job, bad, what, "check the memory and the logs of the nodes that built it", state)
 
     def unkept(self, seat: Seat, job: Job, what: str, state: dict[str, Any], *, bad: bool) -> None:

@@ -273,7 +273,7 @@ class Client:
 def _refuse_packed(response: urllib3.BaseHTTPResponse, url: str) -> None:
     packed, where = response.headers.get("Content-Encoding", "identity").lower(), redact(url)
     if response.status == 200 and packed != "identity" and not _PACKED.search(urlsplit(url).path):
-        raise Unreachable(f"{where} comes compressed ({packed}), although it was not asked for like that", url=where,
+        raise Unreachable(f"{where} arrives compressed ({packed}), though nobody asked for that", url=where,
                           hint="what would be locked is not the file itself: use another origin")
 
 

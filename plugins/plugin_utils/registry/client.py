@@ -5,7 +5,7 @@
 
 A registry's answers are not trusted: names are checked before they go into a URL, digests are checked in both
 directions, only the statuses of the specification count as success, and a push is checked to be there. 5xx answers and
-dropped connections are retried for about a minute; on a registry that never answers it gives up after about two.
+dropped connections are retried for three minutes; it gives up on a registry that never answers after four at most.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Registry:
 
         answer = _soon(put)
         if answer is None:
-            text = f"{self.address}/{repository} refuses {name}: it does not have a blob that this names"
+            text = f"{self.address}/{repository} refuses {name}: it lacks a blob that this manifest names"
             raise RegistryError(text, hint=self._damaged)
         if answer.status >= 400:
             refusal = self._session.refusal("PUT", answer)
