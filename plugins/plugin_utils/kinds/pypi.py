@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kind `pypi`: wheels from an index of Python packages, for the Python of the image's Debian release. They lie side
-by side in the context; `pip install --no-index --no-deps` installs them."""
+by side in the context; `pip-build` in images/builder installs them."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _refuse_others(found: Input, there: Mapping[str, str]) -> None:
     """To pip, `1.0+local` is a `1.0` too, and a better one. Raises FarmError if it took such a version."""
     for name, version in _wanted(found):
         if not wheels.same_version(there.get(name, version), version):
-            raise FarmError(f"{name}=={version}: the index has {there[name]} as well, which pip takes for it",
+            raise FarmError(f"{name}=={version}: pip took {there[name]} instead, which the index has as well",
                             hint=f"write {name}=={there[name]} in the recipe, or use an index without it")
 
 
