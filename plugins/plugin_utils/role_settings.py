@@ -81,7 +81,7 @@ def _socket(value: Any) -> str:
 
 def _debug(value: Any) -> str:
     good = _nothing(value) or references.listener_on_loopback(value)
-    return "" if good else "'' or ADDRESS:PORT on loopback, as 127.0.0.1:6060"
+    return "" if good else "'' or ADDRESS:PORT on loopback, such as 127.0.0.1:6060"
 
 
 def _archives(value: Any) -> str:

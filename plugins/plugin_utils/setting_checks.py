@@ -24,17 +24,18 @@ TEMPLATE = 101  # characters of a tag from a template; a longer {id} and a platf
 FETCHED = r"(https?://[^/\s]|file:///)"
 BASES = ("debian", "debian-security", "maven")
 PREFIXES: Mapping[str, tuple[str, str]] = {  # what an address may become, and in words
-    "url": (FETCHED, "another, as https://mirror.example/ or file:///srv/files/"),
-    "git": (r"((https?|ssh)://[^/\s]|file:///)", "another, as https://git.example/ or file:///srv/git/"),
-    "image": (r"(?![a-z+]*://)\S", "another without a scheme, as mirror.example/hub/"),
+    "url": (FETCHED, "another, such as https://mirror.example/ or file:///srv/files/"),
+    "git": (r"((https?|ssh)://[^/\s]|file:///)", "another, such as https://git.example/ or file:///srv/git/"),
+    "image": (r"(?![a-z+]*://)\S", "another without a scheme, such as mirror.example/hub/"),
 }
 ADDRESSES: Mapping[str, tuple[str, str]] = {
     "cargo": (r"(sparse\+https?://|file:///).*",
               "sparse+https://..., the index of a registry, or file:///..., a folder with a local registry"),
     "go": (r"(|(off|direct|https?://\S+|file:///\S+)([,|](off|direct|https?://[^,|\s]+|file:///[^,|\s]+))*)",
-           "a GOPROXY, as https://proxy.example.org"),
-    "npm": (r"(https?://\S+)?", "the address of a registry, as https://registry.example.org"),
-    "pypi": (r"(https?://\S+|file:///\S+)?", "the address of an index, or a folder of wheels as file:///srv/wheels"),
+           "a GOPROXY, such as https://proxy.example.org"),
+    "npm": (r"(https?://\S+)?", "the address of a registry, such as https://registry.example.org"),
+    "pypi": (r"(https?://\S+|file:///\S+)?",
+             "the address of an index, or a folder of wheels, such as file:///srv/wheels"),
 }
 # in an address; ssh has its user there, which is no secret
 LOGIN = re.compile(r"(?i)(?<!ssh)://[^/\s\"@]+@|ssh://[^/\s\"@]*:[^/\s\"@]*@")
@@ -164,8 +165,9 @@ def origins(value: Any) -> str:
     if unknown := sorted(set(map(str, value)) - {*allowed}):
         shown = ", ".join(unknown).encode("ascii", "backslashreplace").decode()[:300]
         return f"a mapping with {', '.join(allowed)}; it has {shown}"
-    wrong = [f"{name} is a list of base URLs, as [https://mirror.example/debian]" for name in BASES if name in value
-             and (texts(value[name]) or not all(re.match(FETCHED, one) for one in _listed(value[name])))]
+    wrong = [f"{name} is a list of base URLs, such as [https://mirror.example/debian]" for name in BASES
+             if name in value and (texts(value[name])
+                                   or not all(re.match(FETCHED, one) for one in _listed(value[name])))]
     wrong += [f"{name} is {words}" for name, (pattern, words) in ADDRESSES.items()
               if name in value and not (isinstance(value[name], str) and re.fullmatch(pattern, value[name]))]
     for name, (pattern, words) in PREFIXES.items():

@@ -274,15 +274,17 @@ def _registry_mistakes(values: Mapping[str, Any], places: Mapping[str, str]) -> 
     name, listens = values["farm_registry"], values.get("registry_address")
     if listens is not None and not _listener(listens):
         yield (f"registry_address is {_short(listens)}{_at('registry_address', places)}, it must be ADDRESS:PORT with "
-               "a numeric address, as 0.0.0.0:5000")
+               "a numeric address, such as 0.0.0.0:5000")
     at = _at("farm_registry", places)
     if references.loopback(name):
         if not references.listener_on_loopback(name):
             yield (f"farm_registry is {name!r}{at}: on loopback the farm's own registry (group registries) needs a "
-                   "numeric address and a port, as 127.0.0.1:5000; to use another registry, leave that group empty")
+                   "numeric address and a port, such as 127.0.0.1:5000; to use another registry, leave that group "
+                   "empty")
         return
     if listens is None and not re.search(r":[0-9]+\Z", name):
-        yield f"farm_registry is {name!r}{at}: the farm's own registry (group registries) needs a port, as {name}:5000"
+        yield (f"farm_registry is {name!r}{at}: the farm's own registry (group registries) needs a port, such as "
+               f"{name}:5000")
     pair = [each for each in ("registry_certificate", "registry_key") if values.get(each)]
     if len(pair) == 1:
         yield f"{pair[0]}{_at(pair[0], places)} is set alone: registry_certificate and registry_key belong together"

@@ -174,7 +174,7 @@ def test_a_bad_line_is_named_by_its_number(line, said):
         ('{"lock":1}', "the lock has format 1, but this version reads format 2"),
         ('{"lock":true}', "format true"),
         ('{"lock":2.0}', "format 2.0"),
-        ("{}", 'there is no header, which must be the first line, as {"lock":2,...}: run `make lock` again'),
+        ("{}", 'there is no header, which must be the first line, such as {"lock":2,...}: run `make lock` again'),
         ('{"lock":2,"snapshot":"yesterday"}', "snapshot is 'yesterday', it must be a time like"),
         ('{"lock":2,"snapshot":"19691231T235959Z"}', "snapshot is '19691231T235959Z'"),
         ('{"lock":2,"snapshot":"\u0662\u0660261123T112238Z"}', "snapshot is"),

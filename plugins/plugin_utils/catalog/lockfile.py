@@ -169,7 +169,7 @@ def _whole(value: Any) -> bool:
 
 def _wrong_header(values: dict[str, Any]) -> Iterator[str]:
     if "lock" not in values:
-        yield f"there is no header, which must be the first line, as {{\"lock\":{FORMAT},...}}: {ANEW}"
+        yield f"there is no header, which must be the first line, such as {{\"lock\":{FORMAT},...}}: {ANEW}"
         return
     if not _whole(values["lock"]) or values["lock"] != FORMAT:
         yield f"the lock has format {_short(values['lock'])}, but this version reads format {FORMAT}: {ANEW}"

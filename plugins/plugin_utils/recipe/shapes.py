@@ -92,7 +92,7 @@ def _flag(name: str, value: str) -> str:
     if name == "retries" and not _COUNT.fullmatch(value):
         return "it must be a whole number"
     if name in FLAGS["HEALTHCHECK"] and name != "retries" and not _DURATION.fullmatch(value):
-        return "it must be a time with its unit, as 30s"
+        return "it must be a time with its unit, such as 30s"
     return ""
 
 
