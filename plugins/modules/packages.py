@@ -120,6 +120,7 @@ ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRE
 LONGEST = 3600.0  # seconds for one apt-get, which may wait for a slow mirror and for dpkg's lock
 TURN = 300.0  # seconds to wait for another dpkg, the same as apt is told
 BY_HAND = "run the same apt-get on that machine by hand"
+NO_SOURCE = "no source of apt has a package"
 
 
 @contextmanager
@@ -216,7 +217,7 @@ class Packages:
         out, problem = self.apt(["install", *self.missing], [*lists, *SIMULATE])
         self.plan = Plan() if problem else Plan.parse(out)
         lacking = [] if problem else self.plan.lacks(self.missing)
-        return f"no source of apt has a package {', '.join(lacking)}" if lacking else problem
+        return f"{NO_SOURCE} {', '.join(lacking)}" if lacking else problem
 
     def simulate_anew(self) -> str:
         """The same with fresh package lists; in check mode these go to a temporary folder."""
@@ -251,7 +252,8 @@ class Packages:
             )
         problem = self.simulate([]) and self.simulate_anew()
         if problem:
-            raise self.refusal(problem, BY_HAND)
+            raise self.refusal(problem, "add a source that has it to that machine's apt"
+                               if problem.startswith(NO_SOURCE) else BY_HAND)
         harm = list(self.plan.harm(self.missing))
         if harm:
             would, hints = zip(*harm)
