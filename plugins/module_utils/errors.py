@@ -95,8 +95,7 @@ def system_error(error: OSError) -> FarmError:
                        hint="make room there and run again")
     if isinstance(error, PermissionError):
         return FarmError(f"this user may not read or write {where}",
-                         hint="run as a user who may, or name another path in the settings: a state folder belongs "
-                              "to the user who provisioned the farm")
+                         hint="run as a user who may, or name another path in the settings")
     if isinstance(error, NotADirectoryError):
         return FarmError(f"a folder in the path {where} is a file", hint="name another path in the settings")
     return FarmError(f"{error.strerror or error}{f': {where}' if where else ''}")
