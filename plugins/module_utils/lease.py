@@ -40,6 +40,12 @@ def held(jobs: str, controller: str) -> str:
     return str(found["name"]) if found and alive and found["id"] != controller else ""
 
 
+def had(jobs: str, controller: str) -> bool:
+    """Whether the controller with this id was the last that had the node, and did not give it back."""
+    found = _read(jobs)
+    return found is not None and found["id"] == controller
+
+
 def _now() -> dict[str, Any]:
     return {"boot": _boot(), "time": time.clock_gettime(time.CLOCK_BOOTTIME)}  # a clock that nobody sets
 

@@ -313,6 +313,9 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
     if arguments in (["turn"], ["clear"]):
         jobs = value["jobs"]
         with _alone(jobs):
+            # another controller's run may have the same name: it begins in the same second, with the same process id,
+            # as in containers
+            keep = value.get("keep", "") if lease.had(jobs, value["controller"]["id"]) else ""
             # a turn that came late, held up by the network, does not take again what was given back
             other = lease.take(jobs, value["controller"], anew=arguments == ["clear"])
             if other is not None:
@@ -320,7 +323,7 @@ def _main(arguments: list[str], value: dict[str, Any]) -> int:
             elif arguments == ["turn"]:
                 answer = turn(jobs, value["specs"], value["ids"], value["forget"], value["wait"], value["slots"])
             else:
-                answer = {"finished": clear(jobs, value["keep"]), "machine": os.uname().machine,
+                answer = {"finished": clear(jobs, keep), "machine": os.uname().machine,
                           "node": _read(Path(jobs).parent / "etc/node.json") or {},
                           "apart": _apart(value.get("registry"))}
     elif arguments == ["cancel"]:

@@ -21,7 +21,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.wellness import Hos
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.identity import identity, version
 
-from .local_node import Local
+from .local_node import GOOD, Local
 
 
 @pytest.fixture
@@ -49,6 +49,20 @@ def test_a_node_works_for_one_controller_at_a_time(local: Local) -> None:
     second.prepare()
     with pytest.raises(Busy, match="second there"):
         first.turn([], [], [], 0, 1)
+
+
+def test_what_another_controllers_run_of_the_same_name_built_is_no_result_of_this_one(local: Local) -> None:
+    """Two that begin in the same second with the same process id, as in containers."""
+    first, second = other(local, "first"), other(local, "second")
+    local.node.release()
+    first.prepare("run")
+    spec = local.spec("run.1", GOOD, {"etc/motd": local.keep(b"")})
+    (state,) = first.turn([spec], [], [], 30, 1)
+    assert state["digest"] == "sha256:abc"
+    assert first.prepare("run")["finished"] == [], "its own run goes on"
+    lease_of_first = json.loads(Path(f"{local.node.jobs}.lease").read_text())
+    Path(f"{local.node.jobs}.lease").write_text(json.dumps({**lease_of_first, "boot": "before"}))
+    assert second.prepare("run")["finished"] == [{"id": "run.1", "digest": "sha256:abc"}]
 
 
 def test_a_turn_that_comes_after_the_node_was_given_back_does_not_take_it(local: Local) -> None:
