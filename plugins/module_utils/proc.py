@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import sys
@@ -115,6 +116,11 @@ class Proc:
     def parent(self, pid: int) -> int:
         fields = self._read(str(pid), "stat").decode(errors="replace").rpartition(")")[2].split()
         return int(fields[1]) if len(fields) > 1 else 0
+
+    def user(self, pid: int) -> int:
+        """Whose rights a process has; -1 if it does not exist. (A process can have its folder in /proc be root's.)"""
+        found = re.search(rb"(?m)^Uid:\s+\d+\s+(\d+)", self._read(str(pid), "status"))
+        return int(found[1]) if found else -1
 
     def zombie(self, pid: int) -> bool:
         """Whether a process has ended, but its parent has not waited for it."""

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
+import pwd
 import signal
 import stat
 import time
@@ -180,7 +182,10 @@ class Supervisor:
         """Who else uses what the service claims: one line for each claim and process."""
         proc = self.proc
         found: list[str] = []
-        ours = set(self.mine())
+        users = {0, os.geteuid()}
+        with contextlib.suppress(KeyError):  # it has none of its own, or in check mode not yet
+            users.add(pwd.getpwnam(self.service.user).pw_uid)
+        ours = {pid for pid in self.mine() if proc.user(pid) in users}  # anybody may set a variable
 
         def foreign(pids: Sequence[int]) -> list[int]:
             return [pid for pid in pids if not ours.intersection(proc.ancestors(pid)) and pid != os.getpid()]

@@ -203,6 +203,24 @@ def test_whoever_holds_a_claim_is_named_with_its_command_line(tmp_path, stranger
     assert all("import os, socket, time" in line and len(line) < 600 for line in found)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts something as another user")
+def test_another_users_process_is_not_the_service_whatever_its_environment_says(tmp_path):
+    """It would answer in the service's place, and nobody would notice."""
+    one = service(state_dir=str(tmp_path / "farm"))
+    mark = {**os.environ, supervision.MARKER: one.folder}
+    for user, named in ((4711, True), (0, False)):
+        code = "import socket, time; a = socket.create_server(('127.0.0.1', 0)); print(a.getsockname()[1], flush=True)"
+        process = subprocess.Popen(["/usr/bin/python3", "-c", f"{code}; time.sleep(60)"], stdout=subprocess.PIPE,
+                                   env=mark, user=user, cwd="/")
+        try:
+            port = f"127.0.0.1:{int(process.stdout.readline())}"
+            claiming = service(state_dir=one.state_dir, claims={"ports": [port]})
+            assert bool(supervisors.Runit(claiming, run, Proc()).strangers()) == named
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def test_a_socket_of_any_name_hinders_nothing(tmp_path, monkeypatch):
     """Another user's may have a line break in it, which /proc/net/unix tells as it is."""
     monkeypatch.chdir(tmp_path)  # a socket's path has 107 bytes
