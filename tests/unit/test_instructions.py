@@ -117,6 +117,21 @@ def test_options_of_the_check_directive_are_taken(said: str) -> None:
     assert parse(f"# check={said}\nFROM debian\n").refused == ()
 
 
+@pytest.mark.parametrize("step", [
+    "CMD ['a', 'b']", 'CMD ["a",]', 'ENTRYPOINT ["a" "b"]', "CMD [\u201ca\u201d]", "RUN ['x']", "VOLUME ['/data']",
+    "HEALTHCHECK CMD ['a']", 'CMD ["a"', 'CMD ["a"] # why', "COPY ['a', '/b']",
+])
+def test_what_only_looks_like_an_array_is_told(step: str) -> None:
+    """BuildKit takes it for a command of a shell, which never has it."""
+    ((line, reason),) = parse(f"FROM debian\n{step}\n").refused
+    assert line == 2 and f"{step}: this is no JSON array" in reason
+
+
+@pytest.mark.parametrize("step", ["RUN [ -f x ] || true", "CMD [[ a == b ]]", 'RUN [ "a" = "b" ]', "COPY [ab]c /d"])
+def test_a_bracket_that_begins_no_array_is_none(step: str) -> None:
+    assert parse(f"FROM debian\n{step}\n").refused == ()
+
+
 def test_an_instruction_with_several_mistakes_is_told_all_of_them() -> None:
     step = "COPY --form=a --chmod=9 --link=x --chown= a /${X"
     assert sorted(reason.split(":")[0] for _line, reason in parse(f"FROM a\n{step}\n").refused) == [

@@ -36,6 +36,7 @@ _SEVERAL = ("device", "exclude", "mount")  # flags that may come more than once
 _ELSEWHERE = ("device", "mount", "network", "security")  # flags whose values dockerfile.py judges
 _BARE = ("CMD", "ENTRYPOINT", "FROM", "ONBUILD", "RUN")  # BuildKit takes these without words, or another check tells
 _LISTS = ("ADD", "CMD", "COPY", "ENTRYPOINT", "HEALTHCHECK", "RUN", "SHELL", "VOLUME")  # may have a JSON array
+_QUOTED = re.compile(r"""\[['"\u2018-\u201f]""")  # how no command or path begins
 _COUNT = re.compile("[0-9]{1,9}")
 _DURATION = re.compile(r"\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\xb5s|\u03bcs|ms|s|m|h))+)")  # Go's time.ParseDuration
 _CHANGE = r"[ugoa]*([-+=][rwxXstugo]*)+"
@@ -102,8 +103,11 @@ def _shape(step: Instruction, escape: str) -> Iterator[str]:
     first = plain[0].upper() if plain else ""
     if step.keyword not in _BARE and not plain:
         yield f"{step.keyword} has no words: say what it is for"
-    elif step.keyword in _LISTS and _mixed(step.rest[3:].strip() if first == "CMD" else step.rest):
+    elif step.keyword in _LISTS and _mixed(said := step.rest[3:].strip() if first == "CMD" else step.rest):
         yield f"{step.keyword} {step.rest}: a JSON array may have only strings: put each part in quotes"
+    elif step.keyword in _LISTS and _QUOTED.match(said) and array(said) is None:
+        yield (f"{step.keyword} {step.rest}: this is no JSON array, so it would be taken as plain words: write"
+               ' ["a", "b"], with double quotes, and no comma before the ]')
     elif step.keyword in ("ADD", "COPY") and len(plain if listed is None else listed) < 2:
         yield f"{step.keyword} {step.rest}: it needs what it copies and where to, as in COPY config/ /config/"
     elif step.keyword in ("RUN", "VOLUME") and listed == []:
