@@ -27,8 +27,8 @@ CERTIFICATES = ("this machine does not trust the certificate of the registry, or
                 "CA certificate to npm (npm config set cafile)")
 GONE = ("does the registry have this package and version? (npm config get registry; farm_origins: {npm: ...}). A "
         "registry may also answer like this if it needs a login")
-PAGE = ("what answers is no registry: a login, or a proxy in front of it? (npm config get registry; farm_origins: {npm: "
-        "...})")
+PAGE = ("what answers is no registry: a login, or a proxy in front of it? (npm config get registry; farm_origins: "
+        "{npm: ...})")
 GIT = ("something is required of a git repository, but only packages of a registry can be locked: choose another "
        "version or package, or replace it (`overrides` in package.json)")
 KINDS: Mapping[str, tuple[type[FarmError], str]] = {
