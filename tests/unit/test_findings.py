@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import el
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.checks import CHECKS
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import BrokenOff
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import config, elf, files, metrics
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.findings import Finding, judge, merged
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, packaged
@@ -383,14 +386,21 @@ def test_metrics_that_prometheus_cannot_read_are_found(text: str, said: str) -> 
 
 
 class Shelf:
-    """The blobs of a registry."""
+    """The blobs of a registry, of which the first answers break off."""
 
-    def __init__(self, *blobs: bytes) -> None:
+    _pauses, whole = (0, 0), Registry.whole
+
+    def __init__(self, *blobs: bytes, breaks: int = 0) -> None:
         self.blobs = {oci.digest(data): data for data in blobs}
+        self.breaks = breaks
 
-    def blob(self, repository: str, digest: str, size: int) -> Any:
+    def blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
         data = self.blobs[digest]
-        return iter([data[at:at + 7] for at in range(0, len(data), 7)])
+        for at in range(0, len(data), 7):
+            if at > len(data) // 2 and self.breaks:
+                self.breaks -= 1
+                raise BrokenOff("it breaks off")
+            yield data[at:at + 7]
 
 
 def layer(**members: tuple[int, bytes]) -> bytes:
@@ -404,14 +414,20 @@ def layer(**members: tuple[int, bytes]) -> bytes:
     return made.getvalue()
 
 
-def test_layers_hide_and_replace_what_is_below() -> None:
+@pytest.mark.parametrize("breaks", [0, 2, 3])
+def test_layers_hide_and_replace_what_is_below(breaks: int) -> None:
     below = layer(a=(0o644, b"1"), b=(0o644, b"2"), c__d=(0o644, b"3"), c__e=(0o644, b"4"))
     above = zstandard.compress(layer(a=(0o755, b"5"), **{".wh.b": (0o644, b""), "c__.wh..wh..opq": (0o644, b""),
                                                          "c__f": (0o644, b"6")}))
     kind = "application/vnd.oci.image.layer.v1.tar"
     layers = tuple(oci.Descriptor(oci.digest(data), len(data), kind + more)
                    for data, more in ((below, ""), (above, "+zstd")))
-    found = Layers(Shelf(below, above)).root("a/b", layers).files  # type: ignore[arg-type]
+    read = Layers(Shelf(below, above, breaks=breaks))  # type: ignore[arg-type]
+    if breaks > 2:
+        with pytest.raises(BrokenOff, match="it breaks off"):
+            read.root("a/b", layers)
+        return
+    found = read.root("a/b", layers).files
     assert {path: one.content for path, one in found.items()} == {"/a": b"5", "/c/f": b"6"}
     assert found["/a"].runs
 

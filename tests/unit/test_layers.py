@@ -18,6 +18,7 @@ from ansible_collections.desimages.farm.plugins.module_utils import elf
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files, subjects
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, Root, packaged
 
@@ -67,6 +68,8 @@ def read(data: list[bytes], *described: oci.Descriptor) -> Root:
     blobs = {oci.digest(each): each for each in data}
 
     class Shelf:
+        _pauses, whole = (), Registry.whole
+
         def blob(self, repository: str, digest: str, size: int) -> Any:
             return iter([blobs[digest]])
 

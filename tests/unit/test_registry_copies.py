@@ -8,8 +8,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError
+from ansible_collections.desimages.farm.plugins.module_utils.errors import RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
 
 from .faulty import Asked, Faulty, Reply, digest, to
 
@@ -120,6 +121,20 @@ def test_a_copy_has_what_its_index_names_and_its_tags_come_last(faulty: Faulty, 
     ]
     assert pushed == [child, digest(data), "v1", "v2"]
     assert len(other.blobs) == 2
+
+
+@pytest.mark.parametrize("breaks", [2, 99])
+def test_a_blob_that_breaks_off_is_read_again(faulty: Faulty, other: Faulty, breaks: int) -> None:
+    made = faulty.image("a/b", "v1")
+    faulty.answers = {"GET .*/blobs/": [Reply(200, {"Content-Length": "99", "Connection": "close"}, b"lay")] * breaks}
+    registry = Registry(faulty.address, pauses=(0, 0, 0))
+    if breaks == 2:
+        registry.copy("a/b", made, to(other), "c/d", ["v1"])
+        assert other.blobs == faulty.blobs
+        return
+    with pytest.raises(Unreachable, match="ended early"):
+        registry.copy("a/b", made, to(other), "c/d", ["v1"])
+    assert faulty.count("GET .*/blobs/") == 4
 
 
 def test_indexes_in_indexes_end(faulty: Faulty, other: Faulty) -> None:

@@ -79,6 +79,7 @@ def test_a_layer_that_two_images_share_is_read_once_and_has_to_be_in_both(held: 
         (lambda held: held.blobs.update({digest(FILE): FILE + b"more"}), "damaged"),
         (lambda held: held.blobs.update({digest(FILE): b""}), "damaged"),
         (lambda held: held.blobs.pop(digest(FILE)), "gone"),
+        (lambda held: held.answers.update({f"GET .*{digest(FILE)}": [Reply(404)] * 9}), "gone"),  # it only remembers it
         (lambda held: held.answers.update({f"GET .*{digest(FILE)}": [Reply(500)] * 9}), "unreadable"),
     ],
 )

@@ -11,13 +11,14 @@ dropped connections are retried for three minutes; it gives up on a registry tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
@@ -31,7 +32,13 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.access import Access
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.auth import Scope
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import LONGEST, PAUSES, Answer, asked
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.http import (
+    LONGEST,
+    PAUSES,
+    Answer,
+    BrokenOff,
+    asked,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.session import Session, refuse
 
 MANIFEST = oci.MANIFEST
@@ -41,6 +48,7 @@ ACCEPT = {"Accept": ", ".join(KINDS)}
 DONE = (200, 201, 202, 204)  # the specification says 201; there are registries that answer each of these to a PUT
 FIXED = (400, 403, 405, 409, 412)  # to a second push of a tag where tags never move, whatever is pushed
 SOON = (0.1, 0.3, 0.6, 1, 2)  # seconds between looks at what was pushed: in some registries it appears a moment later
+BREAKS = 5  # times that one blob may break off
 DEPTH = 4  # levels of indexes in indexes
 DAMAGED = "the registry's data is damaged: playbooks/check.yml reads all of it and says what is damaged"
 CHANGED = "its data is damaged, or something on the way changes it: ask who runs that registry"
@@ -222,6 +230,23 @@ class Registry:
             packed = f", in the Content-Encoding {answer.packed}" if answer.packed else ""
             raise HashMismatch(f"{where} arrived as sha256:{made.hexdigest()}{packed}", hint=self._damaged)
 
+    def whole(self, read: Callable[[], Found]) -> Found:
+        """The result of `read`, which reads a blob; read again if that breaks off. (What gets no answer at all is asked
+        for again in any case.)"""
+        for pause in self._pauses[:BREAKS]:
+            try:
+                return read()
+            except BrokenOff:
+                time.sleep(pause)  # no event says that the way is free again
+        return read()
+
+    def _save(self, repository: str, blob: oci.Descriptor, file: IO[bytes]) -> None:
+        file.seek(0)
+        file.truncate()
+        for piece in self.blob(repository, blob.digest, blob.size):
+            file.write(piece)
+        file.flush()
+
     def put_blob(self, repository: str, content: bytes | Path, digest: str) -> bool:
         """Pushes a blob; False if it was there already. If the connection drops, or the registry no longer knows the
         upload (it was restarted, or is several that share nothing), the upload starts again."""
@@ -295,9 +320,7 @@ class Registry:
             self._holders.setdefault(blob.digest, repository)
             if not (other.has_blob(name, blob.digest) or other.mount_blob(name, blob.digest)):
                 with tempfile.NamedTemporaryFile() as file:
-                    for piece in self.blob(repository, blob.digest, blob.size):
-                        file.write(piece)
-                    file.flush()
+                    self.whole(functools.partial(self._save, repository, blob, file))
                     other.put_blob(name, Path(file.name), blob.digest)
         for target in [digest, *tags]:
             other.put_manifest(name, target, data, content.media_type)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import HashMismatch, RegistryError, Unreachable
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry import oci
-from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import Registry
+from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client import NoBlob, Registry
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import (
     ARCHIVE,
     BELIEVED,
@@ -254,6 +254,8 @@ class Check:
                 return read()
             except HashMismatch as error:
                 return Trouble(DAMAGED, error.message)
+            except NoBlob:
+                return Trouble(GONE)
             except Unreachable as error:
                 if not self.registry.answers():
                     raise

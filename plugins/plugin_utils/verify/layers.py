@@ -12,6 +12,7 @@ import stat
 import tarfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, cast
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
@@ -161,9 +162,12 @@ class Layers:
         found = Root()
         for layer in layers:
             if layer.digest not in self._read:
-                self._read[layer.digest] = list(self._members(repository, layer))
+                self._read[layer.digest] = self._registry.whole(partial(self._listed, repository, layer))
             found.apply(layer, self._read[layer.digest])
         return found
+
+    def _listed(self, repository: str, layer: Descriptor) -> list[tuple[str, File | None]]:
+        return list(self._members(repository, layer))
 
     def _members(self, repository: str, layer: Descriptor) -> Iterator[tuple[str, File | None]]:
         """(path, file) of a layer; a path with None is removed from the layers below."""
