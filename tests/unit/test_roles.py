@@ -55,7 +55,7 @@ wait $ours || echo "ours $?"
 kill $theirs && echo "theirs runs"
 inner >/dev/null && echo "the container's runs"
 kill -9 $container
-awk '$5 ~ /executor/ { print $5 }' /proc/self/mountinfo
+awk -v here="$1/" 'index($5, here) == 1 && $5 ~ /executor/ { print $5 }' /proc/self/mountinfo
 """
 
 
