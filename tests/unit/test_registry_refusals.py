@@ -145,7 +145,7 @@ def test_an_answer_that_only_says_that_one_will_come_is_none(late: float) -> Non
 
     with talker(talk) as address:
         registry = Registry(address, pauses=())
-        assert [registry.tags("a/b") for _ in range(3)] == [["0"], ["1"], ["2"]]
+        assert [registry.tags("a/b") for _time in range(3)] == [["0"], ["1"], ["2"]]
 
 
 # --- logins ---

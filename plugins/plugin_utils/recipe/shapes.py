@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import BadExpansion, Unknown, expand
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.instructions import (
@@ -124,13 +125,13 @@ def _shape(step: Instruction, escape: str) -> Iterator[str]:
 def _mixed(text: str) -> bool:
     """Whether a text is a JSON array with something else than strings."""
     try:
-        found = json.loads(text, parse_constant=lambda word: _not_json(word)) if text.startswith("[") else []
+        found = json.loads(text, parse_constant=_not_json) if text.startswith("[") else []
     except (ValueError, RecursionError):
         return False
     return any(not isinstance(each, str) for each in found)
 
 
-def _not_json(word: str) -> None:
+def _not_json(word: str) -> NoReturn:
     """Raises for NaN and Infinity, which only Python reads."""
     raise ValueError(word)
 
