@@ -80,6 +80,16 @@ def test_no_node_gets_work_before_all_have_answered_or_had_some_seconds(nodes: N
     assert nodes.starts(one)
 
 
+def test_the_first_work_waits_until_the_registry_has_said_what_else_may_start(nodes: Nodes) -> None:
+    nodes.made.gathered = math.inf
+    one, two = nodes.sit("one"), nodes.sit("two")
+    asked = next(iter(nodes.made.planned.plan.units))
+    nodes.made.looking.add(asked)
+    assert not nodes.starts(one), "the longest path may begin with the unit that is being asked for"
+    nodes.made.looking.discard(asked)
+    assert nodes.starts(one) and nodes.starts(two)
+
+
 def test_a_node_that_does_not_answer_is_waited_for_for_some_seconds(
         nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes.made.gathered = math.inf

@@ -43,7 +43,7 @@ AHEAD = 2
 SAY_EVERY = 5  # seconds between lines about a batch; later a tenth of its time
 PAUSES = (1.0, 4.0, 15.0, 30.0, 60.0)  # seconds before a node that could not be reached is tried again
 BUSY = 5.0  # the same for one that works for another controller
-GATHER = 5.0  # seconds from when a node is there that work waits for others: the first need not be the fastest
+GATHER = 5.0  # seconds from when a node is there that work waits for other nodes, and for what the registry is asked
 OUT = 3  # so many times in a row: then a node counts as lost
 FRUITLESS = 6  # so many times in a row one that answers may lose its work before it has answered with it
 
@@ -73,7 +73,7 @@ class Builder:
     stopping: bool = False
     count: int = 0
     began: float = field(default_factory=time.monotonic)
-    gathered: float = math.inf  # from when on work is given out although some nodes have not answered
+    gathered: float = math.inf  # from when on work is given out although some have not answered
 
     def __post_init__(self) -> None:
         self.failures = Failures(self.scheduler, self.keeper, self.run, self.seats, self.tell, self.submit,
@@ -210,7 +210,7 @@ class Builder:
         """What a node does next, for one turn of its runner; None if there is nothing."""
         self.look()  # also for what is wanted only since something else failed, or a node was lost
         running = sorted({**seat.jobs, **seat.lost})
-        waits = time.monotonic() < self.gathered and not answered(self.seats.values())
+        waits = time.monotonic() < self.gathered and (self.looking or not answered(self.seats.values()))
         specs = [] if self.stopping or waits else self._offer(seat)
         if not running and not specs:
             return None
