@@ -19,6 +19,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from . import interim
 from .challenges import challenges, token, trusted
 from .errors import PASSING, FarmError, Unreachable
 from .files import CHUNK
@@ -51,20 +52,25 @@ def reached(access: Mapping[str, str]) -> str:
 
 def _opener(url: str, ca: str) -> urllib.request.OpenerDirector:
     """`ca` is a file with what alone is trusted for that URL's host; '' is what the system trusts."""
-    handlers: list[Any] = [_Within(), *([_Exact(urlsplit(url).netloc, ca)] if ca else [])]
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _Within(), _Plain(),
+                                       _Exact(urlsplit(url).netloc, ca))
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(interim.Connection, req)
 
 
 class _Exact(urllib.request.HTTPSHandler):
-    """Trusts a CA for one host alone; for others, to which that may redirect, those of the system."""
+    """Trusts a CA, if there is one, for one host alone; for others, to which that may redirect, those of the system."""
 
     def __init__(self, host: str, ca: str) -> None:
         super().__init__()
         self._host, self._ca = host, ca
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        ca = self._ca if req.host == self._host else None
-        return self.do_open(http.client.HTTPSConnection, req, context=ssl.create_default_context(cafile=ca))
+        ca = self._ca if req.host == self._host and self._ca else None
+        return self.do_open(interim.TlsConnection, req, context=ssl.create_default_context(cafile=ca))
 
 
 class _Within(urllib.request.HTTPRedirectHandler):

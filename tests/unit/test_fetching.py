@@ -28,6 +28,7 @@ class Served:
         self.address, self.leads, self.asked = "", "", list[str]()
         self.redirects = 307
         self.promises = 0  # bytes
+        self.hints = 0  # answers before each that only say that one will come
         self.token, self.gives, self.challenge = "", b"", ""  # what lets in, what the token service says
         self.paths: list[str] = []
 
@@ -45,6 +46,10 @@ def served(certificate: Path, *, asks: bool = True) -> Iterator[Served]:
             pass
 
         def do_GET(self) -> None:
+            for _each in range(found.hints):
+                self.send_response_only(103)
+                self.send_header("Link", "</elsewhere>")
+                self.end_headers()
             found.asked.append(self.headers.get("Authorization", ""))
             found.paths.append(self.path)
             if self.path.startswith("/token"):
@@ -114,6 +119,16 @@ def test_it_reads_with_the_login_and_the_ca(certificates: tuple[Path, Path]) -> 
     with served(certificates[0]) as server:
         got = read(server.url, url=server.url, ca=str(certificates[0]), user="farm", password="right")
         assert (got, server.asked) == (b"content", [BASIC])
+
+
+def test_answers_that_only_say_that_one_will_come_are_none(certificates: tuple[Path, Path]) -> None:
+    with served(certificates[0]) as server:
+        server.hints = 2
+        access = {"url": server.url, "ca": str(certificates[0]), "user": "farm", "password": "right"}
+        assert read(server.url, **access) == b"content"
+        server.hints = 200
+        with pytest.raises(Unreachable, match="say only that one will come"):
+            read(server.url, **access)
 
 
 @pytest.mark.parametrize(("access", "said"), [

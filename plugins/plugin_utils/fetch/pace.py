@@ -15,10 +15,10 @@ import socket
 import time
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import interim
 from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import urllib3
 
 GRACE = 60  # seconds that a response may take, plus one for each `slowest` bytes
-INTERIM = range(102, 200)  # statuses: 100 is http.client's own, and after 101 it is no HTTP
 HEAD = 1 << 20  # bytes that may come before the body: a server may repeat `100 Continue` forever
 
 
@@ -65,7 +65,7 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-class _Response(http.client.HTTPResponse):
+class _Response(interim.Response):
     slowest = 1
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
@@ -76,16 +76,6 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         self._paced.head = None
-
-    def _read_status(self) -> tuple[str, int, str]:
-        """Passes over answers that only say that one will come, as http.client does with 100 alone: what comes after
-        one of the others would be taken for the answer to the next request."""
-        while True:
-            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            if found[1] not in INTERIM:
-                return found
-            while self.fp.readline(HEAD).strip():
-                pass
 
 
 def cause(error: Exception | None) -> str:
