@@ -22,6 +22,9 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.registry.client imp
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify import by_hand, files, subjects
 from ansible_collections.desimages.farm.plugins.plugin_utils.verify.layers import File, Layers, Root, packaged
 
+from .conftest import Catalog
+from .faulty import Faulty, digest
+
 TAR = "application/vnd.oci.image.layer.v1.tar"
 KEY = b"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n"
 PROGRAM = elf.program(AMD64)
@@ -247,3 +250,12 @@ def test_the_commands_for_people_show_what_was_read() -> None:
         'docker cp "$(docker create r/a -)":/etc/passwd - | tar -xO')
     assert by_hand.of(files.Finding("secret", "history TOKEN", ""), "r/a").endswith(" && docker history --no-trunc r/a")
     assert by_hand.of(files.Finding("root", "0", ""), "r/a") == "docker pull -q r/a && docker image inspect r/a"
+
+
+def test_an_index_that_names_no_image_is_refused_by_the_name_of_its_unit(chain: Catalog, faulty: Faulty) -> None:
+    plan, none = chain.plan(), oci.index([], {})
+    key = next(iter(plan.units))
+    faulty.manifests[f"farm/{key.image}", digest(none)] = none, oci.INDEX
+    reader = subjects.Reader(Registry(faulty.address, pauses=()), "farm", plan, print)
+    with pytest.raises(FarmError, match=f"^{key}: .* is an index without manifests"):
+        reader.all({key: digest(none)})

@@ -63,7 +63,11 @@ class Reader:
         if content is None:
             raise FarmError(f"{key} is missing in the registry: {digest}",
                             hint="playbooks/check.yml says what is damaged, and repairs it")
-        return digest if content[1].config else content[1].manifests[0].digest
+        if content[1].config:
+            return digest
+        if not content[1].manifests:
+            raise FarmError(f"{key}: {self._namespace}/{key.image}@{digest} is an index without manifests")
+        return content[1].manifests[0].digest
 
     def _subject(self, key: Key, digest: str) -> Subject:
         began, repository = time.monotonic(), f"{self._namespace}/{key.image}"
