@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.schedule.nodes import Fleet, Node
@@ -21,8 +21,7 @@ RISK = 3.0  # times as long as expected a batch may take without being the last
 LATE = 1.5  # times as long as on the fastest nodes a chain of units may take
 AHEAD = 10.0  # seconds before a slot is free, at most, that a node takes the next batch
 SHORT = 60.0  # and only if batches end quickly: others are worth a wait of a second for the controller
-LOOKS = 6  # at so many pools, of those with the longest path, before a node takes nothing
-LAST = 2  # and then at so many of those with the shortest
+LOOKS = 8  # at so many pools, of those with the longest path, before a node takes nothing
 ENTRIES = 40  # of lists that are read at most for that
 
 
@@ -64,14 +63,14 @@ class Claims:
                 if count:
                     first = sorted(tasks, key=lambda task: (-task.path, task.order))[:count]
                     return sorted(first, key=lambda task: task.order), build
-                if len(looks) == LOOKS + LAST:
+                if len(looks) == LOOKS:
                     break
         return None
 
     def _candidates(self, node: Node) -> Iterator[tuple[Pool, Platform]]:
         worker = node.worker
         places = (*worker.native, *worker.emulated, *worker.missing)
-        return chain(islice(self.ready.first(places), ENTRIES), self.ready.last(places, LAST))
+        return islice(self.ready.first(places), ENTRIES)
 
     def _may(self, node: Node, need: Need, build: Platform, now: float) -> bool:
         return self.fleet.may(node.worker, build, self.fleet.strict(need), now)

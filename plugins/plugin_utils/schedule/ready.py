@@ -94,12 +94,6 @@ class Ready:
         for place, pool in self._lists.get(platform, ()):
             yield place, pool, platform
 
-    def last(self, platforms: Iterable[Platform], number: int) -> Iterator[tuple[Pool, Platform]]:
-        """The pools with the shortest path of each platform."""
-        for platform in platforms:
-            for _place, pool in reversed(self._lists.get(platform, [])[-number:]):
-                yield pool, platform
-
     def longest(self) -> float:
         """The longest path, in seconds."""
         return max((-found[0][0][0] for found in self._lists.values() if found), default=0.0)
