@@ -20,6 +20,9 @@ from .files import Unfit, open_file, open_folder, private_folder, read_through
 
 SHARE = 0.1  # of its file system that a node's own store may have
 MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanoseconds
+# The mtime of folders, in seconds: later than any epoch, so that layers have the epoch. BuildKit keeps what it received,
+# and a folder that it had already gets no other mtime: it may have this one, or that of the last change in it
+LATE = (1 << 31) - 1
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
 
@@ -168,7 +171,10 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> str:
-    """Makes one context folder from path -> [sha256, size, mode, mtime in nanoseconds]. Errors name the path."""
+    """Makes one context folder from path -> [sha256, size, mode, mtime in nanoseconds]. Errors name the path.
+
+    Folders have the mtime LATE.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for path, (digest, size, mode, mtime) in sorted(tree.items()):
         target = folder / path
@@ -180,7 +186,7 @@ def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> 
             raise
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         inner.chmod(0o755)
-        os.utime(inner, (0, 0))
+        os.utime(inner, (LATE, LATE))
     return str(folder)
 
 

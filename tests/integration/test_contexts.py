@@ -11,6 +11,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders impo
 
 from .conftest import REGISTRY, Farm, client, sh
 from .docker_host import ROOT
+from .small import Small
 
 RECIPE = "description: {name}\nlicense: MIT\nplatforms: [linux/amd64]\n"
 FILES = [
@@ -65,17 +66,18 @@ def by_buildkit(folder: Path, to: Path) -> dict[str, tuple[int, bytes]]:
             if path.split("/")[0] not in OWN}
 
 
-def by_the_farm(farm: Farm, image: str, to: Path) -> dict[str, tuple[int, bytes]]:
+def by_the_farm(farm: Farm, image: str, to: Path) -> Path:
+    """The last layer of an image."""
     name = f"{REGISTRY}/{farm.defaults['farm_namespace']}/{image}@{farm.index(image)['linux/amd64']}"
     sh("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{name}", f"dir:{to}/image")
-    (layer,) = json.loads((to / "image/manifest.json").read_text())["layers"]
+    layer = json.loads((to / "image/manifest.json").read_text())["layers"][-1]
     sh("zstd", "-dqf", f"{to}/image/{layer['digest'].removeprefix('sha256:')}", "-o", f"{to}/layer.tar")
-    return files(to / "layer.tar")
+    return to / "layer.tar"
 
 
 @pytest.mark.parametrize("image", IGNORES)
 def test_an_image_is_what_buildkit_makes_of_its_folder(built: Farm, catalog: Path, tmp_path: Path, image: str) -> None:
-    ours = by_the_farm(built, image, tmp_path)
+    ours = files(by_the_farm(built, image, tmp_path))
     assert ours == by_buildkit(catalog / image, tmp_path)
     assert ours
 
@@ -93,3 +95,22 @@ def test_nothing_is_built_for_a_change_of_what_is_ignored(built: Farm, catalog: 
     (catalog / "plain/secret.env").write_text("another\n")
     (catalog / "plain/node_modules/new").write_text("x\n")
     assert built.run("build.yml", "--check").planned == set()
+
+
+def test_folders_have_the_epoch_whatever_a_node_has_received_before(own: Farm, small: Small, tmp_path: Path) -> None:
+    """BuildKit keeps what it received as the main context: the next image finds its folders of the same names there."""
+    found = {}
+    for name in ("one", "two"):
+        texts = {"image.yml": RECIPE.format(name=name), "Dockerfile": "FROM box\nCOPY etc/ /added/\n",
+                 "etc/changed": f"{name}\n", "etc/kept/same": "same\n", "etc/kept/deep/same": "same\n"}
+        for path, text in texts.items():
+            small.write(f"{name}/{path}", text)
+        done = own.run(farm_images=[name])
+        assert done.rc == 0, done.text[-3000:]
+        (tmp_path / name).mkdir()
+        with tarfile.open(by_the_farm(own, name, tmp_path / name)) as layer:
+            found[name] = {member.name: member.mtime for member in layer if member.isdir()}
+    assert found["one"] == found["two"]
+    epoch = max(found["one"].values())
+    assert found["one"] == dict.fromkeys(["added", "added/kept", "added/kept/deep"], epoch)
+    assert epoch > 1_700_000_000

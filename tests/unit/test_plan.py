@@ -238,7 +238,7 @@ def test_a_record_has_all_that_determines_the_content(chain: Catalog) -> None:
         return canonical.sha256(lines)
 
     assert unit.record == {
-        "format": 2, "engine": "sha256:e", "image": "many", "target": "go", "platform": "linux/arm64",
+        "format": 3, "engine": "sha256:e", "image": "many", "target": "go", "platform": "linux/arm64",
         "epoch": 1795432958,
         "dockerfile": hashlib.sha256((STAGES["made"] + STAGES["go"]).encode()).hexdigest(),
         "files": {"a": "0644 " + "d" * 64, "b": "0755 " + "e" * 64},
@@ -263,7 +263,7 @@ def test_a_build_id_stays_the_same(chain: Catalog) -> None:
     """Another one builds everything anew on every farm: that takes a new number of the record's format."""
     unit = whole(chain).units[Key("many", "go", ARM64)]
     assert canonical.sha256({**unit.record, "labels": {}, "parents": {}, "build_parents": {}}) == (
-        "a94090a01c349332a18e7b049d9f68fc20ebfc0395524d8abc8635a11f558756")
+        "8cd5c745b5996f41355dbfdc09af3f244dcb93624c22a17ecfbb4b1c9f13475f")
 
 
 def test_a_unit_needs_the_files_of_its_own_platform_and_of_the_machine_that_builds(chain: Catalog) -> None:
@@ -403,7 +403,7 @@ def test_each_part_of_a_record_is_a_reason_in_words(chain: Catalog, change: dict
 
 def test_a_record_of_another_farm_version_may_lack_parts(chain: Catalog) -> None:
     record = chain.plan().units[Key("app", "", AMD64)].record
-    assert reasons(record, {"format": 2})[:3] == ["BuildKit (engine id) changed", "file Dockerfile changed",
+    assert reasons(record, {"format": 3})[:3] == ["BuildKit (engine id) changed", "file Dockerfile changed",
                                                   "snapshot time changed"]
 
 
