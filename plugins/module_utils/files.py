@@ -34,6 +34,12 @@ class Unfit(OSError):
     """It is not a regular file, or cannot be read; `strerror` says why."""
 
 
+def may(path: str | os.PathLike[str], mode: int) -> bool:
+    """os.access, but by the user and the capabilities that open() goes by, too: alone it goes by the real user, without
+    capabilities."""
+    return os.access(path, mode, effective_ids=True)
+
+
 def open_file(path: str, folder: int | None = None, *, follow: bool = False) -> int:
     """A descriptor for reading a regular file; `path` may be relative to the descriptor `folder`.
 

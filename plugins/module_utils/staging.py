@@ -20,8 +20,8 @@ from .files import Unfit, open_file, open_folder, private_folder, read_through
 
 SHARE = 0.1  # of its file system that a node's own store may have
 MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanoseconds
-# The mtime of folders, in seconds: later than any epoch, so that layers have the epoch. BuildKit keeps what it received,
-# and a folder that it had already gets no other mtime: it may have this one, or that of the last change in it
+# The mtime of folders, in seconds: later than any epoch, so that layers have the epoch. BuildKit keeps what it received
+# before, and a folder that is there already gets no other mtime: it has this one, or that of the last change in it
 LATE = (1 << 31) - 1
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import Busy, FarmError
-from .files import open_file, open_folder, text_of, write
+from .files import may, open_file, open_folder, text_of, write
 from .proc import Proc, started
 
 MARK = ".desimages"  # the file that makes a folder a farm's state folder
@@ -261,7 +261,7 @@ def may_claim(path: str) -> bool:
     needed."""
     if os.path.lexists(path):
         return os.path.isdir(path) and os.stat(path).st_uid == os.geteuid()
-    return os.access(next(_above(os.path.abspath(path)), "/"), os.W_OK)
+    return may(next(_above(os.path.abspath(path)), "/"), os.W_OK)
 
 
 def not_of(path: str, user: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils import references
+from ansible_collections.desimages.farm.plugins.module_utils.files import may
 
 WRITTEN = tuple(f"farm_{name}_json" for name in ("plan", "status", "check", "verify", "outdated", "licences"))
 READ = (".yml", ".yaml", ".json")  # what Ansible reads there, besides names without a suffix
@@ -69,7 +70,7 @@ def _unwritten(path: str) -> str:
         pass
     if not os.path.isdir(folder):
         return f"the machine on which ansible-playbook runs has no folder {folder}"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not may(folder, os.W_OK | os.X_OK):
         return f"this user may not write to the folder {folder}"
     if os.path.islink(path) or os.path.exists(path) and not os.path.isfile(path):
         return "this is not a file, and would be replaced by one: name another"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import Busy, FarmError
-from ansible_collections.desimages.farm.plugins.module_utils.files import locked
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked, may
 from ansible_collections.desimages.farm.plugins.module_utils.proc import started
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK, Holder, holder
 
@@ -38,7 +38,7 @@ def hold(state: str, *, wait: bool, tell: Callable[[str], None], pid: int, creat
         root.mkdir(parents=True, exist_ok=True)
     marked = (root / MARK).exists()  # write nothing into a folder that may be someone else's
     files = (root / HOLDER, root / GUARD)
-    take = create or (marked and all(os.access(file if file.exists() else root, os.W_OK) for file in files))
+    take = create or (marked and all(may(file if file.exists() else root, os.W_OK) for file in files))
     told = False
     while True:
         try:

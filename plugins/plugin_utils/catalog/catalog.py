@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.files import may
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import locks, naming, schema
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, kind_of
@@ -106,7 +107,7 @@ def _unusable(folder: Path, text: str) -> str:
     can."""
     try:
         if stat.S_ISDIR(folder.stat().st_mode):
-            return "" if os.access(folder, os.R_OK | os.X_OK) else "cannot be read: Permission denied"
+            return "" if may(folder, os.R_OK | os.X_OK) else "cannot be read: Permission denied"
     except PermissionError:
         return "cannot be read: Permission denied"
     except (OSError, ValueError):  # the latter for a NUL

@@ -22,7 +22,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     NoSpace,
     Unreachable,
 )
-from ansible_collections.desimages.farm.plugins.module_utils.files import locked
+from ansible_collections.desimages.farm.plugins.module_utils.files import locked, may
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.download import Client
@@ -175,7 +175,7 @@ def workplace(state: Path, check: bool) -> Iterator[Path]:
     """Where the lock step works: in the state folder, whose caches it fills; in check mode in a temporary folder, if
     this user cannot write to those."""
     parts = [state / name for name in ("lock", "store")]
-    if not check or all(part.is_dir() and os.access(part, os.W_OK) for part in parts):
+    if not check or all(part.is_dir() and may(part, os.W_OK) for part in parts):
         yield state
         return
     with tempfile.TemporaryDirectory(prefix="desimages-") as folder:

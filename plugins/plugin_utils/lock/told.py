@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
+from ansible_collections.desimages.farm.plugins.module_utils.files import may
 from ansible_collections.desimages.farm.plugins.plugin_utils import expressions
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import ALL_IMAGES
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
@@ -48,7 +49,7 @@ def choose(recipes: Mapping[str, Recipe], images: list[str], expression: str) ->
 
 def refuse_sealed(recipes: Iterable[Recipe]) -> None:
     """Raises BadInput with all images in whose folders this user cannot write locks, which are made in minutes."""
-    if sealed := [recipe.folder for recipe in recipes if not os.access(recipe.folder, os.W_OK)]:
+    if sealed := [recipe.folder for recipe in recipes if not may(recipe.folder, os.W_OK)]:
         raise BadInput([f"{texts.visible(folder)}: this user may not write here, so {LOCK} cannot be replaced: run as "
                         "its owner, or with --check" for folder in sealed], what="the choice")
 

@@ -15,7 +15,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.desimages.farm.plugins.module_utils.files import KINDS
+from ansible_collections.desimages.farm.plugins.module_utils.files import KINDS, may
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import ignorefile
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import NoText, read_written, visible
 
@@ -236,7 +236,7 @@ def _good(found: Folder, path: str, entry: os.DirEntry[str], inherited: int = 0)
     elif kind == stat.S_IFREG and seen.st_size > LARGEST:
         why = (f"it has {-(-seen.st_size >> 20)} MiB; at most {LARGEST >> 20} are allowed: make it an input of the "
                "recipe (url), or add it to .dockerignore")
-    elif kind == stat.S_IFREG and not os.access(entry.path, os.R_OK):
+    elif kind == stat.S_IFREG and not may(entry.path, os.R_OK):
         why = "cannot be read: Permission denied"
     if why:
         found.say(path, why)

@@ -29,6 +29,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
     RegistryError,
     Unreachable,
 )
+from ansible_collections.desimages.farm.plugins.module_utils.files import may
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.client_settings import Machine, pool
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.lasting import PROXY, by_proxy, remedy
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.pace import GRACE, Pace, cause, paced
@@ -141,7 +142,7 @@ class Wire:
         Returns the last answer, whatever it says. Raises Unreachable if there is none, RegistryError if its name does
         not exist or the two sides do not agree on TLS, NoSpace for a full disk.
         """
-        if self._ca and not os.access(self._ca, os.R_OK):
+        if self._ca and not may(self._ca, os.R_OK):
             raise Unreachable(f"the CA of the registry {shown(self._base)} cannot be read: {self._ca}",
                               hint="check farm_registry_ca; the role registry makes the CA of the farm's own registry")
         began = time.monotonic()
