@@ -50,7 +50,8 @@ HARDENED = ("-O2", "-fPIE", "-pie", "-Wl,-z,relro", "-Wl,-z,now", "-fstack-prote
 class Bad:
     """An image. `before` and `after` are lines of its service, before and after it listens; `replaced` are texts of the
     service, `steps` lines of its Dockerfile, `files` those of its folder, `flags` compile a program in it (a flag that
-    begins with ! takes that one away), `contract` replaces keys of the contract."""
+    begins with ! takes that one away), `contract` replaces keys of the contract; `name` is for a further image that
+    breaks the same check."""
 
     check: str
     before: str = ""
@@ -61,6 +62,7 @@ class Bad:
     files: Mapping[str, bytes] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     contract: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
 
 def excepted(**checks: str) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def excepted(**checks: str) -> dict[str, Any]:
 AT_ROOT = {"user": 0, **excepted(root="*")}
 KEY = b"-----BEGIN " + b"PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n"
 PIECE = {"piece": b"a"}
-BAD = {bad.check: bad for bad in (
+BAD = {bad.name or bad.check: bad for bad in (
     Bad("config", steps="", dockerfile={"FROM base": "FROM parent"}),
     # root without capabilities may not write into another's folder
     Bad("root", steps="USER 0\n", replaced={'die "/data/kept: $!\\n"': "return"},
@@ -102,6 +104,9 @@ BAD = {bad.check: bad for bad in (
     Bad("unhealthy", dockerfile={f'["/health", "http", "{URL}/health"]': '["/usr/bin/true"]'},
         contract={"health": {"command": "/usr/bin/true"}}),
     Bad("ports", steps="EXPOSE 8081\n", contract={"ports": {"http": "8080/tcp", "more": "8081/tcp"}}),
+    Bad("ports", name="ports-unnamed", after="""
+        my $more = IO::Socket::INET->new(LocalAddr => '0.0.0.0', LocalPort => 8081, Listen => 5) or die "8081: $!\\n";
+    """),
     Bad("metrics", replaced={"requests 1": "requests {{{ many"}),
     Bad("answers", replaced={"'hello'": "'goodbye'"}),
     Bad("logs", after="mkdir '/data/log'; open(my $log, '>', '/data/log/access.log'); print $log 'x'; close $log;"),

@@ -54,12 +54,12 @@ def test_an_image_that_keeps_everything_has_no_finding(bad: tuple[Result, dict[s
     assert bad[1]["kept"]["facts"]["healthy"] < 8
 
 
-@pytest.mark.parametrize("check", [pytest.param(check, marks=pytest.mark.full) if check in READ else check
-                                   for check in bad_images.BAD])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) if name in READ else name
+                                  for name in bad_images.BAD])
 def test_a_broken_promise_is_found_by_its_check_alone(bad: tuple[Result, dict[str, dict[str, Any]]],
-                                                      check: str) -> None:
-    findings = bad[1][f"bad-{check}"]["findings"]
-    assert {finding["check"] for finding in findings} == {check}, findings
+                                                      name: str) -> None:
+    findings = bad[1][f"bad-{name}"]["findings"]
+    assert {finding["check"] for finding in findings} == {bad_images.BAD[name].check}, findings
 
 
 def test_a_run_with_a_finding_fails_and_says_how_to_see_it(bad: tuple[Result, dict[str, dict[str, Any]]]) -> None:
