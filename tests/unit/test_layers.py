@@ -103,6 +103,29 @@ def test_a_hard_link_has_also_the_mode_and_the_capabilities_of_its_own_entry() -
     assert checks(image([Member("a", b"x", 0o755), linked, capable])) == {("setuid", "/b"), ("setuid", "/c")}
 
 
+@pytest.mark.parametrize(("pack", "kind"), [(gzip.compress, TAR + "+gzip"), (zstandard.compress, TAR + "+zstd")])
+def test_a_layer_that_was_compressed_in_parts_is_read_whole(pack: Callable[[bytes], bytes], kind: str) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for member in (Member("a", b"x" * 512), Member("b"), Member("key", KEY)):
+            archive.addfile(member, io.BytesIO(member.content))
+    plain = made.getvalue()
+    for cut in (100, 1024, 1536):
+        data = pack(plain[:cut]) + pack(plain[cut:])
+        assert set(read([data], oci.Descriptor(oci.digest(data), len(data), kind)).files) == {"/a", "/b", "/key"}
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:30] + b"x" * 20 + data[50:], lambda data: data[:20],
+                                   lambda data: data[:2] + b"x" + data[3:], lambda data: data[:2]])
+def test_a_damaged_compressed_layer_is_none(spoil: Callable[[bytes], bytes]) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.addfile(Member("a", b"x" * 512), io.BytesIO(b"x" * 512))
+    data = spoil(gzip.compress(made.getvalue()))
+    with pytest.raises(FarmError, match="is not a readable layer"):
+        read([data], oci.Descriptor(oci.digest(data), len(data), TAR + "+gzip"))
+
+
 @pytest.mark.parametrize(("pack", "kind"), [(bytes, TAR), (gzip.compress, TAR + "+gzip"),
                                             (zstandard.compress, TAR + "+zstd")])
 def test_a_layer_that_ends_before_its_files_is_none(pack: Callable[[bytes], bytes], kind: str) -> None:

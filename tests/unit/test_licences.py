@@ -93,7 +93,8 @@ def tarred(files: dict[str, str], mode: str = "w", links: dict[str, str] | None 
 
 
 def deb(data: bytes, suffix: str = ".xz") -> bytes:
-    packed = {".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress, "": bytes}[suffix](data)
+    pack = {".xz": lzma.compress, ".zst": zstandard.ZstdCompressor().compress, "": bytes}[suffix]
+    packed = pack(data[:512]) + pack(data[512:])  # in parts, as compressors with several threads do
     parts = {"debian-binary": b"2.0\n", "control.tar": b"odd", f"data.tar{suffix}": packed}
     out = b"!<arch>\n"
     for name, content in parts.items():

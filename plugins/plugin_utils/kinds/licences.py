@@ -174,9 +174,9 @@ def _data(path: Path) -> AbstractContextManager[tarfile.TarFile]:
 @contextmanager
 def _opened(name: str, part: IO[bytes]) -> Iterator[tarfile.TarFile]:
     if name.endswith(".zst"):
-        with zstandard.ZstdDecompressor().stream_reader(part) as plain, \
+        with zstandard.ZstdDecompressor().stream_reader(part, read_across_frames=True) as plain, \
                 tarfile.open(fileobj=plain, mode="r|") as archive:
             yield archive
     else:
-        with tarfile.open(fileobj=part, mode="r|*") as archive:
+        with tarfile.open(fileobj=part) as archive:  # not as a stream: of several parts that has the first
             yield archive

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import posixpath
 import stat
 import tarfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,7 +26,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.verify import secre
 MAGIC = b"\x7fELF"
 SMALL = 64 << 10  # bytes of a file whose content is kept; a larger one is searched for secrets as it is read
 PIECE, OVERLAP = 1 << 20, 4 << 10  # bytes of it at a time, and those of the last time that are searched again
-PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")  # how compressed files begin
+GZIP = b"\x1f\x8b"
+PACKED = (b"PK\x03\x04", GZIP, b"\x28\xb5\x2f\xfd", b"\xfd7zXZ")  # how compressed files begin
 LISTS = "var/lib/dpkg/info/"  # *.list: the files of each package, *.md5sums: what is in them, see dpkg(1)
 LINKS = 40  # that are followed on the way to a file, as Linux does
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
@@ -171,18 +174,23 @@ class Layers:
 
     def _members(self, repository: str, layer: Descriptor) -> Iterator[tuple[str, File | None]]:
         """(path, file) of a layer; a path with None is removed from the layers below."""
-        raw = cast(IO[bytes], _Pieces(self._registry.blob(repository, layer.digest, layer.size)))
+        pieces = _Pieces(self._registry.blob(repository, layer.digest, layer.size))
+        raw = io.BufferedReader(cast(io.RawIOBase, pieces))
         where = f"{repository}@{layer.digest}"
         try:
             if layer.media_type.endswith("+zstd"):
                 unpacked = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
                 archive = tarfile.open(fileobj=_ending(unpacked), mode="r|")  # noqa: SIM115
+            elif raw.peek(len(GZIP)).startswith(GZIP):  # of several parts, as eStargz has them, tarfile reads the first
+                parts = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+                archive = tarfile.open(fileobj=_ending(parts), mode="r|")  # noqa: SIM115
             else:
                 archive = tarfile.open(fileobj=_ending(raw), mode="r|*")  # noqa: SIM115
             with archive:
                 for member in archive:
                     yield _member(archive, member)
-        except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OverflowError) as error:
+        except (tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, zlib.error, EOFError, ValueError,
+                OverflowError) as error:
             raise FarmError(f"{where} is not a readable layer: {error}") from error
         for _rest in iter(lambda: raw.read(1 << 20), b""):  # to its end, where the digest is checked
             pass
