@@ -20,7 +20,7 @@ from typing import Any
 
 from . import trial_network
 from .proc import Proc
-from .trial_container import ended, health, last, logs_in, output, processes, send, stop_signal, users_of
+from .trial_container import GONE, ended, health, last, logs_in, output, processes, send, stop_signal, users_of
 from .trial_network import Found, NoAnswer
 from .trial_run import EMULATED, HEALTHY, PROBE, NotStarted, Runs
 
@@ -48,7 +48,7 @@ class Trial:
     def __init__(self, engine: Any, image: str, promises: Mapping[str, Any], *, refused: type[Exception], shown: str,
                  emulated: bool) -> None:
         self._engine, self._promises = engine, promises
-        self._slower = EMULATED if emulated else 1.0
+        self._refused, self._slower = refused, EMULATED if emulated else 1.0
         self._runs = Runs(engine, image, promises, refused=refused, shown=shown, slower=self._slower)
         self.findings: list[dict[str, str]] = []
         self.facts: dict[str, Any] = {}
@@ -215,7 +215,11 @@ class Trial:
         check, by_hand = "restarts" if when else "answers", self._runs.asked_by_hand(request)
         if request["command"]:
             subject = shlex.join(request["command"])
-            code, text = self._within(container, request["command"])
+            try:
+                code, text = self._within(container, request["command"])
+            except NoAnswer as error:
+                self._found(False, check, subject, error.message + when, by_hand)
+                return
             good = code == 0
             said = (f"{subject} did not end within {RUNS * self._slower:.0f} s{when}" if code is None else
                     f"{subject} ended with {code}{when}")
@@ -235,7 +239,15 @@ class Trial:
 
     def _within(self, container: Any, command: Sequence[str]) -> tuple[int | None, str]:
         """Runs a command in a container: its exit code, or None if it, or what it started, did not end in time and was
-        left; its output. The engine itself would wait for ever."""
+        left; its output. The engine itself would wait for ever. Raises NoAnswer if the container has ended."""
+        try:
+            return self._executed(container, command)
+        except self._refused as error:
+            if getattr(error, "status_code", 0) not in GONE:
+                raise
+            raise NoAnswer("it has ended") from error
+
+    def _executed(self, container: Any, command: Sequence[str]) -> tuple[int | None, str]:
         api = self._engine.api
         run = api.exec_create(container.id, list(command), environment=dict(self._promises["environment"]))["Id"]
         said: list[bytes] = []
@@ -248,18 +260,22 @@ class Trial:
                 errors.append(error)
 
         reader = threading.Thread(target=read, daemon=True)  # what holds its output goes with the container
+        deadline = time.monotonic() + RUNS * self._slower
         reader.start()
         reader.join(RUNS * self._slower)
-        late = reader.is_alive()
+        if errors:
+            raise errors[0]
+        now = api.exec_inspect(run)
+        while _runs(now) and time.monotonic() < deadline:  # its output ends a moment before it does, or long before
+            time.sleep(0.05)
+            now = api.exec_inspect(run)
+        late = reader.is_alive() or _runs(now)
         if late:
-            pid = int(api.exec_inspect(run)["Pid"])
+            pid = int(now["Pid"])
             if pid in Proc().same_space(container.attrs["State"]["Pid"]):  # else the number may be another's by now
                 send(pid, signal.SIGKILL)
             reader.join(KILLED)
-        if errors and not late:
-            raise errors[0]
-        code = None if late else int(api.exec_inspect(run)["ExitCode"])
-        return code, b"".join(said).decode(errors="replace")
+        return None if late else int(now["ExitCode"]), b"".join(said).decode(errors="replace")
 
     def _unhealthy(self, container: Any) -> None:
         """Whether the health check notices that the service does not answer any more: its processes are stopped."""
@@ -344,6 +360,11 @@ class Trial:
                 "by_hand": by_hand or self._runs.by_hand(user=user)}
         if not holds and made not in self.findings:
             self.findings.append(made)
+
+
+def _runs(command: Mapping[str, Any]) -> bool:
+    """Whether a command still runs, from what an engine says of it."""
+    return bool(command.get("Running")) or command["ExitCode"] is None
 
 
 def _known(promises: Mapping[str, Any]) -> set[str]:

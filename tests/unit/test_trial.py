@@ -94,6 +94,49 @@ def test_a_process_that_is_not_the_containers_is_not_killed_for_its_number(monke
     engine.process.wait()
 
 
+@pytest.mark.parametrize(("answers", "words"), [
+    ([(True, None), (True, None), (False, 0)], []),
+    ([(True, 0), (True, 0), (False, 3)], ["ask it ended with 3: it began"]),  # Podman has a code before the end
+    ([(False, None), (False, 4)], ["ask it ended with 4: it began"]),
+])
+def test_a_command_that_closes_its_output_is_waited_for(answers: list[tuple[bool, int | None]],
+                                                        words: list[str]) -> None:
+    said = iter(answers)
+
+    def inspect(run: str) -> dict[str, Any]:
+        running, code = next(said)
+        return {"Pid": 1 << 30, "Running": running, "ExitCode": code}
+
+    api = SimpleNamespace(exec_create=lambda *_words, **_how: {"Id": "1"}, exec_inspect=inspect,
+                          exec_start=lambda run, stream: iter([b"it began\n"]))
+    made = trial.Trial(SimpleNamespace(api=api), "i", PROMISES, refused=OSError, shown="image", emulated=False)
+    made._ask(SimpleNamespace(id="c1", attrs={"State": {"Pid": 1 << 30}}), {"command": ["ask", "it"], "says": ""})
+    assert [one["words"] for one in made.findings] == words
+
+
+@pytest.mark.parametrize("when", ["exec_create", "exec_start", "exec_inspect"])
+@pytest.mark.parametrize("status", [404, 409, 500])
+def test_a_service_that_ends_before_a_command_in_it_is_a_finding_and_a_fault_of_the_engine_is_none(
+        when: str, status: int) -> None:
+    class Refused(Exception):
+        status_code = status
+
+    def refuse(*_words: Any, **_how: Any) -> None:
+        raise Refused
+
+    api = SimpleNamespace(exec_create=lambda *_words, **_how: {"Id": "1"}, exec_start=lambda run, stream: iter([]))
+    setattr(api, when, refuse)
+    made = trial.Trial(SimpleNamespace(api=api), "i", PROMISES, refused=Refused, shown="image", emulated=False)
+    asked = SimpleNamespace(id="c1", attrs={"State": {"Pid": 1 << 30}}), {"command": ["ask", "it"], "says": ""}
+    if status == 500:
+        with pytest.raises(Refused):
+            made._ask(*asked)
+    else:
+        made._ask(*asked, when=" after a restart")
+        assert [(one["check"], one["words"]) for one in made.findings] == [
+            ("restarts", "it has ended after a restart")]
+
+
 def test_a_service_that_the_engine_does_not_start_again_is_a_finding() -> None:
     def refuse() -> None:
         raise BrokenPipeError("no such file or directory")
