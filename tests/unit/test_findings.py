@@ -377,6 +377,8 @@ def test_metrics_that_a_trial_read_are_checked_also_if_they_are_empty() -> None:
         ("# TYPE a counter\na 1\n# TYPE a gauge\nb 1\n", "has the type of a twice"),
         ('# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n', ""),
         ("<html></html>\n", "cannot be parsed"),
+        (f"a 1 {'1' * 400}\n", "cannot be parsed"),
+        ("# TYPE a\na 1\n", "cannot be parsed: a line lacks something"),
     ],
 )
 def test_metrics_that_prometheus_cannot_read_are_found(text: str, said: str) -> None:

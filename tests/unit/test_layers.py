@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import stat
 import tarfile
 import time
@@ -282,3 +283,21 @@ def test_an_index_that_names_no_image_is_refused_by_the_name_of_its_unit(chain: 
     reader = subjects.Reader(Registry(faulty.address, pauses=()), "farm", plan, print)
     with pytest.raises(FarmError, match=f"^{key}: .* is an index without manifests"):
         reader.all({key: digest(none)})
+
+
+@pytest.mark.parametrize("said", [
+    b"[]", b"no JSON", b'{"config": 1}', b'{"config": {"Env": [null]}}',
+    b'{"config": {"Healthcheck": {"Test": {"a": 1}}}}',
+    b'{"config": {"ExposedPorts": 1}}', b'{"config": {}, "history": [null]}', b"[" * 100_000,
+])
+def test_a_configuration_of_another_shape_is_refused_by_the_name_of_its_unit(chain: Catalog, faulty: Faulty,
+                                                                             said: bytes) -> None:
+    plan = chain.plan()
+    key = next(iter(plan.units))
+    faulty.blobs[digest(said)] = said
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(said), "size": len(said)}
+    made = json.dumps({"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config, "layers": []}).encode()
+    faulty.manifests[f"farm/{key.image}", digest(made)] = made, oci.MANIFEST
+    reader = subjects.Reader(Registry(faulty.address, pauses=()), "farm", plan, print)
+    with pytest.raises(FarmError, match=f"^{key}: the configuration of .* cannot be read"):
+        reader.all({key: digest(made)})

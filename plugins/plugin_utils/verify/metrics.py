@@ -27,8 +27,9 @@ def findings(text: str, url: str, asked: str = "") -> list[dict[str, str]]:
     try:
         samples = [(sample.name, *sorted(sample.labels.items()), sample.timestamp)
                    for family in prometheus.text_string_to_metric_families(text) for sample in family.samples]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        return [Finding("metrics", url, f"{url} cannot be parsed: {error}", by_hand).as_dict()]
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:  # some of them without words
+        said = str(error) or "a line lacks something"
+        return [Finding("metrics", url, f"{url} cannot be parsed: {said}", by_hand).as_dict()]
     twice = [word for words in (TYPE.findall(text), samples) for word, count in Counter(words).items() if count > 1]
     said = "has no sample" if not samples else f"has {_name(twice[0])} twice" if twice else ""
     return [Finding("metrics", url, f"{url} {said}", by_hand).as_dict()] if said else []

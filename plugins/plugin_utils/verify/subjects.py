@@ -75,19 +75,20 @@ class Reader:
         if content is None or content.config is None:
             raise FarmError(f"{key}: {repository}@{digest} is not a readable image")
         layers = content.blobs[1:]
-        try:
-            said = dict(json.loads(b"".join(self._registry.blob(repository, content.config.digest,
-                                                                content.config.size))))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise FarmError(f"{key}: the configuration of {repository}@{digest} cannot be read: {error}") from error
+        data = b"".join(self._registry.blob(repository, content.config.digest, content.config.size))
         root = self._layers.root(repository, layers)
         found, debian = root.files, packaged(root.files)
         contract = self._plan.recipes[key.image].contract
         reference = f"{self._registry.address}/{repository}@{digest}"
         passwd = (root.at("/etc/passwd") or File("", 0)).content.decode(errors="replace")
+        try:
+            said = json.loads(data)
+            configured = [*config.findings(said.get("config") or {}, contract, config.users(passwd)),
+                          *config.secrets(said)]
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:  # it has other shapes
+            raise FarmError(f"{key}: the configuration of {repository}@{digest} cannot be read: {error}") from error
         findings = [replace(one, by_hand=by_hand.of(one, reference)) for one in (
-            *config.findings(said.get("config") or {}, contract, config.users(passwd)), *config.secrets(said),
-            *files.findings(found, debian, key.platform))]
+            *configured, *files.findings(found, debian, key.platform))]
         blobs = f"{self._registry.base}/v2/{repository}/blobs"
         findings += [replace(one, by_hand=by_hand.below(one, blobs, layer))
                      for one, layer in files.secrets_below(root.hidden)]
