@@ -46,6 +46,15 @@ CONTRACT = """contract:
         ('5000/v2/"', '5000/v3/", within: 5',
          ['9: contract: health promises http://127.0.0.1:5000/v3/, but the Dockerfile says HEALTHCHECK CMD '
           '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
+        ('5000/v2/"', '5000/v"',
+         ['9: contract: health promises http://127.0.0.1:5000/v, but the Dockerfile says HEALTHCHECK CMD '
+          '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
+        ('{http: "http://127.0.0.1:5000/v2/", status: 200}', '{tcp: "127.0.0.1:500"}',
+         ['9: contract: health promises 127.0.0.1:500, but the Dockerfile says HEALTHCHECK CMD '
+          '["/health", "http", "http://127.0.0.1:5000/v2/"]']),
+        ('{http: "http://127.0.0.1:5000/v2/"', '{http: "http://10.0.0.1:5000/v2/"',  # it is told once
+         ["9: contract: health asks http://10.0.0.1:5000/v2/: an image is checked on its own loopback: write 127.0.0.1 "
+          "instead of 10.0.0.1"]),
         ("status: 200", "status: 401",
          ['9: contract: health promises 401, but the Dockerfile says HEALTHCHECK CMD ["/health", "http", '
           '"http://127.0.0.1:5000/v2/"]']),

@@ -32,6 +32,7 @@ PRIVILEGES = ("no-new-privileges", "seccomp", "apparmor")  # exceptions to the c
 # part of a contract -> the instruction that says the same
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 MOST_PORT = 65535
+_GOES_ON = r"[\w./?&=%#:~+-]"  # what makes a URL or a number another one
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)  # Python reads no number of thousands of digits
 
 
@@ -144,7 +145,13 @@ def differences(contract: Contract, view: View, above: Sequence[Stage], *, whole
 def unasked(health: Mapping[str, object], words: str) -> list[str]:
     """What a contract says of health, and the words of a check do not have. A variable may be anything."""
     return [] if "$" in words else [str(value) for key, value in health.items() if key != "within"
-                                    and (key, value) != ("status", 200) and str(value) not in words]
+                                    and (key, value) != ("status", 200) and not _asks(words, key, str(value))]
+
+
+def _asks(words: str, key: str, value: str) -> bool:
+    """Whether a check's words have a value: a part of its command, or the whole of anything else. To ask /healthz or
+    port 8080 is not to ask /health or port 80."""
+    return value in words if key == "command" else bool(re.search(rf"(?<!\w){re.escape(value)}(?!{_GOES_ON})", words))
 
 
 def own(view: View) -> list[Stage]:
