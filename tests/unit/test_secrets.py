@@ -30,6 +30,9 @@ def pem(what: str) -> bytes:
     b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nComment: x\n",
     *(b"client-key-data: " + base64.b64encode(pem(f"{kind}PRIVATE KEY")) for kind in ("", "RSA ", "EC ", "OPENSSH ")),
     b"[Interface]\nPrivateKey = " + base64.b64encode(bytes(range(32))) + b"\n",
+    b"Created: 20260101T000000\nKey: (protected-private-key (ecc (curve Ed25519)\n",
+    b"\x94\x58\x04\x6a\x00\x00\x00\x16\x09", b"\xc5\x58\x06\x6a\x00\x00\x00\x1b\x09",  # secret keys of OpenPGP
+    b"(11:private-key(3:rsa(1:n", b"(21:protected-private-key(3:ecc",
     b"Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\n",
     b"AGE-SECRET-KEY-1" + b"Q" * 58,
     b"PuTTY-User-Key-File-3: ssh-ed25519\n",
@@ -92,6 +95,9 @@ def openssl(words: str) -> None:
     b"-----BEGIN PRIVATE KEY-----\n...\n",
     b"PrivateKey = <your key>\n",
     b"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
+    b"export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n",
+    b"\x98\x33\x04\x6a\x00\x00\x00\x16\x09", b"\x94\x58\x04\x6a\x00\x00\x00 text",
+    b"such as (private-key (rsa (n #00#)))", b"Key: (public-key (rsa (n #00#)))",
     b"ghp_" + b"x" * 36, b"ghp_short", b"npm_config_registry_of_somebody_or_other_x",
     b"\xfe\xed\xfe\xed\0\0\0\2\0\0\0\1\0\0\0\2\0\4name",  # certificates alone
 ])
@@ -104,7 +110,7 @@ def test_what_only_speaks_of_keys_is_no_secret(content: bytes) -> None:
     f"npm_{MIXED[:36]}", f"pypi-AgEIcHlwaS5vcmc{MIXED}", f"rubygems_{'0a' * 24}", f"dckr_pat_{MIXED[:27]}",
     f"xoxb-123456789012-{MIXED[:24]}", f"https://hooks.slack.com/services/T01ABCDEF/B01ABCDEF/{MIXED[:24]}",
     f"sk_live_{MIXED[:24]}", f"hvs.{MIXED[:24]}", f"SG.{MIXED[:22]}.{MIXED[:43]}", f"dop_v1_{'0a' * 32}",
-    f"aws_secret_access_key = {MIXED[:40]}",
+    f"aws_secret_access_key = {MIXED[:40]}", f"export AWS_SECRET_ACCESS_KEY={MIXED[:40]}",
 ])
 def test_a_token_is_known_by_how_it_begins(token: str) -> None:
     assert secret.of_file("/app/settings.py", f"token = '{token}'\n".encode()) == "has a token"
@@ -120,6 +126,10 @@ def test_a_token_is_known_by_how_it_begins(token: str) -> None:
         ("/root/.pypirc", b"[pypi]\npassword = abc\n"),
         ("/root/.docker/config.json", b'{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}'),
         ("/root/.docker/config.json", b'{"auths": {"r": {"identitytoken": "abcdefgh"}}}'),
+        ("/run/secrets/.dockerconfigjson", b'{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}'),
+        ("/run/containers/0/auth.json", b'{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}'),
+        ("/root/.azure/msal_token_cache.json", b'{"RefreshToken": {"a": {"secret": "0.abc"}}}'),
+        ("/app/.envrc", b"export DB_PASSWORD=abc\n"),
         ("/kaniko/config.json", b'{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}'),
         ("/app/.git/config", b"[remote]\n\turl = https://me:word@example.org/a.git\n"),
         ("/app/.git/config", b"\textraheader = AUTHORIZATION: basic eDp5\n"),

@@ -25,9 +25,12 @@ KEYS: Forms = {
     b"PrivateKey": re.compile(rb"^[ \t]*PrivateKey\s*=\s*[A-Za-z0-9+/]{43}=", re.M),  # WireGuard's
     b'"kty"': re.compile(  # a JSON Web Key, RFC 7517 and 7518: private numbers, or a shared one
         rb'\{(?=[^{}]*"kty"\s*:\s*"(RSA|EC|OKP|oct)")[^{}]*"[dk]"\s*:\s*"[A-Za-z0-9_-]{22,}"'),
+    b"private-key": re.compile(rb"^Key: \((protected-)?private-key ", re.M),  # of GnuPG, in private-keys-v1.d
     b"Private-key-format": re.compile(rb"^Private-key-format: v[0-9.]+\s+Algorithm: ", re.M),  # of DNSSEC
 }
 _GITHUB = re.compile(rb"\bgh[oprsu]_(?!x{8})[A-Za-z0-9]{36}", re.I)
+_AWS = re.compile(  # but for that of Amazon's own examples
+    rb"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?(?![A-Za-z0-9/+]*EXAMPLE)[A-Za-z0-9/+]{40}\b", re.I)
 TOKENS: Forms = {  # as their makers say how they begin
     **dict.fromkeys((b"gho_", b"ghp_", b"ghr_", b"ghs_", b"ghu_"), _GITHUB),
     b"github_pat_": re.compile(rb"\bgithub_pat_(?!x{8})[A-Za-z0-9]{22}_[A-Za-z0-9]{59}", re.I),
@@ -43,15 +46,18 @@ TOKENS: Forms = {  # as their makers say how they begin
     b"hvs.": re.compile(rb"\bhvs\.[A-Za-z0-9_-]{24}"),
     b"SG.": re.compile(rb"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
     b"dop_v1_": re.compile(rb"\bdop_v1_[0-9a-f]{64}"),
-    b"aws_secret_access_key": re.compile(  # but for that of Amazon's own examples
-        rb"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?(?![A-Za-z0-9/+]*EXAMPLE)[A-Za-z0-9/+]{40}\b"),
+    **dict.fromkeys((b"aws_secret_access_key", b"AWS_SECRET_ACCESS_KEY"), _AWS),
 }
-BINARY = re.compile(  # keys in DER (X.690): PKCS #8, encrypted or not, PKCS #1, SEC 1; PKCS #12 and Java's with a key
+# keys in DER (X.690): PKCS #8, encrypted or not, PKCS #1, SEC 1; PKCS #12 and Java's with a key; those of GnuPG, and a
+# secret key in a packet of OpenPGP (RFC 9580, 5.5.3): its version, its time, its algorithm
+BINARY = re.compile(
     rb"\A\x30([\x20-\x7f]|\x81.|\x82..|\x83...)("
     rb"\x02\x01[\x00\x01]\x30[\x05-\x7f]\x06[\x03-\x0b]|\x30[\x10-\x7f]\x06(\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05|"
     rb"\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01)|\x02\x01\x00\x02(\x81.|\x82..)|\x02\x01\x01\x04[\x1c-\x42]|"
     rb"\x02\x01\x03\x30.*\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01[\x01\x02])"
-    rb"|\A\xfe\xed\xfe\xed\x00\x00\x00[\x01\x02].{4}\x00\x00\x00\x01", re.S)
+    rb"|\A\xfe\xed\xfe\xed\x00\x00\x00[\x01\x02].{4}\x00\x00\x00\x01"
+    rb"|\A\((11:private-key|21:protected-private-key)\("
+    rb"|\A(\x94.|\x95..|\xc5([\x00-\xbf]|[\xc0-\xdf].))[\x04\x06][\x30-\x7f]...[\x01\x11-\x13\x16\x19-\x1c]", re.S)
 
 _VALUE = rb"[\"']?(?![\"'$<{*%])[^\s\"'#]"  # how a value begins that does not stand for another
 URL = re.compile(rb"://[^/\s:@\"'<>\\]*:(?![$<{*%])[^/\s@\"'<>\\]+@")  # with a password
@@ -62,6 +68,7 @@ _DOCKER = re.compile(rb'"(auth|identitytoken|registrytoken)"\s*:\s*"[A-Za-z0-9+/
 _CREDENTIALS = re.compile(rb"(_key|token|password|secret)[\"']?\s*[=:]\s*" + _VALUE + rb"|" + URL.pattern)
 _PASSWORD = re.compile(rb"^[ \t]*[\w.-]*password[\"']?\s*[=:]\s*" + _VALUE, re.M)
 _OAUTH = re.compile(rb"\b(oauth_token|token|refresh_token)[\"']?\s*[=:]\s*" + _VALUE)
+_AZURE = re.compile(rb'"(secret|accessToken|refreshToken)"\s*:\s*"[^"$]')
 _COMPOSER = re.compile(rb'"password"\s*:\s*"[^"$]|"(github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')
 _HTPASSWD = re.compile(rb"^[^:#\s]+:(\$|\{SHA\}|[A-Za-z0-9./]{13}$)", re.M)
 _HASHED = re.compile(rb"^[^:\n]+:(?!x:)[^:*!\n]", re.M)
@@ -80,6 +87,8 @@ FILES: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -
     ".git-credentials": URL,
     ".git/config": _GIT, ".gitconfig": _GIT, "etc/gitconfig": _GIT,
     ".dockercfg": _DOCKER, ".docker/config.json": _DOCKER, "containers/auth.json": _DOCKER,
+    ".dockerconfigjson": _DOCKER, "containers/*/auth.json": _DOCKER,
+    ".azure/accessTokens.json": _AZURE, ".azure/msal_token_cache.json": _AZURE,
     "config.json": re.compile(rb'"auth"\s*:\s*"[A-Za-z0-9+/]{10,}={0,2}"'),  # a shorter one may be a word
     ".composer/auth.json": _COMPOSER, "composer/auth.json": _COMPOSER,
     "credentials": _CREDENTIALS, "credentials.toml": _CREDENTIALS, ".aws/config": _CREDENTIALS, ".s3cfg": _CREDENTIALS,
@@ -95,7 +104,7 @@ FILES: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -
     "shadow": _HASHED, "shadow-": _HASHED, "gshadow": _HASHED, "gshadow-": _HASHED, "security/opasswd": _HASHED,
     "etc/passwd": _HASHED, "etc/passwd-": _HASHED,
 }
-VARIABLES = (".env", "*.env", ".env.*", "etc/environment")  # files of variables
+VARIABLES = (".env", ".envrc", "*.env", ".env.*", "etc/environment")  # files of variables
 SAMPLES = ("example", "sample", "template", "dist", "defaults")  # at the end of the name of one that has no secrets
 ACCOUNTS = ("etc/shadow", "etc/passwd")
 OPEN = re.compile(rb"^([^:#+\s-][^:\n]*)::", re.M)  # an account that has no password, and needs none
