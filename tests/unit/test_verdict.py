@@ -50,6 +50,16 @@ def test_files_and_run_are_judged_together() -> None:
     assert [row["contract"] for row in verdict.table([kept, broken])] == ["kept", "broken"]
 
 
+def test_a_user_that_the_image_does_not_know_is_told_once() -> None:
+    user = {"check": "config", "subject": "USER", "words": "USER is app, whom /etc/passwd lacks", "by_hand": ""}
+    refused = {"check": "starts", "subject": "service", "by_hand": "",
+               "words": "it cannot be started: unable to find user app: no matching entries in passwd file"}
+    subjects = [subject("a linux/amd64", user), subject("b linux/amd64"),
+                subject("c linux/amd64", user, config={"USER": "why"})]
+    told = found(subjects, t=[trial(f"{name} linux/amd64", refused) for name in "abc"])
+    assert [[each.check for each in one.judged.findings] for one in told] == [["config"], ["starts"], ["starts"]]
+
+
 def test_what_no_tester_runs_is_said_and_its_exceptions_are_not_called_unneeded() -> None:
     subjects = [subject("a linux/amd64", pie={"/x": "why"}), subject("b linux/amd64", runs=False),
                 subject("c linux/amd64")]
