@@ -297,6 +297,7 @@ GOOD = {"Labels": LABELS, "User": "2000:2000", "ExposedPorts": {"1/tcp": {}}, "V
         ({"User": "nobody-knows"}, {("config", "USER")}),
         ({"User": "3000"}, {("config", "USER")}),
         ({"ExposedPorts": {}}, {("config", "EXPOSE")}),
+        ({"ExposedPorts": {port.removesuffix("/tcp"): {} for port in GOOD["ExposedPorts"]}}, set()),
         ({"ExposedPorts": {"1/tcp": {}, "2/udp": {}}}, {("config", "EXPOSE")}),
         ({"Volumes": None}, {("config", "VOLUME")}),
         ({"Healthcheck": {"Test": ["NONE"]}}, {("config", "HEALTHCHECK")}),

@@ -43,7 +43,7 @@ def findings(config: Mapping[str, Any], contract: Contract, users: Mapping[str, 
         yield Finding("labels", "created", f"the label {LABEL}created is {created!r}, which is no time as in RFC 3339")
     yield from _user(str(config.get("User") or "").partition(":")[0] or "root", contract, users or {})
     for word, had, promised in (
-        ("EXPOSE", set(config.get("ExposedPorts") or ()), set(contract.ports.values())),
+        ("EXPOSE", set(map(_port, config.get("ExposedPorts") or ())), set(contract.ports.values())),
         ("VOLUME", set(config.get("Volumes") or ()), set(contract.volumes)),
     ):
         if had != promised:
@@ -121,6 +121,11 @@ def users(passwd: str) -> dict[str, int]:
 def _variable(text: str) -> tuple[str, str]:
     name, _sign, value = text.partition("=")
     return name, value
+
+
+def _port(text: str) -> str:
+    """A port with its protocol, which other builders than BuildKit may leave out."""
+    return text if "/" in text else f"{text}/tcp"
 
 
 def _words(some: set[str]) -> str:
