@@ -41,8 +41,9 @@ def check_names(recipes: dict[str, Recipe], broken: dict[str, Recipe | None], do
     known = sorted(name for name, recipe in recipes.items() if not recipe.targets)
     known += [f"{name}-{target}" for name, recipe in recipes.items() for target in recipe.targets]
     for recipe in (*recipes.values(), *filter(None, broken.values())):
+        dockerfile = at(recipe, "Dockerfile")
         for use, seen in gathered(recipe, lambda view: view.outside).items():
-            where = f"{at(recipe, 'Dockerfile')}:{use.line}: "
+            where = f"{dockerfile}:{use.line}: "
             told = shown(seen, use.written if use.written != use.name else "")
             if use.base and use.name in (INPUTS, BUILD_INPUTS):
                 problems.append(f"{where}{use.name} is not an image{told}; take from it with COPY --from={use.name} "

@@ -357,6 +357,8 @@ def _kind(value: Any) -> str:
 
 def _control(text: str, allowed: str) -> str:
     """The control characters and surrogates in a text that are not allowed, as `U+0000, U+001B`."""
+    if text.isprintable():  # almost every text, and quicker
+        return ""
     wrong = [sign for sign in sorted(set(text) - set(allowed)) if unicodedata.category(sign) in ("Cc", "Cs")]
     return ", ".join(f"U+{ord(sign):04X}" for sign in wrong)
 

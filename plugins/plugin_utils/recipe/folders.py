@@ -150,7 +150,7 @@ def look(root: Path) -> Folder:
 
 def _ignores(root: Path) -> str:
     """The name of the ignore file that counts, or ''."""
-    return next((name for name in IGNORES if os.path.lexists(root / name)), "")
+    return next((name for name in IGNORES if os.path.lexists(f"{root}/{name}")), "")
 
 
 def _ignore(found: Folder) -> ignorefile.Ignore:
