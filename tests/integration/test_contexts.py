@@ -109,7 +109,9 @@ def test_folders_have_the_epoch_whatever_a_node_has_received_before(own: Farm, s
         assert done.rc == 0, done.text[-3000:]
         (tmp_path / name).mkdir()
         with tarfile.open(by_the_farm(own, name, tmp_path / name)) as layer:
-            found[name] = {member.name: member.mtime for member in layer if member.isdir()}
+            times = {member.name: (member.isdir(), member.mtime) for member in layer}
+        assert {time for folder, time in times.values() if not folder} == {10**9}, "whatever the lock's time is"
+        found[name] = {path: time for path, (folder, time) in times.items() if folder}
     assert found["one"] == found["two"]
     epoch = max(found["one"].values())
     assert found["one"] == dict.fromkeys(["added", "added/kept", "added/kept/deep"], epoch)

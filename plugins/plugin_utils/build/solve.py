@@ -32,6 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.names import ARCHIVE
 
 MAIN = "context"
+STAGED = 10**9  # seconds; after 1980, where the times of zip files begin
 IMAGE = "docker-image://"
 
 
@@ -104,7 +105,7 @@ def make(units: list[Unit], plan: Plan, sources: Sources, *, build: Platform, re
         return name
 
     options["dockerfilekey"] = local(definition(recipe, sources))
-    contexts[MAIN] = {path: File(sha, size, mode, staged_time(first.epoch, sha))
+    contexts[MAIN] = {path: File(sha, size, mode, staged_time(sha))
                       for path, (mode, sha, size) in sources.files.items()}
     for name in _all(unit.unpacked for unit in units):
         if name not in unpacked:
@@ -191,14 +192,17 @@ def inputs_tree(plan: Plan, unit: Unit, names: tuple[str, ...], platform: Platfo
     return tree
 
 
-def staged_time(epoch: int, sha256: str) -> int:
-    """The mtime (ns) of a file of the main context: within the second before the epoch, with nanoseconds that depend on
-    its content.
+def staged_time(sha256: str) -> int:
+    """The mtime (ns) of a file of the main context: within the second STAGED, with nanoseconds that depend on its
+    content.
+
+    BuildKit copies a file again only if its content changed. If the time were that of the lock, a layer on a node that
+    had copied it for the lock before would have the time of that.
 
     BuildKit keeps the last `context` that it got, and fetches only files whose size or mtime differ. If all contents
     had the same time, it might build from the file of another commit (tried). Other contexts have unique names instead.
     """
-    return (epoch - 1) * 10**9 + int(sha256[:7], 16) if epoch else int(sha256[:7], 16)
+    return STAGED * 10**9 + int(sha256[:7], 16)
 
 
 def context_name(tree: Tree) -> str:
