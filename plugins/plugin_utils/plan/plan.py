@@ -31,7 +31,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 from ansible_collections.desimages.farm.plugins.plugin_utils.registry.oci import LABEL
 
 # Part of the record: a change here rebuilds everything. 2: the size in a lock line counts, so that a wrong one is
-# noticed. 3: times of files and folders do not depend on what a node has built before.
+# noticed. 3: files and folders of contexts have other times in layers.
 FORMAT = 3
 # `trixie-security trixie@20260912T075541Z`: suites that are missing, or in the state of that time
 LEFT_OUT = "org.desimages.suites-left-out"
