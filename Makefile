@@ -74,7 +74,7 @@ clean: setup ## stop the farm and remove everything that it made, and say how mu
 	$(playbook) playbooks/clean.yml $(ARGS)
 
 # the code that is sent to nodes must run under the oldest Python that a node may have
-travels := $(foreach name,child fetching gobuild golden programs runner staging state supervised trial \
+travels := $(foreach name,child fetching gobuild golden programs renewal runner staging state supervised trial \
     trial_container trial_network,\
     tests/unit/test_$(name).py)
 

@@ -21,6 +21,7 @@ from . import files
 from .child import Child
 from .errors import FarmError, Unreachable
 from .progress import Progress
+from .renewal import renew
 from .staging import Contents, lay_out
 
 STATE = "state.json"
@@ -120,22 +121,25 @@ class _Job:
         policy, metadata = self.folder / "policy.json", self.folder / "metadata.json"
         policy.write_text(json.dumps(self.spec["solve"]["policy"]))
         engine = engine_identity(self.spec["socket"])
-        command = [self.spec["buildctl"], f"--addr=unix://{self.spec['socket']}", *self.spec["words"]]
+        buildctl = [self.spec["buildctl"], f"--addr=unix://{self.spec['socket']}"]
+        command = [*buildctl, *self.spec["words"]]
+        if not renew(self.spec["own"], self.spec["newest"], buildctl):
+            command.append("--no-cache")
         (self.folder / "command.json").write_text(json.dumps(command))
         with (self.folder / "log").open("w", encoding="utf-8", errors="replace") as log:
             log.writelines(f"{note}\n" for note in self.notes)
             self.building = True
-            buildctl = Child(command, {**os.environ, "HOME": str(self.folder), **self._login()})
+            program = Child(command, {**os.environ, "HOME": str(self.folder), **self._login()})
             try:
                 room = LOG
-                for line in buildctl.lines(self._look):
+                for line in program.lines(self._look):
                     said = "".join(f"{text}\n" for text in self.progress.feed(line))
                     if room > 0:
                         room -= len(said)
                         log.write(said if room > 0 else f"the log is cut off here, at {LOG >> 20} MB\n")
                         log.flush()
             finally:
-                code = buildctl.finish()
+                code = program.finish()
         if self.why:
             raise Cancelled(self.why)
         if code == 0:

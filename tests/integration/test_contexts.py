@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.folders import OWN
 
 from .conftest import REGISTRY, Farm, client, sh
-from .docker_host import ROOT
-from .small import Small
+from .docker_host import ROOT, until
+from .small import Small, units
 
 RECIPE = "description: {name}\nlicense: MIT\nplatforms: [linux/amd64]\n"
 FILES = [
@@ -116,3 +118,18 @@ def test_folders_have_the_epoch_whatever_a_node_has_received_before(own: Farm, s
     epoch = max(found["one"].values())
     assert found["one"] == dict.fromkeys(["added", "added/kept", "added/kept/deep"], epoch)
     assert epoch > 1_700_000_000
+
+
+def test_what_a_node_ran_before_a_lock_does_not_count_for_it(own: Farm, small: Small, tmp_path: Path) -> None:
+    """BuildKit lowers the times in a layer to the epoch, and raises none: a step that it kept would have its own."""
+    assert own.run(farm_images=["box"]).rc == 0
+    locked = small.root / "box/lock.jsonl"
+    later = time.time() + 2
+    until("the clock goes on", 10, lambda: time.time() > later)
+    now = datetime.now(timezone.utc)
+    header, _line, lines = locked.read_text().partition("\n")
+    locked.write_text(json.dumps({**json.loads(header), "snapshot": f"{now:%Y%m%dT%H%M%SZ}"}) + "\n" + lines)
+    done = own.run(farm_images=["box"])
+    assert done.built == units("box"), done.text[-3000:]
+    with tarfile.open(by_the_farm(own, "box", tmp_path)) as layer:
+        assert {member.mtime for member in layer} == {int(now.timestamp())}

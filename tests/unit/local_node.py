@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils import files, renewal
 from ansible_collections.desimages.farm.plugins.module_utils.state import MARK
 from ansible_collections.desimages.farm.plugins.plugin_utils.build.node import Node
 
@@ -49,6 +50,9 @@ class Local:
         (root / "etc").mkdir()
         (root / "etc/node.json").write_text(json.dumps(PROVEN))
         self.node.prepare()
+        own = Path(self.node.store)
+        own.mkdir(mode=0o700, exist_ok=True)
+        files.write(str(own / renewal.SINCE), "0\n")  # the programs that stand for buildctl cannot forget anything
 
     def execute(self, command: str, stdin: str, seconds: float) -> tuple[int, str, str]:
         done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, text=True, check=False)
@@ -62,7 +66,7 @@ class Local:
         return {
             "id": name, "solve": {"contexts": {"context": tree}, "policy": {"rules": []}}, "buildctl": str(program),
             "socket": str(self.socket),
-            "store": str(self.root / "store"), "own": self.node.store, "root": str(self.root),
+            "store": str(self.root / "store"), "own": self.node.store, "root": str(self.root), "newest": 0,
             "archive": "http://127.0.0.1:9/v2/x/archive",
             "words": ["build", f"--metadata-file={folder}/metadata.json", f"--local=context={folder}/contexts/context"],
         }

@@ -261,7 +261,7 @@ class Builder:
             **made.spec(f"{about['state']}/jobs/{job.id}"), "id": job.id,
             "socket": about["socket"], "buildctl": about["buildctl"], "root": about["state"],
             "store": f"{self.state}/store" if about["local"] else "", "own": f"{about['state']}/node",
-            "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive",
+            "archive": f"{registry.base}/v2/{self.keeper.namespace}/archive", "newest": self.planned.newest,
             "registry": registry.for_job(f"{about['state']}/etc/registry-ca.pem"),
             "log": str(self.run.log(job.name)),  # on the controller: for the session
         }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
@@ -44,6 +45,11 @@ class Planned:
     def build(self) -> Platform:
         """The build platform that plan and reasons are shown for."""
         return self.builds[0]
+
+    @cached_property
+    def newest(self) -> int:
+        """The epoch of the newest lock of what may be built."""
+        return max((self.plan.units[key].epoch for key in (*self.todo, *self.optional)), default=0)
 
     def lean(self) -> Planned:
         """A copy without what no later step reads, which is most of it if there is little to build."""
