@@ -74,7 +74,7 @@ def elsewhere(secure: Farm, tmp_path_factory: pytest.TempPathFactory) -> Farm:
 
 @pytest.fixture(scope="module")
 def built(secure: Farm) -> Farm:
-    """The same, for what needs images in its registry."""
+    """The farm with images in its registry."""
     done = secure.run("build.yml")
     assert done.rc == 0, done.text[-3000:]
     return secure
