@@ -25,8 +25,9 @@ def called(folder: Path) -> list[str]:
     return (folder / "called").read_text().splitlines()
 
 
-def test_buildkit_forgets_what_is_from_before_a_lock_once_for_each(tmp_path: Path,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buildkit_forgets_what_is_from_before_a_lock_once_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = int(time.time())
     for newest in (0, now - 100, now, now - 5):
         assert renewal.renew(str(tmp_path), newest, program(tmp_path))

@@ -36,6 +36,12 @@ def sleeping(tmp_path):
         result(supervised.main, **{**params, "state_dir": str(tmp_path / name), "state": "stopped"})
 
 
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+
+
 def pid(params):
     return result(supervised.main, **params)["service"]["pid"]
 
@@ -65,9 +71,7 @@ def test_a_change_of_a_service_that_was_killed_is_made_good_by_the_next_run(slee
     found = result(supervised.main, **other)
     assert found["reasons"] == ["its last change was not completed"]
     assert found["service"]["pid"] not in (0, before), "though the one before was started in this second"
-    until = time.monotonic() + 10
-    while Proc().command(found["service"]["pid"]) != "/bin/sleep 601":  # one that starts has no words for a moment
-        assert time.monotonic() < until
+    until(lambda: Proc().command(found["service"]["pid"]) == "/bin/sleep 601")  # one that starts has no words at first
     assert Host(sleeping["state_dir"], "f", ["sleeper"], run_command).problems == []
     assert not result(supervised.main, **other)["changed"]
 
@@ -79,6 +83,8 @@ def test_a_service_whose_stop_was_killed_runs_again_with_its_log(sleeping):
     leaving = {**sleeping, "command": ["/bin/sh", "-c", "sleep 600 & exec sleep 601"], "stop_timeout": 9}
     before = pid(leaving)
     folder = f"{sleeping['state_dir']}/services/sleeper"
+    until(lambda: {Proc().command(each) for each in Proc().marked(f"DESIMAGES_SERVICE={folder}")}
+          >= {"sleep 600", "sleep 601"})
     subprocess.run(["sv", "-w", "1", "force-shutdown", folder], stdout=subprocess.DEVNULL, check=False)
     assert Path(folder, "log/supervise/stat").read_text() == "run, want exit\n"
     found = result(supervised.main, **leaving)

@@ -33,7 +33,7 @@ def test_what_an_image_started_is_its_own_and_what_the_engine_started_beside_it_
     service = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 611 & exec sleep 612"]
     with subprocess.Popen(service) as outer:
         try:
-            _until(lambda: "sleep 611" in _commands(outer.pid))
+            _until(lambda: _commands(outer.pid) >= {"sleep 611", "sleep 612"})
             own = next(pid for pid, command in _below(outer.pid).items() if command == "sleep 612")
             with subprocess.Popen(["nsenter", f"--pid=/proc/{own}/ns/pid", "sleep", "613"]) as check:
                 _until(lambda: "sleep 613" in _commands(check.pid))
