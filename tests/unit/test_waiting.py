@@ -28,7 +28,7 @@ def nodes(empty: Catalog, tmp_path: Path) -> Nodes:
 @pytest.fixture
 def passes(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Lets a second pass, in which the run may find that it is stuck."""
-    times = [time.monotonic()]
+    times = [float(int(time.monotonic()))]  # a whole number: adding to it is exact
     monkeypatch.setattr(time, "monotonic", lambda: times[0])
     nodes.made.waiting.heard = times[0]
 
