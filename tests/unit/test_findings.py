@@ -61,6 +61,8 @@ def file(path: str, mode: int = 0o644, kind: int = stat.S_IFREG, **more: Any) ->
         (file("/etc/not.npmrc", content=b"//r/:_authToken=abc\n"), set()),
         (file("/usr/etc/npmrc", content=b"//r/:_authToken=abc\n"), {"secret"}),
         (file("/usr/bin/x86_64-linux-gnu-gcc-14", 0o755), {"compiler"}),
+        (file("/usr/bin/gcc.real", 0o755), {"compiler"}),
+        (file("/usr/bin/rustc-1.85", 0o755), {"compiler"}),
         (file("/usr/bin/cc", 0o777, stat.S_IFLNK, target="gcc"), {"compiler"}),
         (file("/usr/local/go/bin/go", 0o755), {"compiler"}),
         (file("/usr/share/go", 0o644), set()),

@@ -143,6 +143,10 @@ def test_a_token_is_known_by_how_it_begins(token: str) -> None:
         ("/root/.config/gh/hosts.yml", b"github.com:\n  oauth_token: abc\n"),
         ("/root/.m2/settings.xml", b"<server><password>abc</password></server>"),
         ("/root/.vault-token", b"abc\n"),
+        ("/root/.kube/config", b"users:\n- user:\n    token: abc\n"),
+        ("/app/kubeconfig", b'{"users": [{"user": {"client-key-data": "TFMw"}}]}'),
+        ("/etc/kubernetes/admin.conf", b"    client-key-data: TFMw\n"),
+        ("/app/terraform.tfstate", b'{"attributes": {"db_password": "abc", "name": "x"}}'),
         ("/etc/nginx/.htpasswd", b"me:$apr1$x$y\n"),
         ("/etc/krb5.keytab", b"\x05\x02\0\0"),
         ("/app/.env", b"DEBUG=1\nDB_PASSWORD=abc\n"),
@@ -167,6 +171,7 @@ def test_the_usual_files_have_passwords_and_tokens(path: str, content: bytes) ->
         ("/app/.env", b"DB_PASSWORD=\nDB_PASSWORD_FILE=/run/x\nALLOW_EMPTY_PASSWORD=yes\nTOKEN=${TOKEN}\n"),
         ("/etc/shadow", b"root:x:20000::::::\nsys:!*:20000::::::\n"),
         ("/etc/gshadow", b"staff::root:me\n"),
+        ("/app/terraform.tfstate", b'{"attributes": {"password": "", "token_url": "https://x", "secret": null}}'),
     ],
 )
 def test_the_usual_files_without_any_are_no_secrets(path: str, content: bytes) -> None:

@@ -23,7 +23,7 @@ COMPILERS = ("*gcc", "*g++", "*gcc-[0-9]*", "*g++-[0-9]*", "cc", "*-cc", "c89", 
              "ld.lld", "ld64.lld", "wasm-ld", "lld", "lld-[0-9]*", "mold", "ld.mold", "as", "*-as", "nasm",
              "yasm", "llc", "llc-[0-9]*", "make", "gmake", "bmake", "cmake", "cmake[0-9]*", "ninja", "samu", "meson",
              "scons", "autoconf", "automake*", "libtool", "bazel", "bazelisk", "buck2", "ant", "mvn", "gradle", "sbt",
-             "go", "go1.[0-9]*", "gofmt", "tinygo", "*gccgo", "*gccgo-[0-9]*", "rustc", "zig", "nim",
+             "go", "go1.[0-9]*", "gofmt", "tinygo", "*gccgo", "*gccgo-[0-9]*", "rustc", "rustc-[0-9]*", "zig", "nim",
              "swiftc", "javac", "kotlinc", "scalac", "node-gyp", "ghc", "ghc-[0-9]*", "ocamlc", "ocamlopt", "fpc",
              "*gnatmake", "*gnatmake-[0-9]*", "*gfortran", "*gfortran-[0-9]*", "flang*", "*gdc", "*gdc-[0-9]*", "ldc2",
              "dmd")
@@ -31,8 +31,8 @@ MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "apk", "apk.static", "opkg", "
             "microdnf", "tdnf", "yum", "zypper", "pacman", "emerge", "xbps-install", "nix", "nix-env", "guix", "brew",
             "snap", "flatpak", "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack", "bun", "bunx", "pip",
             "pip[0-9]*", "pipx", "pipenv", "uv", "uvx", "poetry", "pdm", "pixi", "easy_install*", "gem", "gem[0-9]*",
-            "bundle", "bundle[0-9]*", "bundler*", "cargo", "rustup", "composer", "composer.phar", "conda", "mamba",
-            "micromamba", "luarocks", "cpanm", "pecl", "pear", "cabal", "opam", "conan", "vcpkg")
+            "bundle", "bundle[0-9]*", "bundler*", "cargo", "cargo-[0-9]*", "rustup", "composer", "composer.phar",
+            "conda", "mamba", "micromamba", "luarocks", "cpanm", "pecl", "pear", "cabal", "opam", "conan", "vcpkg")
 MODULES = (  # what an interpreter runs or unpacks, so that no program need be there
     "*/pip/__main__.py", "*/pip-[0-9]*.whl", "*/pip.pyz", "*/uv/__main__.py", "*/poetry/__main__.py",
     "*/conda/__main__.py", "*/npm/bin/npm-cli.js", "*/corepack/dist/corepack.js", "*/yarn/bin/yarn.js",
@@ -91,7 +91,7 @@ def _secret(file: File) -> str:
 
 
 def _tools(file: File) -> Iterator[Finding]:
-    folder, name = posixpath.split(file.path)
+    folder, name = posixpath.split(file.path.removesuffix(".real"))  # what stands behind a wrapper
     if file.regular and any(fnmatch.fnmatchcase(file.path, module) for module in MODULES):
         yield Finding("package-manager", file.path, f"{file.path} is a package manager")
     placed = any(place in f"{folder}/" for place in PROGRAMS) and (file.runs or stat.S_ISLNK(file.mode))

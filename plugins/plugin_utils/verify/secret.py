@@ -68,6 +68,10 @@ _DOCKER = re.compile(rb'"(auth|identitytoken|registrytoken)"\s*:\s*"[A-Za-z0-9+/
 _CREDENTIALS = re.compile(rb"(_key|token|password|secret)[\"']?\s*[=:]\s*" + _VALUE + rb"|" + URL.pattern)
 _PASSWORD = re.compile(rb"^[ \t]*[\w.-]*password[\"']?\s*[=:]\s*" + _VALUE, re.M)
 _OAUTH = re.compile(rb"\b(oauth_token|token|refresh_token)[\"']?\s*[=:]\s*" + _VALUE)
+_KUBE = re.compile(rb"^[ \t]*(token|password|client-key-data)\s*:\s*\S"
+                   rb'|"(token|password|client-key-data)"\s*:\s*"[^"$]', re.M)
+_STATE = re.compile(  # values that a provider marks as sensitive are written plainly too
+    rb'"(\w+_)?(password|secret|token|private_key|secret_key|access_key)"\s*:\s*"[^"$]')
 _AZURE = re.compile(rb'"(secret|accessToken|refreshToken)"\s*:\s*"[^"$]')
 _COMPOSER = re.compile(rb'"password"\s*:\s*"[^"$]|"(github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')
 _HTPASSWD = re.compile(rb"^[^:#\s]+:(\$|\{SHA\}|[A-Za-z0-9./]{13}$)", re.M)
@@ -98,7 +102,8 @@ FILES: Mapping[str, re.Pattern[bytes]] = {  # the end of a path, after a slash -
     ".vault-token": re.compile(rb"\S"),
     ".m2/settings.xml": re.compile(rb"<(password|passphrase)>[^<${]"),
     ".pgpass": re.compile(rb"^[^#\n]+:[^:\n]+$", re.M),
-    ".kube/config": re.compile(rb"^[ \t]*(token|password|client-key-data)\s*:\s*\S", re.M),
+    ".kube/config": _KUBE, "kubeconfig": _KUBE, "*.kubeconfig": _KUBE, "etc/kubernetes/*.conf": _KUBE,
+    "*.tfstate": _STATE, "*.tfstate.backup": _STATE,
     ".htpasswd": _HTPASSWD, "htpasswd": _HTPASSWD, "*.htpasswd": _HTPASSWD,
     "*.keytab": re.compile(rb"\A\x05[\x01\x02]"),
     "shadow": _HASHED, "shadow-": _HASHED, "gshadow": _HASHED, "gshadow-": _HASHED, "security/opasswd": _HASHED,
