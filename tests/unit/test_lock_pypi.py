@@ -88,6 +88,21 @@ def test_each_platform_has_its_own_builds(place, index):
         "linux/amd64": {f"fast-1.0-{ON_AMD64}.whl"}, "linux/arm64": {f"fast-1.0-{ON_ARM64}.whl"}}
 
 
+def test_what_only_another_machine_needs_is_not_asked_for(place, index):
+    """pip itself would ask for what the machine that it runs on needs, here of amd64 and a newer Python."""
+    build = "cp38-abi3-manylinux_2_17_x86_64"
+    index.publish("fast", "2.0", build)
+    index.publish_source("typed", "1.0")
+    for version in ("1.0", "2.0"):
+        index.publish("both", version)
+    index.publish("Web.App", "2.1", needs=(
+        "fast==2; platform_machine == 'x86_64'", "typed; python_version >= '3.12'",
+        "both<2; python_version < '3.12'", "both>=2; python_version >= '3.12'"))
+    common = {"Web_App-2.1-py3-none-any.whl", "both-1.0-py3-none-any.whl"}
+    assert files(place, {"pypi": ["Web.App==2.1"]}, suite="bookworm") == {
+        "linux/amd64": {*common, f"fast-2.0-{build}.whl"}, "linux/arm64": common}
+
+
 def test_a_platform_without_a_build_is_refused_with_what_to_do(place, index):
     index.publish("Web.App", "2.1", needs=("fast",))
     with pytest.raises(FarmError) as error:

@@ -187,6 +187,8 @@ def test_what_pip_says_means_an_error(err, log, kind, hint):
 
 def test_the_requirement_without_a_wheel_is_named():
     assert culprit(failure("pip", NONE, "")) == "a==1"
+    marked = "ERROR: No matching distribution found for a; sys_platform == 'linux'"
+    assert culprit(failure("pip", marked, "")) == "a"
     assert culprit(FarmError("other")) == ""
     log = ("2026 The conflict is caused by:\n2026     a 1 depends on b\n2026     c 2 depends on b>=3\n"
            "2026     a 1 depends on b\n2026     c 1 depends on b>=2 and <3\n")
@@ -195,3 +197,8 @@ def test_the_requirement_without_a_wheel_is_named():
 
 def test_a_message_has_no_password():
     assert "secret" not in str(failure("pip", "ERROR: https://me:secret@index.example/a", ""))
+
+
+def test_what_pip_does_not_foresee_is_told_in_its_words():
+    trace = "ERROR: Exception:\nTraceback (most recent call last):\nInvalidVersion: Invalid version: '1.0_1'\n"
+    assert "Invalid version: '1.0_1'" in failure("pip download", trace, "").message

@@ -7,6 +7,10 @@ CAs. It downloads wheels only: an sdist would run its code to be looked at.
 pip's --only-binary is about an index alone. What a wheel requires of an address (`name @ https://...`) or a repository
 may be an sdist, which pip would build while it selects. So a hook in pip's own process refuses the programs that this
 needs: Python, and the clients of repositories. Others, such as those of keyrings, are left alone.
+
+pip has no option for what markers are evaluated for: it takes the machine that it runs on, and so asks for what the
+target does not need, and may not have. So the same process puts the target's values in place of the machine's. A pip
+that has them elsewhere gets too much or too little, which `wheels.reached` finds.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +36,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 
 LONGEST = 3600.0  # seconds that a command may take; it downloads what it needs
 OLDEST = 22  # what Python 3.11 comes with
+MARKERS = "DESIMAGES_MARKERS"  # names the variable of the environment that says what markers are evaluated for
 OURS = ("--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
 GUARDED = f"""\
-import os, runpy, sys
+import json, os, runpy, sys
 
 def refuse(event, words):
     if event != "subprocess.Popen":
@@ -43,6 +48,14 @@ def refuse(event, words):
     program = os.fsdecode(program or (arguments or [""])[0])
     if program == sys.executable or os.path.basename(program) in ("git", "hg", "svn", "bzr"):
         raise PermissionError(f"{REFUSED}: {{' '.join(arguments)[:200]}}")
+
+target = json.loads(os.environ.pop({MARKERS!r}, "{{}}"))
+try:
+    from pip._vendor.packaging import markers
+    here = markers.default_environment
+    markers.default_environment = lambda: {{**here(), **target}}
+except (ImportError, AttributeError):
+    pass
 
 sys.addaudithook(refuse)
 sys.argv[0] = "pip"
@@ -73,8 +86,10 @@ class Pip:
                    "PIP_FIND_LINKS": str(nothing)}
         return {**os.environ, **own}
 
-    def download(self, lines: Sequence[str], options: Sequence[str], into: Path) -> FarmError | None:
-        """Downloads what the lines of a requirements file ask for into an empty folder; or says why not."""
+    def download(self, lines: Sequence[str], options: Sequence[str], into: Path,
+                 where: Mapping[str, str] | None = None) -> FarmError | None:
+        """Downloads what the lines of a requirements file ask for into an empty folder; or says why not. Markers are
+        evaluated for the environment `where`."""
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
         file, log = into.with_suffix(".requirements"), into.with_suffix(".log")
@@ -82,7 +97,8 @@ class Pip:
         log.unlink(missing_ok=True)
         done = programs.run([*self.command, "download", *OURS, *options, f"--dest={into}", f"--log={log}",
                              f"--cache-dir={self.folder / 'cache'}", f"--requirement={file}"],
-                            seconds=LONGEST, environment=self.environment, folder=str(into))
+                            seconds=LONGEST, environment={**self.environment, MARKERS: json.dumps(where or {})},
+                            folder=str(into))
         if not done.code:
             return None
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

@@ -32,7 +32,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.wheels import
 
 THREADS = 4
 MOST = 1 << 22  # bytes of a wheel's METADATA
-ROUNDS = 10  # pip is asked again for what its markers hid; each round finds more, or it is the last
+ROUNDS = 10  # pip is asked again for what it left out; each round finds more, or it is the last
 REMEDY = ("an sdist is never taken, and nothing is compiled: choose another version; or take what needs native code "
           "from a debian input (python3-...), and name only the other wheels, with `dependencies: false`; or leave the "
           "platform out of the recipe")
@@ -90,7 +90,7 @@ class Closures:
 
     def _download(self, wanted: Sequence[str], platform: Platform, release: Release, into: Path,
                   *more: str) -> list[Wheel]:
-        error = self.pip.download(wanted, [*target(platform, release), *more], into)
+        error = self.pip.download(wanted, [*target(platform, release), *more], into, environment(platform, release))
         if error:
             raise error
         found = [Wheel.of(path, needs(path)) for path in sorted(into.iterdir())]

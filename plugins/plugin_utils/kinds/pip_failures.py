@@ -28,6 +28,7 @@ class Conflict(FarmError):
 
 
 REFUSED = "the farm does not run what pip asks for"
+UNFORESEEN = "ERROR: Exception:"  # what it is stands at the end of the trace that follows
 INDEX = "is the package index reachable from here? (pip config list)"
 RULES: tuple[tuple[str, type[FarmError], str], ...] = (
     (REFUSED, FarmError, "a wheel requires something of an address or a repository (`name @ https://...`), but only "
@@ -54,7 +55,8 @@ RULES: tuple[tuple[str, type[FarmError], str], ...] = (
 def failure(what: str, err: str, log: str, exit_code: int = 0) -> FarmError:
     """The error that pip's output means; `log` is what pip wrote with --log."""
     said = [line for line in err.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")] or said[-8:]
+    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ") and line != UNFORESEEN]
+    errors = errors or said[-8:]
     text = "\n    ".join(redacted(line) for line in errors[-8:])
     kind, hint = judged(err + log)
     if kind is Conflict:
@@ -73,7 +75,7 @@ def judged(output: str) -> tuple[type[FarmError], str]:
 
 def culprit(error: FarmError) -> str:
     """Which requirements pip found nothing for, or ''."""
-    if found := re.search(r"No matching distribution found for (\S+)", error.message):
+    if found := re.search(r"No matching distribution found for ([^\s;]+)", error.message):
         return found[1]
     needs = {need.strip(): who for who, need in re.findall(r"(\S+ \S+) depends on ([^;\n]+)", error.message)}
     return " and ".join(f"{need} ({who})" for need, who in needs.items())

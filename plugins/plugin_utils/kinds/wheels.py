@@ -155,8 +155,7 @@ def reached(wanted: Sequence[str], found: Mapping[str, Wheel],
     """The wheels that `wanted` needs in an environment, directly or not, and the requirements that these lack, with who
     needs them.
 
-    pip evaluates markers for the Python that it runs on, whatever it downloads for: so it may get too much or too
-    little.
+    pip may have got too much or too little: see pip_client.py.
     """
     needed: dict[str, set[str]] = {}  # name -> the extras of it that count
     lacking: dict[str, list[str]] = {}
