@@ -227,6 +227,18 @@ def test_a_program_of_the_images_own_has_the_packages_of_its_lock(place, own):
 
 
 @needs_npm
+def test_of_several_hashes_that_which_the_tarball_has_is_locked(place, own):
+    """npm installs a tarball that has any of them."""
+    text = json.loads((own / "package-lock.json").read_text())
+    entry = text["packages"]["node_modules/lib"]
+    good, entry["integrity"] = entry["integrity"], f"sha512-{'A' * 86}== {entry['integrity']}"
+    (own / "package-lock.json").write_text(json.dumps(text))
+    lock = place.lock({"npm": "./app"}).lock
+    assert good in [entry.fact["integrity"] for entry in lock.entries]
+    assert place.lock({"npm": "./app"}, lock).lock == lock
+
+
+@needs_npm
 def test_a_link_that_leads_nowhere_and_what_is_no_file_do_not_matter(place, own):
     """The context may leave them out."""
     (own / "nowhere").symlink_to("/nowhere/at/all")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError, Missing
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import AMD64
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import golang, npm_client
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.versions import Version
 
 from . import test_lock_cargo, test_lock_go, test_lock_npm, test_lock_pypi, test_relock
@@ -206,6 +206,31 @@ def test_what_is_deprecated_is_not_guessed_if_a_locked_package_is_gone(registry:
 def test_a_package_that_is_gone_is_an_error(registry: NpmRegistry, tmp_path: Path) -> None:
     with pytest.raises(Missing):
         Place(tmp_path, {}).newest({"npm": "gone", "version": "1.0.0"})
+
+
+@needs_npm
+def test_a_registry_that_calls_no_version_the_latest_is_told(registry: NpmRegistry, tmp_path: Path) -> None:
+    text = json.loads(registry.pages["/app"][1])
+    registry.pages["/app"] = ("application/json", json.dumps({**text, "dist-tags": {"beta": "1.2.0"}}).encode())
+    with pytest.raises(Missing, match="calls no version of app `latest`"):
+        Place(tmp_path, {}).newest({"npm": "app", "version": "1.2.0"})
+
+
+@needs_npm
+def test_what_the_workspaces_of_a_program_name_is_told_too(registry: NpmRegistry, tmp_path: Path) -> None:
+    place = Place(tmp_path, {})
+    own, inner = place.image / "tool", place.image / "tool" / "packages" / "a"
+    inner.mkdir(parents=True)
+    (own / "package.json").write_text('{"name": "tool", "version": "1.0.0", "workspaces": ["packages/*"]}')
+    (inner / "package.json").write_text('{"name": "a", "version": "1.0.0", "dependencies": {"@me/dep": "2.0.0"}}')
+    npm_client.Npm("npm", tmp_path / "npm").must("npm install", "install", "--package-lock-only", folder=own)
+    lock = place.lock({"npm": "./tool"}).lock
+    registry.publish("@me/dep", "2.1.0")
+    assert said(place.newest({"npm": "./tool"}, lock)) == {"@me/dep": ("2.0.0", "2.1.0", "")}
+    (own / "package-lock.json").write_text('{"lockfileVersion": 3, "packages": {"": {}}}')  # it names nothing any more
+    registry.remove("lib", "1.1.0")
+    found, = place.newest({"npm": "./tool"}, lock)
+    assert found.note.startswith("whether it and 1 other were withdrawn is not known: ")
 
 
 # --- wheels

@@ -128,8 +128,8 @@ class Programs(Resolver):
         files = self.packages.tarballs(recipe.name, found.name, packages, platforms,
                                        found.spec.get("fallback", ()), recipe.lock)  # type: ignore[arg-type]
         return tuple(KIND.entry(found.name, sha256, size, "", {
-            "name": package.name, "version": package.version, "integrity": package.integrity})
-            for package, sha256, size in files)
+            "name": package.name, "version": package.version, "integrity": integrity})
+            for package, integrity, sha256, size in files)
 
     def versions(self, recipe: Recipe, found: Input, named: Mapping[str, str],
                  place: tuple[str | int, ...]) -> list[Version]:

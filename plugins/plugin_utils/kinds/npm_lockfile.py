@@ -28,6 +28,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
     S390X,
     Platform,
 )
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import versions
 
 VERSIONS = (2, 3)
 NAME = r"^(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/[A-Za-z0-9~-]|[A-Za-z0-9~])[A-Za-z0-9._~-]*$"  # old ones have capital letters
@@ -45,7 +46,8 @@ SAID = ("funding", "deprecated")
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """A package that is installed, once however often it occurs. `only` says for which machines it is, if not for all;
+    """A package that is installed, once however often it occurs. `integrity` has each sha512 that its tarball may have,
+    almost always one. `only` says for which machines it is, if not for all;
     `built` names an optional package that has its native part for one machine."""
 
     name: str
@@ -165,7 +167,7 @@ def _package(name: str, path: str, entry: Mapping[str, Any], tree: Mapping[str, 
             for what in ("os", "cpu", "libc") if (values := entry.get(what))]
     built = [dependency for dependency in entry.get("optionalDependencies") or {}
              if _for_one_machine(_found(dependency, path, tree))]
-    return Package(name, version, hashes[0], tuple(only), built[0] if built else "")
+    return Package(name, version, " ".join(hashes), tuple(only), built[0] if built else "")
 
 
 def _for_one_machine(entry: Mapping[str, Any]) -> bool:
@@ -194,8 +196,9 @@ def _asked_elsewhere(path: str, entry: Mapping[str, Any], tree: Mapping[str, Map
 
 
 def named(manifest: str, text: str, where: str) -> dict[str, str]:
-    """The packages that a package.json names for itself, with their versions in its package-lock.json, if they come
-    from a registry. `where` is the name of their folder in messages."""
+    """The packages that a package.json names for itself, or one of its workspaces, with their versions in its
+    package-lock.json, if they come from a registry; the newest, if that has several. `where` is the name of their
+    folder in messages."""
     try:
         wanted = json.loads(manifest).get("dependencies") or {}
         good = isinstance(wanted, dict)
@@ -204,8 +207,10 @@ def named(manifest: str, text: str, where: str) -> dict[str, str]:
     if not good:
         raise BadInput([f"{where}/package.json: not a package.json"], what="what npm resolved")
     tree = _tree(text, f"{where}/package-lock.json")
-    there = {name: tree.get(f"node_modules/{name}", {}) for name in wanted}
-    return {str(entry.get("name", name)): str(entry["version"]) for name, entry in there.items() if "version" in entry}
+    asked = {path: entry.get("dependencies") for path, entry in tree.items() if path and not _installed(path)}
+    there = [(str(entry.get("name", name)), str(entry["version"])) for path, names in {"": wanted, **asked}.items()
+             if isinstance(names, dict) for name in names if "version" in (entry := _found(name, path, tree))]
+    return dict(sorted(there, key=lambda one: versions.key(one[1])))
 
 
 def short(text: str) -> str:

@@ -95,16 +95,15 @@ class Packages:
         return path
 
     def tarballs(self, image: str, name: str, packages: Sequence[Package], platforms: Sequence[Platform],
-                 fallback: Sequence[str], old: Lock) -> list[tuple[Package, str, int]]:
-        """Gets the tarballs into the store; each package with the sha256 and the size of its own.
+                 fallback: Sequence[str], old: Lock) -> list[tuple[Package, str, str, int]]:
+        """Gets the tarballs into the store; each package with the integrity, the sha256 and the size of its own.
 
         Raises FarmError if some need native code, with all of them.
         """
         known = {(entry.fact["name"], entry.fact["version"], entry.fact["integrity"]): (entry.sha256, entry.size)
                  for entry in old.entries if entry.kind == "npm"}
-        had = {package: found for package in packages
-               if (found := known.get((package.name, package.version, package.integrity)))
-               and self.store.has(*found)}
+        had = {package: (one, *found) for package in packages for one in package.integrity.split()
+               if (found := known.get((package.name, package.version, one))) and self.store.has(*found)}
         lacking = [package for package in packages if package not in had]
         for start in range(0, len(lacking), AT_ONCE):
             self.say(f"lock {image}: {name}: {start} of {len(lacking)} packages downloaded")
@@ -112,15 +111,17 @@ class Packages:
                                       self._fresh("empty"))
             if error:
                 raise error
-        if others := [package for package in lacking if not self.npm.tarball(package.integrity).is_file()]:
+        came = {package: one for package in lacking for one in package.integrity.split()
+                if self.npm.tarball(one).is_file()}
+        if others := [package for package in lacking if package not in came]:
             lines = "".join(f"\n    {package.label}, {package.integrity}" for package in others)
             raise FarmError(f"the registry has another integrity than {LOCKFILE}, which has:{lines}", input=name,
                             hint=f"find out why, and remove them from {LOCKFILE}")
-        for package in lacking:
-            path = self.npm.tarball(package.integrity)
-            had[package] = (sha256_of(str(path)), path.stat().st_size)
-            keep(path, had[package][0], self.store)
-        self._look(name, [(package, needs(self.store.path(had[package][0]))) for package in packages], platforms,
+        for package, one in came.items():
+            path = self.npm.tarball(one)
+            had[package] = (one, sha256_of(str(path)), path.stat().st_size)
+            keep(path, had[package][1], self.store)
+        self._look(name, [(package, needs(self.store.path(had[package][1]))) for package in packages], platforms,
                    fallback)
         return [(package, *had[package]) for package in packages]
 

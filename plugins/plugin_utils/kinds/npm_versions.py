@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.desimages.farm.plugins.module_utils.errors import Missing
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import versions
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_client import Npm
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.npm_failures import failure
@@ -35,12 +36,14 @@ def packages(npm: Npm, work: Path, have: Collection[tuple[str, str]], named: Map
             found.append(Version(name, version, best, withdrawn, place=place, text=best).told(failed))
         elif withdrawn:
             found.append(Version(name, version, withdrawn=withdrawn))
-    return found
+    return found or versions.unknown(dict(have), failed) if failed else found
 
 
 def _latest(npm: Npm, folder: Path, name: str) -> str:
     """What the tag `latest` names."""
     done = npm.run("view", name, "dist-tags", folder=folder)
+    if not done.code and not done.out.strip():
+        raise Missing(f"the registry calls no version of {name} `latest`, so the newest is not known")
     try:
         return str(json.loads(done.out)["latest"])
     except (ValueError, KeyError, TypeError) as error:
