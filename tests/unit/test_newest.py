@@ -285,6 +285,17 @@ def test_an_artifact_is_compared_with_the_versions_of_all_repositories(maven: Si
     assert (found.newest, found.text) == ("1.10.0", "org.example:search:1.10.0")
 
 
+@pytest.mark.parametrize(("locked", "newest"), [
+    ("12.8.1.jre8", "12.10.0.jre8"), ("12.8.1.jre11", "13.0.0.jre11"), ("33.0-android", "33.4-android"),
+    ("33.0-jre", "33.5-jre"), ("12.0", "12.1")])
+def test_an_artifact_is_compared_with_those_for_the_same_java(maven: Site, tmp_path: Path, locked: str,
+                                                              newest: str) -> None:
+    maven.pages["/org/example/search/maven-metadata.xml"] = listing(
+        "12.8.1.jre8", "12.8.1.jre11", "12.10.0.jre8", "13.0.0.jre11", "33.4-android", "33.5-jre", "12.1")
+    found, = Place(tmp_path, {"maven": [maven.url]}).newest({"maven": f"org.example:search:{locked}"})
+    assert found.newest == newest
+
+
 def test_an_artifact_whose_versions_nobody_lists_is_an_error(maven: Site, tmp_path: Path) -> None:
     with pytest.raises(Missing, match="org.example:search"):
         Place(tmp_path, {"maven": [maven.url]}).newest({"maven": "org.example:search:1.2.0"})

@@ -37,6 +37,8 @@ _GROUP = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _VERSION = rf"(?!(LATEST|RELEASE)$)(?!.*-SNAPSHOT$){_WORD}"
 COORDINATES = rf"^{_GROUP}:{_WORD}:{_VERSION}$"
 NAME, VERSION, FILE = rf"^{_GROUP}:{_WORD}$", rf"^{_VERSION}$", rf"^{_WORD}$"
+# of an artifact that is published once for each Java, at the end of its version: 12.8.1.jre8, 33.4.0-android
+_JAVA = re.compile(r"[.-](android|j(?:re|dk)[0-9]*)$")
 SUMS = {".sha256": "sha256", ".sha1": "sha1"}
 MOST = 1 << 16  # bytes of a file with a hash
 
@@ -164,7 +166,8 @@ class _Artifacts(Resolver):
         if not listed:
             raise Missing(f"{name}: no repository lists its versions: {'; '.join(map(str, failures))}",
                           hint="a repository need not have maven-metadata.xml; look at its pages", input=found.name)
-        best = versions.newest((one for one in listed if re.match(VERSION, one)), version)
+        best = versions.newest((one for one in listed if re.match(VERSION, one) and _java(one) == _java(version)),
+                               version)
         return [Version(name, version, best, place=("maven",), text=f"{name}:{best}")]
 
     def _first(self, facts: Mapping[str, str]) -> tuple[str, int]:
@@ -213,6 +216,12 @@ class _Artifacts(Resolver):
         path.unlink()
         found = re.search(rf"(?<![0-9a-f])[0-9a-f]{{{2 * hashlib.new(kind).digest_size}}}(?![0-9a-f])", text)
         return found[0] if found else ""
+
+
+def _java(version: str) -> str:
+    """The Java that a version is for, as it says it; '' if it does not."""
+    found = _JAVA.search(version)
+    return found[1] if found else ""
 
 
 KIND = MavenKind()
