@@ -95,6 +95,15 @@ def test_the_crates_that_a_program_names_are_told_with_their_versions():
     assert cargo_lock.named(manifest, text, "./tool") == {"leaf": "1.0.0", "mid": "2.0.0"}
 
 
+def test_the_members_of_a_workspace_name_crates_too():
+    member = '[[package]]\nname = "member"\nversion = "0.1.0"\ndependencies = ["mid", "leaf 2.0.0", "tool"]\n'
+    tool = '[[package]]\nname = "tool"\nversion = "0.1.0"\ndependencies = ["for-tests"]\n'
+    text = (f"version = 4\n{package()}{package('leaf', '2.0.0')}{package('mid')}{package('other')}"
+            f"{package('for-tests')}{member}{tool}")
+    manifest = '[workspace]\nmembers = ["member"]\n[package]\nname = "tool"\n'
+    assert cargo_lock.named(manifest, text, "./tool") == {"leaf": "2.0.0", "mid": "1.0.0"}
+
+
 @pytest.mark.parametrize(("text", "needs"), [
     (f"version = 4\n{OWN}", False), (f"version = 4\n{package()}", True), ("", False),
     ("\n" * 500_000, False), ('version = 4\n[[package]]\nname = "x"\n  source="git+https://a.example"\n', True)])

@@ -85,16 +85,19 @@ def parse(text: str, where: str, registry: str) -> CargoLock:
 
 
 def named(manifest: str, text: str, where: str) -> dict[str, str]:
-    """The crates that a Cargo.toml names for itself, with their versions in its Cargo.lock; the newest, if that has
-    several. `where` is the name of their folder in messages. Raises BadInput."""
+    """The crates that a Cargo.toml names for itself, and what the other packages beside it need (members of its
+    workspace), with their versions in its Cargo.lock; the newest, if that has several. `where` is the name of their
+    folder in messages. Raises BadInput."""
     try:
-        said = tomllib.loads(manifest)
+        said, packages = tomllib.loads(manifest), tomllib.loads(text).get("package", [])
         parts = [said, *said.get("target", {}).values()]
         wanted = {(value.get("package", name) if isinstance(value, dict) else name) for part in parts
                   for table in ("dependencies", "build-dependencies")
                   for name, value in part.get(table, {}).items()}
-        there = [package for package in tomllib.loads(text).get("package", [])
-                 if package["name"] in wanted and "source" in package]
+        wanted |= {asked.partition(" ")[0] for package in packages
+                   if "source" not in package and package["name"] != said.get("package", {}).get("name")
+                   for asked in package.get("dependencies", [])}
+        there = [package for package in packages if package["name"] in wanted and "source" in package]
         return {package["name"]: package["version"] for package in sorted(there, key=lambda one: key(one["version"]))}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         why = f": {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""  # the others are Python's words
