@@ -335,6 +335,15 @@ def test_a_descriptor_that_is_none_is_told(faulty: Faulty, here: Here, part: str
         here.lock(f"{faulty.address}/team/os:2", AMD64)
 
 
+def test_a_digest_that_cannot_be_checked_matters_only_to_its_platform(faulty: Faulty, here: Here) -> None:
+    value = json.loads(faulty.manifests["team/os", publish(faulty)][0])
+    value["manifests"][0]["digest"] = BAD["digest"]
+    faulty.hold("team/os", "2", json.dumps(value).encode())
+    assert {entry.platform for entry in here.lock(f"{faulty.address}/team/os:2", ARM64)} == {"linux/arm64"}
+    with pytest.raises(FarmError, match="team/os:2: .* names content by sha512"):
+        here.lock(f"{faulty.address}/team/os:2", AMD64, ARM64)
+
+
 def test_a_manifest_of_the_registry_that_is_none_is_told(faulty: Faulty, here: Here) -> None:
     for data, said in ((b'{"schemaVersion": 1}', "is a manifest of Docker's first kind"),
                        (b'{"schemaVersion": 2}', "is neither a manifest nor an index")):

@@ -274,7 +274,7 @@ class _Images(Resolver):
     def _manifests(self, registry: Registry, repository: str, digest: str, said: str,
                    platforms: Sequence[Platform]) -> dict[Platform, oci.Descriptor]:
         """The manifest of each platform. Raises FarmError with all platforms that the image lacks."""
-        data, content = _read(registry, repository, digest)
+        data, content = _read(registry, repository, digest, known=True)
         if content.config:
             config = self._config(registry, repository, content.config)
             own = image_lines.platform_in(config)
@@ -282,6 +282,7 @@ class _Images(Resolver):
         else:
             there = image_lines.children(content)
         if lacking := [str(platform) for platform in platforms if platform not in there]:
+            oci.read(data, f"{registry.address}/{repository}@{digest}")  # raises if it has them by another digest
             raise FarmError(f"{said} is not made for {', '.join(lacking)}; it is for "
                             f"{', '.join(map(str, there)) or 'no platform that the farm knows'}",
                             platform=", ".join(lacking),
@@ -329,11 +330,11 @@ def _led(origins: Origins, reference: Reference) -> str:
     return origins.rewritten(reference.place, "image")
 
 
-def _read(registry: Registry, repository: str, digest: str) -> tuple[bytes, oci.Content]:
-    found = registry.content(repository, digest)
-    if found is None:
+def _read(registry: Registry, repository: str, digest: str, *, known: bool = False) -> tuple[bytes, oci.Content]:
+    data = registry.manifest(repository, digest)
+    if data is None:
         raise Missing(f"{registry.address}/{repository} has no {digest}", hint="are name and digest right?")
-    return found
+    return data, oci.read(data, f"{registry.address}/{repository}@{digest}", known=known)
 
 
 def told(error: FarmError, what: str) -> FarmError:

@@ -159,10 +159,11 @@ def signed(data: bytes) -> bool:
         return False
 
 
-def read(data: bytes, where: str) -> Content:
+def read(data: bytes, where: str, *, known: bool = False) -> Content:
     """Reads a manifest or index. Raises RegistryError, which names `where`, if it is not one, or not valid.
 
-    Layers that come from elsewhere (`urls`) are not the registry's content, and are left out.
+    Layers that come from elsewhere (`urls`) are not the registry's content, and are left out. So are manifests of an
+    index whose digests the farm cannot check, if only those that are `known` are asked for.
     """
     value = document(data, where)
     kind = _kind(value)
@@ -174,8 +175,9 @@ def read(data: bytes, where: str) -> Content:
         raise RegistryError(f"{where} is neither a manifest nor an index that the farm knows: mediaType {said!r}")
     annotations = texts(value.get("annotations"))
     if kind in LISTS:
-        return Content(kind, tuple(_descriptor(one, where) for one in _items(value, "manifests") or ()),
-                       annotations=annotations)
+        children = [one for one in _items(value, "manifests") or ()
+                    if not (known and isinstance(one, dict) and OTHER.fullmatch(str(one.get("digest"))))]
+        return Content(kind, tuple(_descriptor(one, where) for one in children), annotations=annotations)
     config = _descriptor(value["config"], where)
     layers = [_descriptor(one, where) for one in _items(value, "layers") or ()
               if not (isinstance(one, dict) and one.get("urls"))]
