@@ -29,7 +29,8 @@ def _short(value: Any) -> str:
         return "null"
     if "PRIVATE KEY" in repr(value):
         return "(not shown: it has a private key)"
-    text = re.sub(r"""(?<=['"/])[^\s/'":@]*:[^\s/'"]*@""", "...@", repr(value))
+    # a token may be the whole login of a URL, without a colon
+    text = re.sub(r"""((?<=://)|(?<=['"/])[^\s/'":@]*:)[^\s/'"]*@""", "...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 
 
@@ -195,7 +196,7 @@ def mistakes(values: Mapping[str, Any], groups: Mapping[str, Sequence[str]], for
     here = values.get("farm_state")
     found += [f"{name} is {_short(values[name])}{_at(name, places)}, and farm_state {_short(here)}: a host has one "
               "such folder; set farm_state for this host, or mount a larger disk in it"
-              for name in STATES if here and values.get(name, here) != here]
+              for name in STATES if here and name in values and values[name] != here]
     if values.get("farm_verify") == "before_tag" and not groups.get("testers"):
         found.append("farm_verify is before_tag, but the group testers has no host that could run images: add one in "
                      "the inventory, or leave farm_verify out")

@@ -422,3 +422,16 @@ def test_a_variable_that_the_farm_does_not_have_is_told():
     assert settings.warnings(ALONE, (), ["farm_image"]) == []  # that is a mistake
     (found,) = settings.mistakes({**GOOD, "farm_image": "x"}, ALONE)
     assert "did you mean farm_images?" in found
+
+
+@pytest.mark.parametrize("given", [
+    {"pypi": "https://word@r.example/"}, {"go": "https://p.example,https://word@p.example"},
+    {"git": {"https://a/": "https://word@b/"}}, {"debian": ["http://me:word@mirror.example"]}])
+def test_a_refused_login_is_not_shown_even_if_it_is_a_token_alone(given: dict) -> None:
+    said = settings.mistakes({"farm_origins": given}, {"nodes": ["a"]})
+    assert any("no login" in one for one in said) and "word@" not in " ".join(said)
+
+
+def test_a_folder_that_does_not_equal_itself_is_refused() -> None:
+    said = settings.mistakes({"farm_state": float("nan")}, {"nodes": ["a"]})
+    assert any(one.startswith("farm_state is nan, it must be an absolute path") for one in said)
