@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,24 @@ def test_a_file_that_changes_meanwhile_is_named_with_its_image(empty: Catalog, t
     assert list((tmp_path / "store/partial").glob("*")) == []
     with pytest.raises(BadInput) if what in ("fifo", "link") else pytest.MonkeyPatch.context():
         load_catalog([str(empty.root)])
+
+
+@pytest.mark.parametrize("what", ["no folder", "fifo", "link", "empty"])
+def test_a_folder_that_changes_before_its_files_are_hashed_is_named(empty: Catalog, what: str) -> None:
+    empty.image("a", "FROM scratch\nCOPY . /\n")
+    empty.write("a/x", "x")
+    recipe = load_catalog([str(empty.root)])["a"]
+    (empty.root / "a/x").unlink()
+    if what == "no folder":
+        shutil.rmtree(empty.root / "a")
+    elif what == "fifo":
+        os.mkfifo(empty.root / "a/x")
+    elif what == "link":
+        (empty.root / "a/x").symlink_to("Dockerfile")
+    else:
+        (empty.root / "a/x").mkdir()
+    with pytest.raises(FarmError, match=r"^a(: .*/a can no longer be read| was changed during the run: .*a/x:1: )"):
+        read_sources(recipe)
 
 
 def test_a_large_file_is_read_in_pieces(empty: Catalog) -> None:

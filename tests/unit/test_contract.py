@@ -282,6 +282,24 @@ def test_what_a_contract_says_without_a_meaning_is_told(said: dict[str, Any], to
     assert [words for _path, words in mistakes(Contract.parse(said))] == told
 
 
+@pytest.mark.parametrize(("pattern", "told"), [
+    *((pattern, True) for pattern in (".*", "a*", "x|", "^", "^.*", "a?$", "$", r"\s*", "(ok)?", "(?i)x*")),
+    *((pattern, False) for pattern in (".", "ok", "^$", "^a?$", "^(?!.*error)", r"\b", "x+|y", r"a?\$", "[^a]")),
+])
+def test_an_expression_that_every_text_matches_is_told(pattern: str, told: bool) -> None:
+    said = {"ports": {"a": "1/tcp"}, "answers": [{"command": ["a"], "says": pattern}],
+            "command": ["a"], "refuses": [{"command": ["b"], "says": pattern}]}
+    words = [words for _path, words in mistakes(Contract.parse(said)) if "not a regular expression" not in words]
+    assert words == [f"{part}.0.says is {pattern!r}, which every text matches, so it could never fail: name a word "
+                     "that must be there, or leave it out" for part in ("answers", "refuses") if told]
+
+
+def test_an_empty_expression_counts_where_something_must_be_said() -> None:
+    said = {"ports": {"a": "1/tcp"}, "answers": [{"command": ["a"]}], "command": ["a"],
+            "refuses": [{"command": ["b"], "says": ""}, {"command": ["c"]}]}
+    assert [path for path, _words in mistakes(Contract.parse(said))] == [("refuses", 0, "says")]
+
+
 def test_who_promises_no_health_needs_no_check(empty: Catalog) -> None:
     empty.image("a", SERVICE.replace("HEALTHCHECK", "# HEALTHCHECK"), CONTRACT[:CONTRACT.index("  health")])
     empty.plan()

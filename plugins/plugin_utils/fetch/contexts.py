@@ -21,12 +21,20 @@ _AGAIN = "run again: the next plan is made from the files as they are then"
 
 
 def context_files(recipe: Recipe) -> dict[str, tuple[Path, int]]:
-    """The files of the main context: path in the context -> (file, mode). `load_catalog` checked them."""
-    return look(Path(recipe.folder)).files
+    """The files of the main context: path in the context -> (file, mode). Raises FarmError if they are not any more
+    what `load_catalog` checked."""
+    try:
+        found = look(Path(recipe.folder))
+    except OSError as error:
+        why = f"{recipe.folder} can no longer be read: {error.strerror}"
+        raise FarmError(f"{recipe.name}: {why}", hint=_AGAIN) from error
+    if found.problems:
+        raise FarmError(f"{recipe.name} was changed during the run: " + "; ".join(found.problems), hint=_AGAIN)
+    return found.files
 
 
 def read_sources(recipe: Recipe) -> Sources:
-    """Hashes the files of an image. Raises FarmError if one was removed since the catalog was read."""
+    """Hashes the files of an image. Raises FarmError if one cannot be used any more."""
     files = {path: (mode, *_hash(recipe, file)) for path, (file, mode) in context_files(recipe).items()}
     wrappers: dict[str, dict[str, tuple[int, str, int]]] = {}
     for name, folder in _wrappers(recipe).items():

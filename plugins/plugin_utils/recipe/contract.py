@@ -33,6 +33,7 @@ PRIVILEGES = ("no-new-privileges", "seccomp", "apparmor")  # exceptions to the c
 SAID_BY = {"ports": "EXPOSE", "volumes": "VOLUME", "user": "USER", "health": "HEALTHCHECK"}
 MOST_PORT = 65535
 _GOES_ON = r"[\w./?&=%#:~+-]"  # what makes a URL or a number another one
+_PLACES = re.compile(r"[\^$]|\\[AbBZ]|\(\?<?[=!]")  # what asks an expression for a place in a text
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)  # Python reads no number of thousands of digits
 
 
@@ -222,6 +223,9 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
         if said := _no_expression(pattern):
             yield (part, number, "says"), (f"{part}.{number}.says is {pattern!r}, which is not a regular expression: "
                                            f"{said}")
+        elif (pattern or part == "refuses") and _always(pattern):  # answers have '' if they say nothing
+            yield (part, number, "says"), (f"{part}.{number}.says is {pattern!r}, which every text matches, so it "
+                                           "could never fail: name a word that must be there, or leave it out")
     declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
     asked: list[tuple[Path, str]] = [(("health",), str(contract.health.get("http", "")))]
     asked += [(("metrics",), contract.metrics)]
@@ -288,6 +292,12 @@ def _no_expression(text: str) -> str:
     except (re.error, OverflowError, RecursionError) as error:
         return str(error)
     return ""
+
+
+def _always(pattern: str) -> bool:
+    """Whether every text matches a regular expression: one that matches nothing at all, wherever that is."""
+    inner = pattern[1:] if pattern.startswith("^") else re.sub(r"(?<!\\)\$\Z", "", pattern)
+    return not (_no_expression(inner) or _PLACES.search(inner)) and re.match(inner, "") is not None
 
 
 def _compared(part: str, promised: set[str], said: set[str] | None, inherited: set[str] | None
