@@ -26,7 +26,7 @@ BASES = ("debian", "debian-security", "maven")
 PREFIXES: Mapping[str, tuple[str, str]] = {  # what an address may become, and in words
     "url": (FETCHED, "another, such as https://mirror.example/ or file:///srv/files/"),
     "git": (r"((https?|ssh)://[^/\s]|file:///)", "another, such as https://git.example/ or file:///srv/git/"),
-    "image": (r"(?![a-z+]*://)\S", "another without a scheme, such as mirror.example/hub/"),
+    "image": (r"(?![a-z+]*://)[^\s@]+\Z", "another without a scheme or a login, such as mirror.example/hub/"),
 }
 ADDRESSES: Mapping[str, tuple[str, str]] = {
     "cargo": (r"(sparse\+https?://|file:///).*",

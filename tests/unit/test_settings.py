@@ -247,6 +247,7 @@ def test_fewer_workers_than_nodes_are_refused_with_the_number_that_is_needed():
          "in which debian is a list of base URLs, such as [https://mirror.example/debian], url is a mapping"),
         ("farm_origins", {"maven": "ftp://mirror.example"}, "maven is a list of base URLs"),
         ("farm_origins", {"image": {"docker.io/": "https://mirror.example/"}}, "another without a scheme"),
+        ("farm_origins", {"image": {"docker.io/": "me:word@mirror.example/"}}, "another without a scheme or a login"),
         ("farm_origins", {"go": "proxy.example.org"}, "go is a GOPROXY, such as https://proxy.example.org"),
         ("farm_plan_json", "plan.json", "the absolute path of a file"),
         ("farm_images", ",", "a list of names"), ("farm_platforms", ", ", "a list of platforms out of"),
