@@ -21,6 +21,7 @@ from ansible_collections.desimages.farm.plugins.modules import state_folder, sup
 
 from .local_node import SLOW, Local
 from .modules import module_of, result, run_command
+from .test_supervised import until
 
 needs_runit = pytest.mark.skipif(not shutil.which("runsv"), reason="runit is not installed")
 
@@ -34,12 +35,6 @@ def sleeping(tmp_path):
     yield params
     for name in ("farm", "moved"):
         result(supervised.main, **{**params, "state_dir": str(tmp_path / name), "state": "stopped"})
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def pid(params):
