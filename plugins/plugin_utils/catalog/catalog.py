@@ -64,11 +64,12 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
         if said := _unusable(folder, text):
             problems.append(f"farm_catalog: {text!r} {said}")
             continue
-        if folder.resolve() in seen:
+        real = folder.resolve()
+        if real in seen:
             problems.append(f"farm_catalog: {text!r} is a folder that it has already; remove one")
             continue
-        seen.add(folder.resolve())
-        own = defaults if folder.resolve() == OWN else _defaults(folder, defaults, problems)
+        seen.add(real)
+        own = defaults if real == OWN else _defaults(folder, defaults, problems)
         there = images(folder)
         problems += there.problems
         broken.update(dict.fromkeys(there.broken))
@@ -79,7 +80,7 @@ def load_catalog(catalog: Iterable[str], *, need_locks: bool = True) -> dict[str
                 problems.append(f"{_named(path)}:1: the catalog already has an image {name}, in "
                                 f"{recipes[name].folder}; rename one")
                 continue
-            recipe, whole = _recipe(path, own, recipe_schema, need_locks, documents, problems)
+            recipe, whole = _recipe(path, f"{real}/{name}", own, recipe_schema, need_locks, documents, problems)
             if recipe and whole:
                 recipes[name] = recipe
             else:
@@ -142,13 +143,14 @@ def _defaults(folder: Path, base: dict[str, Any], problems: list[str]) -> dict[s
     return base if document.problems else {**base, **document.value}
 
 
-def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
+def _recipe(path: Path, real: str, defaults: dict[str, Any], recipe_schema: dict[str, Any], need_locks: bool,
             documents: dict[str, Document], problems: list[str]) -> tuple[Recipe | None, bool]:
     """A recipe, and whether it is whole. If it has mistakes, the rest is still read, so that those in its Dockerfile
-    are reported as well. Its document goes into `documents`."""
-    folder = look(path.parent)
+    are reported as well. Its document goes into `documents`. `real` is its folder, without links on the way there."""
+    home = path.parent
+    folder = look(home)
     problems += folder.problems
-    containerfile = path.parent / "Dockerfile"
+    containerfile, lock = home / "Dockerfile", home / LOCK
     if os.path.islink(path) or os.path.islink(containerfile):  # which has been told
         return None, False
     document = Document(path, _named(path))
@@ -170,8 +172,8 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
     value = {"description": "", "license": "",
              **{key: part for key, part in document.value.items() if key not in document.bad}}
     recipe = Recipe(
-        name=path.parent.name,
-        folder=str(path.parent.resolve()),
+        name=home.name,
+        folder=real,
         dockerfile=parsed,
         inputs=tuple(kind.input(name, given) for name, given in sorted(value.get("inputs", {}).items())
                      if (kind := kind_of(given))),
@@ -180,17 +182,16 @@ def _recipe(path: Path, defaults: dict[str, Any], recipe_schema: dict[str, Any],
         suites=tuple(value.get("suites", defaults["suites"])),
         targets=tuple(value.get("targets", ())),
         args=dict(value.get("args", {})),
-        labels=_labels(path.parent.name, value, defaults),
+        labels=_labels(home.name, value, defaults),
         index=not value.get("targets"),
         compression=defaults.get("compression", "zstd"),
-        usual=path.parent.name in defaults.get(IMAGES, [path.parent.name]),
+        usual=home.name in defaults.get(IMAGES, [home.name]),
         contract=contract.Contract.parse(value.get("contract", {})),
-        lock=locks.read(path.parent / LOCK, _named(path.parent / LOCK),
-                        need_locks and not os.path.islink(path.parent / LOCK), problems),
+        lock=locks.read(lock, _named(lock), need_locks and not os.path.islink(lock), problems),
     )
     _check_evaluated(recipe, problems)
     if not folder.problems:  # else it is not known what is in the context
-        naming.check_files(recipe, folder.files, lambda name: is_there(path.parent / name), problems)
+        naming.check_files(recipe, folder.files, lambda name: is_there(home / name), problems)
     documents[recipe.name] = document
     if "inputs" not in document.bad:
         _check_recipe(recipe, document, set(folder.files), problems)

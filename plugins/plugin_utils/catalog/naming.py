@@ -9,7 +9,7 @@ from __future__ import annotations
 import graphlib
 import posixpath
 from collections.abc import Callable, Collection
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import folders
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
@@ -20,7 +20,7 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import
 
 def at(recipe: Recipe, file: str) -> str:
     """A file of an image, as messages name it."""
-    return folders.shown(Path(recipe.folder) / file, 3)
+    return folders.shown(f"{recipe.folder}/{file}", 3)
 
 
 def reference(name: str, recipes: dict[str, Recipe]) -> tuple[str, str] | None:

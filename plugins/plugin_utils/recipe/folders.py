@@ -251,6 +251,6 @@ def _utf8(name: str) -> bool:
     return True
 
 
-def shown(path: Path, parts: int) -> str:
+def shown(path: str | Path, parts: int) -> str:
     """The last parts of a path, for messages."""
-    return visible("/".join(path.parts[-parts:]))
+    return visible("/".join(str(path).split("/")[-parts:]))
