@@ -186,12 +186,13 @@ class Node:
         """What this host runs, as tried. Raises FarmError if its own platform is not among it."""
         own = Platform.parse(self.params["platform"])
         tried = abilities.tried(self.state_dir)
-        native = ([Platform.parse(name) for name in self.params["native"]]
+        said = list(filter(None, map(str.strip, self.params["native"])))  # of a text with commas
+        native = ([Platform.parse(name) for name in said]
                   or [platform for platform, how in tried.items() if how == abilities.NATIVE])
         if own not in native:
             how = {abilities.EMULATED: "are run by an emulator"}.get(tried[own], "do not run")
-            why = (f"farm_native is {', '.join(self.params['native'])}, without {own}, which BuildKit is compiled for"
-                   if self.params["native"] else
+            why = (f"farm_native is {', '.join(said)}, without {own}, which BuildKit is compiled for"
+                   if said else
                    f"its kernel calls itself {os.uname().machine}, but programs for {own} {how} here")
             raise FarmError(why, hint="set farm_native to the platforms that this host is to run, its own first")
         return {

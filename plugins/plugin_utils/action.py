@@ -210,9 +210,10 @@ def blank(options: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
 
 
 def listed(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with an empty list for an empty text, as `-e farm_images=` gives it: Ansible would make a list of
-    one empty text of it."""
-    return {name: [] if value == "" and options.get(name, {}).get("type") == "list" else value
+    """The arguments, with a list for a text with commas, as `-e farm_images='a, b'` gives it. Ansible's own list would
+    have the spaces, and one empty text for an empty one."""
+    return {name: [part for part in map(str.strip, value.split(",")) if part]
+            if isinstance(value, str) and options.get(name, {}).get("type") == "list" else value
             for name, value in given.items()}
 
 

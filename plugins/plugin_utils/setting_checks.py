@@ -37,8 +37,9 @@ ADDRESSES: Mapping[str, tuple[str, str]] = {
     "pypi": (r"(https?://\S+|file:///\S+)?",
              "the address of an index, or a folder of wheels, such as file:///srv/wheels"),
 }
-# in an address; ssh has its user there, which is no secret
-LOGIN = re.compile(r"(?i)(?<!ssh)://[^/\s\"@]+@|ssh://[^/\s\"@]*:[^/\s\"@]*@")
+# In an address. ssh has its user there, which is no secret. A password may have a slash: what is before it is no port.
+LOGIN = re.compile(r"(?i)(?<!ssh)://[^/\s\"@]+@|ssh://[^/\s\"@]*:[^/\s\"@]*@"
+                   r"|://(?!\[)[^/\s\"@:]*:(?![0-9]*([/?#\"\s,|]|\Z))[^\s\"]*@")
 YES = ("true", "yes", "on")
 WORDS = (*YES, "false", "no", "off")
 SNAPSHOT = "%Y%m%dT%H%M%SZ"
@@ -127,13 +128,13 @@ def names(value: Any) -> str:
 
 def folders(value: Any) -> str:
     """An empty name, as after a last comma, would be the folder in which the run was started."""
-    given = value.split(",") if isinstance(value, str) else value
+    given = list(map(str.strip, value.split(","))) if isinstance(value, str) else value
     return texts(value) or ("" if given and all(given) else "a list of folders")
 
 
 def platforms(value: Any) -> str:
     known = [str(platform) for platform in ALL]
-    given = [one for one in value.split(",") if one] if isinstance(value, str) else value
+    given = list(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
     good = not texts(value) and all(one in known for one in given)
     good = good and (bool(given) or not value)  # commas alone are no choice
     return "" if good else f"a list of platforms out of {', '.join(known)}"
@@ -190,7 +191,7 @@ def templates(value: Any) -> str:
     """Templates of tags, as registry/tags.py renders them."""
     if said := texts(value):
         return said
-    given = value.split(",") if isinstance(value, str) else value
+    given = list(map(str.strip, value.split(","))) if isinstance(value, str) else value
     try:
         fields = {(name, spec, conversion) for text in given
                   for _text, name, spec, conversion in Formatter().parse(text) if name is not None}

@@ -21,6 +21,10 @@ from ansible_collections.desimages.farm.plugins.plugin_utils import setting_chec
 
 ROLES = ("binfmt", "buildkitd", "registry")
 OF_HOSTS = ("farm_state", "farm_registry", "farm_native", "farm_emulation")  # what decides how a host is provisioned
+# Before a host: a token may be the whole login of a URL, without a colon, and a password may have a slash, which makes
+# it no port.
+LOGIN = re.compile(r"""((?<=://)|(?<=['"/])[^\s/'":@]*:)[^\s/'"]*@"""
+                   r"""|((?<=://)|(?<=['"/]))(?!\[)[^\s/'":@]*:(?![0-9]*['"/])[^\s'"]*@""")
 
 
 def _short(value: Any) -> str:
@@ -29,8 +33,7 @@ def _short(value: Any) -> str:
         return "null"
     if "PRIVATE KEY" in repr(value):
         return "(not shown: it has a private key)"
-    # a token may be the whole login of a URL, without a colon
-    text = re.sub(r"""((?<=://)|(?<=['"/])[^\s/'":@]*:)[^\s/'"]*@""", "...@", repr(value))
+    text = LOGIN.sub("...@", repr(value))
     return text if len(text) <= 300 else text[:297] + "..."
 
 

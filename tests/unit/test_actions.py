@@ -39,5 +39,9 @@ def test_an_empty_text_is_no_list_of_one_empty_name() -> None:
     assert run(to="/there", names="a,b")["names"] == ["a", "b"]
 
 
+def test_a_list_as_a_text_may_have_spaces_and_a_last_comma() -> None:
+    assert run(to="/there", names="a, b,")["names"] == ["a", "b"]
+
+
 def test_a_path_that_is_not_needed_may_be_empty() -> None:
     assert run(to="/there")["secrets"] == ""

@@ -256,6 +256,8 @@ def test_all_differences_and_mistakes_are_told_at_once(empty: Catalog) -> None:
             "metrics asks http://127.0.0.1/: no port in ports is 80/tcp, so nobody could read them from outside; TCP "
             "ports: none"]),
         ({"ports": {"a": "443/tcp"}, "metrics": "https://127.0.0.1/"}, []),
+        ({"ports": {"a": "1/tcp", "b": "1/udp", "c": "1/tcp"}}, [
+            "ports.c is 1/tcp, which a is already: leave one of them out"]),
         ({"ports": {"a": "1/tcp"}, "answers": [{"command": ["a"], "again": True}]}, [
             "answers.0.again asks whether data were kept, but the image has no volumes that could keep them: leave it "
             "out, or name the volumes"]),

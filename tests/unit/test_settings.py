@@ -34,7 +34,8 @@ def test_good_settings_have_no_mistakes():
     ("farm_publish", "https://me:secret@registry.example/x"), ("farm_state", "me:secret@x"),
     ("farm_origins", {"go": "https://me:secret@proxy.example", "debain": []}),
     ("farm_origins", {"debian": {"https://me:secret@mirror.example": 1}}), ("farm_registry_password", "secret\n"),
-    ("farm_registry_password", ["secret"]),
+    ("farm_registry_password", ["secret"]), ("farm_origins", {"pypi": "https://me:se/cret@index.example/"}),
+    ("farm_origins", {"npm": "https://me:a/secret@npm.example/", "x": 1}), ("farm_registry", "me:a/secret@r.example"),
     ("farm_trusted_keys", ["-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"]),
     ("farm_registry_ca", "-----BEGIN EC PRIVATE KEY-----\nsecret\n-----END EC PRIVATE KEY-----\n"),
     ("farm_signing_key", "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"),
@@ -267,7 +268,8 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_native", ["linux/arm/v7", "linux/arm/v6"]), ("farm_native", []), ("farm_slots", 0), ("farm_slots", "12"),
         ("farm_emulation", "missing"), ("farm_emulation", {"linux/s390x": "allowed", "linux/arm/v6": "never"}),
         ("farm_controller_state", "/home/me/farm"), ("farm_catalog", "desimages.farm,/srv/images"),
-        ("farm_images", ""), ("farm_platforms", ""),
+        ("farm_images", ""), ("farm_platforms", ""), ("farm_platforms", "linux/arm64, linux/arm/v6"),
+        ("farm_catalog", "desimages.farm, /srv/images"), ("farm_tags", "{suite}, latest"),
         ("farm_tags", "{suite},latest"), ("farm_tags", ["{suite}-{date}-{id}"]), ("farm_publish", ""),
         ("farm_publish", "registry.example.org:5000"), ("farm_publish", "docker.io/me"),
         ("farm_publish", "registry.example.org/team/my--images__x"), ("farm_state", "/srv/farm..1/.x"),
@@ -279,6 +281,7 @@ def test_a_wrong_setting_is_told_with_what_it_may_be(name, value, said):
         ("farm_origins", {"cargo": "file:///srv/crates"}),
         ("farm_origins", {"git": {"https://a/": "ssh://git@b/"}, "url": {"https://a/": "https://b/x@1/"}}),
         ("farm_origins", {"cargo": "sparse+http://index.example/"}),
+        ("farm_origins", {"npm": "https://npm.example:8080/@scope/", "pypi": "https://[2001:db8::1]:80/@x"}),
     ],
 )
 def test_a_right_setting_is_taken(name, value):

@@ -226,6 +226,10 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
         elif (pattern or part == "refuses") and _always(pattern):  # answers have '' if they say nothing
             yield (part, number, "says"), (f"{part}.{number}.says is {pattern!r}, which every text matches, so it "
                                            "could never fail: name a word that must be there, or leave it out")
+    named: dict[str, str] = {}
+    for name, port in contract.ports.items():
+        if named.setdefault(port, name) != name:
+            yield ("ports", name), f"ports.{name} is {port}, which {named[port]} is already: leave one of them out"
     declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
     asked: list[tuple[Path, str]] = [(("health",), str(contract.health.get("http", "")))]
     asked += [(("metrics",), contract.metrics)]
