@@ -12,11 +12,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.contract import Contract, differences
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import IMAGE, parse
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.evaluation import view
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.expansion import expand
@@ -114,6 +116,19 @@ STEPS = [
 ]
 
 TAKES = [*(f"COPY --from={name} /a /b" for name in "ab012"), "RUN --mount=from=b,target=/x y", "RUN x", "COPY f /g"]
+PROMISES = [
+    "EXPOSE 80", "EXPOSE 80/tcp 53/udp", "EXPOSE 8000-8003", "EXPOSE 1-2/UDP", "EXPOSE 80/TCP", 'EXPOSE "81"',
+    "EXPOSE 8080:90", "EXPOSE 127.0.0.1:1:91/udp", "EXPOSE 80 \\\n  82 \\\n# no\n  83", "EXPOSE 080", "EXPOSE 5/sctp",
+    "VOLUME /data", "VOLUME /data /more", 'VOLUME ["/data", "/a b"]', "VOLUME '/q'", 'VOLUME "/r"', "VOLUME [\"/x\"] ",
+    "VOLUME [/y]", "VOLUME ['/z']", "VOLUME rel", "VOLUME /sl/", "VOLUME /d/../e", 'VOLUME ["/\\u0061"]', "WORKDIR /w",
+    "USER 2000", "USER 2000:2000", "USER root", 'USER "2001"', "USER 0", "USER nobody", "USER 2000:nobody", "USER 007",
+    "CMD a b", 'CMD ["a", "b"]', "CMD [ 'a' ]", 'CMD ["a"] ', "CMD []", 'CMD ["a", "b c"]', "CMD a \\\n  b",
+    "CMD a  b ", 'CMD ["\\u0061", "b"]', "CMD echo 'x y'", 'CMD ["a",]', "CMD <<E\na\nE", "cmd c", 'SHELL ["/x", "-c"]',
+    'ENTRYPOINT ["e"]', "ENTRYPOINT e f", "ENTRYPOINT []", "ONBUILD CMD no", "ONBUILD EXPOSE 1", "ENV A=b",
+    "STOPSIGNAL 9",
+    "HEALTHCHECK NONE", "HEALTHCHECK CMD h 1", 'HEALTHCHECK --interval=5s --retries=3 CMD ["h", "1"]', "RUN x",
+    "HEALTHCHECK --timeout=3s \\\n  CMD h \\\n  2", "HEALTHCHECK cmd h 3", "healthcheck none",
+]
 NUMBERED = ("FROM base AS a\nRUN x\nFROM base AS b\nRUN y\nFROM base AS st\n"
             "COPY --from=a /a /b\nCOPY --from=b /a /b\nCOPY --from=1 /a /c\n")
 
@@ -256,3 +271,46 @@ def test_what_a_target_does_not_reach_does_not_change_it(buildkit: Any) -> None:
             assert head == theirs["head"], (key, text, before)
             same += before != text
     assert same > 500
+
+
+def promised(config: dict[str, Any]) -> Contract:
+    """The contract of an image that keeps to its configuration."""
+    ports = {f"p{number}": port for number, port in enumerate(config["ExposedPorts"] or {})}
+    user = config["User"].partition(":")[0]
+    test = (config["Healthcheck"]["Test"] or ["NONE"])[1:]
+    return Contract(ports=ports, volumes=tuple(config["Volumes"] or ()), command=tuple(config["Cmd"] or ()),
+                    user=int(user) if user.isdecimal() else 0 if user in ("", "root") else None,
+                    health={"command": test[-1]} if test else {})
+
+
+def test_a_contract_that_repeats_what_buildkit_writes_is_no_contradiction(buildkit: Any) -> None:
+    """And one that says anything else is."""
+    chance = random.Random(5)
+    texts = []
+    for _case in range(6000):
+        lines = []
+        for number in range(chance.randint(1, 3)):
+            lines += [f"FROM {f's{number - 1}' if number and chance.random() < 0.8 else 'scratch'} AS s{number}",
+                      *some(chance, PROMISES, 5)]
+        texts.append("".join(f"{line}\n" for line in lines))
+    asked = [{"text": text, "platform": "linux/amd64", "build": "linux/amd64", "target": "", "args": GIVEN}
+             for text in texts]
+    seen: dict[str, int] = {}
+    for text, theirs in zip(texts, buildkit(builds=asked)["builds"]):
+        file = parse(text)
+        found = view(file, "")
+        if theirs["error"] or file.refused or found.refused:
+            continue
+        contract = promised(theirs["config"])
+        assert list(differences(contract, found, [], whole=True)) == [], (text, theirs["config"])
+        others = {"ports": {**contract.ports, "more": "7777/tcp"}, "volumes": (*contract.volumes, "/others"),
+                  "health": {"command": "others"}, "user": (contract.user or 0) + 1}
+        if contract.service and contract.command:
+            others["command"] = (*contract.command, "others")
+        if contract.user is None:  # the number of a name is in the image
+            del others["user"]
+        for part, other in others.items():
+            told = [name for name, _how in differences(replace(contract, **{part: other}), found, [], whole=True)]
+            assert told == [part], (text, theirs["config"], part)
+            seen[part] = seen.get(part, 0) + 1
+    assert min(seen.values()) > 500, seen

@@ -65,7 +65,19 @@ type converted struct {
 	Images   [][2]string `json:"images"`
 	Commands [][2]string `json:"commands"`
 	Head     string      `json:"head"`
+	Config   config      `json:"config"`
 	Error    string      `json:"error"`
+}
+
+// config is what of an image's configuration a contract repeats.
+type config struct {
+	User        string              `json:"User"`
+	Ports       map[string]struct{} `json:"ExposedPorts"`
+	Volumes     map[string]struct{} `json:"Volumes"`
+	Cmd         []string            `json:"Cmd"`
+	Healthcheck struct {
+		Test []string `json:"Test"`
+	} `json:"Healthcheck"`
 }
 
 func read(text string) ([]stage, error) {
@@ -114,8 +126,8 @@ func (r *resolver) ResolveImageConfig(_ context.Context, ref string, opt sourcer
 	name := strings.TrimSuffix(strings.TrimPrefix(ref, "docker.io/library/"), ":latest")
 	r.asked[[2]string{name, platforms.FormatAll(platforms.Normalize(platform))}] = true
 	layers := ocispecs.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString(ref)}}
-	config, err := json.Marshal(ocispecs.Image{Platform: platform, RootFS: layers})
-	return ref, "", config, err
+	image, err := json.Marshal(ocispecs.Image{Platform: platform, RootFS: layers})
+	return ref, "", image, err
 }
 
 func convert(text, platform, build, target string, args map[string]string) (converted, error) {
@@ -162,9 +174,13 @@ func convert(text, platform, build, target string, args map[string]string) (conv
 			found.Commands = append(found.Commands, [2]string{strings.Join(run.Meta.Args, " "), platforms.FormatAll(on)})
 		}
 	}
-	config, err := json.Marshal(result.Image)
-	found.Head = digest.FromBytes(slices.Concat(append([][]byte{config}, built.Def...)...)).String()
-	return found, err
+	image, err := json.Marshal(result.Image)
+	if err != nil {
+		return found, err
+	}
+	found.Head = digest.FromBytes(slices.Concat(append([][]byte{image}, built.Def...)...)).String()
+	said := struct{ Config *config }{&found.Config}
+	return found, json.Unmarshal(image, &said)
 }
 
 func message(err error) string {
