@@ -88,6 +88,14 @@ def test_each_platform_has_its_own_builds(place, index):
         "linux/amd64": {f"fast-1.0-{ON_AMD64}.whl"}, "linux/arm64": {f"fast-1.0-{ON_ARM64}.whl"}}
 
 
+def test_the_version_in_the_name_of_a_wheel_may_have_another_form(place, index):
+    index.publish("odd", "1.0.RC1")
+    found = place.lock({"pypi": ["odd==1.0rc1"]}).lock
+    assert {(entry.fact["version"], entry.fact["file"]) for entry in found.entries} == {
+        ("1.0rc1", "odd-1.0.RC1-py3-none-any.whl")}
+    assert place.lock({"pypi": ["odd==1.0rc1"]}, found).lock == found
+
+
 def test_what_only_another_machine_needs_is_not_asked_for(place, index):
     """pip itself would ask for what the machine that it runs on needs, here of amd64 and a newer Python."""
     build = "cp38-abi3-manylinux_2_17_x86_64"

@@ -97,6 +97,9 @@ def test_a_wheel_is_asked_for_by_its_own_tags(file, options):
     [
         ({"name": "hap-python", "version": "5.2.0", "file": "HAP_python-5.2.0-py3-none-any.whl"}, True),
         ({"name": "a", "version": "1.0+cu1", "file": "a-1.0+cu1-cp38-abi3-manylinux_2_28_aarch64.whl"}, True),
+        ({"name": "a", "version": "1.0rc1", "file": "A-1.0.RC1-py3-none-any.whl"}, True),
+        ({"name": "a", "version": "1.0.RC1", "file": "A-1.0.RC1-py3-none-any.whl"}, False),
+        ({"name": "a", "version": "1.x", "file": "a-1.x-py3-none-any.whl"}, False),
         ({"name": "a", "version": "1.0", "file": "a-1.0.tar.gz"}, False),
         ({"name": "a", "version": "1.0", "file": "b-1.0-py3-none-any.whl"}, False),
         ({"name": "a", "version": "1.0", "file": "a-1.1-py3-none-any.whl"}, False),

@@ -84,10 +84,12 @@ class PypiKind(Kind):
         return f"{name}/{fact['file']}"
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
-        parts = wheels.FILE.fullmatch(fact["file"])
-        if not parts:
+        try:
+            known = wheels.subject(fact["file"])
+        except FarmError:
             yield f"file {fact['file']!r} is not the name of a wheel for CPython"
-        elif (wheels.normal(parts["name"]), parts["version"]) != (fact["name"], fact["version"]):
+            return
+        if known != (fact["name"], fact["version"]):
             yield f"file {fact['file']!r} is not of {fact['name']} {fact['version']}"
 
     def licence(self, fact: Mapping[str, str], path: Path) -> Licence:

@@ -34,9 +34,9 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 VERSION = (r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
            r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?")
 REQUIREMENT = rf"^{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?=={VERSION}$"
-FILE = re.compile(rf"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-(?P<version>{VERSION})(?:-[0-9]\w*)?-"
-                  r"(?P<python>(?:py|cp)[0-9]+(?:\.(?:py|cp)[0-9]+)*)-(?P<abi>[a-z0-9_]+(?:\.[a-z0-9_]+)*)-"
-                  r"(?P<platform>[a-z0-9_]+(?:\.[a-z0-9_]+)*)\.whl", re.ASCII)
+_FILE = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-(?P<version>[A-Za-z0-9.!+_]+)(?:-[0-9]\w*)?-"
+                   r"(?P<python>(?:py|cp)[0-9]+(?:\.(?:py|cp)[0-9]+)*)-(?P<abi>[a-z0-9_]+(?:\.[a-z0-9_]+)*)-"
+                   r"(?P<platform>[a-z0-9_]+(?:\.[a-z0-9_]+)*)\.whl", re.ASCII)
 
 
 class Release(NamedTuple):
@@ -120,10 +120,24 @@ def fits(file: str, platform: Platform) -> bool:
 
 
 def _parts(file: str) -> re.Match[str]:
-    found = FILE.fullmatch(file)
+    found = _FILE.fullmatch(file)
     if not found:
-        raise FarmError(f"{file} is not the name of a wheel for CPython")
+        raise FarmError(f"{file} is not the name of a wheel for CPython", hint="choose another version")
     return found
+
+
+def subject(file: str) -> tuple[str, str]:
+    """The project and the version in the name of a wheel, both in normal form (`X-1.0.RC1-...` -> (`x`, `1.0rc1`))."""
+    found = _parts(file)
+    version = found["version"]
+    if not re.fullmatch(VERSION, version):
+        from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import versions  # here, as it is rare
+
+        try:
+            version = str(versions.Version(version))
+        except versions.InvalidVersion as error:
+            raise FarmError(f"{file} has a version that is none (PEP 440)", hint="choose another version") from error
+    return normal(found["name"]), version
 
 
 @dataclass(frozen=True)
@@ -137,8 +151,7 @@ class Wheel:
 
     @classmethod
     def of(cls, path: Path, needs: Iterable[str]) -> Wheel:
-        found = _parts(path.name)
-        return cls(path, normal(found["name"]), found["version"], tuple(needs))
+        return cls(path, *subject(path.name), tuple(needs))
 
 
 def environment(platform: Platform, release: Release) -> dict[str, str]:
