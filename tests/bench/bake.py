@@ -1,7 +1,8 @@
 """The farm beside `docker buildx bake` on the same Dockerfiles, BuildKit and registry, in one run, inputs fetched
 beforehand.
 
-    python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--rounds N] [--writes N]
+    python tests/bench/bake.py [--catalog synthetic|real] [--images debian,base] [--platforms linux/amd64]
+        [--rounds N] [--writes N]
 
 Three cases: nothing built yet, nothing changed, one file of an image changed (of `base` in the real catalog). The
 farm's time is that of the whole `ansible-playbook build.yml`. To reach: nothing changed in 6 s, and in 0.5 of bake's
@@ -21,7 +22,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -135,11 +136,12 @@ def change(folder: Path, number: int) -> None:
             dockerfile.write(f"ENV BENCH={number}\n")
 
 
-def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: int, writes: int) -> None:
-    """One catalog: all cases for both sides, printed as a table."""
+def compare(kind: str, catalog: Path, chosen: Mapping[str, list[str]], changed: str, rounds: int, writes: int) -> None:
+    """One catalog: all cases for both sides, printed as a table. `chosen` has the farm's variables that choose."""
     costs: dict[tuple[str, str], list[Cost]] = {}
     disk = f"; BuildKit and the registry each write to the disk {writes} times a second at most" if writes else ""
-    print(f"{kind} catalog: {', '.join(images) or 'the usual images'}{disk}", flush=True)
+    words = ", ".join(name for names in chosen.values() for name in names)
+    print(f"{kind} catalog: {words or 'the usual images'}{disk}", flush=True)
 
     def take(case: str, side: str, run: Callable[[], Cost]) -> None:
         costs.setdefault((case, side), []).append(run())
@@ -147,8 +149,8 @@ def compare(kind: str, catalog: Path, images: list[str], changed: str, rounds: i
 
     for number in range(rounds):
         name = f"bench-{kind}-{int(time.time())}"
-        farm = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images,
-                               "farm_namespace": f"{name}-farm"}, writes=writes)
+        farm = Farm(variables={"farm_catalog": [str(catalog)], **chosen, "farm_namespace": f"{name}-farm"},
+                    writes=writes)
         build = partial(farm.play, "build.yml")
         farm.fresh()
         take(CASES[0], "farm", build)
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--catalog", choices=["synthetic", "real"], action="append", help="default: both")
     parser.add_argument("--images", default="",
                         help="of the real catalog, separated by commas; their parents come along")
+    parser.add_argument("--platforms", default="", help="of both catalogs, separated by commas")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--writes", type=int,
                         help="a slower disk: so many writes a second at most for BuildKit, and for the registry "
@@ -190,18 +193,20 @@ def main() -> None:
     farm = Farm()
     farm.provision()
     WORK.mkdir(exist_ok=True)
+    chosen = {name: listed.split(",") for name, listed in
+              (("farm_images", arguments.images), ("farm_platforms", arguments.platforms)) if listed}
     for kind in arguments.catalog or ["synthetic", "real"]:
         catalog = WORK / kind / "images"
         if kind == "synthetic":
             for writes in [0, *([SLOW] if farm.can_slow else [])] if arguments.writes is None else [arguments.writes]:
-                compare(kind, synthetic(catalog, 27), [], "image00000", arguments.rounds, writes)
+                every = {name: value for name, value in chosen.items() if name != "farm_images"}
+                compare(kind, synthetic(catalog, 27), every, "image00000", arguments.rounds, writes)
             continue
         shutil.rmtree(catalog, ignore_errors=True)
         shutil.copytree(PROJECT / "images", catalog)
-        images = [name for name in arguments.images.split(",") if name]
-        fetch = Farm(variables={"farm_catalog": [str(catalog)], "farm_images": images})
+        fetch = Farm(variables={"farm_catalog": [str(catalog)], **chosen})
         print(f"inputs fetched and all built once: {fetch.play('build.yml')}", flush=True)
-        compare(kind, catalog, images, "base", arguments.rounds, arguments.writes or 0)
+        compare(kind, catalog, chosen, "base", arguments.rounds, arguments.writes or 0)
 
 
 if __name__ == "__main__":
