@@ -222,50 +222,8 @@ def _check_recipe(recipe: Recipe, document: Document, files: set[str], problems:
 
     `files` are those of the main context.
     """
-    named = naming.at(recipe, "Dockerfile")
     known, bases = {found.name: found for found in recipe.inputs}, recipe.bases
-    used: set[str] = set()
-    paths: tuple[str, ...]
-    for use in dict.fromkeys(use for found in distinct(recipe) for use in found.view.all_outside):
-        if use.name.startswith(UNPACKED):
-            wanted, context, paths = use.name[len(UNPACKED):], BUILD_INPUTS, ("/" + use.name[len(UNPACKED):],)
-        elif use.name in (INPUTS, BUILD_INPUTS):
-            wanted, context, paths = "", use.name, use.paths
-        elif use.name in bases:
-            used.add(use.name)
-            if use.build != bases[use.name].build:
-                where = ("a stage for the build platform: say `for: build` in image.yml" if use.build else
-                         "the platform that is built: write FROM --platform=$BUILDPLATFORM, or leave out `for: build`")
-                problems.append(f"{named}:{use.line}: {use.name} is used for {where}")
-            continue
-        else:
-            continue
-        for path in paths:
-            name = wanted or path.strip("/").partition("/")[0]
-            used.add(name)
-            if ".." in path.split("/"):
-                problems.append(f"{named}:{use.line}: {path} leads out of the input; write the path without ..")
-            if name in bases:
-                problems.append(f"{named}:{use.line}: {name} is an image: use it by its own name, as in FROM {name} or "
-                                f"COPY --from={name}")
-                continue
-            if wanted and wanted in known and known[wanted].kind != "debian":
-                problems.append(f"{named}:{use.line}: {use.name}: only Debian packages are unpacked; take {wanted} "
-                                f"from {BUILD_INPUTS if known[wanted].build else INPUTS}")
-                continue
-            if not name or set("$*?[") & set(name):
-                problems.append(f"{named}:{use.line}: {path} of {context} names no input: write the name of one out, "
-                                f"as in /{next(iter(known), 'NAME')}; inputs: {', '.join(sorted(known)) or 'none'}")
-                continue
-            if name not in known:
-                where = f"{named}:{use.line}: "
-                near = nearest(name, sorted(known))
-                problems.append(f"{where}{name!r} is not an input of image.yml{near}"
-                                f"; inputs: {', '.join(sorted(known)) or 'none'}")
-            elif known[name].build != (context == BUILD_INPUTS):
-                right = BUILD_INPUTS if known[name].build else INPUTS
-                problems.append(f"{named}:{use.line}: take {name} from {right}, not from {context} (see `for:` in "
-                                "image.yml)")
+    used = naming.check_inputs(recipe, known, problems)
     for name in sorted(set(known) - used):
         if not KINDS[known[name].kind].own:  # that code is in the main context
             problems.append(f"{document.name}:{document.line(('inputs', name))}: {name} is an input that the "

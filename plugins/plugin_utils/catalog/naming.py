@@ -2,18 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the names in a Dockerfile mean: those in FROM and --from, which are images and their targets, and circles among
-them; those in COPY, which are files of the image's folder. No I/O."""
+them; those of inputs; those in COPY, which are files of the image's folder. No I/O."""
 
 from __future__ import annotations
 
 import graphlib
 import posixpath
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe import folders
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.dockerfile import Use
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.documents import Document
-from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import BUILD_INPUTS, INPUTS, UNPACKED, Recipe
+from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import (
+    BUILD_INPUTS,
+    INPUTS,
+    UNPACKED,
+    Input,
+    Recipe,
+)
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.texts import nearest
 from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.views import distinct, gathered, shown
 
@@ -106,6 +113,52 @@ def check_files(recipe: Recipe, files: Collection[str], left_out: Callable[[str]
         why = (f"{path!r} is left out of the context: by an ignore file, or because it is the farm's own"
                if left_out(path) else f"the image's folder has no {path!r}{nearest(path, sorted(there))}")
         problems.append(f"{at(recipe, 'Dockerfile')}:{line}: {why}{shown(seen)}")
+
+
+def check_inputs(recipe: Recipe, known: Mapping[str, Input], problems: list[str]) -> set[str]:
+    """Checks that what the Dockerfile takes as an input is one of the recipe, and is taken from where it is. Returns
+    the names of the inputs that it uses."""
+    used: set[str] = set()
+    for use in dict.fromkeys(use for found in distinct(recipe) for use in found.view.all_outside):
+        where = f"{at(recipe, 'Dockerfile')}:{use.line}: "
+        unpacked, paths = "", use.paths
+        if use.name.startswith(UNPACKED):
+            unpacked = use.name[len(UNPACKED):]
+            paths = (f"/{unpacked}",)
+        elif use.name in recipe.bases:
+            used.add(use.name)
+            if use.build != recipe.bases[use.name].build:
+                platform = ("a stage for the build platform: say `for: build` in image.yml" if use.build else "the "
+                            "platform that is built: write FROM --platform=$BUILDPLATFORM, or leave out `for: build`")
+                problems.append(f"{where}{use.name} is used for {platform}")
+            continue
+        elif use.name not in (INPUTS, BUILD_INPUTS):
+            continue
+        for path in paths:
+            name = unpacked or path.strip("/").partition("/")[0]
+            used.add(name)
+            if ".." in path.split("/"):
+                problems.append(f"{where}{path} leads out of the input; write the path without ..")
+            if said := _no_input(recipe, known, use, name, path):
+                problems.append(where + said)
+    return used
+
+
+def _no_input(recipe: Recipe, known: Mapping[str, Input], use: Use, name: str, path: str) -> str:
+    """Why a path in `inputs`, `build-inputs` or among unpacked packages is not that of an input; '' if it is."""
+    context = use.name if use.name in (INPUTS, BUILD_INPUTS) else BUILD_INPUTS
+    there = ", ".join(sorted(known)) or "none"
+    if name in recipe.bases:
+        return f"{name} is an image: use it by its own name, as in FROM {name} or COPY --from={name}"
+    if not name or set("$*?[") & set(name):
+        return (f"{path} of {context} names no input: write the name of one out, as in /{next(iter(known), 'NAME')}; "
+                f"inputs: {there}")
+    if name not in known:
+        return f"{name!r} is not an input of image.yml{nearest(name, sorted(known))}; inputs: {there}"
+    right = BUILD_INPUTS if known[name].build else INPUTS
+    if use.name != context and known[name].kind != "debian":
+        return f"{use.name}: only Debian packages are unpacked; take {name} from {right}"
+    return f"take {name} from {right}, not from {context} (see `for:` in image.yml)" if right != context else ""
 
 
 def check_cycles(recipes: dict[str, Recipe], problems: list[str]) -> None:

@@ -217,6 +217,26 @@ def _same(command: Sequence[str], said: str) -> bool:
 
 def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     """What a contract says that cannot be, or means nothing: (path in the contract, what is wrong)."""
+    yield from _in_expressions(contract)
+    yield from _in_requests(contract)
+    yield from _in_exceptions(contract.exceptions)
+    named: dict[str, str] = {}
+    for name, port in contract.ports.items():
+        if named.setdefault(port, name) != name:
+            yield ("ports", name), f"ports.{name} is {port}, which {named[port]} is already: leave one of them out"
+    for number, refusal in enumerate(contract.refuses):
+        same = not refusal.command or refusal.command == contract.command
+        if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
+            yield ("refuses", number), (f"refuses.{number} is the example run itself: give it a wrong command or "
+                                        "environment")
+    for folder in contract.tmpfs:
+        if folder in contract.volumes:
+            yield ("tmpfs",), f"tmpfs has {folder}, which is in volumes too: its data are kept, or they are not"
+    if "status" in contract.health and not {"http", "rtsp"} & set(contract.health):
+        yield ("health", "status"), "health.status needs http or rtsp, and health has neither"
+
+
+def _in_expressions(contract: Contract) -> Iterator[tuple[Path, str]]:
     patterns = [("answers", number, answer.says) for number, answer in enumerate(contract.answers)]
     patterns += [("refuses", number, refusal.says) for number, refusal in enumerate(contract.refuses)]
     for part, number, pattern in patterns:
@@ -226,10 +246,9 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
         elif (pattern or part == "refuses") and _always(pattern):  # answers have '' if they say nothing
             yield (part, number, "says"), (f"{part}.{number}.says is {pattern!r}, which every text matches, so it "
                                            "could never fail: name a word that must be there, or leave it out")
-    named: dict[str, str] = {}
-    for name, port in contract.ports.items():
-        if named.setdefault(port, name) != name:
-            yield ("ports", name), f"ports.{name} is {port}, which {named[port]} is already: leave one of them out"
+
+
+def _in_requests(contract: Contract) -> Iterator[tuple[Path, str]]:
     declared = {int(port.partition("/")[0]) for port in contract.ports.values() if port.endswith("/tcp")}
     asked: list[tuple[Path, str]] = [(("health",), str(contract.health.get("http", "")))]
     asked += [(("metrics",), contract.metrics)]
@@ -245,24 +264,17 @@ def mistakes(contract: Contract) -> Iterator[tuple[Path, str]]:
     for number, answer in enumerate(contract.answers):
         for key, said in _meaningless(answer, kept=bool(contract.volumes)):
             yield ("answers", number, key), f"answers.{number}.{key} {said}"
-    for name in sorted(set(contract.exceptions.get("privileges", ())) - set(PRIVILEGES)):
+
+
+def _in_exceptions(exceptions: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Path, str]]:
+    for name in sorted(set(exceptions.get("privileges", ())) - set(PRIVILEGES)):
         yield ("exceptions", "privileges", name), (f"exceptions.privileges.{name} must be one of "
                                                    f"{', '.join(PRIVILEGES)}")
-    for name in contract.exceptions.get("capabilities", ()):
+    for name in exceptions.get("capabilities", ()):
         known = name.upper().removeprefix("CAP_")
         if known not in CAPABILITIES:
             yield ("exceptions", "capabilities", name), (f"exceptions.capabilities.{name} is no capability"
                                                          f"{nearest(known, list(CAPABILITIES))}; see capabilities(7)")
-    for number, refusal in enumerate(contract.refuses):
-        same = not refusal.command or refusal.command == contract.command
-        if same and dict(contract.environment) == {**contract.environment, **refusal.environment}:
-            yield ("refuses", number), (f"refuses.{number} is the example run itself: give it a wrong command or "
-                                        "environment")
-    for folder in contract.tmpfs:
-        if folder in contract.volumes:
-            yield ("tmpfs",), f"tmpfs has {folder}, which is in volumes too: its data are kept, or they are not"
-    if "status" in contract.health and not {"http", "rtsp"} & set(contract.health):
-        yield ("health", "status"), "health.status needs http or rtsp, and health has neither"
 
 
 def _meaningless(answer: Request, *, kept: bool) -> Iterator[tuple[str, str]]:
