@@ -30,14 +30,15 @@ class ActionModule(FarmAction):
         built = Built() if self.check else ending.built(run, planned, lost, self.say)
         outcomes = ending.outcomes(planned, built)
         lists = ending.lists(arguments, self.registry(arguments), planned, built, check=self.check)
-        if self.check and not lists.registry.answers():  # the plan step has reported that
-            return {"changed": False, "moved": [], "published": []}
-        lists.finish()
+        unbuilt = lists.unbuilt if self.check else []
+        if not self.check or lists.registry.answers():  # the plan step has reported it if not
+            lists.finish()
         for name, why in lost.items():
             self.warn(f"{name} takes no part in this run: {why}")
         relocked = planned.relocked
         if self.check:
             lines = report.pushed(lists.moved, lists.published, "Would be tagged", "Would be published")
+            lines += [f"Would be tagged once they are built: {', '.join(unbuilt)}"] if unbuilt else []
         else:
             run.show("summary", {**report.summary(planned.plan, outcomes, lists.moved, lists.published, built.by),
                                  "nodes": {**{name: asdict(Share(out=why)) for name, why in lost.items()},
@@ -57,7 +58,7 @@ class ActionModule(FarmAction):
         for name, share in built.nodes.items():
             if share.out and name not in lost:
                 self.warn(f"{name} was lost: {share.out}")
-        result: dict[str, Any] = {"changed": bool(lists.moved or lists.published), "moved": lists.moved,
+        result: dict[str, Any] = {"changed": bool(lists.moved or lists.published or unbuilt), "moved": lists.moved,
                                   "published": lists.published}
         if not self.check:
             result["units"] = [{"unit": str(key), "state": outcome.state.value, "digest": outcome.digest}

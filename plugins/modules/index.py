@@ -20,8 +20,8 @@ extends_documentation_fragment: [desimages.farm.farm, desimages.farm.farm.access
 attributes:
   check_mode:
     support: partial
-    description: Shows which tags would move, for images whose units all exist. Units that are not built yet have no
-      digest to show.
+    description: Shows which tags would move, for images whose units all exist, and which images would be tagged once
+      their units are built. Those have no digest to show yet.
   diff_mode: {support: full, description: Shows for each moved tag the platforms and digests before and after.}
   idempotent: {support: full, description: Correct tags are left alone.}
 options:

@@ -51,6 +51,8 @@ def test_check_mode_lists_exactly_what_the_real_run_builds(own: Farm, small: Sma
     assert sure == units("child")
     assert check.planned == units("child", "grand")
     assert "file child.txt changed" in check.text
+    assert check.task("Index")["changed"]
+    assert "Would be tagged once they are built: child, grand" in check.text
     assert own.run().built == check.planned
 
 

@@ -54,11 +54,21 @@ class Lists:
     def published(self) -> list[str]:
         return [name for names in self.copies.values() for name in names]
 
+    @property
+    def images(self) -> list[str]:
+        """The chosen images that get an index, in the order of the plan."""
+        plan: Plan = self.planned.plan
+        return list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
+
+    @property
+    def unbuilt(self) -> list[str]:
+        """Those of them that have units to build which do not exist yet."""
+        new = {key.image for key in self.planned.todo if key not in self.planned.again}
+        return [image for image in self.images if image in new]
+
     def finish(self) -> None:
         """Compares, pushes and publishes, image by image. A problem with one image does not stop the others."""
-        plan: Plan = self.planned.plan
-        images = list(dict.fromkeys(key.image for key in self.planned.wanted if plan.recipes[key.image].index))
-        # in the order of the plan
+        images = self.images
         self.changes, self.copies = {image: [] for image in images}, {image: [] for image in images}
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._finish, images))
