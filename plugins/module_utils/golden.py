@@ -4,6 +4,7 @@
 
 What could differ between two engines is exercised: compressors, tar writers, file modes, links, times before and after
 the epoch, JSON. Changing anything here changes the engine id, and with it every build id: everything is built again.
+Give changed content another size or time, too: BuildKit keeps the files of a context, and knows them by these.
 """
 
 from __future__ import annotations
