@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import abilities, programs, supervisors
+from . import abilities, programs, staging, supervisors
 from .errors import FarmError
 from .platforms import KERNEL
 from .proc import Proc
@@ -50,7 +50,7 @@ def mistakes(needs: Needs) -> list[str]:
         memory(abilities.memory()),
         clock(time.time(), needs.clock) if needs.clock else "",
         cgroups(),
-        *([unwritable] if unwritable else [overlayfs(here), starts(here, needs.platform)]),
+        *([unwritable] if unwritable else [times(here), overlayfs(here), starts(here, needs.platform)]),
         *strangers(needs),
         reachable(needs.registry) if needs.registry else "",
     ]
@@ -110,6 +110,16 @@ def writable(folder: str) -> str:
                     "ansible_become as the playbooks have it, or log in as root")
         return (f"nothing can be written in {folder} ({error.strerror}): mount its file system so that it can, or set "
                 "farm_state to a folder on another one")
+
+
+def times(folder: str) -> str:
+    """'' if the times of files have nanoseconds there (see staging.py)."""
+    with tempfile.NamedTemporaryFile(prefix=".times-", dir=folder) as file:
+        os.utime(file.fileno(), ns=(1, 1))
+        good = os.fstat(file.fileno()).st_mtime_ns == 1
+    return "" if good else (
+        f"the file system of {folder} {staging.COARSE}: set farm_state to a folder on another one, or give an ext4 "
+        "with inodes of 128 bytes larger ones (`tune2fs -I 256` while it is not mounted)")
 
 
 def starts(folder: str, platform: str) -> str:

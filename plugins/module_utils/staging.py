@@ -23,6 +23,8 @@ MODE, TIME = 0o644, 0  # of the files in a node's own store; mtime in nanosecond
 # The mtime of folders, in seconds: later than any epoch, so that layers have the epoch. BuildKit keeps what it received
 # before, and a folder that is there already gets no other mtime: it has this one, or that of the last change in it
 LATE = (1 << 31) - 1
+# Of a file system such as ext3: there a file of the main context has the same time after each change (see solve.py)
+COARSE = "keeps no nanoseconds in the times of files, by which BuildKit sees what changed in a context"
 
 Wanted = tuple[str, int]  # a content: its hex sha256 and its size in bytes
 
@@ -184,6 +186,8 @@ def lay_out(folder: Path, tree: Mapping[str, list[Any]], contents: Contents) -> 
         except FarmError as error:
             error.where.setdefault("file", path)
             raise
+        if mtime % 10**9 and os.lstat(target).st_mtime_ns != mtime:
+            raise OSError(errno.EOPNOTSUPP, f"the file system {COARSE}", str(target))
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         inner.chmod(0o755)
         os.utime(inner, (LATE, LATE))

@@ -12,9 +12,9 @@ short_description: Check whether a host can be a node, and record what it can do
 version_added: 0.1.0
 author: the Desimages authors (@desimages)
 description:
-  - Checks disk, memory, clock, cgroups, overlayfs, architecture, other processes on BuildKit's socket and, if asked,
-    the way to the registry. Fails with everything that is wrong at once, each with what to do. Does not repair
-    anything.
+  - Checks disk, memory, clock, cgroups, file system, overlayfs, architecture, other processes on BuildKit's socket and,
+    if asked, the way to the registry. Fails with everything that is wrong at once, each with what to do. Does not
+    repair anything.
   - Gives the host a random id, in C(etc/node.json) of the state folder. If two names in an inventory have the same id,
     they are one machine.
   - With O(record), tries which platforms' programs the host runs natively and which under emulation. It starts a

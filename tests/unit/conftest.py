@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,3 +134,18 @@ def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
 
     write()
     return write
+
+
+@pytest.fixture
+def coarse(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that keeps the times of files in seconds: an ext4 with the inodes of ext3."""
+    folder, image = tmp_path / "coarse", tmp_path / "coarse.img"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", "-I", "128", str(image)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -105,6 +105,15 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "farm").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+def test_a_file_system_without_nanoseconds_is_refused(coarse: Path, tmp_path: Path) -> None:
+    assert fitness.times(str(tmp_path)) == ""
+    found = record(coarse)
+    assert found["failed"] and f"the file system of {coarse} keeps no nanoseconds" in found["msg"], found["msg"]
+    assert "tune2fs -I 256" in found["msg"]
+    assert {path.name for path in coarse.iterdir()} == {"lost+found"}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root tries overlayfs")
 def test_a_host_without_mount_is_told_so_beside_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unshare").symlink_to("/usr/bin/unshare")

@@ -139,6 +139,17 @@ def test_a_damaged_file_of_a_nodes_own_store_is_had_again(node: Place, mode: int
     assert node.contents.notes == [f"{place(node.own)} was removed: it is sha256:{WRONG_SHA}"]
 
 
+@needs_root
+def test_a_file_system_that_cannot_tell_two_files_of_one_size_apart_is_the_machines_fault(coarse: Path) -> None:
+    """BuildKit would take what it got for another commit."""
+    node = Place(coarse)
+    node.archived(CONTENT)
+    node.lay().unlink()  # its time is a whole second
+    with pytest.raises(OSError, match="the file system keeps no nanoseconds in the times of files") as error:
+        node.lay(mode=0o755, mtime=10**18 + 5)
+    assert error.value.filename == f"{coarse}/context/debs/a.deb"
+
+
 def test_a_file_that_is_wrong_everywhere_is_named_with_what_it_is_and_where(node: Place) -> None:
     place(node.shared).write_bytes(b"?")
     node.archived(WRONG)
