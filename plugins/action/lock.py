@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput, FarmError
 from ansible_collections.desimages.farm.plugins.modules.lock import DOCUMENTATION
+from ansible_collections.desimages.farm.plugins.plugin_utils import setting_checks
 from ansible_collections.desimages.farm.plugins.plugin_utils.action import FarmAction
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog.catalog import load_catalog
 from ansible_collections.desimages.farm.plugins.plugin_utils.fetch.origins import Origins
@@ -37,9 +37,8 @@ class ActionModule(FarmAction):
     DOCUMENTATION = DOCUMENTATION
 
     def act(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        if arguments["snapshot"] and not re.fullmatch(r"\d{8}T\d{6}Z", arguments["snapshot"]):
-            raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, but must be a time such as 20261123T112238Z"],
-                           what="the choice")
+        if allowed := setting_checks.time(arguments["snapshot"]):
+            raise BadInput([f"farm_snapshot is {arguments['snapshot']!r}, it must be {allowed}"], what="the choice")
         catalog = load_catalog(arguments["catalog"], need_locks=False)
         upgrades = versions.chosen(catalog, arguments["upgrade"])
         named = arguments["images"] or sorted(upgrades)  # who moves a version means that image alone

@@ -17,12 +17,12 @@ from . import abilities, programs, staging, supervisors
 from .errors import FarmError
 from .platforms import KERNEL
 from .proc import Proc
+from .renewal import CLOCK
 from .supervision import Claims, Service
 
 GB = 1 << 30
 DISK_NEW, DISK_RUNNING = 2 * GB, GB // 5  # bytes that must be free: before BuildKit is there, and later
 MEMORY = 350 << 20  # bytes; a board with 512 MB leaves some 430 to Linux
-CLOCK = 300.0  # seconds that a clock may differ from the controller's
 CONNECT = 10.0  # seconds for a connection to the registry
 
 

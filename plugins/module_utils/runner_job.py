@@ -21,7 +21,7 @@ from . import files
 from .child import Child
 from .errors import FarmError, Unreachable
 from .progress import Progress
-from .renewal import renew
+from .renewal import renew, wait_for
 from .staging import Contents, lay_out
 
 STATE = "state.json"
@@ -123,6 +123,7 @@ class _Job:
         engine = engine_identity(self.spec["socket"])
         buildctl = [self.spec["buildctl"], f"--addr=unix://{self.spec['socket']}"]
         command = [*buildctl, *self.spec["words"]]
+        wait_for(self.spec["newest"])
         if not renew(self.spec["own"], self.spec["newest"], buildctl):
             command.append("--no-cache")
         (self.folder / "command.json").write_text(json.dumps(command))

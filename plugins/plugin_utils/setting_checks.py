@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from string import Formatter
 from typing import Any
 
@@ -214,12 +214,13 @@ def choice(*allowed: str) -> Callable[[Any], str]:
 
 
 def time(value: Any) -> str:
-    """A time as snapshot.debian.org writes it."""
+    """A time as snapshot.debian.org writes it. Of one that is to come it would give what there is now."""
     try:
-        good = value == "" or (isinstance(value, str) and bool(datetime.strptime(value, SNAPSHOT)))
+        good = value == "" or (isinstance(value, str) and datetime.now(timezone.utc) >=
+                               datetime.strptime(value, SNAPSHOT).replace(tzinfo=timezone.utc))
     except ValueError:
         good = False
-    return "" if good else "'' or a time such as 20261123T112238Z"
+    return "" if good else "'' or a time that has passed, in UTC, such as 20261123T112238Z"
 
 
 def written(value: Any) -> str:

@@ -42,12 +42,12 @@ def lines() -> list[Entry]:
                     for given, name in (("rootfs", "apt"), ("cc", "gcc")) for platform in PLATFORMS]
 
 
-def lock(catalog: Catalog) -> Recipe:
+def lock(catalog: Catalog, snapshot: str = "20261123T112238Z") -> Recipe:
     """Gives the image `a` a lock for what its recipe says now."""
     recipe = load_catalog([str(catalog.root)], need_locks=False)["a"]
     read = reader(Path(recipe.folder))
     made_for = {found.name: KINDS[found.kind].made_for(found, recipe.suites, read) for found in recipe.inputs}
-    catalog.write("a/lock.jsonl", lockfile.dump(Lock(tuple(lines()), "20261123T112238Z", made_for=made_for)))
+    catalog.write("a/lock.jsonl", lockfile.dump(Lock(tuple(lines()), snapshot, made_for=made_for)))
     return recipe
 
 
@@ -92,6 +92,16 @@ def test_a_recipe_that_says_something_else_is_refused_by_input(locked: Catalog, 
         locked.plan()
     assert [problem for problem in error.value.problems if said in problem
             and "make lock" in problem], error.value.problems
+
+
+def test_a_lock_of_a_time_to_come_is_refused(locked: Catalog) -> None:
+    """A step that runs before has times that stay in its layer, others on each node."""
+    lock(locked, "20991231T235959Z")
+    with pytest.raises(BadInput) as error:
+        locked.plan()
+    assert error.value.problems == [
+        f"{locked.root.name}/a/lock.jsonl:1: its snapshot, 20991231T235959Z, is yet to come, so files would not get "
+        "this time: is the clock of this machine right? If it is, lock again"]
 
 
 def test_all_inputs_that_differ_are_told_at_once(locked: Catalog) -> None:

@@ -57,3 +57,22 @@ def test_a_lock_of_the_future_is_never_built_with_the_cache(tmp_path: Path) -> N
     """The clock of this node is slow: what it makes now may be earlier than the lock."""
     later = int(time.time()) + 1000
     assert [renewal.renew(str(tmp_path), later, program(tmp_path)) for _job in range(2)] == [False, False]
+
+
+def test_a_job_waits_until_the_clock_of_its_node_has_passed_the_newest_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step writes before has a time of its own in the layer, which no other node gives it."""
+    now, slept = [1_700_000_000.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    renewal.wait_for(0)
+    renewal.wait_for(1_699_999_999)
+    assert slept == []
+    renewal.wait_for(1_700_000_500)
+    assert now[0] > 1_700_000_500 and len(slept) > 400
+    with pytest.raises(OSError, match="is from 2023-11-15 00:13:21 UTC, and the clock says 2023-11-14 22:21:40 UTC"):
+        renewal.wait_for(1_700_007_201)

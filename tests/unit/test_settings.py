@@ -375,8 +375,9 @@ def test_a_long_text_is_judged_at_once(name, value):
 
 @pytest.mark.parametrize(("name", "value", "said"), [
     ("farm_adopt", "maybe", "true or false"), ("farm_repair", "", "true or false"),
-    ("farm_provision_always", 3, "true or false"), ("farm_snapshot", "yesterday", "a time such as 20261123T112238Z"),
-    ("farm_snapshot", 20261123, "a time such as"), ("farm_lock_select", ["a"], "a string"),
+    ("farm_provision_always", 3, "true or false"), ("farm_snapshot", "yesterday", "such as 20261123T112238Z"),
+    ("farm_snapshot", "20991231T235959Z", "a time that has passed"),
+    ("farm_snapshot", 20261123, "a time that has passed, in UTC, such as"), ("farm_lock_select", ["a"], "a string"),
     ("farm_upgrade", {"a": 1}, "a list of strings"), ("farm_plan_json", "", "the absolute path of a file"),
     ("farm_status_json", "/srv/", "the absolute path of a file"), ("farm_from", "http://x", "HOST:PORT"),
     ("farm_from_ca", "ca.pem", "'' or an absolute path"), ("farm_from_user", "a b", "letters, digits and signs"),

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.desimages.farm.plugins.module_utils.errors import BadInput
+from ansible_collections.desimages.farm.plugins.module_utils.renewal import CLOCK
 from ansible_collections.desimages.farm.plugins.plugin_utils.catalog import lockfile
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import Read
@@ -39,6 +41,9 @@ def check(recipe: Recipe, where: str, problems: list[str]) -> None:
     it was locked, and that no line is for an input that does not exist any more."""
     if any(problem.startswith(f"{where}:") for problem in problems):
         return  # it is bad, which has been reported
+    if recipe.lock.epoch > time.time() + CLOCK:
+        problems.append(f"{where}:1: its snapshot, {recipe.lock.snapshot}, is yet to come, so files would not get this "
+                        "time: is the clock of this machine right? If it is, lock again")
     have = {(entry.input, entry.platform) for entry in recipe.lock.entries}
     lines: dict[str, list[Entry]] = {}
     for entry in recipe.lock.entries:
