@@ -255,7 +255,7 @@ def test_what_no_hermetic_build_can_have_is_refused_with_its_line(text: str, lin
         "FROM static\nCOPY --from=b /a /a\nFROM scratch AS b\nFROM static\nCOPY --from=b /a /a\n",
         "FROM leaf-$TARGETARCH AS unused\nFROM scratch\n",
         "ARG A=x\n" + "ARG A=$A$A\n" * 60 + "FROM debian\n",
-        "# escape=\\\nFROM debian\nADD a.tar /x\nCOPY https://x /y\n",
+        "# escape=\\\nFROM debian\nADD a.tar /x\nCOPY $X /y\n",
         "FROM debian\nRUN --network=none --security=sandbox true\n",
         "FROM registry.example:5000/a/b:1@sha256:aa AS unused\nFROM scratch\n",
     ],

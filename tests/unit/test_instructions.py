@@ -20,6 +20,11 @@ REFUSED = [  # tests/integration/test_names.py holds both tables against BuildKi
     ("HEALTHCHECK --interval=30 CMD x", "--interval=30: it must be a time with its unit"),
     ("HEALTHCHECK --retries=3s CMD x", "--retries=3s: it must be a whole number"),
     ("HEALTHCHECK --timeout CMD x", "HEALTHCHECK --timeout: it has no value: write --timeout=VALUE"),
+    ("HEALTHCHECK --interval=$I CMD x", "--interval=$I: it must be a time with its unit"),
+    ("HEALTHCHECK --retries=${R:-3} CMD x", "--retries=${R:-3}: it must be a whole number"),
+    *((step, "a build step has no network; make it an input (url)") for step in (
+        "COPY https://x.org/a /a", "COPY git@x.org:a/b.git /a", 'COPY ["http://x.org/a", "/a"]',
+        "COPY --from=x https://x.org/a /a")),
     *((word, f"{word} has no words") for word in (
         "ADD", "ARG", "COPY", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "SHELL", "STOPSIGNAL", "USER",
         "VOLUME", "WORKDIR")),
@@ -65,6 +70,7 @@ REFUSED = [  # tests/integration/test_names.py holds both tables against BuildKi
         ("size=1m,type=tmpfs,target=/x", "size is for mounts of the type tmpfs, and the type is bind here"),
         ("type=tmpfs,target=/x,size=big", "size is 'big', it must be a size, as 64m"),
         ("type=tmpfs,target=/x,mode=0755", "mode is for mounts of the type cache, and the type is tmpfs here"),
+        ("type=cache,target=/x,mode=0755,type=bind", "mode is for mounts of the type cache, and the type is bind here"),
         ("target=/x,sharing=locked", "sharing is for mounts of the type cache"),
         ("type=cache,target=/x,sharing=some", "sharing is 'some', it must be shared, private or locked"),
         ("type=cache,target=/x,mode=9", "mode is '9', it must be an octal number"),
@@ -87,6 +93,7 @@ TAKEN = [
     "COPY --link=TRUE --parents=false a /b", "COPY --link --chown=1:2 a /b", "COPY --chown=a:b a /b",
     "COPY --exclude=a --exclude=${X a /b", *(f"COPY --chmod={mode} a /b" for mode in (
         "0", "00755", "07777", "u+x", "a+rX,go-w", "+x", "u=rwx,g=u,o=", "$X")),
+    "COPY $A /b", "COPY ${A}.tar /b", "ADD ./$A /b",
     "ENV A b c", "ENV A= B=c", "ENV 'A B'=c", "ENV A=b\\ c", "LABEL a='b=c' d=\"e f\"", "ENV A b=c", "ENV A = b",
     "ENV $A=${B:-c}",
     "ARG A B=c", "ARG ''", "ARG ${A}=b", "ARG A=\"$\"", "ENV A=${X:-'}'}",
@@ -97,13 +104,20 @@ TAKEN = [
         "target=/x/..", "RO,TARGET=/x", "target=/x,ro=T,rw=0", "type=CACHE,target=/x,sharing=LOCKED",
         "type=cache,target=/x,mode=1777,uid=0,gid=4294967295", "type=cache,target=/c$X,id=$Y,uid=0",
         "type=tmpfs,target=/x,size=1.5GiB", "type=tmpfs,target=/x,size=.5m", "type=tmpfs,target=/x,size=0",
-        "target=/x,env=a", "type=tmpfs,type=bind,target=/x")),
+        "sharing=locked,mode=0755,uid=1,gid=1,target=/x,type=cache", "target=/x,env=a",
+        "type=tmpfs,type=bind,target=/x")),
 ]
 
 
 @pytest.mark.parametrize("step", TAKEN)
 def test_what_a_build_would_take_is_taken(step: str) -> None:
     assert parse(f"FROM debian\n{step}\n").refused == ()
+
+
+@pytest.mark.parametrize("source", ["$A", "${A}.tar"])
+def test_a_variable_that_may_be_a_url_is_refused_with_a_way_out(source: str) -> None:
+    ((line, reason),) = parse(f"FROM debian\nADD {source} /b\n").refused
+    assert line == 2 and f"ADD {source}: it may be a URL" in reason and "begin with ./" in reason
 
 
 @pytest.mark.parametrize("said", ["bogus", "error", "error=yes", "SKIP=all", "skip=a;", "skip=a; error=true", "skip="])

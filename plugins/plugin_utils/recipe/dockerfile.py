@@ -24,6 +24,8 @@ PROMISES = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "USER", "VOLUME")
 _STAGE = re.compile(rf"(?=[a-z]){IMAGE}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _REMOTE = re.compile(r"^([^/]*://|[^/@]+@[^/]+:|\$)")
+_NO_NETWORK = "a build step has no network; make it an input (url) of the recipe"
+_VARIABLE = "it may be a URL, and a build step has no network; take a file with COPY, or begin with ./"
 STAGES = 500  # in a file: each is evaluated for each pair of platform and build platform
 ARGUMENTS = 1000  # before the first FROM
 
@@ -209,14 +211,19 @@ def _local(step: Instruction) -> tuple[str, ...]:
         return tuple(path for flag, value in step.flags if flag == "mount" and (path := mounts.local(value)))
     if step.keyword not in ("COPY", "ADD") or any(flag == "from" for flag, _value in step.flags):
         return ()
-    return tuple(path for path in _sources(step) if step.keyword == "COPY" or not _REMOTE.match(path))
+    return tuple(path for path in _sources(step) if not _far(step, path))
+
+
+def _far(step: Instruction, source: str) -> bool:
+    """Whether ADD or COPY takes a source from the network. COPY cannot, so there a variable is a path."""
+    return bool(_REMOTE.match(source)) and (step.keyword == "ADD" or source[0] != "$")
 
 
 def _uses(step: Instruction, file: _Names) -> list[Use]:
     if step.keyword in ("COPY", "ADD"):
         sources = _sources(step)
-        file.refused += [(step.line, f"ADD {source}: a build step has no network; make it an input (url) of the recipe")
-                         for source in sources if step.keyword == "ADD" and _REMOTE.match(source)]
+        file.refused += [(step.line, f"{step.keyword} {source}: {_VARIABLE if source[0] == '$' else _NO_NETWORK}")
+                         for source in sources if _far(step, source)]
         if dict(step.flags).get("checksum") and not any(map(_REMOTE.match, sources)):
             file.refused.append((step.line, "ADD --checksum: it is for what comes from the network, which a build step"
                                  " has not: leave it out"))

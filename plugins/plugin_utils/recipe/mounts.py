@@ -20,6 +20,7 @@ _SAME = {"src": "source", "dst": "target", "destination": "target"}  # they mean
 _ALONE = ("readonly", "ro", "readwrite", "rw", "required")  # these may have no value
 _ONLY = {"sharing": "cache", "mode": "cache", "uid": "cache", "gid": "cache", "size": "tmpfs",
          "required": "secret or ssh"}
+_AT_LAST = ("sharing", "mode", "uid", "gid")  # BuildKit asks for their type at the end, for the others' so far
 _SWITCH = (re.compile(TRUTH), "true or false")
 _NUMBER = (re.compile("[0-9]{1,10}"), "a number")
 _VALUES = {  # option -> what its value must match, and in words
@@ -49,18 +50,20 @@ def local(text: str) -> str:
 
 def _wrong(parts: list[tuple[str, str, str]], escape: str) -> Iterator[str]:
     kind = KINDS[0]  # until a type is said
+    last = next((value.lower() for name, _sign, value in reversed(parts) if name.lower() == "type"), kind)
     for written, sign, value in parts:
         name = written.lower()
         if name == "type":
             kind = value.lower()
+        here = last if name in _AT_LAST else kind
         if name not in OPTIONS:
             yield f"{name!r} is no option of a mount{nearest(name, list(OPTIONS))}; options: {', '.join(OPTIONS)}"
         elif not sign and name not in _ALONE:
             yield f"{name} has no value: write {name}=VALUE"
         elif name == "type" and kind in NONE:
             yield NONE[kind]
-        elif kind in KINDS[:3] and kind != _ONLY.get(name, kind):
-            yield f"{name} is for mounts of the type {_ONLY[name]}, and the type is {kind} here"
+        elif here in KINDS[:3] and here != _ONLY.get(name, here):
+            yield f"{name} is for mounts of the type {_ONLY[name]}, and the type is {here} here"
         elif sign and (said := _value(name, value, escape)):
             yield said
 
