@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.desimages.farm.plugins.module_utils.errors import FarmError
 
 __all__ = ["bcrypt", "cattrs", "check", "ec", "ed25519", "elf_errors", "elffile", "hashes", "jmespath", "jsonschema",
-           "prometheus", "requirements", "serialization", "signatures", "unmet", "urllib3", "versions", "x509",
+           "prometheus", "requirements", "serialization", "signatures", "unmet", "urllib3", "version", "x509",
            "zstandard"]
 
 NEEDS = Path(__file__).resolve().parents[2] / "meta" / "ee-requirements.txt"  # ansible-builder reads it as well
@@ -87,8 +87,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from elftools.common import exceptions as elf_errors
     from elftools.elf import elffile
-    from packaging import requirements
-    from packaging import version as versions
+    from packaging import requirements, version
     from prometheus_client import parser as prometheus
 
 # name -> the module, and what must be imported for it
@@ -107,7 +106,7 @@ _MODULES = {
     "serialization": ("cryptography.hazmat.primitives.serialization",) * 2,
     "signatures": ("cryptography.exceptions",) * 2,
     "urllib3": ("urllib3", "urllib3"),
-    "versions": ("packaging.version",) * 2,
+    "version": ("packaging.version",) * 2,
     "x509": ("cryptography.x509", "cryptography.x509.oid"),
     "zstandard": ("zstandard", "zstandard"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import KINDS, wheels
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.pip_failures import Conflict, culprit, failure
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.wheels import RELEASES, Wheel, environment, reached
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
 
 TRIXIE = RELEASES["trixie"]
 
@@ -39,7 +42,9 @@ def test_names_are_compared_as_an_index_does(name, normal):
     ("one", "other", "same"),
     [("1.0", "1.0.0", True), ("1.0", "1", True), ("1.10", "1.1", False), ("10", "1", False),
      ("2024.01", "2024.1", True), ("1.0rc1", "1rc1", True), ("1.0rc1", "1.0", False),
-     ("1.0.post1", "1.post1", True), ("", "1.0", False), ("1!1.0", "1.0", False), ("1.0+a.1", "1.0", False)])
+     ("1.0.post1", "1.post1", True), ("1.0-1", "1.0.POST_1", True),
+     ("v1.0-Alpha.2", "1a2", True), ("1.0rev", "1.0.post0", True), ("1.0_1", "1.0_1", False),
+     ("", "1.0", False), ("1!1.0", "1.0", False), ("1.0+a.1", "1.0", False)])
 def test_which_versions_are_the_same(one, other, same):
     assert wheels.same_version(one, other) == same
 
@@ -82,6 +87,8 @@ def test_which_platforms_a_wheel_may_be_for(file, platforms):
         ("a-1.0-py3-none-any.whl", "py 3 none any"),
         ("a_b-1.0-py2.py3-none-any.whl", "py 3 none any"),
         ("a-1.0-2-py313-none-any.whl", "py 3.13 none any"),
+        ("a-1.0-2.1a-Py3-None-Any.whl", "py 3 none any"),
+        ("a-1.0-cp39.pp39-abi3-manylinux1_x86_64.whl", "cp 3.9 abi3 manylinux1_x86_64"),
         ("a-1.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", "cp 3.13 cp313 manylinux_2_17_x86_64"),
         ("a-1.0-cp38-abi3-manylinux_2_28_aarch64.whl", "cp 3.8 abi3 manylinux_2_28_aarch64"),
     ],
@@ -97,9 +104,10 @@ def test_a_wheel_is_asked_for_by_its_own_tags(file, options):
     [
         ({"name": "hap-python", "version": "5.2.0", "file": "HAP_python-5.2.0-py3-none-any.whl"}, True),
         ({"name": "a", "version": "1.0+cu1", "file": "a-1.0+cu1-cp38-abi3-manylinux_2_28_aarch64.whl"}, True),
-        ({"name": "a", "version": "1.0rc1", "file": "A-1.0.RC1-py3-none-any.whl"}, True),
-        ({"name": "a", "version": "1.0.RC1", "file": "A-1.0.RC1-py3-none-any.whl"}, False),
-        ({"name": "a", "version": "1.x", "file": "a-1.x-py3-none-any.whl"}, False),
+        ({"name": "a-b", "version": "1.0.post1", "file": "A.b-1.0.Post_1-1-py2.py3-none-any.whl"}, True),
+        ({"name": "a", "version": "2024.1", "file": "a-2024.01-py3-none-any.whl"}, True),
+        ({"name": "a", "version": "1.0.post1", "file": "a-1.0-1-py3-none-any.whl"}, False),
+        ({"name": "a", "version": "1.0.post1", "file": "a-1.0_1-py3-none-any.whl"}, False),
         ({"name": "a", "version": "1.0", "file": "a-1.0.tar.gz"}, False),
         ({"name": "a", "version": "1.0", "file": "b-1.0-py3-none-any.whl"}, False),
         ({"name": "a", "version": "1.0", "file": "a-1.1-py3-none-any.whl"}, False),
@@ -111,6 +119,21 @@ def test_a_wheel_is_asked_for_by_its_own_tags(file, options):
 )
 def test_a_line_names_a_wheel_and_nothing_else(fact, good):
     assert (list(KINDS["pypi"].wrong(fact)) == []) == good
+
+
+@pytest.mark.parametrize("version", [
+    f"{start}{trial}{post}{dev}" for start in ("1.0", "v1!2024.01") for trial in ("", "rc1", ".RC_1", "-Alpha", "c.2")
+    for post in ("", "-1", ".post_1", "post", "_R2", "_1") for dev in ("", ".dev", "-DEV_3", "+Loc.1", "+a_b", "+")])
+def test_a_version_may_be_spelt_in_every_way_that_the_packaging_library_takes(version):
+    def takes(read, text: str) -> bool:
+        try:
+            return bool(read(text))
+        except ValueError:
+            return False
+
+    assert bool(re.fullmatch(wheels.REQUIREMENT, f"a=={version}")) == takes(Version, version)
+    file = f"a-{version.replace('-', '.')}-py3-none-any.whl"
+    assert bool(wheels.FILE.fullmatch(file)) == takes(parse_wheel_filename, file)
 
 
 def wheel(name: str, version: str, *needs: str) -> Wheel:

@@ -84,12 +84,11 @@ class PypiKind(Kind):
         return f"{name}/{fact['file']}"
 
     def wrong(self, fact: Mapping[str, str]) -> Iterator[str]:
-        try:
-            known = wheels.subject(fact["file"])
-        except FarmError:
+        parts = wheels.FILE.fullmatch(fact["file"])
+        if not parts:
             yield f"file {fact['file']!r} is not the name of a wheel for CPython"
-            return
-        if known != (fact["name"], fact["version"]):
+        elif (wheels.normal(parts["name"]) != fact["name"]
+              or not wheels.same_version(parts["version"], fact["version"])):
             yield f"file {fact['file']!r} is not of {fact['name']} {fact['version']}"
 
     def licence(self, fact: Mapping[str, str], path: Path) -> Licence:

@@ -28,15 +28,30 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import (
 )
 
 if TYPE_CHECKING:
-    from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import requirements
+    from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import requirements, version
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-VERSION = (r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
-           r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?")
-REQUIREMENT = rf"^{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?=={VERSION}$"
-_FILE = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-(?P<version>[A-Za-z0-9.!+_]+)(?:-[0-9]\w*)?-"
-                   r"(?P<python>(?:py|cp)[0-9]+(?:\.(?:py|cp)[0-9]+)*)-(?P<abi>[a-z0-9_]+(?:\.[a-z0-9_]+)*)-"
-                   r"(?P<platform>[a-z0-9_]+(?:\.[a-z0-9_]+)*)\.whl", re.ASCII)
+
+
+def _either(words: str) -> str:
+    """A pattern of words in small or capital letters. (An editor's JSON Schema knows no flags.)"""
+    return "|".join("".join(f"[{letter}{letter.upper()}]" for letter in word) for word in words.split())
+
+
+def _version(between: str) -> str:
+    """The pattern of a version in any spelling (PEP 440). `between` are what may stand between its parts."""
+    bare = "-[0-9]+|" if "-" in between else ""  # in a wheel's name, that is a build
+    return (rf"[vV]?(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*"
+            rf"(?:[{between}]?(?:{_either('alpha a beta b preview pre c rc')})[{between}]?[0-9]*)?"
+            rf"(?:{bare}[{between}]?(?:{_either('post rev r')})[{between}]?[0-9]*)?"
+            rf"(?:[{between}]?(?:{_either('dev')})[{between}]?[0-9]*)?"
+            rf"(?:\+[A-Za-z0-9]+(?:[{between}][A-Za-z0-9]+)*)?")
+
+
+REQUIREMENT = rf"^{_NAME}(?:\[{_NAME}(?:,{_NAME})*\])?=={_version('._-')}$"
+FILE = re.compile(rf"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?)-(?P<version>{_version('._')})"
+                  rf"(?:-[0-9][\w.]*)?-(?P<python>(?:\w+\.)*(?:{_either('py cp')})[0-9]+(?:\.\w+)*)-"
+                  r"(?P<abi>\w+(?:\.\w+)*)-(?P<platform>\w+(?:\.\w+)*)\.whl", re.ASCII)
 
 
 class Release(NamedTuple):
@@ -69,12 +84,22 @@ def normal(name: str) -> str:
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two versions are one: 1.0 and 1.0.0 are."""
-    def canonical(text: str) -> str:
-        text = re.sub(r"(?<![0-9a-z])0+(?=[0-9])", "", text)
-        return re.sub(r"^((?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*?)(?:\.0)*(?!\.?[0-9])", r"\1", text)
+    """Whether two versions are one: 1.0 and 1.0.0 are, and 1.0.post-1 and 1.0.post1. What is no version is none."""
+    try:
+        return _parsed(one) == _parsed(other)
+    except ValueError:
+        return False
 
-    return canonical(one) == canonical(other)
+
+def plain(text: str) -> str:
+    """A version as it is written in short (PEP 440): `1.0.0-RC.1` -> `1.0.0rc1`."""
+    return str(_parsed(text))
+
+
+def _parsed(text: str) -> version.Version:
+    from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import version as library
+
+    return library.Version(text)
 
 
 def split(requirement: str) -> tuple[str, str]:
@@ -106,38 +131,30 @@ def target_of(file: str) -> tuple[str, ...]:
 
     `x-1.0-cp38-abi3-manylinux_2_28_aarch64.whl` is of Python 3.8, for one.
     """
-    found = _parts(file)
-    python = found["python"].split(".")[-1]
+    found = _tags(file)
+    python = [tag for tag in found["python"] if tag.startswith(("py", "cp")) and tag[2:].isdigit()][-1]
     version = re.sub(r"^([0-9])(?=[0-9])", r"\1.", python[2:])
-    return (f"--implementation={python[:2]}", f"--python-version={version}", f"--abi={found['abi'].split('.')[-1]}",
-            f"--platform={found['platform'].split('.')[0]}", "--ignore-requires-python")
+    return (f"--implementation={python[:2]}", f"--python-version={version}", f"--abi={found['abi'][-1]}",
+            f"--platform={found['platform'][0]}", "--ignore-requires-python")
 
 
 def fits(file: str, platform: Platform) -> bool:
     """Whether a wheel may be for a platform."""
     newest = max(release.glibc for release in RELEASES.values())
-    return not {"any", *platform_tags(platform, newest)}.isdisjoint(_parts(file)["platform"].split("."))
+    return not {"any", *platform_tags(platform, newest)}.isdisjoint(_tags(file)["platform"])
 
 
 def _parts(file: str) -> re.Match[str]:
-    found = _FILE.fullmatch(file)
+    found = FILE.fullmatch(file)
     if not found:
         raise FarmError(f"{file} is not the name of a wheel for CPython", hint="choose another version")
     return found
 
 
-def subject(file: str) -> tuple[str, str]:
-    """The project and the version in the name of a wheel, both in normal form (`X-1.0.RC1-...` -> (`x`, `1.0rc1`))."""
+def _tags(file: str) -> dict[str, list[str]]:
+    """Each part of a wheel's tags has several in one name: `py2.py3-none-any`. Capital letters do not count."""
     found = _parts(file)
-    version = found["version"]
-    if not re.fullmatch(VERSION, version):
-        from ansible_collections.desimages.farm.plugins.plugin_utils.libraries import versions  # here, as it is rare
-
-        try:
-            version = str(versions.Version(version))
-        except versions.InvalidVersion as error:
-            raise FarmError(f"{file} has a version that is none (PEP 440)", hint="choose another version") from error
-    return normal(found["name"]), version
+    return {part: found[part].lower().split(".") for part in ("python", "abi", "platform")}
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,8 @@ class Wheel:
 
     @classmethod
     def of(cls, path: Path, needs: Iterable[str]) -> Wheel:
-        return cls(path, *subject(path.name), tuple(needs))
+        found = _parts(path.name)
+        return cls(path, normal(found["name"]), plain(found["version"]), tuple(needs))
 
 
 def environment(platform: Platform, release: Release) -> dict[str, str]:
