@@ -28,6 +28,7 @@ class Place:
         self.image.mkdir()
         self.origins, self.options = origins, options
         self.said: list[str] = []
+        self.below: dict[str, tuple[Entry, ...]] = {}  # what images below have, by platform
 
     def lock(self, given: dict[str, Any], old: Lock = Lock(),  # noqa: B008
              platforms: tuple[Platform, ...] = (AMD64, ARM64), suite: str = "trixie") -> Locked:
@@ -44,7 +45,8 @@ class Place:
         kind = kind_of(given)
         assert kind
         return Recipe(name="web", folder=str(self.image), dockerfile=dockerfile.parse("FROM scratch\n"),
-                      inputs=(kind.input("app", given),), platforms=platforms, suites=(suite,), lock=old)
+                      inputs=(kind.input("app", given),), platforms=platforms, suites=(suite,), lock=old,
+                      below=self.below)
 
     def _locker(self) -> Locker:
         origins = self._origins()

@@ -70,6 +70,59 @@ def test_a_package_is_locked_with_all_that_it_installs(place, registry):
     assert lockfile.parse(lockfile.dump(found.lock), "x") == found.lock
 
 
+def node(version: str) -> tuple[Entry, ...]:
+    """The Debian package, as an image below has it."""
+    return (KINDS["debian"].entry("nodejs", "0" * 64, 1, "linux/amd64", {
+        "archive": "debian", "name": "nodejs", "version": version, "architecture": "amd64", "path": "pool/x.deb"}),)
+
+
+@needs_npm
+@pytest.mark.parametrize(
+    ("engines", "version", "said"),
+    [({"node": ">=22"}, "20.19.2+dfsg-1", "lib 1.2.0 is for Node >=22, the image has 20.19.2"),
+     ({"node": "^18 || >=20.19"}, "20.19.2+dfsg-1+deb13u3", ""), ({"node": ">=22"}, "1:22.1.0~rc1-1", ""),
+     ({"node": "no range"}, "20.19.2-1", "lib 1.2.0 is for Node no range, the image has 20.19.2"),
+     ({"npm": ">=99"}, "20.19.2-1", ""), (["node >= 99"], "20.19.2-1", ""), ({"node": ">=99"}, "", "")])
+def test_a_package_for_another_node_than_that_of_the_image_is_told(place, registry, engines, version, said):
+    registry.publish("lib", "1.2.0", engines=engines)
+    registry.publish("@me/dep", "2.0.0", dependencies={"lib": "1.2.0"})
+    place.below = {"linux/amd64": node(version)} if version else {}
+    assert "lib 1.2.0" in labels(place.lock(APP))
+    assert [line for line in place.said if "Node" in line] == (
+        [f"lock web: app may need another Node: {said}"] if said else [])
+
+
+@needs_npm
+def test_the_node_of_this_machine_decides_nothing(place, registry, tmp_path):
+    """engine-strict is about the Node of the image, if that is known."""
+    registry.publish("lib", "1.2.0", engines={"node": "20.19.2 || >=99"})
+    registry.publish("@me/dep", "2.0.0", dependencies={"lib": "1.2.0"})
+    with (tmp_path / "NPM_CONFIG_USERCONFIG").open("a") as file:
+        file.write("engine-strict=true\n")
+    assert "lib 1.2.0" in labels(place.lock(APP))
+    place.below = {"linux/amd64": node("20.19.2-1")}
+    assert "lib 1.2.0" in labels(place.lock(APP))
+    place.below = {"linux/amd64": node("18.0.0-1")}
+    with pytest.raises(FarmError, match="engine-strict is set:\n    lib 1.2.0 is for Node 20.19.2") as error:
+        place.lock(APP)
+    assert error.value.where == {"input": "app", "image": "web"}
+
+
+@needs_npm
+def test_a_program_of_the_images_own_may_set_engine_strict(place, own):
+    place.below = {"linux/amd64": node("18.0.0-1")}
+    text = json.loads((own / "package.json").read_text())
+    (own / "package.json").write_text(json.dumps({**text, "engines": {"node": ">=20"}}))
+    npm_client.Npm(npm_client.find_npm(), place.root / "cache").must(
+        "npm install", "install", "--package-lock-only", folder=own)
+    given = {"npm": f"./{own.name}"}
+    place.lock(given)
+    assert [line for line in place.said if "is for Node >=20, the image has 18.0.0" in line]
+    (own / ".npmrc").write_text("# of this program\nengine-strict = true\n")
+    with pytest.raises(FarmError, match="engine-strict is set"):
+        place.lock(given)
+
+
 @needs_npm
 def test_no_program_of_a_git_repository_runs(place, registry, tmp_path):
     """Not even one that its .npmrc names: npm would look into it, as it bundles something, and read that file."""

@@ -19,6 +19,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.platforms import Pl
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import (
     licences,
     npm_client,
+    npm_engines,
     npm_lockfile,
     npm_versions,
 )
@@ -122,9 +123,15 @@ class Programs(Resolver):
 
     def __init__(self, desk: Desk) -> None:
         self.packages = Packages(desk.state / "lock" / "npm", desk.store, registry=desk.origins.npm, say=desk.say)
+        self.say = desk.say
 
-    def lines(self, recipe: Recipe, found: Input, packages: Sequence[Package],
+    def lines(self, recipe: Recipe, found: Input, text: str, packages: Sequence[Package],
               platforms: Sequence[Platform]) -> tuple[Entry, ...]:
+        """The lock lines of the packages of a package-lock.json."""
+        engines = npm_lockfile.engines(text)
+        if said := npm_engines.compare(self.packages.npm, recipe, found, engines, platforms,
+                                       self.packages.fresh("empty")):
+            self.say(f"lock {recipe.name}: {said}")
         files = self.packages.tarballs(recipe.name, found.name, packages, platforms,
                                        found.spec.get("fallback", ()), recipe.lock)  # type: ignore[arg-type]
         return tuple(KIND.entry(found.name, sha256, size, "", {
@@ -144,7 +151,7 @@ class _Programs(Programs):
         wrapper = self.packages.wrapped(recipe.name, found.name, str(found.spec["package"]),
                                         str(found.spec["version"]), Path(recipe.folder) / place)
         packages = npm_lockfile.packages(wrapper[LOCKFILE], f"{place}/{LOCKFILE}")
-        return Resolved(self.lines(recipe, found, packages, platforms),
+        return Resolved(self.lines(recipe, found, wrapper[LOCKFILE], packages, platforms),
                         {f"{place}/{name}": text for name, text in wrapper.items()})
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:

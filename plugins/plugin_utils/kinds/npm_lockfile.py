@@ -107,6 +107,19 @@ def packages(text: str, where: str) -> tuple[Package, ...]:
     return tuple(sorted(found))
 
 
+def engines(text: str) -> dict[str, str]:
+    """Package -> the Node that it is for, as the packages of a package-lock.json say it that are installed for
+    production, and the program itself. What is written in another way than npm reads counts for nothing."""
+    said = {}
+    for path, entry in _tree(text, "package-lock.json").items():
+        wanted = entry.get("engines")
+        node = wanted.get("node") if isinstance(wanted, dict) else ""
+        if node and isinstance(node, str) and not any(entry.get(flag) for flag in LEFT_OUT):
+            name = entry.get("name") or path.rpartition("node_modules/")[2] or "the program"
+            said[f"{name} {entry.get('version') or ''}".strip()] = node
+    return said
+
+
 def _installed(path: str) -> bool:
     """Whether a place is that of a package, and not of a folder of the program."""
     return bool(re.search(r"(^|/)node_modules/", path))

@@ -34,7 +34,8 @@ from ansible_collections.desimages.farm.plugins.plugin_utils.recipe.model import
 MADE = "Made by playbooks/lock.yml."
 PACKAGE, LOCKFILE = WRAPPER = ("package.json", "package-lock.json")
 RESOLVE = ("install", "--package-lock-only", "--package-lock", "--lockfile-version=3",
-           "--omit-lockfile-registry-resolved", "--prefer-online", "--save", "--install-strategy=hoisted")
+           "--omit-lockfile-registry-resolved", "--prefer-online", "--save", "--install-strategy=hoisted",
+           "--engine-strict=false")  # it is about the Node of this machine: npm_engines.py compares that of the image
 # of the package itself, and of those that it bundles
 _INSIDE = r"[^/]+/(?P<bundled>(node_modules/(@[^/]+/)?[^/]+/)*)"
 COMPILED = re.compile(_INSIDE + r"binding\.gyp|.*\.node")
@@ -64,7 +65,7 @@ class Packages:
     def wrapped(self, image: str, name: str, package: str, version: str, before: Path) -> dict[str, str]:
         """The wrapper of an input that is one package. `before` has the wrapper as it is now, if there is one: someone
         may have added `overrides` to it, or raised a dependency (`npm update NAME --package-lock-only` there)."""
-        work = self._fresh("wrapper")
+        work = self.fresh("wrapper")
         manifest = {"//": MADE, "name": f"desimages-{image}-{name}", "private": True,
                     "dependencies": {package: version}}
         text = json.dumps(manifest, indent=2) + "\n"
@@ -88,7 +89,8 @@ class Packages:
                             hint="run `npm install --package-lock-only` there and commit the result")
         return found
 
-    def _fresh(self, name: str) -> Path:
+    def fresh(self, name: str) -> Path:
+        """An empty folder."""
         path = self.folder / name
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
@@ -108,7 +110,7 @@ class Packages:
         for start in range(0, len(lacking), AT_ONCE):
             self.say(f"lock {image}: {name}: {start} of {len(lacking)} packages downloaded")
             error = self.npm.download([f"{one.name}@{one.version}" for one in lacking[start:start + AT_ONCE]],
-                                      self._fresh("empty"))
+                                      self.fresh("empty"))
             if error:
                 raise error
         came = {package: one for package in lacking for one in package.integrity.split()

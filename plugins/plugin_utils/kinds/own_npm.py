@@ -83,7 +83,8 @@ class _OwnPrograms(npm.Programs):
     def resolve(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> Resolved:
         folder = str(found.spec["folder"])
         packages = self.packages.own(Path(recipe.folder) / folder, folder)
-        return Resolved(self.lines(recipe, found, packages, platforms))
+        return Resolved(self.lines(recipe, found, text_of(Path(recipe.folder) / folder / LOCKFILE), packages,
+                                   platforms))
 
     def newest(self, recipe: Recipe, found: Input, platforms: Sequence[Platform]) -> list[Version]:
         """Of the packages that its package.json names."""
