@@ -185,6 +185,20 @@ def test_a_page_in_place_of_a_file_is_told_as_that(tmp_path: Path, length: bool,
     assert "a login, a proxy" in error.value.hint
 
 
+@pytest.mark.parametrize(("name", "locked"), [("f.tar.gz", False), ("f.jar", False), ("f.txt", True), ("f", True)])
+def test_nothing_is_not_locked_as_an_archive(tmp_path: Path, name: str, locked: bool) -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with talker(talk) as address:
+        if locked:
+            assert first_contact(quick(), f"http://{address}/{name}", tmp_path)[2] == 0
+            return
+        with pytest.raises(Unreachable, match="not what its name says: it is empty"):
+            first_contact(quick(), f"http://{address}/{name}", tmp_path)
+
+
 @pytest.mark.parametrize(("name", "locked"), [
     ("f.tar.gz", False), ("f.PEM", False), ("sha256sums", True), ("f.sha256sums", False), ("index.html", True),
     ("page.html.j2", True), ("f", True),

@@ -19,6 +19,7 @@ _TITLE = re.compile(rb"<title\b[^>]*>([^<]*)", re.I)
 _NONE = re.compile(  # how the names of files end that are never pages; templates of pages have many endings
     r"\.(7z|apk|asc|bin|bz2|cer|crate|crt|deb|diff|exe|gpg|gz|img|iso|jar|json|key|md5|patch|pem|pom|pub|rpm|sh|sha\d+|"
     r"sha\d+sums?|sig|so|t[bgx]z2?|tar|toml|txt|war|whl|xz|ya?ml|zip|zst)\Z", re.I)
+_PACKED = re.compile(r"\.(7z|apk|bz2|crate|deb|gz|iso|jar|rpm|t[bgx]z2?|tar|war|whl|xz|zip|zst)\Z", re.I)  # never empty
 
 
 def told(head: bytes, hint: str = CHANGED) -> tuple[str, str]:
@@ -38,5 +39,9 @@ def head_of(path: str | Path) -> bytes:
 
 
 def instead(url: str, path: str | Path) -> str:
-    """What to say of a page in a file that came from an address which does not name one; '' if that is not so."""
-    return told(head_of(path))[0] if _NONE.search(urlsplit(url).path) else ""
+    """What to say of a page in a file that came from an address which does not name one, or of nothing in place of an
+    archive; '' if that is not so."""
+    name, head = urlsplit(url).path, head_of(path)
+    if not head and _PACKED.search(name):
+        return ": it is empty"
+    return told(head)[0] if _NONE.search(name) else ""
