@@ -51,6 +51,10 @@ GOT = "failed to get `mid` as a dependency of package `own v0.1.0 (/x)`\n\nCause
          ""),
         (f"{GOT}failed to load source for dependency `mid`\n\nCaused by:\n  failed to read `/a/Cargo.toml`\n\n"
          "Caused by:\n  No such file or directory (os error 2)", FarmError, "by `path` must be in the image's folder"),
+        (f"{GOT}failed to query replaced source registry `crates-io`\n\nCaused by:\n  expected value at line 1 "
+         "column 1", FarmError, "no registry of crates"),
+        (f"{GOT}failed to query replaced source registry `crates-io`\n\nCaused by:\n  invalid type: null, expected "
+         "struct RegistryConfig at line 1 column 4", FarmError, "no registry of crates"),
         # names say nothing
         ("error: `timeout got 503` and https://no.example/timed out: x", FarmError, ""),
         ("error: something else", FarmError, ""),

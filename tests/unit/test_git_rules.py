@@ -35,6 +35,11 @@ UPSTREAM = "https://upstream.example/"
         ("fatal: unable to access 'https://a/': SSL certificate problem: self-signed certificate", FarmError),
         ("git@a: Permission denied (publickey).\nfatal: Could not read from remote repository.", FarmError),
         ("fatal: write error: No space left on device", FarmError),
+        ("error: corrupt loose object 'ab'\nfatal: the remote end hung up unexpectedly", FarmError),
+        ("fatal: unable to access 'https://a/': Protocol \"file\" not supported or disabled in libcurl", FarmError),
+        ("fatal: unable to access 'https://a/': Maximum (20) redirects followed", FarmError),
+        ("fatal: https://a/info/refs not valid: is this a git repository?", FarmError),
+        ("fatal: invalid server response; expected service, got flush packet", FarmError),
         ("something else", FarmError),
     ],
 )

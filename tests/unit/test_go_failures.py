@@ -51,6 +51,16 @@ VERIFYING = f"go: a.example/x@v1.2.3: verifying module: a.example/x@v1.2.3: read
         ("go: compile: signal: killed", FarmError, "memory"),
         ("go: a.example/x@v1.0.0 (replaced by ../x): reading ../x/go.mod: open /x/go.mod: no such file or directory",
          FarmError, "inside the program's folder"),
+        ("go: a.example/x@v1.0.0 requires go >= 1.99.0 (running go 1.26.8)\ngo: switching to go >= 1.99.0: module "
+         "golang.org/toolchain: reading https://p/golang.org/toolchain/@v/list: 404 Not Found", FarmError, "newer Go"),
+        ("go: a.example/x@v1.0.0 requires go >= 1.99.0 (running go 1.26.8)\ngo: switching to go >= 1.99.0: module "
+         "golang.org/toolchain: reading file:///p/golang.org/toolchain/@v/list: no such file or directory", FarmError,
+         "newer Go"),
+        # a module that is none
+        ("-> unzip /x/v1.0.0.zip: a.example/x@v1.0.0/../../x: malformed file path", FarmError, "another version"),
+        ("\ta.example/x: zip for a.example/x@v1.0.0 has unexpected file /etc/x", FarmError, "another version"),
+        ("\ta.example/x: zip: not a valid zip file", FarmError, "another version"),
+        ("\ta.example/x: a.example/x@v1.0.0: parsing go.mod: missing module line", FarmError, "another version"),
         # the proxy
         ("go: a@v1.0.0: reading http://p/a/@v/v1.0.0.zip: 404 Not Found", Missing, "GOPROXY"),
         ("reading https://p/x/@v/v1.zip: 410 Gone", Missing, "GOPROXY"),

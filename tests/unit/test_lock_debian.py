@@ -331,6 +331,8 @@ def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
          "Mixed"),
         ("E: Failed to fetch http://x/Packages.xz  Hash Sum mismatch", "Mixed"),
         ("E: Release file for http://x/InRelease is expired (invalid since 2d).", "Expired"),
+        ("E: Release file for http://x/InRelease is not valid yet (invalid for another 19d).", "Early"),
+        ("E: The repository 'http://x trixie InRelease' provides only weak security information.", "Signature"),
         ("W: GPG error: http://x trixie InRelease: The following signatures were invalid: BADSIG 0", "Signature"),
         ("E: Failed to fetch http://x/InRelease  Sub-process /usr/bin/sqv returned an error code (1), error message "
          "is: Verifying signature:            Message has been manipulated", "Signature"),
@@ -342,3 +344,10 @@ def test_the_indexes_of_a_platform_are_fetched_once_a_run(resolver, main):
 )
 def test_what_apt_complains_of(output, kind):
     assert failure(output).__name__ == kind
+
+
+def test_a_clock_that_is_behind_is_no_stale_mirror(resolver, main):
+    main.suite("trixie", BASE, name="stable", date=NOW + timedelta(days=20))
+    with pytest.raises(Expired) as error:
+        resolver().index(SUITES, AMD64)
+    assert "clock is behind" in error.value.hint

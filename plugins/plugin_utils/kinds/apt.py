@@ -72,6 +72,10 @@ class Expired(FarmError):
     """An InRelease past its Valid-Until."""
 
 
+class Early(Expired):
+    """An InRelease of a later time than this machine's."""
+
+
 class Mixed(FarmError):
     """An index that does not match its InRelease."""
 
@@ -79,10 +83,10 @@ class Mixed(FarmError):
 _FAILURES: tuple[tuple[str, type[FarmError], str], ...] = (
     (r"is expired|invalid since", Expired,
      "the mirror is stale (or someone withholds updates): use another origin, or name a snapshot"),
-    (r"not valid yet", Expired, "this machine's clock is behind"),
+    (r"not valid yet", Early, "this machine's clock is behind, or that of the mirror ahead: `date -u` says the time"),
     # words of gpgv, and of sqv, which apt uses since Debian 13
     (r"GPG error|not signed|BADSIG|NO_PUBKEY|NODATA|Clearsigned|signatures? (?:could|were)|no longer signed"
-     r"|/sqv returned an error|OpenPGP signature",
+     r"|weak security information|/sqv returned an error|OpenPGP signature",
      Signature, "this origin does not serve Debian, or the keyring is too old: compare with another origin"),
     (r"unexpected size|Hash Sum mismatch|Mirror sync in progress", Mixed,
      "the mirror is between two states: try later, or use another origin"),

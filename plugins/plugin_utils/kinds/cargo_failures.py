@@ -20,6 +20,8 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 )
 
 REGISTRY = "is the registry that cargo uses reachable from here? (cargo's config.toml; farm_origins: {cargo: ...})"
+PAGE = ("what answers is no registry of crates: a login, or a proxy in front of it? (cargo's config.toml; "
+        "farm_origins: {cargo: ...})")
 INSIDE = "what a Cargo.toml requires by `path` must be in the image's folder, and not in .dockerignore"
 STALE = "--locked was passed"  # cargo would write a lock that it may not write
 _NAMES = re.compile(r"\w+://[^\s\"`]+|`[^`\n]*`")  # words in URLs, names and paths mean nothing
@@ -54,6 +56,7 @@ RULES = (
          INSIDE),
     Rule(r"does not understand this lock file|this version of Cargo is older|edition.{0,40}(required|not stable)",
          FarmError, "install a newer cargo"),
+    Rule(r"(?s)failed to query replaced source registry.*(expected |missing field|EOF while parsing)", FarmError, PAGE),
 )
 
 

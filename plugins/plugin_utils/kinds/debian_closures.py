@@ -325,7 +325,7 @@ def _package(name: str, index: Index, line: str) -> Package:
     found = re.fullmatch(r"'([^']+)' (\S+_\S+_\S+) (\d+) SHA256:([0-9a-f]{64})", line.strip())
     if not found:
         raise HashMismatch(f"apt gives no SHA256, size and name for a package: {redact_all(line)}", input=name,
-                           platform=index.platform)
+                           platform=index.platform, hint="its index is damaged: use another origin")
     url, filename, size, sha256 = found.groups()
     prefixes = {archive: as_apt(base) + "/" for archive, base in index.bases.items()}
     archive = next((archive for archive in sorted(prefixes, key=lambda archive: -len(prefixes[archive]))
@@ -355,7 +355,8 @@ def _date(release: str, suite: str) -> datetime:
     try:
         return parsedate_to_datetime(field_of(release, "Date").replace("UTC", "+0000"))
     except (TypeError, ValueError) as error:
-        raise FarmError(f"the InRelease of {suite} has no date: {field_of(release, 'Date')!r}") from error
+        raise FarmError(f"the InRelease of {suite} has no date: {field_of(release, 'Date')!r}",
+                        hint="use another origin") from error
 
 
 def newest(indexes: Iterable[Index]) -> dict[str, datetime]:

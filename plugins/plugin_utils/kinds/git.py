@@ -25,7 +25,7 @@ from ansible_collections.desimages.farm.plugins.module_utils.errors import (
 )
 from ansible_collections.desimages.farm.plugins.module_utils.platforms import Platform
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds import git_trees, licences, tars, versions
-from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import Git, Repository
+from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_client import ASK, Git, Repository
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.git_trees import ADDRESS, COMMIT, REF, Node
 from ansible_collections.desimages.farm.plugins.plugin_utils.kinds.kind import (
     FOR,
@@ -179,7 +179,8 @@ class _Refs(Resolver):
         """The commit that a tag or branch names now."""
         commit = git_trees.pick(_git(self.desk).listed(address, ref), ref, address)
         if not commit:
-            raise Missing(f"{address} has no tag and no branch {ref}", hint="a commit is written with all its digits")
+            raise Missing(f"{address} has no tag and no branch {ref}",
+                          hint=f"a commit is written with all its digits; {ASK}")
         return commit
 
     def _made(self, address: str, commit: str, included: bool) -> tuple[str, str, int]:

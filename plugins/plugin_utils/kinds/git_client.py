@@ -55,6 +55,9 @@ _ELSEWHERE = ("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "G
               "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE")
 
 
+ASK = "what does `git ls-remote` say with that address?"
+
+
 class Rule(NamedTuple):
     """A pattern to look for in what git said, and what it means."""
 
@@ -74,6 +77,12 @@ RULES = (
          " certificate"),
     Rule(r"dubious ownership", FarmError, "the repository belongs to another user: git config --global --add"
                                           " safe.directory with its folder"),
+    Rule(r"corrupt loose object|is corrupt\b|invalid server response|bad line length|is this a git repository"
+         r"|Unable to find [0-9a-f]{40}", FarmError,
+         "something else answers in place of the server (a login, a proxy), or its repository is damaged: open the "
+         "address in a browser, or use another origin"),
+    Rule(r"Protocol \"\w+\" (not supported|disabled)|redirect target|\d\) redirects", FarmError,
+         "it redirects to where git does not follow: correct the address, or use another origin"),
     Rule(r"transport '.*' not allowed", FarmError,
          "it leads to a protocol that is not allowed, or from TLS to plain HTTP"),
     Rule(r"not our ref|couldn't find remote ref|unadvertised object|does not support shallow", Missing, ""),
@@ -90,7 +99,7 @@ RULES = (
 def failure(what: str, said: str, code: int) -> FarmError:
     """The error that git's words mean."""
     lines = [redacted(line) for line in said.strip().splitlines() if line.strip()][-_LAST:]
-    rule = next((rule for rule in RULES if re.search(rule.pattern, said)), Rule("", FarmError, ""))
+    rule = next((rule for rule in RULES if re.search(rule.pattern, said)), Rule("", FarmError, ASK))
     return rule.kind(f"{what}: {'; '.join(lines) or f'git ended with {code}'}", hint=rule.hint)
 
 
@@ -132,9 +141,10 @@ class Git:
         found = Repository(self, address, folder)
         kind = found.kind(commit)
         if not kind:
-            raise Missing(f"{address} has no commit {commit}")
+            raise Missing(f"{address} has no commit {commit}", hint="is it the right repository and commit?")
         if kind != "commit":
-            raise FarmError(f"{address}: {commit} is a {kind}, not a commit")
+            raise FarmError(f"{address}: {commit} is a {kind}, not a commit",
+                            hint="name a commit, or a tag or branch of one")
         return found
 
     def _place(self, address: str) -> tuple[str, str]:

@@ -26,6 +26,10 @@ CERTIFICATES = ("this machine does not trust the certificate of that server, or 
 LOGIN = "does it need a login? (netrc; a proxy's in https_proxy)"
 PAGE = "what answers is no Go proxy: a login, or a proxy in front of it? (go env GOPROXY; farm_origins: {go: ...})"
 DENIED = f"is the module's name right, and {LOGIN}"
+NEWER = ("it needs a newer Go than there is, and the Go proxy does not have that either: choose an older version, or "
+         "install that Go on the controller")
+DAMAGED = ("what the Go proxy has of it is no module that Go takes: choose another version, or another proxy "
+           "(farm_origins: {go: ...})")
 INSIDE = "a folder that replaces a module in go.mod (replace) must be inside the program's folder"
 ANY_STATUS = re.compile(r"reading \S+: (\d{3})\b")
 # URLs, modules with versions, hashes: words in them mean nothing
@@ -49,6 +53,7 @@ FIRST = (
     Rule(r"Proxy Authentication Required", FarmError, LOGIN),
     Rule(r"proxyconnect", Unreachable, "is the proxy that https_proxy or http_proxy names reachable from here?"),
     Rule(r"replaced by \.{0,2}/|replacement directory", FarmError, INSIDE),
+    Rule(r"(?s)requires go >= [^\n]*\(running go .*(no such file|Not Found|\bGone\b)", FarmError, NEWER),
     Rule(r"signal: killed", FarmError, "someone killed it, or the machine has too little memory"),
 )
 TRANSPORT = Rule(
@@ -63,6 +68,7 @@ LAST = (
     Rule(r"invalid response from proxy", FarmError, PAGE),
     Rule(r"terminal prompts disabled|could not read (Username|Password)|Permission denied \(publickey", FarmError,
          LOGIN),
+    Rule(r"\bunzip /|has unexpected file|not a valid zip file|parsing go\.mod", FarmError, DAMAGED),
     ABSENT,
     Rule(r"missing go.sum entry|updates to go.mod needed", FarmError,
          "run `go mod tidy` there and commit what it writes"),
